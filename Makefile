@@ -1,0 +1,50 @@
+# make help lists the targets. Variables: PYTHON (interpreter of .venv), TORCH=cpu|cuda|none,
+# STORE=URL (demo and up), ARGS (passed on to pytest, bench and loadtest).
+
+PYTHON ?= python3
+TORCH ?=
+STORE ?=
+ARGS ?=
+BIN := .venv/bin
+UV ?= uv
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench up loadtest lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
+
+install: ## make .venv with every command in .venv/bin (TORCH=cpu|cuda|none)
+	@$(PYTHON) requirements/install.py $(if $(TORCH),--torch $(TORCH))
+
+demo: install ## the whole main job on real input: pretrain, bundle, export, serve, ask (STORE=URL)
+	$(BIN)/python -m keep.recipes.demo $(if $(STORE),--store $(STORE))
+
+test: install ## the whole test suite (ARGS="-k store" for a part of it)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install ## static checks only: format, lint, types, import rules
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install ## benchmarks of this machine
+	$(BIN)/python -m bench.run $(ARGS)
+
+up: install ## the service in the foreground on STORE (STORE=redis starts a Redis too); Ctrl-C stops it
+	@GKC_BIN=$(BIN) deploy/up.sh $(STORE)
+
+loadtest: install ## load test of a running service
+	$(BIN)/python -m loadtest.run $(ARGS)
+
+lock: ## pin requirements/*.in anew, with hashes (needs uv: pip install uv, or UV=path)
+	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
+	for name in base build exporter keep; do \
+	  $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt || exit 1; \
+	done
+
+clean: ## remove .venv, caches and built files; stores and data stay
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

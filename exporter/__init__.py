@@ -1,0 +1,1 @@
+"""The exporter: runs a bundle's models over its tables and publishes a generation in the store."""

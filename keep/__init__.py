@@ -1,0 +1,1 @@
+"""KEEP pretraining: logs, teacher and student models, and the bundle handed to the exporter."""

@@ -1,0 +1,187 @@
+"""Every exception that gkc raises on purpose, as one tree.
+
+::
+
+    GkcError
+    ├── StoreError                        something about the store or what it holds
+    │   ├── StoreUrlError                 the URL names no store of ours
+    │   ├── StoreUnavailableError         the store cannot be reached or does not answer
+    │   ├── UnsafeStoreError              the store may lose what is published into it
+    │   ├── CatalogueLostError            a catalogue that was there has vanished, or is damaged
+    │   ├── VersionNotFoundError          no such version in the catalogue
+    │   ├── VersionNotReadyError          published, but not yet loaded by this process
+    │   ├── VersionBusyError              another writer exports this version right now
+    │   ├── VersionLimitError             every other version is pinned: nothing may be evicted
+    │   ├── NoPreviousGenerationError     rollback without a previous generation
+    │   ├── LeaseLostError                this writer was taken for dead and is fenced off
+    │   ├── GenerationNotFoundError       the generation was deleted
+    │   ├── GenerationCorruptError        data of a generation is missing or damaged
+    │   └── GenerationImmutableError      writing to a generation that is sealed or published
+    ├── LayoutError                       shapes, dtypes or widths that do not fit each other
+    │   └── NotStorableError              a vector is not finite in the stored element type
+    └── RequestError                      a caller asked for something that cannot be answered
+
+Constructors take the facts, keep them as attributes and build the message: what, which, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class GkcError(Exception):
+    """Base of every error that gkc raises on purpose."""
+
+
+class StoreError(GkcError):
+    """Something about the store or what it holds."""
+
+
+class StoreUrlError(StoreError):
+    """The URL names no store that gkc knows."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(
+            f"store URL {url!r}: {reason}; use file:PATH, redis://HOST:PORT/DB, "
+            "rediss://HOST:PORT/DB or unix://PATH"
+        )
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached, refuses us, or does not answer in time."""
+
+    def __init__(self, store: str, cause: str) -> None:
+        self.store = store
+        self.cause = cause
+        super().__init__(f"store {store} is not available: {cause}; check that it runs and accepts us")
+
+
+class UnsafeStoreError(StoreError):
+    """The store is set up so that it may lose what is published into it."""
+
+    def __init__(self, store: str, reason: str, remedy: str) -> None:
+        self.store = store
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(f"store {store} is not safe to publish into: {reason}; {remedy}")
+
+
+class CatalogueLostError(StoreError):
+    """A catalogue that was there has vanished, or cannot be read as a catalogue."""
+
+    def __init__(self, store: str, reason: str) -> None:
+        self.store = store
+        self.reason = reason
+        super().__init__(f"catalogue of {store}: {reason}; restore it from a backup or export again")
+
+
+class VersionNotFoundError(StoreError):
+    """No such version in the catalogue."""
+
+    def __init__(self, version: str, known: Sequence[str]) -> None:
+        self.version = version
+        self.known = tuple(known)
+        there = ", ".join(self.known) if self.known else "none"
+        super().__init__(f"version {version!r} is not in the store; versions there: {there}")
+
+
+class VersionNotReadyError(StoreError):
+    """The version is published, but this process has not loaded it yet."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        super().__init__(f"version {version!r} is being loaded; ask again shortly")
+
+
+class VersionBusyError(StoreError):
+    """Another writer exports this version right now."""
+
+    def __init__(self, version: str, holder: str) -> None:
+        self.version = version
+        self.holder = holder
+        super().__init__(
+            f"version {version!r} is being written by {holder}; wait for it to end, then run again"
+        )
+
+
+class VersionLimitError(StoreError):
+    """Publishing would need an eviction, but every other version is pinned."""
+
+    def __init__(self, version: str, max_versions: int, pinned: Sequence[str]) -> None:
+        self.version = version
+        self.max_versions = max_versions
+        self.pinned = tuple(pinned)
+        super().__init__(
+            f"version {version!r} does not fit: at most {max_versions} versions, and every other one "
+            f"is pinned ({', '.join(self.pinned)}); unpin or delete one, or raise --max-versions"
+        )
+
+
+class NoPreviousGenerationError(StoreError):
+    """Rollback was asked for a version that has no previous generation."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        super().__init__(
+            f"version {version!r} has no previous generation to roll back to; export it again instead"
+        )
+
+
+class LeaseLostError(StoreError):
+    """This writer was taken for dead: its lease ran out or was taken over."""
+
+    def __init__(self, version: str, generation: str) -> None:
+        self.version = version
+        self.generation = generation
+        super().__init__(
+            f"lost the writer lease of version {version!r} while writing {generation}; "
+            "nothing was published; run the export again"
+        )
+
+
+class GenerationNotFoundError(StoreError):
+    """The generation is not in the store (any more)."""
+
+    def __init__(self, generation: str) -> None:
+        self.generation = generation
+        super().__init__(f"generation {generation} is not in the store; it was deleted or never published")
+
+
+class GenerationCorruptError(StoreError):
+    """Data that belongs to a generation is missing or damaged."""
+
+    def __init__(self, generation: str, what: str) -> None:
+        self.generation = generation
+        self.what = what
+        super().__init__(f"generation {generation} is damaged: {what}; export its version again")
+
+
+class GenerationImmutableError(StoreError):
+    """Something tried to write to a generation that is sealed or published."""
+
+    def __init__(self, generation: str) -> None:
+        self.generation = generation
+        super().__init__(f"generation {generation} is sealed and never changes; write a new generation")
+
+
+class LayoutError(GkcError):
+    """Shapes, dtypes or widths that do not fit each other."""
+
+
+class NotStorableError(LayoutError):
+    """A vector does not stay finite in the element type it is stored in.
+
+    ``row`` is the position of the first such vector in the array that was given.
+    """
+
+    def __init__(self, row: int, value: float, element_type: str) -> None:
+        self.row = row
+        self.value = value
+        self.element_type = element_type
+        super().__init__(f"row {row} holds {value!r}, which is not finite as {element_type}")
+
+
+class RequestError(GkcError):
+    """A caller asked for something that cannot be answered as asked."""

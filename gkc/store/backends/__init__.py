@@ -1,0 +1,1 @@
+"""The backends: embedded files, and Redis."""

@@ -1,0 +1,369 @@
+"""The catalogue: which generation each version serves, and every rule that changes it. Pure functions.
+
+A change takes a catalogue and returns the next one; a store makes it real by one compare-and-swap.
+A generation is *staging* while it is written, *published* while it is a version's current or previous,
+*retired* until its grace period ends and its data is deleted, and *abandoned* when its writer died:
+then its data is deleted at once, and again by later writers for a day, since the writer may wake up.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Literal, Self
+
+from gkc.errors import (
+    LayoutError,
+    LeaseLostError,
+    NoPreviousGenerationError,
+    VersionLimitError,
+    VersionNotFoundError,
+)
+from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
+
+CATALOGUE_FORMAT: Final = "gkc-catalogue/1"
+DEFAULT_MAX_VERSIONS: Final = 5
+TOMBSTONE_SECONDS: Final = 86_400.0
+
+State = Literal["staging", "published", "retired", "abandoned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What ``GET /versions`` tells of a generation."""
+
+    users: int
+    items: int
+    user_categories: int
+    dim: int
+    category_dim: int
+    dtype: str
+    bytes: int
+    bundle: str
+
+    @classmethod
+    def of(cls, manifest: GenerationManifest) -> Self:
+        """Summarise a sealed generation."""
+        spec, totals = manifest.spec, manifest.totals
+        return cls(
+            users=totals.users,
+            items=totals.items,
+            user_categories=totals.user_categories,
+            dim=spec.dim,
+            category_dim=spec.category_dim,
+            dtype=spec.element_type,
+            bytes=totals.size_bytes,
+            bundle=spec.bundle,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationEntry:
+    """The catalogue's note of one generation.
+
+    Attributes
+    ----------
+    version : str
+    state : {"staging", "published", "retired", "abandoned"}
+    layout : GenerationLayout
+        From which the names of its keys follow.
+    fingerprint : str
+        What an interrupted export must match to be resumed.
+    token : str
+        Of the writer that may publish it; empty once published.
+    holder : str
+        Who writes it, for people.
+    sequence : int
+        Its place in the order of publication, from 1; 0 before.
+    published_at : str
+        UTC time of publication, ISO 8601; for people, never compared.
+    delete_after : float
+        Unix time in seconds from which its data may go (retired) or its tombstone (abandoned).
+    summary : Summary or None
+        None before publication.
+    """
+
+    version: str
+    state: State
+    layout: GenerationLayout
+    fingerprint: str = ""
+    token: str = ""
+    holder: str = ""
+    sequence: int = 0
+    published_at: str = ""
+    delete_after: float = 0.0
+    summary: Summary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionEntry:
+    """The generations that a version serves now and could be rolled back to."""
+
+    current: str
+    previous: str | None = None
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The store's one small record.
+
+    ``revision`` grows by one with each change, ``counter`` with each generation ever begun.
+    """
+
+    revision: int = 0
+    counter: int = 0
+    published: int = 0
+    max_versions: int = DEFAULT_MAX_VERSIONS
+    versions: Mapping[str, VersionEntry] = field(default_factory=dict)
+    generations: Mapping[str, GenerationEntry] = field(default_factory=dict)
+
+    def version(self, name: str) -> VersionEntry:
+        """Return a version's entry.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If the catalogue has no such version; names those it has.
+        """
+        if name not in self.versions:
+            raise VersionNotFoundError(name, self.newest_first())
+        return self.versions[name]
+
+    def newest_first(self) -> list[str]:
+        """Return the versions by when their served generation was published, newest first."""
+        return sorted(
+            self.versions,
+            key=lambda v: (self.generations[self.versions[v].current].sequence, v),
+            reverse=True,
+        )
+
+    def in_state(self, *states: State) -> dict[str, GenerationEntry]:
+        """Return the generations in any of these states, in order of their ids."""
+        return {g: e for g, e in sorted(self.generations.items()) if e.state in states}
+
+    def to_bytes(self) -> bytes:
+        """Serialise as JSON with sorted keys, UTF-8."""
+        value = {"format": CATALOGUE_FORMAT, **asdict(self)}
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Build the catalogue that `to_bytes` gave.
+
+        Raises
+        ------
+        LayoutError
+            If the bytes are no catalogue of this format.
+        """
+        try:
+            value = json.loads(raw)
+            found = value.pop("format")
+            if found != CATALOGUE_FORMAT:
+                raise LayoutError(f"format is {found!r}, this gkc reads {CATALOGUE_FORMAT!r}")
+            versions = {v: VersionEntry(**e) for v, e in value.pop("versions").items()}
+            generations = {g: _entry(e) for g, e in value.pop("generations").items()}
+            return cls(versions=versions, generations=generations, **value)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise LayoutError(f"not a catalogue: {exc!r}") from exc
+
+
+def _entry(value: dict[str, Any]) -> GenerationEntry:
+    layout = GenerationLayout(**value.pop("layout"))
+    summary = value.pop("summary")
+    return GenerationEntry(layout=layout, summary=Summary(**summary) if summary else None, **value)
+
+
+def plan_evictions(catalogue: Catalogue, version: str, max_versions: int) -> list[str]:
+    """Name the versions that publishing ``version`` would evict.
+
+    The unpinned versions whose served generation was published earliest, ties by id, never the one
+    being published.
+
+    Raises
+    ------
+    VersionLimitError
+        If too few of the other versions are unpinned.
+    """
+    others = [v for v in reversed(catalogue.newest_first()) if v != version]
+    excess = len(others) + 1 - max_versions
+    if excess <= 0:
+        return []
+    unpinned = [v for v in others if not catalogue.versions[v].pinned]
+    if len(unpinned) < excess:
+        raise VersionLimitError(version, max_versions, [v for v in others if v not in unpinned])
+    return unpinned[:excess]
+
+
+def begin(
+    catalogue: Catalogue, spec: GenerationSpec, max_versions: int, token: str, holder: str
+) -> tuple[Catalogue, str]:
+    """Enter a new staging generation and return its id: a counter, then a random suffix.
+
+    Raises
+    ------
+    VersionLimitError
+        If it could not be published because every other version is pinned.
+    """
+    plan_evictions(catalogue, spec.version, max_versions)
+    counter = catalogue.counter + 1
+    generation = f"{counter:010d}-{secrets.token_hex(4)}"
+    entry = GenerationEntry(
+        version=spec.version,
+        state="staging",
+        layout=spec.layout,
+        fingerprint=spec.fingerprint,
+        token=token,
+        holder=holder,
+    )
+    return _with(replace(catalogue, counter=counter), {generation: entry}), generation
+
+
+def resumable(catalogue: Catalogue, spec: GenerationSpec) -> str | None:
+    """Return the newest staging generation that an export of ``spec`` may go on with, if any."""
+    fits = [
+        g
+        for g, e in catalogue.in_state("staging").items()
+        if e.version == spec.version and e.fingerprint == spec.fingerprint and e.layout == spec.layout
+    ]
+    return fits[-1] if fits else None
+
+
+def adopt(catalogue: Catalogue, generation: str, token: str, holder: str) -> Catalogue:
+    """Hand a staging generation to another writer; the former one is fenced off by its token."""
+    entry = replace(catalogue.generations[generation], token=token, holder=holder)
+    return _with(catalogue, {generation: entry})
+
+
+def publish(
+    catalogue: Catalogue,
+    manifest: GenerationManifest,
+    *,
+    token: str,
+    max_versions: int,
+    keep_previous: int,
+    pin: bool,
+    published_at: str,
+    delete_after: float,
+) -> tuple[Catalogue, list[str]]:
+    """Flip a version to its staged generation and evict what no longer fits, in one change.
+
+    Returns
+    -------
+    Catalogue
+    list of str
+        The versions evicted.
+
+    Raises
+    ------
+    LeaseLostError
+        If the generation is no longer staged under this token.
+    VersionLimitError
+        If every other version has been pinned meanwhile.
+    """
+    generation, version = manifest.generation, manifest.spec.version
+    entry = catalogue.generations.get(generation)
+    if entry is None or entry.state != "staging" or entry.token != token:
+        raise LeaseLostError(version, generation)
+    evicted = plan_evictions(catalogue, version, max_versions)
+    old = catalogue.versions.get(version)
+    versions = {v: e for v, e in catalogue.versions.items() if v not in evicted}
+    versions[version] = VersionEntry(
+        current=generation,
+        previous=old.current if old and keep_previous else None,
+        pinned=pin or bool(old and old.pinned),
+    )
+    entry = replace(
+        entry,
+        state="published",
+        token="",
+        holder="",
+        sequence=catalogue.published + 1,
+        published_at=published_at,
+        summary=Summary.of(manifest),
+    )
+    after = replace(
+        _with(catalogue, {generation: entry}),
+        versions=versions,
+        max_versions=max_versions,
+        published=catalogue.published + 1,
+    )
+    return _retire_unreferenced(after, delete_after), evicted
+
+
+def rollback(catalogue: Catalogue, version: str) -> Catalogue:
+    """Swap a version's current and previous generation; doing it twice undoes it.
+
+    Raises
+    ------
+    VersionNotFoundError, NoPreviousGenerationError
+    """
+    entry = catalogue.version(version)
+    if entry.previous is None:
+        raise NoPreviousGenerationError(version)
+    swapped = replace(entry, current=entry.previous, previous=entry.current)
+    return _change(catalogue, versions={**catalogue.versions, version: swapped})
+
+
+def set_pinned(catalogue: Catalogue, version: str, *, pinned: bool) -> Catalogue:
+    """Pin a version against eviction, or unpin it.
+
+    Raises
+    ------
+    VersionNotFoundError
+    """
+    entry = replace(catalogue.version(version), pinned=pinned)
+    return _change(catalogue, versions={**catalogue.versions, version: entry})
+
+
+def delete(catalogue: Catalogue, version: str, delete_after: float) -> Catalogue:
+    """Take a version out of service and retire its generations.
+
+    Raises
+    ------
+    VersionNotFoundError
+    """
+    catalogue.version(version)
+    versions = {v: e for v, e in catalogue.versions.items() if v != version}
+    return _retire_unreferenced(_change(catalogue, versions=versions), delete_after)
+
+
+def abandon(catalogue: Catalogue, generation: str, now: float) -> Catalogue:
+    """Turn a dead writer's staging entry into a tombstone, if it still is one."""
+    entry = catalogue.generations.get(generation)
+    if entry is None or entry.state != "staging":
+        return catalogue
+    tomb = replace(entry, state="abandoned", token="", delete_after=now + TOMBSTONE_SECONDS)
+    return _with(catalogue, {generation: tomb})
+
+
+def forget(catalogue: Catalogue, generations: Iterable[str]) -> Catalogue:
+    """Drop the entries of generations whose data is gone; published ones are kept."""
+    gone = {g for g in generations if g in catalogue.generations}
+    gone -= set(catalogue.in_state("published"))
+    if not gone:
+        return catalogue
+    kept = {g: e for g, e in catalogue.generations.items() if g not in gone}
+    return _change(catalogue, generations=kept)
+
+
+def _retire_unreferenced(catalogue: Catalogue, delete_after: float) -> Catalogue:
+    """Retire the published generations that no version names any more (same revision)."""
+    named = {g for e in catalogue.versions.values() for g in (e.current, e.previous)}
+    generations = {
+        g: replace(e, state="retired", delete_after=delete_after)
+        if e.state == "published" and g not in named
+        else e
+        for g, e in catalogue.generations.items()
+    }
+    return replace(catalogue, generations=generations)
+
+
+def _with(catalogue: Catalogue, entries: Mapping[str, GenerationEntry]) -> Catalogue:
+    return _change(catalogue, generations={**catalogue.generations, **entries})
+
+
+def _change(catalogue: Catalogue, **changes: Any) -> Catalogue:  # noqa: ANN401 - fields of Catalogue
+    return replace(catalogue, revision=catalogue.revision + 1, **changes)

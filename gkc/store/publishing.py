@@ -1,0 +1,269 @@
+"""Publishing on top of any storage: stage, write, publish, evict, and clean up after dead writers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from gkc.errors import StoreUnavailableError, VersionBusyError
+from gkc.store import catalogue as rules
+from gkc.store.catalogue import Catalogue
+from gkc.store.generation import GenerationManifest, GenerationSpec
+from gkc.store.protocol import GenerationSink, Lease, Storage
+
+log = structlog.get_logger(__name__)
+
+_SWAP_ATTEMPTS = 100
+_SWAP_PAUSE_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What one publication did."""
+
+    generation: str
+    evicted: list[str]
+    retired: list[str]
+
+
+class Publisher:
+    """Everything that changes a store: exports, pins, rollbacks, deletions and sweeping.
+
+    Parameters
+    ----------
+    storage : Storage
+        The backend; closed by `close`.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.store = storage.store
+
+    def close(self) -> None:
+        """Close the storage."""
+        self._storage.close()
+
+    def catalogue(self) -> Catalogue:
+        """Read the catalogue; an empty one if there is none yet."""
+        return self._storage.read_catalogue() or Catalogue()
+
+    def check_export(self, version: str, max_versions: int) -> list[str]:
+        """Name the versions that exporting ``version`` would evict, having checked that it may.
+
+        Raises
+        ------
+        UnsafeStoreError
+            If the store may lose what is published into it.
+        VersionLimitError
+            If every other version is pinned.
+        """
+        self._storage.check_safe()
+        return rules.plan_evictions(self.catalogue(), version, max_versions)
+
+    @contextmanager
+    def stage(
+        self, spec: GenerationSpec, *, max_versions: int, resume: bool
+    ) -> Iterator[StagedGeneration]:
+        """Hold the version's lease and a hidden generation to write into.
+
+        Whatever a dead writer left is swept first, except what ``resume`` goes on with. Leaving the
+        block without publishing deletes what was written. Only a store that went away or an interrupt
+        by the user leaves it staged: for ``resume``, or for the next run to sweep.
+
+        Raises
+        ------
+        VersionBusyError
+            At once, if another writer exports this version.
+        VersionLimitError
+            If every other version is pinned.
+        """
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        lease = self._storage.acquire_lease(spec.version, holder)
+        try:
+            kept = rules.resumable(self.catalogue(), spec) if resume else None
+            self.sweep(version=spec.version, keep=kept)
+            generation = self._enter(spec, kept, max_versions, lease.token, holder)
+            sink = self._storage.open_sink(generation, spec, lease, resume=kept is not None)
+            staged = StagedGeneration(generation, sink, lease, resumed=kept is not None)
+            try:
+                yield staged
+            except (StoreUnavailableError, KeyboardInterrupt):
+                raise
+            except BaseException:
+                self._discard(generation, lease.token)
+                raise
+            else:
+                if not staged.is_published:
+                    self._discard(generation, lease.token)
+            finally:
+                sink.close()
+        finally:
+            lease.release()
+
+    def publish(
+        self,
+        staged: StagedGeneration,
+        manifest: GenerationManifest,
+        *,
+        max_versions: int,
+        keep_previous: int,
+        pin: bool,
+        grace_seconds: float,
+    ) -> Published:
+        """Serve a sealed generation in place of the version's current one, by one swap.
+
+        Raises
+        ------
+        LeaseLostError
+            If this writer was fenced off.
+        VersionLimitError
+            If every other version has been pinned meanwhile.
+        """
+        self._storage.wait_for_replicas()
+        staged.lease.check(staged.generation)
+        evicted: list[str] = []
+
+        def change(catalogue: Catalogue) -> Catalogue:
+            after, names = rules.publish(
+                catalogue,
+                manifest,
+                token=staged.lease.token,
+                max_versions=max_versions,
+                keep_previous=keep_previous,
+                pin=pin,
+                published_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+                delete_after=time.time() + grace_seconds,
+            )
+            evicted[:] = names
+            return after
+
+        after = self._update(change)
+        staged.is_published = True
+        log.info("generation_published", version=manifest.spec.version, generation=staged.generation)
+        return Published(staged.generation, evicted, list(after.in_state("retired")))
+
+    def set_pinned(self, version: str, *, pinned: bool) -> Catalogue:
+        """Pin or unpin a version."""
+        return self._update(lambda c: rules.set_pinned(c, version, pinned=pinned))
+
+    def rollback(self, version: str) -> Catalogue:
+        """Swap a version's current and previous generation."""
+        return self._update(lambda c: rules.rollback(c, version))
+
+    def delete(self, version: str, grace_seconds: float) -> Catalogue:
+        """Take a version out of service; `delete_retired` deletes its data after the grace."""
+        return self._update(lambda c: rules.delete(c, version, time.time() + grace_seconds))
+
+    def delete_retired(self, *, wait: bool) -> list[str]:
+        """Delete retired generations whose grace period is over, and return their ids.
+
+        With ``wait`` it first sleeps until that of every one retired by now is over.
+        """
+        retired = self.catalogue().in_state("retired")
+        if wait and retired:
+            time.sleep(max(0.0, max(e.delete_after for e in retired.values()) - time.time()))
+        due = {g: e for g, e in retired.items() if e.delete_after <= time.time()}
+        if due:
+            self._storage.wait_for_replicas()
+        for generation, entry in due.items():
+            self._storage.delete(generation, entry.layout)
+            log.info("generation_deleted", generation=generation, version=entry.version)
+        if due:
+            self._update(lambda c: rules.forget(c, due))
+        return list(due)
+
+    def sweep(self, version: str | None = None, keep: str | None = None) -> list[str]:
+        """Delete what dead writers and earlier runs left; return the ids of generations deleted.
+
+        Parameters
+        ----------
+        version : str, optional
+            The version whose lease the caller holds: whatever else is staged of it is dead.
+        keep : str, optional
+            A staging generation to leave alone.
+        """
+        now = time.time()
+        for generation, entry in self.catalogue().in_state("staging").items():
+            if generation != keep and (entry.version == version or self._is_dead(entry.version)):
+                log.info("dead_writer_swept", generation=generation, version=entry.version)
+                self._update(lambda c, g=generation: rules.abandon(c, g, now))  # type: ignore[misc]
+        tombs = self.catalogue().in_state("abandoned")
+        for generation, entry in tombs.items():
+            self._storage.delete(generation, entry.layout)
+        old = [g for g, e in tombs.items() if e.delete_after <= now]
+        if old:
+            self._update(lambda c: rules.forget(c, old))
+        return list(tombs) + self.delete_retired(wait=False)
+
+    def _is_dead(self, version: str) -> bool:
+        """Tell whether no living writer holds a version's lease."""
+        try:
+            self._storage.acquire_lease(version, "a sweeper").release()
+        except VersionBusyError:
+            return False
+        return True
+
+    def _enter(
+        self, spec: GenerationSpec, kept: str | None, max_versions: int, token: str, holder: str
+    ) -> str:
+        entered = [kept or ""]
+
+        def change(catalogue: Catalogue) -> Catalogue:
+            if kept is not None:
+                return rules.adopt(catalogue, kept, token, holder)
+            after, entered[0] = rules.begin(catalogue, spec, max_versions, token, holder)
+            return after
+
+        self._update(change)
+        return entered[0]
+
+    def _discard(self, generation: str, token: str) -> None:
+        """Delete a generation that will not be published, unless another writer took it over."""
+        entry = self.catalogue().generations.get(generation)
+        if entry is None or entry.state == "published" or entry.token not in ("", token):
+            return
+        self._update(lambda c: rules.abandon(c, generation, time.time()))
+        self._storage.delete(generation, entry.layout)
+        self._update(lambda c: rules.forget(c, [generation]))
+
+    def _update(self, change: Callable[[Catalogue], Catalogue]) -> Catalogue:
+        """Apply a change by compare-and-swap, again and again while others get in between."""
+        for _ in range(_SWAP_ATTEMPTS):
+            stored = self._storage.read_catalogue()
+            after = change(stored or Catalogue())
+            if stored is not None and after.revision == stored.revision:
+                return stored
+            if self._storage.swap_catalogue(stored, after):
+                return after
+            time.sleep(_SWAP_PAUSE_SECONDS)
+        raise StoreUnavailableError(self.store, "the catalogue changed under every one of our attempts")
+
+
+class StagedGeneration:
+    """A hidden generation being written: where its rows go, and the lease that protects it.
+
+    Attributes
+    ----------
+    generation : str
+    sink : GenerationSink
+    lease : Lease
+    resumed : bool
+        Whether an interrupted export of the same bundle is being finished.
+    is_published : bool
+    """
+
+    def __init__(
+        self, generation: str, sink: GenerationSink, lease: Lease, *, resumed: bool
+    ) -> None:
+        self.generation = generation
+        self.sink = sink
+        self.lease = lease
+        self.resumed = resumed
+        self.is_published = False

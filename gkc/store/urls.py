@@ -1,0 +1,75 @@
+"""Store URLs: which backend, where, and how to show one without its secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from gkc.errors import StoreUrlError
+
+_REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrl:
+    """A parsed store URL.
+
+    Attributes
+    ----------
+    scheme : {"file", "redis", "rediss", "unix"}
+    url : str
+        As given, secrets included: what a client library connects to.
+    shown : str
+        Without user name and password; the absolute path of a ``file:`` store.
+    path : Path
+        Absolute directory of a ``file:`` store; empty for the others.
+    """
+
+    scheme: str
+    url: str
+    shown: str
+    path: Path
+
+
+def parse_store_url(url: str) -> StoreUrl:
+    """Parse a store URL.
+
+    Raises
+    ------
+    StoreUrlError
+        If the scheme is not one of ours, or the place it names is missing.
+    """
+    scheme, colon, rest = url.partition(":")
+    if not colon:
+        raise StoreUrlError(url, "has no scheme")
+    if scheme == "file":
+        return _parse_file(url, rest)
+    shown = _without_secrets(url)
+    if scheme not in _REDIS_SCHEMES:
+        raise StoreUrlError(shown, f"has the unknown scheme {scheme!r}")
+    parts = urlsplit(url)
+    if scheme == "unix":
+        if not parts.path:
+            raise StoreUrlError(shown, "names no socket")
+    elif not parts.hostname:
+        raise StoreUrlError(shown, "names no host")
+    return StoreUrl(scheme, url, shown, Path())
+
+
+def _parse_file(url: str, rest: str) -> StoreUrl:
+    # file:PATH and file:///PATH alike; a host, as in file://HOST/PATH, cannot be meant.
+    place = rest[2:] if rest.startswith("//") else rest
+    if rest.startswith("//") and not place.startswith("/"):
+        raise StoreUrlError(url, "names a host; a file store is a local directory")
+    if not place:
+        raise StoreUrlError(url, "names no directory")
+    path = Path(place).expanduser().absolute()
+    return StoreUrl("file", url, f"file:{path}", path)
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

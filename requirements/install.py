@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+MINIMUM_PYTHON = (3, 11)
 TORCH_RELEASE = "2.13.0"
 CHOICES = ("cpu", "cuda", "none")
 
@@ -63,7 +64,7 @@ def is_cpu_build(report: Report) -> bool:
     """
     versions = {_name(entry): str(entry["metadata"]["version"]) for entry in report["install"]}
     if "torch" not in versions:
-        raise InstallError("pip's report names no torch: run `pip install --dry-run torch` and look")
+        raise InstallError("pip's report names no torch: look at `pip install --dry-run torch`")
     local_tag = versions["torch"].partition("+")[2]
     if local_tag:
         return local_tag == "cpu"
@@ -111,6 +112,30 @@ def download_bytes(report: Report) -> tuple[int, int]:
     return sum(size for size in sizes if size is not None), sizes.count(None)
 
 
+def refusal(report: Report) -> str:
+    """Say in one line why torch is not installed, what it would cost and which ways are left.
+
+    Parameters
+    ----------
+    report : dict
+        pip's installation report for the build with CUDA packages.
+
+    Returns
+    -------
+    str
+        The message; the size is what the files' servers state.
+    """
+    known_bytes, unknown = download_bytes(report)
+    size = f"{known_bytes / 1e9:.1f} GB" if known_bytes else "an unknown amount (gigabytes)"
+    if known_bytes and unknown:
+        size = f"at least {size}"
+    return (
+        f"torch {TORCH_RELEASE} would bring CUDA packages ({size} to download) and pip's indexes "
+        "hold no CPU build: take it with `make install TORCH=cuda`, or install service and "
+        "exporter only with `make install TORCH=none`, or let pip find a CPU wheel (PIP_FIND_LINKS)"
+    )
+
+
 def _name(entry: dict[str, Any]) -> str:
     return re.sub(r"[-_.]+", "-", str(entry["metadata"]["name"])).lower()
 
@@ -150,7 +175,8 @@ def _installed_torch() -> str | None:
         "import importlib.metadata as m\n"
         "print(next((d.version for d in m.distributions(name='torch')), ''))"
     )
-    done = subprocess.run([str(VENV_PYTHON), "-c", code], check=True, capture_output=True, text=True)
+    command = [str(VENV_PYTHON), "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return done.stdout.strip() or None
 
 
@@ -172,25 +198,13 @@ def _install_torch(choice: str) -> None:
         cpu = _dry_run(f"torch=={TORCH_RELEASE}+cpu")
     requirement = plan_torch(choice, default, cpu)
     if requirement is None:
-        raise InstallError(_refusal(default))
+        raise InstallError(refusal(default))
     versions = {_name(entry): entry["metadata"]["version"] for entry in (cpu or default)["install"]}
     if versions["torch"] == installed:
         return
     print(f"installing torch {versions['torch']}", flush=True)
     dependencies = [] if choice == "cuda" else ["--no-deps"]
     _pip("install", "-qq", *dependencies, requirement)
-
-
-def _refusal(report: Report) -> str:
-    known_bytes, unknown = download_bytes(report)
-    size = f"{known_bytes / 1e9:.1f} GB" if known_bytes else "an unknown amount (gigabytes)"
-    if known_bytes and unknown:
-        size = f"at least {size}"
-    return (
-        f"torch {TORCH_RELEASE} would bring CUDA packages ({size} to download) and pip's indexes "
-        "hold no CPU build: take it with `make install TORCH=cuda`, or install service and "
-        "exporter only with `make install TORCH=none`, or let pip find a +cpu wheel (PIP_FIND_LINKS)"
-    )
 
 
 def _digest() -> str:
@@ -247,6 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--torch", choices=CHOICES, help="build of torch; default: as before, cpu")
     options = parser.parse_args(arguments)
+    if sys.version_info[:2] < MINIMUM_PYTHON:
+        print("error: gkc needs Python 3.11 or newer: make PYTHON=python3.12", file=sys.stderr)
+        return 1
     try:
         install(options.torch)
     except InstallError as error:
@@ -256,6 +273,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
-        sys.exit("error: gkc needs Python 3.11 or newer: make install PYTHON=python3.12")
     sys.exit(main())

@@ -55,7 +55,9 @@ class StoreUnavailableError(StoreError):
     def __init__(self, store: str, cause: str) -> None:
         self.store = store
         self.cause = cause
-        super().__init__(f"store {store} is not available: {cause}; check that it runs and accepts us")
+        super().__init__(
+            f"store {store} is not available: {cause}; check that it runs and accepts us"
+        )
 
 
 class UnsafeStoreError(StoreError):
@@ -74,7 +76,9 @@ class CatalogueLostError(StoreError):
     def __init__(self, store: str, reason: str) -> None:
         self.store = store
         self.reason = reason
-        super().__init__(f"catalogue of {store}: {reason}; restore it from a backup or export again")
+        super().__init__(
+            f"catalogue of {store}: {reason}; restore it from a backup or export again"
+        )
 
 
 class VersionNotFoundError(StoreError):
@@ -114,8 +118,9 @@ class VersionLimitError(StoreError):
         self.max_versions = max_versions
         self.pinned = tuple(pinned)
         super().__init__(
-            f"version {version!r} does not fit: at most {max_versions} versions, and every other one "
-            f"is pinned ({', '.join(self.pinned)}); unpin or delete one, or raise --max-versions"
+            f"version {version!r} does not fit: at most {max_versions} versions, and every "
+            f"other one is pinned ({', '.join(self.pinned)}); unpin or delete one, "
+            "or raise --max-versions"
         )
 
 
@@ -125,12 +130,13 @@ class NoPreviousGenerationError(StoreError):
     def __init__(self, version: str) -> None:
         self.version = version
         super().__init__(
-            f"version {version!r} has no previous generation to roll back to; export it again instead"
+            f"version {version!r} has no previous generation to roll back to; "
+            "export it again instead"
         )
 
 
 class LeaseLostError(StoreError):
-    """This writer was taken for dead: its lease ran out or was taken over."""
+    """The writer was taken for dead: its lease ran out or was taken over."""
 
     def __init__(self, version: str, generation: str) -> None:
         self.version = version
@@ -146,7 +152,9 @@ class GenerationNotFoundError(StoreError):
 
     def __init__(self, generation: str) -> None:
         self.generation = generation
-        super().__init__(f"generation {generation} is not in the store; it was deleted or never published")
+        super().__init__(
+            f"generation {generation} is not in the store; it was deleted or never published"
+        )
 
 
 class GenerationCorruptError(StoreError):
@@ -163,7 +171,9 @@ class GenerationImmutableError(StoreError):
 
     def __init__(self, generation: str) -> None:
         self.generation = generation
-        super().__init__(f"generation {generation} is sealed and never changes; write a new generation")
+        super().__init__(
+            f"generation {generation} is sealed and never changes; write a new generation"
+        )
 
 
 class LayoutError(GkcError):

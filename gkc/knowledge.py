@@ -1,7 +1,7 @@
 """The definition of a knowledge row: its parts, their order, their status and their arithmetic.
 
-KEEP (CIKM'22), equation 6: ``K(u, i, c) = [K_u, K_i, K_u * K_i, K_uc]``. Training, export and serving
-all take the layout from here, so that what a model sees online is what it was trained on.
+KEEP (CIKM'22), equation 6: ``K(u, i, c) = [K_u, K_i, K_u * K_i, K_uc]``. Training, export and
+serving all take the layout from here, so that what a model sees online is what it was trained on.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Factors:
     item : ndarray, shape (n, D), float32
         K_i of each answered row; zeros where absent.
     user_category : ndarray, shape (P, D_c), float32
-        K_uc of each distinct (user, category, version), in order of first appearance; zeros where absent.
+        K_uc of each distinct (user, category, version), in order of first appearance; zeros where
+        absent.
     user_category_index : ndarray, shape (n,), int64
         Row of ``user_category`` that each answered row uses.
     status : ndarray, shape (n, 4), uint8
@@ -160,7 +161,8 @@ def _check(factors: Factors) -> None:
         raise LayoutError("knowledge vectors must be two-dimensional float32 arrays")
     if factors.user.shape[1] != factors.item.shape[1]:
         raise LayoutError(
-            f"K_u is {factors.user.shape[1]} wide and K_i {factors.item.shape[1]}; they must be equal"
+            f"K_u is {factors.user.shape[1]} wide and K_i {factors.item.shape[1]}; "
+            "they must be equal"
         )
     lengths = {len(factors.user_index), len(factors.user_category_index), len(factors.status)}
     if lengths != {n}:

@@ -1,9 +1,10 @@
-"""The catalogue: which generation each version serves, and every rule that changes it. Pure functions.
+"""The catalogue: what each version serves, and every rule that changes it. Pure functions.
 
 A change takes a catalogue and returns the next one; a store makes it real by one compare-and-swap.
-A generation is *staging* while it is written, *published* while it is a version's current or previous,
-*retired* until its grace period ends and its data is deleted, and *abandoned* when its writer died:
-then its data is deleted at once, and again by later writers for a day, since the writer may wake up.
+A generation is *staging* while it is written, *published* while it is a version's current or
+previous, *retired* until its grace period ends and its data is deleted, and *abandoned* when its
+writer died: then its data is deleted at once, and again by later writers for a day, since the
+writer may wake up.
 """
 
 from __future__ import annotations
@@ -226,7 +227,9 @@ def resumable(catalogue: Catalogue, spec: GenerationSpec) -> str | None:
     fits = [
         g
         for g, e in catalogue.in_state("staging").items()
-        if e.version == spec.version and e.fingerprint == spec.fingerprint and e.layout == spec.layout
+        if e.version == spec.version
+        and e.fingerprint == spec.fingerprint
+        and e.layout == spec.layout
     ]
     return fits[-1] if fits else None
 
@@ -365,5 +368,5 @@ def _with(catalogue: Catalogue, entries: Mapping[str, GenerationEntry]) -> Catal
     return _change(catalogue, generations={**catalogue.generations, **entries})
 
 
-def _change(catalogue: Catalogue, **changes: Any) -> Catalogue:  # noqa: ANN401 - fields of Catalogue
+def _change(catalogue: Catalogue, **changes: Any) -> Catalogue:  # noqa: ANN401
     return replace(catalogue, revision=catalogue.revision + 1, **changes)

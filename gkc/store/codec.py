@@ -1,14 +1,15 @@
 """Arrays to bytes and back: the element types, and the packed record of one user.
 
-A stored vector is ``width`` elements, little-endian, preceded by its float32 scale for int8. A user's
-record is its K_u, then the category ids it has K_uc of (int64, ascending), then those K_uc, nothing
-else: the number of categories follows from the record's length.
+A stored vector is ``width`` elements, little-endian, preceded by its float32 scale for int8. A
+user's record is its K_u, then the category ids it has K_uc of (int64, ascending), then those K_uc,
+nothing else: the number of categories follows from the record's length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -49,12 +50,15 @@ def encode_vectors(vectors: F32, element_type: ElementType) -> U8:
     Raises
     ------
     NotStorableError
-        If a value is not finite, or does not stay finite in the stored type; names the first such row.
+        If a value is not finite, or does not stay finite in the stored type; names the first such
+        row.
     LayoutError
         If ``vectors`` is not a two-dimensional float32 array.
     """
     if vectors.ndim != 2 or vectors.dtype != np.float32:
-        raise LayoutError(f"vectors must be (n, width) float32, not {vectors.shape} {vectors.dtype}")
+        raise LayoutError(
+            f"vectors must be (n, width) float32, not {vectors.shape} {vectors.dtype}"
+        )
     _require_finite(vectors, vectors, element_type)
     if element_type == "f32":
         stored: npt.NDArray[np.generic] = np.ascontiguousarray(vectors, dtype="<f4")
@@ -88,19 +92,26 @@ def decode_vectors(rows: U8, element_type: ElementType, width: int) -> F32:
         If ``rows`` is not as wide as ``width`` elements of this type.
     """
     if rows.ndim != 2 or rows.shape[1] != stride(element_type, width):
-        raise LayoutError(f"stored rows of shape {rows.shape} are not {width} elements of {element_type}")
+        raise LayoutError(
+            f"stored rows of shape {rows.shape} are not {width} elements of {element_type}"
+        )
     rows = np.ascontiguousarray(rows)
     if element_type == "f32":
         return rows.view("<f4").astype(np.float32, copy=True)
     if element_type == "f16":
-        return rows.view("<f2").astype(np.float32)
+        halves: npt.NDArray[np.float16] = rows.view("<f2")
+        return halves.astype(np.float32)
     scale = np.ascontiguousarray(rows[:, :_SCALE_BYTES]).view("<f4")
     values = rows[:, _SCALE_BYTES:].view(np.int8).astype(np.float32)
     return np.multiply(values, scale, out=values)
 
 
 def _quantise(vectors: F32) -> npt.NDArray[np.uint8]:
-    largest = np.abs(vectors).max(axis=1, initial=np.float32(0)) if vectors.size else np.zeros(0, np.float32)
+    largest = (
+        np.abs(vectors).max(axis=1, initial=np.float32(0))
+        if vectors.size
+        else np.zeros(0, np.float32)
+    )
     scale = (largest / _INT8_MAX).astype("<f4")[:, np.newaxis]
     divisor = np.where(scale == 0, np.float32(1), scale)
     # A subnormal scale is coarse, so a quotient may pass 127 by its rounding.
@@ -151,7 +162,7 @@ def pack_records(block: UserBlock) -> list[bytes]:
     categories = np.ascontiguousarray(block.categories, dtype="<i8").view(np.uint8)
     k_uc = np.ascontiguousarray(block.k_uc)
     user_bytes, pair_bytes = k_u.shape[1], k_uc.shape[1]
-    k_u_buffer, id_buffer, k_uc_buffer = (memoryview(a.reshape(-1)) for a in (k_u, categories, k_uc))
+    k_u_buffer, id_buffer, k_uc_buffer = (a.reshape(-1).data for a in (k_u, categories, k_uc))
     offsets = block.pair_offsets.tolist()
     return [
         b"".join(
@@ -161,7 +172,7 @@ def pack_records(block: UserBlock) -> list[bytes]:
                 k_uc_buffer[start * pair_bytes : end * pair_bytes],
             )
         )
-        for row, (start, end) in enumerate(zip(offsets[:-1], offsets[1:], strict=True))
+        for row, (start, end) in enumerate(pairwise(offsets))
     ]
 
 
@@ -191,7 +202,8 @@ def unpack_records(
     Raises
     ------
     LayoutError
-        If a record has a length that no number of pairs explains; the message names the user's position.
+        If a record has a length that no number of pairs explains; the message names the user's
+        position.
     """
     user_bytes = stride(element_type, dim)
     pair_bytes = stride(element_type, category_dim)
@@ -209,7 +221,9 @@ def unpack_records(
         if pairs:
             split = user_bytes + pairs * _ID_BYTES
             categories.append(np.frombuffer(record, dtype="<i8", count=pairs, offset=user_bytes))
-            k_uc.append(np.frombuffer(record, dtype=np.uint8, offset=split).reshape(pairs, pair_bytes))
+            k_uc.append(
+                np.frombuffer(record, dtype=np.uint8, offset=split).reshape(pairs, pair_bytes)
+            )
     return UserBlock(
         ids=ids,
         k_u=k_u,

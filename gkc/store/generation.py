@@ -1,4 +1,4 @@
-"""What a generation is made of: the facts a writer starts with, and the manifest it ends with. No I/O."""
+"""What a generation is made of: what a writer starts with, the manifest it ends with. No I/O."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class GenerationSpec:
 
 @dataclass(frozen=True, slots=True)
 class GenerationLayout:
-    """The counts from which the names of a generation's keys follow, so that none is searched for."""
+    """The counts from which the names of a generation's keys follow; none is searched for."""
 
     user_buckets: int
     item_blocks: int
@@ -128,7 +128,8 @@ class Totals:
 class GenerationManifest:
     """A sealed generation's record of itself, stored beside its data and never changed.
 
-    ``totals`` counts the default vectors among the largest values. ``checksums`` belongs to the backend.
+    ``totals`` counts the default vectors among the largest values. ``checksums`` belongs to the
+    backend.
     """
 
     generation: str
@@ -164,7 +165,9 @@ class GenerationManifest:
             If the value is no manifest of this format.
         """
         if value.get("format") != MANIFEST_FORMAT:
-            raise LayoutError(f"expected a manifest of format {MANIFEST_FORMAT}, not {value.get('format')!r}")
+            raise LayoutError(
+                f"expected a manifest of format {MANIFEST_FORMAT}, not {value.get('format')!r}"
+            )
         try:
             raw = dict(value["spec"])
             stored = raw.pop("defaults")
@@ -181,7 +184,9 @@ class GenerationManifest:
                 checksums=dict(value["checksums"]),
             )
         except (KeyError, TypeError, ValueError) as exc:
-            raise LayoutError(f"the manifest of a generation does not fit its format: {exc!r}") from exc
+            raise LayoutError(
+                f"the manifest of a generation does not fit its format: {exc!r}"
+            ) from exc
 
 
 def _to_text(value: bytes | None) -> str | None:

@@ -1,7 +1,7 @@
 """What a backend must do: one protocol to read with, one to write with, and the types between them.
 
-Rows are written and stored in the order of `hash_ids`, so that no step ever needs all ids at once: the
-bucket of a user, the block of an item and the place of both in a table file follow from it.
+Rows are written and stored in the order of `hash_ids`, so that no step ever needs all ids at once:
+the bucket of a user, the block of an item and the place of both in a table file follow from it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Progress = Callable[[int], None]
 def hash_ids(ids: I64) -> U64:
     """Mix ids so that any set of them spreads evenly over the 64-bit range.
 
-    The mix is a bijection (the finaliser of splitmix64), so distinct ids have distinct hashes and one
-    order. It is part of the stored format and never changes.
+    The mix is a bijection (the finaliser of splitmix64), so distinct ids have distinct hashes and
+    one order. It is part of the stored format and never changes.
 
     Parameters
     ----------
@@ -88,9 +88,9 @@ class ItemTable(Protocol):
 class KnowledgeReader(Protocol):
     """Reads one store and namespace. It has no way to change what the store holds.
 
-    Every method raises StoreUnavailableError if the store does not answer; one that reads a generation
-    raises GenerationNotFoundError if it was deleted and GenerationCorruptError if part of it is missing
-    or damaged. A missing bucket or block is damage, never an unknown id.
+    Every method raises StoreUnavailableError if the store does not answer; one that reads a
+    generation raises GenerationNotFoundError if it was deleted and GenerationCorruptError if part
+    of it is missing or damaged. A missing bucket or block is damage, never an unknown id.
     """
 
     store: str
@@ -113,18 +113,20 @@ class KnowledgeReader(Protocol):
     async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> ItemTable:
         """Map a generation's items, building this host's mirror of them first where there is none.
 
-        Runs long work in a thread. The table is faulted into memory ahead of the first request if it is
-        no larger than ``memory_bytes``.
+        Runs long work in a thread. The table is faulted into memory ahead of the first request if
+        it is no larger than ``memory_bytes``.
         """
         ...
 
     async def fetch_users(
         self, manifest: GenerationManifest, users: I64
     ) -> Sequence[bytes | memoryview | None]:
-        """Read the records of distinct users, shape (n,), in one round trip; None for an unknown one."""
+        """Read the records of distinct users, shape (n,), in one round trip; None for unknown."""
         ...
 
-    async def fetch_items(self, manifest: GenerationManifest, items: I64) -> tuple[ItemBlock, Bools]:
+    async def fetch_items(
+        self, manifest: GenerationManifest, items: I64
+    ) -> tuple[ItemBlock, Bools]:
         """Read distinct items from the store itself, not from a mirror.
 
         Returns
@@ -169,8 +171,8 @@ class GenerationSink(Protocol):
     """Takes the rows of one staging generation, each kind in ascending `hash_ids` order, once."""
 
     def written(self) -> Totals:
-        """Return what is stored durably: on resuming, that many leading rows of each kind are skipped."""
-        ...
+        """Return what is stored durably: on resuming, that many leading rows of each kind are
+        skipped.""" ...
 
     def write_items(self, block: ItemBlock) -> None:
         """Append items."""

@@ -1,4 +1,4 @@
-"""Publishing on top of any storage: stage, write, publish, evict, and clean up after dead writers."""
+"""Publishing on top of any storage: stage, write, publish, evict, clean up after dead writers."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class Publisher:
         """Hold the version's lease and a hidden generation to write into.
 
         Whatever a dead writer left is swept first, except what ``resume`` goes on with. Leaving the
-        block without publishing deletes what was written. Only a store that went away or an interrupt
-        by the user leaves it staged: for ``resume``, or for the next run to sweep.
+        block without publishing deletes what was written. Only a store that went away or an
+        interrupt by the user leaves it staged: for ``resume``, or for the next run to sweep.
 
         Raises
         ------
@@ -146,7 +146,9 @@ class Publisher:
 
         after = self._update(change)
         staged.is_published = True
-        log.info("generation_published", version=manifest.spec.version, generation=staged.generation)
+        log.info(
+            "generation_published", version=manifest.spec.version, generation=staged.generation
+        )
         return Published(staged.generation, evicted, list(after.in_state("retired")))
 
     def set_pinned(self, version: str, *, pinned: bool) -> Catalogue:
@@ -243,7 +245,9 @@ class Publisher:
             if self._storage.swap_catalogue(stored, after):
                 return after
             time.sleep(_SWAP_PAUSE_SECONDS)
-        raise StoreUnavailableError(self.store, "the catalogue changed under every one of our attempts")
+        raise StoreUnavailableError(
+            self.store, "the catalogue changed under every one of our attempts"
+        )
 
 
 class StagedGeneration:

@@ -60,7 +60,7 @@ def parse_store_url(url: str) -> StoreUrl:
 
 def _parse_file(url: str, rest: str) -> StoreUrl:
     # file:PATH and file:///PATH alike; a host, as in file://HOST/PATH, cannot be meant.
-    place = rest[2:] if rest.startswith("//") else rest
+    place = rest.removeprefix("//")
     if rest.startswith("//") and not place.startswith("/"):
         raise StoreUrlError(url, "names a host; a file store is a local directory")
     if not place:

@@ -171,8 +171,8 @@ class GenerationSink(Protocol):
     """Takes the rows of one staging generation, each kind in ascending `hash_ids` order, once."""
 
     def written(self) -> Totals:
-        """Return what is stored durably: on resuming, that many leading rows of each kind are
-        skipped.""" ...
+        """Return what is stored durably; on resuming, so many leading rows are skipped."""
+        ...
 
     def write_items(self, block: ItemBlock) -> None:
         """Append items."""

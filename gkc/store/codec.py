@@ -102,8 +102,9 @@ def decode_vectors(rows: U8, element_type: ElementType, width: int) -> F32:
         halves: npt.NDArray[np.float16] = rows.view("<f2")
         return halves.astype(np.float32)
     scale = np.ascontiguousarray(rows[:, :_SCALE_BYTES]).view("<f4")
-    values = rows[:, _SCALE_BYTES:].view(np.int8).astype(np.float32)
-    return np.multiply(values, scale, out=values)
+    values: F32 = rows[:, _SCALE_BYTES:].view(np.int8).astype(np.float32)
+    values *= scale
+    return values
 
 
 def _quantise(vectors: F32) -> npt.NDArray[np.uint8]:

@@ -34,7 +34,7 @@ bench: install ## benchmarks of this machine
 	$(BIN)/python -m bench.run $(ARGS)
 
 up: install ## the service in the foreground on STORE (STORE=redis starts a Redis too); Ctrl-C stops it
-	@GKC_BIN=$(BIN) deploy/up.sh $(STORE)
+	@deploy/up.sh $(STORE)
 
 loadtest: install ## load test of a running service
 	$(BIN)/python -m loadtest.run $(ARGS)

@@ -1,0 +1,225 @@
+"""A checkpoint: everything that training needs to go on with the next day, as a directory.
+
+::
+
+    CKPT/checkpoint.json         names the current state; replaced by rename, so always whole
+    CKPT/day-0007-3f9c12ab/      one state: config.json, features.npz, weights.safetensors,
+                                 optimizer.safetensors; written and synced before it is named
+
+A process killed at any moment leaves the former state current. States that are not current are
+removed by the next save.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from gkc.errors import GkcError
+from keep.config import PretrainConfig, config_from_values
+from keep.features import Features, Vocabulary
+from keep.models import Models, table_sizes
+
+FORMAT = "keep-checkpoint/1"
+POINTER = "checkpoint.json"
+
+
+class CheckpointError(GkcError):
+    """A checkpoint that cannot be read or used.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint's directory.
+    problem : str
+        What is wrong and what to do.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"checkpoint {path}: {problem}")
+
+
+@dataclass
+class Pretraining:
+    """The state of pretraining after a day: what a checkpoint holds."""
+
+    config: PretrainConfig
+    day: int
+    """The last day learned from: labels and behaviours up to it are in the knowledge."""
+    features: Features
+    models: Models
+    optimizer: torch.optim.Adam
+
+
+def make_optimizer(models: Models, config: PretrainConfig) -> torch.optim.Adam:
+    """Make the one Adam that trains all three models.
+
+    Parameters
+    ----------
+    models : Models
+        Whose parameters it updates.
+    config : PretrainConfig
+        Learning rate.
+
+    Returns
+    -------
+    torch.optim.Adam
+        Without state yet.
+    """
+    return torch.optim.Adam(models.parameters(), lr=config.learning_rate, fused=True)
+
+
+def save_checkpoint(state: Pretraining, path: Path) -> None:
+    """Write a state and make it the checkpoint's current one, atomically.
+
+    Parameters
+    ----------
+    state : Pretraining
+        Training after a whole day.
+    path : Path
+        The checkpoint's directory; made if need be.
+    """
+    name = f"day-{state.day:04d}-{secrets.token_hex(4)}"
+    folder = path / name
+    folder.mkdir(parents=True)
+    config = {"day": state.day, "config": dataclasses.asdict(state.config)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    _save_features(state.features, folder / "features.npz")
+    weights = {name: tensor.contiguous() for name, tensor in state.models.state_dict().items()}
+    save_file(weights, folder / "weights.safetensors")
+    save_file(_moments(state), folder / "optimizer.safetensors")
+    for file in folder.iterdir():
+        _sync(file)
+    _sync(folder)
+    _write_pointer(path, {"format": FORMAT, "day": state.day, "state": name})
+    for old in path.glob("day-*"):
+        if old.name != name:
+            shutil.rmtree(old)
+
+
+def load_checkpoint(path: Path) -> Pretraining:
+    """Read the current state of a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint's directory.
+
+    Returns
+    -------
+    Pretraining
+        Ready to go on with the next day.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no checkpoint, it has another format, or its files are damaged.
+    """
+    try:
+        pointer = json.loads((path / POINTER).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise CheckpointError(path, f"has no readable {POINTER}; make one: keep pretrain") from exc
+    if pointer.get("format") != FORMAT:
+        found = pointer.get("format")
+        raise CheckpointError(path, f"format {found!r} is not {FORMAT!r}; pretrain again")
+    folder = path / pointer["state"]
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = config_from_values(values["config"], str(folder / "config.json"))
+        features = _load_features(folder / "features.npz", config.behaviours)
+        models = Models(table_sizes(features), config)
+        models.load_state_dict(load_file(folder / "weights.safetensors"))
+        optimizer = make_optimizer(models, config)
+        _set_moments(models, optimizer, folder / "optimizer.safetensors")
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
+        raise CheckpointError(path, f"is damaged ({exc}); pretrain again") from exc
+    return Pretraining(config, int(values["day"]), features, models, optimizer)
+
+
+def holds_checkpoint(path: Path) -> bool:
+    """Tell whether a directory holds a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        Any path.
+
+    Returns
+    -------
+    bool
+        True if a current state is named there.
+    """
+    return (path / POINTER).exists()
+
+
+def _moments(state: Pretraining) -> dict[str, torch.Tensor]:
+    """Name Adam's state after the parameters it belongs to."""
+    return {
+        f"{name}:{key}": value.contiguous()
+        for name, parameter in state.models.named_parameters()
+        for key, value in state.optimizer.state[parameter].items()
+    }
+
+
+def _set_moments(models: Models, optimizer: torch.optim.Adam, file: Path) -> None:
+    moments = load_file(file)
+    for name, parameter in models.named_parameters():
+        keys = ("step", "exp_avg", "exp_avg_sq")
+        optimizer.state[parameter] = {key: moments[f"{name}:{key}"] for key in keys}
+
+
+def _save_features(features: Features, file: Path) -> None:
+    np.savez(
+        file,
+        users=features.users.ids,
+        items=features.items.ids,
+        shops=features.shops.ids,
+        categories=features.categories.ids,
+        item_shop=features.item_shop,
+        item_category=features.item_category,
+        history=features.history,
+        shown=features.shown,
+    )
+
+
+def _load_features(file: Path, length: int) -> Features:
+    features = Features(length)
+    with np.load(file) as arrays:
+        features.users = Vocabulary(arrays["users"])
+        features.items = Vocabulary(arrays["items"])
+        features.shops = Vocabulary(arrays["shops"])
+        features.categories = Vocabulary(arrays["categories"])
+        features.item_shop = arrays["item_shop"]
+        features.item_category = arrays["item_category"]
+        features.history = arrays["history"]
+        features.shown = arrays["shown"]
+    return features
+
+
+def _write_pointer(path: Path, pointer: dict[str, object]) -> None:
+    temporary = path / f"{POINTER}.tmp"
+    temporary.write_text(json.dumps(pointer), encoding="utf-8")
+    _sync(temporary)
+    temporary.replace(path / POINTER)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Force a file or directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,161 @@
+"""Settings of pretraining: one frozen dataclass, read from TOML by ``--config``."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard
+
+from gkc.errors import GkcError
+
+TASKS = ("click", "conversion", "cart")
+"""The pretraining tasks of KEEP section 4.2.2, in the order of every task axis in ``keep``."""
+
+
+class ConfigError(GkcError):
+    """A training configuration that cannot be used.
+
+    Parameters
+    ----------
+    source : str
+        Where the configuration came from: a file's path.
+    problem : str
+        What is wrong and what to do about it.
+    """
+
+    def __init__(self, source: str, problem: str) -> None:
+        self.source = source
+        self.problem = problem
+        super().__init__(f"{source}: {problem}")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How the teacher and its two students are built and trained.
+
+    Widths, learning rate and loss weight are the paper's. Its batch of 2000 belongs to billions
+    of impressions; on a log of a million it leaves too few steps, so the default is smaller.
+
+    References
+    ----------
+    KEEP (CIKM'22), sections 4.2 and 6.2 (implementation details).
+    """
+
+    seed: int = 1
+    """Seed of the initial weights, the shuffling, the partners and the replaced ids."""
+    user_dim: int = 48
+    """Width of a user id's embedding."""
+    feature_dim: int = 16
+    """Width of the embedding of every other feature (item, shop, category)."""
+    behaviours: int = 50
+    """How many of a user's latest clicks are kept as the behaviour sequence."""
+    attention_width: int = 16
+    """Hidden units of the attention unit that scores one behaviour."""
+    mlp: tuple[int, ...] = (512, 256, 128, 64)
+    """Hidden layers of each task's private MLP; a two-logit layer follows."""
+    tower: tuple[int, ...] = (256, 128, 64)
+    """Layers of one task's tower in the two-tower student; the last one is its knowledge."""
+    batch_size: int = 512
+    """Impressions in a step (2000 at the paper's scale)."""
+    learning_rate: float = 0.001
+    """Adam's learning rate."""
+    pair_weight: float = 0.25
+    """Weight alpha of the pairwise loss (equation 3)."""
+    unknown_rate: float = 0.01
+    """Share of ids replaced by the unknown row in training, so that it means something."""
+
+    @property
+    def item_dim(self) -> int:
+        """Width of an item's features side by side: item, shop and category."""
+        return 3 * self.feature_dim
+
+    @property
+    def dim(self) -> int:
+        """Width D of the vectors of a user and of an item: one tower output per task."""
+        return len(TASKS) * self.tower[-1]
+
+    @property
+    def category_dim(self) -> int:
+        """Width D_c of a user-category vector: the layer before the logits, per task."""
+        return len(TASKS) * self.mlp[-1]
+
+
+def config_from_values(values: dict[str, object], source: str) -> PretrainConfig:
+    """Check plain values, as TOML or JSON hold them, and make a configuration of them.
+
+    Parameters
+    ----------
+    values : dict
+        Setting name to value; settings left out keep their default.
+    source : str
+        Named in errors.
+
+    Returns
+    -------
+    PretrainConfig
+        The checked configuration.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, a value has another type than its setting or is out of range.
+    """
+    fields = {field.name: field for field in dataclasses.fields(PretrainConfig)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ConfigError(source, f"unknown key {unknown[0]!r}; known: {', '.join(sorted(fields))}")
+    checked = {name: _checked(name, value, source) for name, value in values.items()}
+    return PretrainConfig(**checked)
+
+
+def read_config(path: Path) -> PretrainConfig:
+    """Read a TOML file of pretraining settings.
+
+    Parameters
+    ----------
+    path : Path
+        The file given with ``--config``.
+
+    Returns
+    -------
+    PretrainConfig
+        The checked configuration.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is not TOML, or holds a wrong key or value.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(str(path), f"cannot be read ({exc.strerror}); check the path") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(str(path), f"is not TOML ({exc}); write lines like seed = 1") from exc
+    return config_from_values(values, str(path))
+
+
+def _checked(name: str, value: object, source: str) -> int | float | tuple[int, ...]:
+    """Return ``value`` as its setting's type, or raise ConfigError naming the setting."""
+    default = getattr(PretrainConfig, name)
+    if isinstance(default, tuple):
+        if not (isinstance(value, list) and value and all(_is_positive(width) for width in value)):
+            raise ConfigError(source, f"{name} must be a list of positive integers")
+        return tuple(value)
+    if isinstance(default, float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            raise ConfigError(source, f"{name} must be a number of at least 0 and below 1")
+        return float(value)
+    if name == "seed":
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ConfigError(source, "seed must be an integer of at least 0")
+        return value
+    if not _is_positive(value):
+        raise ConfigError(source, f"{name} must be a positive integer")
+    return value
+
+
+def _is_positive(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

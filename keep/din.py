@@ -1,0 +1,164 @@
+"""The teacher: KEEP's knowledge extraction module, a DIN with a private MLP per task."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from keep.config import TASKS, PretrainConfig
+from keep.features import Batch
+from keep.layers import (
+    ItemFeatures,
+    TableSizes,
+    TargetAttention,
+    behaviour_mask,
+    embedding,
+    mlp,
+)
+
+
+class TaskMlps(nn.Module):
+    """One private MLP per task over a shared concatenation; two logits each.
+
+    Parameters
+    ----------
+    width : int
+        Width of the concatenation.
+    hidden : tuple of int
+        Hidden layers.
+
+    References
+    ----------
+    KEEP (CIKM'22), section 4.2.2 and figure 4.
+    """
+
+    def __init__(self, width: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.hidden = nn.ModuleList(mlp((width, *hidden)) for _ in TASKS)
+        self.logits = nn.ModuleList(nn.Linear(hidden[-1], 2) for _ in TASKS)
+
+    def knowledge(self, task: int, features: Tensor) -> Tensor:
+        """Compute the layer before the logits.
+
+        Parameters
+        ----------
+        task : int
+            Position in ``TASKS``.
+        features : Tensor, shape (R, width), float32
+            Shared concatenations.
+
+        Returns
+        -------
+        Tensor, shape (R, hidden[-1]), float32
+            K_ui of the task (K_uc in the category-degenerated student).
+        """
+        return torch.relu(self.hidden[task](features))
+
+    def forward(self, task: int, features: Tensor) -> Tensor:
+        """Score rows for one task.
+
+        Parameters
+        ----------
+        task : int
+            Position in ``TASKS``.
+        features : Tensor, shape (R, width), float32
+            Shared concatenations.
+
+        Returns
+        -------
+        Tensor, shape (R,), float32
+            s = z1 - z0.
+        """
+        z: Tensor = self.logits[task](self.knowledge(task, features))  # (R, 2)
+        return z[:, 1] - z[:, 0]
+
+
+class Teacher(nn.Module):
+    """DIN over user id, item, shop, category and behaviours, three tasks.
+
+    Parameters
+    ----------
+    sizes : TableSizes
+        Rows of the embedding tables.
+    config : PretrainConfig
+        Widths.
+
+    References
+    ----------
+    KEEP (CIKM'22), section 4.2.
+    """
+
+    def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
+        super().__init__()
+        self.user = embedding(sizes.users, config.user_dim)
+        self.features = ItemFeatures(sizes, config.feature_dim)
+        self.attention = TargetAttention(config.item_dim, config.item_dim, config.attention_width)
+        self.tasks = TaskMlps(config.user_dim + 2 * config.item_dim, config.mlp)
+
+    def shared(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
+        """Compress all features into one vector per candidate.
+
+        Parameters
+        ----------
+        user : Tensor, shape (B,), int64
+            User rows.
+        behaviours : Tensor, shape (B, T), int64
+            Item rows, 0 for padding.
+        items : Tensor, shape (B, G, 3), int64
+            Item, shop and category row of G candidates.
+
+        Returns
+        -------
+        Tensor, shape (B, G, user_dim + 2 * item_dim), float32
+            User, candidate and attended behaviours side by side.
+        """
+        candidates = self.features(items)  # (B, G, 48)
+        keys = self.features.behaviours(behaviours)  # (B, T, 48)
+        attended = self.attention(candidates, keys, behaviour_mask(behaviours))
+        users = self.user(user).unsqueeze(1).expand(-1, items.shape[1], -1)
+        return torch.cat([users, candidates, attended], dim=-1)
+
+    def forward(self, batch: Batch) -> list[Tensor]:
+        """Score what the losses need.
+
+        Parameters
+        ----------
+        batch : Batch
+            A training step.
+
+        Returns
+        -------
+        list of Tensor, each shape (R,), float32
+            Per task, the logits of ``batch.scored``.
+        """
+        shared = self.shared(batch.user, batch.behaviours, batch.items)
+        return [
+            self.tasks(task, shared[line, candidate])
+            for task, (line, candidate) in enumerate(batch.scored)
+        ]
+
+    def knowledge(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
+        """Read the extracted knowledge of user-item pairs.
+
+        Parameters
+        ----------
+        user : Tensor, shape (B,), int64
+            User rows.
+        behaviours : Tensor, shape (B, T), int64
+            Item rows.
+        items : Tensor, shape (B, 3), int64
+            Item, shop and category rows.
+
+        Returns
+        -------
+        Tensor, shape (B, 48 + 48 + 3 * 64), float32
+            [K_u, K_i, K_ui click, K_ui conversion, K_ui cart].
+
+        References
+        ----------
+        KEEP (CIKM'22), equation 4.
+        """
+        shared = self.shared(user, behaviours, items.unsqueeze(1)).squeeze(1)
+        parts = [self.user(user), self.features(items)]
+        parts += [self.tasks.knowledge(task, shared) for task in range(len(TASKS))]
+        return torch.cat(parts, dim=-1)

@@ -1,0 +1,178 @@
+"""Teacher and students side by side, and how their tables grow when a day brings new ids."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from keep.category import CategoryStudent
+from keep.config import TASKS, PretrainConfig
+from keep.din import Teacher
+from keep.features import UNKNOWN, Batch, Features, Rows, click_batch
+from keep.layers import ItemFeatures, TableSizes
+from keep.losses import hybrid_loss
+from keep.two_tower import TwoTower
+
+
+class Models(nn.Module):
+    """The three models that one pass over the log trains, each with embeddings of its own.
+
+    Parameters
+    ----------
+    sizes : TableSizes
+        Rows of the embedding tables.
+    config : PretrainConfig
+        Widths.
+    """
+
+    def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
+        super().__init__()
+        self.teacher = Teacher(sizes, config)
+        self.two_tower = TwoTower(sizes, config)
+        self.category = CategoryStudent(sizes, config)
+
+    def forward(self, batch: Batch) -> dict[str, list[Tensor]]:
+        """Score one training step with all three.
+
+        Parameters
+        ----------
+        batch : Batch
+            Samples and partners.
+
+        Returns
+        -------
+        dict
+            Model name to its logits per task, as ``batch.scored`` lists them.
+        """
+        return {name: model(batch) for name, model in self.named_children()}
+
+
+def table_sizes(features: Features) -> TableSizes:
+    """Count the rows that the vocabularies need now.
+
+    Parameters
+    ----------
+    features : Features
+        The vocabularies.
+
+    Returns
+    -------
+    TableSizes
+        Rows of each table.
+    """
+    return TableSizes(
+        users=len(features.users),
+        items=len(features.items),
+        shops=len(features.shops),
+        categories=len(features.categories),
+    )
+
+
+def score_clicks(
+    model: nn.Module, rows: Rows, features: Features, batch_size: int = 4096
+) -> NDArray[np.float32]:
+    """Score impressions with a model's click task, without learning from them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A teacher or a student.
+    rows : Rows
+        Impressions.
+    features : Features
+        Holds the behaviours to score with.
+    batch_size : int
+        Rows scored together.
+
+    Returns
+    -------
+    ndarray, shape (n,), float32
+        s_ui of the click task.
+    """
+    model.eval()
+    scores = np.empty(len(rows), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            samples = np.arange(start, min(start + batch_size, len(rows)))
+            scores[samples] = model(click_batch(rows, features, samples))[0].numpy()
+    return scores
+
+
+def task_losses(logits: list[Tensor], batch: Batch, pair_weight: float) -> list[Tensor]:
+    """Compute equation 3 for each task of one model.
+
+    Parameters
+    ----------
+    logits : list of Tensor, each shape (R,), float32
+        Per task, as ``batch.scored`` lists them.
+    batch : Batch
+        Labels and which samples have partners.
+    pair_weight : float
+        Alpha.
+
+    Returns
+    -------
+    list of Tensor, each shape (), float32
+        The model's loss is their sum.
+    """
+    losses = []
+    for task in range(len(TASKS)):
+        own, partner = logits[task].split([len(batch.labels[task]), len(batch.paired[task])])
+        labels, paired = batch.labels[task], batch.paired[task]
+        losses.append(hybrid_loss(own, labels, paired, partner, pair_weight))
+    return losses
+
+
+def grow_tables(models: Models, optimizer: torch.optim.Adam, features: Features) -> None:
+    """Make the tables as long as the vocabularies; a new id starts as the unknown one.
+
+    Parameters
+    ----------
+    models : Models
+        Whose tables are replaced where they are too short.
+    optimizer : torch.optim.Adam
+        Its state grows with them, by zeros.
+    features : Features
+        The vocabularies, and the items' shops and categories.
+    """
+    sizes = table_sizes(features)
+    for model in (models.teacher, models.two_tower, models.category):
+        _grow(model.user, sizes.users, optimizer)
+        _grow(model.features.item, sizes.items, optimizer)
+        _grow(model.features.shop, sizes.shops, optimizer)
+        _grow(model.features.category, sizes.categories, optimizer)
+        set_item_tables(model.features, features)
+
+
+def set_item_tables(layer: ItemFeatures, features: Features) -> None:
+    """Copy the items' shop and category rows into the buffers that behaviours are read through.
+
+    Parameters
+    ----------
+    layer : ItemFeatures
+        Whose buffers are replaced.
+    features : Features
+        What is known of the items.
+    """
+    layer.item_shop = torch.from_numpy(features.item_shop.copy())
+    layer.item_category = torch.from_numpy(features.item_category.copy())
+
+
+def _grow(table: nn.Embedding, rows: int, optimizer: torch.optim.Adam) -> None:
+    old = table.weight
+    new_rows = rows - len(old)
+    if new_rows == 0:
+        return
+    with torch.no_grad():
+        table.weight = nn.Parameter(torch.cat([old, old[UNKNOWN].expand(new_rows, -1)]))
+    table.num_embeddings = rows
+    group = optimizer.param_groups[0]["params"]
+    group[next(k for k, parameter in enumerate(group) if parameter is old)] = table.weight
+    state = optimizer.state.pop(old, None)
+    if state:
+        for moment in ("exp_avg", "exp_avg_sq"):
+            zeros = torch.zeros(new_rows, table.embedding_dim)
+            state[moment] = torch.cat([state[moment], zeros])
+        optimizer.state[table.weight] = state

@@ -1,0 +1,1 @@
+"""Recipes: plain functions, read top to bottom, that the commands call."""

@@ -1,0 +1,114 @@
+"""The decomposition: a two-tower student whose vectors can be stored per user and per item."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from keep.config import TASKS, PretrainConfig
+from keep.features import Batch
+from keep.layers import ItemFeatures, TableSizes, behaviour_mask, embedding, mean_pool, mlp
+
+
+class TwoTower(nn.Module):
+    """Per task a user tower and an item tower over shared embeddings; the logit is their product.
+
+    Parameters
+    ----------
+    sizes : TableSizes
+        Rows of the embedding tables.
+    config : PretrainConfig
+        Widths.
+
+    Notes
+    -----
+    The paper stores K_u and K_i whose element-wise product stands for K_ui, and extracts K_ui for
+    three tasks; we read this as the three tasks' vectors side by side.
+
+    References
+    ----------
+    KEEP (CIKM'22), section 5.2.1 and equation 6.
+    """
+
+    def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
+        super().__init__()
+        self.user = embedding(sizes.users, config.user_dim)
+        self.features = ItemFeatures(sizes, config.feature_dim)
+        user_width = config.user_dim + config.item_dim
+        self.user_towers = nn.ModuleList(mlp((user_width, *config.tower)) for _ in TASKS)
+        self.item_towers = nn.ModuleList(mlp((config.item_dim, *config.tower)) for _ in TASKS)
+        self.bias = nn.Parameter(torch.zeros(len(TASKS)))
+
+    def user_features(self, user: Tensor, behaviours: Tensor) -> Tensor:
+        """Put the user's embedding beside the mean of the behaviours.
+
+        Parameters
+        ----------
+        user : Tensor, shape (B,), int64
+            User rows.
+        behaviours : Tensor, shape (B, T), int64
+            Item rows, 0 for padding.
+
+        Returns
+        -------
+        Tensor, shape (B, user_dim + item_dim), float32
+            Input of the user towers.
+        """
+        pooled = mean_pool(self.features.behaviours(behaviours), behaviour_mask(behaviours))
+        return torch.cat([self.user(user), pooled], dim=-1)
+
+    def forward(self, batch: Batch) -> list[Tensor]:
+        """Score what the losses need.
+
+        Parameters
+        ----------
+        batch : Batch
+            A training step.
+
+        Returns
+        -------
+        list of Tensor, each shape (R,), float32
+            Per task, the logits of ``batch.scored``.
+        """
+        users = self.user_features(batch.user, batch.behaviours)  # (B, 96)
+        items = self.features(batch.items)  # (B, 4, 48)
+        logits = []
+        for task, (line, candidate) in enumerate(batch.scored):
+            k_u = self.user_towers[task](users)[line]  # (R, 64)
+            k_i = self.item_towers[task](items[line, candidate])  # (R, 64)
+            logits.append((k_u * k_i).sum(dim=-1) + self.bias[task])
+        return logits
+
+    def user_knowledge(self, user: Tensor, behaviours: Tensor) -> Tensor:
+        """Compute K_u of equation 6.
+
+        Parameters
+        ----------
+        user : Tensor, shape (B,), int64
+            User rows.
+        behaviours : Tensor, shape (B, T), int64
+            Item rows, 0 for padding.
+
+        Returns
+        -------
+        Tensor, shape (B, D), float32
+            The tasks' user vectors side by side.
+        """
+        features = self.user_features(user, behaviours)
+        return torch.cat([tower(features) for tower in self.user_towers], dim=-1)
+
+    def item_knowledge(self, items: Tensor) -> Tensor:
+        """Compute K_i of equation 6.
+
+        Parameters
+        ----------
+        items : Tensor, shape (B, 3), int64
+            Item, shop and category rows.
+
+        Returns
+        -------
+        Tensor, shape (B, D), float32
+            The tasks' item vectors side by side.
+        """
+        features = self.features(items)
+        return torch.cat([tower(features) for tower in self.item_towers], dim=-1)

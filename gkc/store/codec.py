@@ -107,6 +107,30 @@ def decode_vectors(rows: U8, element_type: ElementType, width: int) -> F32:
     return values
 
 
+def largest_magnitude(rows: U8, element_type: ElementType) -> float:
+    """Return the largest absolute value among stored vectors, 0.0 if there are none.
+
+    Read from the bits, which sort like the magnitudes they stand for, without decoding.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, stride), uint8
+        Stored vectors; need not be contiguous.
+    element_type : {"f16", "f32", "int8"}
+    """
+    if not rows.size:
+        return 0.0
+    if element_type == "f16":
+        bits16 = (np.ascontiguousarray(rows).view("<u2") & np.uint16(0x7FFF)).max()
+        return float(bits16.view(np.float16))
+    if element_type == "f32":
+        bits32 = (np.ascontiguousarray(rows).view("<u4") & np.uint32(0x7FFFFFFF)).max()
+        return float(bits32.view(np.float32))
+    # The largest |q| of a vector is 127, or a little less where the scale is subnormal and coarse.
+    scale = np.ascontiguousarray(rows[:, :_SCALE_BYTES]).view("<f4").max()
+    return float(scale) * 127.0
+
+
 def _quantise(vectors: F32) -> npt.NDArray[np.uint8]:
     largest = (
         np.abs(vectors).max(axis=1, initial=np.float32(0))

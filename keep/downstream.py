@@ -33,8 +33,12 @@ class DownstreamConfig:
     """Width of each embedding."""
     attention_width: int = 16
     """Hidden units of the attention unit."""
+    behaviours: int = 50
+    """How many of a user's latest clicks the model sees."""
     hidden: tuple[int, ...] = (200, 80)
     """Hidden layers of the MLP; knowledge is added to the first one's pre-activation."""
+    plug_in_hidden: int = 128
+    """Width of the plug-in network's hidden layer."""
     batch_size: int = 128
     """Small, because two days of the sub-domain must still give some 350 steps."""
     learning_rate: float = 0.001

@@ -1,0 +1,168 @@
+"""The students as ONNX models, and the proof that they compute what torch computes."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from keep.category import CategoryStudent
+from keep.models import Models
+from keep.two_tower import TwoTower
+
+OPSET = 17
+OUTPUT = "knowledge"
+INPUTS = {
+    "user": ("user_row", "behaviour_items"),
+    "item": ("item_row", "shop_row", "category_row"),
+    "user_category": ("user_row", "behaviour_items", "category_row"),
+}
+"""Input names of each model: columns of the bundle's tables, holding embedding-table rows."""
+
+
+class UserModel(nn.Module):
+    """The user towers: K_u.
+
+    Parameters
+    ----------
+    student : TwoTower
+        Trained.
+    """
+
+    def __init__(self, student: TwoTower) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, user_row: Tensor, behaviour_items: Tensor) -> Tensor:
+        """Compute K_u from (n,) user rows and (n, T) behaviours; shape (n, D)."""
+        return self.student.user_knowledge(user_row, behaviour_items)
+
+
+class ItemModel(nn.Module):
+    """The item towers: K_i.
+
+    Parameters
+    ----------
+    student : TwoTower
+        Trained.
+    """
+
+    def __init__(self, student: TwoTower) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, item_row: Tensor, shop_row: Tensor, category_row: Tensor) -> Tensor:
+        """Compute K_i from (n,) rows of item, shop and category; shape (n, D)."""
+        return self.student.item_knowledge(torch.stack([item_row, shop_row, category_row], dim=-1))
+
+
+class UserCategoryModel(nn.Module):
+    """The category-degenerated student: K_uc.
+
+    Parameters
+    ----------
+    student : CategoryStudent
+        Trained.
+    """
+
+    def __init__(self, student: CategoryStudent) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, user_row: Tensor, behaviour_items: Tensor, category_row: Tensor) -> Tensor:
+        """Compute K_uc from (n,) user rows, (n, T) behaviours, (n,) category rows; (n, D_c)."""
+        return self.student.knowledge(user_row, behaviour_items, category_row)
+
+
+def serving_models(models: Models) -> dict[str, nn.Module]:
+    """Cut from the students what is served.
+
+    Parameters
+    ----------
+    models : Models
+        Trained.
+
+    Returns
+    -------
+    dict
+        ``user``, ``item`` and ``user_category`` to their modules, in evaluation mode.
+    """
+    models.eval()
+    return {
+        "user": UserModel(models.two_tower),
+        "item": ItemModel(models.two_tower),
+        "user_category": UserCategoryModel(models.category),
+    }
+
+
+def export_onnx(name: str, model: nn.Module, behaviours: int, file: Path) -> None:
+    """Write one model as ONNX, with any number of rows and a fixed number of behaviours.
+
+    Parameters
+    ----------
+    name : str
+        ``user``, ``item`` or ``user_category``.
+    model : nn.Module
+        As ``serving_models`` returns it.
+    behaviours : int
+        Second dimension of ``behaviour_items``.
+    file : Path
+        Where to write.
+
+    Notes
+    -----
+    The TorchScript exporter is used: it needs no further package, and these models have no
+    control flow. Its deprecation is known, and torch is pinned.
+    """
+    names = INPUTS[name]
+    example = tuple(
+        torch.ones((2, behaviours) if column == "behaviour_items" else 2, dtype=torch.int64)
+        for column in names
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            model,
+            example,
+            str(file),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(names),
+            output_names=[OUTPUT],
+            dynamic_axes={column: {0: "n"} for column in (*names, OUTPUT)},
+        )
+
+
+def largest_difference(
+    name: str, model: nn.Module, file: Path, columns: dict[str, NDArray[np.int64]]
+) -> float:
+    """Run a model in torch and in onnxruntime and compare.
+
+    Parameters
+    ----------
+    name : str
+        ``user``, ``item`` or ``user_category``.
+    model : nn.Module
+        What was exported.
+    file : Path
+        What it was exported to.
+    columns : dict
+        Input name to rows, shape (n,) or (n, T), int64.
+
+    Returns
+    -------
+    float
+        The largest absolute difference of any number; 0 where there is no row.
+    """
+    if len(columns[INPUTS[name][0]]) == 0:
+        return 0.0
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (computed,) = session.run([OUTPUT], columns)
+    with torch.inference_mode():
+        expected = model(*(torch.from_numpy(columns[column]) for column in INPUTS[name])).numpy()
+    return float(np.abs(computed - expected).max())

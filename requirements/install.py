@@ -28,6 +28,7 @@ CHOICES = ("cpu", "cuda", "none")
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
+VENV_PIP = VENV / "bin" / "pip"
 STAMP = VENV / "gkc-install.json"
 LOCK_FILE = ROOT / "requirements" / "dev.txt"
 INPUTS = (LOCK_FILE, ROOT / "pyproject.toml", Path(__file__).resolve())
@@ -150,6 +151,16 @@ def _url_bytes(url: str) -> int | None:
     return int(length) if length is not None else None
 
 
+def _make_venv() -> None:
+    print("making .venv", flush=True)
+    command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
+    if subprocess.run(command, check=False).returncode:
+        raise InstallError(
+            "making .venv failed, see above: install your system's venv package (Debian: "
+            "python3-venv) or name another Python: make install PYTHON=python3.12"
+        )
+
+
 def _pip(*arguments: str) -> None:
     """Run pip of the virtual environment; its output goes to the terminal."""
     if subprocess.run([str(VENV_PYTHON), "-m", "pip", *arguments], check=False).returncode:
@@ -208,7 +219,7 @@ def _install_torch(choice: str) -> None:
 
 
 def _digest() -> str:
-    digest = hashlib.sha256(f"{sys.version} {ROOT}".encode())
+    digest = hashlib.sha256()
     for path in INPUTS:
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -239,12 +250,12 @@ def install(choice: str | None) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stamp = _read_stamp()
         choice = choice or stamp.get("torch", "cpu")
-        wanted = {"digest": _digest(), "torch": choice}
+        wanted = {"digest": _digest(), "torch": choice, "root": str(ROOT)}
         if stamp == wanted:
             return
-        if not VENV_PYTHON.exists():
-            print("making .venv", flush=True)
-            subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+        # Commands in a virtual environment hold its path, so a moved one is made anew.
+        if not VENV_PIP.exists() or stamp.get("root", str(ROOT)) != str(ROOT):
+            _make_venv()
         print("installing the pinned packages", flush=True)
         _pip("install", "-qq", "--require-hashes", "-r", str(LOCK_FILE))
         _install_torch(choice)

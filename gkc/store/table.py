@@ -225,10 +225,11 @@ class _MappedTable:
         Raises
         ------
         GenerationCorruptError
-            If the section ``starts`` points outside the table.
+            If the file was cut short since it was opened, or points outside itself.
         GenerationNotFoundError
             If the table was closed.
         """
+        self._require_whole()
         buckets = (hash_ids(ids) >> self._shift).view(np.int64)
         rows = np.full(len(ids), -1, dtype=np.int64)
         try:
@@ -240,6 +241,16 @@ class _MappedTable:
         except IndexError as exc:
             raise self.outside("starts") from exc
         return rows
+
+    def _require_whole(self) -> None:
+        """Check that nobody cut the file short: the missing pages would kill this process."""
+        try:
+            size = self._map.size()
+        except ValueError as exc:
+            raise GenerationNotFoundError(self.generation) from exc
+        if size != self.size_bytes:
+            what = f"file {self._path} has {size} bytes instead of {self.size_bytes}"
+            raise GenerationCorruptError(self.generation, what)
 
     def outside(self, section: str) -> StoreError:
         """Return the error that says why a look-up went outside the table."""

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,12 @@ class TableProgress:
 
     rows: int
     sections: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Build it from what ``dataclasses.asdict`` and JSON made of one."""
+        sections = {name: (length, crc) for name, (length, crc) in value["sections"].items()}
+        return cls(rows=value["rows"], sections=sections)
 
 
 class _SectionStream:

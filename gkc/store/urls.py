@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from gkc.errors import StoreUrlError
+from gkc.store.generation import is_version_name
 
 _REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
@@ -56,6 +57,18 @@ def parse_store_url(url: str) -> StoreUrl:
     elif not parts.hostname:
         raise StoreUrlError(shown, "names no host")
     return StoreUrl(scheme, url, shown, Path())
+
+
+def require_namespace(store: str, namespace: str) -> None:
+    """Check the name of a namespace: made like a version's, and no relative directory.
+
+    Raises
+    ------
+    StoreUrlError
+        If it is not.
+    """
+    if not is_version_name(namespace) or namespace in {".", ".."}:
+        raise StoreUrlError(store, f"namespace {namespace!r} is not 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
 def _parse_file(url: str, rest: str) -> StoreUrl:

@@ -1,4 +1,4 @@
-"""What a store holds, seen around our code: the names of its keys or files, and how to harm them."""
+"""What a store holds, seen around our code: names of keys or files, and how to harm them."""
 
 from __future__ import annotations
 

@@ -64,4 +64,5 @@ def _allowed(want: F64, dtype: str) -> F64:
     if dtype == "f16":
         # Half a unit in the last place of a half: 11 significant bits, subnormals 2**-24 apart.
         return model + np.maximum(np.abs(want) * 2.0**-11, 2.0**-25)
-    return model + np.abs(want).max() / 127 * 0.5 * (1 + 1e-3)
+    half_step = float(np.abs(want).max()) / 127 * 0.5
+    return model + half_step * (1 + 1e-3)

@@ -55,8 +55,8 @@ def test_every_path_gives_the_same_bits_and_they_are_right(
 
 def _questions(truth: Truth) -> list[Question]:
     """Return known and unknown users and items, with and without a category of their own."""
-    users = [*truth.users][:6] + [987_654_321, -77]
-    items = [*truth.items][:10] + [987_654_321, -(2**62)]
+    users = [*list(truth.users)[:6], 987_654_321, -77]
+    items = [*list(truth.items)[:10], 987_654_321, -(2**62)]
     categories = [None, -3, 2, 1000]
     return list(itertools.product(users, items, categories))
 

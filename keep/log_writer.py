@@ -1,0 +1,214 @@
+"""Writing logs: all of a log appears at its path at once, or nothing does."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from keep.errors import LogNotFoundError, LogPathTakenError
+from keep.log import (
+    FORMAT,
+    INFO_FILE,
+    SCHEMA,
+    Ints,
+    LogInfo,
+    check_days,
+    check_rows,
+    day_file,
+    read_info,
+)
+
+
+class LogWriter:
+    """Write a log into a temporary directory, then put it in place in one step.
+
+    A context manager: leaving it without an exception publishes the log, leaving it with one
+    removes what was written. A log of the same name at ``path`` is replaced, by two renames.
+
+    Parameters
+    ----------
+    path : Path
+        Directory of the new log: absent, empty, or a log of the same name.
+    info : LogInfo
+        What the log is; days, counts and checksum are found while writing.
+
+    Raises
+    ------
+    LogPathTakenError
+        If something else is at ``path``.
+    """
+
+    def __init__(self, path: Path, info: LogInfo) -> None:
+        self.path = path
+        self.info = info
+        _check_replaceable(path, info.name)
+        self.temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+        self._day = -1
+        self._days: list[int] = []
+        self._file: Any = None
+        self._distinct: dict[str, Ints] = {
+            name: np.empty(0, dtype=np.int64) for name in ("user", "item", "shop", "category")
+        }
+        self._sums = dict.fromkeys(("rows", "click", "cart", "conversion"), 0)
+        self._digests = {name: hashlib.sha256() for name in SCHEMA.names}
+
+    def __enter__(self) -> Self:
+        """Make the temporary directory."""
+        (self.temporary / "days").mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Publish the log, or remove what was written."""
+        try:
+            self._close_day()
+            if kind is None:
+                self._publish()
+        finally:
+            shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def write(self, day: int, columns: Mapping[str, NDArray[Any]], scenes: tuple[str, ...]) -> None:
+        """Append impressions of a day.
+
+        Parameters
+        ----------
+        day : int
+            Not below the day of an earlier call; the day before it is complete then.
+        columns : mapping of str to ndarray, shape (n,)
+            ``user``, ``item``, ``shop``, ``category``, ``time`` int64; ``scene`` integer
+            positions in ``scenes``; ``click``, ``cart``, ``conversion`` bool.
+        scenes : tuple of str
+            Names of the scenes.
+
+        Raises
+        ------
+        LogSchemaError
+            If a row breaks the schema.
+        """
+        count = len(columns["user"])
+        arrays = {name: pa.array(columns[name]) for name in SCHEMA.names if name in columns}
+        arrays["day"] = pa.array(np.full(count, day, dtype=np.int32))
+        codes = pa.array(np.asarray(columns["scene"], dtype=np.int32))
+        arrays["scene"] = pa.DictionaryArray.from_arrays(codes, pa.array(scenes, pa.string()))
+        table = pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+        self.write_table(day, table)
+
+    def write_table(self, day: int, table: Any) -> None:  # noqa: ANN401
+        """Append impressions of a day, given as a table.
+
+        Parameters
+        ----------
+        day : int
+            Not below the day of an earlier call.
+        table : pyarrow.Table
+            With ``SCHEMA``; its ``day`` column says ``day`` throughout.
+
+        Raises
+        ------
+        LogSchemaError
+            If a row breaks the schema.
+        ValueError
+            If the day was completed before.
+        """
+        check_rows(day_file(self.path, day), table)
+        if day != self._day:
+            if day <= self._day:
+                raise ValueError(f"day {day} comes after day {self._day}, which is ahead of it")
+            self._close_day()
+            file = day_file(self.temporary, day)
+            self._file = pq.ParquetWriter(file, SCHEMA, compression="zstd")
+            self._day = day
+            self._days.append(day)
+        self._file.write_table(table)
+        self._count(table)
+
+    def _count(self, table: Any) -> None:  # noqa: ANN401
+        self._sums["rows"] += table.num_rows
+        for name, seen in self._distinct.items():
+            self._distinct[name] = np.union1d(seen, table.column(name).to_numpy())
+        for name in ("click", "cart", "conversion"):
+            self._sums[name] += int(table.column(name).to_numpy().sum())
+        for name, digest in self._digests.items():
+            digest.update(_stable_values(table, name).data)
+
+    def _close_day(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _checksum(self) -> str:
+        """Combine the columns' digests, so that it does not matter how rows came in batches."""
+        each = "".join(f"{name}:{digest.hexdigest()}\n" for name, digest in self._digests.items())
+        return hashlib.sha256(each.encode()).hexdigest()
+
+    def _publish(self) -> None:
+        info = dataclasses.replace(
+            self.info,
+            days=tuple(self._days),
+            rows=self._sums["rows"],
+            users=len(self._distinct["user"]),
+            items=len(self._distinct["item"]),
+            shops=len(self._distinct["shop"]),
+            categories=len(self._distinct["category"]),
+            clicks=self._sums["click"],
+            carts=self._sums["cart"],
+            conversions=self._sums["conversion"],
+            checksum=self._checksum(),
+        )
+        file = self.temporary / INFO_FILE
+        check_days(file, info)
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(info)}, indent=2)
+        file.write_text(text + "\n", encoding="utf-8")
+        _check_replaceable(self.path, info.name)
+        if self.path.exists():
+            old = self.temporary.with_suffix(".old")
+            self.path.rename(old)
+            self.temporary.rename(self.path)
+            shutil.rmtree(old)
+        else:
+            self.temporary.rename(self.path)
+
+
+def _check_replaceable(path: Path, name: str) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise LogPathTakenError(path, "a file", name)
+    if not any(path.iterdir()):
+        return
+    try:
+        found = read_info(path).name
+    except LogNotFoundError:
+        raise LogPathTakenError(path, "a directory with other files", name) from None
+    if found != name:
+        raise LogPathTakenError(path, f"a log named {found!r}", name)
+
+
+def _stable_values(table: Any, name: str) -> NDArray[Any]:  # noqa: ANN401
+    """Return a column as numbers that depend on its values only, not on its encoding."""
+    column = table.column(name)
+    if name != "scene":
+        return np.ascontiguousarray(column)
+    parts = [np.empty(0, dtype=np.int64)]
+    for chunk in column.chunks:
+        hashes = [
+            hashlib.sha256(text.encode()).digest()[:8] for text in chunk.dictionary.to_pylist()
+        ]
+        parts.append(np.frombuffer(b"".join(hashes), dtype="<i8")[np.asarray(chunk.indices)])
+    return np.concatenate(parts)

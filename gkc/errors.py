@@ -19,7 +19,14 @@
     │   └── GenerationImmutableError      writing to a generation that is sealed or published
     ├── LayoutError                       shapes, dtypes or widths that do not fit each other
     │   └── NotStorableError              a vector is not finite in the stored element type
-    └── RequestError                      a caller asked for something that cannot be answered
+    ├── RequestError                      a caller asked for something that cannot be answered
+    │   ├── MalformedBodyError            the body is not JSON, or not safetensors
+    │   ├── InvalidFieldsError            fields of a request have wrong values; names each
+    │   ├── BatchTooLargeError            more rows than one request may ask for
+    │   ├── BodyTooLargeError             more bytes than one request may have
+    │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
+    │   └── NotAcceptableError            no type that the caller accepts can be answered
+    └── CommandError                      a command cannot do what it was asked; says what to do
 
 Constructors take the facts, keep them as attributes and build the message: what, which, what to do.
 """
@@ -27,6 +34,7 @@ Constructors take the facts, keep them as attributes and build the message: what
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class GkcError(Exception):
@@ -195,3 +203,76 @@ class NotStorableError(LayoutError):
 
 class RequestError(GkcError):
     """A caller asked for something that cannot be answered as asked."""
+
+
+class MalformedBodyError(RequestError):
+    """The body of a request is not in the format that it claims to be in."""
+
+    def __init__(self, expected: str, reason: str) -> None:
+        self.expected = expected
+        self.reason = reason
+        super().__init__(f"the body is not {expected}: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field of a request; ``field`` is a JSON Pointer (RFC 6901)."""
+
+    field: str
+    detail: str
+
+
+class InvalidFieldsError(RequestError):
+    """Fields of a request have wrong values."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        self.errors = errors
+        super().__init__("; ".join(f"{e.field or 'the body'} {e.detail}" for e in errors))
+
+
+class BatchTooLargeError(RequestError):
+    """One request asks for more rows than the service answers at once."""
+
+    def __init__(self, rows: int, max_rows: int) -> None:
+        self.rows = rows
+        self.max_rows = max_rows
+        super().__init__(
+            f"{rows} rows in one request, at most {max_rows} are answered; send several requests"
+        )
+
+
+class BodyTooLargeError(RequestError):
+    """The body of a request has more bytes than the service reads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        super().__init__(
+            f"the body is larger than {max_bytes} bytes, the most that is read; "
+            "send several requests"
+        )
+
+
+class UnsupportedMediaTypeError(RequestError):
+    """The body of a request is of a type that the service does not read."""
+
+    def __init__(self, found: str, supported: Sequence[str]) -> None:
+        self.found = found
+        self.supported = tuple(supported)
+        named = f"the body is {found!r}" if found else "the body has no Content-Type"
+        super().__init__(f"{named}; send {' or '.join(self.supported)}")
+
+
+class NotAcceptableError(RequestError):
+    """None of the types that the caller accepts can be answered."""
+
+    def __init__(self, accept: str, supported: Sequence[str]) -> None:
+        self.accept = accept
+        self.supported = tuple(supported)
+        super().__init__(
+            f"nothing that Accept: {accept} allows can be answered; "
+            f"accept {' or '.join(self.supported)}"
+        )
+
+
+class CommandError(GkcError):
+    """A command cannot do what it was asked to do; the message says why and what to do."""

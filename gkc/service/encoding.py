@@ -1,0 +1,65 @@
+"""Answer → wire format: the last step of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from gkc.errors import FieldError, InvalidFieldsError
+from gkc.knowledge import F16, F32
+from gkc.service import safetensors
+from gkc.service.negotiation import SAFETENSORS
+from gkc.service.schemas import Answer, Array, FactoredAnswer, RowsAnswer
+
+_TWICE_ROUNDED: Final = np.array(0x15AE43FD, dtype=np.uint32).view(np.float32)
+"""The one float32 whose shortest decimal, read as a double and cast, is another float32.
+
+Shown for every float32 by ``python -m bench.json_bits``.
+"""
+
+
+def encode(answer: Answer, media_type: str) -> list[bytes | memoryview]:
+    """Encode an answer as one of `gkc.service.negotiation.MEDIA_TYPES`, in consecutive pieces.
+
+    Raises
+    ------
+    InvalidFieldsError
+        If a factored answer is to be JSON.
+    """
+    if media_type == SAFETENSORS:
+        return encode_safetensors(answer)
+    if isinstance(answer, FactoredAnswer):
+        raise InvalidFieldsError(FieldError("/layout", f"factored needs Accept: {SAFETENSORS}"))
+    return [encode_json(answer)]
+
+
+def encode_json(answer: RowsAnswer) -> bytes:
+    """Encode an answer as JSON whose numbers, read as doubles and cast, give the very bits."""
+    body = _head(answer) | {"knowledge": _exact(answer.knowledge), "status": answer.status}
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def encode_safetensors(answer: Answer) -> list[bytes | memoryview]:
+    """Encode an answer as safetensors, in pieces: nothing is copied."""
+    tensors: Mapping[str, Array] = (
+        answer.tensors
+        if isinstance(answer, FactoredAnswer)
+        else {"knowledge": answer.knowledge, "status": answer.status}
+    )
+    metadata = {name: orjson.dumps(value).decode() for name, value in _head(answer).items()}
+    return safetensors.dump(tensors, metadata)
+
+
+def _head(answer: Answer) -> dict[str, Any]:
+    return {"versions": dict(answer.versions), "parts": dict(answer.spans)}
+
+
+def _exact(knowledge: F32 | F16) -> Any:  # noqa: ANN401
+    """Return the array in a type whose shortest decimals survive a reader's two roundings."""
+    if knowledge.dtype == np.float16:
+        return knowledge.astype(np.float32)
+    is_rounded_twice = (knowledge == _TWICE_ROUNDED) | (knowledge == -_TWICE_ROUNDED)
+    return knowledge.astype(np.float64) if is_rounded_twice.any() else knowledge

@@ -1,0 +1,131 @@
+"""Which distinct users and pairs the rows of a request name. Pure numpy, no row loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gkc.knowledge import I64
+from gkc.service.schemas import Bools
+
+
+def distinct(values: I64, n: int) -> tuple[I64, I64, I64]:
+    """Return the distinct values of a column, in order of first appearance.
+
+    Parameters
+    ----------
+    values : ndarray, shape (1,) or (n,), int64
+        One element stands for all rows.
+    n : int
+        Number of rows.
+
+    Returns
+    -------
+    values : ndarray, shape (U,), int64
+    index : ndarray, shape (n,), int64
+        Which of them each row has.
+    first : ndarray, shape (U,), int64
+        The row in which each appears first.
+    """
+    values = values[:n]
+    if len(values) <= 1:
+        return values, np.zeros(n, dtype=np.int64), np.zeros(len(values), dtype=np.int64)
+    ascending, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order, rank = _ranked(first)
+    return ascending[order], rank[inverse], first[order]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The distinct pairs of a user and a category, or of a user and none, that some rows name.
+
+    Attributes
+    ----------
+    users : ndarray, shape (P,), int64
+        Position of each pair's user among the distinct users.
+    categories : ndarray, shape (P,), int64
+    has_category : ndarray, shape (P,), bool
+    index : ndarray, shape (n,), int64
+        Which pair each row has.
+    first : ndarray, shape (P,), int64
+        The row in which each pair appears first; ascending.
+    """
+
+    users: I64
+    categories: I64
+    has_category: Bools
+    index: I64
+    first: I64
+
+
+def distinct_pairs(user_index: I64, categories: I64, has_category: Bools) -> Pairs:
+    """Return the distinct pairs of these rows, in order of first appearance.
+
+    Parameters
+    ----------
+    user_index : ndarray, shape (n,), int64
+        Which distinct user each row has.
+    categories : ndarray, shape (n,), int64
+    has_category : ndarray, shape (n,), bool
+        False in rows without a category, whatever ``categories`` says there.
+    """
+    known, category_index = np.unique(categories, return_inverse=True)
+    category_index[~has_category] = len(known)
+    _, first, inverse = np.unique(
+        user_index * (len(known) + 1) + category_index, return_index=True, return_inverse=True
+    )
+    order, rank = _ranked(first)
+    first = first[order]
+    return Pairs(user_index[first], categories[first], has_category[first], rank[inverse], first)
+
+
+def find_pairs(offsets: I64, stored: I64, users: I64, categories: I64) -> I64:
+    """Return where each pair is among the stored ones: a binary search inside each user's stretch.
+
+    Parameters
+    ----------
+    offsets : ndarray, shape (U + 1,), int64
+        User ``k`` has the stored categories ``offsets[k]`` to ``offsets[k + 1]``.
+    stored : ndarray, shape (S,), int64
+        Categories, ascending within each user.
+    users, categories : ndarray, shape (P,), int64
+        The pairs to find; users by their position.
+
+    Returns
+    -------
+    ndarray, shape (P,), int64
+        Position in ``stored``; -1 where the user has no such category.
+    """
+    low, end = offsets[users], offsets[users + 1]
+    if not len(stored) or not len(users):
+        return np.full(len(users), -1, dtype=np.int64)
+    high, last = end, len(stored) - 1
+    for _ in range(int((end - low).max()).bit_length()):
+        middle = (low + high) // 2
+        is_less = (low < high) & (stored[np.minimum(middle, last)] < categories)
+        low = np.where(is_less, middle + 1, low)
+        high = np.where(is_less, high, middle)
+    is_found = (low < end) & (stored[np.minimum(low, last)] == categories)
+    return np.where(is_found, low, -1)
+
+
+def merged_order(firsts: Sequence[I64]) -> tuple[I64, I64]:
+    """Merge several lists of first appearances, all counted in rows of one request.
+
+    Returns
+    -------
+    order : ndarray, shape (total,), int64
+        The concatenated lists' positions in order of first appearance.
+    rank : ndarray, shape (total,), int64
+        The inverse: each concatenated position's place in that order.
+    """
+    return _ranked(np.concatenate(firsts))
+
+
+def _ranked(first: I64) -> tuple[I64, I64]:
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order), dtype=np.int64)
+    return order, rank

@@ -1,0 +1,163 @@
+"""The safetensors format, bytes to arrays and back, with the metadata that the library withholds.
+
+Layout: the header's length as 8 bytes little-endian, the header (a JSON object: tensor name →
+``dtype``, ``shape``, ``data_offsets``; ``__metadata__`` → strings), then the tensors' bytes, one
+after the other without gaps. Reading is strict: bytes that the format does not explain are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from gkc.errors import MalformedBodyError
+from gkc.service.schemas import Array
+
+_LENGTH_BYTES: Final = 8
+_ALIGNMENT: Final = 8
+_MAX_HEADER_BYTES: Final = 100_000_000
+"""The reference implementation's limit."""
+
+_DTYPES: Final = {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype(np.uint8),
+    "I8": np.dtype(np.int8),
+    "U16": np.dtype("<u2"),
+    "I16": np.dtype("<i2"),
+    "F16": np.dtype("<f2"),
+    "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"),
+    "F32": np.dtype("<f4"),
+    "U64": np.dtype("<u8"),
+    "I64": np.dtype("<i8"),
+    "F64": np.dtype("<f8"),
+}
+_NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+def load(body: bytes) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read tensors and metadata.
+
+    Parameters
+    ----------
+    body : bytes
+
+    Returns
+    -------
+    dict of str to ndarray
+        Read-only views of ``body``, perhaps unaligned.
+    dict of str to str
+        The metadata; empty if there is none.
+
+    Raises
+    ------
+    MalformedBodyError
+        If the bytes are not safetensors, or hold an element type that numpy has no name for.
+    """
+    header_end = _LENGTH_BYTES + _header_length(body)
+    header = _header(body[_LENGTH_BYTES:header_end])
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _malformed("__metadata__ is not an object of strings")
+    entries = {name: _entry(name, value) for name, value in header.items()}
+    _check_contiguous(entries, len(body) - header_end)
+    tensors = {
+        name: np.frombuffer(
+            body, dtype=dtype, count=math.prod(shape), offset=header_end + start
+        ).reshape(shape)
+        for name, (dtype, shape, start, _) in entries.items()
+    }
+    return tensors, metadata
+
+
+def dump(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
+    """Write tensors and metadata, as consecutive pieces of one body.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        C-contiguous, little-endian, of any shape.
+    metadata : mapping of str to str
+
+    Returns
+    -------
+    list of bytes-like
+        The header, then views of the tensors: nothing is copied.
+    """
+    # Widest elements first, so that each tensor is aligned wherever the first one is.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    start = 0
+    for name, tensor in ordered:
+        end = start + tensor.nbytes
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = orjson.dumps(header)
+    text += b" " * (-len(text) % _ALIGNMENT)
+    pieces: list[bytes | memoryview] = [len(text).to_bytes(_LENGTH_BYTES, "little") + text]
+    pieces += [tensor.reshape(-1).view(np.uint8).data for _, tensor in ordered if tensor.size]
+    return pieces
+
+
+def _header_length(body: bytes) -> int:
+    if len(body) < _LENGTH_BYTES:
+        raise _malformed("it is shorter than the length of a header")
+    length = int.from_bytes(body[:_LENGTH_BYTES], "little")
+    if length > _MAX_HEADER_BYTES or length > len(body) - _LENGTH_BYTES:
+        raise _malformed(f"its header of {length} bytes does not fit into it")
+    return length
+
+
+def _header(raw: bytes) -> dict[str, Any]:
+    if not raw.startswith(b"{"):
+        raise _malformed("its header is not a JSON object")
+    try:
+        header = orjson.loads(raw)
+    except orjson.JSONDecodeError as exc:
+        raise _malformed(f"its header is not JSON: {exc}") from exc
+    if not isinstance(header, dict):
+        raise _malformed("its header is not a JSON object")
+    return header
+
+
+def _entry(name: str, value: object) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+    """Return one tensor's dtype, shape, first byte and end byte."""
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise _malformed(f"tensor {name!r} needs exactly dtype, shape and data_offsets")
+    dtype = _DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
+    if dtype is None:
+        raise _malformed(f"tensor {name!r} has the unknown dtype {value['dtype']!r}")
+    shape, offsets = value["shape"], value["data_offsets"]
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise _malformed(f"tensor {name!r} has a shape or offsets that are no sizes")
+    start, end = offsets
+    if end - start != math.prod(shape) * dtype.itemsize:
+        raise _malformed(f"tensor {name!r} of shape {shape} does not take {end - start} bytes")
+    return dtype, tuple(shape), start, end
+
+
+def _are_sizes(value: object) -> bool:
+    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+
+
+def _check_contiguous(entries: Mapping[str, Sequence[Any]], size: int) -> None:
+    """Check that the tensors cover the whole buffer of ``size`` bytes, each byte once."""
+    position = 0
+    for start, end in sorted((entry[2], entry[3]) for entry in entries.values()):
+        if start != position:
+            raise _malformed(f"its tensors leave a gap or overlap at byte {min(start, position)}")
+        position = end
+    if position != size:
+        raise _malformed(f"its tensors take {position} bytes, but {size} follow the header")
+
+
+def _malformed(reason: str) -> MalformedBodyError:
+    return MalformedBodyError("safetensors", reason)

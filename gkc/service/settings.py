@@ -1,0 +1,104 @@
+"""The service's settings, and the only place of the serving side that reads the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Final
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX: Final = "GKC_"
+_TEST_PREFIX: Final = "GKC_TEST_"
+
+
+class StoreSettings(BaseSettings):
+    """Which store a command or the service works on: flag, then environment, then default."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    store_url: str = "file:./gkc-data"
+    """The store; the default is a directory beside the caller, which needs no server."""
+
+    namespace: str = Field(default="default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Which of the centers that share the store."""
+
+    mirror_dir: Path = Path(gettempdir()) / f"gkc-mirror-{os.getuid()}"
+    """Where this host keeps item tables of a Redis store; a cache, rebuilt when it is lost."""
+
+    request_timeout_ms: int = Field(default=1000, ge=1)
+    """Longest wait for one read of the store, in milliseconds; then the answer is 503."""
+
+
+class Settings(StoreSettings):
+    """Everything that ``gkc serve`` can be told."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; only this machine unless told otherwise."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port to listen on; 0 takes a free one."""
+
+    workers: int = Field(default=1, ge=1)
+    """Processes that answer requests."""
+
+    max_rows: int = Field(default=10_000, ge=1)
+    """Most rows one request may ask for."""
+
+    max_body_bytes: int = Field(default=8_388_608, ge=1)
+    """Most bytes the body of one request may have."""
+
+    item_memory_mb: int = Field(default=4096, ge=0)
+    """Mebibytes of item tables that are faulted into memory before their first request; tables
+    beyond it are mapped all the same, and slower while cold."""
+
+    refresh_ms: int = Field(default=200, ge=1)
+    """Pause between two looks at the catalogue, in milliseconds; well within the second in which
+    a publication has to be served."""
+
+    prometheus_multiproc_dir: Path | None = Field(
+        default=None, validation_alias="PROMETHEUS_MULTIPROC_DIR"
+    )
+    """Where workers share their metrics; set by ``gkc serve`` for its own workers."""
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables that give another process these very settings."""
+        values = self.model_dump(mode="json", exclude={"prometheus_multiproc_dir"})
+        return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+
+def unknown_variables(
+    known: frozenset[str], environment: Mapping[str, str] | None = None
+) -> dict[str, str | None]:
+    """Return the variables that look like settings of ours but are none, with the nearest name.
+
+    Parameters
+    ----------
+    known : frozenset of str
+        The names that are settings of some command.
+    environment : mapping, optional
+        Instead of this process's environment.
+    """
+    given = os.environ if environment is None else environment
+    unknown = [
+        name
+        for name in sorted(given)
+        if name.upper().startswith(PREFIX)
+        and not name.upper().startswith(_TEST_PREFIX)
+        and name.upper() not in known
+    ]
+    return {name: next(iter(_nearest(name.upper(), known)), None) for name in unknown}
+
+
+def known_variables() -> frozenset[str]:
+    """Return the names of all settings of the serving side."""
+    fields = set(Settings.model_fields) - {"prometheus_multiproc_dir"}
+    return frozenset(f"{PREFIX}{name.upper()}" for name in fields)
+
+
+def _nearest(name: str, known: frozenset[str]) -> list[str]:
+    return difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)

@@ -20,7 +20,14 @@ from gkc.store.generation import (
     Totals,
     is_version_name,
 )
-from gkc.store.protocol import ItemBlock, ItemTable, KnowledgeReader, Progress, hash_ids
+from gkc.store.protocol import (
+    GenerationSink,
+    ItemBlock,
+    ItemTable,
+    KnowledgeReader,
+    Progress,
+    hash_ids,
+)
 from gkc.store.publishing import Published, Publisher, StagedGeneration
 from gkc.store.urls import StoreUrl, parse_store_url
 
@@ -31,6 +38,7 @@ __all__ = [
     "ElementType",
     "GenerationEntry",
     "GenerationManifest",
+    "GenerationSink",
     "GenerationSpec",
     "ItemBlock",
     "ItemTable",

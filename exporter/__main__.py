@@ -1,0 +1,5 @@
+"""``python -m exporter`` is ``gkc-export``."""
+
+from exporter.cli import main
+
+main()

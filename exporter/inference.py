@@ -1,0 +1,260 @@
+"""Run a bundle's ONNX models: arrays in, float32 knowledge out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from exporter.bundle import Bundle, ModelKind
+from exporter.errors import BundleError
+from exporter.features import Values
+from gkc.knowledge import F32
+
+_BATCH_SIZES: Final = (256, 1024, 4096)
+_TUNING_RUNS: Final = 2
+_FATAL: Final = 4
+
+_INPUT_TYPES: Final = {
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(float16)": np.float16,
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(bool)": np.bool_,
+}
+_OUTPUT_TYPES: Final = ("tensor(float16)", "tensor(float)", "tensor(double)")
+
+ORT_ERRORS: Final[tuple[type[Exception], ...]] = tuple(
+    e
+    for e in vars(ort_errors).values()
+    if isinstance(e, type) and issubclass(e, Exception) and e.__module__ == ort_errors.__name__
+)
+"""What onnxruntime raises; its exceptions have no common base."""
+
+
+class InferenceError(Exception):
+    """A model failed, or its output has the wrong form, at one row of a batch.
+
+    ``row`` is the row's position in what was given to `Model.run`; None if no one row is to blame.
+    """
+
+    def __init__(self, row: int | None, problem: str) -> None:
+        self.row = row
+        self.problem = problem
+        super().__init__(problem)
+
+
+_RUN_ERRORS: Final[tuple[type[Exception], ...]] = (InferenceError, *ORT_ERRORS)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """One input of a model.
+
+    Attributes
+    ----------
+    name : str
+    column : str
+        The column that feeds it.
+    dtype : numpy dtype
+    rank : int or None
+        None where the model leaves it open.
+    width : int or None
+        Size of the second dimension, None where there is none or the model leaves it open.
+    """
+
+    name: str
+    column: str
+    dtype: np.dtype[Any]
+    rank: int | None
+    width: int | None
+
+
+class Model:
+    """One ONNX model of a bundle, loaded and checked against the manifest.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    kind : {"user", "item", "user_category"}
+
+    Attributes
+    ----------
+    inputs : list of ModelInput
+    width : int
+        Of its output: D or D_c.
+
+    Raises
+    ------
+    BundleError
+        If the file is no ONNX model, or its inputs or output are not what the manifest says.
+    """
+
+    def __init__(self, bundle: Bundle, kind: ModelKind) -> None:
+        spec = bundle.models[kind]
+        self.kind = kind
+        self.file = spec.file
+        self.output = spec.output
+        self.width = bundle.width(kind)
+        self._session = _load(bundle, spec.file)
+        nodes = {node.name: node for node in self._session.get_inputs()}
+        self._require_same_names(set(spec.inputs), set(nodes))
+        self.inputs = [self._input(nodes[n], column) for n, column in spec.inputs.items()]
+        self._check_output()
+        fixed = {n.shape[0] for n in nodes.values() if n.shape and isinstance(n.shape[0], int)}
+        if len(fixed) > 1:
+            raise BundleError(self.file, f"its inputs have unequal batch sizes {sorted(fixed)}")
+        self._fixed = fixed.pop() if fixed else None
+        self._batch_size = self._fixed
+
+    def _require_same_names(self, given: set[str], wanted: set[str]) -> None:
+        optional = {node.name for node in self._session.get_overridable_initializers()}
+        if missing := sorted(wanted - given):
+            raise BundleError(self.file, f"nothing feeds its input {missing[0]!r}")
+        if extra := sorted(given - wanted):
+            why = "has a value of its own" if extra[0] in optional else "is no input of the model"
+            raise BundleError(self.file, f"the manifest feeds {extra[0]!r}, which {why}")
+
+    def _input(self, node: ort.NodeArg, column: str) -> ModelInput:
+        if node.type not in _INPUT_TYPES:
+            raise BundleError(self.file, f"input {node.name!r} takes {node.type}, not numbers")
+        # onnxruntime gives [] also where the model says nothing of the shape.
+        rank = len(node.shape) or None
+        if rank is not None and rank > 2:
+            raise BundleError(
+                self.file, f"input {node.name!r} has {rank} dimensions; at most 2 can be fed"
+            )
+        width = node.shape[1] if rank == 2 and isinstance(node.shape[1], int) else None
+        return ModelInput(node.name, column, np.dtype(_INPUT_TYPES[node.type]), rank, width)
+
+    def _check_output(self) -> None:
+        found = {node.name: node for node in self._session.get_outputs()}
+        if self.output not in found:
+            raise BundleError(
+                self.file, f"has no output {self.output!r}; its outputs: {', '.join(found)}"
+            )
+        node = found[self.output]
+        if node.type not in _OUTPUT_TYPES:
+            raise BundleError(self.file, f"output {self.output!r} is {node.type}, not floats")
+        shape = node.shape
+        if shape and (len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != self.width)):
+            raise BundleError(
+                self.file,
+                f"output {self.output!r} has shape {shape}, not the manifest's width {self.width}",
+            )
+
+    def run(self, inputs: Mapping[str, Values]) -> F32:
+        """Run the model on a batch of rows, in pieces of the size that is fastest here.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray, shape (n,) or (n, width)
+            By input name.
+
+        Returns
+        -------
+        ndarray, shape (n, D) or (n, D_c), float32
+            Cast from whatever float type the model gives; may hold values that are not finite.
+
+        Raises
+        ------
+        InferenceError
+            If the model fails or its output is not (n, width).
+        """
+        rows = len(next(iter(inputs.values())))
+        if self._batch_size is None and rows >= _BATCH_SIZES[0]:
+            self._batch_size = self._fastest_batch_size(inputs, rows)
+        size = self._batch_size or max(rows, 1)
+        out = np.empty((rows, self.width), dtype=np.float32)
+        for start in range(0, rows, size):
+            piece = {name: values[start : start + size] for name, values in inputs.items()}
+            try:
+                out[start : start + size] = self._run_piece(piece)
+            except ORT_ERRORS as exc:
+                row = self._first_failing(piece)
+                raise InferenceError(None if row is None else start + row, _reason(exc)) from exc
+            except InferenceError as exc:
+                raise InferenceError(start, exc.problem) from exc
+        return out
+
+    def _run_piece(self, piece: Mapping[str, Values]) -> npt.NDArray[Any]:
+        rows = len(next(iter(piece.values())))
+        if self._fixed is not None and rows < self._fixed:
+            # Repeating the last row is safe for any model; what it gives is cut off again.
+            last = np.minimum(np.arange(self._fixed), rows - 1)
+            piece = {name: values[last] for name, values in piece.items()}
+        result = self._session.run([self.output], dict(piece))[0]
+        given = len(next(iter(piece.values())))
+        if not isinstance(result, np.ndarray) or result.shape != (given, self.width):
+            shape = getattr(result, "shape", type(result).__name__)
+            raise InferenceError(
+                0, f"gave shape {shape} for {given} rows, not {(given, self.width)}"
+            )
+        with np.errstate(over="ignore"):
+            cast: npt.NDArray[Any] = result[:rows].astype(np.float32, copy=False)
+        return cast
+
+    def _first_failing(self, piece: Mapping[str, Values]) -> int | None:
+        """Halve a piece on which the model fails until one failing row is left."""
+        low, high = 0, len(next(iter(piece.values())))
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._fails(piece, low, middle) else (middle, high)
+        return low if self._fails(piece, low, high) else None
+
+    def _fails(self, piece: Mapping[str, Values], low: int, high: int) -> bool:
+        try:
+            self._run_piece({name: values[low:high] for name, values in piece.items()})
+        except ORT_ERRORS:
+            return True
+        return False
+
+    def _fastest_batch_size(self, inputs: Mapping[str, Values], rows: int) -> int | None:
+        """Time a few batch sizes on real rows; None, for a later batch to try, if that fails."""
+        seconds_per_row: dict[float, int] = {}
+        for size in (s for s in _BATCH_SIZES if s <= rows):
+            piece = {name: values[:size] for name, values in inputs.items()}
+            best = float("inf")
+            for _ in range(_TUNING_RUNS):
+                start = time.perf_counter()
+                try:
+                    self._run_piece(piece)
+                except _RUN_ERRORS:
+                    # The ordinary run that follows meets the same fault and names its row.
+                    return None
+                best = min(best, time.perf_counter() - start)
+            seconds_per_row[best / size] = size
+        return seconds_per_row[min(seconds_per_row)]
+
+
+def _load(bundle: Bundle, file: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.log_severity_level = _FATAL
+    # Both keep memory for reuse that grows with the largest batch ever seen.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    try:
+        return ort.InferenceSession(
+            str(bundle.path(file)), options, providers=["CPUExecutionProvider"]
+        )
+    except ORT_ERRORS as exc:
+        raise BundleError(file, f"is no model that onnxruntime can load: {_reason(exc)}") from exc
+
+
+def _reason(exc: Exception) -> str:
+    return " ".join(str(exc).split())

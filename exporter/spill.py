@@ -1,0 +1,111 @@
+"""Rows brought into the order of the store outside memory: partitions by hash in a temporary file.
+
+A store takes rows in the order of their ids' hashes, and a table may come in any order and size.
+One pass over the table appends each row to its partition; afterwards a partition is read at once
+and sorted in memory. The file has no name (it is unlinked as it is made), so a killed export
+leaves none.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Final, Self
+
+import numpy as np
+import pyarrow as pa
+
+from gkc.knowledge import I64
+from gkc.store import hash_ids
+
+_CHUNK_BYTES: Final = 32 << 20
+_MAX_PARTITIONS: Final = 4096
+
+KEY: Final = "@key"
+"""Column with the id that partitions and orders the rows."""
+ROW: Final = "@row"
+"""Column with where in its whole table a row stood."""
+CATEGORY: Final = "@category"
+"""Column with the category of an item, null for none, or of a pair."""
+
+
+def partition_of(ids: I64, partitions: int) -> I64:
+    """Return which of so many equal ranges of hashes each id falls into, shape (n,), int64."""
+    high = hash_ids(ids) >> np.uint64(32)
+    return ((high * np.uint64(partitions)) >> np.uint64(32)).astype(np.int64)
+
+
+def partition_count(*needed: float) -> int:
+    """Return the largest of several wishes as a number of partitions within bounds."""
+    return int(min(_MAX_PARTITIONS, max(1, *(np.ceil(n) for n in needed))))
+
+
+class Spill:
+    """Record batches of one schema, partitioned by the hash of their ``KEY`` column.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Has the int64 column ``KEY``.
+    partitions : int
+    """
+
+    def __init__(self, schema: pa.Schema, partitions: int) -> None:
+        self.schema = schema
+        self.partitions = partitions
+        self.rows = np.zeros(partitions, dtype=np.int64)
+        self._file = tempfile.TemporaryFile(prefix="gkc-export-")  # noqa: SIM115 - closed by close
+        self._chunks: list[list[tuple[int, int]]] = [[] for _ in range(partitions)]
+        self._end = 0
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
+
+    def __enter__(self) -> Self:
+        """Return the spill, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the temporary file back."""
+        self._file.close()
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add rows; they reach the file when enough of them have come together."""
+        self._waiting.append(batch)
+        self._waiting_bytes += batch.nbytes
+        if self._waiting_bytes >= _CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all rows that wait to their partitions."""
+        if not self._waiting:
+            return
+        table = pa.Table.from_batches(self._waiting, self.schema)
+        self._waiting, self._waiting_bytes = [], 0
+        place = partition_of(table.column(KEY).to_numpy(), self.partitions)
+        order = np.argsort(place, kind="stable")
+        sizes = np.bincount(place, minlength=self.partitions)
+        sorted_rows = table.take(order).combine_chunks()
+        start = 0
+        for partition, size in enumerate(sizes.tolist()):
+            if size:
+                self._write(partition, sorted_rows.slice(start, size))
+            start += size
+        self.rows += sizes
+
+    def _write(self, partition: int, rows: pa.Table) -> None:
+        for batch in rows.to_batches():
+            message = batch.serialize()
+            self._file.write(message)
+            self._chunks[partition].append((self._end, message.size))
+            self._end += message.size
+
+    def read(self, partition: int) -> pa.Table:
+        """Return the rows of one partition in the order of the table, each column in one chunk."""
+        self._file.flush()
+        batches = [
+            pa.ipc.read_record_batch(
+                pa.py_buffer(os.pread(self._file.fileno(), size, offset)), self.schema
+            )
+            for offset, size in self._chunks[partition]
+        ]
+        return pa.Table.from_batches(batches, self.schema).combine_chunks()

@@ -63,8 +63,11 @@ class Publisher:
             If the store may lose what is published into it.
         VersionLimitError
             If every other version is pinned.
+        VersionBusyError
+            If another writer exports this version right now.
         """
         self._storage.check_safe()
+        self._storage.acquire_lease(version, _holder()).release()
         return rules.plan_evictions(self.catalogue(), version, max_versions)
 
     @contextmanager
@@ -84,7 +87,7 @@ class Publisher:
         VersionLimitError
             If every other version is pinned.
         """
-        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        holder = _holder()
         lease = self._storage.acquire_lease(spec.version, holder)
         try:
             kept = rules.resumable(self.catalogue(), spec) if resume else None
@@ -248,6 +251,11 @@ class Publisher:
         raise StoreUnavailableError(
             self.store, "the catalogue changed under every one of our attempts"
         )
+
+
+def _holder() -> str:
+    """Say who we are, for people who find our lease."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 class StagedGeneration:

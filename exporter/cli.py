@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from exporter.progress import PhaseProgress
 from exporter.run import ExportOptions, ExportReport, plan_export, run_export
 from exporter.settings import ExportSettings
 from gkc.errors import GkcError
-from gkc.logs import configure
+from gkc.logs import set_up_logging
 from gkc.store import ElementType, is_version_name
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -90,7 +91,7 @@ def export(
         max_pairs_per_user=max_pairs_per_user,
     )
     on_terminal = sys.stderr.isatty()
-    configure()
+    set_up_logging(logging.WARNING if on_terminal else logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     with PhaseProgress(on_terminal=on_terminal) as progress:
         try:

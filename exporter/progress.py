@@ -1,9 +1,9 @@
-"""How an export tells of its progress: bars on a terminal, one log line a phase elsewhere."""
+"""How an export tells of its progress: bars on a terminal, elsewhere one log line a phase."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import structlog
 from rich.console import Console
@@ -20,6 +20,8 @@ from rich.progress import (
 log = structlog.get_logger(__name__)
 
 Phase = Literal["validate", "write", "verify", "publish", "evict", "check"]
+_LOGGED: Final[frozenset[Phase]] = frozenset({"write", "verify", "publish", "evict"})
+"""Phases that change the store; a refusal before them stays one line on standard error."""
 
 
 class PhaseProgress:
@@ -73,7 +75,7 @@ class PhaseProgress:
         self.phase = phase
         if self._bars:
             self._task = self._bars.add_task(phase, total=total)
-        else:
+        elif phase in _LOGGED:
             log.info("export_phase", phase=phase, **facts)
 
     def advance(self, rows: int) -> None:

@@ -3,8 +3,8 @@
 ::
 
     CKPT/checkpoint.json         names the current state; replaced by rename, so always whole
-    CKPT/day-0007-3f9c12ab/      one state: config.json, features.npz, weights.safetensors,
-                                 optimizer.safetensors; written and synced before it is named
+    CKPT/day-0007-3f9c12ab/      one state: config.json, features.npz, weights.pt (models and
+                                 optimizer); written and synced before it is named
 
 A process killed at any moment leaves the former state current. States that are not current are
 removed by the next save.
@@ -19,11 +19,10 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from gkc.errors import GkcError
 from keep.config import PretrainConfig, config_from_values
@@ -97,9 +96,8 @@ def save_checkpoint(state: Pretraining, path: Path) -> None:
     config = {"day": state.day, "config": dataclasses.asdict(state.config)}
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     _save_features(state.features, folder / "features.npz")
-    weights = {name: tensor.contiguous() for name, tensor in state.models.state_dict().items()}
-    save_file(weights, folder / "weights.safetensors")
-    save_file(_moments(state), folder / "optimizer.safetensors")
+    weights = {"models": state.models.state_dict(), "moments": _moments(state)}
+    torch.save(weights, folder / "weights.pt")
     for file in folder.iterdir():
         _sync(file)
     _sync(folder)
@@ -140,10 +138,11 @@ def load_checkpoint(path: Path) -> Pretraining:
         config = config_from_values(values["config"], str(folder / "config.json"))
         features = _load_features(folder / "features.npz", config.behaviours)
         models = Models(table_sizes(features), config)
-        models.load_state_dict(load_file(folder / "weights.safetensors"))
+        weights = torch.load(folder / "weights.pt", weights_only=True)
+        models.load_state_dict(weights["models"])
         optimizer = make_optimizer(models, config)
-        _set_moments(models, optimizer, folder / "optimizer.safetensors")
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
+        _set_moments(models, optimizer, weights["moments"])
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as exc:
         raise CheckpointError(path, f"is damaged ({exc}); pretrain again") from exc
     return Pretraining(config, int(values["day"]), features, models, optimizer)
 
@@ -167,14 +166,15 @@ def holds_checkpoint(path: Path) -> bool:
 def _moments(state: Pretraining) -> dict[str, torch.Tensor]:
     """Name Adam's state after the parameters it belongs to."""
     return {
-        f"{name}:{key}": value.contiguous()
+        f"{name}:{key}": value
         for name, parameter in state.models.named_parameters()
         for key, value in state.optimizer.state[parameter].items()
     }
 
 
-def _set_moments(models: Models, optimizer: torch.optim.Adam, file: Path) -> None:
-    moments = load_file(file)
+def _set_moments(
+    models: Models, optimizer: torch.optim.Adam, moments: dict[str, torch.Tensor]
+) -> None:
     for name, parameter in models.named_parameters():
         keys = ("step", "exp_avg", "exp_avg_sq")
         optimizer.state[parameter] = {key: moments[f"{name}:{key}"] for key in keys}

@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from gkc.errors import GkcError
 
@@ -106,7 +106,9 @@ def config_from_values(values: dict[str, object], source: str) -> PretrainConfig
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ConfigError(source, f"unknown key {unknown[0]!r}; known: {', '.join(sorted(fields))}")
-    checked = {name: _checked(name, value, source) for name, value in values.items()}
+    checked: dict[str, Any] = {
+        name: _checked(name, value, source) for name, value in values.items()
+    }
     return PretrainConfig(**checked)
 
 

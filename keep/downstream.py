@@ -166,7 +166,7 @@ def train_downstream(
             labels = torch.from_numpy(day.label[samples])
             loss = functional.binary_cross_entropy_with_logits(logits, labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             steps += 1
     return steps

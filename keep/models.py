@@ -119,8 +119,8 @@ def task_losses(logits: list[Tensor], batch: Batch, pair_weight: float) -> list[
     """
     losses = []
     for task in range(len(TASKS)):
-        own, partner = logits[task].split([len(batch.labels[task]), len(batch.paired[task])])
         labels, paired = batch.labels[task], batch.paired[task]
+        own, partner = logits[task][: len(labels)], logits[task][len(labels) :]
         losses.append(hybrid_loss(own, labels, paired, partner, pair_weight))
     return losses
 

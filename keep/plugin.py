@@ -21,8 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from keep.layers import mlp
-
 MINIMUM_STD = 1e-3
 """Columns that vary less in training carry nothing and are silenced, not blown up."""
 
@@ -53,9 +51,10 @@ class PlugIn(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(knowledge_width))
         self.register_buffer("scale", torch.ones(knowledge_width))
-        self.project = mlp((knowledge_width, hidden, layer_width))
-        nn.init.zeros_(self.project[-1].weight)
-        nn.init.zeros_(self.project[-1].bias)
+        self.hidden = nn.Linear(knowledge_width, hidden)
+        self.output = nn.Linear(hidden, layer_width)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
         self._fed: Tensor | None = None
 
     def standardise(self, knowledge: Tensor) -> None:
@@ -109,12 +108,14 @@ class PlugIn(nn.Module):
         Tensor, shape (B, layer_width), float32
             h^k of equation 5.
         """
-        projected: Tensor = self.project((knowledge - self.mean) * self.scale)
-        return projected
+        standard = (knowledge - self.mean) * self.scale
+        h_k: Tensor = self.output(torch.relu(self.hidden(standard)))
+        return h_k
 
     def _add(self, layer: nn.Module, arguments: tuple[Any, ...], h_m: Tensor) -> Tensor:
         """Return h_m + h^k in place of the layer's output, once per ``feed``."""
         if self._fed is None:
             raise RuntimeError("the model was called before plug_in.feed(knowledge) of its batch")
         knowledge, self._fed = self._fed, None
-        return h_m + self(knowledge)
+        h_k: Tensor = self(knowledge)
+        return h_m + h_k

@@ -169,8 +169,8 @@ def popularity(log: Log, until: int, test: Day) -> F32:
     mean = clicks.mean()
     rate = (clicked + SMOOTHING * mean) / (shown + SMOOTHING)
     spot = np.minimum(np.searchsorted(known, test.item), len(known) - 1)
-    scores = np.where(known[spot] == test.item, rate[spot], mean)
-    return scores.astype(np.float32)
+    scores: F32 = np.where(known[spot] == test.item, rate[spot], mean).astype(np.float32)
+    return scores
 
 
 def teacher_knowledge(state: Pretraining, day: Day, batch_size: int = 4096) -> F32:
@@ -256,3 +256,30 @@ def _train_and_score(
         plug_in.attach(model.mlp[0])
         train_downstream(days, model, config, plug_in, training)
         return score_downstream(test, model, plug_in, knowledge[test_day])
+
+
+def report(results: Sequence[Result]) -> str:
+    """Put the comparison in a table.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        As ``evaluate`` returns them.
+
+    Returns
+    -------
+    str
+        One line per ranking, and below what the figures were counted over.
+    """
+    seeds = max(len(result.gauc) for result in results)
+    lines = [f"{'ranking of the test day':<36}{'GAUC':>8}{'lift':>9}"]
+    for result in results:
+        lift = f"{np.mean(result.lifts):>+9.4f}" if result.lifts else ""
+        lines.append(f"{result.name:<36}{result.value:>8.4f}{lift}")
+    one = results[0].gauc[0]
+    lines.append(
+        f"mean of {seeds} seeds, lift over the downstream model without knowledge; positive rate "
+        f"{one.positive_rate:.3f}; {one.users:,} users count with {one.impressions:,} impressions, "
+        f"{one.users_left_out:,} users of one class are left out"
+    )
+    return "\n".join(lines)

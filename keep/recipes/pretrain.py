@@ -25,6 +25,9 @@ from keep.gauc import Gauc, gauc
 from keep.log import Day, Log
 from keep.models import Models, grow_tables, score_clicks, set_item_tables, table_sizes, task_losses
 
+BEFORE_ANY_DAY = -1
+"""Days of a log are at least 0."""
+
 
 @dataclass(frozen=True)
 class DayReport:
@@ -91,7 +94,7 @@ def pretrain(
         )
     last = log.info.pretrain_until if until is None else until
     state = None if from_checkpoint is None else load_checkpoint(from_checkpoint)
-    done = -sys.maxsize if state is None else state.day
+    done = BEFORE_ANY_DAY if state is None else state.day
     days = [day for day in log.info.days if done < day <= last]
     if not days:
         after = "" if state is None else f" after day {state.day}"
@@ -131,7 +134,7 @@ def start(day: Day, config: PretrainConfig) -> Pretraining:
         models = Models(table_sizes(features), config)
     for model in (models.teacher, models.two_tower, models.category):
         set_item_tables(model.features, features)
-    return Pretraining(config, 0, features, models, make_optimizer(models, config))
+    return Pretraining(config, BEFORE_ANY_DAY, features, models, make_optimizer(models, config))
 
 
 def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
@@ -174,7 +177,8 @@ def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
                 for name in losses
             }
             state.optimizer.zero_grad()
-            torch.stack([loss.sum() for loss in per_task.values()]).sum().backward()
+            total = torch.stack([loss.sum() for loss in per_task.values()]).sum()
+            total.backward()  # type: ignore[no-untyped-call]
             state.optimizer.step()
             for name, loss in per_task.items():
                 losses[name] += loss.detach().numpy()
@@ -182,7 +186,7 @@ def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
             progress.advance(bar, len(batch.samples))
     features.observe(day)
     state.day = number
-    means = {name: tuple((total / steps).tolist()) for name, total in losses.items()}
+    means = {name: tuple((summed / steps).tolist()) for name, summed in losses.items()}
     return DayReport(number, len(rows), means, scores, time.perf_counter() - began)
 
 

@@ -1,0 +1,29 @@
+"""``keep bundle``: ONNX models, tables and manifest for the exporter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bundle_command(
+    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of keep pretrain.")],
+    log: Annotated[Path, typer.Option(help="Log whose test day tells what is covered.")],
+    out: Annotated[Path, typer.Option(help="Bundle directory to make; must not be there yet.")],
+    top_categories: Annotated[
+        int,
+        typer.Option(min=0, help="Most shown categories every user is paired with."),
+    ] = 20,
+) -> None:
+    """Write a bundle of a checkpoint and check its ONNX models against torch.
+
+    Example: keep bundle --checkpoint checkpoints/ml1m --log logs/ml1m --out bundles/ml1m-day7
+    """
+    # torch takes seconds to import: only this command pays for it.
+    from keep.checkpoint import load_checkpoint
+    from keep.log import open_log
+    from keep.recipes.bundle import bundle
+
+    bundle(load_checkpoint(checkpoint), open_log(log), out, top_categories)

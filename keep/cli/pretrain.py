@@ -1,0 +1,40 @@
+"""``keep pretrain``: teacher and students, incremental by day."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pretrain_command(
+    log: Annotated[Path, typer.Option(help="Log directory, as keep fetch or import writes it.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write; may be --from-checkpoint.")],
+    from_checkpoint: Annotated[
+        Path | None, typer.Option(help="Go on with the day after this checkpoint.")
+    ] = None,
+    until: Annotated[
+        int | None, typer.Option(help="Last day to learn from; default: what the log says.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings, for a training from scratch.")
+    ] = None,
+) -> None:
+    """Pretrain the teacher and its two students on the super-domain, day by day.
+
+    After each day a checkpoint stands in --out, whole even if the process is killed.
+
+    Example: keep pretrain --log logs/ml1m --out checkpoints/ml1m --until 6
+    """
+    # torch takes seconds to import: only this command pays for it.
+    from keep.config import read_config
+    from keep.log import open_log
+    from keep.recipes.pretrain import pretrain
+
+    if config is not None and from_checkpoint is not None:
+        raise typer.BadParameter(
+            "a checkpoint keeps its own settings; leave out --config or --from-checkpoint"
+        )
+    settings = None if config is None else read_config(config)
+    pretrain(open_log(log), out, from_checkpoint, until, settings)

@@ -1,0 +1,177 @@
+"""Read knowledge from a running service, as a downstream training job does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from http.client import HTTPConnection, HTTPException
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gkc.errors import GkcError
+
+Ints = NDArray[np.int64]
+F32 = NDArray[np.float32]
+
+SAFETENSORS = "application/x-safetensors"
+DTYPES = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I32": "<i4", "I64": "<i8"}
+
+
+class ServiceError(GkcError):
+    """The service did not answer with knowledge.
+
+    Parameters
+    ----------
+    url : str
+        The service's base URL.
+    problem : str
+        What happened and what to do.
+    """
+
+    def __init__(self, url: str, problem: str) -> None:
+        self.url = url
+        self.problem = problem
+        super().__init__(f"service {url}: {problem}")
+
+
+class ServedKnowledge:
+    """Knowledge of one version from a running service; one connection, kept open.
+
+    Parameters
+    ----------
+    url : str
+        Base URL, for example ``http://127.0.0.1:8000``.
+    version : str
+        The version that a downstream model is trained against.
+    chunk_rows : int
+        Rows of one request.
+
+    Notes
+    -----
+    ``status_counts`` sums up the status bytes of every answer: a row per part, in the order user,
+    item, user_item, user_category; columns absent, found, default.
+    """
+
+    def __init__(self, url: str, version: str, chunk_rows: int = 2000) -> None:
+        parts = urlsplit(url)
+        self.url = url
+        self.version = version
+        self.chunk_rows = chunk_rows
+        self.status_counts: Ints = np.zeros((4, 3), dtype=np.int64)
+        self._connection = HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=60)
+
+    def __enter__(self) -> ServedKnowledge:
+        """Return itself; the connection opens with the first request."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def __call__(self, users: Ints, items: Ints, categories: Ints) -> F32:
+        """Ask for the knowledge of rows, in chunks.
+
+        Parameters
+        ----------
+        users, items, categories : ndarray, shape (n,), int64
+            Raw ids, one row each.
+
+        Returns
+        -------
+        ndarray, shape (n, 3 * D + D_c), float32
+            Knowledge rows (equation 6).
+
+        Raises
+        ------
+        ServiceError
+            If the service cannot be reached or answers with a problem.
+        """
+        parts = []
+        for start in range(0, len(users), self.chunk_rows):
+            chunk = slice(start, start + self.chunk_rows)
+            body = {
+                "u": users[chunk].tolist(),
+                "i": items[chunk].tolist(),
+                "c": categories[chunk].tolist(),
+                "v": self.version,
+            }
+            tensors = decode_safetensors(self.ask(body, SAFETENSORS))
+            self._count(tensors["status"])
+            parts.append(tensors["knowledge"].astype(np.float32))
+        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+
+    def ask(self, body: dict[str, object], accept: str) -> bytes:
+        """Send one ``POST /knowledge``.
+
+        Parameters
+        ----------
+        body : dict
+            The JSON request.
+        accept : str
+            Media type of the answer.
+
+        Returns
+        -------
+        bytes
+            The answer's body.
+
+        Raises
+        ------
+        ServiceError
+            If the service cannot be reached or answers with a problem.
+        """
+        headers = {"Content-Type": "application/json", "Accept": accept}
+        try:
+            self._connection.request("POST", "/knowledge", json.dumps(body), headers)
+            answer = self._connection.getresponse()
+            content = answer.read()
+        except (OSError, HTTPException) as exc:
+            self._connection.close()
+            raise ServiceError(self.url, f"cannot be reached ({exc}); is gkc serve on?") from exc
+        if answer.status != 200:
+            text = content.decode("utf-8", errors="replace")
+            raise ServiceError(self.url, f"POST /knowledge answered {answer.status}: {text}")
+        return content
+
+    def _count(self, status: NDArray[np.generic]) -> None:
+        for part in range(4):
+            self.status_counts[part] += np.bincount(status[:, part].astype(np.int64), minlength=3)
+
+
+def decode_safetensors(content: bytes) -> dict[str, NDArray[np.generic]]:
+    """Read the tensors of a safetensors answer.
+
+    Parameters
+    ----------
+    content : bytes
+        Eight bytes of header length, a JSON header, the tensors' bytes.
+
+    Returns
+    -------
+    dict
+        Tensor name to a read-only array.
+    """
+    header_end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:header_end])
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        first, _ = entry["data_offsets"]
+        shape: Sequence[int] = entry["shape"]
+        flat = np.frombuffer(
+            content,
+            dtype=DTYPES[entry["dtype"]],
+            count=int(np.prod(shape)),
+            offset=header_end + first,
+        )
+        tensors[name] = flat.reshape(shape)
+    return tensors

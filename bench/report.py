@@ -1,0 +1,51 @@
+"""What every measurement says beside its figures: machine, versions, date, commit and command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("numpy", "orjson", "fastapi", "uvicorn", "redis", "pyarrow", "onnxruntime")
+
+
+def print_circumstances(module: str) -> None:
+    """Print where and with what the figures that follow were measured."""
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    print(f"command  python -m {module} {' '.join(sys.argv[1:])}".rstrip())
+    print(f"date     {datetime.now(UTC):%Y-%m-%d}, commit {_commit()}")
+    print(f"machine  {os.cpu_count()} cores, {_processor()}, {platform.system()}")
+    print(f"versions CPython {platform.python_version()}, {packages}")
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Return the median of some values, and their range, for people."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def _commit() -> str:
+    root = Path(__file__).parent.parent
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

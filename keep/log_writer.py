@@ -53,7 +53,7 @@ class LogWriter:
     def __init__(self, path: Path, info: LogInfo) -> None:
         self.path = path
         self.info = info
-        _check_replaceable(path, info.name)
+        check_replaceable(path, info.name)
         self.temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
         self._day = -1
         self._days: list[int] = []
@@ -138,6 +138,20 @@ class LogWriter:
         self._file.write_table(table)
         self._count(table)
 
+    def write_beside(self, name: str, table: Any) -> None:  # noqa: ANN401
+        """Put another table into the log's directory, outside the schema.
+
+        Parameters
+        ----------
+        name : str
+            Path below the log, such as ``ids/users.parquet``.
+        table : pyarrow.Table
+            Any columns.
+        """
+        file = self.temporary / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, file, compression="zstd")
+
     def _count(self, table: Any) -> None:  # noqa: ANN401
         self._sums["rows"] += table.num_rows
         for name, seen in self._distinct.items():
@@ -175,7 +189,7 @@ class LogWriter:
         check_days(file, info)
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(info)}, indent=2)
         file.write_text(text + "\n", encoding="utf-8")
-        _check_replaceable(self.path, info.name)
+        check_replaceable(self.path, info.name)
         if self.path.exists():
             old = self.temporary.with_suffix(".old")
             self.path.rename(old)
@@ -185,7 +199,21 @@ class LogWriter:
             self.temporary.rename(self.path)
 
 
-def _check_replaceable(path: Path, name: str) -> None:
+def check_replaceable(path: Path, name: str) -> None:
+    """Check that a log may be put at a path, before any work is done for it.
+
+    Parameters
+    ----------
+    path : Path
+        Directory of the new log.
+    name : str
+        Name of the new log.
+
+    Raises
+    ------
+    LogPathTakenError
+        Unless the path is absent, an empty directory, or a log of the same name.
+    """
     if not path.exists():
         return
     if not path.is_dir():

@@ -1,0 +1,33 @@
+"""The ``keep`` command: one module per subcommand, each parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from gkc.errors import GkcError
+from keep.cli.fetch import fetch
+
+app = typer.Typer(
+    name="keep",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(fetch)
+
+
+@app.callback()
+def _keep() -> None:
+    """Make logs, pretrain on them and bundle what the general knowledge center serves."""
+
+
+def main() -> None:
+    """Run ``keep``: exit 0 done, 1 failed with one line on stderr, 2 wrong usage."""
+    try:
+        app()
+    except (GkcError, OSError) as error:
+        print("keep: " + " ".join(str(error).split()), file=sys.stderr)
+        raise SystemExit(1) from None

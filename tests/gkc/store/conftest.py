@@ -1,0 +1,7 @@
+"""The shared contract's asserts explain themselves, as those of a test module do."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite("tests.gkc.store.contract", "tests.gkc.store.samples")

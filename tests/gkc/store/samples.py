@@ -1,0 +1,197 @@
+"""Small generations to write and to compare with: ids of every kind, seeded vectors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gkc.knowledge import I64
+from gkc.store import (
+    ElementType,
+    GenerationManifest,
+    GenerationSpec,
+    ItemBlock,
+    KnowledgeReader,
+    Published,
+    Publisher,
+    StagedGeneration,
+    UserBlock,
+    encode_vectors,
+    hash_ids,
+)
+from gkc.store.codec import pack_records
+
+EXTREME_IDS = (0, 1, -1, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63))
+BLOCK_ROWS = 400
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generation's worth of data, in the order it is written in."""
+
+    spec: GenerationSpec
+    users: UserBlock
+    items: ItemBlock
+
+    @property
+    def records(self) -> list[bytes]:
+        return pack_records(self.users)
+
+
+def make_ids(count: int, seed: int) -> I64:
+    """Return distinct ids in the order of their hashes, the extreme ones among them if they fit."""
+    rng = np.random.default_rng(seed)
+    extreme = EXTREME_IDS if count >= len(EXTREME_IDS) else ()
+    ids = set(extreme)
+    while len(ids) < count:
+        ids.add(int(rng.integers(-(2**63), 2**63 - 1, dtype=np.int64)))
+    array = np.array(sorted(ids), dtype=np.int64)
+    return array[np.argsort(hash_ids(array))]
+
+
+def make_sample(
+    version: str = "v1",
+    seed: int = 0,
+    *,
+    element_type: ElementType = "f16",
+    users: int = 1200,
+    items: int = 2300,
+    dim: int = 6,
+    category_dim: int = 4,
+    value: float | None = None,
+) -> Sample:
+    """Make a generation; all its vectors hold ``value``, if that is given."""
+    rng = np.random.default_rng(seed)
+
+    def vectors(count: int, width: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        drawn = rng.standard_normal((count, width), dtype=np.float32)
+        if value is not None:
+            drawn[:] = value
+        return encode_vectors(drawn, element_type)
+
+    pairs = rng.integers(0, 4, users)
+    offsets = np.concatenate([[0], np.cumsum(pairs)]).astype(np.int64)
+    # Ascending within a user: 0, 7, 14.
+    categories = 7 * (np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], pairs))
+    user_block = UserBlock(
+        ids=make_ids(users, seed + 1),
+        k_u=vectors(users, dim),
+        pair_offsets=offsets,
+        categories=categories,
+        k_uc=vectors(len(categories), category_dim),
+    )
+    has_category = rng.random(items) < 0.8
+    item_block = ItemBlock(
+        ids=make_ids(items, seed + 2),
+        k_i=vectors(items, dim),
+        categories=np.where(has_category, rng.integers(-9, 9, items), 0),
+        has_category=has_category,
+    )
+    spec = GenerationSpec(
+        version=version,
+        element_type=element_type,
+        dim=dim,
+        category_dim=category_dim,
+        users=users,
+        items=items,
+        user_categories=len(categories),
+        bundle=f"bundle-{seed}" if value is None else f"{value:g}",
+        fingerprint=f"fingerprint-{seed}",
+    )
+    return Sample(spec, user_block, item_block)
+
+
+def small_sample(version: str, seed: int = 0) -> Sample:
+    """Make a generation where its contents do not matter."""
+    return make_sample(version, seed, users=20, items=20)
+
+
+def item_slices(items: ItemBlock, start: int = 0) -> Iterator[ItemBlock]:
+    """Cut items into blocks, from the row ``start`` on."""
+    for row in range(start, len(items.ids), BLOCK_ROWS):
+        at = slice(row, row + BLOCK_ROWS)
+        yield ItemBlock(items.ids[at], items.k_i[at], items.categories[at], items.has_category[at])
+
+
+def user_slices(users: UserBlock, start: int = 0) -> Iterator[UserBlock]:
+    """Cut users and their pairs into blocks, from the row ``start`` on."""
+    for row in range(start, len(users.ids), BLOCK_ROWS):
+        end = min(row + BLOCK_ROWS, len(users.ids))
+        pairs = slice(users.pair_offsets[row], users.pair_offsets[end])
+        yield UserBlock(
+            ids=users.ids[row:end],
+            k_u=users.k_u[row:end],
+            pair_offsets=users.pair_offsets[row : end + 1] - users.pair_offsets[row],
+            categories=users.categories[pairs],
+            k_uc=users.k_uc[pairs],
+        )
+
+
+def write_sample(staged: StagedGeneration, sample: Sample) -> GenerationManifest:
+    """Write and seal a sample, going on where an interrupted writer stopped."""
+    written = staged.sink.written()
+    for items in item_slices(sample.items, written.items):
+        staged.sink.write_items(items)
+    for users in user_slices(sample.users, written.users):
+        staged.sink.write_users(users)
+    return staged.sink.seal()
+
+
+def publish_sample(
+    publisher: Publisher,
+    sample: Sample,
+    *,
+    max_versions: int = 5,
+    keep_previous: int = 1,
+    pin: bool = False,
+) -> Published:
+    """Export a sample as the exporter does, without a grace period."""
+    with publisher.stage(sample.spec, max_versions=max_versions, resume=False) as staged:
+        manifest = write_sample(staged, sample)
+        published = publisher.publish(
+            staged,
+            manifest,
+            max_versions=max_versions,
+            keep_previous=keep_previous,
+            pin=pin,
+            grace_seconds=0.0,
+        )
+    publisher.delete_retired(wait=True)
+    return published
+
+
+async def current_manifest(reader: KnowledgeReader, version: str) -> GenerationManifest:
+    """Return the manifest of what a version serves now."""
+    catalogue = await reader.catalogue()
+    assert catalogue is not None
+    return await reader.manifest(catalogue.version(version).current)
+
+
+async def assert_serves(
+    reader: KnowledgeReader, manifest: GenerationManifest, sample: Sample
+) -> None:
+    """Compare everything that a generation serves, by every way of reading it, to a sample."""
+    assert manifest.spec == sample.spec
+    records = await reader.fetch_users(manifest, sample.users.ids)
+    assert [None if r is None else bytes(r) for r in records] == sample.records
+    fetched, known = await reader.fetch_items(manifest, sample.items.ids)
+    assert known.all()
+    assert_same_items(fetched, sample.items)
+    table = await reader.item_table(manifest, 1 << 30)
+    try:
+        rows = await asyncio.to_thread(table.rows_of, sample.items.ids)
+        assert (rows >= 0).all()
+        assert_same_items(table.take(rows), sample.items)
+    finally:
+        table.close()
+
+
+def assert_same_items(found: ItemBlock, expected: ItemBlock) -> None:
+    """Compare items bit for bit."""
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.k_i, expected.k_i)
+    np.testing.assert_array_equal(found.categories, expected.categories)
+    np.testing.assert_array_equal(found.has_category, expected.has_category)

@@ -1,9 +1,8 @@
 """Count the float32 values whose JSON number, read as a double and cast back, is another float32.
 
 The service writes float32 arrays with orjson, which prints the shortest decimal that identifies a
-float32. A client reads that decimal as a double and casts it: two roundings, which could in principle
-disagree with one. This walks through every finite positive float32 (the sign is a prefix) or through
-a slice of them.
+float32. A client reads that decimal as a double and casts it: two roundings, which could disagree
+with one. This walks through every finite positive float32 (the sign is a prefix) or a slice of them.
 
     python -m bench.json_bits [--start 0] [--stop 2139095040]
 """
@@ -43,7 +42,8 @@ def main() -> None:
     began = time.perf_counter()
     changed = count_changed(args.start, args.stop)
     seconds = time.perf_counter() - began
-    print(f"{args.stop - args.start} values, {changed} changed, {seconds:.0f} s, {orjson.__version__=}")
+    count = args.stop - args.start
+    print(f"{count} values, {changed} changed, {seconds:.0f} s, orjson {orjson.__version__}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def print_circumstances(module: str) -> None:
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Return the median of some values, and their range, for people."""
     low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _commit() -> str:

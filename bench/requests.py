@@ -1,0 +1,148 @@
+"""Time of a request over HTTP, as a ratio to an empty request (GET /livez) of the same service.
+
+One process asks, one connection, one request at a time; the kinds of request take turns inside every
+round. Ratios are of the medians within a round; what is printed is the median round and the range.
+The asking process is Python as well, so its own time is part of both sides of each ratio.
+
+    python -m bench.requests [--store redis://127.0.0.1:6379]
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.export_memory import write_bundle
+from bench.report import print_circumstances, spread
+
+VERSION = "bench-requests"
+USERS = 20_000
+ITEMS = 100_000
+USER_ID_STEP = 1_000_003
+PAIRS = 40
+DIM = 64
+ROUNDS = 15
+REQUESTS_PER_ROUND = 30
+START_SECONDS = 60
+SAFETENSORS = "application/x-safetensors"
+KINDS = {
+    "JSON answer": ("application/json", {}),
+    "safetensors f32": (SAFETENSORS, {}),
+    "safetensors f16": (SAFETENSORS, {"dtype": "f16"}),
+    "factored": (SAFETENSORS, {"layout": "factored"}),
+}
+
+
+def main(
+    store: Annotated[str, typer.Option(help="Store URL; a directory of its own by default.")] = "",
+) -> None:
+    """Export synthetic knowledge, serve it, time requests and print a table."""
+    print_circumstances("bench.requests")
+    with tempfile.TemporaryDirectory() as scratch:
+        place = store or f"file:{scratch}/store"
+        bundle = Path(scratch) / "bundle"
+        write_bundle(bundle, USERS, PAIRS, DIM)
+        _command("gkc-export", "--version", VERSION, "--bundle", str(bundle), "--store", place)
+        try:
+            with _service(place) as port:
+                _measure(HTTPConnection("127.0.0.1", port))
+        finally:
+            _command("gkc", "versions", "delete", VERSION, "--yes", "--store", place)
+
+
+def _measure(connection: HTTPConnection) -> None:
+    cases = [(rows, kind) for rows in (1, 50, 500) for kind in KINDS]
+    ratios: dict[tuple[int, str], list[float]] = {case: [] for case in cases}
+    times: dict[tuple[int, str], list[float]] = {case: [] for case in cases}
+    for _ in range(ROUNDS):
+        empty = statistics.median(_ask_empty(connection) for _ in range(REQUESTS_PER_ROUND))
+        for case in cases:
+            seconds = statistics.median(_ask(connection, *case) for _ in range(REQUESTS_PER_ROUND))
+            ratios[case].append(seconds / empty)
+            times[case].append(seconds * 1000)
+    print(f"{'rows':>5}  {'answer':16}  {'times an empty request':24}  p50 in ms")
+    for rows, kind in cases:
+        ratio, milliseconds = ratios[rows, kind], times[rows, kind]
+        print(f"{rows:>5}  {kind:16}  {spread(ratio):24}  {spread(milliseconds, 3)}")
+
+
+def _ask_empty(connection: HTTPConnection) -> float:
+    began = time.perf_counter()
+    connection.request("GET", "/livez")
+    connection.getresponse().read()
+    return time.perf_counter() - began
+
+
+def _ask(connection: HTTPConnection, rows: int, kind: str) -> float:
+    accept, extra = KINDS[kind]
+    body = {
+        "u": random.randrange(USERS) * USER_ID_STEP,
+        "i": [random.randrange(ITEMS) for _ in range(rows)],
+        "v": VERSION,
+        **extra,
+    }
+    raw = json.dumps(body)
+    began = time.perf_counter()
+    connection.request(
+        "POST", "/knowledge", raw, {"Content-Type": "application/json", "Accept": accept}
+    )
+    answer = connection.getresponse()
+    content = answer.read()
+    seconds = time.perf_counter() - began
+    if answer.status != 200:
+        raise SystemExit(f"the service answered {answer.status}: {content[:500]!r}")
+    return seconds
+
+
+@contextmanager
+def _service(store: str) -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    command = [sys.executable, "-m", "gkc", "serve", "--store", store, "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not _is_ready(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("the service did not start")
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def _is_ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except ConnectionError:
+        return False  # not listening yet
+    finally:
+        connection.close()
+
+
+def _command(name: str, *args: str) -> None:
+    quick = ["--grace-seconds", "0"]
+    command = [str(Path(sys.executable).parent / name), *args, *quick]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -20,6 +20,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from keep.models import Models, table_sizes
 
 FORMAT = "keep-checkpoint/1"
 POINTER = "checkpoint.json"
+DAMAGE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, BadZipFile)
+"""What reading a short, missing or foreign file of a checkpoint raises."""
 
 
 class CheckpointError(GkcError):
@@ -142,7 +145,7 @@ def load_checkpoint(path: Path) -> Pretraining:
         models.load_state_dict(weights["models"])
         optimizer = make_optimizer(models, config)
         _set_moments(models, optimizer, weights["moments"])
-    except (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as exc:
+    except DAMAGE as exc:
         raise CheckpointError(path, f"is damaged ({exc}); pretrain again") from exc
     return Pretraining(config, int(values["day"]), features, models, optimizer)
 
@@ -196,7 +199,7 @@ def _save_features(features: Features, file: Path) -> None:
 
 def _load_features(file: Path, length: int) -> Features:
     features = Features(length)
-    with np.load(file) as arrays:
+    with file.open("rb") as stream, np.load(stream) as arrays:
         features.users = Vocabulary(arrays["users"])
         features.items = Vocabulary(arrays["items"])
         features.shops = Vocabulary(arrays["shops"])

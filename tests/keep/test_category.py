@@ -1,0 +1,52 @@
+"""The category-degenerated student: of an item it sees the category only."""
+
+from __future__ import annotations
+
+import torch
+
+from keep.category import CategoryStudent
+from keep.config import PretrainConfig
+from keep.features import Batch
+from keep.layers import TableSizes
+from tests.keep.tiny import CONFIG
+
+SIZES = TableSizes(users=9, items=8, shops=4, categories=5)
+USER = torch.tensor([3, 4])
+BEHAVIOURS = torch.tensor([[0, 2, 3], [0, 0, 0]])
+
+
+def test_knowledge_is_192_wide_by_default() -> None:
+    student = CategoryStudent(SIZES, PretrainConfig())
+    assert student.knowledge(USER, BEHAVIOURS, torch.tensor([3, 4])).shape == (2, 192)
+    assert PretrainConfig().category_dim == 192
+
+
+def test_item_and_shop_of_the_candidate_do_not_matter_but_those_of_behaviours_do() -> None:
+    torch.manual_seed(0)
+    student = CategoryStudent(SIZES, CONFIG)
+    line = torch.arange(2)
+    scored = ((line, torch.zeros_like(line)),) * 3
+
+    def logits(items: list[list[int]], behaviours: torch.Tensor) -> torch.Tensor:
+        candidates = torch.tensor(items).unsqueeze(1)
+        batch = Batch(USER, behaviours, candidates, scored, (), (), line.numpy())
+        return torch.stack(student(batch))
+
+    found = logits([[5, 2, 3], [6, 3, 4]], BEHAVIOURS)
+    assert torch.equal(found, logits([[7, 3, 3], [2, 2, 4]], BEHAVIOURS))
+    assert not torch.equal(found, logits([[5, 2, 4], [6, 3, 4]], BEHAVIOURS))
+    assert not torch.equal(found, logits([[5, 2, 3], [6, 3, 4]], BEHAVIOURS + 1))
+
+
+def test_logits_come_from_the_knowledge() -> None:
+    torch.manual_seed(0)
+    student = CategoryStudent(SIZES, CONFIG)
+    line = torch.arange(2)
+    candidates = torch.tensor([[[5, 2, 3]], [[6, 3, 4]]])
+    scored = ((line, torch.zeros_like(line)),) * 3
+    batch = Batch(USER, BEHAVIOURS, candidates, scored, (), (), line.numpy())
+    knowledge = student.knowledge(USER, BEHAVIOURS, torch.tensor([3, 4]))
+    width = CONFIG.mlp[-1]
+    for task, logits in enumerate(student(batch)):
+        z = student.tasks.logits[task](knowledge[:, task * width : (task + 1) * width])
+        torch.testing.assert_close(logits, z[:, 1] - z[:, 0])

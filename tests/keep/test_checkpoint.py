@@ -1,0 +1,80 @@
+"""Checkpoints: whole at every moment, equal to what was saved, refused when damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from keep import checkpoint
+from keep.checkpoint import CheckpointError, Pretraining, load_checkpoint, save_checkpoint
+from keep.recipes.pretrain import start, train_day
+from tests.keep.tiny import CONFIG, tiny_days
+
+
+@pytest.fixture
+def state() -> Pretraining:
+    day = tiny_days()[1]
+    state = start(day, CONFIG)
+    train_day(state, 1, day)
+    return state
+
+
+def test_what_is_loaded_is_what_was_saved(state: Pretraining, tmp_path: Path) -> None:
+    save_checkpoint(state, tmp_path / "ckpt")
+    found = load_checkpoint(tmp_path / "ckpt")
+    assert (found.config, found.day) == (CONFIG, 1)
+    weights = found.models.state_dict()
+    for name, tensor in state.models.state_dict().items():
+        assert torch.equal(weights[name], tensor), name
+    parameters = zip(state.models.parameters(), found.models.parameters(), strict=True)
+    for before, after in parameters:
+        for key, value in state.optimizer.state[before].items():
+            assert torch.equal(found.optimizer.state[after][key], value)
+    for name in ("history", "item_shop", "item_category", "shown"):
+        assert np.array_equal(getattr(found.features, name), getattr(state.features, name))
+    ids = tiny_days()[1].user
+    assert np.array_equal(found.features.users.rows(ids), state.features.users.rows(ids))
+
+
+def test_a_save_that_dies_before_its_last_step_leaves_the_former_state(
+    state: Pretraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ckpt"
+    save_checkpoint(state, path)
+
+    def die(path: Path, pointer: dict[str, object]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "_write_pointer", die)
+    state.day = 2
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(state, path)
+    assert load_checkpoint(path).day == 1
+    monkeypatch.undo()
+    save_checkpoint(state, path)
+    assert load_checkpoint(path).day == 2
+    assert len(list(path.glob("day-*"))) == 1
+
+
+def test_no_checkpoint_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="keep pretrain"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["weights.pt", "features.npz", "config.json"])
+def test_a_damaged_file_is_said_so(state: Pretraining, tmp_path: Path, file: str) -> None:
+    save_checkpoint(state, tmp_path)
+    (found,) = tmp_path.glob(f"day-*/{file}")
+    found.write_bytes(found.read_bytes()[:40])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(tmp_path)
+
+
+def test_another_format_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").write_text(json.dumps({"format": "other/9"}))
+    with pytest.raises(CheckpointError, match="'other/9' is not"):
+        load_checkpoint(tmp_path)

@@ -1,0 +1,78 @@
+"""Tables that grow with the vocabularies, and losses over the tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from keep.features import UNKNOWN, click_batch
+from keep.losses import hybrid_loss
+from keep.models import grow_tables, score_clicks, table_sizes, task_losses
+from keep.recipes.pretrain import start, train_day
+from tests.keep.tiny import CONFIG, tiny_days
+
+
+def test_new_ids_start_as_the_unknown_one_and_the_optimizer_grows_along() -> None:
+    days = tiny_days()
+    state = start(days[1], CONFIG)
+    train_day(state, 1, days[1])
+    before = table_sizes(state.features)
+    old = state.models.teacher.features.item.weight.detach().clone()
+    state.features.grow(days[5])
+    grow_tables(state.models, state.optimizer, state.features)
+    after = table_sizes(state.features)
+    assert after.items > before.items
+    for model in (state.models.teacher, state.models.two_tower, state.models.category):
+        table = model.features.item
+        assert table.weight.shape[0] == table.num_embeddings == after.items
+        new_rows = table.weight[before.items :]
+        assert torch.equal(new_rows, table.weight[UNKNOWN].expand_as(new_rows))
+        moments = state.optimizer.state[table.weight]
+        assert moments["exp_avg"].shape == moments["exp_avg_sq"].shape == table.weight.shape
+        assert moments["exp_avg"][before.items :].abs().sum() == 0
+        assert len(model.features.item_shop) == after.items
+    assert torch.equal(state.models.teacher.features.item.weight[: before.items], old)
+    parameters = set(state.models.parameters())
+    assert set(state.optimizer.param_groups[0]["params"]) == parameters
+    assert set(state.optimizer.state) == parameters
+
+
+def test_training_goes_on_after_growth() -> None:
+    days = tiny_days()
+    state = start(days[1], CONFIG)
+    train_day(state, 1, days[1])
+    train_day(state, 5, days[5])
+    table = state.models.teacher.features.item.weight
+    assert not torch.equal(table[-1], table[UNKNOWN])
+
+
+def test_task_losses_are_the_hybrid_loss_of_each_task() -> None:
+    days = tiny_days()
+    state = start(days[1], CONFIG)
+    rows = state.features.encode(days[1])
+    batch = click_batch(rows, state.features, np.arange(6))
+    logits = torch.randn(6)
+    three = type(batch)(
+        batch.user,
+        batch.behaviours,
+        batch.items,
+        batch.scored * 3,
+        batch.labels * 3,
+        (torch.tensor([1, 4]),) * 3,
+        batch.samples,
+    )
+    partner = torch.randn(2)
+    losses = task_losses([torch.cat([logits, partner])] * 3, three, pair_weight=0.25)
+    expected = hybrid_loss(logits, batch.labels[0], torch.tensor([1, 4]), partner, 0.25)
+    for loss in losses:
+        torch.testing.assert_close(loss, expected)
+
+
+def test_scores_do_not_depend_on_how_rows_are_batched() -> None:
+    days = tiny_days()
+    state = start(days[1], CONFIG)
+    state.features.observe(days[1])
+    rows = state.features.encode(days[1])
+    whole = score_clicks(state.models.teacher, rows, state.features)
+    parts = score_clicks(state.models.teacher, rows, state.features, batch_size=7)
+    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,101 @@
+"""A tiny log with taste in it, for tests that train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keep.config import PretrainConfig
+from keep.log import Day, Log, LogInfo, open_log
+from keep.log_writer import LogWriter
+
+USERS, ITEMS, SHOPS, CATEGORIES, DAYS = 40, 30, 4, 5, 5
+
+CONFIG = PretrainConfig(
+    user_dim=6,
+    feature_dim=4,
+    behaviours=5,
+    attention_width=4,
+    mlp=(16, 8),
+    tower=(12, 8),
+    batch_size=64,
+)
+"""Narrow models that train in a moment."""
+
+
+def tiny_days(flip_from: int = DAYS + 1, per_day: int = 400) -> dict[int, Day]:
+    """Make days 1 to 5; ids are sparse and partly negative; later items appear later.
+
+    Parameters
+    ----------
+    flip_from : int
+        From this day on, every label is turned round.
+    per_day : int
+        Impressions of a day.
+
+    Returns
+    -------
+    dict
+        Day number to its impressions.
+    """
+    days = {}
+    for number in range(1, DAYS + 1):
+        rng = np.random.default_rng(number)
+        user = rng.integers(0, USERS, per_day)
+        item = rng.integers(0, ITEMS - 2 * (DAYS - number), per_day)
+        liked = (user + item % CATEGORIES) % 3 == 0
+        click = rng.random(per_day) < np.where(liked, 0.8, 0.3)
+        cart = click & (rng.random(per_day) < 0.5)
+        conversion = click & (rng.random(per_day) < 0.3)
+        if number >= flip_from:
+            click, cart, conversion = ~click, ~click & cart, ~click & conversion
+        days[number] = Day(
+            user=raw_users(user),
+            item=1000 + 7 * item,
+            shop=100 + item % SHOPS,
+            category=10 * (item % CATEGORIES),
+            time=np.sort(rng.integers(0, 1000, per_day)),
+            sub_domain=item % 2 == 0,
+            click=click,
+            cart=cart,
+            conversion=conversion,
+        )
+    return days
+
+
+def raw_users(user: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Spread user numbers over negative and large ids."""
+    return (user - 20) * 2**40
+
+
+def tiny_log(path: Path, flip_from: int = DAYS + 1) -> Log:
+    """Write those days as a log: pretraining up to day 3, training on day 4, test on day 5.
+
+    Parameters
+    ----------
+    path : Path
+        Directory to make.
+    flip_from : int
+        As for ``tiny_days``.
+
+    Returns
+    -------
+    Log
+        The log.
+    """
+    info = LogInfo(
+        name="tiny",
+        source="made up for tests",
+        sub_domain_scenes=("sub",),
+        pretrain_until=3,
+        train_days=(4,),
+        test_day=5,
+    )
+    with LogWriter(path, info) as writer:
+        for number, day in tiny_days(flip_from).items():
+            columns = {name: column for name, column in vars(day).items() if name != "sub_domain"}
+            columns["scene"] = day.sub_domain.astype(np.int32)
+            writer.write(number, columns, ("super", "sub"))
+    return open_log(path)

@@ -7,7 +7,9 @@ import sys
 import typer
 
 from gkc.errors import GkcError
+from keep.cli.bundle import bundle_command
 from keep.cli.fetch import fetch
+from keep.cli.pretrain import pretrain_command
 
 app = typer.Typer(
     name="keep",
@@ -17,6 +19,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(fetch)
+app.command("pretrain")(pretrain_command)
+app.command("bundle")(bundle_command)
 
 
 @app.callback()

@@ -10,6 +10,7 @@
     │   ├── CatalogueLostError            a catalogue that was there has vanished, or is damaged
     │   ├── VersionNotFoundError          no such version in the catalogue
     │   ├── VersionNotReadyError          published, but not yet loaded by this process
+    │   ├── ServiceNotReadyError          the service cannot answer for every version yet
     │   ├── VersionBusyError              another writer exports this version right now
     │   ├── VersionLimitError             every other version is pinned: nothing may be evicted
     │   ├── NoPreviousGenerationError     rollback without a previous generation
@@ -25,7 +26,8 @@
     │   ├── BatchTooLargeError            more rows than one request may ask for
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
-    │   └── NotAcceptableError            no type that the caller accepts can be answered
+    │   ├── NotAcceptableError            no type that the caller accepts can be answered
+    │   └── ClientGoneError               the caller hung up before its request was read
     └── CommandError                      a command cannot do what it was asked; says what to do
 
 Constructors take the facts, keep them as attributes and build the message: what, which, what to do.
@@ -105,6 +107,10 @@ class VersionNotReadyError(StoreError):
     def __init__(self, version: str) -> None:
         self.version = version
         super().__init__(f"version {version!r} is being loaded; ask again shortly")
+
+
+class ServiceNotReadyError(StoreError):
+    """The service cannot answer yet for every version that it should."""
 
 
 class VersionBusyError(StoreError):
@@ -272,6 +278,13 @@ class NotAcceptableError(RequestError):
             f"nothing that Accept: {accept} allows can be answered; "
             f"accept {' or '.join(self.supported)}"
         )
+
+
+class ClientGoneError(RequestError):
+    """The caller hung up before its request was read; nobody is there to answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection before its request was read")
 
 
 class CommandError(GkcError):

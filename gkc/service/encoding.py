@@ -45,12 +45,10 @@ def encode_json(answer: RowsAnswer) -> bytes:
 def encode_safetensors(answer: Answer) -> list[bytes | memoryview]:
     """Encode an answer as safetensors, in pieces: nothing is copied."""
     tensors: Mapping[str, Array] = (
-        answer.tensors
-        if isinstance(answer, FactoredAnswer)
-        else {"knowledge": answer.knowledge, "status": answer.status}
+        answer.tensors if isinstance(answer, FactoredAnswer) else {"knowledge": answer.knowledge}
     )
     metadata = {name: orjson.dumps(value).decode() for name, value in _head(answer).items()}
-    return safetensors.dump(tensors, metadata)
+    return safetensors.dump({**tensors, "status": answer.status}, metadata)
 
 
 def _head(answer: Answer) -> dict[str, Any]:

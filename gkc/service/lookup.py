@@ -109,7 +109,8 @@ class KnowledgeLookup:
         spans = part_spans(request.parts, spec.dim, spec.category_dim)
         if request.layout == "factored":
             is_f16 = all(g.manifest.spec.element_type == "f16" for g in loaded)
-            return FactoredAnswer(served, spans, _tensors(factors, request.parts, is_f16=is_f16))
+            tensors = _tensors(factors, request.parts, is_f16=is_f16)
+            return FactoredAnswer(served, spans, tensors, factors.status)
         rows = assemble(factors, request.parts)
         knowledge = rows.astype(np.float16) if request.dtype == "f16" else rows
         return RowsAnswer(served, spans, knowledge, factors.status)
@@ -311,7 +312,7 @@ def _tensors(factors: Factors, parts: Sequence[Part], *, is_f16: bool) -> dict[s
     if "user_category" in parts:
         tensors["user_category"] = factors.user_category.astype(stored)
         tensors["user_category_index"] = factors.user_category_index.astype(np.int32)
-    return {**tensors, "status": factors.status}
+    return tensors
 
 
 def _no_rows(request: KnowledgeRequest) -> Answer:
@@ -323,4 +324,4 @@ def _no_rows(request: KnowledgeRequest) -> Answer:
     empty = np.zeros((0, 0), dtype=np.float32)
     index = np.zeros(0, dtype=np.int64)
     factors = Factors(empty, index, empty, empty, index, status)
-    return FactoredAnswer({}, {}, _tensors(factors, request.parts, is_f16=False))
+    return FactoredAnswer({}, {}, _tensors(factors, request.parts, is_f16=False), status)

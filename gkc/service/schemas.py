@@ -97,12 +97,14 @@ class FactoredAnswer:
         As in `RowsAnswer`: the columns that the parts would have in rows.
     tensors : mapping of str to ndarray
         ``user``, ``item``, ``user_category`` in float32 or float16, ``user_index`` and
-        ``user_category_index`` in int32, ``status`` in uint8; only what the parts need.
+        ``user_category_index`` in int32; only what the parts need.
+    status : ndarray, shape (n, 4), uint8
     """
 
     versions: Mapping[str, str]
     spans: Mapping[Part, tuple[int, int]]
     tensors: Mapping[str, Array]
+    status: U8
 
 
 Answer = RowsAnswer | FactoredAnswer

@@ -1,0 +1,38 @@
+"""The ``gkc`` command: one module a subcommand, each parses, calls and prints."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from gkc.cli.get import run as get
+from gkc.cli.serve import run as serve
+from gkc.cli.verify import run as verify
+from gkc.cli.versions import app as versions
+from gkc.errors import GkcError
+from gkc.logs import set_up_logging
+
+app = typer.Typer(
+    name="gkc",
+    help="General knowledge center: serve and look after exported knowledge.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.command("serve")(serve)
+app.add_typer(versions, name="versions")
+app.command("get")(get)
+app.command("verify")(verify)
+
+
+def main() -> None:
+    """Run the command; a foreseeable error is one line on standard error and exit status 1."""
+    set_up_logging(logging.WARNING)
+    try:
+        app()
+    except GkcError as exc:
+        print(f"gkc: {exc}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,48 @@
+"""``gkc verify``: whether a generation is whole."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from gkc.cli.options import Store, load, reader_of
+from gkc.errors import VersionNotFoundError
+from gkc.service.settings import StoreSettings
+from gkc.store import GenerationManifest, KnowledgeReader
+
+
+def run(
+    version: Annotated[str, typer.Option(metavar="V", help="The version to re-read.")],
+    store: Store = None,
+) -> None:
+    """Re-read a version's generation: counts, checksums, markers. Exit status 1 if it is damaged.
+
+    Example: gkc verify --version 20211220
+    """
+    settings = load(StoreSettings, store_url=store)
+    manifest = asyncio.run(_verify(reader_of(settings), version))
+    totals = manifest.totals
+    print(
+        f"{version} is whole: generation {manifest.generation}, {totals.users:,} users, "
+        f"{totals.items:,} items, {totals.user_categories:,} pairs, {totals.size_bytes:,} bytes"
+    )
+
+
+async def _verify(reader: KnowledgeReader, version: str) -> GenerationManifest:
+    try:
+        catalogue = await reader.catalogue()
+        if catalogue is None:
+            raise VersionNotFoundError(version, ())
+        manifest = await reader.manifest(catalogue.version(version).current)
+        rows = manifest.totals.users + manifest.totals.items
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+            task = bar.add_task(f"verifying {version}", total=rows)
+            await reader.verify(manifest, lambda done: bar.advance(task, done))
+    finally:
+        await reader.close()
+    return manifest

@@ -1,0 +1,139 @@
+"""Wiring: settings and a reader in, an ASGI application out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import gkc
+from gkc.errors import GkcError
+from gkc.service.answering import Answering
+from gkc.service.http import respond_problem
+from gkc.service.lookup import KnowledgeLookup
+from gkc.service.metrics import Metrics
+from gkc.service.middleware import Observed
+from gkc.service.openapi import KNOWLEDGE
+from gkc.service.problems import MEDIA_TYPE, problem_of, problem_of_status
+from gkc.service.reader import GuardedReader
+from gkc.service.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
+from gkc.service.serving import Serving
+from gkc.service.settings import Settings
+from gkc.store import KnowledgeReader
+
+_MEBIBYTE = 1024 * 1024
+
+
+class Front:
+    """Sends the one hot path straight to its endpoint, and everything else to FastAPI.
+
+    Going through FastAPI's own routing costs as much as answering a single row.
+
+    Parameters
+    ----------
+    knowledge : ASGI application
+    rest : ASGI application
+    """
+
+    def __init__(self, knowledge: ASGIApp, rest: ASGIApp) -> None:
+        self._knowledge = knowledge
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        if scope["type"] != "http" or scope["path"] != KNOWLEDGE_PATH:
+            await self._rest(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._knowledge(scope, receive, send)
+        else:
+            detail = f"{scope['method']} is not allowed here; POST the rows to ask for"
+            await respond_problem(send, problem_of_status(405, detail, {"allow": "POST"}))
+
+
+class Api(FastAPI):
+    """FastAPI with the hot path, which does not pass through it, in its OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, built once."""
+        if self.openapi_schema is None:
+            document = get_openapi(
+                title=self.title,
+                version=self.version,
+                summary=self.summary,
+                routes=self.routes,
+            )
+            document["paths"] = {KNOWLEDGE_PATH: KNOWLEDGE, **document["paths"]}
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+class Service:
+    """The whole service as one ASGI application.
+
+    Parameters
+    ----------
+    settings : Settings
+    reader : KnowledgeReader
+        Closed when the application shuts down.
+    """
+
+    def __init__(self, settings: Settings, reader: KnowledgeReader) -> None:
+        self.metrics = Metrics(settings.prometheus_multiproc_dir)
+        timeout_seconds = settings.request_timeout_ms / 1000
+        self._reader = GuardedReader(reader, self.metrics, timeout_seconds)
+        self.serving = Serving(
+            self._reader,
+            self.metrics,
+            item_memory_bytes=settings.item_memory_mb * _MEBIBYTE,
+            refresh_seconds=settings.refresh_ms / 1000,
+            load_wait_seconds=timeout_seconds,
+        )
+        api = Api(
+            title="gkc",
+            summary="General knowledge center: pretrained knowledge of users and items, served.",
+            version=gkc.__version__,
+            redoc_url=None,
+            lifespan=self.lifespan,
+        )
+        Routes(self.serving, self.metrics).add_to(api)
+        api.add_exception_handler(GkcError, _told)
+        api.add_exception_handler(HTTPException, _told)
+        knowledge = KnowledgeEndpoint(
+            Answering(self.serving, KnowledgeLookup(self._reader)),
+            self.metrics,
+            max_rows=settings.max_rows,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        paths = [KNOWLEDGE_PATH, *(route.path for route in api.routes if hasattr(route, "path"))]
+        self._app = Observed(Front(knowledge, api), self.metrics, paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Follow the catalogue while the application runs, and close the store afterwards."""
+        following = asyncio.create_task(self.serving.follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            await self._reader.close()
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    """Tell of an error that an endpoint or FastAPI's routing raised."""
+    if isinstance(error, HTTPException):
+        problem = problem_of_status(error.status_code, error.detail, error.headers or {})
+    else:
+        problem = problem_of(error)
+    return Response(problem.body(), problem.status, dict(problem.headers), MEDIA_TYPE)

@@ -1,0 +1,189 @@
+"""Every metric of the service, and how ``/metrics`` is rendered, with one worker or several."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+import gkc
+from gkc.errors import StoreError
+from gkc.knowledge import ABSENT, DEFAULT, FOUND, I64, PARTS, U8, Part
+from gkc.store import Catalogue
+
+REQUEST_SECONDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+)  # fmt: skip
+REQUEST_ROWS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+STORE_SECONDS: Final = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0,
+)  # fmt: skip
+
+STATUS_NAMES: Final = {ABSENT: "absent", FOUND: "found", DEFAULT: "default"}
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """The service's metrics, built on a registry of their own.
+
+    Parameters
+    ----------
+    multiprocess_dir : Path, optional
+        Where several workers share their values; the library reads and writes there because
+        ``PROMETHEUS_MULTIPROC_DIR`` names it. Without it, the values of this process only.
+    """
+
+    def __init__(self, multiprocess_dir: Path | None = None) -> None:
+        self._directory = multiprocess_dir
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "gkc_requests", "Requests answered.", ["route", "code"], registry=self._registry
+        )
+        self.request_seconds = Histogram(
+            "gkc_request_duration_seconds",
+            "Seconds from a request's first byte read to its answer written.",
+            ["route"],
+            buckets=REQUEST_SECONDS,
+            registry=self._registry,
+        )
+        self.request_rows = Histogram(
+            "gkc_request_rows",
+            "Rows asked for by one request.",
+            ["route"],
+            buckets=REQUEST_ROWS,
+            registry=self._registry,
+        )
+        self.parts = Counter(
+            "gkc_parts",
+            "Parts answered, by whether they were found, default or absent.",
+            ["version", "part", "status"],
+            registry=self._registry,
+        )
+        self.store_seconds = Histogram(
+            "gkc_store_duration_seconds",
+            "Seconds that the store took.",
+            ["operation"],
+            buckets=STORE_SECONDS,
+            registry=self._registry,
+        )
+        self.store_errors = Counter(
+            "gkc_store_errors",
+            "Reads of the store that failed, or found something lost or damaged.",
+            ["operation"],
+            registry=self._registry,
+        )
+        self.inflight = Gauge(
+            "gkc_inflight_requests",
+            "Requests being answered.",
+            multiprocess_mode="livesum",
+            registry=self._registry,
+        )
+
+    def count_parts(self, version: str, parts: Sequence[Part], status: U8) -> None:
+        """Count what became of these parts of some rows of one version.
+
+        Parameters
+        ----------
+        version : str
+        parts : sequence of str
+            The parts that were asked for.
+        status : ndarray, shape (n, 4), uint8
+        """
+        kinds = len(STATUS_NAMES)
+        codes: I64 = status + np.arange(len(PARTS), dtype=np.int64) * kinds
+        counts = np.bincount(codes.ravel(), minlength=kinds * len(PARTS)).tolist()
+        for column, part in enumerate(PARTS):
+            if part not in parts:
+                continue
+            for value, name in STATUS_NAMES.items():
+                count = counts[column * kinds + value]
+                if count:
+                    self.parts.labels(version, part, name).inc(count)
+
+    @contextmanager
+    def store_operation(self, operation: str) -> Iterator[None]:
+        """Time a read of the store, and count it if it fails."""
+        started = perf_counter()
+        try:
+            yield
+        except StoreError:
+            self.store_errors.labels(operation).inc()
+            raise
+        finally:
+            self.store_seconds.labels(operation).observe(perf_counter() - started)
+
+    def render(self, catalogue: Catalogue | None) -> bytes:
+        """Return all values in Prometheus's text format, those of all workers together."""
+        registry = CollectorRegistry()
+        if self._directory is None:
+            registry.register(_Forwarding(self._registry.collect))
+        else:
+            _forget_dead_workers(self._directory)
+            MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
+        registry.register(_Forwarding(lambda: _described(catalogue)))
+        return generate_latest(registry)
+
+
+class _Forwarding(Collector):
+    """Lets a registry collect from a function."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
+
+
+def _described(catalogue: Catalogue | None) -> Iterator[Metric]:
+    """Describe this build and what the catalogue holds at this moment."""
+    build = GaugeMetricFamily(
+        "gkc_build_info", "The running gkc; always 1.", labels=["version", "python"]
+    )
+    build.add_metric([gkc.__version__, platform.python_version()], 1.0)
+    yield build
+    info = GaugeMetricFamily(
+        "gkc_version_info",
+        "The generation that each version serves; always 1.",
+        labels=["version", "generation"],
+    )
+    published = GaugeMetricFamily(
+        "gkc_version_published_timestamp_seconds",
+        "Unix time at which each version's generation was published.",
+        labels=["version"],
+    )
+    if catalogue is not None:
+        for version, entry in catalogue.versions.items():
+            info.add_metric([version, entry.current], 1.0)
+            moment = datetime.fromisoformat(catalogue.generations[entry.current].published_at)
+            published.add_metric([version], moment.timestamp())
+    yield info
+    yield published
+
+
+def _forget_dead_workers(directory: Path) -> None:
+    """Drop the gauges of workers that were killed, which count what is going on right now."""
+    for path in directory.glob("gauge_live*_*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]

@@ -1,0 +1,87 @@
+"""The store as the service reads it: with a deadline, timed, and with every failure counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from gkc.errors import StoreUnavailableError
+from gkc.knowledge import I64
+from gkc.service.metrics import Metrics
+from gkc.service.schemas import Bools
+from gkc.store import (
+    Catalogue,
+    GenerationManifest,
+    ItemBlock,
+    ItemTable,
+    KnowledgeReader,
+    Progress,
+)
+
+
+class GuardedReader:
+    """A `KnowledgeReader` around another one.
+
+    Parameters
+    ----------
+    reader : KnowledgeReader
+    metrics : Metrics
+    timeout_seconds : float
+        Longest wait for one read; item tables, which may have to be copied first, and whole
+        verifications take as long as they take.
+    """
+
+    def __init__(self, reader: KnowledgeReader, metrics: Metrics, timeout_seconds: float) -> None:
+        self._reader = reader
+        self._metrics = metrics
+        self._timeout_seconds = timeout_seconds
+        self.store = reader.store
+
+    async def catalogue(self) -> Catalogue | None:
+        """Read the catalogue."""
+        async with self._guarded("catalogue"):
+            return await self._reader.catalogue()
+
+    async def manifest(self, generation: str) -> GenerationManifest:
+        """Read a generation's manifest."""
+        async with self._guarded("manifest"):
+            return await self._reader.manifest(generation)
+
+    async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> ItemTable:
+        """Map a generation's items; without a deadline."""
+        with self._metrics.store_operation("item_table"):
+            return await self._reader.item_table(manifest, memory_bytes)
+
+    async def fetch_users(
+        self, manifest: GenerationManifest, users: I64
+    ) -> Sequence[bytes | memoryview | None]:
+        """Read the records of distinct users."""
+        async with self._guarded("fetch_users"):
+            return await self._reader.fetch_users(manifest, users)
+
+    async def fetch_items(
+        self, manifest: GenerationManifest, items: I64
+    ) -> tuple[ItemBlock, Bools]:
+        """Read distinct items from the store itself."""
+        async with self._guarded("fetch_items"):
+            return await self._reader.fetch_items(manifest, items)
+
+    async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
+        """Re-read all of a generation; without a deadline."""
+        with self._metrics.store_operation("verify"):
+            await self._reader.verify(manifest, progress)
+
+    async def close(self) -> None:
+        """Close the reader inside."""
+        await self._reader.close()
+
+    @asynccontextmanager
+    async def _guarded(self, operation: str) -> AsyncIterator[None]:
+        with self._metrics.store_operation(operation):
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    yield
+            except TimeoutError as exc:
+                waited = f"no answer within {self._timeout_seconds * 1000:.0f} ms"
+                raise StoreUnavailableError(self.store, waited) from exc

@@ -2,7 +2,7 @@
 
 The service writes float32 arrays with orjson, which prints the shortest decimal that identifies a
 float32. A client reads that decimal as a double and casts it: two roundings, which could disagree
-with one. This walks through every finite positive float32 (the sign is a prefix) or a slice of them.
+with one. This walks through every finite positive float32 (the sign is a prefix), or a slice.
 
     python -m bench.json_bits [--start 0] [--stop 2139095040]
 """

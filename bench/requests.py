@@ -1,6 +1,6 @@
 """Time of a request over HTTP, as a ratio to an empty request (GET /livez) of the same service.
 
-One process asks, one connection, one request at a time; the kinds of request take turns inside every
+One process asks, one connection, one request at a time; the kinds of request take turns in each
 round. Ratios are of the medians within a round; what is printed is the median round and the range.
 The asking process is Python as well, so its own time is part of both sides of each ratio.
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -46,9 +47,12 @@ from gkc.store.backends.file_writer import (
     FileLease,
     FileSink,
     as_store_errors,
+    canonical_json,
     make_directory,
     read_manifest,
     replace_file,
+    sealed_json,
+    unsealed_json,
 )
 from gkc.store.catalogue import Catalogue
 from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
@@ -239,7 +243,8 @@ class FileStorage:
             with self._locked():
                 if _read_catalogue(self._root, self.store) != expected:
                     return False
-                replace_file(self._root / CATALOGUE, new.to_bytes())
+                raw = sealed_json(json.loads(new.to_bytes()))
+                replace_file(self._root / CATALOGUE, raw)
         return True
 
     def acquire_lease(self, version: str, holder: str) -> Lease:
@@ -309,8 +314,8 @@ def _read_catalogue(root: Path, store: str) -> Catalogue | None:
         except FileNotFoundError:
             return None
     try:
-        return Catalogue.from_bytes(raw)
-    except LayoutError as exc:
+        return Catalogue.from_bytes(canonical_json(unsealed_json(raw)))
+    except (ValueError, LayoutError) as exc:
         raise CatalogueLostError(store, str(exc)) from exc
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -67,7 +68,10 @@ def make_directory(path: Path) -> None:
     if path.is_dir():
         return
     make_directory(path.parent)
-    path.mkdir(exist_ok=True)
+    try:
+        path.mkdir(exist_ok=True)
+    except FileExistsError as exc:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from exc
     sync_directory(path.parent)
 
 
@@ -93,7 +97,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def sealed_json(value: Mapping[str, Any]) -> bytes:
     """Serialise a JSON object together with its own CRC-32."""
-    return _canonical({"crc32": zlib.crc32(_canonical(value)), "content": value})
+    return canonical_json({"crc32": zlib.crc32(canonical_json(value)), "content": value})
 
 
 def unsealed_json(raw: bytes) -> dict[str, Any]:
@@ -110,7 +114,8 @@ def unsealed_json(raw: bytes) -> dict[str, Any]:
     return dict(content)
 
 
-def _canonical(value: Mapping[str, Any]) -> bytes:
+def canonical_json(value: Mapping[str, Any]) -> bytes:
+    """Serialise a JSON object so that equal ones have equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 

@@ -220,7 +220,7 @@ class FileSink:
         with as_store_errors(store):
             make_directory(directory)
             self._manifest = read_manifest(directory, generation) if resume else None
-            self._totals = _default_totals(spec)
+            self._totals = default_totals(spec)
             self._tables = None if self._manifest else self._open_tables(resume=resume)
         self._stored = self._manifest.totals if self._manifest else self._totals
         self._checkpoint_due = self._written_bytes() + checkpoint_bytes
@@ -391,7 +391,7 @@ def read_manifest(directory: Path, generation: str) -> GenerationManifest | None
     return manifest
 
 
-def _default_totals(spec: GenerationSpec) -> Totals:
+def default_totals(spec: GenerationSpec) -> Totals:
     """Return the totals of an empty generation: its default vectors' largest values."""
 
     def largest(vector: bytes | None) -> float:

@@ -18,7 +18,8 @@ import pyarrow as pa
 from gkc.knowledge import I64
 from gkc.store import hash_ids
 
-_CHUNK_BYTES: Final = 32 << 20
+_CHUNK_BYTES: Final = 8 << 20
+_PIECE_BYTES: Final = 16 << 10
 _MAX_PARTITIONS: Final = 4096
 
 KEY: Final = "@key"
@@ -59,6 +60,8 @@ class Spill:
         self._end = 0
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
+        # Many partitions wait for more, lest each piece be smaller than its header.
+        self._enough_bytes = max(_CHUNK_BYTES, partitions * _PIECE_BYTES)
 
     def __enter__(self) -> Self:
         """Return the spill, to be closed at the end of the block."""
@@ -72,7 +75,7 @@ class Spill:
         """Add rows; they reach the file when enough of them have come together."""
         self._waiting.append(batch)
         self._waiting_bytes += batch.nbytes
-        if self._waiting_bytes >= _CHUNK_BYTES:
+        if self._waiting_bytes >= self._enough_bytes:
             self.flush()
 
     def flush(self) -> None:

@@ -19,8 +19,8 @@ from exporter.errors import FeatureTableError
 from exporter.features import Feature, Values, cast_values
 from gkc.knowledge import I64
 
-_BATCH_BYTES: Final = 16 << 20
-_BATCH_ROWS: Final = 65_536
+_BATCH_BYTES: Final = 4 << 20
+_BATCH_ROWS: Final = 16_384
 _READ_BUFFER_BYTES: Final = 1 << 20
 
 
@@ -143,8 +143,10 @@ class FeatureTable:
         for file, path, first in zip(self._files, self._paths, self._first_rows, strict=False):
             row = first
             try:
-                # Without the buffer a whole column of a row group is held at once.
-                with pq.ParquetFile(path, buffer_size=_READ_BUFFER_BYTES) as parquet:
+                # Unbuffered, a column of a row group is held whole; read ahead, the file is.
+                with pq.ParquetFile(
+                    path, buffer_size=_READ_BUFFER_BYTES, pre_buffer=False
+                ) as parquet:
                     for batch in parquet.iter_batches(batch_rows, columns=names):
                         yield row, batch
                         row += batch.num_rows

@@ -7,25 +7,26 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 gkc="$PWD/.venv/bin/gkc"
 store=${1:-}
+redis_folder="$PWD/gkc-redis"
 
 start_redis() {
-  local folder="$PWD/gkc-redis" port=${REDIS_PORT:-6379}
+  local port=${REDIS_PORT:-6379}
   command -v redis-server >/dev/null || {
     echo "error: redis-server is not on PATH: install it, or name a running one: make up STORE=redis://HOST:PORT" >&2
     exit 1
   }
-  mkdir -p "$folder"
+  mkdir -p "$redis_folder"
   # A daemon, so that Ctrl-C reaches the service alone, which then ends its requests first.
-  redis-server --port "$port" --bind 127.0.0.1 --dir "$folder" --appendonly yes \
-    --maxmemory-policy noeviction --daemonize yes --logfile "$folder/redis.log" \
-    --pidfile "$folder/redis.pid"
-  trap 'kill "$(cat "$folder/redis.pid")"' EXIT
+  redis-server --port "$port" --bind 127.0.0.1 --dir "$redis_folder" --appendonly yes \
+    --maxmemory-policy noeviction --daemonize yes --logfile "$redis_folder/redis.log" \
+    --pidfile "$redis_folder/redis.pid"
+  trap 'kill "$(cat "$redis_folder/redis.pid")"' EXIT
   for _ in $(seq 100); do
     redis-cli -p "$port" ping >/dev/null 2>&1 && break
     sleep 0.1
   done
   redis-cli -p "$port" ping >/dev/null || {
-    echo "error: redis-server does not answer on port $port: see $folder/redis.log" >&2
+    echo "error: redis-server does not answer on port $port: see $redis_folder/redis.log" >&2
     exit 1
   }
   store="redis://127.0.0.1:$port/0"

@@ -191,8 +191,11 @@ def _installed_torch() -> str | None:
     return done.stdout.strip() or None
 
 
-def _install_torch(choice: str) -> None:
-    installed = _installed_torch()
+def _release(version: str | None) -> str | None:
+    return version.partition("+")[0] if version else None
+
+
+def _install_torch(choice: str, installed: str | None) -> None:
     if choice == "none":
         if installed:
             _pip("uninstall", "--yes", "torch")
@@ -258,7 +261,10 @@ def install(choice: str | None) -> None:
             _make_venv()
         print("installing the pinned packages", flush=True)
         _pip("install", "-qq", "--require-hashes", "-r", str(LOCK_FILE))
-        _install_torch(choice)
+        installed = _installed_torch()
+        is_chosen = stamp.get("torch") == choice and _release(installed) == TORCH_RELEASE
+        if not is_chosen:
+            _install_torch(choice, installed)
         _pip("install", "-qq", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
         STAMP.write_text(json.dumps(wanted))
         print("installed: .venv/bin/gkc, .venv/bin/gkc-export, .venv/bin/keep", flush=True)
@@ -280,6 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InstallError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -1,0 +1,224 @@
+"""Small exported worlds, and the contract's section 3 read out slowly, one number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from gkc.store import (
+    Defaults,
+    ElementType,
+    GenerationSpec,
+    ItemBlock,
+    Published,
+    Publisher,
+    UserBlock,
+    encode_vectors,
+    hash_ids,
+    open_publisher,
+)
+
+Vector = list[np.float32]
+PARTS = ("user", "item", "user_item", "user_category")
+
+USERS = (7, -3, 2**53 + 1, 2**63 - 1, -(2**63), 0, 12)
+ITEMS = (11, 12, 13, -14, 2**62, -(2**63), 0, 99, 100, 101)
+CATEGORIES = (0, 3, 5, -6, 2**60)
+STRANGERS = (8, -99, 2**61)
+
+
+@dataclass(frozen=True)
+class World:
+    """What one generation holds, as dictionaries of vectors before they are stored."""
+
+    version: str
+    element_type: ElementType
+    users: dict[int, Vector]
+    items: dict[int, Vector]
+    item_categories: dict[int, int]
+    pairs: dict[tuple[int, int], Vector]
+    default_user: Vector | None = None
+    default_item: Vector | None = None
+    default_pair: Vector | None = None
+    default_category: int | None = None
+    dim: int = 4
+    category_dim: int = 3
+    generation: str = field(default="", compare=False)
+
+    # ---- the contract, slowly
+
+    def stored(self, vector: Vector) -> Vector:
+        """Round a vector as section 3, "Numbers", says that it is stored."""
+        if self.element_type == "f16":
+            return [np.float32(np.float16(x)) for x in vector]
+        if self.element_type == "f32":
+            return list(vector)
+        scale = np.float32(max(abs(x) for x in vector) / np.float32(127))
+        if scale == 0:
+            return [np.float32(0)] * len(vector)
+        return [np.float32(np.int8(np.rint(x / scale))) * scale for x in vector]
+
+    def row(
+        self, user: int, item: int, category: int | None, parts: Sequence[str] = PARTS
+    ) -> tuple[Vector, list[int]]:
+        """Return the knowledge and the four statuses of one row."""
+        k_u, of_user = self._look(self.users.get(user), self.default_user, self.dim)
+        k_i, of_item = self._look(self.items.get(item), self.default_item, self.dim)
+        if of_user == 0 or of_item == 0:
+            k_ui, of_product = [np.float32(0)] * self.dim, 0
+        else:
+            k_ui = [a * b for a, b in zip(k_u, k_i, strict=True)]
+            of_product = 1 if of_user == of_item == 1 else 2
+        if category is None:
+            category = self.category_of(item)
+        k_uc, of_pair = [np.float32(0)] * self.category_dim, 0
+        if category is not None:
+            pair = self.pairs.get((user, category))
+            k_uc, of_pair = self._look(pair, self.default_pair, self.category_dim)
+        by_part = dict(zip(PARTS, (k_u, k_i, k_ui, k_uc), strict=True))
+        row = [x for part in PARTS if part in parts for x in by_part[part]]
+        return row, [of_user, of_item, of_product, of_pair]
+
+    def category_of(self, item: int) -> int | None:
+        """Return the category of an item whose row gives none."""
+        if item in self.items:
+            return self.item_categories.get(item)
+        return self.default_category
+
+    def _look(self, found: Vector | None, default: Vector | None, width: int) -> tuple[Vector, int]:
+        if found is not None:
+            return self.stored(found), 1
+        if default is not None:
+            return self.stored(default), 2
+        return [np.float32(0)] * width, 0
+
+    # ---- into a store
+
+    def publish(self, url: str, namespace: str = "default", **options: Any) -> World:
+        """Export this world; return it with its generation's id."""
+        publisher = open_publisher(url, namespace)
+        try:
+            published = self._publish(publisher, **options)
+            publisher.delete_retired(wait=True)
+        finally:
+            publisher.close()
+        return replace(self, generation=published.generation)
+
+    def _publish(
+        self,
+        publisher: Publisher,
+        *,
+        max_versions: int = 5,
+        keep_previous: int = 1,
+        grace_seconds: float = 0.0,
+    ) -> Published:
+        with publisher.stage(self._spec(), max_versions=max_versions, resume=False) as staged:
+            staged.sink.write_items(self._item_block())
+            staged.sink.write_users(self._user_block())
+            manifest = staged.sink.seal()
+            return publisher.publish(
+                staged,
+                manifest,
+                max_versions=max_versions,
+                keep_previous=keep_previous,
+                pin=False,
+                grace_seconds=grace_seconds,
+            )
+
+    def _spec(self) -> GenerationSpec:
+        return GenerationSpec(
+            version=self.version,
+            element_type=self.element_type,
+            dim=self.dim,
+            category_dim=self.category_dim,
+            users=len(self.users),
+            items=len(self.items),
+            user_categories=len(self.pairs),
+            bundle="a world",
+            fingerprint="of a world",
+            defaults=Defaults(
+                self._one(self.default_user),
+                self._one(self.default_item),
+                self._one(self.default_pair),
+                self.default_category,
+            ),
+        )
+
+    def _one(self, vector: Vector | None) -> bytes | None:
+        return None if vector is None else self._encoded([vector], len(vector)).tobytes()
+
+    def _encoded(
+        self, vectors: list[Vector], width: int
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        array = np.array(vectors, dtype=np.float32).reshape(len(vectors), width)
+        return encode_vectors(array, self.element_type)
+
+    def _item_block(self) -> ItemBlock:
+        ids = _in_hash_order(self.items)
+        return ItemBlock(
+            ids=ids,
+            k_i=self._encoded([self.items[i] for i in ids.tolist()], self.dim),
+            categories=np.array(
+                [self.item_categories.get(i, 0) for i in ids.tolist()], dtype=np.int64
+            ),
+            has_category=np.array([i in self.item_categories for i in ids.tolist()], dtype=bool),
+        )
+
+    def _user_block(self) -> UserBlock:
+        ids = _in_hash_order(self.users)
+        of_user = [sorted(c for u, c in self.pairs if u == user) for user in ids.tolist()]
+        pairs = [
+            (u, c) for u, categories in zip(ids.tolist(), of_user, strict=True) for c in categories
+        ]
+        return UserBlock(
+            ids=ids,
+            k_u=self._encoded([self.users[u] for u in ids.tolist()], self.dim),
+            pair_offsets=np.cumsum([0, *map(len, of_user)], dtype=np.int64),
+            categories=np.array([c for _, c in pairs], dtype=np.int64),
+            k_uc=self._encoded([self.pairs[p] for p in pairs], self.category_dim),
+        )
+
+
+def make_world(
+    version: str = "v1",
+    seed: int = 0,
+    element_type: ElementType = "f16",
+    *,
+    defaults: bool = False,
+    dim: int = 4,
+    category_dim: int = 3,
+    value: float | None = None,
+) -> World:
+    """Make a world of a few users and items, some without category; all of ``value`` if given."""
+    rng = np.random.default_rng(seed)
+
+    def vector(width: int) -> Vector:
+        drawn = rng.standard_normal(width).astype(np.float32)
+        drawn[rng.random(width) < 0.2] *= np.float32(-0.0)
+        return list(drawn if value is None else np.full(width, value, dtype=np.float32))
+
+    users = {u: vector(dim) for u in USERS}
+    return World(
+        version,
+        element_type,
+        users=users,
+        items={i: vector(dim) for i in ITEMS},
+        item_categories={i: int(rng.choice(CATEGORIES)) for i in ITEMS[:-3]},
+        pairs={
+            (u, c): vector(category_dim) for u in users for c in CATEGORIES if rng.random() < 0.6
+        },
+        default_user=vector(dim) if defaults else None,
+        default_item=vector(dim) if defaults else None,
+        default_pair=vector(category_dim) if defaults else None,
+        default_category=CATEGORIES[1] if defaults else None,
+        dim=dim,
+        category_dim=category_dim,
+    )
+
+
+def _in_hash_order(ids: dict[int, Vector]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    array = np.array(list(ids), dtype=np.int64)
+    return array[np.argsort(hash_ids(array))]

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The stack on this machine without Docker, in the foreground; Ctrl-C ends it.
 # Usage: deploy/up.sh [STORE], STORE a store URL, or "redis" to start a Redis server beside the
-# service (data in ./gkc-redis). Without STORE: GKC_STORE_URL, else the embedded store.
+# service: data in ./gkc-redis, port REDIS_PORT or 6379, and one that runs there already is used.
+# Without STORE: GKC_STORE_URL, else the embedded store.
 # GKC_HOST, GKC_PORT and GKC_WORKERS apply as for `gkc serve`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +16,8 @@ start_redis() {
     echo "error: redis-server is not on PATH: install it, or name a running one: make up STORE=redis://HOST:PORT" >&2
     exit 1
   }
+  store="redis://127.0.0.1:$port/0"
+  if redis-cli -p "$port" ping >/dev/null 2>&1; then return; fi  # one runs there already
   mkdir -p "$redis_folder"
   # A daemon, so that Ctrl-C reaches the service alone, which then ends its requests first.
   redis-server --port "$port" --bind 127.0.0.1 --dir "$redis_folder" --appendonly yes \
@@ -29,7 +32,6 @@ start_redis() {
     echo "error: redis-server does not answer on port $port: see $redis_folder/redis.log" >&2
     exit 1
   }
-  store="redis://127.0.0.1:$port/0"
 }
 
 if [ "$store" = redis ]; then start_redis; fi

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from gkc.errors import GkcError
+from keep.cli import import_
 from keep.cli.bundle import bundle_command
 from keep.cli.fetch import fetch
 from keep.cli.pretrain import pretrain_command
@@ -19,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(fetch)
+app.add_typer(import_.app, name="import")
 app.command("pretrain")(pretrain_command)
 app.command("bundle")(bundle_command)
 

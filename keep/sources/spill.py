@@ -1,0 +1,171 @@
+"""Sorting a stream of rows into days: one Parquet file per day, whatever the order they came in."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from keep.errors import LogSchemaError
+from keep.log import Ints
+
+MAX_DAYS = 800
+"""Distinct days of one import: each has a file open while the source is read."""
+
+Advance = Callable[[int], object]
+"""Told how many bytes of the source were read since the last call."""
+
+
+class DaySpill:
+    """Rows of a source, appended batch by batch and read back day by day.
+
+    A context manager: what it wrote is removed at the end.
+
+    Parameters
+    ----------
+    beside : Path
+        Where the log will be; the files are kept next to it, on the same file system.
+    """
+
+    def __init__(self, beside: Path) -> None:
+        self.beside = beside
+        self._writers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Make the folder."""
+        parent = self.beside.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.beside.name}.", dir=parent))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove what was written."""
+        self._close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, source: Path, day: Ints, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Append a batch of numeric columns.
+
+        Parameters
+        ----------
+        source : Path
+            Named in the error.
+        day : ndarray, shape (n,), int64
+            Day of each row.
+        columns : mapping of str to ndarray, shape (n,)
+            The same columns and types in every call.
+
+        Raises
+        ------
+        LogSchemaError
+            If there are more days than one import may have.
+        """
+        self.add_table(source, day, pa.table({n: pa.array(c) for n, c in columns.items()}))
+
+    def add_table(self, source: Path, day: Ints, table: Any) -> None:  # noqa: ANN401
+        """Append a batch of any columns.
+
+        Parameters
+        ----------
+        source : Path
+            Named in the error.
+        day : ndarray, shape (n,), int64
+            Day of each row.
+        table : pyarrow.Table
+            The same schema in every call.
+
+        Raises
+        ------
+        LogSchemaError
+            If there are more days than one import may have.
+        """
+        order = np.argsort(day, kind="stable")
+        days, starts = np.unique(day[order], return_index=True)
+        ends = np.r_[starts[1:], len(day)]
+        for number, start, end in zip(days.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            if number not in self._writers:
+                if len(self._writers) == MAX_DAYS:
+                    raise LogSchemaError(source, f"has rows of more than {MAX_DAYS} days", "day")
+                file = self._file(number)
+                self._writers[number] = pq.ParquetWriter(file, table.schema, compression="zstd")
+            self._writers[number].write_table(table.take(pa.array(order[start:end])))
+
+    def days(self) -> tuple[int, ...]:
+        """Return the days that have rows, ascending; nothing is appended afterwards."""
+        self._close()
+        return tuple(sorted(self._writers))
+
+    def table(self, day: int) -> Any:  # noqa: ANN401 - pyarrow publishes no types
+        """Read a day back, in the order in which its rows came.
+
+        Parameters
+        ----------
+        day : int
+            One of ``days()``.
+
+        Returns
+        -------
+        pyarrow.Table
+            All its rows.
+        """
+        return pq.read_table(self._file(day), partitioning=None)
+
+    def columns(self, day: int) -> dict[str, NDArray[Any]]:
+        """Read a day of numeric columns back.
+
+        Parameters
+        ----------
+        day : int
+            One of ``days()``.
+
+        Returns
+        -------
+        dict of str to ndarray, shape (n,)
+            In the order in which the rows came.
+        """
+        table = self.table(day)
+        return {name: np.array(table.column(name)) for name in table.column_names}
+
+    def _file(self, day: int) -> Path:
+        return self._folder / f"{day}.parquet"
+
+    def _close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+
+def split_days(days: tuple[int, ...]) -> tuple[int, tuple[int, ...], int]:
+    """Choose what days are for: the last one tests, up to two before it train, the rest pretrains.
+
+    Parameters
+    ----------
+    days : tuple of int
+        Days of a log, ascending, at least one.
+
+    Returns
+    -------
+    pretrain_until : int
+        Last day of pretraining.
+    train_days : tuple of int
+        Training days; fewer than two where pretraining would be left without a day.
+    test_day : int
+        Test day.
+    """
+    *before, test = days
+    trained = min(2, max(len(before) - 1, 0))
+    train = tuple(before[len(before) - trained :])
+    pretrain = before[: len(before) - trained]
+    return (pretrain[-1] if pretrain else test - 1), train, test

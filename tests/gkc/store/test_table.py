@@ -1,0 +1,431 @@
+"""Table files: look-ups against a dict, damage, resuming, and the check that re-reads them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gkc.errors import (
+    GenerationCorruptError,
+    GenerationImmutableError,
+    GenerationNotFoundError,
+    LayoutError,
+)
+from gkc.knowledge import I64
+from gkc.store import ItemBlock, hash_ids
+from gkc.store.table import (
+    PAGE_BYTES,
+    MappedItemTable,
+    MappedUserTable,
+    TableHeader,
+    TableKind,
+    bucket_bits,
+    hash_id,
+    starts_dtype,
+)
+from gkc.store.table_check import verify_table
+from gkc.store.table_writer import (
+    ItemTableWriter,
+    StartsBuilder,
+    TableProgress,
+    UserTableWriter,
+    section_offsets,
+)
+from tests.gkc.store.samples import EXTREME_IDS, make_ids
+
+int64s = st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 5) | st.sampled_from(EXTREME_IDS)
+
+
+def unhash(hashes: list[int]) -> I64:
+    """Return the ids that have these hashes: the mix of `hash_ids`, backwards."""
+    mask = (1 << 64) - 1
+    ids = []
+    for h in hashes:
+        h ^= (h >> 31) ^ (h >> 62)
+        h = h * pow(0x94D049BB133111EB, -1, 1 << 64) & mask
+        h ^= (h >> 27) ^ (h >> 54)
+        h = h * pow(0xBF58476D1CE4E5B9, -1, 1 << 64) & mask
+        h ^= (h >> 30) ^ (h >> 60)
+        ids.append(h)
+    return np.array(ids, dtype=np.uint64).view(np.int64)
+
+
+def in_order(ids: set[int]) -> I64:
+    array = np.array(sorted(ids), dtype=np.int64)
+    return array[np.argsort(hash_ids(array))]
+
+
+def item_block(ids: I64, stride: int = 3) -> ItemBlock:
+    rows = np.arange(len(ids) * stride, dtype=np.int64).astype(np.uint8).reshape(-1, stride)
+    return ItemBlock(ids, rows, ids // 2, ids % 2 == 0)
+
+
+def cut(block: ItemBlock, start: int, end: int) -> ItemBlock:
+    at = slice(start, end)
+    return ItemBlock(block.ids[at], block.k_i[at], block.categories[at], block.has_category[at])
+
+
+def write_items(path: Path, ids: I64, block_rows: int = 7, stride: int = 3) -> TableHeader:
+    block = item_block(ids, stride)
+    with ItemTableWriter(path, "g", len(ids), stride) as writer:
+        for start in range(0, len(ids), block_rows):
+            writer.append(cut(block, start, start + block_rows))
+        return writer.finish()
+
+
+def write_users(path: Path, ids: I64, records: list[bytes], block_rows: int = 7) -> TableHeader:
+    with UserTableWriter(path, "g", len(ids)) as writer:
+        for start in range(0, len(ids), block_rows):
+            at = slice(start, start + block_rows)
+            writer.append(ids[at], records[at])
+        return writer.finish()
+
+
+def fresh(path: Path) -> Path:
+    path.unlink(missing_ok=True)
+    return path
+
+
+def test_unhash_is_the_inverse() -> None:
+    ids = make_ids(500, 3)
+    np.testing.assert_array_equal(unhash(hash_ids(ids).tolist()), ids)
+
+
+@given(int64s)
+def test_one_id_hashes_like_many(one: int) -> None:
+    assert hash_id(one) == int(hash_ids(np.array([one], dtype=np.int64))[0])
+
+
+@given(ids=st.sets(int64s, max_size=60), asked=st.lists(int64s, max_size=30))
+@settings(deadline=None)
+@example(ids=set(), asked=[0])
+@example(ids={0}, asked=[0, 0, 1])
+@example(ids={1, 2, 3}, asked=[0])
+def test_look_ups_equal_a_dict(
+    tmp_path_factory: pytest.TempPathFactory, ids: set[int], asked: list[int]
+) -> None:
+    path = fresh(tmp_path_factory.getbasetemp() / "lookups.gkt")
+    ordered = in_order(ids)
+    write_items(path, ordered)
+    expected = {int(i): row for row, i in enumerate(ordered)}
+    table = MappedItemTable(path, "g")
+    everything = asked + sorted(ids)
+    rows = table.rows_of(np.array(everything, dtype=np.int64))
+    assert rows.tolist() == [expected.get(i, -1) for i in everything]
+    one_by_one = [table.rows_of(np.array([i], dtype=np.int64)).tolist() for i in everything]
+    assert one_by_one == [[expected.get(i, -1)] for i in everything]
+    found = table.take(rows[rows >= 0])
+    assert found.ids.tolist() == [i for i in everything if i in expected]
+    table.close()
+    verify_table(path, "items", "g", lambda rows: None)
+
+
+@given(records=st.dictionaries(int64s, st.binary(max_size=20), max_size=40))
+@settings(deadline=None)
+def test_records_equal_a_dict(
+    tmp_path_factory: pytest.TempPathFactory, records: dict[int, bytes]
+) -> None:
+    path = fresh(tmp_path_factory.getbasetemp() / "records.gkt")
+    ordered = in_order(set(records))
+    write_users(path, ordered, [records[int(i)] for i in ordered])
+    table = MappedUserTable(path, "g")
+    asked = [*records, 77, -77]
+    found = table.records_of(np.array(asked, dtype=np.int64))
+    assert [None if r is None else bytes(r) for r in found] == [records.get(i) for i in asked]
+    table.close()
+    verify_table(path, "users", "g", lambda rows: None)
+
+
+@pytest.mark.parametrize("crowd", [7, 8, 9, 16, 17, 100])
+@pytest.mark.parametrize("bucket", [0, 5, -1])
+def test_a_crowded_bucket_is_searched_to_its_end(tmp_path: Path, crowd: int, bucket: int) -> None:
+    count = 256
+    bits = bucket_bits(count)
+    first = (bucket % (1 << bits)) << (64 - bits)
+    crowded = [first + k for k in range(crowd)]
+    others = [h for h in hash_ids(make_ids(2 * count, 9)).tolist() if h >> (64 - bits) != bucket]
+    ids = unhash(sorted(crowded + others[: count - crowd]))
+    write_items(tmp_path / "t", ids)
+    table = MappedItemTable(tmp_path / "t", "g")
+    assert table.rows_of(ids).tolist() == list(range(count))
+    strangers = unhash([first + crowd, first + (1 << 40)])
+    assert table.rows_of(strangers).tolist() == [-1, -1]
+    assert table.rows_of(np.tile(strangers, 5)).tolist() == [-1] * 10
+    assert [int(table.rows_of(ids[k : k + 1])[0]) for k in range(count)] == list(range(count))
+    table.close()
+
+
+def test_the_padding_is_never_found(tmp_path: Path) -> None:
+    for count in range(1, 20):
+        ids = in_order(set(range(1, count + 1)))  # the padding holds zeros, which is no id here
+        write_items(fresh(tmp_path / "t"), ids)
+        table = MappedItemTable(tmp_path / "t", "g")
+        for asked in (1, 9):
+            assert table.rows_of(np.zeros(asked, dtype=np.int64)).tolist() == [-1] * asked
+        table.close()
+
+
+def test_a_large_table_in_blocks_of_any_size_is_the_same_file(tmp_path: Path) -> None:
+    ids = make_ids(20_000, 1)
+    files = []
+    for block_rows in (1_000, 20_000, 7_777):
+        write_items(tmp_path / str(block_rows), ids, block_rows)
+        files.append((tmp_path / str(block_rows)).read_bytes())
+    assert files[0] == files[1] == files[2]
+    table = MappedItemTable(tmp_path / "1000", "g")
+    assert (table.rows_of(ids) == np.arange(20_000)).all()
+    assert (table.rows_of(make_ids(20_000, 2)) >= 0).sum() == len(EXTREME_IDS)
+    assert table.size_bytes == len(files[0])
+    table.close()
+
+
+def test_prefaulting_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = make_ids(5_000, 1)
+    write_items(tmp_path / "t", ids, 5_000)
+    for advice in (22, 9999):  # one that a kernel may not know: then the pages are touched
+        monkeypatch.setattr("gkc.store.table._MADV_POPULATE_READ", advice)
+        table = MappedItemTable(tmp_path / "t", "g")
+        table.prefault()
+        assert (table.rows_of(ids) == np.arange(5_000)).all()
+        table.close()
+
+
+def test_several_threads_read_one_table(tmp_path: Path) -> None:
+    ids = make_ids(5_000, 1)
+    write_items(tmp_path / "t", ids, 5_000)
+    table = MappedItemTable(tmp_path / "t", "g")
+    wrong: list[int] = []
+
+    def read(seed: int) -> None:
+        picks = np.random.default_rng(seed).integers(0, 5_000, 300)
+        wrong.extend(int((table.rows_of(ids[picks]) != picks).sum()) for _ in range(50))
+
+    threads = [threading.Thread(target=read, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [0] * 200
+    table.close()
+
+
+def test_a_closed_table_finds_nothing(tmp_path: Path) -> None:
+    ids = make_ids(10, 1)
+    write_items(tmp_path / "items", ids)
+    items = MappedItemTable(tmp_path / "items", "g")
+    items.close()
+    items.close()
+    with pytest.raises(GenerationNotFoundError):
+        items.rows_of(ids)
+    with pytest.raises(GenerationNotFoundError):
+        items.rows_of(ids[:1])
+    with pytest.raises(GenerationNotFoundError):
+        items.take(np.zeros(1, dtype=np.int64))
+    write_users(tmp_path / "users", ids, [b"record"] * 10)
+    users = MappedUserTable(tmp_path / "users", "g")
+    (kept,) = users.records_of(ids[:1])
+    users.close()
+    assert kept is not None
+    assert bytes(kept) == b"record"  # a record keeps the mapping for as long as it is held
+    with pytest.raises(GenerationNotFoundError):
+        users.records_of(ids)
+
+
+# ---- writing
+
+
+def test_rows_must_come_in_order_and_once(tmp_path: Path) -> None:
+    ids = make_ids(10, 1)
+    block = item_block(ids)
+    for wrong in (ids[::-1], np.repeat(ids[:2], 2), ids[[0, 0]]):
+        with (
+            ItemTableWriter(fresh(tmp_path / "t"), "g", 10, 3) as writer,
+            pytest.raises(LayoutError, match="ascending order"),
+        ):
+            writer.append(item_block(wrong))
+    with ItemTableWriter(fresh(tmp_path / "t"), "g", 10, 3) as writer:
+        writer.append(cut(block, 0, 5))
+        with pytest.raises(LayoutError, match="ascending order"):
+            writer.append(cut(block, 4, 6))
+
+
+def test_the_promised_rows_and_no_others(tmp_path: Path) -> None:
+    ids = make_ids(10, 1)
+    with ItemTableWriter(tmp_path / "t", "g", 9, 3) as writer:
+        with pytest.raises(LayoutError, match="more than the 9 items"):
+            writer.append(item_block(ids))
+        with pytest.raises(LayoutError, match="0 items were written of the 9"):
+            writer.finish()
+        with pytest.raises(LayoutError, match="3 bytes"):
+            writer.append(item_block(ids[:5], stride=4))
+
+
+def test_a_finished_table_takes_no_more(tmp_path: Path) -> None:
+    ids = make_ids(10, 1)
+    with UserTableWriter(tmp_path / "t", "g", 10) as writer:
+        writer.append(ids, [b"x"] * 10)
+        writer.finish()
+        with pytest.raises(GenerationImmutableError):
+            writer.append(ids, [b"x"] * 10)
+        with pytest.raises(GenerationImmutableError):
+            writer.finish()
+    assert (tmp_path / "t").stat().st_mode & 0o222 == 0
+
+
+@pytest.mark.parametrize("stop", [0, 1, 50, 100])
+def test_a_resumed_table_is_the_same_file(tmp_path: Path, stop: int) -> None:
+    ids = make_ids(100, 1)
+    block = item_block(ids)
+    write_items(tmp_path / "whole", ids)
+    path = tmp_path / "resumed"
+    with ItemTableWriter(path, "g", 100, 3) as writer:
+        writer.append(cut(block, 0, stop))
+        progress = writer.sync()
+        writer.append(cut(block, stop, 100))  # not synced: as good as not written
+    restored = TableProgress.from_json(
+        {"rows": progress.rows, "sections": {k: list(v) for k, v in progress.sections.items()}}
+    )
+    with ItemTableWriter(path, "g", 100, 3, restored) as writer:
+        assert writer.rows == stop
+        if stop:
+            with pytest.raises(LayoutError):
+                writer.append(cut(block, stop - 1, stop))
+        writer.append(cut(block, stop, 100))
+        writer.finish()
+    assert path.read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@given(
+    hashes=st.sets(st.integers(0, 2**64 - 1), min_size=1, max_size=50),
+    cuts=st.lists(st.integers(1, 49), max_size=5),
+)
+def test_starts_are_the_first_rows_of_the_buckets(hashes: set[int], cuts: list[int]) -> None:
+    ordered = np.array(sorted(hashes), dtype=np.uint64)
+    builder = StartsBuilder(len(ordered))
+    parts = [p for p in np.split(ordered, sorted(c for c in cuts if c < len(ordered))) if len(p)]
+    starts = np.concatenate([*(builder.add(part) for part in parts), builder.rest()])
+    bits = bucket_bits(len(ordered))
+    buckets = [h >> (64 - bits) for h in sorted(hashes)]
+    expected = [sum(b < k for b in buckets) for k in range((1 << bits) + 1)]
+    assert starts.tolist() == expected
+    assert starts.dtype == np.uint32
+
+
+def test_a_bucket_has_one_to_two_ids_on_average() -> None:
+    for count in (4, 5, 1000, 1024, 1025, 10**9):
+        assert 1 <= count / (1 << bucket_bits(count)) <= 2
+    assert bucket_bits(0) == bucket_bits(1) == 1
+    assert starts_dtype(2**32 - 1).itemsize == 4
+    assert starts_dtype(2**32).itemsize == 8
+
+
+def test_sections_begin_on_pages_and_do_not_overlap() -> None:
+    offsets = section_offsets("items", 1000, 7)
+    assert list(offsets) == ["starts", "ids", "categories", "has_category", "rows"]
+    assert all(offset % PAGE_BYTES == 0 for offset in offsets.values())
+    assert offsets["categories"] - offsets["ids"] >= 8 * 1008
+    assert offsets["rows"] - offsets["has_category"] == PAGE_BYTES
+
+
+# ---- damage
+
+
+@pytest.mark.parametrize("kind", ["items", "users"])
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path, kind: TableKind) -> None:
+    ids = make_ids(30, 1)
+    if kind == "items":
+        header = write_items(tmp_path / kind, ids)
+    else:
+        header = write_users(tmp_path / kind, ids, [bytes([k]) * k for k in range(30)])
+    whole = (tmp_path / kind).read_bytes()
+    offsets = set(range(0, len(whole), 211)) | set(range(0, 200, 3))
+    for section in header.sections.values():
+        offsets |= set(range(section.offset, section.offset + section.length, 3))
+    missed = []
+    for offset in sorted(offsets):
+        damaged = bytearray(whole)
+        damaged[offset] ^= 1 << (offset % 8)
+        (tmp_path / "damaged").write_bytes(damaged)
+        try:
+            verify_table(tmp_path / "damaged", kind, "g", lambda rows: None)
+        except GenerationCorruptError:
+            continue
+        missed.append(offset)
+    assert missed == []
+
+
+def test_a_damaged_pointer_is_damage_not_an_unknown_id(tmp_path: Path) -> None:
+    ids = make_ids(30, 1)
+    header = write_users(tmp_path / "t", ids, [b"abc"] * 30)
+    for name in ("starts", "offsets"):
+        section = header.sections[name]
+        raw = bytearray((tmp_path / "t").read_bytes())
+        raw[section.offset : section.offset + section.length] = b"\xfe" * section.length
+        (tmp_path / "damaged").write_bytes(raw)
+        table = MappedUserTable(tmp_path / "damaged", "g")
+        for asked in (ids, ids[:1]):
+            with pytest.raises(GenerationCorruptError, match=name):
+                table.records_of(asked)
+        table.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, PAGE_BYTES - 1, PAGE_BYTES, -1, +1])
+def test_a_file_of_another_size_is_not_mapped(tmp_path: Path, size: int) -> None:
+    write_items(tmp_path / "t", make_ids(30, 1))
+    whole = (tmp_path / "t").stat().st_size
+    os.truncate(tmp_path / "t", size if size > 1 or size == 0 else whole + size)
+    with pytest.raises(GenerationCorruptError, match="generation g is damaged"):
+        MappedItemTable(tmp_path / "t", "g")
+
+
+def test_an_unfinished_file_is_not_mapped(tmp_path: Path) -> None:
+    ids = make_ids(30, 1)
+    with ItemTableWriter(tmp_path / "t", "g", 30, 3) as writer:
+        writer.append(item_block(ids))
+        writer.sync()
+    with pytest.raises(GenerationCorruptError, match="no intact header"):
+        MappedItemTable(tmp_path / "t", "g")
+
+
+def test_a_table_of_another_kind_or_generation_is_not_mapped(tmp_path: Path) -> None:
+    write_items(tmp_path / "t", make_ids(30, 1))
+    with pytest.raises(GenerationCorruptError, match="holds items of generation g"):
+        MappedItemTable(tmp_path / "t", "other")
+    with pytest.raises(GenerationCorruptError, match="holds items of generation g"):
+        MappedUserTable(tmp_path / "t", "g")
+    with pytest.raises(FileNotFoundError):
+        MappedItemTable(tmp_path / "none", "g")
+
+
+def test_a_header_of_a_later_format_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gkc.store.table.TABLE_FORMAT", "gkc-table/2")
+    write_items(tmp_path / "t", make_ids(30, 1))
+    monkeypatch.undo()
+    with pytest.raises(GenerationCorruptError, match="not of format gkc-table/1"):
+        MappedItemTable(tmp_path / "t", "g")
+
+
+def test_the_check_counts_rows_and_names_what_is_wrong(tmp_path: Path) -> None:
+    ids = make_ids(20_000, 1)
+    header = write_items(tmp_path / "t", ids, 20_000)
+    seen: list[int] = []
+    assert verify_table(tmp_path / "t", "items", "g", seen.append) == header
+    assert seen == [16_384, 20_000 - 16_384]
+    raw = bytearray((tmp_path / "t").read_bytes())
+    raw[header.sections["ids"].offset + 8 * 17_000] ^= 1
+    (tmp_path / "ids").write_bytes(raw)
+    with pytest.raises(GenerationCorruptError, match="after row 16384"):
+        verify_table(tmp_path / "ids", "items", "g", seen.append)
+    raw = bytearray((tmp_path / "t").read_bytes())
+    raw[header.sections["rows"].offset] ^= 1
+    (tmp_path / "rows").write_bytes(raw)
+    with pytest.raises(GenerationCorruptError, match="checksum of section rows"):
+        verify_table(tmp_path / "rows", "items", "g", seen.append)

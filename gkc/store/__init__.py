@@ -109,6 +109,6 @@ def open_publisher(url: str, namespace: str = "default") -> Publisher:
         from gkc.store.backends.file import FileStorage
 
         return Publisher(FileStorage(where.path, namespace))
-    from gkc.store.backends.redis import RedisStorage
+    from gkc.store.backends.redis_storage import RedisStorage
 
     return Publisher(RedisStorage(where, namespace))

@@ -19,6 +19,8 @@ MANIFEST_FORMAT: Final = "gkc-generation/1"
 _BUCKET_BYTES: Final = 4_000_000
 _BUCKET_USERS: Final = 512
 _BLOCK_ITEMS: Final = 1000
+_ITEM_BYTES: Final = 17  # id, category, whether it has one
+_BLOCK_OVERHEAD_BYTES: Final = 32
 
 
 def is_version_name(name: str) -> bool:
@@ -87,8 +89,20 @@ class GenerationSpec:
         bucket_users = max(1, min(_BUCKET_USERS, int(_BUCKET_BYTES / max(record_bytes, 1.0))))
         return GenerationLayout(
             user_buckets=max(1, math.ceil(self.users / bucket_users)),
-            item_blocks=math.ceil(self.items / _BLOCK_ITEMS),
+            item_blocks=math.ceil(self.items / self.block_items),
         )
+
+    @property
+    def block_items(self) -> int:
+        """Items of one block: 1000, or fewer where that leaves less memory unused.
+
+        A server of keys takes memory in sizes of four to an octave; a block just over one of them
+        would waste up to a fifth, so it is made to stay just under.
+        """
+        item_bytes = _ITEM_BYTES + self.vector_stride
+        wanted = _BLOCK_OVERHEAD_BYTES + _BLOCK_ITEMS * item_bytes
+        step = 1 << (wanted.bit_length() - 3)
+        return (wanted // step * step - _BLOCK_OVERHEAD_BYTES) // item_bytes
 
 
 @dataclass(frozen=True, slots=True)

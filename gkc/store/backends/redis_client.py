@@ -1,0 +1,300 @@
+"""Talking to Redis: connections from a URL, pipelines in both directions, errors of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis
+import redis.asyncio as aioredis
+from redis.asyncio.connection import AbstractConnection as AsyncConnection
+from redis.asyncio.connection import parse_url as parse_url_async
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool, parse_url
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+from redis.retry import Retry
+
+from gkc.errors import StoreUnavailableError, StoreUrlError
+from gkc.store.urls import StoreUrl
+
+Command = tuple[bytes | str | int, ...]
+
+WRITE_TIMEOUT_SECONDS: Final = 60.0
+"""Longest wait of a command for one answer; a busy server may need long for many writes."""
+
+_CONNECT_TIMEOUT_SECONDS: Final = 5.0
+_WINDOW_BYTES: Final = 16 << 20
+_MOST_CONNECTIONS: Final = 8
+
+
+@contextmanager
+def as_store_errors(store: str) -> Iterator[None]:
+    """Turn what the client library raises into StoreUnavailableError, which says what to do."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as exc:
+        raise StoreUnavailableError(store, explain(exc)) from exc
+
+
+def explain(exc: BaseException) -> str:
+    """Say what is wrong in words that lead to what to do; never with a secret."""
+    text = str(exc).rstrip(".")
+    if isinstance(exc, (AuthenticationError, AuthenticationWrongNumberOfArgsError)):
+        return f"it refuses the user name or the password of the URL ({text})"
+    if isinstance(exc, NoPermissionError):
+        return f"its user may not do this ({text}); grant it by ACL SETUSER"
+    if isinstance(exc, BusyLoadingError):
+        return "it is still loading its data from disk; try again shortly"
+    if isinstance(exc, OutOfMemoryError):
+        return (
+            "it is out of memory and refuses writes (OOM); raise its maxmemory or delete versions"
+        )
+    if isinstance(exc, ReadOnlyError):
+        return "it is a read-only replica; name the primary in the URL"
+    if "MISCONF" in text:
+        return "it cannot save to its disk and refuses writes (MISCONF); see its log"
+    if "DB index" in text:
+        return "it has no database of the number in the URL"
+    if tls := _tls_error(exc):
+        return f"TLS failed ({tls}); check rediss:// against the port, and ssl_ca_certs in the URL"
+    if isinstance(exc, redis.TimeoutError):
+        return f"it did not answer in time ({text})"
+    return text or type(exc).__name__
+
+
+def _tls_error(exc: BaseException | None) -> str:
+    while exc is not None:
+        if isinstance(exc, ssl.SSLError):
+            return (
+                exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else exc.reason
+            )
+        exc = exc.__cause__ or exc.__context__
+    return ""
+
+
+def connection_pool(where: StoreUrl, timeout_seconds: float) -> ConnectionPool:
+    """Return a pool of connections for commands; none is opened yet, and nothing is retried.
+
+    Raises
+    ------
+    StoreUrlError
+        If the client library cannot read the URL.
+    """
+    options = _options(where, parse_url)
+    return ConnectionPool(
+        **options,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def _options(where: StoreUrl, parse: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the arguments of a connection; what our answers rely on cannot be set by the URL."""
+    try:
+        options: dict[str, Any] = parse(where.url)
+    except ValueError as exc:
+        raise StoreUrlError(where.shown, str(exc)) from exc
+    ours = ("socket_timeout", "socket_connect_timeout", "retry", "retry_on_timeout")
+    for name in (*ours, "retry_on_error", "max_connections", "timeout", "legacy_responses"):
+        options.pop(name, None)
+    # RESP2 without CLIENT SETINFO: a new connection needs no round trip of its own.
+    return options | {"decode_responses": False, "protocol": 2, "driver_info": None}
+
+
+class WritePipe:
+    """Sends commands ahead of their answers over one connection, a bounded number of bytes.
+
+    After an error the connection is closed, and the pipe is of no use any more.
+
+    Parameters
+    ----------
+    pool : ConnectionPool
+        Where its connection comes from, and goes back to.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._connection: Any = None  # the client library's types stop at its pool
+        self._sizes: deque[int] = deque()
+        self._in_flight_bytes = 0
+
+    def send(self, command: Sequence[bytes | str | int], size_bytes: int) -> None:
+        """Send a command, once the answers to enough earlier ones have come.
+
+        Raises
+        ------
+        redis.RedisError
+            If the connection broke, or an earlier command failed.
+        """
+        if self._connection is None:
+            self._connection = self._pool.get_connection()
+        while self._sizes and self._in_flight_bytes + size_bytes > _WINDOW_BYTES:
+            self._read()
+        self._connection.send_command(*command)
+        self._sizes.append(size_bytes)
+        self._in_flight_bytes += size_bytes
+
+    def drain(self) -> None:
+        """Wait for the answers to everything that was sent.
+
+        Raises
+        ------
+        redis.RedisError
+            If the connection broke, or a command failed.
+        """
+        while self._sizes:
+            self._read()
+
+    def close(self) -> None:
+        """Give the connection back; calling it again does nothing."""
+        if self._connection is None:
+            return
+        if self._sizes:  # answers are still to come, which nobody will read
+            self._connection.disconnect()
+        self._pool.release(self._connection)
+        self._connection = None
+
+    def _read(self) -> None:
+        self._connection.read_response(disable_decoding=True)
+        self._in_flight_bytes -= self._sizes.popleft()
+
+
+class ReadBatches:
+    """Reads for an event loop: all commands of one tick, and those that wait, in one pipeline.
+
+    Parameters
+    ----------
+    where : StoreUrl
+    timeout_ms : int
+        Longest wait for the answers of one batch, connecting included.
+
+    Raises
+    ------
+    StoreUrlError
+        If the client library cannot read the URL.
+    """
+
+    def __init__(self, where: StoreUrl, timeout_ms: int) -> None:
+        options = _options(where, parse_url_async)
+        self._connection_class = options.pop("connection_class", aioredis.Connection)
+        self._options = options | {"retry": AsyncRetry(NoBackoff(), 0)}
+        self._timeout_ms = timeout_ms
+        self._idle: list[AsyncConnection] = []
+        self._busy = 0
+        self._waiting: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]] = []
+        self._is_scheduled = False
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the answers to some commands; an error of one command is its answer.
+
+        Raises
+        ------
+        redis.RedisError
+            If the server cannot be reached or does not answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Any]] = loop.create_future()
+        self._waiting.append((commands, future))
+        if not self._is_scheduled and self._busy < _MOST_CONNECTIONS:
+            self._is_scheduled = True
+            loop.call_soon(self._start)
+        return await future
+
+    async def close(self) -> None:
+        """Close all connections; whoever still waits is told that the reader was closed."""
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._drop_idle()
+
+    def _start(self) -> None:
+        self._is_scheduled = False
+        batch = [(c, f) for c, f in self._waiting if not f.done()]
+        self._waiting = []
+        if not batch:
+            return
+        self._busy += 1
+        task = asyncio.get_running_loop().create_task(self._answer(batch))
+        self._running.add(task)
+        task.add_done_callback(self._finish)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._busy -= 1
+        if self._waiting and not self._is_scheduled:
+            self._start()
+
+    async def _answer(
+        self, batch: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]]
+    ) -> None:
+        commands = [command for group, _ in batch for command in group]
+        try:
+            async with asyncio.timeout(self._timeout_ms / 1000):
+                answers = iter(await self._exchange(commands))
+        except TimeoutError:
+            self._fail(batch, redis.TimeoutError(f"no answer within {self._timeout_ms} ms"))
+        except asyncio.CancelledError:
+            self._fail(batch, redis.ConnectionError("the reader was closed"))
+            raise
+        except (redis.RedisError, OSError) as exc:
+            self._fail(batch, exc)
+        else:
+            for group, future in batch:
+                mine = [next(answers) for _ in group]
+                if not future.done():
+                    future.set_result(mine)
+
+    def _fail(
+        self,
+        batch: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]],
+        error: Exception,
+    ) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands over an idle connection; over a new one if the server had closed it."""
+        if self._idle:
+            try:
+                return await self._exchange_over(self._idle.pop(), commands)
+            except redis.ConnectionError:
+                await self._drop_idle()  # they are as old: the server restarted, or tidied up
+        return await self._exchange_over(self._connection_class(**self._options), commands)
+
+    async def _exchange_over(
+        self, connection: AsyncConnection, commands: Sequence[Command]
+    ) -> list[Any]:
+        answers: list[Any] = []
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.send_packed_command(connection.pack_commands(commands))
+            for _ in commands:
+                try:
+                    answers.append(await connection.read_response(disable_decoding=True))
+                except redis.ResponseError as exc:
+                    answers.append(exc)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._idle.append(connection)
+        return answers
+
+    async def _drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect(nowait=True)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import pyarrow.parquet as pq
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
+from keep.cli.progress import progress
 from keep.log import open_log
 from keep.log_summary import describe
 from keep.log_writer import check_replaceable
 from keep.sources import jd, parquet, taobao
 from keep.sources.actions import SECONDS_A_DAY, ActionOptions, Bounds
-from keep.sources.spill import Advance
 
 app = typer.Typer(
     help="Write files that you have as a log. Example: keep import taobao UserBehavior.csv --out L",
@@ -78,7 +74,7 @@ def import_taobao(
     """
     check_replaceable(out, taobao.NAME)
     options = ActionOptions(negatives, seed, tuple(sub_domain_category or ()))
-    with _progress("reading", file.stat().st_size) as advance:
+    with progress("reading", file.stat().st_size) as advance:
         outside = taobao.import_taobao(file, out, options, _bounds(first_date, last_date), advance)
     _report(out, outside)
 
@@ -103,7 +99,7 @@ def import_jd(
     """
     check_replaceable(out, jd.NAME)
     options = ActionOptions(negatives, seed, tuple(sub_domain_category or ()))
-    with _progress("reading", sum(file.stat().st_size for file in files)) as advance:
+    with progress("reading", sum(file.stat().st_size for file in files)) as advance:
         outside = jd.import_jd(files, out, options, _bounds(first_date, last_date), advance)
     _report(out, outside)
 
@@ -130,7 +126,7 @@ def import_parquet(
     """
     check_replaceable(out, name)
     options = parquet.ParquetOptions(name, source, tuple(sub_domain_scene or ()), test_day)
-    with _progress("reading", _parquet_rows(files)) as advance:
+    with progress("reading", _parquet_rows(files)) as advance:
         parquet.import_parquet(files, out, options, advance)
     _report(out, 0)
 
@@ -157,12 +153,3 @@ def _day(date: datetime | None) -> int | None:
     if date is None:
         return None
     return int(date.replace(tzinfo=UTC).timestamp()) // SECONDS_A_DAY
-
-
-@contextmanager
-def _progress(what: str, total: int | None) -> Iterator[Advance]:
-    """Show a progress bar on a terminal."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda amount: progress.advance(task, amount)

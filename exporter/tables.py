@@ -75,7 +75,7 @@ class FeatureTable:
             If one lacks it, or it holds something else.
         """
         for file, found in self._column_types(column):
-            if not pa.types.is_integer(found):
+            if not (pa.types.is_integer(found) or pa.types.is_null(found)):
                 raise FeatureTableError(
                     file, f"ids must be of an integer type, not {found}", column=column
                 )
@@ -253,6 +253,9 @@ def _what(feature: Feature) -> str:
 
 
 def _plain(array: pa.Array) -> pa.Array:
+    if pa.types.is_null(array.type):
+        # What writers make of a column in which nothing but null was ever seen.
+        return array.cast(pa.int64())
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
@@ -266,5 +269,8 @@ def _is_list(found: pa.DataType) -> bool:
 
 def _is_number(found: pa.DataType) -> bool:
     return bool(
-        pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_boolean(found)
+        pa.types.is_integer(found)
+        or pa.types.is_floating(found)
+        or pa.types.is_boolean(found)
+        or pa.types.is_null(found)
     )

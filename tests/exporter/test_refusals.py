@@ -1,0 +1,507 @@
+"""Each refusal of the bundle: its message names file, column and row, and nothing is left."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pytest
+from onnx import helper, numpy_helper
+
+from exporter.errors import BundleError, FeatureTableError, ModelOutputError
+from gkc.errors import GkcError
+from tests.exporter.bundles import Built, Recipe, Term, build
+from tests.exporter.conftest import Export
+from tests.exporter.places import Place
+
+Change = Callable[[Built], object]
+
+
+def refuse(
+    export: Export,
+    place: Place,
+    built: Built,
+    error: type[GkcError],
+    *needed: str,
+    **options: Any,
+) -> None:
+    """Export, expect the error, each needed text in its message, and an empty store."""
+    with pytest.raises(error) as caught:
+        export(built, place, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    for text in needed:
+        assert text in message, message
+    assert place.data() == {}
+    assert place.catalogue_is_empty()
+
+
+def manifest(change: Callable[[dict[str, Any]], object]) -> Change:
+    return lambda built: built.change_manifest(change)
+
+
+def outside_by_symlink(built: Built) -> None:
+    target = built.path.parent / "elsewhere.parquet"
+    (built.path / "users.parquet").rename(target)
+    (built.path / "users.parquet").symlink_to(target)
+
+
+def outside_by_symlink_in_folder(built: Built) -> None:
+    folder = built.path / "users"
+    folder.mkdir()
+    target = built.path.parent / "elsewhere.parquet"
+    (built.path / "users.parquet").rename(target)
+    (folder / "part.parquet").symlink_to(target)
+    built.change_manifest(lambda m: m["tables"].update(users="users"))
+
+
+def empty_folder(built: Built) -> None:
+    (built.path / "users").mkdir()
+    built.change_manifest(lambda m: m["tables"].update(users="users"))
+
+
+def wrong_digest_in_folder(built: Built) -> None:
+    folder = built.path / "users"
+    folder.mkdir()
+    (built.path / "users.parquet").rename(folder / "part-0.parquet")
+    built.change_manifest(
+        lambda m: (
+            m["tables"].update(users="users"),
+            m.update(sha256={"users/part-0.parquet": BAD}),
+        )
+    )
+
+
+BAD = "0" * 64
+
+MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
+    "no manifest": (lambda b: (b.path / "manifest.json").unlink(), "cannot be read"),
+    "not JSON": (lambda b: (b.path / "manifest.json").write_text("{"), "is not JSON"),
+    "not an object": (lambda b: (b.path / "manifest.json").write_text("[]"), "a JSON object"),
+    "another format": (manifest(lambda m: m.update(format="gkc-bundle/2")), "'gkc-bundle/2'"),
+    "no name": (manifest(lambda m: m.pop("name")), "'name'"),
+    "created_at a number": (manifest(lambda m: m.update(created_at=3)), "'created_at'"),
+    "no dim": (manifest(lambda m: m.pop("dim")), "'dim'"),
+    "dim zero": (manifest(lambda m: m.update(dim=0)), "'dim'"),
+    "dim true": (manifest(lambda m: m.update(dim=True)), "'dim'"),
+    "category_dim a text": (manifest(lambda m: m.update(category_dim="4")), "'category_dim'"),
+    "tasks without dim": (manifest(lambda m: m.update(tasks=[{"name": "x"}])), "'tasks'"),
+    "no models": (manifest(lambda m: m.pop("models")), "'models'"),
+    "no item model": (manifest(lambda m: m["models"].pop("item")), "'models'"),
+    "another model": (manifest(lambda m: m["models"].update(shop={})), "'models'"),
+    "a model is a text": (manifest(lambda m: m["models"].update(user="x")), "'models.user'"),
+    "no inputs": (manifest(lambda m: m["models"]["user"].pop("inputs")), "'models.user.inputs'"),
+    "a column is a number": (
+        manifest(lambda m: m["models"]["user"]["inputs"].update(user_id=1)),
+        "'models.user.inputs.user_id'",
+    ),
+    "no output": (manifest(lambda m: m["models"]["item"].pop("output")), "'models.item.output'"),
+    "no tables": (manifest(lambda m: m.update(tables=[])), "'tables'"),
+    "no users": (manifest(lambda m: m["tables"].pop("users")), "'tables'"),
+    "no such model file": (
+        manifest(lambda m: m["models"]["item"].update(file="gone.onnx")),
+        "gone.onnx: is not in the bundle",
+    ),
+    "no such table": (
+        manifest(lambda m: m["tables"].update(items="gone.parquet")),
+        "gone.parquet: is not in the bundle",
+    ),
+    "absolute path": (
+        manifest(lambda m: m["tables"].update(items="/etc/passwd")),
+        "'/etc/passwd', which is no path inside the bundle",
+    ),
+    "path with ..": (
+        manifest(lambda m: m["models"]["user"].update(file="../user.onnx")),
+        "'../user.onnx', which is no path inside the bundle",
+    ),
+    "symlink that leads outside": (outside_by_symlink, "leads outside the bundle"),
+    "symlink in a folder": (outside_by_symlink_in_folder, "leads outside the bundle"),
+    "folder without tables": (empty_folder, "users: the folder holds no .parquet file"),
+    "pad zero": (manifest(lambda m: m.update(pad={"history": 0})), "'pad.history'"),
+    "pad a list": (manifest(lambda m: m.update(pad=[])), "'pad'"),
+    "unknown of no model": (manifest(lambda m: m.update(unknown={"shop": {}})), "'shop'"),
+    "unknown a list": (manifest(lambda m: m.update(unknown={"user": []})), "'unknown.user'"),
+    "unknown incomplete": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": 0}})),
+        "'unknown.user' lacks the column 'history'",
+    ),
+    "unknown a text": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": "x", "history": []}})),
+        "'unknown.user.user_id'",
+    ),
+    "unknown list holds null": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": 1, "history": [None]}})),
+        "'unknown.user.history'",
+    ),
+    "unknown list for a number": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": [1], "history": []}})),
+        "gives 'user_id' the value [1]",
+    ),
+    "unknown number for a list": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": 1, "history": 3}})),
+        "gives 'history' the value 3",
+    ),
+    "unknown beyond the input": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": 2**70, "history": []}})),
+        "gives 'user_id' the value 1180591620717411303424",
+    ),
+    "unknown a fraction": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": 1.5, "history": []}})),
+        "gives 'user_id' the value 1.5",
+    ),
+    "sha256 of another file": (
+        manifest(lambda m: m.update(sha256={"item.onnx": BAD})),
+        "item.onnx: has the SHA-256",
+    ),
+    "sha256 in a folder": (wrong_digest_in_folder, "users/part-0.parquet: has the SHA-256"),
+    "sha256 no digest": (manifest(lambda m: m.update(sha256={"item.onnx": "x"})), "item.onnx"),
+    "sha256 of no file": (
+        manifest(lambda m: m.update(sha256={"gone": BAD})),
+        "gone: is not in the bundle",
+    ),
+    "model takes another input": (
+        manifest(lambda m: m["models"]["user"]["inputs"].pop("history")),
+        "user.onnx: nothing feeds its input 'history'",
+    ),
+    "model lacks the input": (
+        manifest(lambda m: m["models"]["user"]["inputs"].update(age="user_id")),
+        "user.onnx: the manifest feeds 'age', which is no input",
+    ),
+    "model lacks the output": (
+        manifest(lambda m: m["models"]["user"].update(output="gone")),
+        "user.onnx: has no output 'gone'; its outputs: knowledge",
+    ),
+    "output declared of another width": (
+        manifest(lambda m: m.update(dim=9)),
+        "user.onnx: output 'knowledge' has shape ['n', 8], not the manifest's width 9",
+    ),
+    "no ONNX": (
+        lambda b: (b.path / "item.onnx").write_bytes(b"no model"),
+        "item.onnx: is no model that onnxruntime can load",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", MANIFEST_FAULTS)
+def test_faults_of_the_manifest(
+    fault: str, file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    change, text = MANIFEST_FAULTS[fault]
+    change(built)
+    refuse(export, file_place, built, BundleError, text)
+
+
+def column(name: str, column: str, row: int, value: Any) -> Change:
+    """Set one value of one column."""
+
+    def change(built: Built) -> None:
+        values = built.tables[name].column(column).to_pylist()
+        values[row] = value
+        built.set_column(name, column, values)
+
+    return change
+
+
+def drop(name: str, column: str) -> Change:
+    return lambda built: built.set_table(name, built.tables[name].drop_columns(column))
+
+
+def append(name: str, **row: Any) -> Change:
+    def change(built: Built) -> None:
+        table = built.tables[name]
+        extra = pa.table({c: pa.array([row[c]], table.field(c).type) for c in table.column_names})
+        built.set_table(name, pa.concat_tables([table, extra]))
+
+    return change
+
+
+TABLE_FAULTS: dict[str, tuple[Change, str]] = {
+    "not Parquet": (
+        lambda b: (b.path / "users.parquet").write_bytes(b"no table"),
+        "users.parquet: is no readable Parquet file",
+    ),
+    "no key": (drop("users", "user_id"), "users.parquet, column 'user_id': the file has no such"),
+    "no item key": (drop("items", "item_id"), "items.parquet, column 'item_id'"),
+    "no category": (drop("items", "category_id"), "items.parquet, column 'category_id'"),
+    "no category of pairs": (
+        drop("user_categories", "category_id"),
+        "user_categories.parquet, column 'category_id'",
+    ),
+    "no feature": (drop("items", "price"), "items.parquet, column 'price': the file has no such"),
+    "ids are texts": (
+        lambda b: b.set_column("items", "item_id", [str(k) for k in range(20)]),
+        "items.parquet, column 'item_id': ids must be of an integer type, not string",
+    ),
+    "ids are floats": (
+        lambda b: b.set_column("users", "user_id", np.arange(12.0)),
+        "users.parquet, column 'user_id': ids must be of an integer type, not double",
+    ),
+    "feature is a text": (
+        lambda b: b.set_column("items", "price", ["x"] * 20),
+        "items.parquet, column 'price': must hold numbers or lists of numbers, not string",
+    ),
+    "null key": (
+        column("users", "user_id", 3, None),
+        "users.parquet, column 'user_id', row 3 (counted from 0): is null",
+    ),
+    "null item": (column("items", "item_id", 7, None), "items.parquet, column 'item_id', row 7 "),
+    "null pair": (
+        column("user_categories", "category_id", 2, None),
+        "user_categories.parquet, column 'category_id', row 2 ",
+    ),
+    "null feature": (column("items", "price", 5, None), "items.parquet, column 'price', row 5 "),
+    "null in a list": (
+        column("users", "history", 4, [1, None]),
+        "users.parquet, column 'history', row 4 (counted from 0): an element of the list is null",
+    ),
+    "id beyond int64": (
+        lambda b: b.set_column("items", "item_id", np.arange(2**63 - 10, 2**63 + 10, dtype="u8")),
+        "items.parquet, column 'item_id', row 10 (counted from 0): 9223372036854775808 is not",
+    ),
+    "user twice": (
+        append("users", user_id=100, history=[]),
+        "users.parquet, column 'user_id', row 12 (counted from 0): 100 is there twice, "
+        "first in row 5 of users.parquet",
+    ),
+    "item twice": (
+        append("items", item_id=0, category_id=None, price=0.0),
+        "items.parquet, column 'item_id', row 20 (counted from 0): 0 is there twice",
+    ),
+    "pair twice": (
+        lambda b: b.set_table(
+            "user_categories", pa.concat_tables([b.tables["user_categories"]] * 2)
+        ),
+        "user_categories.parquet, column 'category_id', row ",
+    ),
+    "pair without user": (
+        append("user_categories", user_id=31337, category_id=1),
+        "user_categories.parquet, column 'user_id', row 18 (counted from 0): "
+        "user 31337 is not in the users table",
+    ),
+    "damaged page": (
+        lambda b: damage(b.path / "users.parquet"),
+        "users.parquet: cannot be read",
+    ),
+}
+
+
+def damage(path: Path) -> None:
+    """Overwrite the first data page and leave the footer."""
+    raw = bytearray(path.read_bytes())
+    raw[4:60] = b"\xff" * 56
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("fault", TABLE_FAULTS)
+def test_faults_of_the_tables(
+    fault: str, file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    change, text = TABLE_FAULTS[fault]
+    change(built)
+    refuse(export, file_place, built, FeatureTableError, text)
+
+
+def test_row_numbers_in_a_folder_count_within_the_file(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", Recipe(folders=True))
+    column("users", "user_id", 8, None)(built)
+    refuse(
+        export,
+        file_place,
+        built,
+        FeatureTableError,
+        "users/part-1.parquet, column 'user_id', row 2 ",
+    )
+
+
+def test_a_file_of_a_folder_without_the_column_is_named(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", Recipe(folders=True))
+    narrow = built.tables["items"].slice(0, 3).drop_columns("price")
+    pa.parquet.write_table(narrow, built.path / "items" / "part-2.parquet")
+    refuse(
+        export,
+        file_place,
+        built,
+        FeatureTableError,
+        "items/part-2.parquet, column 'price': the file",
+    )
+
+
+def test_more_pairs_than_allowed(file_place: Place, export: Export, tmp_path: Path) -> None:
+    users = {"user_id": [5, 6], "history": [[1], [2]]}
+    pairs = {"user_id": [6, 5, 5, 5, 5], "category_id": [1, 1, 2, 3, 4]}
+    built = build(tmp_path / "bundle", Recipe(users=users, user_categories=pairs))
+    refuse(
+        export,
+        file_place,
+        built,
+        FeatureTableError,
+        "user_categories.parquet, column 'user_id', row 4 (counted from 0): user 5 has 4 pairs",
+        "--max-pairs-per-user",
+        max_pairs_per_user=3,
+    )
+    assert export(built, file_place, max_pairs_per_user=4).user_categories == 5
+
+
+def test_a_value_that_the_input_cannot_hold(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    recipe = Recipe(item=[Term("item_id", "int32")])
+    refuse(
+        export,
+        file_place,
+        build(tmp_path / "bundle", recipe),
+        FeatureTableError,
+        "items.parquet, column 'item_id', row 2 (counted from 0): 4611686018427387905 is not a "
+        "int32, as input 'item_id' of item.onnx takes",
+    )
+
+
+def test_an_element_that_the_input_cannot_hold(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    recipe = Recipe(user=[Term("history", "int32", "T", is_list=True)])
+    built = build(tmp_path / "bundle", recipe)
+    column("users", "history", 6, [1, 2**31])(built)
+    refuse(
+        export,
+        file_place,
+        built,
+        FeatureTableError,
+        "users.parquet, column 'history', row 6 (counted from 0): the list's element 2147483648",
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "text"),
+    [
+        (
+            Recipe(user=[Term("user_id", width=3, is_list=True)]),
+            "is 3 wide, but its column 'user_id' holds",
+        ),
+        (Recipe(user=[Term("history")]), "has one dimension, but its column 'history' holds lists"),
+    ],
+)
+def test_columns_whose_shape_the_input_does_not_take(
+    recipe: Recipe, text: str, file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", recipe)
+    refuse(export, file_place, built, BundleError, "input ", "of user.onnx", text)
+
+
+@pytest.mark.parametrize("element_type", ["f16", "f32", "int8"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite(
+    value: float, element_type: str, place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    column("items", "price", 9, value)(built)
+    text = "item.onnx, output 'knowledge', for items.parquet, row 9 (counted from 0): gave "
+    refuse(export, place, built, ModelOutputError, text, element_type=element_type)
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "column", "row"),
+    [
+        ("user", "users", "age", 3),
+        ("item", "items", "price", 9),
+        ("user_category", "user_categories", "weight", 11),
+    ],
+)
+def test_outputs_that_do_not_stay_finite_as_halves(
+    kind: str, table: str, column: str, row: int, place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(
+        tmp_path / "bundle",
+        Recipe(
+            user=[Term("age", "float64")],
+            item=[Term("price", "float32")],
+            user_category=[Term("weight", "float32")],
+        ),
+    )
+    for name, feature in (("users", "age"), ("items", "price"), ("user_categories", "weight")):
+        rows = built.tables[name]
+        values = np.ones(len(rows))
+        if name == table:
+            values[row] = 1e9
+        kept = rows.drop_columns(feature) if feature in rows.column_names else rows
+        built.set_table(name, kept.append_column(feature, pa.array(values)))
+    text = f"{kind}.onnx, output 'knowledge', for {table}.parquet, row {row} (counted from 0): gave"
+    refuse(export, place, built, ModelOutputError, text, "which is not finite as f16")
+    assert export(built, place, element_type="f32").generation
+
+
+def test_outputs_of_another_width(file_place: Place, export: Export, tmp_path: Path) -> None:
+    """A width that follows from the data, so that nothing can be known of it when loading."""
+    recipe = Recipe(item=[Term("price", "int64")], declared_width=False)
+    built = build(tmp_path / "bundle", recipe)
+    built.set_column("items", "price", np.full(20, 3))
+    loaded = onnx.load(str(built.path / "item.onnx"))
+    last = loaded.graph.node[-1]
+    last.output[0] = "whole"
+    loaded.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["price"], ["end"], keepdims=1),
+            helper.make_node("Slice", ["whole", "start", "end", "one"], ["knowledge"]),
+        ]
+    )
+    loaded.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.int64), "start"))
+    onnx.save(loaded, str(built.path / "item.onnx"))
+    text = "item.onnx, output 'knowledge', for items.parquet, row "
+    refuse(export, file_place, built, ModelOutputError, text, "gave shape (20, 3) for 20 rows")
+
+
+def test_outputs_that_are_integers(file_place: Place, export: Export, tmp_path: Path) -> None:
+    built = build(tmp_path / "bundle", Recipe(output_type="int64"))
+    refuse(export, file_place, built, BundleError, "output 'knowledge' is tensor(int64)")
+
+
+def test_the_row_at_which_a_model_fails_is_found(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    """A Gather without the Mod before it fails on ids beyond its table."""
+    recipe = Recipe(
+        items={
+            "item_id": np.arange(600),
+            "category_id": np.zeros(600, np.int64),
+            "price": np.where(np.arange(600) == 417, 1000, 3),
+        },
+        item=[Term("price", "int64")],
+    )
+    built = build(tmp_path / "bundle", recipe)
+    graph = onnx.load(str(built.path / "item.onnx"))
+    for node in graph.graph.node:
+        if node.op_type == "Gather":
+            node.input[1] = "price"
+    onnx.save(graph, str(built.path / "item.onnx"))
+    text = "item.onnx, output 'knowledge', for items.parquet, row 417 (counted from 0): "
+    refuse(export, file_place, built, ModelOutputError, text, "out of data bounds")
+
+
+def test_a_default_that_is_not_finite(file_place: Place, export: Export, tmp_path: Path) -> None:
+    unknown = {"item": {"item_id": 0, "price": 1e30}}
+    built = build(tmp_path / "bundle", Recipe(unknown=unknown))
+    text = "item.onnx, output 'knowledge', for manifest.json, 'unknown.item': "
+    refuse(export, file_place, built, ModelOutputError, text)
+
+
+def test_right_digests_are_accepted(file_place: Place, export: Export, tmp_path: Path) -> None:
+    built = build(tmp_path / "bundle")
+    digests = {
+        name: hashlib.sha256((built.path / name).read_bytes()).hexdigest()
+        for name in (p.name for p in built.path.iterdir())
+        if name != "manifest.json"
+    }
+    built.change_manifest(lambda m: m.update(sha256={n: d.upper() for n, d in digests.items()}))
+    assert re.fullmatch(r"\d{10}-[0-9a-f]{8}", export(built, file_place).generation or "")

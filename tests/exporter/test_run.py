@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from exporter import batches, prepare, spill
+from exporter.errors import FeatureTableError, ModelOutputError
+from exporter.progress import PhaseProgress
+from exporter.run import ExportOptions, plan_export, run_export
+from gkc.errors import VersionLimitError
+from gkc.store import Defaults, ElementType, decode_vectors
+from tests.exporter.bundles import Kind, Recipe, Term, build
+from tests.exporter.conftest import Export
+from tests.exporter.places import F32, Place, catalogue_json, stored
+
+NO_IDS = np.zeros(0, np.int64)
+UNKNOWN: dict[str, dict[str, Any]] = {
+    "user": {"user_id": 0, "history": []},
+    "item": {"item_id": 9, "price": 0.5, "category_id": -3},
+    "user_category": {"user_id": 1, "history": [5, 6], "category_id": 2},
+}
+LISTS_OF_NOTHING = {"user_id": [1, 2, 3], "history": [[], None, []]}
+
+RECIPES = {
+    "plain": Recipe(),
+    "unequal widths": Recipe(dim=3, category_dim=17),
+    "one wide": Recipe(dim=1, category_dim=1),
+    "defaults": Recipe(unknown=UNKNOWN),
+    "folders": Recipe(folders=True),
+    "lists of fixed length": Recipe(
+        user=[Term("user_id"), Term("history", width=3, is_list=True)],
+        user_category=[Term("category_id"), Term("history", width=2, is_list=True)],
+    ),
+    "padded lists": Recipe(pad={"history": 4}),
+    "narrow and wide types": Recipe(
+        user=[Term("history", "int32", "T", is_list=True), Term("age", "float64", 1)],
+        item=[Term("category_id", "int32"), Term("price", "float16"), Term("new", "bool", 1)],
+        user_category=[Term("category_id", "int64", 1), Term("age", "float32")],
+        users={
+            "user_id": [1, -2, 2**60],
+            "history": [[1, 2], [], [3]],
+            "age": [18, 30, 45],
+        },
+        items={
+            "item_id": [10, 11],
+            "category_id": [4, None],
+            "price": [0.5, 2],
+            "new": [True, False],
+        },
+        user_categories={"user_id": [1, 2**60], "category_id": [7, 8]},
+    ),
+    "only empty lists": Recipe(
+        users=LISTS_OF_NOTHING, user_categories={"user_id": [1, 1], "category_id": [3, 4]}
+    ),
+    "models of one batch size": Recipe(batch=5),
+    "double outputs": Recipe(output_type="float64"),
+    "half outputs, width not declared": Recipe(output_type="float16", declared_width=False),
+    "renamed inputs": Recipe(
+        user=[Term("user_id", name="u"), Term("user_id", "int32", name="v")],
+        users={"user_id": [-7, 8], "history": [[1], [2]]},
+        user_categories={"user_id": [8], "category_id": [1]},
+    ),
+    "no pairs": Recipe(
+        users={"user_id": [1], "history": [[1]]},
+        user_categories={"user_id": NO_IDS, "category_id": NO_IDS},
+    ),
+    "nothing at all": Recipe(
+        users={"user_id": NO_IDS, "history": pa.array([], pa.list_(pa.int64()))},
+        items={"item_id": NO_IDS, "category_id": NO_IDS, "price": np.zeros(0)},
+        user_categories={"user_id": NO_IDS, "category_id": NO_IDS},
+    ),
+    "ids of narrow types": Recipe(
+        users={"user_id": np.array([1, 2], np.uint16), "history": [[1], [2]]},
+        items={
+            "item_id": np.array([-1, 5], np.int8),
+            "category_id": np.array([1, 2], np.uint64),
+            "price": np.array([1, 2], np.uint8),
+        },
+        user_categories={
+            "user_id": np.array([2], np.int32),
+            "category_id": np.array([2], np.int16),
+        },
+    ),
+    "other list types": Recipe(
+        users={
+            "user_id": [1, 2],
+            "history": pa.array([[1, 2], [3, 4]], pa.list_(pa.int32(), 2)),
+        },
+        user_categories={"user_id": [1], "category_id": [2]},
+    ),
+}
+
+
+def rounded(vectors: F32, element_type: str) -> F32:
+    """How far a stored value may lie from the model's, by the definition of each type."""
+    if element_type == "f32":
+        return np.zeros_like(vectors)
+    if element_type == "f16":
+        # Eleven significant bits; below 2**-14 the step stays 2**-24.
+        return np.abs(vectors) * np.float32(2**-11) + np.float32(2**-25)
+    return np.full(vectors.shape, np.abs(vectors).max(initial=0) / 127 / 2, np.float32)
+
+
+def assert_stored(found: F32, truth: F32, element_type: str, relative: float = 1e-5) -> None:
+    allowed = rounded(truth, element_type) * 1.01 + 1e-6 + relative * np.abs(truth)
+    assert found.dtype == np.float32
+    assert found.shape == truth.shape
+    assert (np.abs(found - truth) <= allowed).all(), (found, truth)
+
+
+@pytest.mark.parametrize("element_type", get_args(ElementType))
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_vector_is_what_numpy_makes_of_the_weights(
+    name: str, element_type: ElementType, place: Place, export: Export, tmp_path: Path
+) -> None:
+    recipe = RECIPES[name]
+    relative = 2e-3 if recipe.output_type == "float16" else 1e-5
+    built = build(tmp_path / "bundle", recipe)
+    report = export(built, place, element_type=element_type)
+
+    users, items, pairs = built.user_vectors(), built.item_vectors(), built.pair_vectors()
+    found = stored(place, "v1", [*users, 424242], [*items, 424242])
+    assert found.users.keys() == users.keys()
+    assert found.items.keys() == items.keys()
+    assert found.pairs.keys() == pairs.keys()
+    for user, truth in users.items():
+        assert_stored(found.users[user], truth, element_type, relative)
+    for pair, truth in pairs.items():
+        assert_stored(found.pairs[pair], truth, element_type, relative)
+    categories = {r["item_id"]: r["category_id"] for r in built.tables["items"].to_pylist()}
+    for item, truth in items.items():
+        assert_stored(found.items[item][0], truth, element_type, relative)
+        assert found.items[item][1] == categories[item]
+    assert (report.users, report.items, report.user_categories) == tuple(
+        len(built.tables[t]) for t in ("users", "items", "user_categories")
+    )
+    assert found.manifest.generation == report.generation
+    assert found.manifest.totals.size_bytes == report.bytes
+
+
+@pytest.mark.parametrize("element_type", get_args(ElementType))
+def test_rows_for_unknown_ids_become_the_defaults(
+    element_type: ElementType, file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", Recipe(unknown=UNKNOWN))
+    export(built, file_place, element_type=element_type)
+    defaults = stored(file_place, "v1", [], []).manifest.spec.defaults
+    assert defaults.item_category == -3
+    kinds: tuple[Kind, ...] = ("user", "item", "user_category")
+    for kind in kinds:
+        truth = built.output(kind, UNKNOWN[kind])
+        raw = getattr(defaults, kind)
+        rows = np.frombuffer(raw, np.uint8)[np.newaxis]
+        assert_stored(decode_vectors(rows, element_type, len(truth))[0], truth, element_type)
+
+
+def test_without_rows_for_unknown_ids_there_are_no_defaults(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    export(build(tmp_path / "bundle"), file_place)
+    assert stored(file_place, "v1", [], []).manifest.spec.defaults == Defaults()
+
+
+def test_order_and_pieces_of_the_tables_do_not_matter(
+    place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    export(built, place)
+    users = list(built.user_vectors())
+    before = stored(place, "v1", users, [])
+    random = np.random.default_rng(3)
+    for name, table in list(built.tables.items()):
+        built.set_table(name, table.take(random.permutation(len(table))), row_group_size=3)
+    export(built, place)
+    assert stored(place, "v1", users, []).raw == before.raw
+
+
+def test_more_rows_than_one_partition_and_one_batch_hold(
+    file_place: Place, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_PARTITION_ROWS", 100)
+    monkeypatch.setattr(batches, "_BATCH_ITEMS", 30)
+    monkeypatch.setattr(batches, "_BATCH_USERS", 20)
+    monkeypatch.setattr(batches, "_BATCH_PAIRS", 50)
+    monkeypatch.setattr(spill, "_CHUNK_BYTES", 2000)
+    built = build(tmp_path / "bundle", big_recipe(500, 400))
+    export(built, file_place)
+    users, items, pairs = built.user_vectors(), built.item_vectors(), built.pair_vectors()
+    found = stored(file_place, "v1", list(users), list(items))
+    assert found.pairs.keys() == pairs.keys()
+    for user, truth in users.items():
+        assert_stored(found.users[user], truth, "f16")
+    for item, truth in items.items():
+        assert_stored(found.items[item][0], truth, "f16")
+    for pair, truth in pairs.items():
+        assert_stored(found.pairs[pair], truth, "f16")
+
+
+def big_recipe(users: int, items: int) -> Recipe:
+    """Rows in a scattered order, up to nine pairs a user."""
+    random = np.random.default_rng(5)
+    user_ids = random.permutation(users) * 7919
+    counts = random.integers(0, 10, users)
+    return Recipe(
+        users={
+            "user_id": user_ids,
+            "history": [random.integers(0, 99, n).tolist() for n in random.integers(0, 9, users)],
+        },
+        items={
+            "item_id": random.permutation(items) - 50,
+            "category_id": random.integers(0, 9, items),
+            "price": random.random(items),
+        },
+        user_categories={
+            "user_id": np.repeat(user_ids, counts),
+            "category_id": np.concatenate([random.permutation(20)[:n] for n in counts]),
+        },
+    )
+
+
+def test_five_versions_stay_and_the_report_names_the_evicted(
+    place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    for k in range(5):
+        assert export(built, place, f"v{k}").evicted == []
+    size = len(place.data())
+    assert export(built, place, "v5").evicted == ["v0"]
+    assert len(place.data()) == size
+
+
+def test_a_full_house_of_pins_is_refused_before_a_model_is_loaded(
+    place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    for k in range(2):
+        export(built, place, f"v{k}", pin=True, max_versions=2)
+    before = catalogue_json(place)
+    for kind in ("user", "item", "user_category"):
+        (built.path / f"{kind}.onnx").write_bytes(b"whoever loads this fails otherwise")
+    with pytest.raises(VersionLimitError, match="v0, v1"):
+        export(built, place, "v2", max_versions=2)
+    assert catalogue_json(place) == before
+
+
+def test_a_dry_run_writes_nothing_and_names_what_would_be_evicted(
+    place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    for k in range(2):
+        export(built, place, f"v{k}")
+    before, data = catalogue_json(place), place.data()
+    options = ExportOptions("v9", built.path, place.url, place.namespace, max_versions=2)
+    planned = plan_export(options, PhaseProgress(on_terminal=False))
+    assert planned.evicted == ["v0"]
+    assert planned.generation is None
+    assert (planned.users, planned.items) == (12, 20)
+    assert catalogue_json(place) == before
+    assert place.data() == data
+
+
+def test_a_dry_run_refuses_what_an_export_would(file_place: Place, tmp_path: Path) -> None:
+    built = build(tmp_path / "bundle")
+    built.set_table("users", built.tables["users"].drop_columns("history"))
+    options = ExportOptions("v1", built.path, file_place.url)
+    with pytest.raises(FeatureTableError, match=r"users\.parquet, column 'history'"):
+        plan_export(options, PhaseProgress(on_terminal=False))
+
+
+class StoppingProgress(PhaseProgress):
+    """Ends the export, as the user would, once so many rows of the write phase are stored."""
+
+    def __init__(self, rows: int, error: BaseException) -> None:
+        super().__init__(on_terminal=False)
+        self._left = rows
+        self._error = error
+
+    def advance(self, rows: int) -> None:
+        if self.phase == "write":
+            self._left -= rows
+            if self._left <= 0:
+                raise self._error
+
+
+@pytest.mark.parametrize("stop_after", [1, 200, 700, 2000])
+def test_a_resumed_export_stores_the_bytes_of_one_that_was_not_interrupted(
+    stop_after: int,
+    place: Place,
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prepare, "_PARTITION_ROWS", 150)
+    monkeypatch.setattr(batches, "_BATCH_ITEMS", 40)
+    monkeypatch.setattr(batches, "_BATCH_USERS", 30)
+    built = build(tmp_path / "bundle", big_recipe(400, 300))
+    users, items = list(built.user_vectors()), list(built.item_vectors())
+    export(built, place, "whole")
+    options = ExportOptions(
+        "v1", built.path, place.url, place.namespace, grace_seconds=0, resume=True
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_export(options, StoppingProgress(stop_after, KeyboardInterrupt()))
+    interrupted = json.loads(catalogue_json(place))["generations"]
+    (staged,) = (g for g, e in interrupted.items() if e["state"] == "staging")
+
+    report = run_export(options, PhaseProgress(on_terminal=False))
+    assert report.generation == staged
+    whole, found = stored(place, "whole", users, items), stored(place, "v1", users, items)
+    assert found.raw == whole.raw
+    assert found.manifest.totals == whole.manifest.totals
+    for item in items:
+        assert np.array_equal(found.items[item][0], whole.items[item][0])
+        assert found.items[item][1] == whole.items[item][1]
+
+
+def test_another_bundle_is_not_resumed(place: Place, export: Export, tmp_path: Path) -> None:
+    built = build(tmp_path / "bundle")
+    options = ExportOptions(
+        "v1", built.path, place.url, place.namespace, grace_seconds=0, resume=True
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_export(options, StoppingProgress(1, KeyboardInterrupt()))
+    (staged,) = json.loads(catalogue_json(place))["generations"]
+    built.set_column("items", "price", np.zeros(20))
+    report = export(built, place, resume=True)
+    assert report.generation != staged
+    assert not [name for name in place.data() if staged in name]
+
+
+def test_a_fault_of_ours_midway_leaves_no_key_or_file(
+    place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", big_recipe(400, 300))
+    options = ExportOptions("v1", built.path, place.url, place.namespace)
+    with pytest.raises(ZeroDivisionError):
+        run_export(options, StoppingProgress(350, ZeroDivisionError()))
+    assert place.data() == {}
+    assert place.catalogue_is_empty()
+
+
+def test_a_product_that_overflows_is_refused(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", Recipe(scale=1e22))
+    with pytest.raises(ModelOutputError, match="is not finite in float32"):
+        export(built, file_place, element_type="f32")
+    assert file_place.data() == {}

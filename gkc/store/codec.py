@@ -132,12 +132,13 @@ def largest_magnitude(rows: U8, element_type: ElementType) -> float:
 
 
 def _quantise(vectors: F32) -> npt.NDArray[np.uint8]:
-    largest = (
-        np.abs(vectors).max(axis=1, initial=np.float32(0))
-        if vectors.size
-        else np.zeros(0, np.float32)
-    )
+    largest = np.abs(vectors).max(axis=1, initial=np.float32(0))
     scale = (largest / _INT8_MAX).astype("<f4")[:, np.newaxis]
+    with np.errstate(over="ignore"):  # a scale rounded up may make the largest float32 infinite
+        finite = np.isfinite(scale * _INT8_MAX)
+    if not finite.all():
+        row = int(finite.argmin())
+        raise NotStorableError(row, float(largest[row]), "int8")
     divisor = np.where(scale == 0, np.float32(1), scale)
     # A subnormal scale is coarse, so a quotient may pass 127 by its rounding.
     quotient = np.clip(np.rint(vectors / divisor), -_INT8_MAX, _INT8_MAX)

@@ -62,25 +62,29 @@ class Pretraining:
     """The last day learned from: labels and behaviours up to it are in the knowledge."""
     features: Features
     models: Models
-    optimizer: torch.optim.Adam
+    optimizers: dict[str, torch.optim.Adam]
+    """One per model, by its name."""
 
 
-def make_optimizer(models: Models, config: PretrainConfig) -> torch.optim.Adam:
-    """Make the one Adam that trains all three models.
+def make_optimizers(models: Models, config: PretrainConfig) -> dict[str, torch.optim.Adam]:
+    """Make an Adam for each model.
 
     Parameters
     ----------
     models : Models
-        Whose parameters it updates.
+        Whose parameters are to be updated.
     config : PretrainConfig
         Learning rate.
 
     Returns
     -------
-    torch.optim.Adam
-        Without state yet.
+    dict
+        Model name to its optimizer, without state yet.
     """
-    return torch.optim.Adam(models.parameters(), lr=config.learning_rate, fused=True)
+    return {
+        name: torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+        for name, model in models.named_children()
+    }
 
 
 def save_checkpoint(state: Pretraining, path: Path) -> None:
@@ -143,11 +147,11 @@ def load_checkpoint(path: Path) -> Pretraining:
         models = Models(table_sizes(features), config)
         weights = torch.load(folder / "weights.pt", weights_only=True)
         models.load_state_dict(weights["models"])
-        optimizer = make_optimizer(models, config)
-        _set_moments(models, optimizer, weights["moments"])
+        optimizers = make_optimizers(models, config)
+        _set_moments(models, optimizers, weights["moments"])
     except DAMAGE as exc:
         raise CheckpointError(path, f"is damaged ({exc}); pretrain again") from exc
-    return Pretraining(config, int(values["day"]), features, models, optimizer)
+    return Pretraining(config, int(values["day"]), features, models, optimizers)
 
 
 def holds_checkpoint(path: Path) -> bool:
@@ -169,18 +173,20 @@ def holds_checkpoint(path: Path) -> bool:
 def _moments(state: Pretraining) -> dict[str, torch.Tensor]:
     """Name Adam's state after the parameters it belongs to."""
     return {
-        f"{name}:{key}": value
-        for name, parameter in state.models.named_parameters()
-        for key, value in state.optimizer.state[parameter].items()
+        f"{model}.{name}:{key}": value
+        for model, optimizer in state.optimizers.items()
+        for name, parameter in state.models.get_submodule(model).named_parameters()
+        for key, value in optimizer.state[parameter].items()
     }
 
 
 def _set_moments(
-    models: Models, optimizer: torch.optim.Adam, moments: dict[str, torch.Tensor]
+    models: Models, optimizers: dict[str, torch.optim.Adam], moments: dict[str, torch.Tensor]
 ) -> None:
-    for name, parameter in models.named_parameters():
-        keys = ("step", "exp_avg", "exp_avg_sq")
-        optimizer.state[parameter] = {key: moments[f"{name}:{key}"] for key in keys}
+    keys = ("step", "exp_avg", "exp_avg_sq")
+    for model, optimizer in optimizers.items():
+        for name, parameter in models.get_submodule(model).named_parameters():
+            optimizer.state[parameter] = {key: moments[f"{model}.{name}:{key}"] for key in keys}
 
 
 def _save_features(features: Features, file: Path) -> None:

@@ -33,21 +33,6 @@ class Models(nn.Module):
         self.two_tower = TwoTower(sizes, config)
         self.category = CategoryStudent(sizes, config)
 
-    def forward(self, batch: Batch) -> dict[str, list[Tensor]]:
-        """Score one training step with all three.
-
-        Parameters
-        ----------
-        batch : Batch
-            Samples and partners.
-
-        Returns
-        -------
-        dict
-            Model name to its logits per task, as ``batch.scored`` lists them.
-        """
-        return {name: model(batch) for name, model in self.named_children()}
-
 
 def table_sizes(features: Features) -> TableSizes:
     """Count the rows that the vocabularies need now.
@@ -125,20 +110,24 @@ def task_losses(logits: list[Tensor], batch: Batch, pair_weight: float) -> list[
     return losses
 
 
-def grow_tables(models: Models, optimizer: torch.optim.Adam, features: Features) -> None:
+def grow_tables(
+    models: Models, optimizers: dict[str, torch.optim.Adam], features: Features
+) -> None:
     """Make the tables as long as the vocabularies; a new id starts as the unknown one.
 
     Parameters
     ----------
     models : Models
         Whose tables are replaced where they are too short.
-    optimizer : torch.optim.Adam
-        Its state grows with them, by zeros.
+    optimizers : dict of str to torch.optim.Adam
+        Each model's; its state grows with the tables, by zeros.
     features : Features
         The vocabularies, and the items' shops and categories.
     """
     sizes = table_sizes(features)
-    for model in (models.teacher, models.two_tower, models.category):
+    for name, model in models.named_children():
+        assert isinstance(model, Teacher | TwoTower | CategoryStudent)
+        optimizer = optimizers[name]
         _grow(model.user, sizes.users, optimizer)
         _grow(model.features.item, sizes.items, optimizer)
         _grow(model.features.shop, sizes.shops, optimizer)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import torch
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
+from torch import nn
 
 from keep.checkpoint import (
     CheckpointError,
     Pretraining,
     holds_checkpoint,
     load_checkpoint,
-    make_optimizer,
+    make_optimizers,
     save_checkpoint,
 )
 from keep.config import TASKS, PretrainConfig
-from keep.features import Features, training_batches
+from keep.features import Batch, Features, training_batches
 from keep.gauc import Gauc, gauc
 from keep.log import Day, Log
 from keep.models import Models, grow_tables, score_clicks, set_item_tables, table_sizes, task_losses
@@ -134,11 +139,13 @@ def start(day: Day, config: PretrainConfig) -> Pretraining:
         models = Models(table_sizes(features), config)
     for model in (models.teacher, models.two_tower, models.category):
         set_item_tables(model.features, features)
-    return Pretraining(config, BEFORE_ANY_DAY, features, models, make_optimizer(models, config))
+    return Pretraining(config, BEFORE_ANY_DAY, features, models, make_optimizers(models, config))
 
 
 def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
     """Learn from one day: grow the tables, take its steps, then remember its clicks.
+
+    The three models train at the same time, each in its own thread, on the same batches.
 
     Parameters
     ----------
@@ -157,37 +164,86 @@ def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
     began = time.perf_counter()
     config, features, models = state.config, state.features, state.models
     features.grow(day)
-    grow_tables(models, state.optimizer, features)
+    grow_tables(models, state.optimizers, features)
     rows = features.encode(day)
-    rng = np.random.default_rng([config.seed, number])
-    scores = {
-        name: gauc(day.user, day.click, score_clicks(model, rows, features))
-        for name, model in models.named_children()
-        if state.optimizer.state  # something was learned before
-    }
-    losses = {name: np.zeros(len(TASKS), dtype=np.float64) for name, _ in models.named_children()}
-    steps = 0
-    models.train()
+    gaucs, losses = {}, {}
+    stop = Event()
     with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
-        bar = progress.add_task(f"day {number}", total=len(rows))
-        for batch in training_batches(rows, features, config, rng):
-            logits = models(batch)
-            per_task = {
-                name: torch.stack(task_losses(logits[name], batch, config.pair_weight))
-                for name in losses
-            }
-            state.optimizer.zero_grad()
-            total = torch.stack([loss.sum() for loss in per_task.values()]).sum()
-            total.backward()  # type: ignore[no-untyped-call]
-            state.optimizer.step()
-            for name, loss in per_task.items():
-                losses[name] += loss.detach().numpy()
-            steps += 1
-            progress.advance(bar, len(batch.samples))
+        bar = progress.add_task(f"day {number}", total=len(rows) * len(state.optimizers))
+
+        def learn(name: str) -> tuple[Gauc | None, tuple[float, ...]]:
+            model, optimizer = models.get_submodule(name), state.optimizers[name]
+            before = None
+            if optimizer.state:  # something was learned on an earlier day
+                scores = score_clicks(model, rows, features)
+                before = gauc(day.user, day.click, scores)
+            rng = np.random.default_rng([config.seed, number])
+            batches = training_batches(rows, features, config, rng)
+            counted = (batch for batch in batches if not stop.is_set())
+            return before, _train(model, optimizer, counted, config.pair_weight, progress, bar)
+
+        with one_thread_each(len(state.optimizers)) as pool:
+            try:
+                learning = {name: pool.submit(learn, name) for name in state.optimizers}
+                for name, future in learning.items():
+                    before, losses[name] = future.result()
+                    if before is not None:
+                        gaucs[name] = before
+            finally:
+                stop.set()  # after an error or Ctrl-C, the other models end their step and stop
     features.observe(day)
     state.day = number
-    means = {name: tuple((summed / steps).tolist()) for name, summed in losses.items()}
-    return DayReport(number, len(rows), means, scores, time.perf_counter() - began)
+    return DayReport(number, len(rows), losses, gaucs, time.perf_counter() - began)
+
+
+@contextmanager
+def one_thread_each(models: int) -> Iterator[ThreadPoolExecutor]:
+    """Make a pool in which each model trains in a thread of its own, sharing the cores fairly.
+
+    The models have nothing in common but the data, so that this needs no barrier inside a step,
+    where torch's own threads would wait for each other at every operation.
+
+    Parameters
+    ----------
+    models : int
+        How many train at the same time.
+
+    Yields
+    ------
+    ThreadPoolExecutor
+        Its threads use torch with their share of the process's threads, at least one.
+    """
+    before = torch.get_num_threads()
+    share = max(1, before // models)
+    try:
+        with ThreadPoolExecutor(
+            models, initializer=torch.set_num_threads, initargs=(share,)
+        ) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    model: nn.Module,
+    optimizer: torch.optim.Adam,
+    batches: Iterable[Batch],
+    pair_weight: float,
+    progress: Progress,
+    bar: TaskID,
+) -> tuple[float, ...]:
+    """Take a step per batch; return the mean loss of each task."""
+    model.train()
+    summed, steps = torch.zeros(len(TASKS)), 0
+    for batch in batches:
+        losses = torch.stack(task_losses(model(batch), batch, pair_weight))
+        optimizer.zero_grad()
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        summed += losses.detach()
+        steps += 1
+        progress.advance(bar, len(batch.samples))
+    return tuple((summed / max(steps, 1)).tolist())
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -30,10 +30,13 @@ def test_what_is_loaded_is_what_was_saved(state: Pretraining, tmp_path: Path) ->
     weights = found.models.state_dict()
     for name, tensor in state.models.state_dict().items():
         assert torch.equal(weights[name], tensor), name
-    parameters = zip(state.models.parameters(), found.models.parameters(), strict=True)
-    for before, after in parameters:
-        for key, value in state.optimizer.state[before].items():
-            assert torch.equal(found.optimizer.state[after][key], value)
+    for name, optimizer in state.optimizers.items():
+        before = optimizer.state_dict()["state"]
+        after = found.optimizers[name].state_dict()["state"]
+        assert before.keys() == after.keys()
+        for parameter, moments in before.items():
+            for key, value in moments.items():
+                assert torch.equal(after[parameter][key], value)
     for name in ("history", "item_shop", "item_category", "shown"):
         assert np.array_equal(getattr(found.features, name), getattr(state.features, name))
     ids = tiny_days()[1].user

@@ -19,22 +19,27 @@ def test_new_ids_start_as_the_unknown_one_and_the_optimizer_grows_along() -> Non
     before = table_sizes(state.features)
     old = state.models.teacher.features.item.weight.detach().clone()
     state.features.grow(days[5])
-    grow_tables(state.models, state.optimizer, state.features)
+    grow_tables(state.models, state.optimizers, state.features)
     after = table_sizes(state.features)
     assert after.items > before.items
-    for model in (state.models.teacher, state.models.two_tower, state.models.category):
+    models = state.models
+    for name, model in (
+        ("teacher", models.teacher),
+        ("two_tower", models.two_tower),
+        ("category", models.category),
+    ):
+        optimizer = state.optimizers[name]
+        parameters = set(model.parameters())
+        assert set(optimizer.param_groups[0]["params"]) == set(optimizer.state) == parameters
         table = model.features.item
         assert table.weight.shape[0] == table.num_embeddings == after.items
         new_rows = table.weight[before.items :]
         assert torch.equal(new_rows, table.weight[UNKNOWN].expand_as(new_rows))
-        moments = state.optimizer.state[table.weight]
+        moments = optimizer.state[table.weight]
         assert moments["exp_avg"].shape == moments["exp_avg_sq"].shape == table.weight.shape
         assert moments["exp_avg"][before.items :].abs().sum() == 0
         assert len(model.features.item_shop) == after.items
     assert torch.equal(state.models.teacher.features.item.weight[: before.items], old)
-    parameters = set(state.models.parameters())
-    assert set(state.optimizer.param_groups[0]["params"]) == parameters
-    assert set(state.optimizer.state) == parameters
 
 
 def test_training_goes_on_after_growth() -> None:

@@ -1,0 +1,352 @@
+"""``make demo``: the whole main job on real input, through the real commands.
+
+Fetch MovieLens 1M, pretrain up to two days, bundle and export both as versions, serve them, ask,
+and compare downstream models without and with the knowledge as served. Everything lives in a
+temporary directory that is removed at the end; only the download stays in the user's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+
+import numpy as np
+
+from gkc.errors import GkcError
+from keep.checkpoint import load_checkpoint
+from keep.log import Log, open_log
+from keep.recipes.evaluate import Result, evaluate, report
+from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
+
+BIN = Path(sys.executable).parent
+VERSIONS = {6: "ml1m-day6", 7: "ml1m-day7"}
+"""Day that a version has learned up to, and the version's name."""
+REQUESTS = 300
+"""Requests timed in each format."""
+CANDIDATES = 500
+"""Items asked for one user."""
+SEEDS = (1, 2, 3)
+"""Seeds of the downstream models."""
+READY_SECONDS = 60.0
+PARTS = ("user", "item", "user_item", "user_category")
+
+
+class DemoError(GkcError):
+    """A step of the demo failed.
+
+    Parameters
+    ----------
+    step : str
+        Which one.
+    problem : str
+        What happened.
+    """
+
+    def __init__(self, step: str, problem: str) -> None:
+        self.step = step
+        self.problem = problem
+        super().__init__(f"{step}: {problem}")
+
+
+@dataclass
+class Demo:
+    """Where the demo works, and how long its steps took."""
+
+    work: Path
+    store: str
+    namespace: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of every command: this store, and a namespace of the demo's own."""
+        return {**os.environ, "GKC_STORE_URL": self.store, "GKC_NAMESPACE": self.namespace}
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Time a step."""
+        began = time.perf_counter()
+        yield
+        self.seconds[step] = time.perf_counter() - began
+
+    def run(self, step: str, command: str, *arguments: object) -> None:
+        """Run one of our commands, its output going to ours, and time it as a step."""
+        words = [command, *map(str, arguments)]
+        print(f"\n$ {' '.join(words)}", flush=True)
+        with self.timed(step):
+            done = subprocess.run([BIN / command, *words[1:]], env=self.environment, check=False)
+        if done.returncode != 0:
+            raise DemoError(step, f"{words[0]} exited {done.returncode}; its message is above")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line; the process's own if left out.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 1 if a step failed or the teacher does not beat the item click rate.
+    """
+    parser = argparse.ArgumentParser(prog="python -m keep.recipes.demo", description=__doc__)
+    parser.add_argument("--store", help="Store URL; default: an embedded store that is removed.")
+    parser.add_argument("--log-cache", type=Path, help="Keep the log here and reuse it.")
+    options = parser.parse_args(arguments)
+    work = Path(tempfile.mkdtemp(prefix="gkc-demo-"))
+    store = options.store or f"file:{work / 'store'}"
+    # A namespace of our own: a store that was given may hold others' versions.
+    demo = Demo(work, store, f"demo-{secrets.token_hex(4)}")
+    try:
+        run(demo, options.log_cache or work / "log", tidy=options.store is not None)
+    except GkcError as exc:
+        print(f"demo: {exc}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return 0
+
+
+def run(demo: Demo, log_path: Path, tidy: bool) -> None:
+    """Do the main job, step by step.
+
+    Parameters
+    ----------
+    demo : Demo
+        Where to work.
+    log_path : Path
+        Where the log is, or is to be.
+    tidy : bool
+        Whether to delete the versions at the end, since the store stays.
+
+    Raises
+    ------
+    DemoError
+        If a command fails, the service does not come up, or the teacher does not beat the item
+        click rate.
+    """
+    if not (log_path / "log.json").exists():
+        demo.run("fetch", "keep", "fetch", "movielens-1m", "--out", log_path)
+    log = open_log(log_path)
+    first, last = VERSIONS
+    checkpoint = demo.work / "checkpoint"
+    options = ("--log", log_path, "--out", checkpoint)
+    demo.run("pretrain to day 6", "keep", "pretrain", *options, "--until", first)
+    _bundle_and_export(demo, log_path, checkpoint, first)
+    resume = ("--from-checkpoint", checkpoint, "--until", last)
+    demo.run("pretrain day 7", "keep", "pretrain", *options, *resume)
+    _bundle_and_export(demo, log_path, checkpoint, last)
+    try:
+        demo.run("versions", "gkc", "versions", "list", "--store", demo.store)
+        with service(demo) as url:
+            ask(demo, url, log)
+            results = compare(demo, url, log, checkpoint)
+    finally:
+        if tidy:
+            for version in VERSIONS.values():
+                demo.run("tidy up", "gkc", "versions", "delete", version, "--yes")
+    summarise(demo, log, results)
+
+
+def _bundle_and_export(demo: Demo, log_path: Path, checkpoint: Path, day: int) -> None:
+    folder = demo.work / f"bundle-day{day}"
+    source = ("--checkpoint", checkpoint, "--log", log_path, "--out", folder)
+    demo.run(f"bundle day {day}", "keep", "bundle", *source)
+    # Nothing is evicted or replaced here, so there is nobody to give grace to.
+    target = ("--version", VERSIONS[day], "--bundle", folder, "--store", demo.store)
+    demo.run(f"export day {day}", "gkc-export", *target, "--grace-seconds", 0)
+
+
+@contextmanager
+def service(demo: Demo) -> Iterator[str]:
+    """Run ``gkc serve`` on a free port until the block ends.
+
+    Parameters
+    ----------
+    demo : Demo
+        Its store is served.
+
+    Yields
+    ------
+    str
+        Base URL of the service, ready to answer.
+
+    Raises
+    ------
+    DemoError
+        If it does not become ready.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    words = ["gkc", "serve", "--store", demo.store, "--port", str(port)]
+    print(f"\n$ {' '.join(words)}", flush=True)
+    output = demo.work / "serve.log"
+    with output.open("w") as file, demo.timed("serve"):
+        process = subprocess.Popen(
+            [BIN / words[0], *words[1:]], env=demo.environment, stdout=file, stderr=file
+        )
+        try:
+            _wait_until_ready(process, port, output)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass  # Not listening yet: that is what we wait for.
+        finally:
+            connection.close()
+        time.sleep(0.05)
+    tail = output.read_text(encoding="utf-8", errors="replace")[-2000:]
+    raise DemoError("serve", f"not ready after {READY_SECONDS:.0f} s; it said:\n{tail}")
+
+
+def ask(demo: Demo, url: str, log: Log) -> None:
+    """Ask for one user and many items, in JSON and in safetensors, and print what came.
+
+    Parameters
+    ----------
+    demo : Demo
+        Times the step.
+    url : str
+        The service.
+    log : Log
+        Whose test day gives the user and the items.
+    """
+    day = log.day(log.info.test_day)
+    user = int(day.user[day.sub_domain][0])
+    items = np.unique(day.item)[:CANDIDATES].tolist()
+    latest = list(VERSIONS.values())[-1]
+    body: dict[str, object] = {"u": user, "i": items, "v": latest}
+    with demo.timed("ask"), ServedKnowledge(url, latest) as client:
+        print(f"\n1 user x {len(items)} items, {REQUESTS} requests each, one after another:")
+        for name, accept in (("JSON", "application/json"), ("safetensors", SAFETENSORS)):
+            times, answer = [], b""
+            for _ in range(REQUESTS):
+                began = time.perf_counter()
+                answer = client.ask(body, accept)
+                times.append(1000 * (time.perf_counter() - began))
+            p50, p99 = np.percentile(times, [50, 99])
+            print(f"  {name:<12} p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   {len(answer):,} bytes")
+        tensors = decode_safetensors(client.ask(body, SAFETENSORS))
+        in_json = json.loads(client.ask(body, "application/json"))
+        as_json = np.array(in_json["knowledge"], dtype=np.float32)
+        if not np.array_equal(as_json, tensors["knowledge"]):
+            raise DemoError("ask", "JSON and safetensors gave different numbers")
+        print(f"  {tensors['knowledge'].shape[1]} numbers a row, equal to the bit in both formats")
+        print_status(tensors["status"].astype(np.int64))
+        both = {**body, "i": items[:2], "v": list(VERSIONS.values())}
+        generations = json.loads(client.ask(both, "application/json"))["versions"]
+        print(f"  two versions in one request: {generations}")
+
+
+def print_status(status: np.ndarray) -> None:
+    """Print how many rows of each part were found, answered by the default, or absent.
+
+    Parameters
+    ----------
+    status : ndarray, shape (n, 4), int64
+        Status of each row and part.
+    """
+    for part, column in zip(PARTS, status.T, strict=True):
+        absent, found, default = np.bincount(column, minlength=3)
+        print(f"  {part:<14} found {found:>4}   default {default:>4}   absent {absent:>4}")
+
+
+def compare(demo: Demo, url: str, log: Log, checkpoint: Path) -> list[Result]:
+    """Train downstream models without knowledge and with it, read from the service.
+
+    Parameters
+    ----------
+    demo : Demo
+        Times the step.
+    url : str
+        The service.
+    log : Log
+        Super- and sub-domain.
+    checkpoint : Path
+        The checkpoint that the latest version was made from.
+
+    Returns
+    -------
+    list of Result
+        As ``keep.recipes.evaluate.evaluate`` returns them.
+    """
+    info = log.info
+    latest = list(VERSIONS.values())[-1]
+    print("\ncomparing downstream models on the test day ...", flush=True)
+    with demo.timed("evaluate"), ServedKnowledge(url, latest) as served:
+        state = load_checkpoint(checkpoint)
+        results = evaluate(log, state, served, info.train_days, info.test_day, SEEDS)
+    counts = served.status_counts
+    for part, (absent, found, default) in zip(PARTS, counts.tolist(), strict=True):
+        print(f"  {part:<14} found {found:>6}   default {default:>6}   absent {absent:>6}")
+    return results
+
+
+def summarise(demo: Demo, log: Log, results: list[Result]) -> None:
+    """Print figures with the mapping beside them, and the steps' times.
+
+    Parameters
+    ----------
+    demo : Demo
+        Its times.
+    log : Log
+        How it was made stands beside the figures.
+    results : list of Result
+        The comparison.
+
+    Raises
+    ------
+    DemoError
+        If the teacher does not beat the item click rate.
+    """
+    print(f"\n{report(results)}")
+    print(f"\nhow the log was made: {log.info.source}")
+    print("\nseconds of each step:")
+    for step, seconds in demo.seconds.items():
+        print(f"  {step:<20}{seconds:>8.1f}")
+    fetched = demo.seconds.get("fetch", 0.0)
+    # "serve" spans what is asked of it.
+    spent = sum(demo.seconds.values()) - demo.seconds["ask"] - demo.seconds["evaluate"]
+    print(f"  download and conversion {fetched:.1f} s, the rest {spent - fetched:.1f} s")
+    clicked, taught = results[0].value, results[1].value
+    if not taught > clicked:
+        raise DemoError(
+            "evaluate", f"the teacher ({taught:.4f}) does not beat the click rate ({clicked:.4f})"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

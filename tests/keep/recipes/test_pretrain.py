@@ -1,0 +1,126 @@
+"""Pretraining day by day: incremental, reproducible, without leaks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from keep.checkpoint import CheckpointError, Pretraining, holds_checkpoint, load_checkpoint
+from keep.log import Log
+from keep.recipes.evaluate import teacher_knowledge
+from keep.recipes.pretrain import pretrain, start, train_day
+from tests.keep.tiny import CONFIG, tiny_days, tiny_log
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
+
+
+def assert_equal_states(one: Pretraining, other: Pretraining) -> None:
+    weights = other.models.state_dict()
+    for name, tensor in one.models.state_dict().items():
+        assert torch.equal(weights[name], tensor), name
+    assert np.array_equal(one.features.history, other.features.history)
+    assert one.day == other.day
+
+
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(log: Log, tmp_path: Path) -> None:
+    once = pretrain(log, tmp_path / "once", config=CONFIG)
+    pretrain(log, tmp_path / "parts", until=1, config=CONFIG)
+    pretrain(log, tmp_path / "parts", from_checkpoint=tmp_path / "parts", until=2)
+    pretrain(log, tmp_path / "moved", from_checkpoint=tmp_path / "parts")
+    assert once.day == 3
+    assert_equal_states(once, load_checkpoint(tmp_path / "moved"))
+    assert load_checkpoint(tmp_path / "parts").day == 2
+
+
+def test_labels_after_the_checkpoint_s_day_change_nothing(log: Log, tmp_path: Path) -> None:
+    other = tiny_log(tmp_path / "flipped", flip_from=4)
+    assert not np.array_equal(other.day(4).click, log.day(4).click)
+    one = pretrain(log, tmp_path / "one", config=CONFIG)
+    two = pretrain(other, tmp_path / "two", config=CONFIG)
+    assert_equal_states(one, two)
+    assert np.array_equal(teacher_knowledge(one, log.day(5)), teacher_knowledge(two, other.day(5)))
+
+
+def test_labels_of_a_training_day_do_change_the_knowledge(log: Log, tmp_path: Path) -> None:
+    other = tiny_log(tmp_path / "flipped", flip_from=3)
+    one = pretrain(log, tmp_path / "one", config=CONFIG)
+    two = pretrain(other, tmp_path / "two", config=CONFIG)
+    first, second = teacher_knowledge(one, log.day(5)), teacher_knowledge(two, log.day(5))
+    assert not np.array_equal(first, second)
+
+
+def test_a_day_is_scored_before_anything_of_it_is_learned() -> None:
+    days, flipped = tiny_days(), tiny_days(flip_from=2)
+    reports = []
+    for second in (days[2], flipped[2]):
+        state = start(days[1], CONFIG)
+        assert train_day(state, 1, days[1]).gauc == {}
+        reports.append(train_day(state, 2, second))
+    for name in ("teacher", "two_tower", "category"):
+        straight, turned = (report.gauc[name].value for report in reports)
+        assert straight + turned == pytest.approx(1.0)
+
+
+def test_the_report_has_a_line_per_model(
+    log: Log, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(log, tmp_path / "ckpt", until=2, config=CONFIG)
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in out[:4]] == ["day", "teacher", "two_tower", "category"]
+    assert "400 impressions" in out[0]
+    assert all("click GAUC before 0." in line for line in out[5:8])
+    assert out[8].startswith("checkpoint of day 2")
+
+
+def test_another_checkpoint_is_not_overwritten(log: Log, tmp_path: Path) -> None:
+    pretrain(log, tmp_path / "ckpt", until=1, config=CONFIG)
+    with pytest.raises(CheckpointError, match="is there already"):
+        pretrain(log, tmp_path / "ckpt", config=CONFIG)
+    assert load_checkpoint(tmp_path / "ckpt").day == 1
+
+
+def test_no_day_to_learn_from_is_an_error(log: Log, tmp_path: Path) -> None:
+    pretrain(log, tmp_path / "ckpt", until=2, config=CONFIG)
+    with pytest.raises(CheckpointError, match="no day up to 2 after day 2"):
+        pretrain(log, tmp_path / "ckpt", from_checkpoint=tmp_path / "ckpt", until=2)
+    with pytest.raises(CheckpointError, match="no day up to 0"):
+        pretrain(log, tmp_path / "new", until=0, config=CONFIG)
+
+
+@pytest.mark.slow
+def test_a_killed_training_leaves_a_checkpoint_to_go_on_with(log: Log, tmp_path: Path) -> None:
+    config = tmp_path / "slow.toml"
+    config.write_text("batch_size = 2\nbehaviours = 5\nmlp = [16, 8]\ntower = [12, 8]\n")
+    out = tmp_path / "ckpt"
+    keep = Path(sys.executable).parent / "keep"
+    words: list[str | Path] = [
+        keep,
+        "pretrain",
+        "--log",
+        log.path,
+        "--out",
+        out,
+        "--config",
+        config,
+    ]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not holds_checkpoint(out) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    day = load_checkpoint(out).day
+    assert day in (1, 2)
+    assert pretrain(log, out, from_checkpoint=out, until=day + 1).day == day + 1

@@ -182,6 +182,17 @@ class World:
         )
 
 
+class Worlds:
+    """Exported worlds by version, and the store that they are in."""
+
+    def __init__(self, url: str, worlds: Sequence[World]) -> None:
+        self.url = url
+        self._worlds = {world.version: world for world in worlds}
+
+    def __getitem__(self, version: str) -> World:
+        return self._worlds[version]
+
+
 def make_world(
     version: str = "v1",
     seed: int = 0,

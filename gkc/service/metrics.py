@@ -37,6 +37,9 @@ STORE_SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0,
 )  # fmt: skip
 
+STORE_OPERATIONS: Final = ("catalogue", "manifest", "item_table", "fetch_users")
+"""What the service reads of a store."""
+
 STATUS_NAMES: Final = {ABSENT: "absent", FOUND: "found", DEFAULT: "default"}
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -91,6 +94,8 @@ class Metrics:
             ["operation"],
             registry=self._registry,
         )
+        for operation in STORE_OPERATIONS:
+            self.store_errors.labels(operation)  # from zero, so that a first error is a rise
         self.inflight = Gauge(
             "gkc_inflight_requests",
             "Requests being answered.",

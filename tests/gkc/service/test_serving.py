@@ -1,0 +1,318 @@
+"""Following the catalogue: new generations, losses, outages, and what is served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gkc.errors import CatalogueLostError, GenerationCorruptError, StoreUnavailableError
+from gkc.service.app import Service
+from gkc.store import open_publisher, open_reader
+from tests.fakes import UnreliableReader
+from tests.gkc.service.running import ask, eventually, is_ready, running
+from tests.gkc.service.world import World, make_world
+
+FAST = {"refresh_ms": 5, "request_timeout_ms": 200}
+QUESTION = {"u": 7, "i": [11, 12], "v": "v1"}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"file:{tmp_path / 'store'}"
+
+
+@asynccontextmanager
+async def unreliable(
+    url: str, *, ready: bool = True, **settings: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, Service, UnreliableReader]]:
+    reader = UnreliableReader(open_reader(url))
+    async with running(url, reader=reader, ready=ready, **(FAST | settings)) as (client, service):
+        yield client, service, reader
+
+
+def answers(client: httpx.AsyncClient, world: World) -> Callable[[], Any]:
+    async def check() -> bool:
+        response = await ask(client, QUESTION | {"v": world.version})
+        return response.status_code == 200 and response.json()["versions"] == {
+            world.version: world.generation
+        }
+
+    return check
+
+
+async def status(client: httpx.AsyncClient, version: str = "v1") -> int:
+    return (await ask(client, QUESTION | {"v": version})).status_code
+
+
+async def store_errors(client: httpx.AsyncClient, operation: str) -> float:
+    line = f'gkc_store_errors_total{{operation="{operation}"}} '
+    text = (await client.get("/metrics")).text
+    return float(next(x for x in text.splitlines() if x.startswith(line)).removeprefix(line))
+
+
+async def test_a_new_version_is_served_without_restart(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url) as (client, _, _):
+        assert await status(client, "v2") == 404
+        world = make_world("v2", 1).publish(url)
+        await eventually(answers(client, world), timeout_seconds=1.0)
+
+
+async def test_an_unknown_version_re_reads_the_catalogue_before_it_is_404(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url, refresh_ms=3_600_000) as (client, _, reader):
+        make_world("v2", 1).publish(url)
+        response = await ask(client, QUESTION | {"v": "v2"})
+        assert response.status_code == 503, "it is known, and not loaded yet"
+        assert response.headers["retry-after"]
+        assert "v2" in response.json()["detail"]
+        before = reader.calls["catalogue"]
+        assert await status(client, "v3") == 404
+        assert reader.calls["catalogue"] == before + 1
+
+
+async def test_the_old_generation_answers_until_the_new_one_is_loaded(url: str) -> None:
+    old = make_world("v1", 1).publish(url)
+    async with unreliable(url) as (client, _, reader):
+        reader.gates["item_table"] = asyncio.Event()
+        new = make_world("v1", 2).publish(url)
+        await asyncio.sleep(0.1)
+        assert await answers(client, old)()
+        (listed,) = (await client.get("/versions")).json()["versions"]
+        assert (listed["generation"], listed["previous"]) == (new.generation, old.generation)
+        assert listed["ready"] is False
+        reader.gates["item_table"].set()
+        await eventually(answers(client, new))
+        (listed,) = (await client.get("/versions")).json()["versions"]
+        assert listed["ready"] is True
+
+
+async def test_rollback_goes_back_and_forth(url: str) -> None:
+    worlds = [make_world("v1", seed).publish(url) for seed in (1, 2)]
+    publisher = open_publisher(url)
+    async with unreliable(url) as (client, _, _):
+        await eventually(answers(client, worlds[1]))
+        publisher.rollback("v1")
+        await eventually(answers(client, worlds[0]))
+        publisher.rollback("v1")
+        await eventually(answers(client, worlds[1]))
+    publisher.close()
+
+
+async def test_an_evicted_version_disappears(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url) as (client, _, _):
+        make_world("v2").publish(url, max_versions=1)
+
+        async def is_gone() -> bool:
+            return await status(client, "v1") == 404
+
+        await eventually(is_gone)
+        listed = (await client.get("/versions")).json()["versions"]
+        assert [v["version"] for v in listed] == ["v2"]
+
+
+async def test_a_generation_that_cannot_be_loaded_is_tried_again(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url, ready=False) as (client, _, reader):
+        reader.failures["manifest"] = StoreUnavailableError("x", "refused")
+        await eventually(lambda: _called(reader, "manifest", 1))
+        response = await client.get("/readyz")
+        assert response.status_code == 503
+        assert await status(client) == 503
+        del reader.failures["manifest"]
+        await eventually(lambda: is_ready(client))
+        assert await status(client) == 200
+        assert await store_errors(client, "manifest") >= 1
+
+
+async def test_a_surprising_failure_to_load_is_tried_again_too(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url, ready=False) as (client, _, reader):
+        reader.failures["item_table"] = MemoryError("no memory")
+        await eventually(lambda: _called(reader, "item_table", 1))
+        assert await status(client) == 503
+        del reader.failures["item_table"]
+        await eventually(lambda: is_ready(client))
+
+
+async def _called(reader: UnreliableReader, operation: str, times: int) -> bool:
+    return reader.calls[operation] >= times
+
+
+async def test_a_store_that_went_away_is_503_and_comes_back(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url) as (client, _, reader):
+        away = StoreUnavailableError("x", "connection refused")
+        reader.failures = {"fetch_users": away, "catalogue": away}
+        await asyncio.sleep(0.05)
+        response = await ask(client, QUESTION)
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "1"
+        assert "connection refused" in response.json()["detail"]
+        assert await status(client, "v9") == 503, "nobody can say that there is no such version"
+        assert await store_errors(client, "fetch_users") >= 1
+        reader.failures = {}
+        assert await status(client) == 200
+
+
+async def test_a_store_that_does_not_answer_in_time_is_503(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url, request_timeout_ms=30) as (client, _, reader):
+        reader.gates["fetch_users"] = asyncio.Event()
+        response = await ask(client, QUESTION)
+        assert response.status_code == 503
+        assert "30 ms" in response.json()["detail"]
+        assert await store_errors(client, "fetch_users") == 1
+
+
+async def test_the_service_starts_without_its_store(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url, ready=False) as (client, _, reader):
+        reader.failures["catalogue"] = StoreUnavailableError("x", "refused")
+        assert (await client.get("/livez")).status_code == 200
+        del reader.failures["catalogue"]
+        await eventually(lambda: is_ready(client))
+
+
+async def test_a_vanished_catalogue_is_503_until_it_is_back(url: str) -> None:
+    world = make_world("v1").publish(url)
+    async with unreliable(url) as (client, _, reader):
+        reader.catalogues = [None]
+        await eventually(lambda: _has_status(client, 503))
+        assert "vanished" in (await ask(client, QUESTION)).json()["detail"]
+        assert (await client.get("/versions")).status_code == 503
+        assert (await client.get("/readyz")).status_code == 503
+        assert await store_errors(client, "catalogue") >= 1
+        assert "gkc_version_info" in (await client.get("/metrics")).text
+        reader.catalogues = []
+        await eventually(answers(client, world))
+
+
+async def _has_status(client: httpx.AsyncClient, wanted: int) -> bool:
+    return await status(client) == wanted
+
+
+async def test_an_unreadable_catalogue_is_503_until_it_is_back(url: str) -> None:
+    world = make_world("v1").publish(url)
+    async with unreliable(url) as (client, _, reader):
+        reader.failures["catalogue"] = CatalogueLostError("x", "not a catalogue")
+        await eventually(lambda: _has_status(client, 503))
+        del reader.failures["catalogue"]
+        await eventually(answers(client, world))
+
+
+async def test_an_older_catalogue_is_counted_and_not_followed(url: str) -> None:
+    old = make_world("v1", 1).publish(url)
+    reader = open_reader(url)
+    backup = await reader.catalogue()
+    await reader.close()
+    new = make_world("v1", 2).publish(url)
+    async with unreliable(url) as (client, _, unreliable_reader):
+        await eventually(answers(client, new))
+        unreliable_reader.catalogues = [backup]
+        await asyncio.sleep(0.1)
+        assert await answers(client, new)()
+        assert not await answers(client, old)()
+        assert await store_errors(client, "catalogue") == 1, "once, not at every look"
+
+
+async def test_a_restored_store_is_followed_after_its_loss(url: str) -> None:
+    old = make_world("v1", 1).publish(url)
+    reader = open_reader(url)
+    backup = await reader.catalogue()
+    await reader.close()
+    make_world("v1", 2).publish(url)
+    async with unreliable(url) as (client, _, unreliable_reader):
+        unreliable_reader.catalogues = [None, backup]
+        await eventually(answers(client, old))
+
+
+async def test_readiness_waits_for_every_version_there_was_at_start(url: str) -> None:
+    for version in ("v1", "v2"):
+        make_world(version).publish(url)
+    gate = asyncio.Event()
+    async with unreliable(url, ready=False) as (client, _, reader):
+        reader.gates["item_table"] = gate
+        await eventually(lambda: _called(reader, "item_table", 2))
+        response = await client.get("/readyz")
+        assert response.status_code == 503
+        assert "v1, v2" in response.json()["detail"]
+        gate.set()
+        await eventually(lambda: is_ready(client))
+        reader.gates["item_table"] = asyncio.Event()
+        make_world("v3").publish(url)
+        await asyncio.sleep(0.05)
+        assert await is_ready(client), "what came after the start does not count"
+
+
+async def test_item_tables_share_one_memory_budget(url: str) -> None:
+    for version in ("v1", "v2"):
+        make_world(version).publish(url)
+    budgets: list[int] = []
+    reader = open_reader(url)
+    original = reader.item_table
+
+    async def item_table(manifest: Any, memory_bytes: int) -> Any:
+        budgets.append(memory_bytes)
+        return await original(manifest, memory_bytes)
+
+    reader.item_table = item_table  # type: ignore[method-assign]
+    async with running(url, reader=reader, item_memory_mb=1):
+        assert max(budgets) <= 1024 * 1024
+        assert min(budgets) < 1024 * 1024, "the second table gets what the first one left"
+
+
+async def test_everything_is_closed_at_the_end(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url) as (_, _, reader):
+        assert reader.calls["close"] == 0
+    assert reader.calls["close"] == 1
+
+
+# ---- generations that disappear under a request
+
+
+async def test_a_deleted_generation_is_answered_from_the_current_one(url: str) -> None:
+    make_world("v1", 1).publish(url)
+    async with unreliable(url, refresh_ms=3_600_000, request_timeout_ms=2000) as (
+        client,
+        _,
+        reader,
+    ):
+        new = make_world("v1", 2).publish(url, keep_previous=0)
+        # The file store keeps deleted tables mapped; a key store says that they are gone.
+        reader.failures_once["fetch_users"] = GenerationCorruptError("g", "bucket 3 is missing")
+        response = await ask(client, QUESTION)
+        assert response.status_code == 200, response.text
+        assert response.json()["versions"] == {"v1": new.generation}
+
+
+async def test_damage_in_the_current_generation_is_503_and_counted(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url) as (client, _, reader):
+        reader.failures["fetch_users"] = GenerationCorruptError("g", "bucket 3 is missing")
+        response = await ask(client, QUESTION)
+        assert response.status_code == 503
+        assert "bucket 3 is missing" in response.json()["detail"]
+        assert await store_errors(client, "fetch_users") == 1
+        del reader.failures["fetch_users"]
+        assert await status(client) == 200
+
+
+async def test_catalogue_reads_are_shared(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url, refresh_ms=3_600_000) as (client, _, reader):
+        before = reader.calls["catalogue"]
+        reader.gates["catalogue"] = asyncio.Event()
+        asking = [asyncio.create_task(status(client, "nowhere")) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        reader.gates["catalogue"].set()
+        assert await asyncio.gather(*asking) == [404] * 20
+        assert reader.calls["catalogue"] - before <= 2

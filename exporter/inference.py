@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +19,8 @@ from exporter.errors import BundleError
 from exporter.features import Values
 from gkc.knowledge import F32
 
-_BATCH_SIZES: Final = (256, 1024, 4096)
-_TUNING_RUNS: Final = 2
+_BATCH_SIZES: Final = (128, 256, 512, 2048)
+_TUNING_RUNS: Final = 3
 _FATAL: Final = 4
 
 _INPUT_TYPES: Final = {
@@ -91,6 +92,8 @@ class Model:
     ----------
     bundle : Bundle
     kind : {"user", "item", "user_category"}
+    pool : ThreadPoolExecutor
+        Runs the batches; may be shared by models.
 
     Attributes
     ----------
@@ -104,7 +107,8 @@ class Model:
         If the file is no ONNX model, or its inputs or output are not what the manifest says.
     """
 
-    def __init__(self, bundle: Bundle, kind: ModelKind) -> None:
+    def __init__(self, bundle: Bundle, kind: ModelKind, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
         spec = bundle.models[kind]
         self.kind = kind
         self.file = spec.file
@@ -158,7 +162,7 @@ class Model:
             )
 
     def run(self, inputs: Mapping[str, Values]) -> F32:
-        """Run the model on a batch of rows, in pieces of the size that is fastest here.
+        """Run the model on many rows, in batches of the size that is fastest here, on all cores.
 
         Parameters
         ----------
@@ -180,16 +184,25 @@ class Model:
             self._batch_size = self._fastest_batch_size(inputs, rows)
         size = self._batch_size or max(rows, 1)
         out = np.empty((rows, self.width), dtype=np.float32)
-        for start in range(0, rows, size):
-            piece = {name: values[start : start + size] for name, values in inputs.items()}
-            try:
-                out[start : start + size] = self._run_piece(piece)
-            except ORT_ERRORS as exc:
-                row = self._first_failing(piece)
-                raise InferenceError(None if row is None else start + row, _reason(exc)) from exc
-            except InferenceError as exc:
-                raise InferenceError(start, exc.problem) from exc
+        pieces = [slice(start, start + size) for start in range(0, rows, size)]
+        running = [self._pool.submit(self._run_into, out, inputs, piece) for piece in pieces]
+        try:
+            for future in running:
+                future.result()
+        finally:
+            for future in running:
+                future.cancel()
         return out
+
+    def _run_into(self, out: F32, inputs: Mapping[str, Values], rows: slice) -> None:
+        piece = {name: values[rows] for name, values in inputs.items()}
+        try:
+            out[rows] = self._run_piece(piece)
+        except ORT_ERRORS as exc:
+            row = self._first_failing(piece)
+            raise InferenceError(None if row is None else rows.start + row, _reason(exc)) from exc
+        except InferenceError as exc:
+            raise InferenceError(rows.start, exc.problem) from exc
 
     def _run_piece(self, piece: Mapping[str, Values]) -> npt.NDArray[Any]:
         rows = len(next(iter(piece.values())))
@@ -243,7 +256,9 @@ class Model:
 
 def _load(bundle: Bundle, file: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    # Batches run side by side, each in one thread: that keeps every core busy with batches small
+    # enough for its cache, where one batch on all cores must be large.
+    options.intra_op_num_threads = 1
     options.log_severity_level = _FATAL
     # Both keep memory for reuse that grows with the largest batch ever seen.
     options.enable_cpu_mem_arena = False
@@ -254,6 +269,11 @@ def _load(bundle: Bundle, file: str) -> ort.InferenceSession:
         )
     except ORT_ERRORS as exc:
         raise BundleError(file, f"is no model that onnxruntime can load: {_reason(exc)}") from exc
+
+
+def new_pool() -> ThreadPoolExecutor:
+    """Return as many threads as this process may use cores, for models to run batches in."""
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="inference")
 
 
 def _reason(exc: Exception) -> str:

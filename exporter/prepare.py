@@ -13,7 +13,7 @@ import pyarrow as pa
 from exporter.bundle import MODEL_KINDS, TABLE_KINDS, Bundle, ModelKind, TableKind
 from exporter.features import Feature, Values
 from exporter.feeds import Feed, Tables, plan_feeds
-from exporter.inference import Model
+from exporter.inference import Model, new_pool
 from exporter.partitions import Rows, load_rows
 from exporter.spill import CATEGORY, KEY, ROW, Spill, partition_count
 from exporter.tables import FeatureTable
@@ -106,9 +106,10 @@ def prepare(bundle: Bundle, max_pairs_per_user: int, progress: Progress) -> Iter
     for kind, columns in _ID_COLUMNS.items():
         for column in columns:
             tables[kind].require_ids(column)
-    models = {kind: Model(bundle, kind) for kind in MODEL_KINDS}
-    feeds = {kind: plan_feeds(bundle, models[kind], tables) for kind in MODEL_KINDS}
     with ExitStack() as stack:
+        pool = stack.enter_context(new_pool())
+        models = {kind: Model(bundle, kind, pool) for kind in MODEL_KINDS}
+        feeds = {kind: plan_feeds(bundle, models[kind], tables) for kind in MODEL_KINDS}
         counts = _partition_counts(tables)
         spills = {
             kind: stack.enter_context(Spill(_schema(kind, features_of(feeds, kind)), counts[kind]))

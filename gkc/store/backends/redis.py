@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import redis
@@ -45,6 +45,8 @@ from gkc.store.generation import GenerationManifest
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.protocol import U64, Bools, ItemBlock, ItemTable, Progress, hash_ids
 from gkc.store.urls import StoreUrl, require_namespace
+
+_BLOCKS_AT_ONCE: Final = 32
 
 
 class RedisReader:
@@ -146,25 +148,20 @@ class RedisReader:
             has_category=np.zeros(len(items), dtype=np.bool_),
         )
         known = np.zeros(len(items), dtype=np.bool_)
-        needed = np.unique(blocks[blocks >= 0]).tolist()
-        keys = self._keys(manifest.generation)
-        answers = await self._run(
-            manifest.generation, [("GET", keys.block(number)) for number in needed]
-        )
-        for number, raw in zip(needed, answers, strict=True):
-            block = await self._parse_block(manifest, number, raw)
-            rows = np.flatnonzero(blocks == number)
-            stored = hash_ids(block.ids)
-            if stored[0] != firsts[number]:
-                what = f"block {number} of its items is not the one that its directory names"
-                raise GenerationCorruptError(manifest.generation, what)
-            at = np.minimum(np.searchsorted(stored, hashes[rows]), len(stored) - 1)
-            there = stored[at] == hashes[rows]
-            rows, at = rows[there], at[there]
-            known[rows] = True
-            found.k_i[rows] = block.k_i[at]
-            found.categories[rows] = block.categories[at]
-            found.has_category[rows] = block.has_category[at]
+        for numbers in _in_batches(np.unique(blocks[blocks >= 0]).tolist()):
+            for number, block in await self._fetch_blocks(manifest, numbers):
+                rows = np.flatnonzero(blocks == number)
+                stored = hash_ids(block.ids)
+                if stored[0] != firsts[number]:
+                    what = f"block {number} of its items is not the one that its directory names"
+                    raise GenerationCorruptError(manifest.generation, what)
+                at = np.minimum(np.searchsorted(stored, hashes[rows]), len(stored) - 1)
+                there = stored[at] == hashes[rows]
+                rows, at = rows[there], at[there]
+                known[rows] = True
+                found.k_i[rows] = block.k_i[at]
+                found.categories[rows] = block.categories[at]
+                found.has_category[rows] = block.has_category[at]
         return found, known
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
@@ -213,14 +210,17 @@ class RedisReader:
             raise await self._missing(manifest.generation, "the directory of its items is missing")
         return parse_directory(raw, manifest)
 
-    async def _parse_block(
-        self, manifest: GenerationManifest, number: int, raw: bytes | None
-    ) -> ItemBlock:
-        if raw is None:
-            raise await self._missing(
-                manifest.generation, f"block {number} of its items is missing"
-            )
-        return parse_block(raw, manifest, number)
+    async def _fetch_blocks(
+        self, manifest: GenerationManifest, numbers: Sequence[int]
+    ) -> list[tuple[int, ItemBlock]]:
+        keys, found = self._keys(manifest.generation), []
+        commands: list[Command] = [("GET", keys.block(number)) for number in numbers]
+        answers = await self._run(manifest.generation, commands)
+        for number, raw in zip(numbers, answers, strict=True):
+            if raw is None:
+                raise await self._missing(manifest.generation, missing_block(number))
+            found.append((number, parse_block(raw, manifest, number)))
+        return found
 
     async def _missing(self, generation: str, what: str) -> StoreError:
         """Return the error for missing data: damage, unless the generation was deleted."""
@@ -237,29 +237,22 @@ class RedisReader:
         """Read all items, block by block, over a connection of its own; for a thread."""
         generation, keys = manifest.generation, self._keys(manifest.generation)
         client = redis.Redis(connection_pool=connection_pool(self._where, WRITE_TIMEOUT_SECONDS))
-        blocks = manifest.checksums[ITEM_BLOCKS]
         with client, as_store_errors(self.store):
-            for start in range(0, blocks, _BLOCKS_AT_ONCE):
-                numbers = range(start, min(start + _BLOCKS_AT_ONCE, blocks))
+            for numbers in _in_batches(range(manifest.checksums[ITEM_BLOCKS])):
                 pipeline = client.pipeline(transaction=False)
                 for number in numbers:
                     pipeline.get(keys.block(number))
                 answers = pipeline.execute(raise_on_error=False)
                 for number, raw in zip(numbers, answers, strict=True):
-                    if isinstance(raw, redis.ResponseError) and not _is_wrong_type(raw):
+                    if isinstance(raw, redis.RedisError) and not _is_wrong_type(raw):
                         raise raw
                     if not isinstance(raw, bytes):
                         stored: Any = client.get(catalogue_key(self._namespace))
-                        raise missing(
-                            generation,
-                            f"block {number} of its items is missing",
-                            parse_catalogue(stored, self.store),
-                            bool(client.exists(keys.manifest)),
-                        )
+                        catalogue = parse_catalogue(stored, self.store)
+                        has_manifest = bool(client.exists(keys.manifest))
+                        what = missing_block(number)
+                        raise missing(generation, what, catalogue, has_manifest)
                     yield parse_block(raw, manifest, number)
-
-
-_BLOCKS_AT_ONCE = 32
 
 
 def parse_catalogue(raw: bytes | None, store: str) -> Catalogue | None:
@@ -337,5 +330,15 @@ def missing(
     return GenerationNotFoundError(generation)
 
 
-def _is_wrong_type(answer: redis.ResponseError) -> bool:
+def missing_block(number: int) -> str:
+    """Say that a block is missing."""
+    return f"block {number} of its items is missing"
+
+
+def _in_batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), _BLOCKS_AT_ONCE):
+        yield numbers[start : start + _BLOCKS_AT_ONCE]
+
+
+def _is_wrong_type(answer: redis.RedisError) -> bool:
     return str(answer).startswith("WRONGTYPE")

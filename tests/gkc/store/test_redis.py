@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ class RedisPlace:
         self.url = url
         self.namespace = namespace
         self.mirror_dir = mirror_dir
-        self.client = redis.Redis.from_url(url)
+        self.client: Any = redis.Redis.from_url(url)
 
     def open_pair(self, namespace: str | None = None) -> tuple[Storage, KnowledgeReader]:
         name, where = namespace or self.namespace, parse_store_url(self.url)

@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 _SWAP_ATTEMPTS = 100
 _SWAP_PAUSE_SECONDS = 0.02
+_SWEEPER = "a sweeper"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Publisher:
             If another writer exports this version right now.
         """
         self._storage.check_safe()
-        self._storage.acquire_lease(version, _holder()).release()
+        self._acquire(version, _holder()).release()
         return rules.plan_evictions(self.catalogue(), version, max_versions)
 
     @contextmanager
@@ -88,7 +89,7 @@ class Publisher:
             If every other version is pinned.
         """
         holder = _holder()
-        lease = self._storage.acquire_lease(spec.version, holder)
+        lease = self._acquire(spec.version, holder)
         try:
             kept = rules.resumable(self.catalogue(), spec) if resume else None
             self.sweep(version=spec.version, keep=kept)
@@ -207,10 +208,21 @@ class Publisher:
             self._update(lambda c: rules.forget(c, old))
         return list(tombs) + self.delete_retired(wait=False)
 
+    def _acquire(self, version: str, holder: str) -> Lease:
+        """Take a version's lease; one who only looks whether it is free is waited for."""
+        for _ in range(_SWAP_ATTEMPTS):
+            try:
+                return self._storage.acquire_lease(version, holder)
+            except VersionBusyError as exc:
+                if exc.holder != _SWEEPER:
+                    raise
+            time.sleep(_SWAP_PAUSE_SECONDS)
+        raise VersionBusyError(version, _SWEEPER)
+
     def _is_dead(self, version: str) -> bool:
         """Tell whether no living writer holds a version's lease."""
         try:
-            self._storage.acquire_lease(version, "a sweeper").release()
+            self._storage.acquire_lease(version, _SWEEPER).release()
         except VersionBusyError:
             return False
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from gkc.errors import StoreUrlError
 from gkc.store.generation import is_version_name
@@ -40,22 +40,26 @@ def parse_store_url(url: str) -> StoreUrl:
     Raises
     ------
     StoreUrlError
-        If the scheme is not one of ours, or the place it names is missing.
+        If the scheme is not one of ours, or the place it names is missing. Never repeats a secret.
     """
     scheme, colon, rest = url.partition(":")
     if not colon:
         raise StoreUrlError(url, "has no scheme")
     if scheme == "file":
         return _parse_file(url, rest)
-    shown = _without_secrets(url)
+    nameless = f"{scheme}://..."  # of a URL that we do not understand, nothing more is shown
     if scheme not in _REDIS_SCHEMES:
-        raise StoreUrlError(shown, f"has the unknown scheme {scheme!r}")
-    parts = urlsplit(url)
-    if scheme == "unix":
-        if not parts.path:
-            raise StoreUrlError(shown, "names no socket")
-    elif not parts.hostname:
-        raise StoreUrlError(shown, "names no host")
+        raise StoreUrlError(nameless, f"has the unknown scheme {scheme!r}")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # its text repeats what it could not read
+        raise StoreUrlError(nameless, "names no valid host and port") from None
+    if scheme == "unix" and not parts.path:
+        raise StoreUrlError(nameless, "names no socket")
+    if scheme != "unix" and not host:
+        raise StoreUrlError(nameless, "names no host")
+    shown = f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return StoreUrl(scheme, url, shown, Path())
 
 
@@ -80,9 +84,3 @@ def _parse_file(url: str, rest: str) -> StoreUrl:
         raise StoreUrlError(url, "names no directory")
     path = Path(place).expanduser().absolute()
     return StoreUrl("file", url, f"file:{path}", path)
-
-
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -1,0 +1,88 @@
+"""Store URLs: what they mean, what is shown of them, and which are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gkc.errors import StoreUrlError
+from gkc.store import parse_store_url
+from gkc.store.urls import require_namespace
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:/data/gkc", Path("/data/gkc")),
+        ("file:///data/gkc", Path("/data/gkc")),
+        ("file:./gkc-data", Path.cwd() / "gkc-data"),
+        ("file:gkc-data", Path.cwd() / "gkc-data"),
+        ("file:~/gkc", Path.home() / "gkc"),
+        ("file:with space:and colon", Path.cwd() / "with space:and colon"),
+    ],
+)
+def test_a_file_store_is_shown_by_its_absolute_path(url: str, path: Path) -> None:
+    parsed = parse_store_url(url)
+    assert (parsed.scheme, parsed.path, parsed.shown) == ("file", path, f"file:{path}")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost", "redis://localhost"),
+        ("redis://localhost:6379/3", "redis://localhost:6379/3"),
+        ("redis://user:secret@host:1/0", "redis://host:1/0"),
+        ("redis://:secret@host:1/0?timeout=3", "redis://host:1/0"),
+        ("rediss://:p%40ss@host:1", "rediss://host:1"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("unix://user:secret@/run/redis.sock?db=2", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_redis_store_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    parsed = parse_store_url(url)
+    assert (parsed.url, parsed.shown) == (url, shown)
+    assert parsed.scheme == url.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "has no scheme"),
+        ("gkc-data", "has no scheme"),
+        ("file:", "names no directory"),
+        ("file://host/path", "names a host"),
+        ("http://host", "unknown scheme 'http'"),
+        ("redis+cluster://h1:1,h2:2", "unknown scheme 'redis+cluster'"),
+        ("redis://", "names no host"),
+        ("redis:///0", "names no host"),
+        ("rediss://:secret@", "names no host"),
+        ("unix://", "names no socket"),
+        ("redis://[::1", "names no valid host and port"),
+        ("redis://user:secret/@host:1/0", "names no valid host and port"),
+        ("redis://:secret/x@host:1/0", "names no valid host"),
+    ],
+)
+def test_what_names_no_store_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(StoreUrlError) as caught:
+        parse_store_url(url)
+    assert reason in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@given(st.from_regex(r"[a-z0-9]{4,12}", fullmatch=True))
+def test_no_error_repeats_a_password(password: str) -> None:
+    password = f"P{password}P"
+    with pytest.raises(StoreUrlError) as caught:
+        parse_store_url(f"mysql://user:{password}@host/0?password={password}")
+    assert password not in str(caught.value)
+
+
+@pytest.mark.parametrize("namespace", ["default", "a.b-c_D9", "x" * 64])
+def test_namespaces(namespace: str) -> None:
+    require_namespace("file:x", namespace)
+    with pytest.raises(StoreUrlError, match="namespace"):
+        require_namespace("file:x", namespace + "/" + "y" * 64)

@@ -92,6 +92,8 @@ class DaySpill:
         LogSchemaError
             If there are more days than one import may have.
         """
+        if len(day) == 0:
+            return
         order = np.argsort(day, kind="stable")
         days, starts = np.unique(day[order], return_index=True)
         ends = np.r_[starts[1:], len(day)]

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keep.errors import LogSchemaError
+from keep.sources.spill import MAX_DAYS, DaySpill, split_days
+
+
+def test_rows_come_back_by_day_in_the_order_they_came(tmp_path: Path) -> None:
+    with DaySpill(tmp_path / "log") as spill:
+        spill.add(Path("a"), np.array([5, -1, 5]), {"value": np.array([1, 2, 3])})
+        spill.add(Path("b"), np.array([5, 7]), {"value": np.array([4, 5])})
+        assert spill.days() == (-1, 5, 7)
+        assert spill.columns(5)["value"].tolist() == [1, 3, 4]
+        assert spill.columns(-1)["value"].tolist() == [2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_many_days_are_refused(tmp_path: Path) -> None:
+    days = np.arange(MAX_DAYS + 1)
+    with DaySpill(tmp_path / "log") as spill, pytest.raises(LogSchemaError, match="more than 800"):
+        spill.add(Path("a"), days, {"value": days})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("days", "split"),
+    [
+        ((1, 2, 3, 4, 5), (2, (3, 4), 5)),
+        ((1, 2, 9), (1, (2,), 9)),
+        ((3, 4), (3, (), 4)),
+        ((3,), (2, (), 3)),
+    ],
+)
+def test_the_last_day_tests_and_up_to_two_before_it_train(
+    days: tuple[int, ...], split: tuple[int, tuple[int, ...], int]
+) -> None:
+    assert split_days(days) == split

@@ -68,8 +68,11 @@ class Publisher:
             If another writer exports this version right now.
         """
         self._storage.check_safe()
+        stored = self._storage.read_catalogue()
+        if stored is None:  # nobody writes yet, and a look makes no store
+            return rules.plan_evictions(Catalogue(), version, max_versions)
         self._acquire(version, _holder()).release()
-        return rules.plan_evictions(self.catalogue(), version, max_versions)
+        return rules.plan_evictions(stored, version, max_versions)
 
     @contextmanager
     def stage(

@@ -36,6 +36,7 @@ from gkc.errors import (
     StoreUnavailableError,
 )
 from gkc.knowledge import I64
+from gkc.store.backends.file_lease import FileLease
 from gkc.store.backends.file_writer import (
     CATALOGUE,
     CATALOGUE_LOCK,
@@ -44,7 +45,6 @@ from gkc.store.backends.file_writer import (
     ITEMS,
     LEASES,
     USERS,
-    FileLease,
     FileSink,
     as_store_errors,
     canonical_json,

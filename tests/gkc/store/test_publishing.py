@@ -70,6 +70,11 @@ def test_checking_an_export_names_what_it_would_evict_and_changes_nothing(
     assert storage.read_catalogue() == before
 
 
+def test_checking_an_export_into_a_new_store_makes_none(tmp_path: Path) -> None:
+    assert Publisher(FileStorage(tmp_path / "new", "center")).check_export("v", 5) == []
+    assert not (tmp_path / "new").exists()
+
+
 def test_checking_an_export_that_runs_already_is_refused(publisher: Publisher) -> None:
     with (
         publisher.stage(small_sample("v").spec, max_versions=5, resume=False),
@@ -147,6 +152,7 @@ def test_who_only_looks_whether_a_writer_lives_is_not_in_the_way(
 def test_a_sweeper_that_never_ends_is_reported(
     publisher: Publisher, storage: FileStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    publish_sample(publisher, small_sample("w"))
     monkeypatch.setattr("gkc.store.publishing._SWAP_ATTEMPTS", 3)
     looking = storage.acquire_lease("v", "a sweeper")
     with pytest.raises(VersionBusyError, match="a sweeper"):

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gkc.cli.options import AsJson, Store, load, reader_of
+from gkc.cli.output import console
 from gkc.errors import CommandError, VersionNotFoundError
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, I64, PARTS
 from gkc.service.encoding import encode_json
@@ -23,16 +23,17 @@ from gkc.store import ItemBlock, KnowledgeReader
 _SHOWN_VALUES = 4
 _IN_WORDS = {ABSENT: "absent: zeros", FOUND: "found", DEFAULT: "default vector"}
 
-Id = Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1)]
+_INT64_MIN = -(2**63)
+_INT64_MAX = 2**63 - 1
 
 
 def run(
-    user: Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="User id.")],
-    item: Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="Item id.")],
+    user: Annotated[int, typer.Option(min=_INT64_MIN, max=_INT64_MAX, help="User id.")],
+    item: Annotated[int, typer.Option(min=_INT64_MIN, max=_INT64_MAX, help="Item id.")],
     version: Annotated[str, typer.Option(help="Version to ask.")],
     category: Annotated[
         int | None,
-        typer.Option(min=-(2**63), max=2**63 - 1, help="Category id; else the item's own."),
+        typer.Option(min=_INT64_MIN, max=_INT64_MAX, help="Category id; else the item's own."),
     ] = None,
     store: Store = None,
     as_json: AsJson = False,
@@ -123,7 +124,7 @@ def _explain(answer: RowsAnswer, version: str) -> None:
             f"{first} …" if len(values) > _SHOWN_VALUES else first,
             f"{np.linalg.norm(values.astype(np.float64)):.5g}",
         )
-    Console().print(table)
+    console().print(table)
 
 
 def _one(value: int) -> I64:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from gkc.cli.options import Store, load
-from gkc.service.run import serve
 from gkc.service.settings import Settings
 
 
@@ -27,5 +26,8 @@ def run(
 
     Example: gkc serve --store file:./gkc-data --port 8000 --workers 2
     """
+    # FastAPI and uvicorn take longer to import than the other commands take to run.
+    from gkc.service.run import serve
+
     settings = load(Settings, store_url=store, host=host, port=port, workers=workers)
     serve(settings, lambda line: typer.echo(line))

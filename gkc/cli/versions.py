@@ -9,12 +9,12 @@ from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gkc.cli.options import AsJson, Store, load, reader_of
+from gkc.cli.output import console
 from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
-from gkc.service.routes import VersionInfo, VersionList, version_list
+from gkc.service.listing import VersionInfo, VersionList, version_list
 from gkc.service.settings import StoreSettings
 from gkc.store import Catalogue, KnowledgeReader, Publisher, open_publisher
 
@@ -64,7 +64,7 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
             f"{info.bytes:,}",
             " ".join(filter(None, notes)),
         )
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()
@@ -216,4 +216,4 @@ def _tell(info: VersionInfo, *, as_json: bool) -> None:
     table = Table(show_header=False)
     for name, value in info.model_dump().items():
         table.add_row(name, f"{value:,}" if type(value) is int else str(value))
-    Console().print(table)
+    console().print(table)

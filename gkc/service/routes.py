@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
 from typing import Final
 
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from gkc.errors import CatalogueLostError
 from gkc.service.answering import Answering
 from gkc.service.decoding import decode_json, decode_safetensors
 from gkc.service.encoding import encode
 from gkc.service.http import header, read_body, respond
+from gkc.service.listing import VersionList, version_list
 from gkc.service.metrics import Metrics
 from gkc.service.negotiation import JSON, answer_type, body_type
 from gkc.service.schemas import Answer, KnowledgeRequest
 from gkc.service.serving import Serving
-from gkc.store import Catalogue
 
 KNOWLEDGE_PATH: Final = "/knowledge"
 
@@ -66,32 +62,6 @@ class KnowledgeEndpoint:
             self._metrics.count_parts(version, request.parts, status)
 
 
-class VersionInfo(BaseModel):
-    """What ``GET /versions`` tells of one version."""
-
-    version: str
-    generation: str
-    previous: str | None
-    published_at: str
-    users: int
-    items: int
-    user_categories: int
-    dim: int
-    category_dim: int
-    dtype: str
-    bytes: int
-    pinned: bool
-    ready: bool
-    bundle: str
-
-
-class VersionList(BaseModel):
-    """The body of ``GET /versions``, newest version first."""
-
-    max_versions: int
-    versions: list[VersionInfo]
-
-
 class Routes:
     """Every endpoint but the hot one.
 
@@ -131,34 +101,3 @@ class Routes:
         """Render the metrics of all workers; in a thread, because it may read many files."""
         body = self._metrics.render(self._serving.last_catalogue)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
-
-
-def version_list(catalogue: Catalogue | None, is_ready: Callable[[str, str], bool]) -> VersionList:
-    """Describe the versions of a catalogue.
-
-    Parameters
-    ----------
-    catalogue : Catalogue or None
-        None lists nothing.
-    is_ready : callable
-        Told a version and its current generation, says whether it can be answered.
-    """
-    catalogue = catalogue or Catalogue()
-    versions = []
-    for version in catalogue.newest_first():
-        entry = catalogue.versions[version]
-        generation = catalogue.generations[entry.current]
-        if generation.summary is None:
-            raise CatalogueLostError(version, f"it does not describe {entry.current}")
-        versions.append(
-            VersionInfo(
-                version=version,
-                generation=entry.current,
-                previous=entry.previous,
-                published_at=generation.published_at,
-                pinned=entry.pinned,
-                ready=is_ready(version, entry.current),
-                **asdict(generation.summary),
-            )
-        )
-    return VersionList(max_versions=catalogue.max_versions, versions=versions)

@@ -29,7 +29,9 @@ async def running(
     url: str, *, reader: KnowledgeReader | None = None, ready: bool = True, **settings: Any
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Service]]:
     """Run a service and yield a client of it, once it is ready."""
-    service = Service(Settings(store_url=url, **settings), reader or open_reader(url))
+    told = Settings(store_url=url, **settings)
+    opened = reader or open_reader(url, told.namespace, mirror_dir=told.mirror_dir)
+    service = Service(told, opened)
     transport = httpx.ASGITransport(service)
     async with (
         service.lifespan(),

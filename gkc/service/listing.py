@@ -1,0 +1,68 @@
+"""The list of versions, as ``GET /versions`` and ``gkc versions`` tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from pydantic import BaseModel
+
+from gkc.errors import CatalogueLostError
+from gkc.store import Catalogue
+
+
+class VersionInfo(BaseModel):
+    """What ``GET /versions`` tells of one version."""
+
+    version: str
+    generation: str
+    previous: str | None
+    published_at: str
+    users: int
+    items: int
+    user_categories: int
+    dim: int
+    category_dim: int
+    dtype: str
+    bytes: int
+    pinned: bool
+    ready: bool
+    bundle: str
+
+
+class VersionList(BaseModel):
+    """The body of ``GET /versions``, newest version first."""
+
+    max_versions: int
+    versions: list[VersionInfo]
+
+
+def version_list(catalogue: Catalogue | None, is_ready: Callable[[str, str], bool]) -> VersionList:
+    """Describe the versions of a catalogue.
+
+    Parameters
+    ----------
+    catalogue : Catalogue or None
+        None lists nothing.
+    is_ready : callable
+        Told a version and its current generation, says whether it can be answered.
+    """
+    catalogue = catalogue or Catalogue()
+    versions = []
+    for version in catalogue.newest_first():
+        entry = catalogue.versions[version]
+        generation = catalogue.generations[entry.current]
+        if generation.summary is None:
+            raise CatalogueLostError(version, f"it does not describe {entry.current}")
+        versions.append(
+            VersionInfo(
+                version=version,
+                generation=entry.current,
+                previous=entry.previous,
+                published_at=generation.published_at,
+                pinned=entry.pinned,
+                ready=is_ready(version, entry.current),
+                **asdict(generation.summary),
+            )
+        )
+    return VersionList(max_versions=catalogue.max_versions, versions=versions)

@@ -1,0 +1,254 @@
+"""``gkc serve`` as real processes: workers, outages, losses, stopping."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from tests.commands import BIN, Place, command, free_port, service, start, wait_for
+from tests.gkc.service.world import make_world
+from tests.redis_server import RedisServer
+
+QUESTION = {"u": 7, "i": [11, 12, 13], "v": "v1"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(f"file:{tmp_path / 'store'}", "default")
+
+
+def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{holds} does not hold after {seconds} s"
+        time.sleep(0.02)
+
+
+def code(url: str, body: Any = None) -> int:
+    return httpx.post(f"{url}/knowledge", json=body or QUESTION, timeout=10).status_code
+
+
+def generation(url: str) -> str | None:
+    response = httpx.post(f"{url}/knowledge", json=QUESTION, timeout=10)
+    return response.json()["versions"]["v1"] if response.status_code == 200 else None
+
+
+def samples(url: str) -> dict[str, float]:
+    """Return every sample of /metrics by its name and labels."""
+    lines = httpx.get(f"{url}/metrics", timeout=10).text.splitlines()
+    return {x.rpartition(" ")[0]: float(x.rpartition(" ")[2]) for x in lines if x[0] != "#"}
+
+
+def test_it_says_where_it_serves_what(place: Place, tmp_path: Path) -> None:
+    make_world().publish(place.url)
+    with subprocess.Popen(
+        [str(BIN / "gkc"), "serve", "--store", place.url, "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        pattern = r"serving (http://127\.0\.0\.1:\d+) from (\S+) \(namespace default\)\n"
+        found = re.fullmatch(pattern, line)
+        assert found, line
+        assert found[2] == f"file:{tmp_path / 'store'}"
+        wait_for(f"{found[1]}/readyz", process)
+        assert code(found[1]) == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+        assert process.stdout.read() == ""
+
+
+def test_a_port_in_use_is_one_clear_line(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = command("gkc", "serve", "--port", port, place=place)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert str(port) in line
+    assert "in use" in line
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_publication_is_served_within_a_second_by_every_worker(
+    place: Place, workers: int
+) -> None:
+    old = make_world(seed=1).publish(place.url)
+    with service(place, "--workers", workers) as url:
+        until(lambda: all(generation(url) == old.generation for _ in range(10)))
+        new = make_world(seed=2).publish(place.url)
+        published = time.monotonic()
+        until(lambda: all(generation(url) == new.generation for _ in range(10)), seconds=3)
+        if workers == 1:
+            assert time.monotonic() - published < 1.5, "a second, and some for a busy machine"
+
+
+def test_metrics_of_two_workers_are_summed(place: Place, tmp_path: Path) -> None:
+    make_world().publish(place.url)
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    with service(place, "--workers", 2, env={"TMPDIR": str(scratch)}) as url:
+        assert list(scratch.glob("gkc-metrics-*")), "the workers share a private directory"
+        with ThreadPoolExecutor(8) as pool:
+            codes = list(pool.map(lambda _: code(url), range(60)))
+        assert set(codes) <= {200, 503}  # a worker that is not ready yet says so
+        found = samples(url)
+        answered = codes.count(200)
+        assert found['gkc_requests_total{code="200",route="/knowledge"}'] == answered
+        assert found['gkc_request_rows_sum{route="/knowledge"}'] == 3 * answered
+        assert found['gkc_parts_total{part="user",status="found",version="v1"}'] == 3 * answered
+        assert found['gkc_request_duration_seconds_count{route="/knowledge"}'] == 60
+        assert found["gkc_inflight_requests"] == 1, "the scrape itself"
+        assert sum(name.startswith("gkc_version_info") for name in found) == 1
+        assert sum(name.startswith("gkc_build_info") for name in found) == 1
+    until(lambda: not list(scratch.glob("gkc-metrics-*")))
+
+
+def test_requests_in_flight_are_answered_when_it_stops(place: Place) -> None:
+    make_world().publish(place.url)
+    port = free_port()
+    process = start("gkc", "serve", "--port", port, place=place)
+    wait_for(f"http://127.0.0.1:{port}/readyz", process)
+    body = b'{"u": 7, "i": [11, 12, 13], "v": "v1"}'
+    head = (
+        "POST /knowledge HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(head.encode() + body[:10])
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert process.poll() is None, "it waits for the request"
+        connection.sendall(body[10:])
+        connection.settimeout(10)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.rstrip().endswith(b"}")
+    assert process.wait(timeout=30) == 0
+
+
+def test_wrong_settings_are_told() -> None:
+    assert command("gkc", "serve", "--workers", 0).returncode == 2
+    result = command("gkc", "serve", env={"GKC_MAX_ROWS": "many"})
+    assert result.returncode == 2
+    assert "GKC_MAX_ROWS" in result.stderr
+    result = command("gkc", "serve", "--store", "http://x")
+    assert result.returncode == 1
+    assert "http" in result.stderr
+
+
+def test_a_misspelt_setting_is_warned_about(place: Place) -> None:
+    result = command("gkc", "versions", place=place, env={"GKC_STORE_URI": "x"})
+    assert result.returncode == 0
+    assert "GKC_STORE_URI" in result.stderr
+    assert "GKC_STORE_URL" in result.stderr
+
+
+# ---- a Redis that goes away or loses things
+
+
+@pytest.fixture
+def redis_place(own_redis: RedisServer, tmp_path: Path) -> Place:
+    return Place(own_redis.url, "default")
+
+
+def mirror(tmp_path: Path) -> dict[str, str]:
+    return {"GKC_MIRROR_DIR": str(tmp_path / "mirror")}
+
+
+@pytest.mark.redis
+def test_an_outage_is_503_and_passes(
+    redis_place: Place, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    make_world().publish(redis_place.url)
+    with service(redis_place, env=mirror(tmp_path)) as url:
+        assert code(url) == 200
+        own_redis.stop()
+        response = httpx.post(f"{url}/knowledge", json=QUESTION, timeout=10)
+        assert response.status_code == 503
+        assert response.headers["retry-after"]
+        assert httpx.get(f"{url}/livez").status_code == 200
+        assert samples(url)['gkc_store_errors_total{operation="fetch_users"}'] >= 1
+        own_redis.start()  # empty, as after a loss of everything
+        until(lambda: code(url) == 503 and "vanished" in detail(url))
+        again = make_world(seed=3).publish(redis_place.url)
+        until(lambda: generation(url) == again.generation)
+
+
+def detail(url: str) -> str:
+    return str(httpx.post(f"{url}/knowledge", json=QUESTION, timeout=10).json().get("detail"))
+
+
+@pytest.mark.redis
+def test_a_lost_bucket_is_503_not_zeros(redis_place: Place, tmp_path: Path) -> None:
+    world = make_world().publish(redis_place.url)
+    with service(redis_place, env=mirror(tmp_path)) as url:
+        assert code(url) == 200
+        with redis.Redis.from_url(redis_place.url) as client:
+            keys = [k for k in client.keys("*") if world.generation.encode() in k]
+            lost = [k for k in keys if client.type(k) == b"hash"]
+            assert lost
+            client.delete(*lost)
+        response = httpx.post(f"{url}/knowledge", json=QUESTION, timeout=10)
+        assert response.status_code == 503
+        assert world.generation in response.json()["detail"]
+        assert samples(url)['gkc_store_errors_total{operation="fetch_users"}'] >= 1
+        again = make_world(seed=4).publish(redis_place.url)
+        until(lambda: generation(url) == again.generation)
+
+
+@pytest.mark.redis
+def test_requests_survive_re_exports_that_delete_what_they_read(
+    redis_place: Place, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, str | None, list[float]]] = []
+    worlds = [make_world(value=0.0).publish(redis_place.url)]
+    stop = threading.Event()
+
+    def keep_asking(url: str) -> None:
+        with httpx.Client(timeout=10) as client:
+            while not stop.is_set():
+                response = client.post(f"{url}/knowledge", json=QUESTION)
+                body = response.json()
+                row = body["knowledge"][0] if response.status_code == 200 else []
+                seen.append((response.status_code, body.get("versions", {}).get("v1"), row))
+
+    with service(redis_place, env=mirror(tmp_path)) as url:
+        asking = threading.Thread(target=keep_asking, args=(url,))
+        asking.start()
+        for number in range(1, 9):
+            world = make_world(value=float(number))
+            worlds.append(world.publish(redis_place.url, keep_previous=0))
+            time.sleep(0.1)
+        stop.set()
+        asking.join()
+    values = {world.generation: float(k) for k, world in enumerate(worlds)}
+    assert {status for status, _, _ in seen} == {200}
+    for _, named, row in seen:
+        assert named is not None
+        assert row[:4] == [values[named]] * 4
+    assert len({named for _, named, _ in seen}) > 2
+
+
+def test_the_module_runs_the_same_command() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "gkc", "--help"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0
+    assert "serve" in result.stdout

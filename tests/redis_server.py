@@ -23,11 +23,14 @@ class RedisServer:
         The redis-server to run.
     folder : Path
         Where it writes its log.
+    *arguments : str
+        Further options of the server.
     """
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    def __init__(self, binary: Path, folder: Path, *arguments: str) -> None:
         self.binary = binary
         self.folder = folder
+        self.arguments = arguments
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -45,12 +48,18 @@ class RedisServer:
         command = [str(self.binary), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
         command += ["--dir", str(self.folder), "--logfile", str(self.folder / "redis.log")]
+        command += self.arguments
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._answers():
             assert self._process.poll() is None, f"redis-server ended, see {self.folder}"
             assert time.monotonic() < deadline, "redis-server does not answer"
             time.sleep(0.02)
+
+    def signal(self, number: int) -> None:
+        """Send the server a signal: SIGSTOP makes it hang, SIGCONT lets it go on."""
+        assert self._process is not None, "the server is stopped"
+        self._process.send_signal(number)
 
     def stop(self) -> None:
         """Stop the server if it runs; whoever asks it afterwards is refused the connection."""

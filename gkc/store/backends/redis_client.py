@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import hiredis
 import redis
@@ -31,6 +32,7 @@ from gkc.errors import StoreUnavailableError, StoreUrlError
 from gkc.store.urls import StoreUrl
 
 Command = tuple[bytes | str | int, ...]
+_E = TypeVar("_E", bound=BaseException)
 
 WRITE_TIMEOUT_SECONDS: Final = 60.0
 """Longest wait of a command for one answer; a busy server may need long for many writes."""
@@ -47,43 +49,69 @@ def as_store_errors(store: str) -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as exc:
-        raise StoreUnavailableError(store, explain(exc)) from exc
+        raise StoreUnavailableError(store, explain(exc, store)) from exc
 
 
-def explain(exc: BaseException) -> str:
-    """Say what is wrong in words that lead to what to do; never with a secret."""
+def explain(exc: BaseException, store: str) -> str:
+    """Say what is wrong in words that lead to what to do; never with a secret.
+
+    Parameters
+    ----------
+    exc : BaseException
+        What the client library raised.
+    store : str
+        The store's URL without secrets.
+    """
     text = str(exc).rstrip(".")
-    if isinstance(exc, (AuthenticationError, AuthenticationWrongNumberOfArgsError)):
-        return f"it refuses the user name or the password of the URL ({text})"
-    if isinstance(exc, NoPermissionError):
-        return f"its user may not do this ({text}); grant it by ACL SETUSER"
-    if isinstance(exc, BusyLoadingError):
-        return "it is still loading its data from disk; try again shortly"
-    if isinstance(exc, OutOfMemoryError):
-        return (
-            "it is out of memory and refuses writes (OOM); raise its maxmemory or delete versions"
-        )
-    if isinstance(exc, ReadOnlyError):
-        return "it is a read-only replica; name the primary in the URL"
-    if "MISCONF" in text:
-        return "it cannot save to its disk and refuses writes (MISCONF); see its log"
-    if "DB index" in text:
-        return "it has no database of the number in the URL"
-    if tls := _tls_error(exc):
-        return f"TLS failed ({tls}); check rediss:// against the port, and ssl_ca_certs in the URL"
+    for kind, meaning in _MEANINGS.items():
+        if isinstance(exc, kind):
+            return meaning.format(text)
+    for word, meaning in _MEANINGS_OF_WORDS.items():
+        if word in text:
+            return meaning.format(text)
+    if tls := _find_cause(exc, ssl.SSLError):
+        return f"TLS failed ({_why_tls(tls)}); check the port, and ssl_ca_certs in the URL"
     if isinstance(exc, redis.TimeoutError):
-        return f"it did not answer in time ({text})"
+        hint = "; does this port speak TLS?" if store.startswith("rediss:") else ""
+        return f"it did not answer in time ({text}){hint}"
+    if refusal := _find_cause(exc, OSError):
+        text = f"cannot connect: {_why_not(refusal)}"
+    if store.startswith("redis:") and ("closed" in text or "reset" in text):
+        return f"{text}; if the port speaks TLS, use rediss://"
     return text or type(exc).__name__
 
 
-def _tls_error(exc: BaseException | None) -> str:
+_MEANINGS: Final[dict[type[BaseException], str]] = {
+    AuthenticationError: "it refuses the user name or the password of the URL ({})",
+    AuthenticationWrongNumberOfArgsError: "it refuses the user name or the password of the URL",
+    NoPermissionError: "its user may not do this ({}); grant it by ACL SETUSER",
+    BusyLoadingError: "it is still loading its data from disk; try again shortly",
+    OutOfMemoryError: "it is out of memory (OOM); raise its maxmemory or delete versions",
+    ReadOnlyError: "it is a read-only replica; name the primary in the URL",
+}
+_MEANINGS_OF_WORDS: Final = {
+    "MISCONF": "it cannot save to its disk and refuses writes (MISCONF); see its log",
+    "DB index": "it has no database of the number in the URL",
+}
+
+
+def _find_cause(exc: BaseException | None, kind: type[_E]) -> _E | None:
     while exc is not None:
-        if isinstance(exc, ssl.SSLError):
-            return (
-                exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else exc.reason
-            )
+        if isinstance(exc, kind):
+            return exc
         exc = exc.__cause__ or exc.__context__
-    return ""
+    return None
+
+
+def _why_tls(exc: ssl.SSLError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return exc.verify_message
+    return exc.reason or str(exc)
+
+
+def _why_not(exc: OSError) -> str:
+    # An event loop words these itself; the number says it plainly.
+    return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
 
 
 def connection_pool(where: StoreUrl, timeout_seconds: float) -> ConnectionPool:
@@ -94,6 +122,8 @@ def connection_pool(where: StoreUrl, timeout_seconds: float) -> ConnectionPool:
     StoreUrlError
         If the client library cannot read the URL.
     """
+    # Its first round trip, CLIENT SETINFO, is needed: it reads what TLS sends after its handshake,
+    # which the pool would take for a left-over answer.
     options = _options(where, parse_url)
     return ConnectionPool(
         **options,
@@ -112,8 +142,7 @@ def _options(where: StoreUrl, parse: Any) -> dict[str, Any]:  # noqa: ANN401
     ours = ("socket_timeout", "socket_connect_timeout", "retry", "retry_on_timeout")
     for name in (*ours, "retry_on_error", "max_connections", "timeout", "legacy_responses"):
         options.pop(name, None)
-    # RESP2 without CLIENT SETINFO: a new connection needs no round trip of its own.
-    return options | {"decode_responses": False, "protocol": 2, "driver_info": None}
+    return options | {"decode_responses": False, "protocol": 2}
 
 
 class WritePipe:
@@ -194,7 +223,9 @@ class ReadBatches:
         self._connection_class = options.pop("connection_class", aioredis.Connection)
         # One deadline for a whole batch takes the place of one for each step of it.
         none = {"socket_timeout": None, "socket_connect_timeout": None}
-        self._options = options | none | {"retry": AsyncRetry(NoBackoff(), 0)}
+        # Without CLIENT SETINFO a new connection needs no round trip of its own.
+        ours = {"retry": AsyncRetry(NoBackoff(), 0), "driver_info": None}
+        self._options = options | none | ours
         self._timeout_ms = timeout_ms
         self._idle: list[AsyncConnection] = []
         self._busy = 0

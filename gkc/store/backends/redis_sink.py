@@ -42,19 +42,14 @@ class RedisSink:
     spec : GenerationSpec
     lease : Lease
         Checked before every write.
-    manifest : GenerationManifest, optional
+    manifest : GenerationManifest or None
         Of a generation that an interrupted writer has sealed already.
-    progress : bytes, optional
+    progress : dict or None
         What an interrupted writer noted, to go on with it.
-    firsts : list of int, optional
+    firsts : list of int
         The hash of the first item of each block that it stored.
     checkpoint_bytes : int
         After how many bytes the progress is noted.
-
-    Raises
-    ------
-    GenerationCorruptError
-        If the progress is damaged.
     """
 
     def __init__(
@@ -66,10 +61,10 @@ class RedisSink:
         spec: GenerationSpec,
         lease: Lease,
         *,
-        manifest: GenerationManifest | None = None,
-        progress: dict[str, Any] | None = None,
-        firsts: list[int] | None = None,
-        checkpoint_bytes: int = CHECKPOINT_BYTES,
+        manifest: GenerationManifest | None,
+        progress: dict[str, Any] | None,
+        firsts: list[int],
+        checkpoint_bytes: int,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -81,7 +76,7 @@ class RedisSink:
         self._pipe = WritePipe(pool)
         noted = progress or {USERS: {}, ITEMS: {}}
         self._users = UserRows(spec, keys, self._send, noted[USERS], generation)
-        self._items = ItemRows(spec, keys, self._send, noted[ITEMS], firsts or [])
+        self._items = ItemRows(spec, keys, self._send, noted[ITEMS], firsts)
         self._stored = manifest.totals if manifest else self._totals()
         self._noted_bytes = self._totals().size_bytes
         self._noted_at = time.monotonic()

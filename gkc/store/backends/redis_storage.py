@@ -33,7 +33,7 @@ from gkc.store.backends.redis_format import (
     lease_key,
 )
 from gkc.store.backends.redis_lease import LEASE_TTL_SECONDS, RedisLease
-from gkc.store.backends.redis_sink import RedisSink, unpack_progress
+from gkc.store.backends.redis_sink import CHECKPOINT_BYTES, RedisSink, unpack_progress
 from gkc.store.catalogue import Catalogue
 from gkc.store.generation import GenerationLayout, GenerationSpec
 from gkc.store.protocol import Lease, hash_ids
@@ -65,6 +65,8 @@ class RedisStorage:
         Which of the centers that share the store.
     replica_timeout_seconds : float
         Longest wait for replicas.
+    checkpoint_bytes : int
+        After how many written bytes it is noted how far a writer is.
 
     Raises
     ------
@@ -78,11 +80,13 @@ class RedisStorage:
         namespace: str,
         *,
         replica_timeout_seconds: float = REPLICA_TIMEOUT_SECONDS,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
     ) -> None:
         self.store = where.shown
         require_namespace(self.store, namespace)
         self._namespace = namespace
         self._replica_timeout_seconds = replica_timeout_seconds
+        self._checkpoint_bytes = checkpoint_bytes
         self._pool = connection_pool(where, WRITE_TIMEOUT_SECONDS)
         self._lease_pool = connection_pool(where, _LEASE_TIMEOUT_SECONDS)
         self._client = redis.Redis(connection_pool=self._pool)
@@ -120,9 +124,9 @@ class RedisStorage:
             # Whether it came to pass is not known; if it is there now, it did.
             if self._get(self._catalogue_key) == after:
                 return True
-            raise StoreUnavailableError(self.store, explain(exc)) from exc
+            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
         except redis.RedisError as exc:
-            raise StoreUnavailableError(self.store, explain(exc)) from exc
+            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
 
     def acquire_lease(self, version: str, holder: str) -> Lease:
         """Become the one writer of a version, or raise VersionBusyError at once."""
@@ -161,6 +165,7 @@ class RedisStorage:
             manifest=manifest,
             progress=progress,
             firsts=firsts,
+            checkpoint_bytes=self._checkpoint_bytes,
         )
 
     def delete(self, generation: str, layout: GenerationLayout) -> None:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +19,44 @@ import numpy as np
 import pytest
 import redis
 
-from gkc.store import KnowledgeReader, parse_store_url
+from gkc.errors import (
+    CatalogueLostError,
+    GenerationCorruptError,
+    GenerationImmutableError,
+    GenerationNotFoundError,
+    LayoutError,
+    LeaseLostError,
+    StoreUnavailableError,
+    StoreUrlError,
+    UnsafeStoreError,
+)
+from gkc.store import (
+    Catalogue,
+    KnowledgeReader,
+    Publisher,
+    StagedGeneration,
+    Totals,
+    parse_store_url,
+)
 from gkc.store.backends.redis import RedisReader
 from gkc.store.backends.redis_format import GenerationKeys, bucket_numbers, id_fields
 from gkc.store.backends.redis_storage import RedisStorage
 from gkc.store.protocol import Storage, hash_ids
 from tests.gkc.store.contract import StoreContract
+from tests.gkc.store.samples import (
+    Sample,
+    assert_serves,
+    current_manifest,
+    item_slices,
+    make_sample,
+    publish_sample,
+    small_sample,
+    user_slices,
+    write_sample,
+)
+from tests.redis_server import RedisServer, free_port
+
+SECRET = "hunter2secret"
 
 
 class RedisPlace:
@@ -48,10 +89,14 @@ class RedisPlace:
 
     def block_of(self, generation: str, item: int) -> str:
         """Return the key of the block that holds an item's id."""
-        (field,) = id_fields(np.array([item], dtype=np.int64))
         prefix = GenerationKeys(self.namespace, generation).directory + ":"
-        keys = [key for key in self.data_of(generation) if key.startswith(prefix)]
-        return next(key for key in keys if field in self.client.get(key))
+        for key in self.data_of(generation):
+            if key.startswith(prefix):
+                raw = self.client.get(key)
+                count = int.from_bytes(raw[:4], "little")
+                if item in np.frombuffer(raw, dtype="<i8", count=count, offset=8):
+                    return key
+        raise AssertionError(f"item {item} is in no block")
 
     def lose_user(self, generation: str, user: int) -> None:
         assert self.client.delete(self.bucket_of(generation, user))
@@ -84,8 +129,39 @@ class RedisPlace:
 
 
 @pytest.fixture
-def place(redis_server_url: str, redis_namespace: str, tmp_path: Path) -> RedisPlace:
-    return RedisPlace(redis_server_url, redis_namespace, tmp_path / "mirrors")
+def place(redis_server_url: str, redis_namespace: str, tmp_path: Path) -> Iterator[RedisPlace]:
+    place = RedisPlace(redis_server_url, redis_namespace, tmp_path / "mirrors")
+    yield place
+    place.client.close()
+
+
+@pytest.fixture
+def own_place(own_redis: RedisServer, tmp_path: Path) -> Iterator[RedisPlace]:
+    place = RedisPlace(own_redis.url, "center", tmp_path / "mirrors")
+    yield place
+    place.client.close()
+
+
+@pytest.fixture
+async def reader(place: RedisPlace) -> AsyncIterator[RedisReader]:
+    async with _reader(place) as reader:
+        yield reader
+
+
+@pytest.fixture
+def storage(place: RedisPlace) -> Iterator[RedisStorage]:
+    storage = RedisStorage(parse_store_url(place.url), place.namespace)
+    yield storage
+    storage.close()
+
+
+@pytest.fixture
+def often(place: RedisPlace) -> Iterator[RedisStorage]:
+    """A storage whose writers note how far they are after every write."""
+    where = parse_store_url(place.url)
+    storage = RedisStorage(where, place.namespace, checkpoint_bytes=1)
+    yield storage
+    storage.close()
 
 
 class TestRedisStore(StoreContract):
@@ -94,3 +170,766 @@ class TestRedisStore(StoreContract):
     @pytest.fixture
     def place(self, redis_server_url: str, redis_namespace: str, tmp_path: Path) -> RedisPlace:
         return RedisPlace(redis_server_url, redis_namespace, tmp_path / "mirrors")
+
+
+# ---- what lies in the server
+
+
+async def test_every_key_has_a_known_name_without_braces(
+    place: RedisPlace, storage: RedisStorage
+) -> None:
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    keys = GenerationKeys(place.namespace, generation)
+    known = {keys.manifest, *keys.all_but_manifest(sample.spec.layout)} - {keys.progress}
+    assert set(place.data_of(generation)) == known
+    assert not any("{" in key for key in known)
+    everything = {key.decode() for key in place.client.scan_iter(f"*{place.namespace}*")}
+    assert everything - known == {f"gkc:{place.namespace}:catalogue"}
+
+
+async def test_size_bytes_are_those_of_keys_fields_and_values(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    generation = publish_sample(Publisher(storage), make_sample()).generation
+    manifest = await reader.manifest(generation)
+    size = 0
+    for key in place.data_of(generation):
+        if key == GenerationKeys(place.namespace, generation).manifest:
+            continue
+        size += len(key)
+        if place.client.type(key) == b"hash":
+            size += sum(len(f) + len(v) for f, v in place.client.hgetall(key).items())
+        else:
+            size += place.client.strlen(key)
+    assert manifest.totals.size_bytes == size
+
+
+async def test_the_last_bucket_and_the_first_may_be_empty(
+    storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample(users=1500, items=1)
+    # All of them in one bucket of the three: the hash says so.
+    order = hash_ids(sample.users.ids)
+    third = (order > np.uint64(2**64 // 3)) & (order < np.uint64(2 * (2**64 // 3)))
+    ids = sample.users.ids[third]
+    users = replace(
+        sample.users,
+        ids=ids,
+        k_u=sample.users.k_u[third],
+        pair_offsets=np.zeros(len(ids) + 1, dtype=np.int64),
+        categories=sample.users.categories[:0],
+        k_uc=sample.users.k_uc[:0],
+    )
+    spec = replace(sample.spec, users=len(ids), user_categories=0)
+    assert spec.layout.user_buckets == 1
+    spec = replace(spec, users=len(ids), dim=sample.spec.dim)
+    publish_sample(Publisher(storage), replace(sample, users=users, spec=spec))
+    manifest = await current_manifest(reader, "v1")
+    await reader.verify(manifest, lambda rows: None)
+    assert list(await reader.fetch_users(manifest, sample.users.ids[~third][:3])) == [None] * 3
+
+
+async def test_more_rows_than_promised_are_refused_before_they_get_unknown_names(
+    place: RedisPlace, storage: RedisStorage
+) -> None:
+    sample = make_sample()
+    for users, items in ((1000, 2300), (1200, 1900)):
+        spec = replace(sample.spec, users=users, items=items)
+        with (
+            pytest.raises(LayoutError, match="promised"),
+            Publisher(storage).stage(spec, max_versions=5, resume=False) as staged,
+        ):
+            write_sample(staged, replace(sample, spec=spec))
+        assert not place.data_of(staged.generation)
+
+
+async def test_rows_out_of_order_or_of_another_width_are_refused(storage: RedisStorage) -> None:
+    sample = make_sample()
+    other = make_sample(dim=7, category_dim=5)
+    with Publisher(storage).stage(sample.spec, max_versions=5, resume=False) as staged:
+        users, items = list(user_slices(sample.users)), list(item_slices(sample.items))
+        staged.sink.write_users(users[1])
+        staged.sink.write_items(items[1])
+        with pytest.raises(LayoutError, match="order"):
+            staged.sink.write_users(users[0])
+        with pytest.raises(LayoutError, match="order"):
+            staged.sink.write_items(items[1])
+        with pytest.raises(LayoutError, match="bytes"):
+            staged.sink.write_users(other.users)
+        with pytest.raises(LayoutError, match="shape"):
+            staged.sink.write_items(other.items)
+
+
+async def test_an_export_goes_on_after_the_last_whole_bucket_and_block(
+    often: RedisStorage, reader: RedisReader
+) -> None:
+    sample, publisher = make_sample(), Publisher(often)
+    before = _interrupt(publisher, sample, user_blocks=2)
+    assert 0 < before.users < 800
+    assert 0 < before.items < 2300
+    with publisher.stage(sample.spec, max_versions=5, resume=True) as staged:
+        assert staged.sink.written() == before
+        # What was stored is not needed again: only what comes after it is sent.
+        manifest = write_sample(staged, sample)
+        await reader.verify(manifest, lambda rows: None)
+        await assert_serves(reader, manifest, sample)
+    whole = publish_sample(publisher, sample).generation
+    assert (await reader.manifest(whole)).totals == manifest.totals
+
+
+async def test_a_lost_block_is_found_on_resuming(place: RedisPlace, often: RedisStorage) -> None:
+    sample, publisher = make_sample(), Publisher(often)
+    _interrupt(publisher, sample, user_blocks=0)
+    (generation,) = publisher.catalogue().generations
+    place.client.delete(GenerationKeys(place.namespace, generation).block(0))
+    with (
+        pytest.raises(GenerationCorruptError, match="missing"),
+        publisher.stage(sample.spec, max_versions=5, resume=True),
+    ):
+        pytest.fail("went on with what was lost")
+
+
+async def test_a_sealed_generation_cannot_be_begun_anew(storage: RedisStorage) -> None:
+    sample = small_sample("v1")
+    generation = publish_sample(Publisher(storage), sample).generation
+    lease = storage.acquire_lease("v1", "me")
+    with pytest.raises(GenerationImmutableError):
+        storage.open_sink(generation, sample.spec, lease, resume=False)
+    lease.release()
+
+
+async def test_a_writer_whose_lease_is_gone_writes_nothing_more(
+    place: RedisPlace, storage: RedisStorage
+) -> None:
+    sample = make_sample()
+    lease = storage.acquire_lease("v1", "me")
+    sink = storage.open_sink("0000000001-test", sample.spec, lease, resume=False)
+    lease.release()
+    with pytest.raises(LeaseLostError):
+        sink.write_items(sample.items)
+    sink.close()
+    assert not place.data_of("0000000001-test")
+
+
+# ---- damage
+
+
+async def test_a_lost_bucket_is_named(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
+    key = place.bucket_of(generation, int(sample.users.ids[0]))
+    place.client.delete(key)
+    number = key.rpartition(":")[2]
+    with pytest.raises(GenerationCorruptError, match=f"bucket {number} of its users is missing"):
+        await reader.fetch_users(manifest, np.array([sample.users.ids[0], 5], dtype=np.int64))
+    # Users of other buckets are served.
+    last = sample.users.ids[-1:]
+    assert place.bucket_of(generation, int(last[0])) != key
+    (record,) = await reader.fetch_users(manifest, last)
+    assert record == sample.records[-1]
+
+
+async def test_a_bucket_whose_marker_alone_was_lost_is_damage(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
+    key = place.bucket_of(generation, int(sample.users.ids[0]))
+    marker = place.client.hget(key, b"")
+    place.client.hdel(key, b"")
+    with pytest.raises(GenerationCorruptError, match="missing"):
+        await reader.fetch_users(manifest, sample.users.ids[:1])
+    with pytest.raises(GenerationCorruptError, match="no marker"):
+        await reader.verify(manifest, lambda rows: None)
+    place.client.hset(key, b"", marker[:12] + b"another generation")
+    with pytest.raises(GenerationCorruptError, match="another generation"):
+        await reader.fetch_users(manifest, sample.users.ids[:1])
+    with pytest.raises(GenerationCorruptError, match="another generation"):
+        await reader.verify(manifest, lambda rows: None)
+
+
+async def test_a_lost_user_is_found_by_verify(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    user = sample.users.ids[3:4]
+    place.client.hdel(place.bucket_of(generation, int(user[0])), *id_fields(user))
+    with pytest.raises(GenerationCorruptError, match="users instead of"):
+        await reader.verify(await reader.manifest(generation), lambda rows: None)
+
+
+async def test_blocks_that_were_swapped_are_damage(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
+    keys = GenerationKeys(place.namespace, generation)
+    first, second = place.client.mget(keys.block(0), keys.block(1))
+    place.client.mset({keys.block(0): second, keys.block(1): first})
+    with pytest.raises(GenerationCorruptError, match="directory"):
+        await reader.fetch_items(manifest, sample.items.ids[:1])
+    with pytest.raises(GenerationCorruptError, match="order"):
+        await reader.item_table(manifest, 0)
+    with pytest.raises(GenerationCorruptError, match="follow"):
+        await reader.verify(manifest, lambda rows: None)
+
+
+@pytest.mark.parametrize("damage", ["lost", "flipped", "short"])
+async def test_a_damaged_directory_makes_no_unknown_items(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader, damage: str
+) -> None:
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
+    key = GenerationKeys(place.namespace, generation).directory
+    raw = bytearray(place.client.get(key))
+    raw[9] ^= 1
+    changed = {"lost": None, "flipped": bytes(raw), "short": bytes(raw[:8])}[damage]
+    if changed is None:
+        place.client.delete(key)
+    else:
+        place.client.set(key, changed)
+    with pytest.raises(GenerationCorruptError, match="directory"):
+        await reader.fetch_items(manifest, sample.items.ids[:1])
+    with pytest.raises(GenerationCorruptError, match="directory"):
+        await reader.verify(manifest, lambda rows: None)
+
+
+async def test_keys_of_another_type_are_damage(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
+    user, item = int(sample.users.ids[0]), int(sample.items.ids[0])
+    keys = (
+        place.bucket_of(generation, user),
+        place.block_of(generation, item),
+        GenerationKeys(place.namespace, generation).manifest,
+        f"gkc:{place.namespace}:catalogue",
+    )
+    for key in keys:
+        place.client.delete(key)
+        place.client.rpush(key, b"x")
+    with pytest.raises(GenerationCorruptError, match="another type"):
+        await reader.fetch_users(manifest, sample.users.ids[:1])
+    with pytest.raises(GenerationCorruptError, match="another type"):
+        await reader.fetch_items(manifest, sample.items.ids[:1])
+    with pytest.raises(GenerationCorruptError, match="manifest"):
+        await reader.manifest(generation)
+    with pytest.raises(CatalogueLostError):
+        await reader.catalogue()
+    with pytest.raises(CatalogueLostError):
+        storage.read_catalogue()
+
+
+async def test_a_flipped_bit_of_the_manifest_is_damage(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    generation = publish_sample(Publisher(storage), make_sample()).generation
+    key = GenerationKeys(place.namespace, generation).manifest
+    raw = place.client.get(key)
+    place.client.set(key, raw.replace(b'"dim":6', b'"dim":7'))
+    with pytest.raises(GenerationCorruptError, match="manifest"):
+        await reader.manifest(generation)
+    place.client.set(key, raw.replace(generation.encode(), b"0000000009-12345678"))
+    with pytest.raises(GenerationCorruptError, match="manifest"):
+        await reader.manifest(generation)
+
+
+async def test_a_flushed_server_is_not_a_store_of_unknown_users(own_place: RedisPlace) -> None:
+    sample = make_sample()
+    storage, _ = own_place.open_pair()
+    publish_sample(Publisher(storage), sample)
+    async with _reader(own_place) as reader:
+        manifest = await current_manifest(reader, "v1")
+        own_place.client.flushall()
+        assert await reader.catalogue() is None
+        with pytest.raises(GenerationNotFoundError):
+            await reader.fetch_users(manifest, sample.users.ids[:1])
+        with pytest.raises(GenerationNotFoundError):
+            await reader.item_table(manifest, 0)
+    storage.close()
+
+
+# ---- reading
+
+
+async def test_users_of_many_buckets_come_in_one_round_trip(
+    own_place: RedisPlace,
+) -> None:
+    sample = make_sample()
+    storage, _ = own_place.open_pair()
+    publish_sample(Publisher(storage), sample)
+    storage.close()
+    async with _reader(own_place) as reader:
+        manifest = await current_manifest(reader, "v1")
+        before = own_place.client.info("stats")["total_reads_processed"]
+        await reader.fetch_users(manifest, sample.users.ids)
+        after = own_place.client.info("stats")["total_reads_processed"]
+        calls = own_place.client.info("commandstats")["cmdstat_hmget"]["calls"]
+        assert calls == sample.spec.layout.user_buckets == 3
+        assert after - before <= 2  # one for the users, one for this INFO
+
+
+async def test_many_requests_at_once_share_a_few_connections(own_place: RedisPlace) -> None:
+    sample = make_sample()
+    storage, _ = own_place.open_pair()
+    publish_sample(Publisher(storage), sample)
+    storage.close()
+    async with _reader(own_place) as reader:
+        manifest = await current_manifest(reader, "v1")
+
+        async def fetch(row: int) -> bytes | memoryview | None:
+            await asyncio.sleep(row % 7 / 1000)
+            (record,) = await reader.fetch_users(manifest, sample.users.ids[row : row + 1])
+            return record
+
+        rows = [k % 1200 for k in range(3000)]
+        records = await asyncio.gather(*map(fetch, rows))
+        assert records == [sample.records[row] for row in rows]
+        assert len(own_place.client.client_list()) <= 8 + 1
+
+
+async def test_whoever_gives_up_does_not_disturb_the_others(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample()
+    publish_sample(Publisher(storage), sample)
+    manifest = await current_manifest(reader, "v1")
+    for pause in (0.0, 0.0001, 0.001):
+        tasks = [
+            asyncio.create_task(reader.fetch_users(manifest, sample.users.ids[k : k + 1]))
+            for k in range(20)
+        ]
+        await asyncio.sleep(pause)
+        for task in tasks[::2]:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        for k, answer in enumerate(done):
+            if k % 2:
+                assert answer == [sample.records[k]]
+            else:
+                assert isinstance(answer, asyncio.CancelledError | list)
+
+
+async def test_options_of_the_url_cannot_change_what_answers_are(
+    place: RedisPlace, storage: RedisStorage
+) -> None:
+    sample = make_sample()
+    publish_sample(Publisher(storage), sample)
+    odd = RedisPlace(
+        place.url + "?decode_responses=yes&protocol=3&max_connections=1&retry_on_timeout=yes",
+        place.namespace,
+        place.mirror_dir,
+    )
+    async with _reader(odd) as reader:
+        await assert_serves(reader, await current_manifest(reader, "v1"), sample)
+    other, _ = odd.open_pair()
+    publish_sample(Publisher(other), make_sample("v2"))
+    other.close()
+    odd.client.close()
+
+
+def test_an_option_that_is_none_is_named(place: RedisPlace) -> None:
+    where = parse_store_url("redis://127.0.0.1/0?socket_timeout=soon")
+    with pytest.raises(StoreUrlError, match="socket_timeout"):
+        RedisReader(where, "center", mirror_dir=place.mirror_dir)
+    with pytest.raises(StoreUrlError, match="socket_timeout"):
+        RedisStorage(where, "center")
+    with pytest.raises(StoreUrlError, match="namespace"):
+        RedisStorage(parse_store_url(place.url), "a:b")
+
+
+# ---- a server that fails
+
+
+async def test_a_server_that_was_restarted_is_read_again_at_once(
+    own_redis: RedisServer, own_place: RedisPlace
+) -> None:
+    storage, _ = own_place.open_pair()
+    publish_sample(Publisher(storage), small_sample("v1"))
+    async with _reader(own_place) as reader:
+        await asyncio.gather(*(reader.catalogue() for _ in range(5)))
+        own_redis.stop()
+        with pytest.raises(StoreUnavailableError, match="refused"):
+            await reader.catalogue()
+        with pytest.raises(StoreUnavailableError, match="refused"):
+            storage.read_catalogue()
+        own_redis.start()  # empty, as it keeps nothing on disk
+        assert await reader.catalogue() is None
+        assert storage.read_catalogue() is None
+        publish_sample(Publisher(storage), small_sample("v1"))
+        assert (await reader.catalogue() or Catalogue()).newest_first() == ["v1"]
+    storage.close()
+
+
+async def test_a_server_that_restarts_unseen_costs_no_request(
+    own_redis: RedisServer, own_place: RedisPlace
+) -> None:
+    async with _reader(own_place) as reader:
+        assert await reader.catalogue() is None
+        own_redis.stop()
+        own_redis.start()
+        assert await reader.catalogue() is None
+
+
+async def test_a_server_that_hangs_is_given_up_in_time(
+    own_redis: RedisServer, own_place: RedisPlace
+) -> None:
+    where = parse_store_url(own_place.url)
+    reader = RedisReader(where, "center", mirror_dir=own_place.mirror_dir, timeout_ms=150)
+    assert await reader.catalogue() is None
+    own_place.client.execute_command("CLIENT", "PAUSE", 700, "ALL")
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="no answer within 150 ms"):
+        await reader.catalogue()
+    assert time.monotonic() - started < 0.6
+    await asyncio.sleep(0.8)
+    assert await reader.catalogue() is None
+    await reader.close()
+
+
+async def test_a_closed_reader_answers_nobody(own_place: RedisPlace) -> None:
+    reader = RedisReader(parse_store_url(own_place.url), "center", mirror_dir=own_place.mirror_dir)
+    assert await reader.catalogue() is None
+    own_place.client.execute_command("CLIENT", "PAUSE", 500, "ALL")
+    waiting = asyncio.create_task(reader.catalogue())
+    await asyncio.sleep(0.02)
+    await reader.close()
+    with pytest.raises(StoreUnavailableError, match="closed"):
+        await waiting
+
+
+@pytest.mark.parametrize(
+    ("credentials", "message"),
+    [
+        ("", "user name or the password"),
+        (f":{SECRET}@", "user name or the password"),
+        (f"ghost:{SECRET}@", "user name or the password"),
+        (f"limited:{SECRET}@", "may not do this"),
+    ],
+)
+async def test_refused_credentials_are_named_and_never_shown(
+    own_redis: RedisServer, own_place: RedisPlace, credentials: str, message: str
+) -> None:
+    own_place.client.execute_command(
+        "ACL", "SETUSER", "limited", "on", f">{SECRET}", "~*", "+ping", "+select", "+client"
+    )
+    own_place.client.config_set("requirepass", "another")
+    place = RedisPlace(
+        own_place.url.replace("redis://", f"redis://{credentials}"), "center", own_place.mirror_dir
+    )
+    async with _reader(place) as reader:
+        with pytest.raises(StoreUnavailableError, match=message) as raised:
+            await reader.catalogue()
+        assert SECRET not in str(raised.value)
+    storage, _ = place.open_pair()
+    with pytest.raises(StoreUnavailableError, match=message) as raised:
+        storage.read_catalogue()
+    assert SECRET not in str(raised.value)
+    storage.close()
+
+
+async def test_a_password_lets_in(own_redis: RedisServer, own_place: RedisPlace) -> None:
+    own_place.client.config_set("requirepass", SECRET)
+    place = RedisPlace(
+        own_place.url.replace("redis://", f"redis://:{SECRET}@"), "center", own_place.mirror_dir
+    )
+    storage, _ = place.open_pair()
+    publish_sample(Publisher(storage), small_sample("v1"))
+    async with _reader(place) as reader:
+        assert (await reader.catalogue() or Catalogue()).newest_first() == ["v1"]
+        assert SECRET not in reader.store
+    storage.close()
+    place.client.close()
+
+
+async def test_a_database_that_is_not_there_is_named(own_place: RedisPlace) -> None:
+    place = RedisPlace(own_place.url[:-1] + "99", "center", own_place.mirror_dir)
+    async with _reader(place) as reader:
+        with pytest.raises(StoreUnavailableError, match="no database"):
+            await reader.catalogue()
+
+
+async def test_tls_to_a_port_without_tls_is_hinted_at(own_place: RedisPlace) -> None:
+    where = parse_store_url(own_place.url.replace("redis://", "rediss://"))
+    reader = RedisReader(where, "center", mirror_dir=own_place.mirror_dir, timeout_ms=200)
+    with pytest.raises(StoreUnavailableError, match="does this port speak TLS"):
+        await reader.catalogue()
+    await reader.close()
+
+
+async def test_a_host_that_is_none_is_named(tmp_path: Path) -> None:
+    where = parse_store_url("redis://nowhere.invalid:6379/0")
+    async with _reader(RedisPlace(where.url, "center", tmp_path)) as reader:
+        with pytest.raises(StoreUnavailableError, match="cannot connect"):
+            await reader.catalogue()
+    storage = RedisStorage(where, "center")
+    with pytest.raises(StoreUnavailableError, match="cannot connect"):
+        storage.read_catalogue()
+    storage.close()
+
+
+async def test_a_unix_socket_is_a_store(own_redis: RedisServer, tmp_path: Path) -> None:
+    path = own_redis.folder / "s"
+    server = RedisServer(own_redis.binary, own_redis.folder, "--unixsocket", str(path))
+    server.start()
+    try:
+        place = RedisPlace(f"unix://{path}", "center", tmp_path / "mirrors")
+        storage, _ = place.open_pair()
+        sample = make_sample()
+        publish_sample(Publisher(storage), sample)
+        async with _reader(place) as reader:
+            await assert_serves(reader, await current_manifest(reader, "v1"), sample)
+        storage.close()
+        place.client.close()
+    finally:
+        server.stop()
+
+
+async def test_tls_with_a_private_authority(own_redis: RedisServer, tmp_path: Path) -> None:
+    certificate, key = _make_certificate(tmp_path)
+    port = free_port()
+    server = RedisServer(
+        own_redis.binary,
+        own_redis.folder,
+        *("--tls-port", str(port), "--tls-auth-clients", "no"),
+        *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+        *("--tls-ca-cert-file", str(certificate)),
+    )
+    try:
+        server.start()
+    except AssertionError:
+        pytest.skip("this redis-server was built without TLS")
+    url = f"rediss://127.0.0.1:{port}/0"
+    trusting = RedisPlace(f"{url}?ssl_ca_certs={certificate}", "center", tmp_path / "mirrors")
+    try:
+        sample = make_sample()
+        storage, _ = trusting.open_pair()
+        publish_sample(Publisher(storage), sample)
+        storage.close()
+        async with _reader(trusting) as reader:
+            await assert_serves(reader, await current_manifest(reader, "v1"), sample)
+        async with _reader(RedisPlace(url, "center", tmp_path / "mirrors")) as reader:
+            with pytest.raises(StoreUnavailableError, match=r"TLS failed \(self.signed"):
+                await reader.catalogue()
+        plain = RedisPlace(url.replace("rediss", "redis"), "center", tmp_path / "mirrors")
+        async with _reader(plain) as reader:
+            with pytest.raises(StoreUnavailableError, match="use rediss://"):
+                await reader.catalogue()
+    finally:
+        trusting.client.close()
+        server.stop()
+
+
+async def test_a_full_server_is_named_and_nothing_is_published(own_place: RedisPlace) -> None:
+    storage, _ = own_place.open_pair()
+    publisher = Publisher(storage)
+    sample = make_sample(users=20_000)
+    with (
+        pytest.raises(StoreUnavailableError, match="out of memory"),
+        publisher.stage(sample.spec, max_versions=5, resume=False) as staged,
+    ):
+        _write_until_full(own_place, staged, sample)
+    own_place.client.config_set("maxmemory", 0)
+    assert dict(publisher.catalogue().versions) == {}
+    assert len(publisher.sweep()) == 1
+    assert not own_place.data_of(staged.generation)
+    storage.close()
+
+
+def test_a_server_that_cannot_save_is_named(own_redis: RedisServer) -> None:
+    folder = own_redis.folder / "dumps"
+    folder.mkdir()
+    server = RedisServer(own_redis.binary, folder, "--save", "3600", "1")
+    server.start()
+    (folder / "dump.rdb").mkdir()  # a directory where the dump should go
+    with redis.Redis.from_url(server.url) as client:
+        client.bgsave()
+        deadline = time.monotonic() + 10
+        while client.info("persistence")["rdb_last_bgsave_status"] == "ok":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    storage = RedisStorage(parse_store_url(server.url), "center")
+    with pytest.raises(StoreUnavailableError, match="cannot save"):
+        storage.swap_catalogue(None, Catalogue(revision=1))
+    storage.close()
+    (folder / "dump.rdb").rmdir()  # else it would refuse to end
+    server.stop()
+
+
+async def test_a_swap_that_came_to_pass_is_no_failure(
+    place: RedisPlace, storage: RedisStorage
+) -> None:
+    first, second = Catalogue(revision=1), Catalogue(revision=2)
+    port = int(place.url.rpartition(":")[2].partition("/")[0])
+    with _dropping_proxy(port, b"gkc-catalogue") as proxy_port:
+        url = f"redis://127.0.0.1:{proxy_port}/0"
+        cut_off = RedisStorage(parse_store_url(url), place.namespace)
+        # The server is told, and its answer is lost.
+        assert cut_off.swap_catalogue(None, first)
+        assert storage.read_catalogue() == first
+        with pytest.raises(StoreUnavailableError):
+            cut_off.swap_catalogue(None, second)
+        assert storage.read_catalogue() == first
+        cut_off.close()
+
+
+# ---- servers that are not safe to publish into, and replicas
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
+def test_a_server_that_may_evict_is_refused(own_place: RedisPlace, policy: str) -> None:
+    storage, _ = own_place.open_pair()
+    own_place.client.config_set("maxmemory-policy", policy)
+    with pytest.raises(UnsafeStoreError, match=f"{policy}.*noeviction"):
+        Publisher(storage).check_export("v1", 5)
+    for safe in ("noeviction", "volatile-lru", "volatile-ttl"):
+        own_place.client.config_set("maxmemory-policy", safe)
+        assert Publisher(storage).check_export("v1", 5) == []
+    storage.close()
+
+
+def test_a_read_only_replica_is_refused(own_redis: RedisServer, own_place: RedisPlace) -> None:
+    with _replica_of(own_redis) as replica:
+        storage = RedisStorage(parse_store_url(replica.url), "center")
+        with pytest.raises(UnsafeStoreError, match=f"replica of 127.0.0.1:{own_redis.port}"):
+            storage.check_safe()
+        with pytest.raises(StoreUnavailableError, match="read-only replica"):
+            storage.swap_catalogue(None, Catalogue(revision=1))
+        storage.close()
+
+
+async def test_publishing_waits_for_replicas(own_redis: RedisServer, own_place: RedisPlace) -> None:
+    where = parse_store_url(own_place.url)
+    storage = RedisStorage(where, "center", replica_timeout_seconds=0.4)
+    storage.wait_for_replicas()  # there are none
+    with _replica_of(own_redis) as replica:
+        _wait_for_replica(own_place)
+        sample = make_sample()
+        publish_sample(Publisher(storage), sample)
+        on_replica = RedisPlace(replica.url, "center", own_place.mirror_dir)
+        async with _reader(on_replica) as reader:
+            await assert_serves(reader, await current_manifest(reader, "v1"), sample)
+        on_replica.client.close()
+        replica.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnavailableError, match="0 of its 1 replicas"):
+                publish_sample(Publisher(storage), make_sample("v2"))
+        finally:
+            replica.signal(signal.SIGCONT)
+        assert (storage.read_catalogue() or Catalogue()).newest_first() == ["v1"]
+    storage.close()
+
+
+# ---- helpers
+
+
+def _write_until_full(place: RedisPlace, staged: StagedGeneration, sample: Sample) -> None:
+    used = place.client.info("memory")["used_memory"]
+    place.client.config_set("maxmemory", used + 300_000)
+    write_sample(staged, sample)
+
+
+def _make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Return a self-signed certificate for 127.0.0.1, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    request = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    request += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    request += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(request, check=True, capture_output=True)
+    return certificate, key
+
+
+def _interrupt(publisher: Publisher, sample: Sample, user_blocks: int) -> Totals:
+    """Write all items and some users, press Ctrl-C, and return what is stored by then."""
+    written = Totals()
+    with (
+        suppress(KeyboardInterrupt),
+        publisher.stage(sample.spec, max_versions=5, resume=False) as staged,
+    ):
+        for items in item_slices(sample.items):
+            staged.sink.write_items(items)
+        for users in list(user_slices(sample.users))[:user_blocks]:
+            staged.sink.write_users(users)
+        written = staged.sink.written()
+        raise KeyboardInterrupt
+    return written
+
+
+class _Reader:
+    def __init__(self, place: RedisPlace) -> None:
+        where = parse_store_url(place.url)
+        self.reader = RedisReader(
+            where, place.namespace, mirror_dir=place.mirror_dir, timeout_ms=5000
+        )
+
+    async def __aenter__(self) -> RedisReader:
+        return self.reader
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.reader.close()
+
+
+def _reader(place: RedisPlace) -> _Reader:
+    return _Reader(place)
+
+
+@contextmanager
+def _replica_of(primary: RedisServer) -> Iterator[RedisServer]:
+    folder = primary.folder / "replica"
+    folder.mkdir()
+    arguments = ("--replicaof", "127.0.0.1", str(primary.port), "--repl-diskless-load", "disabled")
+    replica = RedisServer(primary.binary, folder, *arguments)
+    replica.start()
+    try:
+        yield replica
+    finally:
+        replica.stop()
+
+
+def _wait_for_replica(place: RedisPlace) -> None:
+    deadline = time.monotonic() + 20
+    while place.client.info("replication").get("slave0", {}).get("state") != "online":
+        assert time.monotonic() < deadline, "the replica does not come online"
+        time.sleep(0.05)
+
+
+@contextmanager
+def _dropping_proxy(port: int, word: bytes) -> Iterator[int]:
+    """Pass bytes on to a server, but drop a connection's answer to a command with this word."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client, socket.create_connection(("127.0.0.1", port)) as server:
+                while data := client.recv(1 << 20):
+                    server.sendall(data)
+                    answer = server.recv(1 << 20)
+                    if word in data:
+                        break
+                    client.sendall(answer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(timeout=5)

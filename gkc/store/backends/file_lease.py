@@ -33,8 +33,12 @@ class FileLease:
         self._path = path
         self._version = version
         self._fd = self._lock()
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, holder.encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, holder.encode(), 0)
+        except OSError:
+            self.release()
+            raise
 
     def check(self, generation: str) -> None:
         """Raise LeaseLostError if the lease may have passed to another writer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -359,6 +360,20 @@ def test_a_lease_whose_file_was_removed_is_lost(place: FilePlace) -> None:
     lease.release()
     other.check("g")  # releasing the lost one left the other's file alone
     other.release()
+
+
+def test_a_lease_that_cannot_be_noted_is_given_back(
+    place: FilePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    storage, _ = place.open_pair()
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(StoreUnavailableError, match="No space left"):
+        storage.acquire_lease("v1", "me")
+    monkeypatch.undo()
+    storage.acquire_lease("v1", "me").release()
 
 
 def test_many_takers_of_one_lease_hold_it_one_at_a_time(place: FilePlace) -> None:

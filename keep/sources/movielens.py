@@ -114,6 +114,25 @@ def read_archive(path: Path) -> Ratings:
     )
 
 
+def is_wheel(path: Path) -> bool:
+    """Tell whether a file is packed as the wheel, whose published checksum can be checked.
+
+    Parameters
+    ----------
+    path : Path
+        Any file.
+
+    Returns
+    -------
+    bool
+        True for an archive with the wheel's members.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return WHEEL_FOLDER + "ml-1m.inter" in archive.namelist()
+
+
 def write_log(ratings: Ratings, out: Path, archive: str) -> None:
     """Map ratings to behaviour and write the log.
 

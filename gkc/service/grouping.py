@@ -73,16 +73,15 @@ def distinct_pairs(user_index: I64, categories: I64, has_category: Bools) -> Pai
     """
     known, category_index = np.unique(categories, return_inverse=True)
     category_index[~has_category] = len(known)
-    _, first, inverse = np.unique(
-        user_index * (len(known) + 1) + category_index, return_index=True, return_inverse=True
-    )
+    category_index += user_index * (len(known) + 1)
+    _, first, inverse = np.unique(category_index, return_index=True, return_inverse=True)
     order, rank = _ranked(first)
     first = first[order]
     return Pairs(user_index[first], categories[first], has_category[first], rank[inverse], first)
 
 
 def find_pairs(offsets: I64, stored: I64, users: I64, categories: I64) -> I64:
-    """Return where each pair is among the stored ones: a binary search inside each user's stretch.
+    """Return where each pair is among the stored ones: a binary search in each user's stretch.
 
     Parameters
     ----------
@@ -98,10 +97,14 @@ def find_pairs(offsets: I64, stored: I64, users: I64, categories: I64) -> I64:
     ndarray, shape (P,), int64
         Position in ``stored``; -1 where the user has no such category.
     """
-    low, end = offsets[users], offsets[users + 1]
     if not len(stored) or not len(users):
         return np.full(len(users), -1, dtype=np.int64)
-    high, last = end, len(stored) - 1
+    last = len(stored) - 1
+    if len(offsets) == 2:  # one user, the usual request: numpy searches one ascending stretch
+        place = np.minimum(np.searchsorted(stored, categories), last)
+        return np.where(stored[place] == categories, place, -1)
+    low, end = offsets[users], offsets[users + 1]
+    high = end
     for _ in range(int((end - low).max()).bit_length()):
         middle = (low + high) // 2
         is_less = (low < high) & (stored[np.minimum(middle, last)] < categories)

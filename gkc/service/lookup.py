@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,9 +42,6 @@ from gkc.service.schemas import (
 from gkc.store import GenerationManifest, KnowledgeReader, UserBlock, decode_vectors, unpack_records
 
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
-
-_F16_OVERFLOW: Final = np.float32(65520)
-"""The smallest value that rounds to infinity as f16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,24 +274,14 @@ def _check_answerable(request: KnowledgeRequest, loaded: Sequence[LoadedGenerati
 
 def _check_finite(request: KnowledgeRequest, generation: LoadedGeneration) -> None:
     """Refuse parts whose largest values may overflow the type of the answer."""
-    totals = generation.manifest.totals
-    user, item = np.float32(totals.largest_user), np.float32(totals.largest_item)
-    with np.errstate(over="ignore"):
-        product = user * item
-    largest: dict[Part, np.float32] = {
-        "user": user,
-        "item": item,
-        "user_item": product,
-        "user_category": np.float32(totals.largest_user_category),
-    }
-    limit = _F16_OVERFLOW if request.dtype == "f16" else np.float32(np.inf)
+    overflowing = generation.overflowing[request.dtype]
     for part in request.parts:
-        if largest[part] >= limit:
+        if part in overflowing:
             raise InvalidFieldsError(
                 FieldError(
                     "/dtype",
                     f"{request.dtype} may overflow: {part} of version "
-                    f"{generation.manifest.spec.version!r} goes up to {largest[part]:.6g}; "
+                    f"{generation.manifest.spec.version!r} goes up to {overflowing[part]:.6g}; "
                     "ask for f32, or leave that part out",
                 )
             )

@@ -494,7 +494,8 @@ async def test_many_requests_at_once_share_a_few_connections(own_place: RedisPla
 
         rows = [k % 1200 for k in range(3000)]
         records = await asyncio.gather(*map(fetch, rows))
-        assert records == [sample.records[row] for row in rows]
+        expected = sample.records
+        assert records == [expected[row] for row in rows]
         assert len(own_place.client.client_list()) <= 8 + 1
 
 

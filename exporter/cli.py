@@ -109,8 +109,8 @@ def export(
         except KeyboardInterrupt:
             _fail(InterruptedExportError(version, published=progress.phase == "evict"))
         except OSError as exc:
-            # Of a spill file or the like: what was full or missing is in the message.
-            _fail(exc)
+            # The system refused us a file of the store: its message says which and why.
+            _fail(GkcError(f"{exc}; make room or mend the access, then export again"))
 
 
 def _settings() -> ExportSettings:
@@ -126,7 +126,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: GkcError) -> NoReturn:
     line = " ".join(str(error).split())
     typer.echo(f"gkc-export: {line}", err=True)
     raise typer.Exit(1)

@@ -7,6 +7,7 @@
     ├── FeatureTableError       a table's schema or one of its values is wrong
     ├── ModelOutputError        a model failed, or gave something that is no knowledge
     ├── VerificationError       the store does not give back what was written or recomputed
+    ├── SpillError              the temporary directory does not take the rows
     └── InterruptedExportError  the user, or a SIGTERM, ended the export
 """
 
@@ -71,6 +72,18 @@ class VerificationError(GkcError):
         self.generation = generation
         self.what = what
         super().__init__(f"generation {generation}: {what}; export its version again")
+
+
+class SpillError(GkcError):
+    """The temporary directory does not take the rows that wait to be exported."""
+
+    def __init__(self, directory: str, cause: OSError) -> None:
+        self.directory = directory
+        self.cause = cause
+        super().__init__(
+            f"temporary files in {directory}: {cause.strerror}; "
+            "name a directory with more room in TMPDIR, then export again"
+        )
 
 
 class InterruptedExportError(GkcError):

@@ -8,6 +8,7 @@ leaves none.
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from typing import Final, Self
@@ -15,6 +16,7 @@ from typing import Final, Self
 import numpy as np
 import pyarrow as pa
 
+from exporter.errors import SpillError
 from gkc.knowledge import I64
 from gkc.store import hash_ids
 
@@ -55,7 +57,7 @@ class Spill:
         self.schema = schema
         self.partitions = partitions
         self.rows = np.zeros(partitions, dtype=np.int64)
-        self._file = tempfile.TemporaryFile(prefix="gkc-export-")  # noqa: SIM115 - closed by close
+        self._file = _new_file()
         self._chunks: list[list[tuple[int, int]]] = [[] for _ in range(partitions)]
         self._end = 0
         self._waiting: list[pa.RecordBatch] = []
@@ -98,13 +100,20 @@ class Spill:
     def _write(self, partition: int, rows: pa.Table) -> None:
         for batch in rows.to_batches():
             message = batch.serialize()
-            self._file.write(message)
+            self._write_all(memoryview(message))
             self._chunks[partition].append((self._end, message.size))
             self._end += message.size
 
+    def _write_all(self, rest: memoryview) -> None:
+        """Write bytes at the end; one call may take fewer than it is given."""
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as exc:
+            raise SpillError(tempfile.gettempdir(), exc) from exc
+
     def read(self, partition: int) -> pa.Table:
         """Return the rows of one partition in the order of the table, each column in one chunk."""
-        self._file.flush()
         batches = [
             pa.ipc.read_record_batch(
                 pa.py_buffer(os.pread(self._file.fileno(), size, offset)), self.schema
@@ -112,3 +121,11 @@ class Spill:
             for offset, size in self._chunks[partition]
         ]
         return pa.Table.from_batches(batches, self.schema).combine_chunks()
+
+
+def _new_file() -> io.FileIO:
+    try:
+        # Unbuffered: pieces are large, and are read by their offset from another thread.
+        return tempfile.TemporaryFile(prefix="gkc-export-", buffering=0)  # noqa: SIM115
+    except OSError as exc:
+        raise SpillError(tempfile.gettempdir(), exc) from exc

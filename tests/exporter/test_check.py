@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import redis
+
+from exporter.check import CheckReport, check_version, rounding
+from exporter.errors import VerificationError
+from exporter.progress import PhaseProgress
+from exporter.run import ExportOptions
+from gkc.errors import GkcError, VersionNotFoundError
+from gkc.store import ElementType, decode_vectors, encode_vectors
+from tests.exporter.bundles import Built, Recipe, build
+from tests.exporter.conftest import Export
+from tests.exporter.places import Place, stored
+
+UNKNOWN: dict[str, Any] = {"user": {"user_id": 0, "history": []}}
+
+
+def check(built: Built, place: Place, version: str = "v1") -> CheckReport:
+    options = ExportOptions(version, built.path, place.url, place.namespace)
+    return check_version(options, PhaseProgress(on_terminal=False))
+
+
+@pytest.mark.parametrize("element_type", get_args(ElementType))
+def test_what_was_exported_is_found_as_stored(
+    element_type: ElementType, place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", Recipe(unknown=UNKNOWN))
+    report = export(built, place, element_type=element_type)
+    checked = check(built, place)
+    assert checked == CheckReport(checked.store, "v1", report.generation or "", 12, 20, 18)
+
+
+def test_a_version_that_is_not_there(file_place: Place, export: Export, tmp_path: Path) -> None:
+    built = build(tmp_path / "bundle")
+    export(built, file_place)
+    with pytest.raises(VersionNotFoundError, match="v1"):
+        check(built, file_place, "v2")
+
+
+def change_price(built: Built) -> None:
+    prices = built.tables["items"].column("price").to_pylist()
+    built.set_column("items", "price", [*prices[:7], prices[7] + 0.5, *prices[8:]])
+
+
+def change_history(built: Built) -> None:
+    lists = built.tables["users"].column("history").to_pylist()
+    built.set_column("users", "history", [*lists[:4], [9], *lists[5:]])
+
+
+def change_category_of_item(built: Built) -> None:
+    categories = built.tables["items"].column("category_id").to_pylist()
+    built.set_column("items", "category_id", [*categories[:4], 77, *categories[5:]])
+
+
+def change_category_of_pair(built: Built) -> None:
+    categories = built.tables["user_categories"].column("category_id").to_pylist()
+    built.set_column("user_categories", "category_id", [*categories[:-1], 99])
+
+
+def other_user(built: Built) -> None:
+    users = built.tables["users"].column("user_id").to_pylist()
+    pairs = built.tables["user_categories"].column("user_id").to_pylist()
+    built.set_column("users", "user_id", [12345 if u == 100 else u for u in users])
+    built.set_column("user_categories", "user_id", [12345 if u == 100 else u for u in pairs])
+
+
+def other_item(built: Built) -> None:
+    items = built.tables["items"].column("item_id").to_pylist()
+    built.set_column("items", "item_id", [*items[:-1], 54321])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (change_price, r"item 1004 has .* but item\.onnx gives .*\(items\.parquet, row 7, "),
+        (change_history, r"user 9223372036854775807 has .*\(users\.parquet, row 4, "),
+        (change_category_of_item, r"item 1001 has another category \(items\.parquet, row 4, "),
+        (change_category_of_pair, r"user 106 has other categories \(users\.parquet, row 11, "),
+        (other_user, r"user 12345 is missing \(users\.parquet, row 5, "),
+        (other_item, r"item 54321 is missing \(items\.parquet, row 19, "),
+    ],
+)
+def test_the_first_difference_is_named(
+    change: Any, text: str, place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    export(built, place, element_type="int8")
+    change(built)
+    with pytest.raises(VerificationError, match=text):
+        check(built, place)
+
+
+def test_other_counts_and_other_defaults(file_place: Place, export: Export, tmp_path: Path) -> None:
+    built = build(tmp_path / "bundle", Recipe(unknown=UNKNOWN))
+    export(built, file_place)
+    built.change_manifest(lambda m: m["unknown"]["user"].update(user_id=1))
+    with pytest.raises(VerificationError, match="default for user is not what the model gives"):
+        check(built, file_place)
+    built.change_manifest(lambda m: m.pop("unknown"))
+    with pytest.raises(VerificationError, match="default for user is not the bundle's"):
+        check(built, file_place)
+    built.set_table("items", built.tables["items"].slice(1))
+    with pytest.raises(VerificationError, match="has items 20, but the bundle 19"):
+        check(built, file_place)
+
+
+def test_a_tampered_vector_is_found(place: Place, export: Export, tmp_path: Path) -> None:
+    built = build(tmp_path / "bundle")
+    export(built, place, element_type="f32")
+    truth = stored(place, "v1", [100], []).users[100].tobytes()
+    tampered = bytes([truth[0], truth[1], truth[2], truth[3] ^ 0x01, *truth[4:]])
+    assert replace_in_store(place, truth, tampered) == 1
+    with pytest.raises(GkcError, match=r"user 100|damaged"):
+        check(built, place)
+
+
+def replace_in_store(place: Place, old: bytes, new: bytes) -> int:
+    """Replace a vector's bytes wherever the store holds them, around the store."""
+    if place.url.startswith("file:"):
+        changed = 0
+        for path in Path(place.url.removeprefix("file:")).rglob("*.gkt"):
+            raw = path.read_bytes()
+            if old in raw:
+                path.write_bytes(raw.replace(old, new))
+                changed += 1
+        return changed
+    changed = 0
+    with redis.Redis.from_url(place.url) as client:
+        for key in client.scan_iter(f"*{place.namespace}*"):
+            if client.type(key) != b"hash":
+                continue
+            for name, value in client.hgetall(key).items():
+                if old in value:
+                    client.hset(key, name, value.replace(old, new))
+                    changed += 1
+    return changed
+
+
+@pytest.mark.parametrize("element_type", get_args(ElementType))
+def test_rounding_bounds_what_storing_changes(element_type: ElementType) -> None:
+    random = np.random.default_rng(0)
+    sizes = 10.0 ** random.uniform(-9, 4, (500, 1))
+    vectors = (random.standard_normal((500, 16)) * sizes).astype(np.float32)
+    stored = decode_vectors(encode_vectors(vectors, element_type), element_type, 16)
+    slack = np.float32(1e-6) * np.abs(vectors)
+    assert (np.abs(stored - vectors) <= rounding(vectors, element_type) + slack).all()

@@ -157,3 +157,10 @@ def test_make_knows_every_target_of_the_contract() -> None:
     listed = {line.split()[0] for line in help_text.splitlines()}
     contract = {"install", "demo", "test", "check", "bench", "up", "loadtest", "clean"}
     assert contract <= listed
+
+
+def test_every_path_that_contributing_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", text))
+    assert "gkc/store/protocol.py" in named
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []

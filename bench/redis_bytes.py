@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import redis
 
 from gkc.store import (
@@ -31,6 +32,8 @@ from gkc.store import (
 from gkc.store.backends.redis import RedisReader
 from gkc.store.backends.redis_storage import RedisStorage
 from tests.redis_server import RedisServer, find_redis_server
+
+Blocks = list[UserBlock] | list[ItemBlock]
 
 BATCH_ROWS = 4096
 PROBES = 2000
@@ -58,7 +61,7 @@ async def _measure(url: str, spec: GenerationSpec, mirror_dir: Path) -> None:
     reader = RedisReader(where, namespace, mirror_dir=mirror_dir, timeout_ms=10_000)
     rows = spec.users or spec.items
     what = "users" if spec.users else "items"
-    blocks = list(_users(spec) if spec.users else _items(spec))
+    blocks: Blocks = list(_users(spec)) if spec.users else list(_items(spec))
     before = _used(client)
     started = time.perf_counter()
     manifest = _load(storage, spec, blocks)
@@ -66,7 +69,8 @@ async def _measure(url: str, spec: GenerationSpec, mirror_dir: Path) -> None:
     payload = _payload_bytes(spec)
     used = _used(client) - before
     print(f"{rows} {what} of {payload // rows} bytes, {spec.dim} wide, {spec.element_type}")
-    print(f"  loaded            {rows / seconds:12,.0f} {what}/s, {payload / seconds / 1e6:.0f} MB/s")
+    megabytes = payload / 1e6
+    print(f"  loaded            {rows / seconds:12,.0f} {what}/s, {megabytes / seconds:.0f} MB/s")
     print(f"  memory            {used / payload:12.3f} bytes per byte of payload")
     started = time.perf_counter()
     await reader.verify(manifest, lambda _: None)
@@ -86,7 +90,7 @@ async def _measure(url: str, spec: GenerationSpec, mirror_dir: Path) -> None:
 
 
 async def _time_fetches(
-    reader: RedisReader, manifest: GenerationManifest, ids: np.ndarray[tuple[int], np.dtype[np.int64]]
+    reader: RedisReader, manifest: GenerationManifest, ids: npt.NDArray[np.int64]
 ) -> None:
     rng = np.random.default_rng(0)
     for concurrency in (1, 8, 64):
@@ -106,9 +110,7 @@ async def _time_fetches(
         print(f"  fetched, {concurrency:2d} at once {rate:11,.0f} users/s, median {p50:.0f} us")
 
 
-def _load(
-    storage: RedisStorage, spec: GenerationSpec, blocks: list[UserBlock] | list[ItemBlock]
-) -> GenerationManifest:
+def _load(storage: RedisStorage, spec: GenerationSpec, blocks: Blocks) -> GenerationManifest:
     lease = storage.acquire_lease(spec.version, "bench")
     sink = storage.open_sink(f"{1:010d}-bench", spec, lease, resume=False)
     for block in blocks:

@@ -329,7 +329,8 @@ def check_days(file: Path, info: LogInfo) -> None:
     Raises
     ------
     LogSchemaError
-        If there is no day, the days do not ascend, or a training or test day is not among them.
+        If there is no day, the days do not ascend, a training or test day is not among them, or
+        a model would be tested on a day that it, or its knowledge, was trained on.
     """
     if not info.days:
         raise LogSchemaError(file, "the log has no day, not one row")
@@ -340,6 +341,9 @@ def check_days(file: Path, info: LogInfo) -> None:
         raise LogSchemaError(
             file, f"train_days and test_day name {absent}, but the days are {info.days}"
         )
+    uses = [info.pretrain_until, *info.train_days, info.test_day]
+    if uses != sorted(set(uses)):
+        raise LogSchemaError(file, f"pretraining, training and test days {uses} do not ascend")
 
 
 def check_rows(file: Path, table: Any, first_row: int = 0) -> None:  # noqa: ANN401

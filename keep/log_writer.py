@@ -186,7 +186,7 @@ class LogWriter:
             checksum=self._checksum(),
         )
         file = self.temporary / INFO_FILE
-        check_days(file, info)
+        check_days(self.path / INFO_FILE, info)
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(info)}, indent=2)
         file.write_text(text + "\n", encoding="utf-8")
         check_replaceable(self.path, info.name)

@@ -83,6 +83,8 @@ def test_a_directory_without_a_description_is_no_log(tmp_path: Path) -> None:
         ({"days": [4, 2, 1]}, "not ascending"),
         ({"days": []}, "no day"),
         ({"test_day": 3}, r"name \[3\]"),
+        ({"pretrain_until": 2}, r"\[2, 2, 4\] do not ascend"),
+        ({"train_days": [4]}, r"\[1, 4, 4\] do not ascend"),
     ],
 )
 def test_a_wrong_description_is_refused(log: Log, changes: dict[str, object], message: str) -> None:

@@ -115,14 +115,14 @@ def test_a_log_needs_its_test_day_and_at_least_a_row(tmp_path: Path) -> None:
         LogWriter(tmp_path / "log", INFO) as writer,
     ):
         writer.write(1, columns(5), SCENES)
-    info = LogInfo(**{**vars(INFO), "train_days": (), "test_day": 1})
+    info = LogInfo(**{**vars(INFO), "pretrain_until": 0, "train_days": (), "test_day": 1})
     with pytest.raises(LogSchemaError, match="not one row"), LogWriter(tmp_path / "log", info):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_tables_beside_the_days_are_kept(tmp_path: Path) -> None:
-    info = dataclasses.replace(INFO, train_days=(), test_day=1)
+    info = dataclasses.replace(INFO, pretrain_until=0, train_days=(), test_day=1)
     with LogWriter(tmp_path / "log", info) as writer:
         writer.write(1, columns(5), SCENES)
         writer.write_beside("ids/users.parquet", pa.table({"user": [1], "name": ["a"]}))

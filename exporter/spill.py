@@ -126,6 +126,6 @@ class Spill:
 def _new_file() -> io.FileIO:
     try:
         # Unbuffered: pieces are large, and are read by their offset from another thread.
-        return tempfile.TemporaryFile(prefix="gkc-export-", buffering=0)  # noqa: SIM115
+        return tempfile.TemporaryFile(prefix="gkc-export-", buffering=0)
     except OSError as exc:
         raise SpillError(tempfile.gettempdir(), exc) from exc

@@ -237,6 +237,17 @@ async def test_a_deleted_generation_stays_readable_for_who_has_mapped_it(place: 
         table.take(rows)
 
 
+async def test_what_is_missing_of_a_retired_generation_was_deleted(place: FilePlace) -> None:
+    generation = export(place)
+    reader, manifest = await manifest_of(place, generation)
+    place.lose_user(generation, 0)
+    with pytest.raises(GenerationCorruptError, match=r"users\.gkt is missing"):
+        await reader.fetch_users(manifest, make_sample().users.ids)
+    Publisher(place.open_pair()[0]).delete("v1", 3600.0)
+    with pytest.raises(GenerationNotFoundError):
+        await reader.fetch_users(manifest, make_sample().users.ids)
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "catalogue.json"])
 async def test_every_flipped_bit_of_a_small_record_is_noticed(place: FilePlace, name: str) -> None:
     generation = export(place, small_sample("v1"))

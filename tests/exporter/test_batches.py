@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter import batches, prepare
+from exporter.batches import item_batches, pair_offsets, user_batches
+from exporter.bundle import load_bundle
+from exporter.prepare import Prepared
+from gkc.store import hash_ids
+from tests.exporter.bundles import Recipe, build
+
+PAIRS = [0, 3, 1, 0, 9, 2, 2, 0, 4, 5]
+USERS = list(range(-5, 5))
+ITEMS = list(range(100, 130))
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepared]:
+    """Ten users of unequal numbers of pairs and thirty items, in four partitions each."""
+    monkeypatch.setattr(prepare, "_PARTITION_ROWS", 3)
+    monkeypatch.setattr(prepare, "_PARTITION_PAIRS", 100)
+    recipe = Recipe(
+        users={"user_id": USERS, "history": [[k] for k in range(10)]},
+        items={"item_id": ITEMS, "category_id": ITEMS, "price": [i / 10 for i in ITEMS]},
+        user_categories={
+            "user_id": np.repeat(USERS, PAIRS),
+            "category_id": np.concatenate([np.arange(n)[::-1] for n in PAIRS]),
+        },
+    )
+    bundle = load_bundle(build(tmp_path / "bundle", recipe).path)
+    with prepare.prepare(bundle, 1000, lambda _: None) as prepared:
+        yield prepared
+
+
+def in_order(ids: list[int]) -> list[int]:
+    values = np.array(ids)
+    return [int(i) for i in values[np.argsort(hash_ids(values))]]
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_items_come_once_in_the_order_of_hashes(
+    size: int, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_BATCH_ITEMS", size)
+    found = list(item_batches(prepared, 0))
+    assert [int(i) for b in found for i in b.ids] == in_order(ITEMS)
+    assert max(len(b.ids) for b in found) <= size
+    for batch in found:
+        assert batch.inputs["item_id"].tolist() == batch.ids.tolist()
+        assert np.allclose(batch.inputs["price"][:, 0], batch.ids / 10)
+        assert batch.categories.tolist() == batch.ids.tolist()
+        assert [ITEMS[r] for r in batch.rows] == batch.ids.tolist()
+
+
+@pytest.mark.parametrize(("users", "pairs"), [(1, 100), (3, 5), (100, 1), (100, 100)])
+def test_users_come_whole_with_their_pairs_in_order(
+    users: int, pairs: int, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_BATCH_USERS", users)
+    monkeypatch.setattr(batches, "_BATCH_PAIRS", pairs)
+    found = list(user_batches(prepared, 0))
+    assert [int(u) for b in found for u in b.ids] == in_order(USERS)
+    for batch in found:
+        counts = np.diff(batch.pair_offsets).tolist()
+        assert counts == [PAIRS[u + 5] for u in batch.ids]
+        assert len(batch.ids) <= users
+        assert len(batch.categories) <= pairs or len(batch.ids) == 1
+        assert batch.categories.tolist() == [c for n in counts for c in range(n)]
+        owners = np.repeat(batch.ids, counts)
+        assert batch.pair_inputs["user_id"].tolist() == owners.tolist()
+        assert batch.pair_inputs["history"][:, 0].tolist() == (owners + 5).tolist()
+        assert batch.pair_inputs["category_id"].tolist() == batch.categories.tolist()
+
+
+@pytest.mark.parametrize("skip", [0, 1, 7, 10])
+def test_a_batch_that_is_partly_stored_comes_whole(
+    skip: int, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_BATCH_USERS", 3)
+    monkeypatch.setattr(batches, "_BATCH_ITEMS", 3)
+    whole = [b.ids.tolist() for b in user_batches(prepared, 0)]
+    rest = list(user_batches(prepared, skip))
+    assert [b.ids.tolist() for b in rest] == whole[len(whole) - len(rest) :]
+    assert [int(u) for b in rest for u in b.ids[b.skip :]] == in_order(USERS)[skip:]
+    left = list(item_batches(prepared, 3 * skip))
+    assert [int(i) for b in left for i in b.ids[b.skip :]] == in_order(ITEMS)[3 * skip :]
+
+
+def test_pair_offsets_count_users_without_pairs(prepared: Prepared) -> None:
+    users = prepared.load("users", 0)
+    offsets = pair_offsets(users, prepared.load("user_categories", 0))
+    assert np.diff(offsets).tolist() == [PAIRS[u + 5] for u in users.ids]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,14 @@ async def test_the_table_of_another_generation_is_damage(place: FilePlace) -> No
     await reader.close()
 
 
+async def test_verify_compares_the_stored_manifest_with_the_one_given(place: FilePlace) -> None:
+    reader, manifest = await manifest_of(place, export(place))
+    other = replace(manifest, totals=replace(manifest.totals, largest_user=99.0))
+    with pytest.raises(GenerationCorruptError, match="manifest is another one"):
+        await reader.verify(other, lambda rows: None)
+    await reader.close()
+
+
 async def test_a_manifest_moved_here_is_damage(place: FilePlace) -> None:
     first, second = export(place, make_sample("a")), export(place, make_sample("b", 1))
     shutil.copy(place.file(second, "manifest.json"), place.file(first, "manifest.json"))
@@ -371,6 +380,15 @@ def test_a_lease_whose_file_was_removed_is_lost(place: FilePlace) -> None:
     lease.release()
     other.check("g")  # releasing the lost one left the other's file alone
     other.release()
+
+
+def test_nobody_writes_without_the_lease(place: FilePlace) -> None:
+    storage, _ = place.open_pair()
+    lease = storage.acquire_lease("v1", "me")
+    lease.release()
+    with pytest.raises(LeaseLostError):
+        storage.open_sink("g", make_sample().spec, lease, resume=False)
+    assert place.data_of("g") == {}
 
 
 def test_a_lease_that_cannot_be_noted_is_given_back(
@@ -468,7 +486,9 @@ def test_a_resumed_sink_goes_on_at_the_last_checkpoint(place: FilePlace) -> None
     assert (third.written().items, third.written().users) == (2300, 400)
     for users in user_slices(sample.users, 400):
         third.write_users(users)
+    assert place.file("g", "progress.json").exists()
     assert third.seal() == expected
+    assert not place.file("g", "progress.json").exists()
     assert {name: place.file("g", name).read_bytes() for name in TABLES} == files
 
 

@@ -56,7 +56,9 @@ def set_up_logging(level: int = logging.INFO) -> None:
 
 def _renderers(*, for_people: bool) -> list[Processor]:
     if for_people:
-        return [structlog.dev.ConsoleRenderer()]
+        # Plain: structlog's own choice shows local variables, and with them ids and passwords.
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 

@@ -102,8 +102,8 @@ class Service:
             lifespan=self.lifespan,
         )
         Routes(self.serving, self.metrics).add_to(api)
-        api.add_exception_handler(GkcError, _told)
-        api.add_exception_handler(HTTPException, _told)
+        for error in (GkcError, HTTPException, Exception):
+            api.add_exception_handler(error, _told)
         knowledge = KnowledgeEndpoint(
             Answering(self.serving, KnowledgeLookup(self._reader)),
             self.metrics,

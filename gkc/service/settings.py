@@ -6,7 +6,6 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Final
 
 from pydantic import Field
@@ -27,8 +26,9 @@ class StoreSettings(BaseSettings):
     namespace: str = Field(default="default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Which of the centers that share the store."""
 
-    mirror_dir: Path = Path(gettempdir()) / f"gkc-mirror-{os.getuid()}"
-    """Where this host keeps item tables of a Redis store; a cache, rebuilt when it is lost."""
+    mirror_dir: Path | None = None
+    """Where this host keeps item tables of a Redis store: a cache, rebuilt when it is lost. By
+    default a directory per user among the system's temporary files."""
 
     request_timeout_ms: int = Field(default=1000, ge=1)
     """Longest wait for one read of the store, in milliseconds; then the answer is 503."""
@@ -67,7 +67,9 @@ class Settings(StoreSettings):
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables that give another process these very settings."""
-        values = self.model_dump(mode="json", exclude={"prometheus_multiproc_dir"})
+        values = self.model_dump(
+            mode="json", exclude={"prometheus_multiproc_dir"}, exclude_none=True
+        )
         return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
 

@@ -1,0 +1,62 @@
+"""A generation ready to answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gkc.errors import GenerationCorruptError
+from gkc.service.loaded import LoadedGeneration
+from gkc.store import Defaults, GenerationManifest, GenerationSpec, ItemTable, Totals, open_reader
+from tests.gkc.service.world import Worlds
+
+
+def manifest(**totals: float) -> GenerationManifest:
+    spec = GenerationSpec("v", "f32", 2, 1, 0, 0, 0, "b", "f")
+    return GenerationManifest("g", spec, Totals(**totals), {})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def items(worlds: Worlds) -> ItemTable:
+    reader = open_reader(worlds.url)
+    catalogue = await reader.catalogue()
+    assert catalogue is not None
+    stored = await reader.manifest(catalogue.versions["half"].current)
+    return await reader.item_table(stored, 0)
+
+
+def test_default_vectors_are_decoded_once(items: ItemTable) -> None:
+    vector = np.array([1.5, -0.0], dtype="<f4")
+    given = manifest()
+    given = replace(given, spec=replace(given.spec, defaults=Defaults(user=vector.tobytes())))
+    loaded = LoadedGeneration.of(given, items)
+    assert loaded.default_user is not None
+    assert loaded.default_user.tobytes() == vector.tobytes()
+    assert loaded.default_item is None
+
+
+def test_a_default_vector_of_another_width_is_damage(items: ItemTable) -> None:
+    given = manifest()
+    given = replace(given, spec=replace(given.spec, defaults=Defaults(item=bytes(12))))
+    with pytest.raises(GenerationCorruptError, match="default vector"):
+        LoadedGeneration.of(given, items)
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "f16", "f32"),
+    [
+        (200.0, 300.0, set(), set()),
+        (1.0, 65519.99, set(), set()),
+        (1.0, 65520.0, {"item", "user_item"}, set()),
+        (256.0, 256.0, {"user_item"}, set()),
+        (1e20, 1e20, {"user", "item", "user_item"}, {"user_item"}),
+    ],
+)
+def test_parts_that_may_overflow(
+    items: ItemTable, user: float, item: float, f16: set[str], f32: set[str]
+) -> None:
+    loaded = LoadedGeneration.of(manifest(largest_user=user, largest_item=item), items)
+    assert set(loaded.overflowing["f16"]) == f16
+    assert set(loaded.overflowing["f32"]) == f32

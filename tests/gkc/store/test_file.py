@@ -405,6 +405,25 @@ def test_a_lease_that_cannot_be_noted_is_given_back(
     storage.acquire_lease("v1", "me").release()
 
 
+def test_a_lease_file_removed_between_opening_and_locking_is_not_the_lease(
+    place: FilePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, _ = place.open_pair()
+    path = place.root / "leases" / "v1.lock"
+    lock = fcntl.flock
+
+    def lock_too_late(fd: int, operation: int) -> None:
+        monkeypatch.undo()
+        path.unlink()  # as its former holder does when it ends
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    lease = storage.acquire_lease("v1", "me")
+    lease.check("g")
+    assert path.exists()
+    lease.release()
+
+
 def test_many_takers_of_one_lease_hold_it_one_at_a_time(place: FilePlace) -> None:
     storage, _ = place.open_pair()
     holding: list[int] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gkc.errors import StoreUnavailableError, VersionBusyError
+from gkc.errors import LeaseLostError, StoreUnavailableError, VersionBusyError
 from gkc.store import Catalogue, Publisher
 from gkc.store import catalogue as rules
 from gkc.store.backends.file import FileStorage
@@ -51,6 +51,25 @@ def publish_with_grace(publisher: Publisher, sample: Sample, grace_seconds: floa
             grace_seconds=grace_seconds,
         )
     return staged.generation
+
+
+def test_a_writer_that_lost_its_lease_publishes_nothing(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    sample = small_sample("v")
+    with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+        manifest = write_sample(staged, sample)
+        (tmp_path / "center" / "leases" / "v.lock").unlink()
+        with pytest.raises(LeaseLostError, match=staged.generation):
+            publisher.publish(
+                staged,
+                manifest,
+                max_versions=5,
+                keep_previous=1,
+                pin=False,
+                grace_seconds=0.0,
+            )
+    assert dict(publisher.catalogue().versions) == {}
 
 
 def test_an_empty_store_has_an_empty_catalogue(publisher: Publisher) -> None:

@@ -139,10 +139,9 @@ def _quantise(vectors: F32) -> npt.NDArray[np.uint8]:
     if not finite.all():
         row = int(finite.argmin())
         raise NotStorableError(row, float(largest[row]), "int8")
-    divisor = np.where(scale == 0, np.float32(1), scale)
+    divisor = np.where(scale == 0, np.float32(1), scale)  # values so small round to 0
     # A subnormal scale is coarse, so a quotient may pass 127 by its rounding.
     quotient = np.clip(np.rint(vectors / divisor), -_INT8_MAX, _INT8_MAX)
-    quotient[np.broadcast_to(scale == 0, quotient.shape)] = 0
     out = np.empty((len(vectors), _SCALE_BYTES + vectors.shape[1]), dtype=np.uint8)
     out[:, :_SCALE_BYTES] = scale.view(np.uint8).reshape(len(vectors), _SCALE_BYTES)
     out[:, _SCALE_BYTES:] = quotient.astype(np.int8).view(np.uint8)

@@ -54,6 +54,7 @@ def test_f16_rounds_to_the_nearest_even(vectors: F32) -> None:
 @given(matrices(LARGEST / 2))
 @example(np.array([[1e-45, -1e-45]], dtype=np.float32))
 @example(np.array([[5e-44, 1e-44]], dtype=np.float32))
+@example(np.array([[190 * 2.0**-149, 7 * 2.0**-149]], dtype=np.float32))
 @example(np.array([[1.0, 0.5, -0.25, 0.003937008]], dtype=np.float32))
 def test_int8_follows_the_contracts_rule(vectors: F32) -> None:
     rows = encode_vectors(vectors, "int8")

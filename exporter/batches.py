@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from exporter.bundle import ModelKind
 from exporter.features import Values
 from exporter.partitions import Rows
 from exporter.prepare import Prepared
@@ -17,6 +18,8 @@ from gkc.knowledge import I64
 _BATCH_ITEMS: Final = 8192
 _BATCH_USERS: Final = 4096
 _BATCH_PAIRS: Final = 16_384
+_BATCH_BYTES: Final = 16 << 20
+"""Of the inputs of one model, for tables with lists so long that fewer rows are enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +77,14 @@ def item_batches(prepared: Prepared, skip: int) -> Iterator[ItemBatch]:
     A batch that is partly stored comes whole, so that models see the same batches on resuming.
     """
     spill = prepared.spills["items"]
+    most = _most_rows(prepared, "item", _BATCH_ITEMS)
     done = 0
     for partition in range(spill.partitions):
         size = int(spill.rows[partition])
         if done + size > skip:
             items = prepared.load("items", partition)
-            for start in range(0, size, _BATCH_ITEMS):
-                places = np.arange(start, min(start + _BATCH_ITEMS, size), dtype=np.int64)
+            for start in range(0, size, most):
+                places = np.arange(start, min(start + most, size), dtype=np.int64)
                 if done + start + len(places) > skip:
                     yield items_at(prepared, items, places, max(0, skip - done - start))
         done += size
@@ -101,6 +105,8 @@ def items_at(prepared: Prepared, items: Rows, places: I64, skip: int = 0) -> Ite
 def user_batches(prepared: Prepared, skip: int) -> Iterator[UserBatch]:
     """Yield all users with their pairs but batches that lie whole within the first ``skip``."""
     spill = prepared.spills["users"]
+    most_users = _most_rows(prepared, "user", _BATCH_USERS)
+    most_pairs = _most_rows(prepared, "user_category", _BATCH_PAIRS)
     done = 0
     for partition in range(spill.partitions):
         size = int(spill.rows[partition])
@@ -108,7 +114,7 @@ def user_batches(prepared: Prepared, skip: int) -> Iterator[UserBatch]:
             users = prepared.load("users", partition)
             pairs = prepared.load("user_categories", partition)
             offsets = pair_offsets(users, pairs)
-            for start, end in _user_spans(offsets):
+            for start, end in _user_spans(offsets, most_users, most_pairs):
                 if done + end > skip:
                     places = np.arange(start, end, dtype=np.int64)
                     yield users_at(
@@ -123,12 +129,16 @@ def pair_offsets(users: Rows, pairs: Rows) -> I64:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
-def _user_spans(offsets: I64) -> Iterator[tuple[int, int]]:
+def _most_rows(prepared: Prepared, kind: ModelKind, rows: int) -> int:
+    return max(1, min(rows, _BATCH_BYTES // max(1, prepared.row_bytes(kind))))
+
+
+def _user_spans(offsets: I64, most_users: int, most_pairs: int) -> Iterator[tuple[int, int]]:
     """Yield spans of users bounded in users and pairs, of at least one user each."""
     start, users = 0, len(offsets) - 1
     while start < users:
-        fits = int(np.searchsorted(offsets, offsets[start] + _BATCH_PAIRS, side="right")) - 1
-        end = min(users, start + _BATCH_USERS, max(fits, start + 1))
+        fits = int(np.searchsorted(offsets, offsets[start] + most_pairs, side="right")) - 1
+        end = min(users, start + most_users, max(fits, start + 1))
         yield start, end
         start = end
 

@@ -273,7 +273,10 @@ def _load(bundle: Bundle, file: str) -> ort.InferenceSession:
 
 def new_pool() -> ThreadPoolExecutor:
     """Return as many threads as this process may use cores, for models to run batches in."""
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="inference")
+    # Not every system tells which cores a process may use.
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count()
+    return ThreadPoolExecutor(cores, thread_name_prefix="inference")
 
 
 def _reason(exc: Exception) -> str:

@@ -58,6 +58,15 @@ class Prepared:
         """Return the features that any model takes from a table."""
         return features_of(self.feeds, table)
 
+    def row_bytes(self, kind: ModelKind) -> int:
+        """Return how many bytes one row of a model's inputs takes."""
+        return sum(f.feature.dtype.itemsize * self._width(f) for f in self.feeds[kind])
+
+    def _width(self, feed: Feed) -> int:
+        if not feed.feature.is_list:
+            return 1
+        return feed.width or self.longest[feed.table, feed.feature.column]
+
     def inputs(
         self, kind: ModelKind, chosen: Mapping[TableKind, tuple[Rows, I64]]
     ) -> dict[str, Values]:
@@ -73,8 +82,8 @@ class Prepared:
         for feed in self.feeds[kind]:
             rows, places = chosen[feed.table]
             if feed.feature.is_list:
-                width = feed.width or self.longest[feed.table, feed.feature.column]
-                inputs[feed.input.name] = rows.lists[feed.feature.key].padded(places, width)
+                lists = rows.lists[feed.feature.key]
+                inputs[feed.input.name] = lists.padded(places, self._width(feed))
             else:
                 inputs[feed.input.name] = feed.shaped(rows.numbers[feed.feature.key][places])
         return inputs

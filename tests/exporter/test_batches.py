@@ -90,6 +90,15 @@ def test_a_batch_that_is_partly_stored_comes_whole(
     assert [int(i) for b in left for i in b.ids[b.skip :]] == in_order(ITEMS)[3 * skip :]
 
 
+def test_long_lists_make_small_batches(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared.longest["users", "history"] = 100_000
+    monkeypatch.setattr(batches, "_BATCH_BYTES", 2_500_000)
+    found = list(user_batches(prepared, 0))
+    assert max(len(b.ids) for b in found) <= 3
+    assert max(b.user_inputs["history"].nbytes for b in found) <= 2_500_000
+    assert [int(u) for b in found for u in b.ids] == in_order(USERS)
+
+
 def test_pair_offsets_count_users_without_pairs(prepared: Prepared) -> None:
     users = prepared.load("users", 0)
     offsets = pair_offsets(users, prepared.load("user_categories", 0))

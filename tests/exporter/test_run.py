@@ -273,15 +273,16 @@ def test_a_dry_run_refuses_what_an_export_would(file_place: Place, tmp_path: Pat
 
 
 class StoppingProgress(PhaseProgress):
-    """Ends the export, as the user would, once so many rows of the write phase are stored."""
+    """Ends the export, as the user would, once so many rows of a phase are done."""
 
-    def __init__(self, rows: int, error: BaseException) -> None:
+    def __init__(self, rows: int, error: BaseException, phase: str = "write") -> None:
         super().__init__(on_terminal=False)
         self._left = rows
         self._error = error
+        self._phase = phase
 
     def advance(self, rows: int) -> None:
-        if self.phase == "write":
+        if self.phase == self._phase:
             self._left -= rows
             if self._left <= 0:
                 raise self._error
@@ -317,6 +318,35 @@ def test_a_resumed_export_stores_the_bytes_of_one_that_was_not_interrupted(
     for item in items:
         assert np.array_equal(found.items[item][0], whole.items[item][0])
         assert found.items[item][1] == whole.items[item][1]
+
+
+def test_an_export_interrupted_while_it_verifies_is_resumed(
+    place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    export(built, place, "whole")
+    options = ExportOptions(
+        "v1", built.path, place.url, place.namespace, grace_seconds=0, resume=True
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_export(options, StoppingProgress(1, KeyboardInterrupt(), "verify"))
+    entries = json.loads(catalogue_json(place))["generations"]
+    (staged,) = (g for g, e in entries.items() if e["state"] == "staging")
+    assert run_export(options, PhaseProgress(on_terminal=False)).generation == staged
+    users = list(built.user_vectors())
+    assert stored(place, "v1", users, []).raw == stored(place, "whole", users, []).raw
+
+
+def test_without_resume_what_an_interrupted_export_left_is_swept(
+    place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    options = ExportOptions("v1", built.path, place.url, place.namespace, grace_seconds=0)
+    with pytest.raises(KeyboardInterrupt):
+        run_export(options, StoppingProgress(1, KeyboardInterrupt()))
+    (staged,) = json.loads(catalogue_json(place))["generations"]
+    assert export(built, place).generation != staged
+    assert not [name for name in place.data() if staged in name]
 
 
 def test_another_bundle_is_not_resumed(place: Place, export: Export, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -146,6 +147,8 @@ def delete(
                 f"version {version!r} would be deleted for good; add --yes to delete it"
             )
         publisher.delete(version, grace_seconds)
+        if not no_wait and sys.stderr.isatty():
+            print(f"waiting {grace_seconds:g} s for services to let go of it", file=sys.stderr)
         deleted = publisher.delete_retired(wait=not no_wait)
     generations = [g for g in (entry.current, entry.previous) if g is not None]
     if as_json:

@@ -21,6 +21,8 @@ from gkc.store import open_reader, parse_store_url
 
 _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 30
+_KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than callers keep idle connections, so that it is they who close them."""
 _METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -108,5 +110,6 @@ def _config(settings: Settings) -> uvicorn.Config:
         log_level=logging.WARNING,
         server_header=False,
         backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

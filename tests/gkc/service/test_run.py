@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -9,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,19 @@ def samples(url: str) -> dict[str, float]:
     """Return every sample of /metrics by its name and labels."""
     lines = httpx.get(f"{url}/metrics", timeout=10).text.splitlines()
     return {x.rpartition(" ")[0]: float(x.rpartition(" ")[2]) for x in lines if x[0] != "#"}
+
+
+@contextmanager
+def serving(place: Place, *args: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run ``gkc serve``; yield its URL and the process, which the test stops itself."""
+    port = free_port()
+    process = start("gkc", "serve", "--port", port, *args, place=place)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/readyz", process)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
 
 
 def test_it_says_where_it_serves_what(place: Place, tmp_path: Path) -> None:
@@ -117,30 +132,56 @@ def test_metrics_of_two_workers_are_summed(place: Place, tmp_path: Path) -> None
     until(lambda: not list(scratch.glob("gkc-metrics-*")))
 
 
+def test_a_killed_worker_is_replaced(place: Place) -> None:
+    make_world().publish(place.url)
+    with serving(place, "--workers", 2) as (url, process):
+        until(lambda: all(code(url) == 200 for _ in range(10)))
+        before = samples(url)['gkc_requests_total{code="200",route="/knowledge"}']
+        workers = _workers(process.pid)
+        assert len(workers) == 2
+        os.kill(min(workers), signal.SIGKILL)
+        until(lambda: len(_workers(process.pid) - workers) == 1)
+        until(lambda: all(_answers(url) for _ in range(10)))
+        found = samples(url)
+        assert found['gkc_requests_total{code="200",route="/knowledge"}'] >= before
+        assert found["gkc_inflight_requests"] == 1
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+def _workers(pid: int) -> set[int]:
+    """Return the processes that answer requests, as the kernel lists them."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()}
+
+
+def _answers(url: str) -> bool:
+    try:
+        return code(url) == 200
+    except httpx.TransportError:  # a connection that the killed worker had accepted
+        return False
+
+
 def test_requests_in_flight_are_answered_when_it_stops(place: Place) -> None:
     make_world().publish(place.url)
-    port = free_port()
-    process = start("gkc", "serve", "--port", port, place=place)
-    wait_for(f"http://127.0.0.1:{port}/readyz", process)
     body = b'{"u": 7, "i": [11, 12, 13], "v": "v1"}'
     head = (
         "POST /knowledge HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(head.encode() + body[:10])
-        time.sleep(0.3)
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        assert process.poll() is None, "it waits for the request"
-        connection.sendall(body[10:])
-        connection.settimeout(10)
-        answer = b""
-        while chunk := connection.recv(65536):
-            answer += chunk
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.rstrip().endswith(b"}")
-    assert process.wait(timeout=30) == 0
+    with serving(place) as (url, process):
+        port = int(url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(head.encode() + body[:10])
+            time.sleep(0.3)
+            process.terminate()
+            time.sleep(0.3)
+            assert process.poll() is None, "it waits for the request"
+            connection.sendall(body[10:])
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.rstrip().endswith(b"}")
+        assert process.wait(timeout=30) == 0
 
 
 def test_wrong_settings_are_told() -> None:

@@ -269,6 +269,21 @@ async def test_item_tables_share_one_memory_budget(url: str) -> None:
         assert min(budgets) < 1024 * 1024, "the second table gets what the first one left"
 
 
+def mapped() -> str:
+    return Path("/proc/self/maps").read_text()
+
+
+async def test_what_was_replaced_is_unmapped(url: str) -> None:
+    old = make_world("v1", 1).publish(url)
+    async with unreliable(url) as (client, _, _):
+        assert await status(client) == 200
+        assert old.generation in mapped()
+        new = make_world("v1", 2).publish(url, keep_previous=0)
+        await eventually(answers(client, new))
+        assert old.generation not in mapped()
+    assert new.generation not in mapped()
+
+
 async def test_everything_is_closed_at_the_end(url: str) -> None:
     make_world("v1").publish(url)
     async with unreliable(url) as (_, _, reader):

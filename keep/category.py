@@ -28,8 +28,8 @@ class CategoryStudent(nn.Module):
 
     def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
         super().__init__()
-        self.user = embedding(sizes.users, config.user_dim)
-        self.features = ItemFeatures(sizes, config.feature_dim)
+        self.user = embedding(sizes.users, config.user_dim, config.embedding_std)
+        self.features = ItemFeatures(sizes, config.feature_dim, config.embedding_std)
         self.attention = TargetAttention(
             config.feature_dim, config.item_dim, config.attention_width
         )

@@ -49,6 +49,8 @@ class PretrainConfig:
     """Width of a user id's embedding."""
     feature_dim: int = 16
     """Width of the embedding of every other feature (item, shop, category)."""
+    embedding_std: float = 0.05
+    """Standard deviation of fresh embeddings."""
     behaviours: int = 50
     """How many of a user's latest clicks are kept as the behaviour sequence."""
     attention_width: int = 16

@@ -90,8 +90,8 @@ class Teacher(nn.Module):
 
     def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
         super().__init__()
-        self.user = embedding(sizes.users, config.user_dim)
-        self.features = ItemFeatures(sizes, config.feature_dim)
+        self.user = embedding(sizes.users, config.user_dim, config.embedding_std)
+        self.features = ItemFeatures(sizes, config.feature_dim, config.embedding_std)
         self.attention = TargetAttention(config.item_dim, config.item_dim, config.attention_width)
         self.tasks = TaskMlps(config.user_dim + 2 * config.item_dim, config.mlp)
 

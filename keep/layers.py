@@ -10,9 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-EMBEDDING_STD = 0.05
-"""Standard deviation of fresh embeddings."""
-
 
 class TableSizes(NamedTuple):
     """Rows of each embedding table, padding and unknown included."""
@@ -23,13 +20,15 @@ class TableSizes(NamedTuple):
     categories: int
 
 
-def embedding(rows: int, dim: int) -> nn.Embedding:
+def embedding(rows: int, dim: int, std: float) -> nn.Embedding:
     """Make a table with small random rows and a padding row of zeros.
 
     Parameters
     ----------
     rows, dim : int
         The table's shape.
+    std : float
+        Standard deviation of the fresh rows.
 
     Returns
     -------
@@ -38,7 +37,7 @@ def embedding(rows: int, dim: int) -> nn.Embedding:
     """
     table = nn.Embedding(rows, dim, padding_idx=0)
     with torch.no_grad():
-        table.weight.normal_(0.0, EMBEDDING_STD)
+        table.weight.normal_(0.0, std)
         table.weight[0] = 0.0
     return table
 
@@ -71,16 +70,18 @@ class ItemFeatures(nn.Module):
         Rows of the tables.
     dim : int
         Width of each embedding.
+    std : float
+        Standard deviation of fresh embeddings.
     """
 
     item_shop: Tensor
     item_category: Tensor
 
-    def __init__(self, sizes: TableSizes, dim: int) -> None:
+    def __init__(self, sizes: TableSizes, dim: int, std: float) -> None:
         super().__init__()
-        self.item = embedding(sizes.items, dim)
-        self.shop = embedding(sizes.shops, dim)
-        self.category = embedding(sizes.categories, dim)
+        self.item = embedding(sizes.items, dim, std)
+        self.shop = embedding(sizes.shops, dim, std)
+        self.category = embedding(sizes.categories, dim, std)
         self.register_buffer("item_shop", torch.zeros(sizes.items, dtype=torch.int64))
         self.register_buffer("item_category", torch.zeros(sizes.items, dtype=torch.int64))
 

@@ -32,8 +32,8 @@ class TwoTower(nn.Module):
 
     def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
         super().__init__()
-        self.user = embedding(sizes.users, config.user_dim)
-        self.features = ItemFeatures(sizes, config.feature_dim)
+        self.user = embedding(sizes.users, config.user_dim, config.embedding_std)
+        self.features = ItemFeatures(sizes, config.feature_dim, config.embedding_std)
         user_width = config.user_dim + config.item_dim
         self.user_towers = nn.ModuleList(mlp((user_width, *config.tower)) for _ in TASKS)
         self.item_towers = nn.ModuleList(mlp((config.item_dim, *config.tower)) for _ in TASKS)

@@ -23,6 +23,7 @@ from keep.gauc import Gauc, gauc
 from keep.log import Day, Log
 from keep.models import score_clicks, set_item_tables, table_sizes
 from keep.plugin import PlugIn
+from keep.threads import one_thread_each
 
 F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -102,12 +103,9 @@ def evaluate(
     def ranked(
         name: str, numbers: Sequence[int], base: Result | None, knowledge: dict[int, F32] | None
     ) -> Result:
-        found = []
-        for seed in seeds:
-            scores = _train_and_score(
-                data, numbers, test_day, replace(config, seed=seed), knowledge
-            )
-            found.append(gauc(test.user, test.click, scores))
+        configs = [replace(config, seed=seed) for seed in seeds]
+        scores = _train_and_score(data, numbers, test_day, configs, knowledge)
+        found = [gauc(test.user, test.click, one) for one in scores]
         if base is None:
             return Result(name, tuple(found))
         pairs = zip(found, base.gauc, strict=True)
@@ -237,25 +235,39 @@ def _train_and_score(
     data: _DownstreamData,
     numbers: Sequence[int],
     test_day: int,
-    config: DownstreamConfig,
+    configs: Sequence[DownstreamConfig],
     knowledge: dict[int, F32] | None,
-) -> F32:
-    """Train one downstream model from scratch and score the test day."""
+) -> list[F32]:
+    """Train a downstream model per configuration, each in its own thread; score the test day."""
+    training = None if knowledge is None else [knowledge[number] for number in numbers]
+    # Models are made one after another: torch's generator of initial weights is shared.
+    made = [_make(data, config, training) for config in configs]
+
+    def fit(number: int) -> F32:
+        model, plug_in = made[number]
+        days = [data.days[day] for day in numbers]
+        train_downstream(days, model, configs[number], plug_in, training)
+        tested = None if knowledge is None else knowledge[test_day]
+        return score_downstream(data.days[test_day], model, plug_in, tested)
+
+    with one_thread_each(len(configs)) as pool:
+        return list(pool.map(fit, range(len(configs))))
+
+
+def _make(
+    data: _DownstreamData, config: DownstreamConfig, training: list[F32] | None
+) -> tuple[Downstream, PlugIn | None]:
+    """Make a downstream model, the same with and without knowledge, and its plug-in."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = Downstream(table_sizes(data.features), config)
         set_item_tables(model.features, data.features)
-        days = [data.days[number] for number in numbers]
-        test = data.days[test_day]
-        if knowledge is None:
-            train_downstream(days, model, config)
-            return score_downstream(test, model)
-        training = [knowledge[number] for number in numbers]
+        if training is None:
+            return model, None
         plug_in = PlugIn(training[0].shape[1], config.hidden[0], config.plug_in_hidden)
-        plug_in.standardise(torch.from_numpy(np.concatenate(training)))
-        plug_in.attach(model.mlp[0])
-        train_downstream(days, model, config, plug_in, training)
-        return score_downstream(test, model, plug_in, knowledge[test_day])
+    plug_in.standardise(torch.from_numpy(np.concatenate(training)))
+    plug_in.attach(model.mlp[0])
+    return model, plug_in
 
 
 def report(results: Sequence[Result]) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -29,6 +27,7 @@ from keep.features import Batch, Features, training_batches
 from keep.gauc import Gauc, gauc
 from keep.log import Day, Log
 from keep.models import Models, grow_tables, score_clicks, set_item_tables, table_sizes, task_losses
+from keep.threads import one_thread_each
 
 BEFORE_ANY_DAY = -1
 """Days of a log are at least 0."""
@@ -194,34 +193,6 @@ def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
     features.observe(day)
     state.day = number
     return DayReport(number, len(rows), losses, gaucs, time.perf_counter() - began)
-
-
-@contextmanager
-def one_thread_each(models: int) -> Iterator[ThreadPoolExecutor]:
-    """Make a pool in which each model trains in a thread of its own, sharing the cores fairly.
-
-    The models have nothing in common but the data, so that this needs no barrier inside a step,
-    where torch's own threads would wait for each other at every operation.
-
-    Parameters
-    ----------
-    models : int
-        How many train at the same time.
-
-    Yields
-    ------
-    ThreadPoolExecutor
-        Its threads use torch with their share of the process's threads, at least one.
-    """
-    before = torch.get_num_threads()
-    share = max(1, before // models)
-    try:
-        with ThreadPoolExecutor(
-            models, initializer=torch.set_num_threads, initargs=(share,)
-        ) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
 
 
 def _train(

@@ -67,7 +67,7 @@ def test_mean_pool_counts_only_what_is_there() -> None:
 
 
 def test_behaviours_find_their_shop_and_category_in_the_constant_tables() -> None:
-    layer = ItemFeatures(TableSizes(users=2, items=5, shops=4, categories=6), dim=3)
+    layer = ItemFeatures(TableSizes(users=2, items=5, shops=4, categories=6), dim=3, std=0.1)
     layer.item_shop = torch.tensor([0, 1, 2, 3, 2])
     layer.item_category = torch.tensor([0, 1, 5, 4, 3])
     triples = torch.tensor([[[3, 3, 4], [4, 2, 3], [0, 0, 0]]])
@@ -76,7 +76,7 @@ def test_behaviours_find_their_shop_and_category_in_the_constant_tables() -> Non
 
 
 def test_padding_row_is_zero_and_stays_zero() -> None:
-    table = embedding(4, 3)
+    table = embedding(4, 3, std=0.1)
     table(torch.tensor([0, 1])).sum().backward()
     assert table.weight.grad is not None
     assert table.weight[0].abs().sum() == 0

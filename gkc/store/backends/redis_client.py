@@ -40,6 +40,7 @@ WRITE_TIMEOUT_SECONDS: Final = 60.0
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _WINDOW_BYTES: Final = 16 << 20
 _MOST_CONNECTIONS: Final = 8
+_CLOSED: Final = "the reader was closed"
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub
 
 
@@ -231,6 +232,7 @@ class ReadBatches:
         self._busy = 0
         self._waiting: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]] = []
         self._is_scheduled = False
+        self._is_closed = False
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -241,6 +243,8 @@ class ReadBatches:
         redis.RedisError
             If the server cannot be reached or does not answer in time.
         """
+        if self._is_closed:
+            raise redis.ConnectionError(_CLOSED)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Any]] = loop.create_future()
         self._waiting.append((commands, future))
@@ -251,6 +255,9 @@ class ReadBatches:
 
     async def close(self) -> None:
         """Close all connections; whoever still waits is told that the reader was closed."""
+        self._is_closed = True
+        self._fail(self._waiting, redis.ConnectionError(_CLOSED))
+        self._waiting = []
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -283,7 +290,7 @@ class ReadBatches:
         except TimeoutError:
             self._fail(batch, redis.TimeoutError(f"no answer within {self._timeout_ms} ms"))
         except asyncio.CancelledError:
-            self._fail(batch, redis.ConnectionError("the reader was closed"))
+            self._fail(batch, redis.ConnectionError(_CLOSED))
             raise
         except (redis.RedisError, OSError) as exc:
             self._fail(batch, exc)

@@ -602,11 +602,15 @@ async def test_a_closed_reader_answers_nobody(own_place: RedisPlace) -> None:
     reader = RedisReader(parse_store_url(own_place.url), "center", mirror_dir=own_place.mirror_dir)
     assert await reader.catalogue() is None
     own_place.client.execute_command("CLIENT", "PAUSE", 500, "ALL")
-    waiting = asyncio.create_task(reader.catalogue())
-    await asyncio.sleep(0.02)
+    waiting = []
+    for _ in range(12):  # more than there are connections: the last of them are not even sent
+        waiting.append(asyncio.create_task(reader.catalogue()))
+        await asyncio.sleep(0.01)
     await reader.close()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(a, StoreUnavailableError) and "closed" in str(a) for a in answers)
     with pytest.raises(StoreUnavailableError, match="closed"):
-        await waiting
+        await reader.catalogue()
 
 
 @pytest.mark.parametrize(

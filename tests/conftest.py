@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.redis_server import RedisServer, find_redis_server
+# Whatever imports a helper first, its asserts keep their messages.
+pytest.register_assert_rewrite(
+    *(f"tests.{name}" for name in ("acceptance", "commands", "exporter", "fakes", "gkc", "keep")),
+    "tests.redis_server",
+)
+
+from tests.redis_server import RedisServer, find_redis_server  # noqa: E402 - registered first
 
 NO_REDIS = "no Redis: install redis-server, or name a server in GKC_TEST_REDIS_URL"
 

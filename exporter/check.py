@@ -17,7 +17,7 @@ from exporter.prepare import Prepared, prepare
 from exporter.progress import PhaseProgress
 from exporter.run import ExportOptions
 from exporter.vectors import TABLE_OF, default_vectors, infer
-from exporter.verify import READ_TIMEOUT_MS
+from exporter.verify import reading
 from gkc.knowledge import F32, I64, U8
 from gkc.store import (
     GenerationManifest,
@@ -25,7 +25,6 @@ from gkc.store import (
     UserBlock,
     decode_vectors,
     open_publisher,
-    open_reader,
     unpack_records,
 )
 
@@ -87,8 +86,7 @@ def check_version(options: ExportOptions, progress: PhaseProgress) -> CheckRepor
 async def _check(
     options: ExportOptions, generation: str, prepared: Prepared
 ) -> tuple[int, int, int]:
-    reader = open_reader(options.store, options.namespace, timeout_ms=READ_TIMEOUT_MS)
-    try:
+    async with reading(options.store, options.namespace) as reader:
         manifest = await reader.manifest(generation)
         _compare_facts(manifest, prepared)
         comparison = _Comparison(reader, manifest, prepared)
@@ -96,13 +94,8 @@ async def _check(
             await comparison.items(batch)
         for users in _sampled_users(prepared):
             await comparison.users(users)
-        return (
-            comparison.counted["user"],
-            comparison.counted["item"],
-            comparison.counted["user_category"],
-        )
-    finally:
-        await reader.close()
+    counted = comparison.counted
+    return counted["user"], counted["item"], counted["user_category"]
 
 
 def _compare_facts(manifest: GenerationManifest, prepared: Prepared) -> None:

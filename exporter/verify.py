@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import numpy as np
 
 from exporter.errors import VerificationError
 from exporter.sample import Sample
-from gkc.store import GenerationManifest, KnowledgeReader, UserBlock, open_reader, unpack_records
+from gkc.store import (
+    GenerationManifest,
+    ItemBlock,
+    KnowledgeReader,
+    UserBlock,
+    open_reader,
+    unpack_records,
+)
 
-READ_TIMEOUT_MS = 30_000
+_READ_TIMEOUT_MS = 30_000
 _USERS_AT_ONCE = 64
 
 
@@ -52,48 +60,53 @@ async def _verify(
     sample: Sample,
     progress: Callable[[int], None],
 ) -> None:
-    reader = open_reader(url, namespace, timeout_ms=READ_TIMEOUT_MS)
-    try:
+    async with reading(url, namespace) as reader:
         if await reader.manifest(manifest.generation) != manifest:
             raise VerificationError(manifest.generation, "its manifest is not the one sealed")
         await reader.verify(manifest, progress)
-        await _compare_items(reader, manifest, sample)
-        await _compare_users(reader, manifest, sample)
+        for block in sample.items:
+            await _compare_items(reader, manifest, block)
+    for start in range(0, len(sample.users), _USERS_AT_ONCE):
+        # A system may map 2 MiB of a file for each record looked at: let go of them in between.
+        async with reading(url, namespace) as reader:
+            await _compare_users(reader, manifest, sample.users[start : start + _USERS_AT_ONCE])
+
+
+@asynccontextmanager
+async def reading(url: str, namespace: str) -> AsyncIterator[KnowledgeReader]:
+    """Open a store for reading, with the patience of a batch job, and close it again."""
+    reader = open_reader(url, namespace, timeout_ms=_READ_TIMEOUT_MS)
+    try:
+        yield reader
     finally:
         await reader.close()
 
 
 async def _compare_items(
-    reader: KnowledgeReader, manifest: GenerationManifest, sample: Sample
+    reader: KnowledgeReader, manifest: GenerationManifest, block: ItemBlock
 ) -> None:
-    for block in sample.items:
-        found, known = await reader.fetch_items(manifest, block.ids)
-        same = (
-            known
-            & (found.k_i == block.k_i).all(axis=1)
-            & (found.has_category == block.has_category)
-            & (~block.has_category | (found.categories == block.categories))
-        )
-        if not same.all():
-            item = block.ids[int(np.argmin(same))]
-            raise VerificationError(manifest.generation, f"item {item} reads back otherwise")
+    found, known = await reader.fetch_items(manifest, block.ids)
+    same = (
+        known
+        & (found.k_i == block.k_i).all(axis=1)
+        & (found.has_category == block.has_category)
+        & (~block.has_category | (found.categories == block.categories))
+    )
+    if not same.all():
+        item = block.ids[int(np.argmin(same))]
+        raise VerificationError(manifest.generation, f"item {item} reads back otherwise")
 
 
 async def _compare_users(
-    reader: KnowledgeReader, manifest: GenerationManifest, sample: Sample
+    reader: KnowledgeReader, manifest: GenerationManifest, written: list[UserBlock]
 ) -> None:
-    for start in range(0, len(sample.users), _USERS_AT_ONCE):
-        written = sample.users[start : start + _USERS_AT_ONCE]
-        ids = np.concatenate([u.ids for u in written])
-        records = await reader.fetch_users(manifest, ids)
-        for user, record in zip(written, records, strict=True):
-            if record is None or not _same_user(user, read_user(manifest, user, record)):
-                raise VerificationError(
-                    manifest.generation, f"user {user.ids[0]} reads back otherwise"
-                )
+    records = await reader.fetch_users(manifest, np.concatenate([u.ids for u in written]))
+    for user, record in zip(written, records, strict=True):
+        if record is None or not _same_user(user, _read_user(manifest, user, record)):
+            raise VerificationError(manifest.generation, f"user {user.ids[0]} reads back otherwise")
 
 
-def read_user(
+def _read_user(
     manifest: GenerationManifest, user: UserBlock, record: bytes | memoryview
 ) -> UserBlock:
     """Unpack the record of one user."""

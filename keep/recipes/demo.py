@@ -23,8 +23,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gkc.errors import GkcError
 from keep.checkpoint import load_checkpoint
@@ -70,6 +72,7 @@ class Demo:
     store: str
     namespace: str
     seconds: dict[str, float] = field(default_factory=dict)
+    exported: list[str] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -81,7 +84,7 @@ class Demo:
         """Time a step."""
         began = time.perf_counter()
         yield
-        self.seconds[step] = time.perf_counter() - began
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - began
 
     def run(self, step: str, command: str, *arguments: object) -> None:
         """Run one of our commands, its output going to ours, and time it as a step."""
@@ -110,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", help="Store URL; default: an embedded store that is removed.")
     parser.add_argument("--log-cache", type=Path, help="Keep the log here and reuse it.")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _stop)
     work = Path(tempfile.mkdtemp(prefix="gkc-demo-"))
     store = options.store or f"file:{work / 'store'}"
     # A namespace of our own: a store that was given may hold others' versions.
@@ -122,6 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Turn SIGTERM into an exception, so that the service is stopped on the way out."""
+    raise SystemExit(128 + number)
 
 
 def run(demo: Demo, log_path: Path, tidy: bool) -> None:
@@ -145,6 +154,16 @@ def run(demo: Demo, log_path: Path, tidy: bool) -> None:
     if not (log_path / "log.json").exists():
         demo.run("fetch", "keep", "fetch", "movielens-1m", "--out", log_path)
     log = open_log(log_path)
+    try:
+        results = _main_job(demo, log, log_path)
+    finally:
+        for version in demo.exported if tidy else ():
+            demo.run("tidy up", "gkc", "versions", "delete", version, "--yes")
+    summarise(demo, log, results)
+
+
+def _main_job(demo: Demo, log: Log, log_path: Path) -> list[Result]:
+    """Pretrain, bundle, export, serve, ask and compare."""
     first, last = VERSIONS
     checkpoint = demo.work / "checkpoint"
     options = ("--log", log_path, "--out", checkpoint)
@@ -153,16 +172,10 @@ def run(demo: Demo, log_path: Path, tidy: bool) -> None:
     resume = ("--from-checkpoint", checkpoint, "--until", last)
     demo.run("pretrain day 7", "keep", "pretrain", *options, *resume)
     _bundle_and_export(demo, log_path, checkpoint, last)
-    try:
-        demo.run("versions", "gkc", "versions", "list", "--store", demo.store)
-        with service(demo) as url:
-            ask(demo, url, log)
-            results = compare(demo, url, log, checkpoint)
-    finally:
-        if tidy:
-            for version in VERSIONS.values():
-                demo.run("tidy up", "gkc", "versions", "delete", version, "--yes")
-    summarise(demo, log, results)
+    demo.run("list versions", "gkc", "versions", "list", "--store", demo.store)
+    with service(demo) as url:
+        ask(demo, url, log)
+        return compare(demo, url, log, checkpoint)
 
 
 def _bundle_and_export(demo: Demo, log_path: Path, checkpoint: Path, day: int) -> None:
@@ -172,6 +185,7 @@ def _bundle_and_export(demo: Demo, log_path: Path, checkpoint: Path, day: int) -
     # Nothing is evicted or replaced here, so there is nobody to give grace to.
     target = ("--version", VERSIONS[day], "--bundle", folder, "--store", demo.store)
     demo.run(f"export day {day}", "gkc-export", *target, "--grace-seconds", 0)
+    demo.exported.append(VERSIONS[day])
 
 
 @contextmanager
@@ -199,12 +213,13 @@ def service(demo: Demo) -> Iterator[str]:
     words = ["gkc", "serve", "--store", demo.store, "--port", str(port)]
     print(f"\n$ {' '.join(words)}", flush=True)
     output = demo.work / "serve.log"
-    with output.open("w") as file, demo.timed("serve"):
+    with output.open("w") as file:
         process = subprocess.Popen(
             [BIN / words[0], *words[1:]], env=demo.environment, stdout=file, stderr=file
         )
         try:
-            _wait_until_ready(process, port, output)
+            with demo.timed("start the service"):
+                _wait_until_ready(process, port, output)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.send_signal(signal.SIGTERM)
@@ -264,24 +279,25 @@ def ask(demo: Demo, url: str, log: Log) -> None:
         as_json = np.array(in_json["knowledge"], dtype=np.float32)
         if not np.array_equal(as_json, tensors["knowledge"]):
             raise DemoError("ask", "JSON and safetensors gave different numbers")
-        print(f"  {tensors['knowledge'].shape[1]} numbers a row, equal to the bit in both formats")
-        print_status(tensors["status"].astype(np.int64))
+        print(f"  {as_json.shape[1]} numbers a row, equal to the bit in both formats")
+        status = tensors["status"]
+        counts = [np.bincount(column, minlength=3) for column in status.T.astype(np.int64)]
+        print_status(np.stack(counts))
         both = {**body, "i": items[:2], "v": list(VERSIONS.values())}
         generations = json.loads(client.ask(both, "application/json"))["versions"]
         print(f"  two versions in one request: {generations}")
 
 
-def print_status(status: np.ndarray) -> None:
-    """Print how many rows of each part were found, answered by the default, or absent.
+def print_status(counts: NDArray[np.int64]) -> None:
+    """Print how many rows of each part were found, answered by the default vector, or absent.
 
     Parameters
     ----------
-    status : ndarray, shape (n, 4), int64
-        Status of each row and part.
+    counts : ndarray, shape (4, 3), int64
+        Rows of each part with status 0, 1 and 2.
     """
-    for part, column in zip(PARTS, status.T, strict=True):
-        absent, found, default = np.bincount(column, minlength=3)
-        print(f"  {part:<14} found {found:>4}   default {default:>4}   absent {absent:>4}")
+    for part, (absent, found, default) in zip(PARTS, counts.tolist(), strict=True):
+        print(f"  {part:<14} found {found:>6}   default {default:>6}   absent {absent:>6}")
 
 
 def compare(demo: Demo, url: str, log: Log, checkpoint: Path) -> list[Result]:
@@ -309,9 +325,8 @@ def compare(demo: Demo, url: str, log: Log, checkpoint: Path) -> list[Result]:
     with demo.timed("evaluate"), ServedKnowledge(url, latest) as served:
         state = load_checkpoint(checkpoint)
         results = evaluate(log, state, served, info.train_days, info.test_day, SEEDS)
-    counts = served.status_counts
-    for part, (absent, found, default) in zip(PARTS, counts.tolist(), strict=True):
-        print(f"  {part:<14} found {found:>6}   default {default:>6}   absent {absent:>6}")
+    print("status of the rows that the downstream models asked for:")
+    print_status(served.status_counts)
     return results
 
 
@@ -338,9 +353,8 @@ def summarise(demo: Demo, log: Log, results: list[Result]) -> None:
     for step, seconds in demo.seconds.items():
         print(f"  {step:<20}{seconds:>8.1f}")
     fetched = demo.seconds.get("fetch", 0.0)
-    # "serve" spans what is asked of it.
-    spent = sum(demo.seconds.values()) - demo.seconds["ask"] - demo.seconds["evaluate"]
-    print(f"  download and conversion {fetched:.1f} s, the rest {spent - fetched:.1f} s")
+    rest = sum(demo.seconds.values()) - fetched
+    print(f"  fetch (download and conversion) {fetched:.1f} s, all the rest {rest:.1f} s")
     clicked, taught = results[0].value, results[1].value
     if not taught > clicked:
         raise DemoError(

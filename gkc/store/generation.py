@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
+import numpy as np
+
 from gkc.errors import LayoutError
-from gkc.store.codec import ElementType, stride
+from gkc.store.codec import ElementType, largest_magnitude, stride
 
 VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A version's name, whole."""
@@ -136,6 +138,20 @@ class Totals:
             largest_item=max(self.largest_item, other.largest_item),
             largest_user_category=max(self.largest_user_category, other.largest_user_category),
         )
+
+
+def default_totals(spec: GenerationSpec) -> Totals:
+    """Return the totals of an empty generation: its default vectors' largest values."""
+
+    def largest(vector: bytes | None) -> float:
+        row = np.frombuffer(vector or b"", dtype=np.uint8)[np.newaxis, :]
+        return largest_magnitude(row, spec.element_type)
+
+    return Totals(
+        largest_user=largest(spec.defaults.user),
+        largest_item=largest(spec.defaults.item),
+        largest_user_category=largest(spec.defaults.user_category),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ from gkc.errors import (
     LayoutError,
     StoreUnavailableError,
 )
-from gkc.store.backends.file_writer import sync_directory
 from gkc.store.catalogue import Catalogue
+from gkc.store.durable import sync_directory
 from gkc.store.generation import GenerationManifest
 from gkc.store.protocol import ItemBlock
 from gkc.store.table import MappedItemTable

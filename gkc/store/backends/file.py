@@ -47,16 +47,13 @@ from gkc.store.backends.file_writer import (
     USERS,
     FileSink,
     as_store_errors,
-    canonical_json,
-    make_directory,
     read_manifest,
-    replace_file,
-    sealed_json,
-    unsealed_json,
 )
 from gkc.store.catalogue import Catalogue
+from gkc.store.durable import make_directory, replace_file
 from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
 from gkc.store.protocol import Bools, ItemBlock, Lease, Progress
+from gkc.store.sealed import canonical_json, sealed_json, unsealed_json
 from gkc.store.table import MappedItemTable, MappedUserTable, TableHeader, TableKind
 from gkc.store.table_check import verify_table
 from gkc.store.urls import require_namespace

@@ -1,19 +1,13 @@
-"""The parts of a file store that only a writer needs: names, durable files, and the sink."""
+"""What a file store writes: the names of its files, and the sink that fills a generation."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 from gkc.errors import (
     GenerationCorruptError,
@@ -22,8 +16,10 @@ from gkc.errors import (
     StoreUnavailableError,
 )
 from gkc.store.codec import UserBlock, largest_magnitude, pack_records
-from gkc.store.generation import GenerationManifest, GenerationSpec, Totals
+from gkc.store.durable import TEMPORARY, make_directory, replace_file
+from gkc.store.generation import GenerationManifest, GenerationSpec, Totals, default_totals
 from gkc.store.protocol import ItemBlock
+from gkc.store.sealed import sealed_json, unsealed_json
 from gkc.store.table_writer import ItemTableWriter, TableProgress, UserTableWriter
 
 CATALOGUE: Final = "catalogue.json"
@@ -34,14 +30,13 @@ ITEMS: Final = "items.gkt"
 USERS: Final = "users.gkt"
 MANIFEST: Final = "manifest.json"
 PROGRESS: Final = "progress.json"
-_TEMPORARY: Final = ".tmp"
 GENERATION_FILES: Final = (
     MANIFEST,
     ITEMS,
     USERS,
     PROGRESS,
-    MANIFEST + _TEMPORARY,
-    PROGRESS + _TEMPORARY,
+    MANIFEST + TEMPORARY,
+    PROGRESS + TEMPORARY,
 )
 """Every name that a generation's directory may hold, so that none has to be searched for."""
 
@@ -57,62 +52,6 @@ def as_store_errors(store: str) -> Iterator[None]:
     except OSError as exc:
         where = f"{exc.filename}: " if exc.filename else ""
         raise StoreUnavailableError(store, f"{where}{exc.strerror or exc}") from exc
-
-
-def make_directory(path: Path) -> None:
-    """Make a directory and its parents, durably; nothing happens if it is there."""
-    if path.is_dir():
-        return
-    make_directory(path.parent)
-    try:
-        path.mkdir(exist_ok=True)
-    except FileExistsError as exc:
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from exc
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the entries of a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file durably and in one step; the caller is its only writer."""
-    temporary = path.with_name(path.name + _TEMPORARY)
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
-def sealed_json(value: Mapping[str, Any]) -> bytes:
-    """Serialise a JSON object together with its own CRC-32."""
-    return canonical_json({"crc32": zlib.crc32(canonical_json(value)), "content": value})
-
-
-def unsealed_json(raw: bytes) -> dict[str, Any]:
-    """Return the object that `sealed_json` serialised.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged.
-    """
-    value = json.loads(raw)
-    if not isinstance(value, dict) or sealed_json(content := value.get("content", {})) != raw:
-        raise ValueError("its checksum differs")
-    return dict(content)
-
-
-def canonical_json(value: Mapping[str, Any]) -> bytes:
-    """Serialise a JSON object so that equal ones have equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 class FileSink:
@@ -324,17 +263,3 @@ def read_manifest(directory: Path, generation: str) -> GenerationManifest | None
     if manifest.generation != generation:
         raise GenerationCorruptError(generation, f"file {path} belongs to {manifest.generation}")
     return manifest
-
-
-def default_totals(spec: GenerationSpec) -> Totals:
-    """Return the totals of an empty generation: its default vectors' largest values."""
-
-    def largest(vector: bytes | None) -> float:
-        row = np.frombuffer(vector or b"", dtype=np.uint8)[np.newaxis, :]
-        return largest_magnitude(row, spec.element_type)
-
-    return Totals(
-        largest_user=largest(spec.defaults.user),
-        largest_item=largest(spec.defaults.item),
-        largest_user_category=largest(spec.defaults.user_category),
-    )

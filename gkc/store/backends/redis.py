@@ -19,7 +19,6 @@ from gkc.errors import (
     StoreError,
 )
 from gkc.knowledge import I64
-from gkc.store.backends.file_writer import unsealed_json
 from gkc.store.backends.redis_client import (
     WRITE_TIMEOUT_SECONDS,
     Command,
@@ -44,6 +43,7 @@ from gkc.store.catalogue import Catalogue
 from gkc.store.generation import GenerationManifest
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.protocol import U64, Bools, ItemBlock, ItemTable, Progress, hash_ids
+from gkc.store.sealed import unsealed_json
 from gkc.store.urls import StoreUrl, require_namespace
 
 _BLOCKS_AT_ONCE: Final = 32

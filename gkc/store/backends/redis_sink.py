@@ -10,7 +10,6 @@ import numpy as np
 from redis.connection import ConnectionPool
 
 from gkc.errors import GenerationCorruptError, GenerationImmutableError, LayoutError
-from gkc.store.backends.file_writer import default_totals, sealed_json, unsealed_json
 from gkc.store.backends.redis_client import Command, WritePipe, as_store_errors
 from gkc.store.backends.redis_format import (
     DIRECTORY,
@@ -22,8 +21,9 @@ from gkc.store.backends.redis_format import (
 )
 from gkc.store.backends.redis_rows import ItemRows, UserRows
 from gkc.store.codec import UserBlock
-from gkc.store.generation import GenerationManifest, GenerationSpec, Totals
+from gkc.store.generation import GenerationManifest, GenerationSpec, Totals, default_totals
 from gkc.store.protocol import ItemBlock, Lease
+from gkc.store.sealed import sealed_json, unsealed_json
 
 CHECKPOINT_BYTES: Final = 64 << 20
 _CHECKPOINT_SECONDS: Final = 5.0

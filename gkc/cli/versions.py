@@ -143,8 +143,9 @@ def delete(
     with _publisher(settings) as publisher:
         entry = publisher.catalogue().version(version)
         if not yes:
-            raise CommandError(
-                f"version {version!r} would be deleted for good; add --yes to delete it"
+            raise typer.BadParameter(
+                f"version {version!r} would be deleted for good; add it to delete",
+                param_hint="--yes",
             )
         publisher.delete(version, grace_seconds)
         if not no_wait and sys.stderr.isatty():

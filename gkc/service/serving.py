@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
 import structlog
 
 from gkc.errors import (
@@ -25,6 +26,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _ID_AND_CATEGORY_BYTES: Final = 24
 """What an item takes in a table beside its vector, roughly."""
+_ANY_USER: Final = np.zeros(1, dtype=np.int64)
 
 
 class Serving:
@@ -262,6 +264,8 @@ class Serving:
             items = await self._reader.item_table(manifest, self._memory_left(generation))
         finally:
             del self._reserved[generation]
+        # Any user will do: one whose table or bucket is lost must not count as loaded.
+        await self._reader.fetch_users(manifest, _ANY_USER)
         return LoadedGeneration.of(manifest, items)
 
     def _memory_left(self, generation: str) -> int:

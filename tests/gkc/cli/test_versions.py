@@ -94,7 +94,7 @@ def test_delete_wants_a_yes_and_waits_for_the_grace(place: Place, tmp_path: Path
     generations = tmp_path / "store" / "default" / "generations"
     assert len(list(generations.iterdir())) == 2
     result = gkc("versions", "delete", "v1", place=place)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "--yes" in result.stderr
     assert "v1" in listed(place)
     started = time.monotonic()

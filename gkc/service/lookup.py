@@ -311,4 +311,4 @@ def _no_rows(request: KnowledgeRequest) -> Answer:
     empty = np.zeros((0, 0), dtype=np.float32)
     index = np.zeros(0, dtype=np.int64)
     factors = Factors(empty, index, empty, empty, index, status)
-    return FactoredAnswer({}, {}, _tensors(factors, request.parts, is_f16=False), status)
+    return FactoredAnswer({}, {}, _tensors(factors, request.parts, is_f16=True), status)

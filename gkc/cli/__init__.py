@@ -16,7 +16,8 @@ from gkc.logs import set_up_logging
 
 app = typer.Typer(
     name="gkc",
-    help="General knowledge center: serve and look after exported knowledge.",
+    help="General knowledge center: serve and look after exported knowledge.\n\n"
+    "Example: gkc serve --store file:./gkc-data",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -5,6 +5,8 @@ Each field is checked as a whole; which element is at fault is searched for only
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
@@ -35,6 +37,7 @@ _QUADRUPLE: Final = frozenset(("u", "i", "c", "v"))
 _REQUIRED: Final = ("u", "i", "v")
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
+_LONGEST_INT64: Final = 20
 _NOT_INT64: Final = "is not an integer within int64"
 
 Pointer = Callable[[int], str]
@@ -53,10 +56,7 @@ def decode_json(body: bytes, max_rows: int) -> KnowledgeRequest:
     BatchTooLargeError
         If there are more than ``max_rows`` rows.
     """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise MalformedBodyError("JSON", str(exc)) from exc
+    value = _parse(body)
     if not isinstance(value, dict):
         raise _invalid("", "must be a JSON object")
     columns = (
@@ -98,6 +98,31 @@ def decode_safetensors(body: bytes, max_rows: int) -> KnowledgeRequest:
     if "parts" in options:
         options["parts"] = _json_if_array("parts", options["parts"])
     return _with_options(columns, options)
+
+
+def _parse(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        try:
+            return _parse_huge_numbers(body)
+        except (ValueError, RecursionError):
+            raise MalformedBodyError("JSON", str(exc)) from exc
+
+
+def _parse_huge_numbers(body: bytes) -> object:
+    """Parse JSON whose numbers may be beyond a double, which orjson takes for bad JSON.
+
+    Such a number is a wrong value, and its field is to be named.
+    """
+
+    def refuse(constant: str) -> object:
+        raise ValueError(f"{constant} is no JSON")
+
+    def integer(digits: str) -> float:
+        return int(digits) if len(digits) <= _LONGEST_INT64 else math.inf
+
+    return json.loads(body.decode(), parse_int=integer, parse_constant=refuse)
 
 
 def _decode_columnar(value: Mapping[str, Any], max_rows: int) -> Columns:

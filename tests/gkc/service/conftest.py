@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,12 @@ pytest.register_assert_rewrite("tests.gkc.service.running")
 
 from tests.gkc.service.running import Session, session  # noqa: E402 - registered first
 from tests.gkc.service.world import Worlds, make_world  # noqa: E402
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Return the URL of a store that is not there yet."""
+    return f"file:{tmp_path / 'store'}"
 
 
 @pytest.fixture(scope="session")

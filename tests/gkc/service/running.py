@@ -17,11 +17,14 @@ import safetensors.numpy
 from gkc.service.app import Service
 from gkc.service.settings import Settings
 from gkc.store import KnowledgeReader, open_reader
-from tests.gkc.service.world import PARTS
+from tests.fakes import UnreliableReader
+from tests.gkc.service.world import PARTS, World
 
 SAFETENSORS = "application/x-safetensors"
 JSON = "application/json"
+QUESTION = {"u": 7, "i": [11, 12], "v": "v1"}
 _PAUSE_SECONDS = 0.01
+_FAST = {"refresh_ms": 5, "request_timeout_ms": 200}
 
 
 @asynccontextmanager
@@ -53,6 +56,35 @@ async def eventually(holds: Callable[[], Awaitable[bool]], timeout_seconds: floa
             return
         await asyncio.sleep(_PAUSE_SECONDS)
     raise AssertionError(f"{holds} does not hold after {timeout_seconds} s")
+
+
+@asynccontextmanager
+async def unreliable(
+    url: str, *, ready: bool = True, **settings: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, Service, UnreliableReader]]:
+    reader = UnreliableReader(open_reader(url))
+    async with running(url, reader=reader, ready=ready, **(_FAST | settings)) as (client, service):
+        yield client, service, reader
+
+
+def answers(client: httpx.AsyncClient, world: World) -> Callable[[], Any]:
+    async def check() -> bool:
+        response = await ask(client, QUESTION | {"v": world.version})
+        return response.status_code == 200 and response.json()["versions"] == {
+            world.version: world.generation
+        }
+
+    return check
+
+
+async def status(client: httpx.AsyncClient, version: str = "v1") -> int:
+    return (await ask(client, QUESTION | {"v": version})).status_code
+
+
+async def store_errors(client: httpx.AsyncClient, operation: str) -> float:
+    line = f'gkc_store_errors_total{{operation="{operation}"}} '
+    text = (await client.get("/metrics")).text
+    return float(next(x for x in text.splitlines() if x.startswith(line)).removeprefix(line))
 
 
 async def ask(client: httpx.AsyncClient, body: Any, **headers: str) -> httpx.Response:

@@ -90,7 +90,10 @@ def test_wrong_values_are_named(value: Any, fields: list[str]) -> None:
     assert fields_at_fault(value) == fields
 
 
-@pytest.mark.parametrize("number", ["1.0", "1e2", "18446744073709551616", "-9223372036854775809"])
+@pytest.mark.parametrize(
+    "number",
+    ["1.0", "1e2", "18446744073709551616", "-9223372036854775809", "1e400", "-1" + "0" * 9000],
+)
 def test_numbers_that_are_no_int64_are_named(number: str) -> None:
     with pytest.raises(InvalidFieldsError, match="/i/1 is not an integer within int64"):
         decode_json(b'{"u":1,"v":"x","i":[1,%s]}' % number.encode(), 10)
@@ -101,7 +104,19 @@ def test_a_number_as_version_is_told_so() -> None:
         decoded(GOOD | {"v": 20211220})
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"u": NaN}', b"\xff", b'{"u": 1}}', b"[" * 2000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"u": NaN}',
+        "{}".encode("utf-16"),
+        b"\xff",
+        b'{"u": 1}}',
+        b"[" * 2000,
+        b'{"u": 1e400',
+    ],
+)
 def test_what_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBodyError, match="not JSON"):
         decode_json(body, 10)

@@ -3,57 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from gkc.errors import CatalogueLostError, GenerationCorruptError, StoreUnavailableError
-from gkc.service.app import Service
+from gkc.errors import CatalogueLostError, StoreUnavailableError
 from gkc.store import open_publisher, open_reader
 from tests.fakes import UnreliableReader
-from tests.gkc.service.running import ask, eventually, is_ready, running
-from tests.gkc.service.world import World, make_world
-
-FAST = {"refresh_ms": 5, "request_timeout_ms": 200}
-QUESTION = {"u": 7, "i": [11, 12], "v": "v1"}
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"file:{tmp_path / 'store'}"
-
-
-@asynccontextmanager
-async def unreliable(
-    url: str, *, ready: bool = True, **settings: Any
-) -> AsyncIterator[tuple[httpx.AsyncClient, Service, UnreliableReader]]:
-    reader = UnreliableReader(open_reader(url))
-    async with running(url, reader=reader, ready=ready, **(FAST | settings)) as (client, service):
-        yield client, service, reader
-
-
-def answers(client: httpx.AsyncClient, world: World) -> Callable[[], Any]:
-    async def check() -> bool:
-        response = await ask(client, QUESTION | {"v": world.version})
-        return response.status_code == 200 and response.json()["versions"] == {
-            world.version: world.generation
-        }
-
-    return check
-
-
-async def status(client: httpx.AsyncClient, version: str = "v1") -> int:
-    return (await ask(client, QUESTION | {"v": version})).status_code
-
-
-async def store_errors(client: httpx.AsyncClient, operation: str) -> float:
-    line = f'gkc_store_errors_total{{operation="{operation}"}} '
-    text = (await client.get("/metrics")).text
-    return float(next(x for x in text.splitlines() if x.startswith(line)).removeprefix(line))
+from tests.gkc.service.running import (
+    QUESTION,
+    answers,
+    ask,
+    eventually,
+    is_ready,
+    running,
+    status,
+    store_errors,
+    unreliable,
+)
+from tests.gkc.service.world import make_world
 
 
 async def test_a_new_version_is_served_without_restart(url: str) -> None:
@@ -289,36 +258,6 @@ async def test_everything_is_closed_at_the_end(url: str) -> None:
     async with unreliable(url) as (_, _, reader):
         assert reader.calls["close"] == 0
     assert reader.calls["close"] == 1
-
-
-# ---- generations that disappear under a request
-
-
-async def test_a_deleted_generation_is_answered_from_the_current_one(url: str) -> None:
-    make_world("v1", 1).publish(url)
-    async with unreliable(url, refresh_ms=3_600_000, request_timeout_ms=2000) as (
-        client,
-        _,
-        reader,
-    ):
-        new = make_world("v1", 2).publish(url, keep_previous=0)
-        # The file store keeps deleted tables mapped; a key store says that they are gone.
-        reader.failures_once["fetch_users"] = GenerationCorruptError("g", "bucket 3 is missing")
-        response = await ask(client, QUESTION)
-        assert response.status_code == 200, response.text
-        assert response.json()["versions"] == {"v1": new.generation}
-
-
-async def test_damage_in_the_current_generation_is_503_and_counted(url: str) -> None:
-    make_world("v1").publish(url)
-    async with unreliable(url) as (client, _, reader):
-        reader.failures["fetch_users"] = GenerationCorruptError("g", "bucket 3 is missing")
-        response = await ask(client, QUESTION)
-        assert response.status_code == 503
-        assert "bucket 3 is missing" in response.json()["detail"]
-        assert await store_errors(client, "fetch_users") == 1
-        del reader.failures["fetch_users"]
-        assert await status(client) == 200
 
 
 async def test_catalogue_reads_are_shared(url: str) -> None:

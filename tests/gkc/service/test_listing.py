@@ -1,0 +1,34 @@
+"""The list of versions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gkc.errors import CatalogueLostError
+from gkc.service.listing import version_list
+from gkc.store import open_reader
+from tests.gkc.service.world import Worlds
+
+
+def test_no_catalogue_lists_nothing() -> None:
+    listed = version_list(None, lambda *_: True)
+    assert (listed.max_versions, listed.versions) == (5, [])
+
+
+async def test_versions_are_described_newest_first(worlds: Worlds) -> None:
+    reader = open_reader(worlds.url)
+    catalogue = await reader.catalogue()
+    assert catalogue is not None
+    listed = version_list(catalogue, lambda version, _: version == "half")
+    assert [v.version for v in listed.versions] == catalogue.newest_first()
+    assert [v.version for v in listed.versions if v.ready] == ["half"]
+    half = listed.versions[-1]
+    assert (half.version, half.generation) == ("half", worlds["half"].generation)
+    assert (half.users, half.items, half.dim, half.category_dim, half.dtype) == (7, 10, 4, 3, "f16")
+    assert half.bytes > 0
+    entry = replace(catalogue.generations[half.generation], summary=None)
+    damaged = replace(catalogue, generations={**catalogue.generations, half.generation: entry})
+    with pytest.raises(CatalogueLostError, match=half.generation):
+        version_list(damaged, lambda *_: True)

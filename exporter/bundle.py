@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, TypeGuard, get_args
@@ -311,14 +311,8 @@ def _inside(root: Path, relative: str, where: str) -> Path:
     return path
 
 
-def check_digests(bundle: Bundle, progress: Callable[[int], None]) -> dict[str, str]:
+def check_digests(bundle: Bundle) -> dict[str, str]:
     """Hash every model and table file, compare with the manifest, and return the digests.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    progress : callable
-        Told the bytes of each file hashed.
 
     Raises
     ------
@@ -333,7 +327,6 @@ def check_digests(bundle: Bundle, progress: Callable[[int], None]) -> dict[str, 
         try:
             with bundle.path(file).open("rb") as stream:
                 digests[file] = hashlib.file_digest(stream, "sha256").hexdigest()
-            progress(bundle.path(file).stat().st_size)
         except OSError as exc:
             raise BundleError(file, f"cannot be read: {exc.strerror}") from exc
         expected = bundle.sha256.get(file, digests[file])

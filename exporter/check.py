@@ -77,7 +77,7 @@ def check_version(options: ExportOptions, progress: PhaseProgress) -> CheckRepor
         generation = publisher.catalogue().version(options.version).current
         shown = publisher.store
     progress.start("check", None, version=options.version, generation=generation)
-    check_digests(bundle, lambda _: None)
+    check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
         users, items, pairs = asyncio.run(_check(options, generation, prepared))
     return CheckReport(shown, options.version, generation, users, items, pairs)

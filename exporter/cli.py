@@ -93,24 +93,35 @@ def export(
     on_terminal = sys.stderr.isatty()
     set_up_logging(logging.WARNING if on_terminal else logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
-    with PhaseProgress(on_terminal=on_terminal) as progress:
-        try:
-            if check:
-                checked = check_version(options, progress)
-                _print(checked.summary(), checked.lines(), as_json=as_json)
-            elif dry_run:
-                planned = plan_export(options, progress)
-                _print(planned.summary(), _plan_lines(planned), as_json=as_json)
-            else:
-                report = run_export(options, progress)
-                _print(report.summary(), _report_lines(report), as_json=as_json)
-        except GkcError as exc:
-            _fail(exc)
-        except KeyboardInterrupt:
-            _fail(InterruptedExportError(version, published=progress.phase == "evict"))
-        except OSError as exc:
-            # The system refused us a file of the store: its message says which and why.
-            _fail(GkcError(f"{exc}; make room or mend the access, then export again"))
+    progress = PhaseProgress(on_terminal=on_terminal)
+    action = _check if check else _plan if dry_run else _export
+    try:
+        with progress:
+            summary, lines = action(options, progress)
+    except GkcError as exc:
+        _fail(exc)
+    except KeyboardInterrupt:
+        _fail(InterruptedExportError(version, published=progress.phase == "evict"))
+    except OSError as exc:
+        # The system refused us a file of the store: its message says which and why.
+        _fail(GkcError(f"{exc}; make room or mend the access, then export again"))
+    for line in [json.dumps(summary)] if as_json else lines:
+        typer.echo(line)
+
+
+def _check(options: ExportOptions, progress: PhaseProgress) -> tuple[dict[str, Any], list[str]]:
+    checked = check_version(options, progress)
+    return checked.summary(), checked.lines()
+
+
+def _plan(options: ExportOptions, progress: PhaseProgress) -> tuple[dict[str, Any], list[str]]:
+    planned = plan_export(options, progress)
+    return planned.summary(), _plan_lines(planned)
+
+
+def _export(options: ExportOptions, progress: PhaseProgress) -> tuple[dict[str, Any], list[str]]:
+    report = run_export(options, progress)
+    return report.summary(), _report_lines(report)
 
 
 def _settings() -> ExportSettings:
@@ -130,11 +141,6 @@ def _fail(error: GkcError) -> NoReturn:
     line = " ".join(str(error).split())
     typer.echo(f"gkc-export: {line}", err=True)
     raise typer.Exit(1)
-
-
-def _print(summary: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
-    for line in [json.dumps(summary)] if as_json else lines:
-        typer.echo(line)
 
 
 def _report_lines(report: ExportReport) -> list[str]:

@@ -108,7 +108,7 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
             ) as staged:
                 sample = Sample(spec)
                 manifest = _write(options, prepared, spec, staged, sample, progress)
-                progress.start("verify", _rows(spec), generation=staged.generation)
+                progress.start("verify", spec.users + spec.items, generation=staged.generation)
                 verify_generation(
                     options.store, options.namespace, manifest, sample, progress.advance
                 )
@@ -147,7 +147,7 @@ def _validated(
     bundle = load_bundle(options.bundle)
     evicted = publisher.check_export(options.version, options.max_versions)
     progress.start("validate", None, version=options.version, bundle=bundle.name)
-    digests = check_digests(bundle, progress.advance)
+    digests = check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
         yield prepared, digests, evicted
 

@@ -38,8 +38,6 @@ class Kind:
     name: str
     title: str
     retry_after_seconds: int | None = None
-    closes: bool = False
-    """Whether the connection is closed, because part of the request was left unread."""
 
 
 _STORE: Final = Kind(503, "store-unavailable", "Store unavailable", RETRY_AFTER_SECONDS)
@@ -49,10 +47,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     VersionNotFoundError: Kind(404, "unknown-version", "Unknown version"),
     NotAcceptableError: Kind(406, "not-acceptable", "Not acceptable"),
     BatchTooLargeError: Kind(413, "too-many-rows", "Too many rows"),
-    BodyTooLargeError: Kind(413, "body-too-large", "Body too large", closes=True),
-    UnsupportedMediaTypeError: Kind(
-        415, "unsupported-media-type", "Unsupported media type", closes=True
-    ),
+    BodyTooLargeError: Kind(413, "body-too-large", "Body too large"),
+    UnsupportedMediaTypeError: Kind(415, "unsupported-media-type", "Unsupported media type"),
     InvalidFieldsError: Kind(422, "invalid-fields", "Invalid fields"),
     ClientGoneError: Kind(CLIENT_CLOSED_REQUEST, "client-gone", "Client closed request"),
     VersionNotReadyError: Kind(503, "version-not-ready", "Version not ready", RETRY_AFTER_SECONDS),
@@ -98,8 +94,6 @@ def problem_of(error: Exception) -> Problem:
     headers = {}
     if kind.retry_after_seconds is not None:
         headers["retry-after"] = str(kind.retry_after_seconds)
-    if kind.closes:
-        headers["connection"] = "close"
     return Problem(kind.status, kind.title, str(error), kind.name, _extra(error), headers)
 
 

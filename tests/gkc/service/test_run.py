@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import signal
@@ -12,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,30 @@ def test_requests_in_flight_are_answered_when_it_stops(place: Place) -> None:
         assert answer.startswith(b"HTTP/1.1 200")
         assert answer.rstrip().endswith(b"}")
         assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-type": "application/json"}, 413),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "application/json", "accept": "text/html"}, 406),
+    ],
+)
+def test_a_refusal_reaches_callers_who_send_their_body_first(
+    place: Place, headers: dict[str, str], status: int
+) -> None:
+    make_world().publish(place.url)
+    with serving(place) as (url, _):
+        # Unlike httpx, this client gives up if the connection closes before all is sent.
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+        with closing(connection):
+            for _ in range(3):
+                connection.request("POST", "/knowledge", b" " * 20_000_000, headers)
+                response = connection.getresponse()
+                assert response.status == status
+                assert json.loads(response.read())["status"] == status
+        assert code(url) == 200
 
 
 def test_wrong_settings_are_told() -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from keep.log import open_log
+
 
 def bundle_command(
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint of keep pretrain.")],
@@ -21,9 +23,9 @@ def bundle_command(
 
     Example: keep bundle --checkpoint checkpoints/ml1m --log logs/ml1m --out bundles/ml1m-day7
     """
-    # torch takes seconds to import: only this command pays for it.
+    opened = open_log(log)
+    # torch takes seconds to import: what is wrong with the log is said before.
     from keep.checkpoint import load_checkpoint
-    from keep.log import open_log
     from keep.recipes.bundle import bundle
 
-    bundle(load_checkpoint(checkpoint), open_log(log), out, top_categories)
+    bundle(load_checkpoint(checkpoint), opened, out, top_categories)

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from keep.config import read_config
+from keep.log import open_log
+
 
 def pretrain_command(
     log: Annotated[Path, typer.Option(help="Log directory, as keep fetch or import writes it.")],
@@ -27,14 +30,13 @@ def pretrain_command(
 
     Example: keep pretrain --log logs/ml1m --out checkpoints/ml1m --until 6
     """
-    # torch takes seconds to import: only this command pays for it.
-    from keep.config import read_config
-    from keep.log import open_log
-    from keep.recipes.pretrain import pretrain
-
     if config is not None and from_checkpoint is not None:
         raise typer.BadParameter(
             "a checkpoint keeps its own settings; leave out --config or --from-checkpoint"
         )
     settings = None if config is None else read_config(config)
-    pretrain(open_log(log), out, from_checkpoint, until, settings)
+    opened = open_log(log)
+    # torch takes seconds to import: what is wrong with the arguments is said before.
+    from keep.recipes.pretrain import pretrain
+
+    pretrain(opened, out, from_checkpoint, until, settings)

@@ -158,7 +158,8 @@ def run(demo: Demo, log_path: Path, tidy: bool) -> None:
         results = _main_job(demo, log, log_path)
     finally:
         for version in demo.exported if tidy else ():
-            demo.run("tidy up", "gkc", "versions", "delete", version, "--yes")
+            # The service has stopped: nobody needs a grace period.
+            demo.run("tidy up", "gkc", "versions", "delete", version, "--yes", "--grace-seconds", 0)
     summarise(demo, log, results)
 
 

@@ -17,9 +17,9 @@ from exporter.check import check_version
 from exporter.errors import InterruptedExportError
 from exporter.progress import PhaseProgress
 from exporter.run import ExportOptions, ExportReport, plan_export, run_export
-from exporter.settings import ExportSettings
 from gkc.errors import GkcError
 from gkc.logs import set_up_logging
+from gkc.settings import StoreSettings, refusals, variable_warnings
 from gkc.store import ElementType, is_version_name
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -124,13 +124,13 @@ def _export(options: ExportOptions, progress: PhaseProgress) -> tuple[dict[str, 
     return report.summary(), _report_lines(report)
 
 
-def _settings() -> ExportSettings:
+def _settings() -> StoreSettings:
+    for line in variable_warnings():
+        typer.echo(f"gkc-export: warning: {line}", err=True)
     try:
-        return ExportSettings()
+        return StoreSettings()
     except ValidationError as exc:
-        problem = exc.errors()[0]
-        name = f"GKC_{'_'.join(str(p) for p in problem['loc']).upper()}"
-        raise typer.BadParameter(problem["msg"], param_hint=name) from exc
+        raise typer.BadParameter(refusals(exc)) from exc
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -17,7 +17,7 @@ from gkc.service.encoding import encode_json
 from gkc.service.loaded import LoadedGeneration
 from gkc.service.lookup import KnowledgeLookup
 from gkc.service.schemas import Bools, Columns, KnowledgeRequest, RowsAnswer
-from gkc.service.settings import StoreSettings
+from gkc.settings import StoreSettings
 from gkc.store import ItemBlock, KnowledgeReader
 
 _SHOWN_VALUES = 4

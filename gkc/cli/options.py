@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
-from gkc.service.settings import PREFIX, StoreSettings, known_variables, unknown_variables
+from gkc.settings import StoreSettings, refusals, variable_warnings
 from gkc.store import KnowledgeReader, open_reader
 
 SettingsT = TypeVar("SettingsT", bound=StoreSettings)
@@ -33,15 +33,13 @@ def load(settings: type[SettingsT], **flags: str | int | None) -> SettingsT:
     typer.BadParameter
         If a value is refused; names the setting.
     """
-    for name, nearest in unknown_variables(known_variables()).items():
-        hint = f"; did you mean {nearest}?" if nearest else ""
-        typer.echo(f"gkc: warning: {name} is no setting of gkc{hint}", err=True)
+    for line in variable_warnings():
+        typer.echo(f"gkc: warning: {line}", err=True)
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     try:
         return settings(**given)
     except ValidationError as exc:
-        told = [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors()]
-        raise typer.BadParameter("; ".join(told)) from exc
+        raise typer.BadParameter(refusals(exc)) from exc
 
 
 def reader_of(settings: StoreSettings) -> KnowledgeReader:

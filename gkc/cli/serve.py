@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gkc.cli.options import Store, load
-from gkc.service.settings import Settings
+from gkc.settings import Settings
 
 
 def run(

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from gkc.cli.options import Store, load, reader_of
 from gkc.errors import VersionNotFoundError
-from gkc.service.settings import StoreSettings
+from gkc.settings import StoreSettings
 from gkc.store import GenerationManifest, KnowledgeReader
 
 

@@ -16,7 +16,7 @@ from gkc.cli.options import AsJson, Store, load, reader_of
 from gkc.cli.output import console
 from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
 from gkc.service.listing import VersionInfo, VersionList, version_list
-from gkc.service.settings import StoreSettings
+from gkc.settings import StoreSettings
 from gkc.store import Catalogue, KnowledgeReader, Publisher, open_publisher
 
 app = typer.Typer(

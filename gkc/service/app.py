@@ -24,7 +24,7 @@ from gkc.service.problems import MEDIA_TYPE, problem_of, problem_of_status
 from gkc.service.reader import GuardedReader
 from gkc.service.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
 from gkc.service.serving import Serving
-from gkc.service.settings import Settings
+from gkc.settings import Settings
 from gkc.store import KnowledgeReader
 
 _MEBIBYTE = 1024 * 1024

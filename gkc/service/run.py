@@ -16,7 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from gkc.errors import CommandError
 from gkc.logs import set_up_logging
 from gkc.service.app import Service
-from gkc.service.settings import Settings
+from gkc.settings import Settings
 from gkc.store import open_reader, parse_store_url
 
 _BACKLOG: Final = 2048

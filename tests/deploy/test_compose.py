@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gkc.service.settings import Settings, known_variables
+from gkc.settings import Settings, known_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

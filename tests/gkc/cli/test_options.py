@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from gkc.cli.options import load
-from gkc.service.settings import Settings, StoreSettings
+from gkc.settings import Settings, StoreSettings
 
 
 def test_flags_that_were_not_given_leave_the_environment_alone(

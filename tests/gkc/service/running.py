@@ -15,7 +15,7 @@ import safetensors
 import safetensors.numpy
 
 from gkc.service.app import Service
-from gkc.service.settings import Settings
+from gkc.settings import Settings
 from gkc.store import KnowledgeReader, open_reader
 from tests.fakes import UnreliableReader
 from tests.gkc.service.world import PARTS, World

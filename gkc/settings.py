@@ -1,4 +1,4 @@
-"""The service's settings, and the only place of the serving side that reads the environment."""
+"""Every setting, and the only place that reads the environment: service, commands, exporter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "GKC_"
@@ -96,8 +96,23 @@ def unknown_variables(
     return {name: next(iter(_nearest(name.upper(), known)), None) for name in unknown}
 
 
+def variable_warnings() -> list[str]:
+    """Say which variables look like settings of ours but are none, a line each."""
+    return [
+        f"{name} is no setting of gkc" + (f"; did you mean {nearest}?" if nearest else "")
+        for name, nearest in unknown_variables(known_variables()).items()
+    ]
+
+
+def refusals(error: ValidationError) -> str:
+    """Say in one line which settings were refused and why, by the names of their variables."""
+    return "; ".join(
+        f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+    )
+
+
 def known_variables() -> frozenset[str]:
-    """Return the names of all settings of the serving side."""
+    """Return the names of all settings."""
     fields = set(Settings.model_fields) - {"prometheus_multiproc_dir"}
     return frozenset(f"{PREFIX}{name.upper()}" for name in fields)
 

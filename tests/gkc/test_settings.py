@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gkc.service.settings import Settings, StoreSettings, known_variables, unknown_variables
+from gkc.settings import (
+    Settings,
+    StoreSettings,
+    known_variables,
+    refusals,
+    unknown_variables,
+    variable_warnings,
+)
 
 
 def test_the_contract_s_defaults() -> None:
@@ -64,6 +71,17 @@ def test_unknown_variables_have_a_nearest_name() -> None:
     assert set(found) == {"GKC_STORE_URI", "GKC_PROT", "GKC_"}
     assert found["GKC_STORE_URI"] == "GKC_STORE_URL"
     assert found["GKC_PROT"] == "GKC_PORT"
+
+
+def test_a_warning_names_the_variable_and_the_nearest_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GKC_WORKRES", "2")
+    assert variable_warnings() == ["GKC_WORKRES is no setting of gkc; did you mean GKC_WORKERS?"]
+
+
+def test_a_refusal_names_the_variable() -> None:
+    with pytest.raises(ValidationError) as caught:
+        StoreSettings(namespace="a/b")
+    assert refusals(caught.value).startswith("GKC_NAMESPACE: ")
 
 
 def test_every_setting_of_the_contract_is_known() -> None:

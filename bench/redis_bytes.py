@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import tempfile
 import time
 import uuid
@@ -19,7 +18,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import redis
+import redis.asyncio
+import uvloop
 
+from bench.report import print_circumstances, spread
 from gkc.store import (
     GenerationManifest,
     GenerationSpec,
@@ -30,13 +32,20 @@ from gkc.store import (
     parse_store_url,
 )
 from gkc.store.backends.redis import RedisReader
+from gkc.store.backends.redis_format import (
+    MARKER_FIELD,
+    USER_BUCKETS,
+    GenerationKeys,
+    bucket_numbers,
+)
 from gkc.store.backends.redis_storage import RedisStorage
 from tests.redis_server import RedisServer, find_redis_server
 
 Blocks = list[UserBlock] | list[ItemBlock]
 
 BATCH_ROWS = 4096
-PROBES = 2000
+PROBES = 2048
+REPETITIONS = 9
 
 
 def main() -> None:
@@ -48,11 +57,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40, help="categories per user")
     parser.add_argument("--dim", type=int, default=64)
     arguments = parser.parse_args()
+    print_circumstances("bench.redis_bytes")
     with _server(arguments.url) as url, tempfile.TemporaryDirectory() as mirror_dir:
         users = _spec(arguments.dim, arguments.users, 0, arguments.pairs)
         items = _spec(arguments.dim, 0, arguments.items, 0)
         for spec in (users, items):
-            asyncio.run(_measure(url, spec, Path(mirror_dir)))
+            uvloop.run(_measure(url, spec, Path(mirror_dir)))
 
 
 async def _measure(url: str, spec: GenerationSpec, mirror_dir: Path) -> None:
@@ -76,7 +86,10 @@ async def _measure(url: str, spec: GenerationSpec, mirror_dir: Path) -> None:
     await reader.verify(manifest, lambda _: None)
     print(f"  verified          {rows / (time.perf_counter() - started):12,.0f} {what}/s")
     if spec.users:
-        await _time_fetches(reader, manifest, np.concatenate([b.ids for b in blocks]))
+        keys = GenerationKeys(namespace, manifest.generation)
+        ids = np.concatenate([b.ids for b in blocks])
+        async with redis.asyncio.Redis.from_url(url) as peer:
+            await _time_fetches(reader, manifest, keys, ids, peer)
     else:
         started = time.perf_counter()
         (await reader.item_table(manifest, 0)).close()
@@ -90,24 +103,35 @@ async def _measure(url: str, spec: GenerationSpec, mirror_dir: Path) -> None:
 
 
 async def _time_fetches(
-    reader: RedisReader, manifest: GenerationManifest, ids: npt.NDArray[np.int64]
+    reader: RedisReader,
+    manifest: GenerationManifest,
+    keys: GenerationKeys,
+    ids: npt.NDArray[np.int64],
+    peer: redis.asyncio.Redis,
 ) -> None:
+    """Time reads of one user each, ours and redis.asyncio's of the same fields, in turns."""
     rng = np.random.default_rng(0)
-    for concurrency in (1, 8, 64):
-        picks = rng.choice(ids, size=(PROBES // concurrency, concurrency))
-        latencies: list[float] = []
+    buckets = manifest.checksums[USER_BUCKETS]
 
-        async def ask(user: np.int64, latencies: list[float] = latencies) -> None:
-            began = time.perf_counter()
-            await reader.fetch_users(manifest, np.array([user], dtype=np.int64))
-            latencies.append(time.perf_counter() - began)
+    async def ours(user: np.int64) -> None:
+        await reader.fetch_users(manifest, np.array([user], dtype=np.int64))
 
-        started = time.perf_counter()
-        for row in picks:
-            await asyncio.gather(*(ask(user) for user in row))
-        rate = len(latencies) / (time.perf_counter() - started)
-        p50 = statistics.median(latencies) * 1e6
-        print(f"  fetched, {concurrency:2d} at once {rate:11,.0f} users/s, median {p50:.0f} us")
+    async def plain(user: np.int64) -> None:
+        (bucket,) = bucket_numbers(hash_ids(np.array([user], dtype=np.int64)), buckets)
+        await peer.hmget(keys.bucket(int(bucket)), [MARKER_FIELD, user.tobytes()])
+
+    for at_once in (1, 8, 64):
+        rates: dict[str, list[float]] = {"fetch_users": [], "redis.asyncio HMGET": []}
+        for _ in range(REPETITIONS):
+            picks = rng.choice(ids, size=(PROBES // at_once, at_once))
+            for name, ask in zip(rates, (ours, plain), strict=True):
+                started = time.perf_counter()
+                for row in picks:
+                    await asyncio.gather(*(ask(user) for user in row))
+                rates[name].append(picks.size / (time.perf_counter() - started))
+        ratios = [a / b for a, b in zip(*rates.values(), strict=True)]
+        told = ", ".join(f"{name} {spread(r, 0)}" for name, r in rates.items())
+        print(f"  {at_once:2d} reads at once   {told} per s, ratio {spread(ratios)}")
 
 
 def _load(storage: RedisStorage, spec: GenerationSpec, blocks: Blocks) -> GenerationManifest:

@@ -23,9 +23,8 @@ def bundle_command(
 
     Example: keep bundle --checkpoint checkpoints/ml1m --log logs/ml1m --out bundles/ml1m-day7
     """
-    opened = open_log(log)
-    # torch takes seconds to import: what is wrong with the log is said before.
+    # torch takes seconds to import: only this command pays for it.
     from keep.checkpoint import load_checkpoint
     from keep.recipes.bundle import bundle
 
-    bundle(load_checkpoint(checkpoint), opened, out, top_categories)
+    bundle(load_checkpoint(checkpoint), open_log(log), out, top_categories)

@@ -35,8 +35,7 @@ def pretrain_command(
             "a checkpoint keeps its own settings; leave out --config or --from-checkpoint"
         )
     settings = None if config is None else read_config(config)
-    opened = open_log(log)
-    # torch takes seconds to import: what is wrong with the arguments is said before.
+    # torch takes seconds to import: what is wrong with the settings is said before.
     from keep.recipes.pretrain import pretrain
 
-    pretrain(opened, out, from_checkpoint, until, settings)
+    pretrain(open_log(log), out, from_checkpoint, until, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from threading import Event
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import Progress, TaskID
 from torch import nn
 
@@ -167,7 +167,8 @@ def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
     rows = features.encode(day)
     gaucs, losses = {}, {}
     stop = Event()
-    with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task(f"day {number}", total=len(rows) * len(state.optimizers))
 
         def learn(name: str) -> tuple[Gauc | None, tuple[float, ...]]:

@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from tests.acceptance.bundles import RECIPES, Recipe, Truth, write_bundle
 from tests.acceptance.reference import check_row, expect
-from tests.commands import Place, command, done, export, service
+from tests.commands import Place, done, export, service
 
 DTYPES = ("f16", "f32", "int8")
 SAFETENSORS = "application/x-safetensors"
@@ -152,13 +152,12 @@ def _check_get(
     rows: npt.NDArray[np.float32],
     status: list[list[int]],
 ) -> None:
-    for (user, item, category), row, codes in list(zip(questions, rows, status, strict=True))[:4]:
+    for (user, item, category), row, codes in list(zip(questions, rows, status, strict=True))[:3]:
         given = () if category is None else ("--category", category)
         asked = ("--user", user, "--item", item, *given, "--version", version)
         body = json.loads(done("gkc", "get", *asked, "--json", place=place))
         _same_bits(np.array(body["knowledge"][0], dtype=np.float64).astype(np.float32), row)
         assert body["status"] == [codes]
-        assert command("gkc", "get", *asked, place=place).returncode == 0
 
 
 def _check_mixed_versions(client: httpx.Client, questions: list[Question], truth: Truth) -> None:

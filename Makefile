@@ -22,7 +22,7 @@ demo: install ## the whole main job on real input: pretrain, bundle, export, ser
 	$(BIN)/python -m keep.recipes.demo $(if $(STORE),--store $(STORE))
 
 test: install ## the whole test suite (ARGS="-k store" for a part of it)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: install ## static checks only: format, lint, types, import rules
 	$(BIN)/ruff format --check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
     ``GKC_TEST_REDIS_URL`` names a Redis to use instead of an own one; ``GKC_TEST_REQUIRE=all``
     makes every skip a failure, for the run that is to show that everything was tested.
     """
+    # A shell starts background jobs with SIGINT ignored, which our child processes would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     require = os.environ.get("GKC_TEST_REQUIRE", "")
     if require not in ("", "all"):
         raise pytest.UsageError(f"GKC_TEST_REQUIRE is 'all' or not set, not {require!r}")

@@ -88,10 +88,11 @@ def _ask(client: httpx.Client) -> dict[str, Any]:
 
 
 def test_a_killed_export_is_resumed(place: Place, tmp_path: Path) -> None:
-    write_bundle(tmp_path / "bundle", Recipe("resumed", users=120_000))
+    write_bundle(tmp_path / "bundle", Recipe("resumed", users=200_000))
     bundle = tmp_path / "bundle"
-    assert _kill_in("write", 1.0, bundle, place)
+    assert _kill_in("write", 0.1, bundle, place)
     (staged,) = raw.generations(place)
+    assert json.loads(done("gkc", "versions", "list", "--json", place=place))["versions"] == []
     generation = export(bundle, "v", place, "--keep-previous", 0, "--resume")["generation"]
     assert generation == staged, "it went on with what the dead run had written"
     done("gkc", "verify", "--version", "v", place=place)

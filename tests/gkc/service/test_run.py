@@ -154,7 +154,14 @@ def test_a_killed_worker_is_replaced(place: Place) -> None:
 def _workers(pid: int) -> set[int]:
     """Return the processes that answer requests, as the kernel lists them."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()}
+    return {int(c) for c in children if b"spawn_main" in _command_line(c)}
+
+
+def _command_line(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:  # it ended between the two looks
+        return b""
 
 
 def _answers(url: str) -> bool:

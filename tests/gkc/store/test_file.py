@@ -387,8 +387,8 @@ def test_nobody_writes_without_the_lease(place: FilePlace) -> None:
     lease = storage.acquire_lease("v1", "me")
     lease.release()
     with pytest.raises(LeaseLostError):
-        storage.open_sink("g", make_sample().spec, lease, resume=False)
-    assert place.data_of("g") == {}
+        storage.open_sink("0000000009-feedbeef", make_sample().spec, lease, resume=False)
+    assert place.data_of("0000000009-feedbeef") == {}
 
 
 def test_a_lease_that_cannot_be_noted_is_given_back(

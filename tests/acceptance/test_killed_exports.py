@@ -61,6 +61,22 @@ def _kill_in(phase: str, delay: float, bundle: Path, place: Place) -> bool:
     return reached
 
 
+def _kill_once_rows_are_stored(bundle: Path, place: Place) -> str:
+    """Export, and SIGKILL it as soon as the store holds data of the new generation; return that."""
+    process = start(
+        *("gkc-export", "--version", "v", "--bundle", bundle, "--keep-previous", 0),
+        place=place,
+        stderr=subprocess.DEVNULL,
+    )
+    while not raw.generations(place):
+        assert process.poll() is None, "the export ended before any of its data was seen"
+        time.sleep(0.01)
+    process.kill()
+    process.wait(timeout=30)
+    (staged,) = raw.generations(place)
+    return staged
+
+
 def _still_served(client: httpx.Client, before: str, place: Place) -> None:
     """The old generation answers, or the new one if publication was reached; nothing fails."""
     served = json.loads(done("gkc", "versions", "list", "--json", place=place))["versions"]
@@ -90,8 +106,7 @@ def _ask(client: httpx.Client) -> dict[str, Any]:
 def test_a_killed_export_is_resumed(place: Place, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle", Recipe("resumed", users=200_000))
     bundle = tmp_path / "bundle"
-    assert _kill_in("write", 0.1, bundle, place)
-    (staged,) = raw.generations(place)
+    staged = _kill_once_rows_are_stored(bundle, place)
     assert json.loads(done("gkc", "versions", "list", "--json", place=place))["versions"] == []
     generation = export(bundle, "v", place, "--keep-previous", 0, "--resume")["generation"]
     assert generation == staged, "it went on with what the dead run had written"

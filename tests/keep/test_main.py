@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.keep.logs import write_tiny_log
+
 RUN = "import sys; sys.modules[sys.argv.pop(1)] = None; from keep.__main__ import main; main()"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("missing", ["pyarrow", "torch"])
 def test_a_missing_extra_is_one_line(missing: str, tmp_path: Path) -> None:
-    command = ["pretrain", "--log", str(tmp_path / "log"), "--out", str(tmp_path / "out")]
+    log = tmp_path / "log"
+    write_tiny_log(log)
+    command = ["pretrain", "--log", str(log), "--out", str(tmp_path / "out")]
     done = subprocess.run(
         [sys.executable, "-c", RUN, missing, *command],
         capture_output=True,

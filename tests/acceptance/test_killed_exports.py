@@ -106,13 +106,26 @@ def _ask(client: httpx.Client) -> dict[str, Any]:
 def test_a_killed_export_is_resumed(place: Place, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle", Recipe("resumed", users=200_000))
     bundle = tmp_path / "bundle"
-    staged = _kill_once_rows_are_stored(bundle, place)
+    writer = start("gkc-export", "--version", "v", "--bundle", bundle, place=place)
+    staged = _wait_for_data(place)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(timeout=30)
     assert json.loads(done("gkc", "versions", "list", "--json", place=place))["versions"] == []
     generation = export(bundle, "v", place, "--keep-previous", 0, "--resume")["generation"]
     assert generation == staged, "it went on with what the dead run had written"
     done("gkc", "verify", "--version", "v", place=place)
     done("gkc-export", "--check", "--version", "v", "--bundle", bundle, place=place)
     assert raw.generations(place) == {generation}
+
+
+def _wait_for_data(place: Place) -> str:
+    """Wait until the first data of a generation is stored; return its id."""
+    deadline = time.monotonic() + 60
+    while not (found := raw.generations(place)):
+        assert time.monotonic() < deadline, "nothing was written"
+        time.sleep(0.005)
+    (generation,) = found
+    return generation
 
 
 def test_a_writer_that_wakes_up_after_it_was_taken_for_dead_publishes_nothing(
@@ -123,8 +136,7 @@ def test_a_writer_that_wakes_up_after_it_was_taken_for_dead_publishes_nothing(
     write_bundle(tmp_path / "large", Recipe("large", users=120_000))
     write_bundle(tmp_path / "small", Recipe("small"))
     sleeper = start("gkc-export", "--version", "v", "--bundle", tmp_path / "large", place=place)
-    while not raw.generations(place):
-        time.sleep(0.02)
+    _wait_for_data(place)
     sleeper.send_signal(signal.SIGSTOP)
     deadline = time.monotonic() + 60
     while True:

@@ -61,22 +61,6 @@ def _kill_in(phase: str, delay: float, bundle: Path, place: Place) -> bool:
     return reached
 
 
-def _kill_once_rows_are_stored(bundle: Path, place: Place) -> str:
-    """Export, and SIGKILL it as soon as the store holds data of the new generation; return that."""
-    process = start(
-        *("gkc-export", "--version", "v", "--bundle", bundle, "--keep-previous", 0),
-        place=place,
-        stderr=subprocess.DEVNULL,
-    )
-    while not raw.generations(place):
-        assert process.poll() is None, "the export ended before any of its data was seen"
-        time.sleep(0.01)
-    process.kill()
-    process.wait(timeout=30)
-    (staged,) = raw.generations(place)
-    return staged
-
-
 def _still_served(client: httpx.Client, before: str, place: Place) -> None:
     """The old generation answers, or the new one if publication was reached; nothing fails."""
     served = json.loads(done("gkc", "versions", "list", "--json", place=place))["versions"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-EXTRA = frozenset({"onnx", "onnxruntime", "pyarrow", "torch"})
+EXTRA = frozenset({"matplotlib", "onnx", "onnxruntime", "pyarrow", "tensorboardX", "torch"})
 """What the extra ``keep`` installs; ``make install TORCH=none`` leaves torch out."""
 
 

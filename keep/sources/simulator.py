@@ -5,9 +5,10 @@ and an inclination to click; items have a place in the same latent space near th
 quality, a day on which they appear and an exposure that fades with age. What is shown follows
 long-tailed activity and popularity, not taste. A click is drawn with probability
 
-    sigmoid(base + scene + inclination + taste * strength + affinity + quality + noise)
+    sigmoid(base + scene + inclination + taste * strength + affinity + fit + quality + noise)
 
 and, among clicks, a cart and a conversion by logits of their own that share taste and quality.
+Fit says how well a category does in a scene: what differs between the scenes but for their level.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ SOURCE = (
     "appearance and an exposure that fades with age. Shown by long-tailed activity and popularity, "
     "not by taste. Click by a logistic model with noise; cart and conversion among clicks. "
     "Super-domain: all scenes ({scenes}); sub-domain: scene {sub_domain}. The last day is the test "
-    "day, the two before it train. Ground truth: truth/day=NNNN.parquet, row by row."
+    "day, with {test_impressions:,} further impressions of the sub-domain; two before it train. "
+    "Ground truth: truth/day=NNNN.parquet, row by row."
 )
 
 Floats = NDArray[np.float64]
@@ -55,6 +57,9 @@ class SimulatorConfig:
     shops: int = 200
     days: int = 10
     impressions_per_day: int = 40_000
+    test_impressions: int = 0
+    """Further impressions of the sub-domain on the last day, so that intervals are narrow though
+    training is short."""
     scenes: tuple[str, ...] = ("home", "search", "ads")
     """Names of the scenes; the last is the sub-domain."""
     scene_shares: tuple[float, ...] = (0.5, 0.2, 0.3)
@@ -74,6 +79,9 @@ class SimulatorConfig:
     taste_strength: float = 1.2
     """Standard deviation of taste in the logit of a click."""
     affinity_deviation: float = 0.6
+    """Standard deviation of a user's lasting affinity to a category."""
+    fit_deviation: float = 0.0
+    """Standard deviation of a category's fit to a scene."""
     quality_deviation: float = 0.5
     inclination_deviation: float = 0.5
     noise_deviation: float = 0.5
@@ -91,18 +99,20 @@ PRESETS = {
     "small": SimulatorConfig(),
     "large": SimulatorConfig(
         preset="large",
-        users=20_000,
-        items=30_000,
-        categories=100,
-        shops=2_000,
+        users=8_000,
+        items=12_000,
+        categories=80,
+        shops=1_000,
         days=21,
-        impressions_per_day=1_000_000,
+        impressions_per_day=120_000,
+        test_impressions=280_000,
         scenes=("home", "search", "video", "ads"),
-        scene_shares=(0.4, 0.2, 0.1, 0.3),
+        scene_shares=(0.45, 0.25, 0.15, 0.15),
         scene_logits=(0.0, 0.6, 0.2, -0.4),
+        fit_deviation=0.3,
     ),
 }
-"""Sizes on offer: small for a try and for tests, large for figures with narrow intervals."""
+"""Sizes on offer: small for a try and for tests, large for the figures of docs/reproduction.md."""
 
 
 class World:
@@ -134,6 +144,8 @@ class World:
         shape = (config.users, config.categories)
         self.affinity = config.affinity_deviation * rng.standard_normal(shape)
         self._make_items(rng)
+        shape = (len(config.scenes), config.categories)
+        self.fit = config.fit_deviation * np.random.default_rng([seed, 3]).standard_normal(shape)
 
     def _make_items(self, rng: np.random.Generator) -> None:
         config = self.config
@@ -183,11 +195,14 @@ class World:
             What no log holds: the probabilities drawn from, and the parts of the click's logit.
         """
         config = self.config
-        count = config.impressions_per_day
+        further = config.test_impressions if self.day == config.days else 0
+        count = config.impressions_per_day + further
         rng = np.random.default_rng([self.seed, 2, self.day])
         user = rng.choice(config.users, count, p=self.activity)
         item = rng.choice(config.items, count, p=self.exposure())
         scene = rng.choice(len(config.scenes), count, p=config.scene_shares)
+        if further:
+            scene[rng.choice(count, further, replace=False)] = len(config.scenes) - 1
         second = np.sort(rng.integers(0, SECONDS_A_DAY, count))
         truth = self._truth(user, item, scene, rng)
         click = rng.random(count) < truth["click_probability"]
@@ -212,7 +227,8 @@ class World:
         quality, price = self.quality[item], self.price[item]
         noise = config.noise_deviation * rng.standard_normal(len(user))
         shift = config.click_base + np.array(config.scene_logits)[scene] + self.inclination[user]
-        score = shift + taste + affinity + quality
+        fit = self.fit[scene, self.category[item]]
+        score = shift + taste + affinity + fit + quality
         cart = config.cart_base + 0.7 * taste + quality + 0.5 * noise
         conversion = config.conversion_base + 0.7 * taste + quality - 0.5 * price + 0.5 * noise
         truth = {
@@ -222,6 +238,7 @@ class World:
             "score": score,
             "taste": taste,
             "affinity": affinity,
+            "fit": fit,
             "quality": quality,
             "noise": noise,
         }
@@ -283,6 +300,7 @@ def _info(config: SimulatorConfig, seed: int) -> LogInfo:
         users=config.users,
         items=config.items,
         taste_memory=config.taste_memory,
+        test_impressions=config.test_impressions,
         scenes=", ".join(config.scenes),
         sub_domain=config.scenes[-1],
     )

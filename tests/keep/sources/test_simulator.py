@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -149,3 +150,30 @@ def test_every_preset_says_a_scene_share_and_logit_per_scene() -> None:
         assert len(config.scenes) == len(config.scene_shares) == len(config.scene_logits)
         assert sum(config.scene_shares) == pytest.approx(1.0)
         assert config.days >= 4
+
+
+def test_further_test_impressions_are_of_the_sub_domain_on_the_last_day(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, impressions_per_day=2_000, test_impressions=3_000)
+    simulate(config, 7, tmp_path / "log", _ignore)
+    log = open_log(tmp_path / "log")
+    days = [log.day(number) for number in log.info.days]
+    assert [len(day) for day in days] == [2_000] * 5 + [5_000]
+    assert days[-1].sub_domain.sum() > 3_000 + 400
+    assert days[-2].sub_domain.sum() < 800
+
+
+def test_a_category_may_fit_one_scene_better_than_another() -> None:
+    world = World(dataclasses.replace(CONFIG, fit_deviation=2.0), 7)
+    columns, truth = world.impressions()
+    for scene, category in ((0, 3), (1, 3), (2, 5)):
+        there = (columns["scene"] == scene) & (columns["category"] == category + 1)
+        np.testing.assert_allclose(truth["fit"][there], world.fit[scene, category], rtol=1e-6)
+
+
+def test_the_logs_of_the_reproduction_are_the_committed_ones(tmp_path: Path) -> None:
+    """The checksum was committed before the first method ran on the log."""
+    file = Path(__file__).parents[3] / "docs" / "reproduction" / "logs.json"
+    committed = json.loads(file.read_text(encoding="utf-8"))
+    simulate(PRESETS["large"], 0, tmp_path / "log", _ignore)
+    log = open_log(tmp_path / "log")
+    assert log.info.checksum == committed["simulated-large"]["checksum"]

@@ -1,0 +1,176 @@
+"""A log as downstream models see it: a day's impressions, and the clicks known before that day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keep.config import TASKS
+from keep.features import Features, Rows, trained_by
+from keep.layers import TableSizes
+from keep.log import Day, Log
+from keep.models import table_sizes
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Impressions of one day, ready for a downstream model."""
+
+    number: int
+    """Which day it is."""
+    day: Day
+    """(n,) columns with raw ids, as the log has them."""
+    rows: Rows
+    """(n,) the same impressions as rows of embedding tables, and their labels."""
+    history: NDArray[np.int32]
+    """(users, T) item rows of each user's latest clicks before the day, 0 where there is none."""
+
+    def __len__(self) -> int:
+        """Count the impressions."""
+        return len(self.rows)
+
+    def behaviours(self, positions: Ints) -> Ints:
+        """Look up what the users of some impressions clicked on earlier days.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (B,), int64
+            Which impressions.
+
+        Returns
+        -------
+        ndarray, shape (B, T), int64
+            Item rows, oldest first, 0 where there is none.
+        """
+        return self.history[self.rows.user[positions]].astype(np.int64)
+
+    def where(self, chosen: Bools) -> Samples:
+        """Keep some of the impressions.
+
+        Parameters
+        ----------
+        chosen : ndarray, shape (n,), bool
+            Which ones.
+
+        Returns
+        -------
+        Samples
+            In the same order.
+        """
+        day = Day(**{name: column[chosen] for name, column in vars(self.day).items()})
+        rows = Rows(self.rows.user[chosen], self.rows.item[chosen], self.rows.labels[chosen])
+        return Samples(self.number, day, rows, self.history)
+
+    def of_task(self, task: int) -> Samples:
+        """Keep the impressions that a task is defined on: conversion and cart are, on clicks.
+
+        Parameters
+        ----------
+        task : int
+            Position in ``TASKS``.
+
+        Returns
+        -------
+        Samples
+            All impressions for the click task, the clicked ones for the others.
+        """
+        return self if task == TASKS.index("click") else self.where(trained_by(self.rows, task))
+
+
+class Data:
+    """All that a downstream model may see of a log when it is tested on one day.
+
+    Vocabularies, the items' shops and categories, and behaviours come from the days before the
+    test day. An id that only the test day has is the unknown one.
+
+    Parameters
+    ----------
+    log : Log
+        Super- and sub-domain.
+    test_day : int
+        The day that is ranked: nothing is fitted to it.
+    behaviours : int
+        How many of a user's latest super-domain clicks are kept.
+
+    Attributes
+    ----------
+    features : Features
+        State after the last day before the test day.
+    days : tuple of int
+        The days before the test day, ascending.
+    """
+
+    def __init__(self, log: Log, test_day: int, behaviours: int = 50) -> None:
+        self.log = log
+        self.test_day = test_day
+        self.days = tuple(day for day in log.info.days if day < test_day)
+        self.features = Features(behaviours)
+        self._history: dict[int, NDArray[np.int32]] = {}
+        for number in self.days:
+            day = log.day(number)
+            self.features.grow(day)
+            self._history[number] = self.features.history.copy()
+            self.features.observe(day)
+        self._history[test_day] = self.features.history
+        self._sub_domain: dict[int, Samples] = {}
+
+    @property
+    def sizes(self) -> TableSizes:
+        """Rows of each embedding table."""
+        return table_sizes(self.features)
+
+    def super_domain(self, number: int) -> Samples:
+        """Read a day with the impressions of all scenes.
+
+        Parameters
+        ----------
+        number : int
+            One of ``days``, or the test day.
+
+        Returns
+        -------
+        Samples
+            In the log's order.
+        """
+        day = self.log.day(number)
+        return Samples(number, day, self.features.encode(day), self._history[number])
+
+    def sub_domain(self, number: int) -> Samples:
+        """Read a day with the impressions of the sub-domain; it is kept in memory.
+
+        Parameters
+        ----------
+        number : int
+            One of ``days``, or the test day.
+
+        Returns
+        -------
+        Samples
+            In the log's order.
+        """
+        if number not in self._sub_domain:
+            samples = self.super_domain(number)
+            self._sub_domain[number] = samples.where(samples.day.sub_domain)
+        return self._sub_domain[number]
+
+    def super_domains(self, numbers: tuple[int, ...]) -> Iterator[Samples]:
+        """Read several days of all scenes, one in memory at a time.
+
+        Parameters
+        ----------
+        numbers : tuple of int
+            Days, in the order of training.
+
+        Yields
+        ------
+        Samples
+            One day after another.
+        """
+        for number in numbers:
+            yield self.super_domain(number)

@@ -1,0 +1,12 @@
+"""``keep reproduce``: the paper's tables, and from stored predictions to their figures.
+
+::
+
+    predictions.py     DIR/predictions/TABLE/ROW/SEED.parquet: a row's scores of the test day
+    statistics.py      paired lifts of GAUC and their bootstrap intervals
+    paper.py           what the paper printed
+    results.py         planned rows -> DIR/results.json
+    report.py          results -> DIR/report.md and the terminal
+    plots.py           results -> DIR/plots/
+    circumstances.py   machine, date, commit and versions
+"""

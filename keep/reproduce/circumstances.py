@@ -1,0 +1,56 @@
+"""Where and with what figures were computed: they stand beside every result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("torch", "numpy", "pyarrow")
+
+
+def circumstances() -> dict[str, object]:
+    """Describe this machine and this moment.
+
+    Returns
+    -------
+    dict
+        ``machine`` (one line), ``date`` (UTC, ISO), ``commit`` (of the checkout that the code runs
+        from, with ``-dirty`` where files were changed; ``unknown`` outside one) and ``versions`` by
+        package. JSON values.
+    """
+    return {
+        "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "commit": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+    }
+
+
+def _commit() -> str:
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

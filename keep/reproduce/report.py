@@ -1,0 +1,207 @@
+"""Results for people: ``report.md`` and tables on the terminal, the paper's figures beside ours."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from keep.reproduce.paper import TITLES
+
+Results = Mapping[str, Any]
+"""What ``results.json`` holds."""
+Row = Mapping[str, Any]
+"""One of its rows."""
+
+COLUMNS = ("row", "GAUC", "lift", "95 % interval", "paper GAUC", "paper lift")
+MISSING = "-"
+
+
+def gauc_cell(gauc: Sequence[float | None] | None) -> str:
+    """Say the mean and the standard deviation over seeds, for example ``0.6380 ± 0.0004``."""
+    values = [value for value in gauc or () if value is not None]
+    if not values:
+        return MISSING
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+
+
+def lift_cell(row: Row) -> str:
+    """Say a row's lift with its sign; the base itself has none."""
+    return MISSING if row["base"] is None else signed(row["lift"])
+
+
+def interval_cell(interval: Sequence[float | None]) -> str:
+    """Say an interval of lifts with their signs."""
+    return f"{signed(interval[0])} to {signed(interval[1])}" if None not in interval else MISSING
+
+
+def share_cell(share: Mapping[str, Any] | None) -> str:
+    """Say a share of a lift in percent, with its interval."""
+    if share is None or share["value"] is None:
+        return MISSING
+    low, high = share["interval"]
+    spread = "" if low is None else f" ({low:.0%} to {high:.0%})"
+    return f"{share['value']:.0%}{spread}"
+
+
+def signed(value: float | None) -> str:
+    """Write a difference of GAUCs with its sign and four decimals."""
+    return MISSING if value is None else f"{value:+.4f}"
+
+
+def paper_cells(row: Row) -> tuple[str, str]:
+    """Say the paper's GAUC and lift of a row."""
+    if row["paper"] is None:
+        return MISSING, MISSING
+    lift = MISSING if row["base"] is None else signed(row["paper"]["lift"])
+    return f"{row['paper']['gauc']:.4f}", lift
+
+
+def has_own_bases(rows: Iterable[Row]) -> bool:
+    """Say whether rows have bases of their own that the table does not list (tables 5 and 7)."""
+    rows = list(rows)
+    return bool({row["base"] for row in rows if row["base"]} - {row["name"] for row in rows})
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out a Markdown table, its first column to the left and the others to the right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def report(results: Results) -> str:
+    """Write the report of one run.
+
+    Parameters
+    ----------
+    results : mapping
+        What ``build_results`` returned or ``results.json`` holds.
+
+    Returns
+    -------
+    str
+        Markdown: a section for each table, how to read it, the tuned options and the circumstances.
+    """
+    sections = [
+        f"# KEEP's tables on {results['log']['name']}",
+        _reading(results),
+        *(_section(number, table) for number, table in results["tables"].items()),
+        _tuning(results),
+        _circumstances(results),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def print_tables(results: Results, console: Console) -> None:
+    """Print the tables on a terminal.
+
+    Parameters
+    ----------
+    results : mapping
+        What ``build_results`` returned or ``results.json`` holds.
+    console : Console
+        Where to.
+    """
+    for number, table in results["tables"].items():
+        header, cells = _cells(table["rows"])
+        shown = Table(title=f"Table {number}: {TITLES[number]}", title_justify="left")
+        for column in header:
+            shown.add_column(column, justify="left" if column == "row" else "right", no_wrap=True)
+        for line in cells:
+            shown.add_row(*line)
+        console.print(shown)
+
+
+def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Lay out a table: its header and its lines, alike for Markdown and the terminal."""
+    with_bases, with_share = has_own_bases(rows), any(row["share"] for row in rows)
+    header = list(COLUMNS)
+    if with_bases:
+        header.insert(1, "base GAUC")
+    if with_share:
+        header.insert(len(header) - 2, "share of KEEP's lift")
+    cells = []
+    for row in rows:
+        interval = MISSING if row["base"] is None else interval_cell(row["interval"])
+        line = [row["name"], gauc_cell(row["gauc"]), lift_cell(row), interval, *paper_cells(row)]
+        if with_bases:
+            line.insert(1, gauc_cell(row["base_gauc"]))
+        if with_share:
+            line.insert(len(line) - 2, share_cell(row["share"]))
+        cells.append(line)
+    return header, cells
+
+
+def _reading(results: Results) -> str:
+    seeds = results["seeds"]
+    return (
+        f"GAUC: mean ± standard deviation over {len(seeds)} seeds. Lift: mean paired difference to "
+        "the base. Interval: 95 % of the lift, bootstrap over users and seeds together. The "
+        "paper's figures are of another log: order can be compared with ours, sizes cannot."
+    )
+
+
+def _section(number: str, table: Mapping[str, Any]) -> str:
+    rows = table["rows"]
+    parts = [f"## Table {number}: {TITLES[number]}", markdown_table(*_cells(rows))]
+    compared = [
+        [f"{row['name']} over {other}", signed(found["lift"]), interval_cell(found["interval"])]
+        for row in rows
+        for other, found in row["against"].items()
+    ]
+    if compared:
+        parts.append(markdown_table(["paired difference", "GAUC", "95 % interval"], compared))
+    parts.append(_counted(rows))
+    notes = [f"- {row['name']}: {row['note']}" for row in rows if row["note"]]
+    return "\n\n".join([*parts, "\n".join(notes)] if notes else parts)
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    counts = {row["name"]: f"{row['impressions']:,} of {row['users']:,} users" for row in rows}
+    if len(set(counts.values())) == 1:
+        return f"Test impressions of users with both classes: {next(iter(counts.values()))}."
+    each = "; ".join(f"{name} {count}" for name, count in counts.items())
+    return f"Test impressions of users with both classes: {each}."
+
+
+def _tuning(results: Results) -> str:
+    tried = [trial["method"] for trial in results["trials"]]
+    lines = [
+        [method, str(tried.count(method)), ", ".join(f"{k} {v}" for k, v in sorted(chosen.items()))]
+        for method, chosen in sorted(results["tuned"].items())
+    ]
+    seeds = ", ".join(str(seed) for seed in results["tuning_seeds"])
+    text = f"## Tuned options\n\nTuning seeds: {seeds}. All trials are in `results.json`."
+    return f"{text}\n\n{markdown_table(['method', 'trials', 'chosen'], lines)}" if lines else text
+
+
+def _circumstances(results: Results) -> str:
+    return "## Circumstances\n\n" + "\n".join(f"- {line}" for line in circumstances_lines(results))
+
+
+def circumstances_lines(results: Results) -> list[str]:
+    """Say where the figures of one run come from, a line for each fact.
+
+    Parameters
+    ----------
+    results : mapping
+        What ``build_results`` returned or ``results.json`` holds.
+
+    Returns
+    -------
+    list of str
+        Lines of Markdown.
+    """
+    versions = ", ".join(f"{name} {found}" for name, found in sorted(results["versions"].items()))
+    return [
+        f"log {results['log']['name']}, checksum `{results['log']['checksum']}`",
+        f"command `{results['command']}`, preset {results['preset']}",
+        f"seeds {', '.join(str(seed) for seed in results['seeds'])}",
+        f"date {results['date']}, commit {results['commit']}, {results['seconds'] / 60:,.0f} min",
+        f"machine {results['machine']}",
+        f"versions {versions}",
+    ]

@@ -1,0 +1,96 @@
+"""What people read: our figures beside the paper's."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from keep.reproduce.report import (
+    gauc_cell,
+    interval_cell,
+    print_tables,
+    report,
+    share_cell,
+    signed,
+)
+from tests.keep.reproduce.planted import planted_results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return planted_results(tmp_path_factory.mktemp("run"))
+
+
+def test_cells() -> None:
+    assert gauc_cell([0.61, 0.62, 0.63]) == "0.6200 ± 0.0100"
+    assert gauc_cell([0.61]) == "0.6100"
+    assert gauc_cell([None, None]) == "-"
+    assert signed(0.007) == "+0.0070"
+    assert interval_cell([-0.001, 0.002]) == "-0.0010 to +0.0020"
+    assert interval_cell([None, None]) == "-"
+    assert share_cell({"of": "KEEP", "value": 0.876, "interval": [0.8, 0.95]}) == "88% (80% to 95%)"
+    assert share_cell({"of": "KEEP", "value": 0.876, "interval": [None, None]}) == "88%"
+    assert share_cell(None) == share_cell({"of": "KEEP", "value": None}) == "-"
+
+
+def line(text: str, start: str) -> list[str]:
+    found = next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+def test_a_line_has_our_figures_beside_the_papers(results: dict[str, Any]) -> None:
+    text = report(results)
+    keep = results["tables"]["2"]["rows"][2]
+    cells = line(text, "KEEP")
+    assert cells[0] == "KEEP"
+    assert cells[1] == gauc_cell(keep["gauc"])
+    assert cells[2:] == [signed(keep["lift"]), interval_cell(keep["interval"]), "0.6380", "+0.0070"]
+    assert line(text, "Base")[2:] == ["-", "-", "0.6310", "-"]
+    assert line(text, "Oracle")[4:] == ["-", "-"]
+
+
+def test_groups_show_their_own_base(results: dict[str, Any]) -> None:
+    group = results["tables"]["7"]["rows"][0]
+    assert line(report(results), "0-50")[1] == gauc_cell(group["base_gauc"])
+
+
+def test_shares_comparisons_notes_and_circumstances_are_told(results: dict[str, Any]) -> None:
+    text = report(results)
+    assert share_cell(results["tables"]["8"]["rows"][2]["share"]) in text
+    assert "| KEEP over CoNet |" in text
+    assert "- Oracle: The simulator's own." in text
+    assert "480 of 40 users" in text
+    assert "| Base | 1 | batch 64, lr 1e-07 |" in text
+    assert "checksum `abc`" in text
+    assert "nan" not in text
+
+
+def test_every_line_of_a_table_has_as_many_cells_as_its_header(results: dict[str, Any]) -> None:
+    width = 0
+    for text in report(results).splitlines():
+        cells = text.count("|")
+        assert not cells or not width or cells == width
+        width = cells
+
+
+def test_the_terminal_shows_every_table(results: dict[str, Any]) -> None:
+    out = io.StringIO()
+    print_tables(results, Console(file=out, width=200))
+    for number in ("2", "6", "7", "8"):
+        assert f"Table {number}: " in out.getvalue()
+    assert "+0.0070" in out.getvalue()
+
+
+def test_figures_that_do_not_exist_are_dashes(results: dict[str, Any]) -> None:
+    base, _, keep, _ = results["tables"]["2"]["rows"]
+    nothing: dict[str, Any] = {
+        "gauc": [None],
+        "lift": None,
+        "interval": [None, None],
+        "against": {},
+    }
+    text = report({**results, "tables": {"2": {"rows": [base, {**keep, **nothing}]}}})
+    assert line(text, "KEEP")[1:4] == ["-", "-", "-"]

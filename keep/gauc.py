@@ -53,32 +53,65 @@ def gauc(users: NDArray[np.int64], labels: NDArray[np.bool_], scores: NDArray[np
     ----------
     KEEP (CIKM'22), equation 7.
     """
+    counted, impressions, auc = user_aucs(users, labels, scores)
+    total = int(impressions.sum())
+    return Gauc(
+        value=float((impressions * auc).sum() / total) if total else float("nan"),
+        users=len(counted),
+        users_left_out=len(np.unique(users)) - len(counted),
+        impressions=total,
+        positive_rate=float(labels.mean()) if len(labels) else float("nan"),
+    )
+
+
+def user_aucs(
+    users: NDArray[np.int64], labels: NDArray[np.bool_], scores: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Compute the AUC of each user who has both classes, exact also with tied scores.
+
+    Parameters
+    ----------
+    users : ndarray, shape (n,), int64
+        Whose impression each row is.
+    labels : ndarray, shape (n,), bool
+        Whether it was positive.
+    scores : ndarray, shape (n,), floating
+        The ranking's score; higher means more likely positive.
+
+    Returns
+    -------
+    users : ndarray, shape (U,), int64
+        Users with both classes, ascending.
+    impressions : ndarray, shape (U,), int64
+        How many rows each has.
+    auc : ndarray, shape (U,), float64
+        Share of the user's pairs of a positive and a negative that are ranked rightly; tied
+        pairs count half.
+
+    Raises
+    ------
+    ValueError
+        If the columns differ in length or a score is NaN.
+    """
     if not len(users) == len(labels) == len(scores):
         raise ValueError(f"columns differ in length: {len(users)}, {len(labels)}, {len(scores)}")
     if np.isnan(scores).any():
         raise ValueError("scores hold NaN, which has no rank")
     if len(users) == 0:
-        return Gauc(float("nan"), 0, 0, 0, float("nan"))
+        none = np.empty(0, dtype=np.int64)
+        return none, none, np.empty(0, dtype=np.float64)
     order = np.lexsort((scores, users))
     user, label, score = users[order], labels[order].astype(np.int64), scores[order]
 
-    starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])  # (U,) first row of each user
-    counts = np.diff(np.r_[starts, len(user)])  # (U,)
-    positives = np.add.reduceat(label, starts)  # (U,)
+    starts = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])  # (users,) first row of each
+    counts = np.diff(np.r_[starts, len(user)])  # (users,)
+    positives = np.add.reduceat(label, starts)  # (users,)
     rank_sums = np.add.reduceat(_twice_midranks(user, score, starts, counts) * label, starts)
 
-    counted = (positives > 0) & (positives < counts)
-    p, n = positives[counted], (counts - positives)[counted]
-    auc = (rank_sums[counted] - p * (p + 1)) / (2.0 * p * n)  # (U counted,)
-    impressions = int(counts[counted].sum())
-    value = float((counts[counted] * auc).sum() / impressions) if impressions else float("nan")
-    return Gauc(
-        value=value,
-        users=int(counted.sum()),
-        users_left_out=int((~counted).sum()),
-        impressions=impressions,
-        positive_rate=float(label.mean()),
-    )
+    both = (positives > 0) & (positives < counts)
+    p, n = positives[both], (counts - positives)[both]
+    auc = (rank_sums[both] - p * (p + 1)) / (2.0 * p * n)  # (U,)
+    return user[starts[both]], counts[both], auc
 
 
 def _twice_midranks(

@@ -24,9 +24,11 @@ from keep.checkpoint import (
 )
 from keep.config import TASKS, PretrainConfig
 from keep.features import Batch, Features, training_batches
-from keep.gauc import Gauc, gauc
 from keep.log import Day, Log
-from keep.models import Models, grow_tables, score_clicks, set_item_tables, table_sizes, task_losses
+from keep.metrics import Metrics
+from keep.metrics_log import DayMetrics, read_metrics, write_metrics
+from keep.models import Models, grow_tables, set_item_tables, table_sizes, task_losses
+from keep.progressive import validate
 from keep.threads import one_thread_each
 
 BEFORE_ANY_DAY = -1
@@ -41,9 +43,9 @@ class DayReport:
     impressions: int
     losses: dict[str, tuple[float, ...]]
     """Model name to its mean loss per task, in the order of ``TASKS``."""
-    gauc: dict[str, Gauc]
-    """Model name to its click GAUC of the day, scored before anything of the day was learned;
-    empty on the first day."""
+    metrics: dict[str, dict[str, Metrics]]
+    """Model name to its metrics per task, of predictions made before anything of the day was
+    learned (``keep.progressive``); empty on the first day."""
     seconds: float
 
     def lines(self) -> list[str]:
@@ -54,9 +56,18 @@ class DayReport:
             per_task = " ".join(
                 f"{task} {loss:.4f}" for task, loss in zip(TASKS, losses, strict=True)
             )
-            known = f"   click GAUC before {self.gauc[name].value:.4f}" if name in self.gauc else ""
+            before = self.metrics.get(name, {}).get("click")
+            known = "" if before is None else f"   click GAUC before {before.gauc:.4f}"
             rows.append(f"  {name:<9} loss {per_task}{known}")
         return [head, *rows]
+
+    def day_metrics(self) -> list[DayMetrics]:
+        """List the metrics as ``metrics.jsonl`` keeps them, one per model and task."""
+        return [
+            DayMetrics(self.day, model, task, found)
+            for model, per_task in self.metrics.items()
+            for task, found in per_task.items()
+        ]
 
 
 def pretrain(
@@ -66,7 +77,7 @@ def pretrain(
     until: int | None = None,
     config: PretrainConfig | None = None,
 ) -> Pretraining:
-    """Train day by day, print a report of each and leave a checkpoint after each.
+    """Train day by day, print a report of each and leave a checkpoint and metrics after each.
 
     Parameters
     ----------
@@ -99,6 +110,7 @@ def pretrain(
     last = log.info.pretrain_until if until is None else until
     state = None if from_checkpoint is None else load_checkpoint(from_checkpoint)
     done = BEFORE_ANY_DAY if state is None else state.day
+    metrics = [] if from_checkpoint is None else read_metrics(from_checkpoint, done)
     days = [day for day in log.info.days if done < day <= last]
     if not days:
         after = "" if state is None else f" after day {state.day}"
@@ -108,8 +120,11 @@ def pretrain(
     for number in days:
         day = log.day(number)
         state = start(day, config or PretrainConfig()) if state is None else state
-        for line in train_day(state, number, day).lines():
+        report = train_day(state, number, day)
+        for line in report.lines():
             print(line, flush=True)
+        metrics += report.day_metrics()
+        write_metrics(out, metrics)  # before the checkpoint: a saved day never lacks its metrics
         save_checkpoint(state, out)
     assert state is not None
     print(f"checkpoint of day {state.day}: {out}")
@@ -158,25 +173,23 @@ def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
     Returns
     -------
     DayReport
-        Losses, and the GAUC of predictions made before the day was learned from.
+        Losses, and the metrics of predictions made before the day was learned from.
     """
     began = time.perf_counter()
     config, features, models = state.config, state.features, state.models
     features.grow(day)
     grow_tables(models, state.optimizers, features)
     rows = features.encode(day)
-    gaucs, losses = {}, {}
+    metrics, losses = {}, {}
     stop = Event()
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task(f"day {number}", total=len(rows) * len(state.optimizers))
 
-        def learn(name: str) -> tuple[Gauc | None, tuple[float, ...]]:
+        def learn(name: str) -> tuple[dict[str, Metrics], tuple[float, ...]]:
             model, optimizer = models.get_submodule(name), state.optimizers[name]
-            before = None
-            if optimizer.state:  # something was learned on an earlier day
-                scores = score_clicks(model, rows, features)
-                before = gauc(day.user, day.click, scores)
+            # Without state, nothing was learned on an earlier day.
+            before = validate(model, rows, features) if optimizer.state else {}
             rng = np.random.default_rng([config.seed, number])
             batches = training_batches(rows, features, config, rng)
             counted = (batch for batch in batches if not stop.is_set())
@@ -187,13 +200,13 @@ def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
                 learning = {name: pool.submit(learn, name) for name in state.optimizers}
                 for name, future in learning.items():
                     before, losses[name] = future.result()
-                    if before is not None:
-                        gaucs[name] = before
+                    if before:
+                        metrics[name] = before
             finally:
                 stop.set()  # after an error or Ctrl-C, the other models end their step and stop
     features.observe(day)
     state.day = number
-    return DayReport(number, len(rows), losses, gaucs, time.perf_counter() - began)
+    return DayReport(number, len(rows), losses, metrics, time.perf_counter() - began)
 
 
 def _train(

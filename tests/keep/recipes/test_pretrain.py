@@ -13,6 +13,7 @@ import torch
 
 from keep.checkpoint import CheckpointError, Pretraining, holds_checkpoint, load_checkpoint
 from keep.log import Log
+from keep.metrics_log import read_metrics
 from keep.recipes.evaluate import teacher_knowledge
 from keep.recipes.pretrain import pretrain, start, train_day
 from tests.keep.tiny import CONFIG, tiny_days, tiny_log
@@ -63,11 +64,42 @@ def test_a_day_is_scored_before_anything_of_it_is_learned() -> None:
     reports = []
     for second in (days[2], flipped[2]):
         state = start(days[1], CONFIG)
-        assert train_day(state, 1, days[1]).gauc == {}
+        assert train_day(state, 1, days[1]).metrics == {}
         reports.append(train_day(state, 2, second))
     for name in ("teacher", "two_tower", "category"):
-        straight, turned = (report.gauc[name].value for report in reports)
+        straight, turned = (report.metrics[name]["click"].gauc for report in reports)
         assert straight + turned == pytest.approx(1.0)
+
+
+def test_metrics_of_every_day_model_and_task_stand_beside_the_checkpoint(
+    log: Log, tmp_path: Path
+) -> None:
+    pretrain(log, tmp_path, config=CONFIG)
+    lines = read_metrics(tmp_path, until=3)
+    models, tasks = ("teacher", "two_tower", "category"), ("click", "conversion", "cart")
+    found = [(line.day, line.model, line.task) for line in lines]
+    # Of the first day there are none: nothing had been learned.
+    assert found == [(day, model, task) for day in (2, 3) for model in models for task in tasks]
+    clicks = {day: int(log.day(day).click.sum()) for day in (2, 3)}
+    for line in lines:
+        assert line.metrics.impressions == (400 if line.task == "click" else clicks[line.day])
+    assert {run.name for run in (tmp_path / "tensorboard").iterdir()} == set(models)
+
+
+def test_metrics_of_a_run_that_was_cut_off_equal_those_of_one_that_was_not(
+    log: Log, tmp_path: Path
+) -> None:
+    pretrain(log, tmp_path / "once", config=CONFIG)
+    pretrain(log, tmp_path / "parts", until=2, config=CONFIG)
+    once = (tmp_path / "once" / "metrics.jsonl").read_text()
+    parts = (tmp_path / "parts" / "metrics.jsonl").read_text()
+    # As if killed after the metrics of day 3 were written, before its checkpoint was.
+    torn = parts + once.removeprefix(parts).replace("0.", "0.9")
+    (tmp_path / "parts" / "metrics.jsonl").write_text(torn)
+    pretrain(log, tmp_path / "moved", from_checkpoint=tmp_path / "parts")
+    assert (tmp_path / "moved" / "metrics.jsonl").read_text() == once
+    pretrain(log, tmp_path / "parts", from_checkpoint=tmp_path / "parts")
+    assert (tmp_path / "parts" / "metrics.jsonl").read_text() == once
 
 
 def test_the_report_has_a_line_per_model(
@@ -124,3 +156,5 @@ def test_a_killed_training_leaves_a_checkpoint_to_go_on_with(log: Log, tmp_path:
     day = load_checkpoint(out).day
     assert day in (1, 2)
     assert pretrain(log, out, from_checkpoint=out, until=day + 1).day == day + 1
+    keys = [(line.day, line.model, line.task) for line in read_metrics(out, until=day + 1)]
+    assert len(keys) == len(set(keys)) == 9 * day

@@ -70,7 +70,7 @@ def raw_users(user: NDArray[np.int64]) -> NDArray[np.int64]:
     return (user - 20) * 2**40
 
 
-def tiny_log(path: Path, flip_from: int = DAYS + 1) -> Log:
+def tiny_log(path: Path, flip_from: int = DAYS + 1, pretrain_until: int = 3) -> Log:
     """Write those days as a log: pretraining up to day 3, training on day 4, test on day 5.
 
     Parameters
@@ -79,6 +79,8 @@ def tiny_log(path: Path, flip_from: int = DAYS + 1) -> Log:
         Directory to make.
     flip_from : int
         As for ``tiny_days``.
+    pretrain_until : int
+        Last day of pretraining; the days between it and the test day train.
 
     Returns
     -------
@@ -89,9 +91,9 @@ def tiny_log(path: Path, flip_from: int = DAYS + 1) -> Log:
         name="tiny",
         source="made up for tests",
         sub_domain_scenes=("sub",),
-        pretrain_until=3,
-        train_days=(4,),
-        test_day=5,
+        pretrain_until=pretrain_until,
+        train_days=tuple(range(pretrain_until + 1, DAYS)),
+        test_day=DAYS,
     )
     with LogWriter(path, info) as writer:
         for number, day in tiny_days(flip_from).items():

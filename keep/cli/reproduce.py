@@ -1,0 +1,50 @@
+"""``keep reproduce``: the paper's tables on a log."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TABLES = ("2", "3", "4", "5", "6", "7", "8")
+
+
+class Preset(StrEnum):
+    """How much is tried."""
+
+    SMALL = "small"
+    FULL = "full"
+
+
+def reproduce_command(
+    log: Annotated[Path, typer.Option(help="Log directory, as keep fetch or simulate writes it.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the results; the same command goes on with it.")
+    ],
+    table: Annotated[str, typer.Option(help="2 to 8, several with commas, or all.")] = "all",
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds reported; default: 2 (small), 5 (full).")
+    ] = None,
+    preset: Annotated[
+        Preset,
+        typer.Option(help="small: few trials, to see that all runs; full: for figures."),
+    ] = Preset.SMALL,
+) -> None:
+    """Train every system of the paper's tables, with every seed, and compare them.
+
+    Options are chosen on the last training day, the test day is read once. What is finished is
+    not trained again: after Ctrl-C or a crash, the same command goes on. --out then holds
+    results.json, report.md, plots and the test day's predictions.
+
+    Example: keep reproduce --log logs/simulated --table all --preset small --out results/small
+    """
+    tables = TABLES if table == "all" else tuple(part.strip() for part in table.split(","))
+    unknown = [part for part in tables if part not in TABLES]
+    if unknown:
+        raise typer.BadParameter(f"there is no table {unknown[0]!r}; say 2 to 8, or all")
+    # torch takes seconds to import: what is wrong with the options is said before.
+    from keep.recipes.reproduce import reproduce
+
+    reproduce(log, out, tables, preset.value, seeds)

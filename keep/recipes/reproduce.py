@@ -1,0 +1,532 @@
+"""Reproduce the paper's tables: tune, pretrain, train every system with every seed, and compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gkc.errors import GkcError
+from keep.config import PretrainConfig
+from keep.gauc import user_aucs
+from keep.reproduce.circumstances import circumstances
+from keep.reproduce.jobs import (
+    SELF_SUPERVISED,
+    Encode,
+    Job,
+    Pretrain,
+    PretrainTrial,
+    Test,
+    Trial,
+    chosen_options,
+    chosen_pretraining,
+    system_module,
+)
+from keep.reproduce.plan import TABLES, Entries, make_plan, runs_of, shown
+from keep.reproduce.plots import draw_plots
+from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
+from keep.reproduce.report import print_tables, report
+from keep.reproduce.results import Facts, build_results, write_results
+from keep.reproduce.workshop import (
+    STUDENTS,
+    TEACHER,
+    Pretrained,
+    Workshop,
+    read_json,
+    write_json,
+)
+
+Ints = NDArray[np.int64]
+
+CONTROLS = ("teacher", "item_rate", "oracle")
+FIRST_TUNING_SEED = 1001
+"""Tuning seeds start here, reported ones at 1: they never meet."""
+GROUP_LIMITS = (0.0, 50.0, 150.0, 300.0, float("inf"))
+"""Table 7's bounds in the paper, clicks of a user in the super-domain."""
+GROUP_USERS = 300
+"""Users that a group must have at least."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is tried."""
+
+    seeds: int
+    """Reported seeds; each pretrains and trains everything anew."""
+    tuning_seeds: int
+    trials: int
+    """Options tried for each system."""
+    pretraining_trials: int
+    """Of these, settings of pretraining tried for KEEP."""
+
+
+PRESETS = {
+    "small": Preset(seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1),
+    "full": Preset(seeds=5, tuning_seeds=2, trials=12, pretraining_trials=4),
+}
+
+PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
+    {},
+    {"batch_size": 256},
+    {"batch_size": 1024},
+    {"pairs": "batch"},
+)
+"""Settings of pretraining that are tried, as differences to the defaults."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "a tower per task": {},
+    "one shared tower": {"towers": "shared"},
+    "distillation": {"distillation": 1.0},
+}
+"""Students that are compared on the tuning day, as differences to the pretraining chosen."""
+
+
+class ReproductionError(GkcError):
+    """A reproduction that cannot start, or a job of it that failed.
+
+    Parameters
+    ----------
+    what : str
+        The folder or the job.
+    problem : str
+        What is wrong and what to do.
+    """
+
+    def __init__(self, what: str, problem: str) -> None:
+        self.what = what
+        self.problem = problem
+        super().__init__(f"{what}: {problem}")
+
+
+def reproduce(
+    log_path: Path, out: Path, tables: Sequence[str], preset_name: str, seeds: int | None = None
+) -> dict[str, Any]:
+    """Do all that the tables need and is not done yet, then write and print the results.
+
+    Parameters
+    ----------
+    log_path : Path
+        The log.
+    out : Path
+        Folder of the reproduction; one that was begun with the same log, preset and seeds is gone
+        on with.
+    tables : sequence of str
+        Some of ``TABLES``.
+    preset_name : str
+        One of ``PRESETS``.
+    seeds : int, optional
+        Reported seeds; the preset's if left out.
+
+    Returns
+    -------
+    dict
+        What ``results.json`` holds.
+
+    Raises
+    ------
+    ReproductionError
+        If ``out`` holds another reproduction, the log has too few training days, or a job fails.
+    """
+    preset = PRESETS[preset_name]
+    if seeds is not None:
+        preset = dataclasses.replace(preset, seeds=seeds)
+    work = _Work(log_path, out, preset_name, preset)
+    tables = work.begin(tables)
+    began = time.perf_counter()
+    entries = make_plan(work.shop.log.info, tables, user_groups(work.shop), work.shop.has_truth)
+    try:
+        with work.workers() as pool:
+            work.tune(pool, entries)
+            work.compare_variants(pool, entries)
+            work.train(pool, entries)
+    finally:
+        seconds = work.add_seconds(time.perf_counter() - began)
+    store_predictions(work.shop, entries, work.seeds)
+    results = build_results(out, shown(entries), work.facts(tables, seconds))
+    results["variants"] = work.variants()
+    write_results(out, results)
+    (out / "report.md").write_text(report(results), encoding="utf-8")
+    draw_plots(results, out / "plots")
+    console = Console()
+    print_tables(results, console)
+    console.print(f"results, report and plots: {out}", soft_wrap=True)
+    return results
+
+
+class _Work:
+    """The stages of a reproduction."""
+
+    def __init__(self, log_path: Path, out: Path, preset_name: str, preset: Preset) -> None:
+        self.log_path = log_path
+        self.out = out
+        self.preset_name = preset_name
+        self.preset = preset
+        self.shop = Workshop(log_path, out, PretrainConfig.behaviours)
+        self.seeds = tuple(range(1, preset.seeds + 1))
+        self.tuning_seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + preset.tuning_seeds))
+
+    def begin(self, tables: Sequence[str]) -> tuple[str, ...]:
+        """Check that the folder is this reproduction's; return its tables, the earlier ones too."""
+        info = self.shop.log.info
+        if len(info.train_days) < 2:
+            raise ReproductionError(
+                str(self.log_path),
+                f"has training days {list(info.train_days)}, but two are needed: options are "
+                "chosen on the last of them, trained on those before",
+            )
+        file = self.out / "work" / "reproduction.json"
+        found = read_json(file)
+        mine = {
+            "checksum": info.checksum,
+            "preset": self.preset_name,
+            "seeds": list(self.seeds),
+        }
+        for name, value in mine.items():
+            if found and found[name] != value:
+                raise ReproductionError(
+                    str(self.out),
+                    f"was begun with {name} {found[name]}, not {value}; name another --out",
+                )
+        if not found and self.out.exists() and any(self.out.iterdir()):
+            raise ReproductionError(str(self.out), "is not empty; name another --out")
+        wanted = {*tables, *found.get("tables", ())}
+        mine["tables"] = [table for table in TABLES if table in wanted]
+        write_json(file, mine)
+        return tuple(table for table in TABLES if table in wanted)
+
+    @contextmanager
+    def workers(self) -> Iterator[Executor]:
+        """Start a process for each core; each trains with one thread."""
+        cores = torch.get_num_threads()
+        with ProcessPoolExecutor(
+            cores,
+            mp_context=get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self.log_path, self.out, self.shop.behaviours),
+        ) as pool:
+            try:
+                yield pool
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def run(self, pool: Executor, stage: str, wanted: Sequence[Job]) -> None:
+        """Do the jobs of a stage that are not done yet, as many at a time as there are workers."""
+        todo = [job for job in wanted if not job.file(self.out).exists()]
+        if not todo:
+            return
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            bar = progress.add_task(stage, total=len(todo))
+            running = {pool.submit(_do, job): job for job in todo}
+            for done in as_completed(running):
+                job = running[done]
+                try:
+                    problem, seconds = done.result()
+                except BrokenProcessPool as exc:
+                    raise ReproductionError(
+                        job.name, "its process died, perhaps of memory; the same command goes on"
+                    ) from exc
+                if problem:
+                    raise ReproductionError(job.name, problem)
+                progress.advance(bar)
+                if not console.is_terminal:
+                    print(f"{stage}: {job.name}, {seconds:.1f} s", file=sys.stderr, flush=True)
+
+    def tune(self, pool: Executor, entries: Entries) -> None:
+        """Choose every system's options on the tuning day; Base's first, the others start there."""
+        systems = self.systems(entries)
+        chosen = read_json(self.out / "work" / "chosen.json")
+        if {*systems, "pretraining"} <= set(chosen):
+            return
+        stage = "tuning"
+        trained = [Pretrain(one) for one in self._pretraining_trials()]
+        day = self.shop.log.info.train_days[-1]
+        encoders = [
+            Encode(system, seed, day)
+            for system in systems
+            if system in SELF_SUPERVISED
+            for seed in self.tuning_seeds
+        ]
+        base_trials = self._trials("base")
+        self.run(pool, stage, [*trained, *encoders, *base_trials])
+        self.run(pool, stage, [PretrainTrial(one.wanted) for one in trained])
+        chosen["pretraining"] = self._best([PretrainTrial(one.wanted) for one in trained])
+        chosen["base"] = self._best(base_trials)
+        write_json(self.out / "work" / "chosen.json", chosen)
+        trials = {system: self._trials(system) for system in systems if system not in chosen}
+        self.run(pool, stage, [trial for some in trials.values() for trial in some])
+        for system, some in trials.items():
+            chosen[system] = self._best(some)
+        write_json(self.out / "work" / "chosen.json", chosen)
+
+    def systems(self, entries: Entries) -> tuple[str, ...]:
+        """List the systems that have options to choose."""
+        found = [run.system for run in runs_of(entries) if run.system not in CONTROLS]
+        return tuple(dict.fromkeys(["base", *found]))
+
+    def _pretraining_trials(self) -> list[Pretrained]:
+        grid = PRETRAINING_GRID[: self.preset.pretraining_trials]
+        seed = FIRST_TUNING_SEED
+        return [
+            Pretrained(f"trial-{number}", TEACHER, PretrainConfig(**{**values, "seed": seed}))
+            for number, values in enumerate(grid)
+        ]
+
+    def _tuned_teacher(self) -> str:
+        """Name the trial whose settings were chosen."""
+        best = chosen_pretraining(self.out, FIRST_TUNING_SEED)
+        return next(one.name for one in self._pretraining_trials() if one.config == best)
+
+    def _trials(self, system: str) -> list[Trial]:
+        count = self.preset.trials
+        if system == "keep":
+            count = max(1, count - self.preset.pretraining_trials)
+        grid = system_module(system).grid(chosen_options(self.out, "base"))
+        tried = [grid[len(grid) * number // count] for number in range(min(count, len(grid)))]
+        keep = ("teacher", self._tuned_teacher()) if system == "keep" else ("", "")
+        return [
+            Trial(system, system, index, options, seed, *keep)
+            for index, options in enumerate(tried)
+            for seed in self.tuning_seeds
+        ]
+
+    def _best(self, trials: Sequence[Trial] | Sequence[PretrainTrial]) -> dict[str, Any]:
+        """Find the options with the highest mean GAUC over the tuning seeds."""
+        found: dict[str, list[float]] = {}
+        options: dict[str, dict[str, Any]] = {}
+        for trial in trials:
+            values = read_json(trial.file(self.out))
+            key = str(values["options"])
+            options[key] = values["options"]
+            found.setdefault(key, []).append(values["gauc"])
+        best = max(found, key=lambda key: float(np.mean(found[key])))
+        return options[best]
+
+    def compare_variants(self, pool: Executor, entries: Entries) -> None:
+        """Compare plug-ins and students on the tuning day, where KEEP is among the systems."""
+        if "keep" not in self.systems(entries):
+            return
+        stage = "variants"
+        self.run(pool, stage, [Pretrain(one) for one in self._students().values()])
+        self.run(pool, stage, self._variant_trials())
+
+    def _students(self) -> dict[str, Pretrained]:
+        config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
+        students = {}
+        for variant, values in VARIANTS.items():
+            models = (*TEACHER, *STUDENTS) if "distillation" in values else STUDENTS
+            name = f"variant-{variant.replace(' ', '-')}"
+            students[variant] = Pretrained(name, models, dataclasses.replace(config, **values))
+        return students
+
+    def _variant_trials(self) -> list[Trial]:
+        options = chosen_options(self.out, "keep")
+        assert isinstance(options, system_module("keep").Options)
+        teacher = self._tuned_teacher()
+        tried = [
+            (f"plug-in {way}", dataclasses.replace(options, plugging=way), "teacher", teacher)
+            for way in ("add", "concat")
+        ]
+        tried += [
+            (f"{variant}, {source}", options, source, pretrained.name)
+            for variant, pretrained in self._students().items()
+            for source in ("decomposition", "both")
+        ]
+        return [
+            Trial(f"variant {name}", "keep", 0, chosen, seed, source, pretrained)
+            for name, chosen, source, pretrained in tried
+            for seed in self.tuning_seeds
+        ]
+
+    def variants(self) -> list[dict[str, Any]]:
+        """Collect what the comparison of variants found."""
+        if "keep" not in read_json(self.out / "work" / "chosen.json"):
+            return []
+        return [read_json(trial.file(self.out)) for trial in self._variant_trials()]
+
+    def train(self, pool: Executor, entries: Entries) -> None:
+        """Pretrain with every seed, then train and test every run, seed by seed."""
+        self.run(pool, "pretraining", self._pretrainings(entries))
+        tests = [
+            Test(run, seed)
+            for seed in self.seeds
+            for run in runs_of(entries)
+            if run.has_seed or seed == self.seeds[0]
+        ]
+        self.run(pool, "training and testing", tests)
+
+    def _pretrainings(self, entries: Entries) -> list[Job]:
+        runs = runs_of(entries)
+        windows = sorted({run.window for run in runs if run.knowledge == "teacher"})
+        needs_teacher = any(run.system in ("teacher", "keep") for run in runs)
+        needs_students = any(run.knowledge not in ("", "teacher") for run in runs)
+        wanted: list[Job] = []
+        for seed in self.seeds:
+            config = chosen_pretraining(self.out, seed)
+            if needs_teacher:
+                wanted.append(Pretrain(Pretrained(f"teacher-{seed}", TEACHER, config)))
+            if needs_students:
+                wanted.append(Pretrain(Pretrained(f"students-{seed}", STUDENTS, config)))
+            wanted += [
+                Pretrain(Pretrained(f"teacher-{seed}-latest{days}", TEACHER, config, days))
+                for days in windows
+                if days
+            ]
+            wanted += [
+                Encode(system, seed, self.shop.log.info.test_day)
+                for system in self.systems(entries)
+                if system in SELF_SUPERVISED
+            ]
+        return wanted
+
+    def add_seconds(self, seconds: float) -> float:
+        """Add this process's time to that of the earlier ones; return the sum."""
+        file = self.out / "work" / "seconds.json"
+        total: float = read_json(file).get("seconds", 0.0) + seconds
+        write_json(file, {"seconds": total})
+        return total
+
+    def facts(self, tables: Sequence[str], seconds: float) -> Facts:
+        """Collect what stands beside the figures."""
+        folder = self.out / "work" / "tuning"
+        trials = [read_json(file) for file in sorted(folder.rglob("*.json"))]
+        which = "all" if tuple(tables) == TABLES else ",".join(tables)
+        return Facts(
+            command=f"keep reproduce --log {self.log_path.name} --table {which} "
+            f"--preset {self.preset_name} --seeds {len(self.seeds)}",
+            preset=self.preset_name,
+            log=dataclasses.asdict(self.shop.log.info),
+            seeds=self.seeds,
+            tuning_seeds=self.tuning_seeds,
+            tuned=read_json(self.out / "work" / "chosen.json"),
+            trials=[trial for trial in trials if not trial["method"].startswith("variant")],
+            seconds=seconds,
+            **circumstances(),
+        )
+
+
+def user_groups(shop: Workshop) -> tuple[tuple[float, float], ...]:
+    """Choose table 7's groups: the paper's limits, or quartiles where a group would be too small.
+
+    Parameters
+    ----------
+    shop : Workshop
+        The log. Of the test day, only which users have both classes is looked at.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Lowest number of super-domain clicks, and the first number beyond the group.
+    """
+    test = shop.data(shop.log.info.test_day).sub_domain(shop.log.info.test_day)
+    users, _, _ = user_aucs(test.day.user, test.day.click, np.zeros(len(test), np.float32))
+    clicks = super_domain_clicks(shop, users)
+    counts, _ = np.histogram(clicks, GROUP_LIMITS)
+    limits: Sequence[float] = GROUP_LIMITS
+    if counts.min() < GROUP_USERS:
+        quartiles = np.unique(np.ceil(np.quantile(clicks, (0.25, 0.5, 0.75))))
+        limits = (0.0, *quartiles[quartiles > 0].tolist(), float("inf"))
+    return tuple(itertools.pairwise(limits))
+
+
+def super_domain_clicks(shop: Workshop, users: Ints) -> Ints:
+    """Count users' clicks in the super-domain up to the version's day.
+
+    Parameters
+    ----------
+    shop : Workshop
+        The log.
+    users : ndarray, shape (n,), int64
+        Raw ids, repeated or not.
+
+    Returns
+    -------
+    ndarray, shape (n,), int64
+        Clicks of each.
+    """
+    data = shop.data(shop.log.info.test_day)
+    counts = np.zeros(data.sizes.users, dtype=np.int64)
+    for number in data.days:
+        if number <= shop.version_day:
+            day = shop.log.day(number)
+            rows = data.features.users.rows(day.user[day.click])
+            counts += np.bincount(rows, minlength=len(counts))
+    return counts[data.features.users.rows(users)]
+
+
+def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) -> None:
+    """Lay the runs' predictions where the contract wants them, one file per row and seed.
+
+    Parameters
+    ----------
+    shop : Workshop
+        The reproduction.
+    entries : Entries
+        Tables.
+    seeds : sequence of int
+        The reported seeds.
+    """
+    for table, rows in entries.items():
+        for entry in rows:
+            for seed in seeds if entry.run.has_seed else seeds[:1]:
+                source = Test(entry.run, seed).file(shop.out)
+                target = prediction_path(shop.out, table, entry.row.name, seed)
+                if target.exists():
+                    continue
+                if entry.group is None:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.link(source, target)
+                    continue
+                found = read_predictions(source)
+                clicks = super_domain_clicks(shop, found.user)
+                low, high = entry.group
+                mine = (clicks >= low) & (clicks < high)
+                write_predictions(
+                    target, found.user[mine], found.item[mine], found.label[mine], found.score[mine]
+                )
+
+
+_SHOP: Workshop | None = None
+
+
+def _start_worker(log_path: Path, out: Path, behaviours: int) -> None:
+    """Make this process's workshop."""
+    global _SHOP
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)
+    _SHOP = Workshop(log_path, out, behaviours)
+
+
+def _do(job: Job) -> tuple[str, float]:
+    """Do a job in a worker; return a foreseeable problem in words, and the seconds it took."""
+    assert _SHOP is not None
+    began = time.perf_counter()
+    try:
+        job.do(_SHOP)
+    except GkcError as exc:
+        return str(exc), 0.0
+    return "", time.perf_counter() - began

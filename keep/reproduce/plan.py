@@ -1,0 +1,292 @@
+"""Which runs make up which table: the paper's tables 2 to 8 as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from keep.config import TASKS
+from keep.log import LogInfo
+from keep.reproduce.paper import PAPER
+from keep.reproduce.results import Plan, PlannedRow
+
+TABLES = ("2", "3", "4", "5", "6", "7", "8")
+"""Tables of the paper that have results of methods; table 1 is about its log."""
+
+TRAINING, PRODUCTION, ALL_DAYS = "training", "production", "all"
+"""On which days a downstream model is trained: the log's training days; the training days, plugged
+into Base's checkpoint of the version's day; all days before the test."""
+
+WHOLE = ("user", "item", *TASKS)
+"""Parts of the teacher's K(u, i), equation 4."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One system, trained and tested once per seed; several tables may show it."""
+
+    system: str
+    """Module of ``keep.systems``, or a control: ``teacher``, ``item_rate``, ``oracle``."""
+    days: str = TRAINING
+    task: int = 0
+    """Position in ``TASKS``: what is predicted downstream."""
+    knowledge: str = ""
+    """For KEEP: ``teacher``, ``decomposition``, ``degeneration`` or ``both``; and ``f16`` or
+    ``int8``: trained as ``both``, tested with what the service answers in that precision."""
+    parts: tuple[str, ...] = WHOLE
+    """For the teacher's knowledge: which of its parts."""
+    window: int = 0
+    """For the teacher's knowledge: how many of the latest days it was pretrained on; 0 for all."""
+
+    @property
+    def name(self) -> str:
+        """A file name of its own."""
+        words = [self.system, self.days, TASKS[self.task], self.knowledge]
+        if self.knowledge == "teacher" and self.parts != WHOLE:
+            words.append("-".join(self.parts))
+        if self.window:
+            words.append(f"latest{self.window}")
+        return ".".join(word for word in words if word)
+
+    @property
+    def has_seed(self) -> bool:
+        """Whether chance is involved; a control without it has a single score."""
+        return self.system not in ("item_rate", "oracle")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is stored and shown as one row of a table."""
+
+    row: PlannedRow
+    run: Run
+    group: tuple[float, float] | None = None
+    """Table 7: only users with at least and with fewer than so many super-domain clicks."""
+    is_shown: bool = True
+    """Whether it is a row of its own; else it is only the base of another row."""
+
+
+Entries = Mapping[str, Sequence[Entry]]
+
+BASE = Run("base")
+KEEP = Run("keep", knowledge="teacher")
+BASE_ALL_DAYS = Run("base", ALL_DAYS)
+PRODUCTION_KEEP = Run("keep", PRODUCTION, knowledge="teacher")
+
+
+def make_plan(
+    info: LogInfo,
+    tables: Sequence[str],
+    groups: Sequence[tuple[float, float]],
+    with_truth: bool,
+) -> Entries:
+    """List what the tables show.
+
+    Parameters
+    ----------
+    info : LogInfo
+        How long pretraining is.
+    tables : sequence of str
+        Some of ``TABLES``.
+    groups : sequence of (float, float)
+        Table 7's bounds of super-domain clicks.
+    with_truth : bool
+        Whether the log comes with its ground truth.
+
+    Returns
+    -------
+    Entries
+        Table to rows, in the paper's order; controls stand below.
+    """
+    rows: dict[str, list[Entry]] = {
+        "2": _compared(with_truth),
+        "3": _kinds(),
+        "4": _tasks(),
+        "5": _downstream_tasks(),
+        "6": _amounts(info),
+        "7": _user_groups(groups),
+        "8": _serving(),
+    }
+    return {table: rows[table] for table in TABLES if table in tables}
+
+
+def runs_of(entries: Entries) -> tuple[Run, ...]:
+    """Collect the runs behind some tables, each once.
+
+    Parameters
+    ----------
+    entries : Entries
+        Tables.
+
+    Returns
+    -------
+    tuple of Run
+        In order of first appearance.
+    """
+    return tuple(dict.fromkeys(entry.run for rows in entries.values() for entry in rows))
+
+
+def shown(entries: Entries) -> Plan:
+    """List the rows that are shown.
+
+    Parameters
+    ----------
+    entries : Entries
+        Tables.
+
+    Returns
+    -------
+    Plan
+        As ``keep.reproduce.results.build_results`` wants it.
+    """
+    return {
+        table: [entry.row for entry in rows if entry.is_shown] for table, rows in entries.items()
+    }
+
+
+def windows(info: LogInfo) -> tuple[int, ...]:
+    """Choose table 6's amounts of pretraining data: a day, a quarter of the days, all of them.
+
+    Parameters
+    ----------
+    info : LogInfo
+        The log's days.
+
+    Returns
+    -------
+    tuple of int
+        Latest days, ascending; the paper has 1, 6 and 24 months.
+    """
+    days = sum(day <= info.pretrain_until for day in info.days)
+    return tuple(sorted({1, max(1, round(days / 4)), days}))
+
+
+def _compared(with_truth: bool) -> list[Entry]:
+    systems = {
+        "Sample Merging": Run("sample_merging"),
+        "CoNet": Run("conet"),
+        "DARec": Run("darec"),
+        "KEEP-C": Run("keep_c"),
+        "BERT4Rec": Run("bert4rec"),
+        "S3-Rec": Run("s3rec"),
+    }
+    controls = {
+        "Base, all days": (BASE_ALL_DAYS, "the sub-domain's days before the test"),
+        "Sample Merging, all days": (
+            Run("sample_merging", ALL_DAYS),
+            "the super-domain's days before the test",
+        ),
+        "teacher's click logit": (Run("teacher"), "no training day was learned from"),
+        "item click rate": (Run("item_rate"), "smoothed, up to the version's day"),
+    }
+    if with_truth:
+        controls["oracle"] = (Run("oracle"), "the log's ground truth")
+    others = (*systems, "Base, all days", "Sample Merging, all days")
+    entries = [_base(BASE)]
+    entries += [_entry(name, run, paper=name) for name, run in systems.items()]
+    entries.append(_entry("KEEP", KEEP, paper="KEEP", against=others))
+    entries += [
+        _entry(name, run, note=f"control: {note}") for name, (run, note) in controls.items()
+    ]
+    return entries
+
+
+def _kinds() -> list[Entry]:
+    k_u, k_ui = _with_parts("user"), _with_parts("user", "item")
+    return [
+        _base(BASE),
+        _entry("K_u", k_u, paper="K_u"),
+        _entry("K_u, K_i", k_ui, paper="K_u, K_i", against=("K_u",)),
+        _entry("K_u, K_i, K_ui", KEEP, paper="K_u, K_i, K_ui", against=("K_u, K_i",)),
+    ]
+
+
+def _tasks() -> list[Entry]:
+    one, two = "click", "click, conversion"
+    return [
+        _base(BASE),
+        _entry(one, _with_parts("user", "item", "click"), paper=one),
+        _entry(two, _with_parts("user", "item", *TASKS[:2]), paper=two, against=(one,)),
+        _entry(f"{two}, cart", KEEP, paper=f"{two}, cart", against=(two,)),
+    ]
+
+
+def _downstream_tasks() -> list[Entry]:
+    entries = []
+    for name, task in (("CTR", "click"), ("CVR", "conversion"), ("CART", "cart")):
+        number, base = TASKS.index(task), f"{name} Base"
+        run = Run("keep", PRODUCTION, number, knowledge="teacher")
+        entries.append(
+            Entry(PlannedRow(base, None), replace(BASE_ALL_DAYS, task=number), None, False)
+        )
+        entries.append(_entry(name, run, base=base, paper=name))
+    return entries
+
+
+def _amounts(info: LogInfo) -> list[Entry]:
+    *short, whole = windows(info)
+    entries = [_base(BASE_ALL_DAYS)]
+    for name, days in zip(("KEEP (1 month)", "KEEP (6 months)"), short, strict=False):
+        run = replace(PRODUCTION_KEEP, window=days)
+        entries.append(
+            _entry(name, run, paper=name, note=f"here the latest {days} of {whole} days")
+        )
+    name = "KEEP (2 years)"
+    entries.append(_entry(name, PRODUCTION_KEEP, paper=name, note=f"here all {whole} days"))
+    return entries
+
+
+def _user_groups(groups: Sequence[tuple[float, float]]) -> list[Entry]:
+    entries = []
+    for low, high in groups:
+        name = f">{low:.0f}" if high == float("inf") else f"{low:.0f}-{high:.0f}"
+        base, paper = f"{name} Base", name if name in PAPER["7"] else None
+        entries.append(Entry(PlannedRow(base, None), BASE_ALL_DAYS, (low, high), is_shown=False))
+        entries.append(Entry(PlannedRow(name, base, paper), PRODUCTION_KEEP, (low, high)))
+    return entries
+
+
+def _serving() -> list[Entry]:
+    both = "decomposition + degeneration"
+    entries = [_base(BASE_ALL_DAYS), _entry("KEEP", PRODUCTION_KEEP, paper="KEEP")]
+    for name, knowledge, paper, note in (
+        ("decomposition", "decomposition", "decomposition", "[K_u, K_i, K_u * K_i]"),
+        ("degeneration", "degeneration", "degeneration", "the teacher's [K_u, K_i], and K_uc"),
+        (both, "both", both, "equation 6"),
+        (f"{both}, served f16", "f16", None, "tested through gkc-export and gkc serve"),
+        (f"{both}, served int8", "int8", None, "tested through gkc-export and gkc serve"),
+    ):
+        run = replace(PRODUCTION_KEEP, knowledge=knowledge)
+        against = (both,) if note.startswith("tested") else ()
+        entries.append(_entry(name, run, paper=paper, note=note, share_of="KEEP", against=against))
+    return entries
+
+
+def _with_parts(*parts: str) -> Run:
+    return replace(KEEP, parts=parts)
+
+
+def _base(run: Run) -> Entry:
+    return Entry(PlannedRow("Base", None, "Base"), run)
+
+
+def _entry(
+    name: str,
+    run: Run,
+    *,
+    base: str = "Base",
+    paper: str | None = None,
+    note: str = "",
+    against: tuple[str, ...] = (),
+    share_of: str | None = None,
+) -> Entry:
+    row = PlannedRow(
+        name,
+        base,
+        paper,
+        against=against,
+        share_of=share_of,
+        deterministic=not run.has_seed,
+        note=note,
+    )
+    return Entry(row, run)

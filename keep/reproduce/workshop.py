@@ -1,0 +1,314 @@
+"""Where a reproduction works: its folder, its log, and what a process keeps of both in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
+from keep.config import PretrainConfig
+from keep.data import Data, Samples
+from keep.knowledge import knowledge_of, student_knowledge, teacher_spans
+from keep.log import Log, open_log
+from keep.recipes.bundle import bundle
+from keep.recipes.pretrain import start, train_day
+from keep.recipes.served import served_knowledge
+from keep.systems.keep import Knowledge
+
+F32 = NDArray[np.float32]
+T = TypeVar("T")
+
+KEPT = 4
+"""How many things of a kind a process keeps: the days of two pretrainings, for example."""
+TEACHER, STUDENTS = ("teacher",), ("two_tower", "category")
+"""Models of a pretraining, by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """One pretraining: what is learned, from which days, with which settings."""
+
+    name: str
+    """Its folder below ``work/pretrain``."""
+    models: tuple[str, ...]
+    config: PretrainConfig
+    window: int = 0
+    """Latest days learned from; 0 for all."""
+
+
+class Workshop:
+    """A reproduction's folder and log, with what one process has read of them.
+
+    Parameters
+    ----------
+    log_path : Path
+        The log.
+    out : Path
+        The reproduction's folder.
+    behaviours : int
+        How many clicks every model sees of a user.
+
+    Attributes
+    ----------
+    log : Log
+        Opened.
+    """
+
+    def __init__(self, log_path: Path, out: Path, behaviours: int) -> None:
+        self.log: Log = open_log(log_path)
+        self.out = out
+        self.behaviours = behaviours
+        self._kept: dict[tuple[object, ...], Any] = {}
+
+    @property
+    def version_day(self) -> int:
+        """The day that all knowledge is frozen at."""
+        return self.log.info.pretrain_until
+
+    @cached_property
+    def has_truth(self) -> bool:
+        """Whether the log comes with its ground truth, as simulated ones do."""
+        return self._truth_file(self.log.info.test_day).exists()
+
+    def data(self, test_day: int) -> Data:
+        """Prepare the log for models that are tested on a day; kept in memory.
+
+        Parameters
+        ----------
+        test_day : int
+            The log's test day, or the tuning day.
+
+        Returns
+        -------
+        Data
+            The same object for the same day.
+        """
+        return self.kept(("data", test_day), lambda: Data(self.log, test_day, self.behaviours))
+
+    def truth(self, test: Samples) -> F32:
+        """Read the simulator's click logits without their noise: no model can know more.
+
+        Parameters
+        ----------
+        test : Samples
+            All impressions of the sub-domain on a day.
+
+        Returns
+        -------
+        ndarray, shape (n,), float32
+            Scores of the oracle.
+        """
+        score = np.array(pq.read_table(self._truth_file(test.number)).column("score"))
+        day = self.log.day(test.number)
+        scores: F32 = score[day.sub_domain].astype(np.float32)
+        return scores
+
+    def _truth_file(self, day: int) -> Path:
+        return self.log.path / "truth" / f"day={day:04d}.parquet"
+
+    def pretrain(self, wanted: Pretrained) -> None:
+        """Pretrain up to the version's day, or go on where a killed process stopped.
+
+        Parameters
+        ----------
+        wanted : Pretrained
+            What is learned.
+        """
+        path = self._checkpoint(wanted.name)
+        state = load_checkpoint(path) if holds_checkpoint(path) else None
+        days = [day for day in self.log.info.days if day <= self.version_day]
+        for number in days[-wanted.window :]:
+            if state is not None and number <= state.day:
+                continue
+            day = self.log.day(number)
+            state = start(day, wanted.config, wanted.models) if state is None else state
+            train_day(state, number, day)
+            save_checkpoint(state, path)
+
+    def is_pretrained(self, name: str) -> bool:
+        """Tell whether a pretraining has reached the version's day.
+
+        Parameters
+        ----------
+        name : str
+            As in ``Pretrained``.
+
+        Returns
+        -------
+        bool
+            Whether there is nothing left to learn.
+        """
+        path = self._checkpoint(name)
+        return holds_checkpoint(path) and load_checkpoint(path).day == self.version_day
+
+    def state(self, name: str) -> Pretraining:
+        """Load a pretraining; the latest ones stay in memory.
+
+        Parameters
+        ----------
+        name : str
+            As in ``Pretrained``.
+
+        Returns
+        -------
+        Pretraining
+            After the version's day.
+        """
+        return self.kept(("state", name), lambda: load_checkpoint(self._checkpoint(name)))
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.out / "work" / "pretrain" / name
+
+    def teacher_knowledge(self, name: str, parts: Sequence[str]) -> Knowledge:
+        """Read parts of the teacher's knowledge.
+
+        Parameters
+        ----------
+        name : str
+            A pretraining that has a teacher.
+        parts : sequence of str
+            Some of ``user``, ``item`` and the tasks, equation 4.
+
+        Returns
+        -------
+        Knowledge
+            Rows of the impressions it is given.
+        """
+        spans = teacher_spans(self.state(name).config)
+
+        def knowledge(samples: Samples) -> F32:
+            rows = self._read(name, samples)
+            return np.concatenate([rows[:, slice(*spans[part])] for part in parts], axis=1)
+
+        return knowledge
+
+    def student_knowledge(self, name: str, columns: slice) -> Knowledge:
+        """Read a part of the students' rows.
+
+        Parameters
+        ----------
+        name : str
+            A pretraining that has the students.
+        columns : slice
+            Of the row of equation 6.
+
+        Returns
+        -------
+        Knowledge
+            Rows of the impressions it is given.
+        """
+
+        def knowledge(samples: Samples) -> F32:
+            return self._read(name, samples)[:, columns]
+
+        return knowledge
+
+    def _read(self, name: str, samples: Samples) -> F32:
+        """Compute the rows of a pretraining, or find them in memory.
+
+        All samples are a sub-domain's day or its clicks, so that day and length tell which.
+        """
+        state, day = self.state(name), samples.day
+        read = knowledge_of if "teacher" in state.models.trained else student_knowledge
+        return self.kept(
+            ("rows", name, samples.number, len(samples)),
+            lambda: read(state, day.user, day.item, day.shop, day.category),
+        )
+
+    def kept(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        """Return what was made for a key before, or make it; a few of each kind are kept.
+
+        Parameters
+        ----------
+        key : tuple
+            Its first word is the kind.
+        make : callable
+            Makes it.
+
+        Returns
+        -------
+        object
+            What ``make`` returned, now or earlier.
+        """
+        if key not in self._kept:
+            same = [other for other in self._kept if other[0] == key[0]]
+            if len(same) >= KEPT:
+                del self._kept[same[0]]
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
+
+    @contextmanager
+    def served(self, name: str, dtype: str) -> Iterator[Knowledge]:
+        """Export the students of a pretraining, serve them, and answer from the service.
+
+        Parameters
+        ----------
+        name : str
+            A pretraining that has the students.
+        dtype : str
+            Element type of the store.
+
+        Yields
+        ------
+        Knowledge
+            Rows as served.
+        """
+        with tempfile.TemporaryDirectory(prefix="gkc-reproduce-") as work:
+            folder = Path(work) / "bundle"
+            with redirect_stdout(StringIO()):  # the bundle's report, once per seed
+                bundle(self.state(name), self.log, folder)
+            with served_knowledge(folder, Path(work), dtype) as answer:
+
+                def knowledge(samples: Samples) -> F32:
+                    day = samples.day
+                    return answer(day.user, day.item, day.category)
+
+                yield knowledge
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what a stage left.
+
+    Parameters
+    ----------
+    path : Path
+        A JSON file.
+
+    Returns
+    -------
+    dict
+        Its content; empty if it is not there yet.
+    """
+    if not path.exists():
+        return {}
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a file whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made if need be.
+    values : mapping
+        JSON values.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,130 @@
+"""The whole reproduction on a tiny log: every table, resumed, and blind to the test labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keep.gauc import gauc
+from keep.log import Log
+from keep.recipes import reproduce as module
+from keep.recipes.reproduce import ReproductionError, reproduce, user_groups
+from keep.reproduce.plan import TABLES
+from keep.reproduce.predictions import read_predictions
+from keep.reproduce.workshop import Workshop
+from tests.keep.tiny import DAYS, tiny_log
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    return tiny_log(tmp_path_factory.mktemp("log") / "log", pretrain_until=2)
+
+
+@pytest.fixture(scope="module")
+def done(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reproduction")
+    reproduce(log.path, out, TABLES, "small", seeds=2)
+    return out
+
+
+def results(out: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    return values
+
+
+def test_every_row_has_a_gauc_of_each_seed_that_its_predictions_give(done: Path, log: Log) -> None:
+    tables = results(done)["tables"]
+    assert tuple(tables) == TABLES
+    day = log.day(DAYS)
+    for number, table in tables.items():
+        for row in table["rows"]:
+            folders = [
+                folder
+                for folder in (done / "predictions" / number).iterdir()
+                if np.isclose(
+                    _gauc(folder / "1.parquet"), row["gauc"][0], atol=1e-6, equal_nan=True
+                )
+            ]
+            assert folders, (number, row["name"])
+    found = read_predictions(next((done / "predictions" / "2").glob("keep/1.parquet")))
+    assert np.array_equal(found.user, day.user[day.sub_domain])
+    assert np.array_equal(found.label, day.click[day.sub_domain])
+
+
+def _gauc(file: Path) -> float:
+    found = read_predictions(file)
+    return gauc(found.user, found.label, found.score).value
+
+
+def test_what_is_finished_is_not_trained_again(done: Path, log: Log) -> None:
+    before = {file: file.stat().st_mtime_ns for file in (done / "work").rglob("*.parquet")}
+    lost = next((done / "work" / "runs" / "conet.training.click").iterdir())
+    score = read_predictions(lost).score
+    lost.unlink()
+    reproduce(log.path, done, ("3",), "small", seeds=2)
+    after = {file: file.stat().st_mtime_ns for file in (done / "work").rglob("*.parquet")}
+    assert [file for file in before if before[file] != after[file]] == [lost]
+    np.testing.assert_array_equal(read_predictions(lost).score, score)
+
+
+def test_turning_every_label_of_the_test_day_changes_no_prediction(
+    done: Path, tmp_path: Path
+) -> None:
+    flipped = tiny_log(tmp_path / "log", flip_from=DAYS, pretrain_until=2)
+    out = tmp_path / "out"
+    reproduce(flipped.path, out, ("2",), "small", seeds=2)
+    ours, theirs = done / "predictions" / "2", out / "predictions" / "2"
+    compared = 0
+    for file in sorted(ours.rglob("*.parquet")):
+        one, other = read_predictions(file), read_predictions(theirs / file.relative_to(ours))
+        assert np.array_equal(one.label, ~other.label)
+        np.testing.assert_array_equal(one.score, other.score, err_msg=str(file))
+        compared += 1
+    assert compared == 11 * 2 + 1
+
+
+def test_another_log_is_refused_in_the_same_folder(done: Path, tmp_path: Path) -> None:
+    other = tiny_log(tmp_path / "log", flip_from=2, pretrain_until=2)
+    with pytest.raises(ReproductionError, match="was begun with checksum"):
+        reproduce(other.path, done, ("2",), "small", seeds=2)
+
+
+def test_a_folder_that_holds_something_else_is_refused(log: Log, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ReproductionError, match="is not empty"):
+        reproduce(log.path, tmp_path, ("2",), "small")
+
+
+def test_one_training_day_leaves_none_to_choose_on(tmp_path: Path) -> None:
+    short = tiny_log(tmp_path / "log")
+    with pytest.raises(ReproductionError, match="two are needed"):
+        reproduce(short.path, tmp_path / "out", ("2",), "small")
+
+
+def test_a_failed_job_names_itself_and_its_cause(done: Path, log: Log, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    shutil.rmtree(out / "work" / "pretrain" / "teacher-1")
+    run = out / "work" / "runs" / "keep.training.click.teacher"
+    shutil.rmtree(run)
+    with pytest.raises(
+        ReproductionError, match=r"keep\.training\.click\.teacher, seed 1.*checkpoint"
+    ):
+        reproduce(log.path, out, ("2",), "small", seeds=2)
+
+
+def test_groups_are_the_paper_s_or_quartiles(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Workshop(log.path, log.path, 5)
+    quartiles = user_groups(shop)
+    assert len(quartiles) == 4
+    assert quartiles[0][0] == 0
+    assert quartiles[-1][1] == float("inf")
+    monkeypatch.setattr(module, "GROUP_USERS", 0)
+    assert user_groups(shop) == ((0, 50), (50, 150), (150, 300), (300, float("inf")))

@@ -1,0 +1,64 @@
+"""Which runs make up which table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keep.log import LogInfo
+from keep.reproduce.paper import PAPER
+from keep.reproduce.plan import TABLES, Entries, make_plan, runs_of, shown, windows
+from tests.keep.tiny import tiny_log
+
+GROUPS = ((0.0, 50.0), (50.0, float("inf")))
+
+
+@pytest.fixture(scope="module")
+def info(tmp_path_factory: pytest.TempPathFactory) -> LogInfo:
+    return tiny_log(tmp_path_factory.mktemp("log") / "log").info
+
+
+@pytest.fixture(scope="module")
+def plan(info: LogInfo) -> Entries:
+    return make_plan(info, TABLES, GROUPS, with_truth=True)
+
+
+def test_every_table_of_the_paper_is_there_with_the_paper_s_rows(plan: Entries) -> None:
+    assert tuple(plan) == TABLES
+    for table, rows in shown(plan).items():
+        papers = [row.paper for row in rows if row.paper is not None]
+        assert len(papers) == len(set(papers))
+        assert set(papers) <= set(PAPER[table])
+        if table not in ("6", "7"):  # those depend on the log's days and users
+            bases = {name for name in PAPER[table] if name.endswith(" Base")}
+            assert set(papers) == set(PAPER[table]) - bases
+
+
+def test_every_base_is_stored_under_its_name(plan: Entries) -> None:
+    for entries in plan.values():
+        stored = {entry.row.name for entry in entries}
+        shown_names = {entry.row.name for entry in entries if entry.is_shown}
+        for entry in entries:
+            assert entry.row.base is None or entry.row.base in stored
+            assert set(entry.row.against) <= shown_names
+
+
+def test_runs_have_names_of_their_own_and_are_shared_between_tables(plan: Entries) -> None:
+    runs = runs_of(plan)
+    assert len({run.name for run in runs}) == len(runs)
+    keep = {
+        table: {entry.run for entry in plan[table] if "keep" in entry.run.name} for table in plan
+    }
+    assert keep["2"] & keep["3"] & keep["4"]
+    assert keep["5"] & keep["6"] & keep["7"] & keep["8"]
+
+
+def test_the_oracle_is_only_there_with_the_truth(info: LogInfo) -> None:
+    without = make_plan(info, ("2",), GROUPS, with_truth=False)
+    assert "oracle" not in {entry.row.name for entry in without["2"]}
+
+
+def test_windows_are_a_day_a_quarter_and_all(info: LogInfo, tmp_path: Path) -> None:
+    assert windows(info) == (1, 3)
+    assert tiny_log(tmp_path / "log", pretrain_until=2).info.train_days == (3, 4)

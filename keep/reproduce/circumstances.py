@@ -8,11 +8,12 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "numpy", "pyarrow")
 
 
-def circumstances() -> dict[str, object]:
+def circumstances() -> dict[str, Any]:
     """Describe this machine and this moment.
 
     Returns

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,17 +17,18 @@ Results = Mapping[str, Any]
 Row = Mapping[str, Any]
 """One of its rows."""
 
-COLUMNS = ("row", "GAUC", "lift", "95 % interval", "paper GAUC", "paper lift")
 MISSING = "-"
+SHARE = "share of KEEP's lift"
 
 
-def gauc_cell(gauc: Sequence[float | None] | None) -> str:
+def gauc_cell(gauc: Sequence[float | None] | None, *, with_deviation: bool = True) -> str:
     """Say the mean and the standard deviation over seeds, for example ``0.6380 ± 0.0004``."""
     values = [value for value in gauc or () if value is not None]
     if not values:
         return MISSING
     mean = f"{statistics.mean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+    with_deviation = with_deviation and len(values) > 1
+    return f"{mean} ± {statistics.stdev(values):.4f}" if with_deviation else mean
 
 
 def lift_cell(row: Row) -> str:
@@ -97,7 +99,7 @@ def report(results: Results) -> str:
 
 
 def print_tables(results: Results, console: Console) -> None:
-    """Print the tables on a terminal.
+    """Print the tables on a terminal, narrower than in the report.
 
     Parameters
     ----------
@@ -107,33 +109,42 @@ def print_tables(results: Results, console: Console) -> None:
         Where to.
     """
     for number, table in results["tables"].items():
-        header, cells = _cells(table["rows"])
-        shown = Table(title=f"Table {number}: {TITLES[number]}", title_justify="left")
-        for column in header:
-            shown.add_column(column, justify="left" if column == "row" else "right", no_wrap=True)
-        for line in cells:
+        columns = _columns(table["rows"], with_deviation=False)
+        columns.pop(SHARE, None)
+        shown = Table(
+            title=f"Table {number}: {TITLES[number]}", title_justify="left", box=box.SIMPLE
+        )
+        for column in columns:
+            is_name = column == "row"
+            heading = column.replace("paper ", "paper\n").replace("base ", "base\n")
+            shown.add_column(heading, justify="left" if is_name else "right", no_wrap=not is_name)
+        for line in zip(*columns.values(), strict=True):
             shown.add_row(*line)
         console.print(shown)
+        for row in table["rows"]:
+            if row["share"]:
+                of, share = row["share"]["of"], share_cell(row["share"])
+                console.print(f"{row['name']}: {share} of the lift of {of}", highlight=False)
 
 
-def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Lay out a table: its header and its lines, alike for Markdown and the terminal."""
-    with_bases, with_share = has_own_bases(rows), any(row["share"] for row in rows)
-    header = list(COLUMNS)
-    if with_bases:
-        header.insert(1, "base GAUC")
-    if with_share:
-        header.insert(len(header) - 2, "share of KEEP's lift")
-    cells = []
-    for row in rows:
-        interval = MISSING if row["base"] is None else interval_cell(row["interval"])
-        line = [row["name"], gauc_cell(row["gauc"]), lift_cell(row), interval, *paper_cells(row)]
-        if with_bases:
-            line.insert(1, gauc_cell(row["base_gauc"]))
-        if with_share:
-            line.insert(len(line) - 2, share_cell(row["share"]))
-        cells.append(line)
-    return header, cells
+def _columns(rows: Sequence[Row], *, with_deviation: bool = True) -> dict[str, list[str]]:
+    """Lay out a table: its cells by the heading of their column."""
+    columns = {"row": [row["name"] for row in rows]}
+    if has_own_bases(rows):
+        columns["base GAUC"] = [
+            gauc_cell(row["base_gauc"], with_deviation=with_deviation) for row in rows
+        ]
+    columns["GAUC"] = [gauc_cell(row["gauc"], with_deviation=with_deviation) for row in rows]
+    columns["lift"] = [lift_cell(row) for row in rows]
+    columns["95 % interval"] = [
+        MISSING if row["base"] is None else interval_cell(row["interval"]) for row in rows
+    ]
+    if any(row["share"] for row in rows):
+        columns[SHARE] = [share_cell(row["share"]) for row in rows]
+    columns["paper GAUC"], columns["paper lift"] = map(
+        list, zip(*(paper_cells(row) for row in rows), strict=True)
+    )
+    return columns
 
 
 def _reading(results: Results) -> str:
@@ -147,7 +158,9 @@ def _reading(results: Results) -> str:
 
 def _section(number: str, table: Mapping[str, Any]) -> str:
     rows = table["rows"]
-    parts = [f"## Table {number}: {TITLES[number]}", markdown_table(*_cells(rows))]
+    columns = _columns(rows)
+    lines = zip(*columns.values(), strict=True)
+    parts = [f"## Table {number}: {TITLES[number]}", markdown_table(list(columns), lines)]
     compared = [
         [f"{row['name']} over {other}", signed(found["lift"]), interval_cell(found["interval"])]
         for row in rows

@@ -49,7 +49,7 @@ class PlannedRow:
     deterministic: bool = False
     """Whether it involves no chance: one score, stored under the first seed."""
     note: str = ""
-    """What a reader must know of it, a sentence."""
+    """What a reader must know of it, a clause."""
 
 
 @dataclass(frozen=True)
@@ -232,10 +232,10 @@ def _share(planned: PlannedRow, scores: Mapping[str, UserScores]) -> dict[str, A
 def _note(planned: PlannedRow, own: UserScores) -> str:
     notes = [planned.note] if planned.note else []
     if planned.deterministic:
-        notes.append("One score, paired with every seed.")
+        notes.append("one score, paired with every seed")
     if not len(own.users):
-        notes.append("No user has both classes, so there is no GAUC.")
-    return " ".join(notes)
+        notes.append("no user has both classes, so there is no GAUC")
+    return "; ".join(notes)
 
 
 def _rounded(values: np.ndarray) -> list[float]:

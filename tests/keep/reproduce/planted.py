@@ -55,7 +55,7 @@ PLAN = {
         PlannedRow("Base", None, "Base"),
         PlannedRow("CoNet", "Base", "CoNet"),
         PlannedRow("KEEP", "Base", "KEEP", against=("CoNet",)),
-        PlannedRow("Oracle", "Base", deterministic=True, note="The simulator's own."),
+        PlannedRow("Oracle", "Base", deterministic=True, note="the ground truth"),
     ],
     "6": [
         PlannedRow("Base", None, "Base"),

@@ -61,7 +61,7 @@ def test_shares_comparisons_notes_and_circumstances_are_told(results: dict[str, 
     text = report(results)
     assert share_cell(results["tables"]["8"]["rows"][2]["share"]) in text
     assert "| KEEP over CoNet |" in text
-    assert "- Oracle: The simulator's own." in text
+    assert "- Oracle: the ground truth; one score" in text
     assert "480 of 40 users" in text
     assert "| Base | 1 | batch 64, lr 1e-07 |" in text
     assert "checksum `abc`" in text
@@ -82,6 +82,8 @@ def test_the_terminal_shows_every_table(results: dict[str, Any]) -> None:
     for number in ("2", "6", "7", "8"):
         assert f"Table {number}: " in out.getvalue()
     assert "+0.0070" in out.getvalue()
+    share = share_cell(results["tables"]["8"]["rows"][2]["share"])
+    assert f"decomposition: {share} of the lift of KEEP" in out.getvalue()
 
 
 def test_figures_that_do_not_exist_are_dashes(results: dict[str, Any]) -> None:

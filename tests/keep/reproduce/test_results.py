@@ -71,7 +71,7 @@ def test_a_row_without_chance_has_one_score_and_says_so(results: dict[str, Any])
     assert len(oracle["gauc"]) == 1
     assert len(oracle["base_gauc"]) == len(SEEDS)
     assert oracle["paper"] is None
-    assert oracle["note"] == "The simulator's own. One score, paired with every seed."
+    assert oracle["note"] == "the ground truth; one score, paired with every seed"
 
 
 def test_a_group_has_its_own_base_and_users(results: dict[str, Any]) -> None:

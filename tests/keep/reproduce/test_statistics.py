@@ -131,13 +131,6 @@ def test_a_share_of_no_lift_has_no_value_and_one_of_an_unsure_lift_no_interval()
     assert math.isnan(barely.low)
 
 
-def test_the_order_of_impressions_does_not_matter() -> None:
-    one, order = ranked(1.0, 11), np.random.default_rng(0).permutation(480)
-    other = Predictions(one.user[order], one.item[order], one.label[order], one.score[order])
-    found = user_scores({1: one, 2: other})
-    np.testing.assert_array_equal(found.auc[0], found.auc[1])
-
-
 def test_seeds_that_rank_other_impressions_are_refused() -> None:
     one, other = ranked(1.0, 1), ranked(1.0, 2, users=39)
     with pytest.raises(UnpairedError, match="seeds 1 and 2 rank different"):

@@ -25,6 +25,9 @@ def bundle_command(
     """
     # torch takes seconds to import: only this command pays for it.
     from keep.checkpoint import load_checkpoint
+    from keep.metrics_log import read_metrics
     from keep.recipes.bundle import bundle
 
-    bundle(load_checkpoint(checkpoint), open_log(log), out, top_categories)
+    state = load_checkpoint(checkpoint)
+    metrics = read_metrics(checkpoint, state.day)
+    bundle(state, open_log(log), out, top_categories, metrics)

@@ -26,7 +26,8 @@ def pretrain_command(
 ) -> None:
     """Pretrain the teacher and its two students on the super-domain, day by day.
 
-    After each day a checkpoint stands in --out, whole even if the process is killed.
+    After each day a checkpoint stands in --out, whole even if the process is killed, and beside
+    it each day's metrics: metrics.jsonl, and tensorboard/ for TensorBoard.
 
     Example: keep pretrain --log logs/ml1m --out checkpoints/ml1m --until 6
     """

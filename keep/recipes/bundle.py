@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from keep.checkpoint import Pretraining
 from keep.config import TASKS
 from keep.features import PADDING, UNKNOWN, Features
 from keep.log import Log
+from keep.metrics_log import DayMetrics
+from keep.model_card import CARD_FILE, model_card
 from keep.to_onnx import INPUTS, OUTPUT, export_onnx, largest_difference, serving_models
 
 Ints = NDArray[np.int64]
@@ -58,7 +61,13 @@ class Tables:
     user_categories: pa.Table
 
 
-def bundle(state: Pretraining, log: Log, out: Path, top_categories: int = 20) -> Path:
+def bundle(
+    state: Pretraining,
+    log: Log,
+    out: Path,
+    top_categories: int = 20,
+    metrics: Sequence[DayMetrics] = (),
+) -> Path:
     """Write a bundle of a checkpoint, check it against torch, and print what it covers.
 
     Parameters
@@ -66,11 +75,13 @@ def bundle(state: Pretraining, log: Log, out: Path, top_categories: int = 20) ->
     state : Pretraining
         The checkpoint.
     log : Log
-        Whose test day tells what the pairs cover.
+        What the checkpoint learned from; its test day tells what the tables cover.
     out : Path
         The bundle's directory; it must not be there yet and appears whole or not at all.
     top_categories : int
         How many of the most shown categories every user is paired with, besides the user's own.
+    metrics : sequence of DayMetrics
+        The checkpoint's (``keep.metrics_log.read_metrics``), for the model card.
 
     Returns
     -------
@@ -95,13 +106,17 @@ def bundle(state: Pretraining, log: Log, out: Path, top_categories: int = 20) ->
         print(f"largest difference between ONNX and torch: {difference:.1e}")
         if not difference <= TOLERANCE:
             raise BundleError(out, f"ONNX differs from torch by {difference:.1e}; not written")
+        covered = coverage(tables, log)
+        rows = {name: table.num_rows for name, table in vars(tables).items()}
+        card = model_card(out.name, state, log.info, rows, difference, covered, metrics)
+        (temporary / CARD_FILE).write_text(card, encoding="utf-8")
         _write_manifest(state, out.name, temporary)
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    counts = ", ".join(f"{table.num_rows:,} {name}" for name, table in vars(tables).items())
+    counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
     print(f"bundle of day {state.day}: {counts}")
-    print(coverage(tables, log))
+    print(covered)
     return out
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from keep.log import Log
 from keep.recipes.pretrain import pretrain
-from tests.commands import command, done
+from tests.commands import Place, command, done
 from tests.keep.tiny import CONFIG, tiny_log
 
 
@@ -33,7 +33,17 @@ def test_writes_a_bundle_and_says_what_it_checked_and_covers(
     printed = done("keep", "bundle", *words, "--top-categories", 1)
     assert "largest difference between ONNX and torch: " in printed
     assert "coverage of the" in printed
-    assert json.loads((out / "manifest.json").read_text())["name"] == "day3"
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["name"] == "day3"
+    card = (out / "model_card.md").read_text()
+    assert "| 3 | two_tower | cart |" in card
+    assert next(line for line in printed.splitlines() if line.startswith("coverage")) in card
+
+    place = Place(f"file:{tmp_path / 'store'}", "default")
+    checked = ("--version", "v3", "--bundle", out, "--dry-run")
+    result = command("gkc-export", *checked, place=place)
+    assert result.returncode == 0, result.stderr
+    assert "manifest_key_ignored" not in result.stderr
 
     again = command("keep", "bundle", *words)
     assert again.returncode == 1

@@ -63,6 +63,11 @@ def test_manifest_names_every_file_with_its_checksum(made: Path) -> None:
     assert set(manifest["tables"].values()) <= files
 
 
+def test_the_model_card_is_one_of_the_files_with_a_checksum(made: Path) -> None:
+    assert "model_card.md" in json.loads((made / "manifest.json").read_text())["sha256"]
+    assert (made / "model_card.md").read_text().startswith("# tiny-day3\n")
+
+
 def test_models_run_on_their_tables_columns_and_equal_torch(made: Path, state: Pretraining) -> None:
     manifest = json.loads((made / "manifest.json").read_text())
     users = pq.read_table(made / "users.parquet").to_pydict()

@@ -1,0 +1,217 @@
+"""The model card of a bundle: what it is, what it learned from, how good it is, what it is for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from keep.checkpoint import Pretraining
+from keep.config import TASKS
+from keep.log import LogInfo
+from keep.metrics_log import DayMetrics
+
+CARD_FILE = "model_card.md"
+LAST_DAYS = 3
+"""Days whose metrics are shown."""
+PACKAGES = ("gkc", "torch", "onnx", "onnxruntime", "numpy", "pyarrow")
+"""What the vectors may depend on."""
+ROOT = Path(__file__).resolve().parents[1]
+"""Where the code lies: a checkout's root, or the folder that it is installed in."""
+
+_CARD = """\
+# {name}
+
+Knowledge of users, items and user-category pairs, pretrained by KEEP on everything that the log
+below shows its users, for ranking models to plug in. ONNX models and the tables they are run on;
+the exporter turns them into one immutable version of vectors. `manifest.json` beside this file
+describes the format.
+
+## Model
+
+- **last day learned from (the version's day):** {day}
+- **architecture:** KEEP (Zhang, Chan et al., CIKM 2022, https://doi.org/10.1145/3511808.3557106):
+  a DIN teacher, a two-tower student (user and item vectors, section 5.2.1) and a category student
+  (user-category vectors, section 5.2.2)
+- **tasks:** {tasks}; their parts of a vector lie side by side in this order
+- **widths:** user and item vectors {dim} each, user-category vectors {category_dim}; a row
+  [K_u, K_i, K_u * K_i, K_uc] is {row} wide
+- **rows:** {rows}
+- **largest difference between ONNX and torch:** {difference:.1e}
+- {coverage}
+
+Settings of pretraining:
+
+{settings}
+
+## Training data
+
+- **log:** {log}
+- **source:** {source}
+- **citation:** {citation}
+- **licence:** {licence}
+- **SHA-256 of its values:** {checksum}
+- **days:** {learned} of {days}; none after {day} was learned from
+- **whole log:** {impressions:,} impressions, {users:,} users, {items:,} items, {clicks:,} clicks,
+  {carts:,} carts, {conversions:,} conversions
+
+## Evaluation
+
+{evaluation}
+
+## Intended use and limits
+
+- Made for ranking: as further input of a model that predicts clicks, carts or purchases in a part
+  of the domain that the log covers. It was not made, and not checked, for any other judgement of
+  people.
+- Frozen at day {day}: what users did later is not in it. A model that plugs it in is trained on
+  later days, and tested on days later still.
+- One version offline and online: axes of vectors mean something else in another version, so a
+  model is served the version that it was trained with.
+- Ids that were not seen up to day {day} get the vector of the unknown id.
+- It learned from what was shown and clicked: it repeats the preferences of the system that chose
+  what to show, and knows little of rare items and users.
+- `users.parquet` holds each user's latest clicks and the vectors tell of them: treat the bundle as
+  the log itself.
+
+## Software
+
+- **code that wrote the bundle:** {commit}
+- **versions:** {versions}
+"""
+
+
+def model_card(
+    name: str,
+    state: Pretraining,
+    info: LogInfo,
+    rows: Mapping[str, int],
+    difference: float,
+    coverage: str,
+    metrics: Sequence[DayMetrics],
+) -> str:
+    """Write the card of a bundle.
+
+    Parameters
+    ----------
+    name : str
+        The bundle's.
+    state : Pretraining
+        The checkpoint that the bundle was made of.
+    info : LogInfo
+        The log that it was pretrained on.
+    rows : mapping of str to int
+        Table name to its rows.
+    difference : float
+        The largest difference found between ONNX and torch.
+    coverage : str
+        What of the test day the tables answer, in words.
+    metrics : sequence of DayMetrics
+        As ``keep pretrain`` left them beside the checkpoint; none if it left none.
+
+    Returns
+    -------
+    str
+        Markdown; the same for the same arguments and software.
+
+    References
+    ----------
+    Mitchell et al., "Model Cards for Model Reporting", FAT* 2019: the sections.
+    """
+    config = state.config
+    settings = dataclasses.asdict(config)
+    return _CARD.format(
+        name=name,
+        day=state.day,
+        tasks=", ".join(TASKS),
+        dim=config.dim,
+        category_dim=config.category_dim,
+        row=3 * config.dim + config.category_dim,
+        rows=", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in rows.items()),
+        difference=difference,
+        coverage=coverage,
+        settings=_table(["setting", "value"], [[f"`{k}`", f"{v}"] for k, v in settings.items()]),
+        log=info.name,
+        source=info.source,
+        citation=info.citation or "none named",
+        licence=info.licence or "none named",
+        checksum=info.checksum,
+        learned=_spans([day for day in info.days if day <= state.day]),
+        days=_spans(info.days),
+        impressions=info.rows,
+        users=info.users,
+        items=info.items,
+        clicks=info.clicks,
+        carts=info.carts,
+        conversions=info.conversions,
+        evaluation=_evaluation(metrics),
+        commit=commit_of(ROOT) or "commit unknown",
+        versions=", ".join(
+            [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]
+        ),
+    )
+
+
+def commit_of(root: Path) -> str | None:
+    """Tell which commit a checkout is at.
+
+    Parameters
+    ----------
+    root : Path
+        Its root.
+
+    Returns
+    -------
+    str or None
+        The commit, with ``-dirty`` behind it if tracked files were changed; None if ``root`` is no
+        checkout's root or git is not there.
+    """
+    if not (root / ".git").exists():
+        return None
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        found = subprocess.run([*words, "--exclude=*"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def _evaluation(metrics: Sequence[DayMetrics]) -> str:
+    if not metrics:
+        return "The checkpoint has no metrics beside it: it was trained on one day, or elsewhere."
+    last = sorted({line.day for line in metrics})[-LAST_DAYS:]
+    heads = ["day", "model", "task", "GAUC", "AUC", "log loss", "calibration"]
+    heads += ["samples", "positive rate"]
+    lines = []
+    for line in metrics:
+        if line.day in last:
+            m = line.metrics
+            values = (m.gauc, m.auc, m.log_loss, m.calibration)
+            numbers = ["-" if math.isnan(value) else f"{value:.4f}" for value in values]
+            counts = [f"{m.impressions:,}", f"{m.positive_rate:.4f}"]
+            lines.append([str(line.day), line.model, line.task, *numbers, *counts])
+    return (
+        "Each day was predicted before anything of it was learned (progressive validation): click\n"
+        "on all impressions, conversion and cart on clicks. The vectors come from `two_tower` and\n"
+        "`category`. Calibration is mean prediction over observed rate.\n\n" + _table(heads, lines)
+    )
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    ruled = [heads, ["---"] * len(heads), *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ruled)
+
+
+def _spans(days: Sequence[int]) -> str:
+    """Write ascending days, of which there may be hundreds, as 1-7, 9."""
+    spans: list[list[int]] = []
+    for day in days:
+        if spans and day == spans[-1][1] + 1:
+            spans[-1][1] = day
+        else:
+            spans.append([day, day])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

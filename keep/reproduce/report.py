@@ -92,7 +92,8 @@ def report(results: Results) -> str:
         f"# KEEP's tables on {results['log']['name']}",
         _reading(results),
         *(_section(number, table) for number, table in results["tables"].items()),
-        _tuning(results),
+        "## Tuned options",
+        *tuned_lines(results),
         _circumstances(results),
     ]
     return "\n\n".join(sections) + "\n"
@@ -181,17 +182,6 @@ def _counted(rows: Sequence[Row]) -> str:
     return f"Test impressions of users with both classes: {each}."
 
 
-def _tuning(results: Results) -> str:
-    tried = [trial["method"] for trial in results["trials"]]
-    lines = [
-        [method, str(tried.count(method)), ", ".join(f"{k} {v}" for k, v in sorted(chosen.items()))]
-        for method, chosen in sorted(results["tuned"].items())
-    ]
-    seeds = ", ".join(str(seed) for seed in results["tuning_seeds"])
-    text = f"## Tuned options\n\nTuning seeds: {seeds}. All trials are in `results.json`."
-    return f"{text}\n\n{markdown_table(['method', 'trials', 'chosen'], lines)}" if lines else text
-
-
 def _circumstances(results: Results) -> str:
     return "## Circumstances\n\n" + "\n".join(f"- {line}" for line in circumstances_lines(results))
 
@@ -217,4 +207,29 @@ def circumstances_lines(results: Results) -> list[str]:
         f"date {results['date']}, commit {results['commit']}, {results['seconds'] / 60:,.0f} min",
         f"machine {results['machine']}",
         f"versions {versions}",
+    ]
+
+
+def tuned_lines(results: Results) -> list[str]:
+    """Say what was chosen for every method, and out of how many trials.
+
+    Parameters
+    ----------
+    results : mapping
+        What ``build_results`` returned or ``results.json`` holds.
+
+    Returns
+    -------
+    list of str
+        Paragraphs of Markdown.
+    """
+    tried = [trial["method"] for trial in results["trials"]]
+    lines = [
+        [method, str(tried.count(method)), ", ".join(f"{k} {v}" for k, v in sorted(chosen.items()))]
+        for method, chosen in sorted(results["tuned"].items())
+    ]
+    seeds = ", ".join(str(seed) for seed in results["tuning_seeds"])
+    return [
+        f"Tuning seeds {seeds}; every trial is in the JSON.",
+        markdown_table(("method", "trials", "chosen"), lines),
     ]

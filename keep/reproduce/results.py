@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keep.reproduce.paper import PAPER
 from keep.reproduce.predictions import prediction_path, read_predictions, slug
 from keep.reproduce.statistics import (
+    Floats,
     Lift,
     UserScores,
     gauc_per_seed,
@@ -182,15 +181,16 @@ def _table(
     if twice:
         raise ValueError(f"table {number} has several rows that lie in {', '.join(twice)}")
 
-    def read(name: str, wanted: Sequence[int]) -> UserScores:
-        paths = {seed: prediction_path(directory, number, name, seed) for seed in wanted}
-        return user_scores({seed: read_predictions(path) for seed, path in paths.items()})
-
-    scores = {
-        row.name: read(row.name, seeds[:1] if row.deterministic else seeds) for row in planned
-    }
-    scores |= {name: read(name, seeds) for name in unlisted}
+    scores = {name: _scores(directory, number, name, seeds) for name in unlisted}
+    for row in planned:
+        own_seeds = seeds[:1] if row.deterministic else seeds
+        scores[row.name] = _scores(directory, number, row.name, own_seeds)
     return [dataclasses.asdict(_row(number, row, scores)) for row in planned]
+
+
+def _scores(directory: Path, number: str, name: str, seeds: Sequence[int]) -> UserScores:
+    paths = {seed: prediction_path(directory, number, name, seed) for seed in seeds}
+    return user_scores({seed: read_predictions(path) for seed, path in paths.items()})
 
 
 def _row(number: str, planned: PlannedRow, scores: Mapping[str, UserScores]) -> Row:
@@ -238,7 +238,7 @@ def _note(planned: PlannedRow, own: UserScores) -> str:
     return "; ".join(notes)
 
 
-def _rounded(values: np.ndarray) -> list[float]:
+def _rounded(values: Floats) -> list[float]:
     return [round(float(value), DIGITS) for value in values]
 
 

@@ -1,0 +1,146 @@
+"""What was to come out of the reproduction, held against what did."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keep.reproduce.paper import PAPER
+from keep.reproduce.report import Results, Row, gauc_cell, interval_cell, share_cell, signed
+
+LIFT = {"simulated": 0.0070, "movielens": 0.010}
+"""The least that KEEP is to lift over Base, by the first word of the log's name."""
+SERVED = {"simulated": 0.0001, "movielens": 0.0005}
+"""The most that knowledge as served in f16 may change GAUC."""
+OF_ORACLE, KEPT, STEP = 0.10, 0.85, -0.0005
+TRIALS, SEEDS = 12, 5
+BOTH = "decomposition + degeneration"
+SYSTEMS = [name for name in PAPER["2"] if name not in ("Base", "KEEP")]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim about one run."""
+
+    claim: str
+    found: str
+    """What was measured."""
+    holds: bool
+
+
+def verdicts(results: Results, checksums: Mapping[str, str]) -> list[Verdict]:
+    """Judge one run by the claims about its log; what it did not measure is left out.
+
+    Claims about the figures are the full preset's; the small one is to end in time.
+
+    Parameters
+    ----------
+    results : mapping
+        What ``results.json`` holds.
+    checksums : mapping of str to str
+        Checksums of the logs, by name, as committed before the first run.
+
+    Returns
+    -------
+    list of Verdict
+        In the order in which the claims were made.
+    """
+    log, kind = results["log"], str(results["log"]["name"]).partition("-")[0]
+    rows = {number: _by_name(table) for number, table in results["tables"].items()}
+    same = checksums.get(log["name"]) == log["checksum"]
+    found = [Verdict("log's checksum as committed before", str(log["checksum"])[:12], same)]
+    if results["preset"] != "full":
+        minutes, holds = results["seconds"] / 60, results["seconds"] <= 3600
+        text = f"{len(rows)} tables, {minutes:.0f} min"
+        return [*found, Verdict("all tables in 60 min", text, holds and len(rows) == len(PAPER))]
+    found += _set_up(results)
+    if "2" in rows:
+        found += [*_log(kind, log, rows["2"]["Base"]), *_compared(kind, rows["2"])]
+    if kind == "simulated":
+        for number in sorted({"3", "4"} & set(rows)):
+            found += _steps(rows[number])
+    if "8" in rows:
+        found += _serving(kind, rows["8"])
+    return found
+
+
+def _by_name(table: Mapping[str, Any]) -> dict[str, Row]:
+    return {row["name"]: row for row in table["rows"]}
+
+
+def _set_up(results: Results) -> Iterator[Verdict]:
+    seeds, tuning = results["seeds"], results["tuning_seeds"]
+    text = f"{len(seeds)}, {len(set(seeds) & set(tuning))} of them used in tuning"
+    holds = len(seeds) >= SEEDS and not set(seeds) & set(tuning)
+    yield Verdict(f"at least {SEEDS} seeds, others than in tuning", text, holds)
+    count = Counter(trial["method"] for trial in results["trials"])
+    tried = sorted({count[method] for method in results["tuned"]})
+    text = ", ".join(str(number) for number in tried)
+    holds = len(tried) == 1 and 0 < tried[0] <= TRIALS
+    yield Verdict(f"equally many trials for each method, at most {TRIALS}", text, holds)
+
+
+def _log(kind: str, log: Mapping[str, Any], base: Row) -> Iterator[Verdict]:
+    if kind != "simulated":
+        return
+    found = base["impressions"]
+    yield Verdict(
+        "200,000 test impressions of users with both classes", f"{found:,}", found >= 200_000
+    )
+    mean = statistics.mean(base["gauc"])
+    yield Verdict("Base between 0.60 and 0.75", gauc_cell(base["gauc"]), 0.60 <= mean <= 0.75)
+    days, scenes = len(log["days"]), len(log["params"]["scenes"])
+    text = (
+        f"{scenes} scenes, {days} days, taste's correlation {log['params']['taste_memory']} a day"
+    )
+    holds = scenes > 1 and days >= 20 and log["params"]["taste_memory"] < 1
+    yield Verdict("several scenes, at least 20 days, drift", text, holds)
+
+
+def _compared(kind: str, rows: Mapping[str, Row]) -> Iterator[Verdict]:
+    keep = rows["KEEP"]
+    found = _lift(keep)
+    if kind in LIFT:
+        text = f"KEEP over Base at least {signed(LIFT[kind])}"
+        yield Verdict(text, found, keep["lift"] >= LIFT[kind])
+    yield Verdict("its interval above zero", found, keep["interval"][0] > 0)
+    if "oracle" in rows:
+        share = keep["lift"] / rows["oracle"]["lift"]
+        text = f"KEEP over Base at least {OF_ORACLE:.0%} of the oracle's lift"
+        yield Verdict(text, f"{share:.1%}", share >= OF_ORACLE)
+    if kind == "simulated":
+        for system in SYSTEMS:
+            if system in keep["against"]:
+                other = keep["against"][system]
+                yield Verdict(f"KEEP above {system}", _lift(other), other["lift"] > 0)
+
+
+def _lift(found: Mapping[str, Any]) -> str:
+    """Write a lift with a digit more than the claims have, so that it shows what decided."""
+    return f"{found['lift']:+.5f} ({interval_cell(found['interval'])})"
+
+
+def _steps(rows: Mapping[str, Row]) -> Iterator[Verdict]:
+    for name, row in rows.items():
+        if row["base"] is None:
+            continue
+        [(before, step)] = row["against"].items() or [("Base", row)]
+        found = _lift(step)
+        text = f"{name} over {before} at least {signed(STEP)}"
+        yield Verdict(text, found, step["lift"] >= STEP)
+
+
+def _serving(kind: str, rows: Mapping[str, Row]) -> Iterator[Verdict]:
+    if kind == "simulated":
+        share = rows[BOTH]["share"]
+        holds = share["value"] is not None and share["value"] >= KEPT
+        text = f"{BOTH} keeps at least {KEPT:.0%} of KEEP's lift"
+        yield Verdict(text, share_cell(share), holds)
+    served = rows.get(f"{BOTH}, served f16")
+    if served is not None and kind in SERVED:
+        change = served["against"][BOTH]["lift"]
+        text = f"served in f16 within {SERVED[kind]:.4f} of offline"
+        yield Verdict(text, f"{change:+.6f}", abs(change) <= SERVED[kind])

@@ -1,0 +1,89 @@
+"""docs/reproduction.md: runs side by side, and never older than the JSON it is written from."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import reproduction
+from keep.reproduce.report import gauc_cell, interval_cell, share_cell, signed
+from keep.reproduce.results import write_results
+from tests.keep.reproduce.planted import planted_results
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return planted_results(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def other(one: dict[str, Any]) -> dict[str, Any]:
+    """Another log: one table less, another group of users, another note."""
+    found = copy.deepcopy(one)
+    found["log"]["name"] = "second"
+    del found["tables"]["6"]
+    found["tables"]["7"]["rows"][1]["name"] = "50-70"
+    found["tables"]["2"]["rows"][2]["note"] = "only here"
+    return found
+
+
+def line(text: str, start: str) -> list[str]:
+    found = next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+def test_runs_stand_side_by_side(one: dict[str, Any], other: dict[str, Any]) -> None:
+    text = reproduction.page([one, other], {"planted": "abc"}, "")
+    keep = one["tables"]["2"]["rows"][2]
+    lift = f"{signed(keep['lift'])} ({interval_cell(keep['interval'])})"
+    ours = [gauc_cell(keep["gauc"]), lift]
+    assert line(text, "KEEP") == ["KEEP", "0.6380", "+0.0070", *ours, *ours]
+    group = one["tables"]["7"]["rows"][1]
+    assert line(text, ">300")[3] == gauc_cell(group["base_gauc"])
+    assert line(text, ">300")[6:] == ["-"] * 3
+    assert line(text, "50-70")[3:6] == ["-"] * 3
+    assert share_cell(one["tables"]["8"]["rows"][2]["share"]) in line(text, "decomposition")
+    assert line(text, "KEEP over CoNet")[1] == line(text, "KEEP over CoNet")[2]
+
+
+def test_a_table_shows_only_the_runs_that_have_it(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    text = reproduction.page([one, other], {}, "")
+    section = text[text.index("## Table 6") : text.index("## Table 7")]
+    assert "planted" in section
+    assert "second" not in section
+    assert "## Table 5" not in text
+
+
+def test_notes_of_some_runs_name_them(one: dict[str, Any], other: dict[str, Any]) -> None:
+    text = reproduction.page([one, other], {}, "")
+    assert "- KEEP: only here (second, preset small)" in text
+    assert "- Oracle: the ground truth; one score, paired with every seed\n" in text
+
+
+def test_verdicts_remarks_and_circumstances_are_told(one: dict[str, Any]) -> None:
+    text = reproduction.page([one], {"planted": "abc"}, "It rained.\n")
+    assert "| log's checksum as committed before | abc | yes |" in text
+    assert "| **no** |" in text
+    assert "## What did not come out, and why\n\nIt rained.\n\n" in text
+    assert "## planted, preset small: circumstances" in text
+    assert "What did not come out" not in reproduction.page([one], {}, "")
+
+
+def test_only_results_are_read(one: dict[str, Any], tmp_path: Path) -> None:
+    write_results(tmp_path, one)
+    (tmp_path / "logs.json").write_text('{"planted": {"checksum": "abc"}}')
+    assert reproduction.read_results(tmp_path) == [json.loads(json.dumps(one))]
+
+
+def test_the_page_is_what_the_committed_results_say() -> None:
+    runs = reproduction.read_results(reproduction.FOLDER)
+    assert reproduction.PAGE.exists() == bool(runs), "run python -m bench.reproduction"
+    if runs:
+        written = reproduction.PAGE.read_text(encoding="utf-8")
+        assert written == reproduction.current_page(runs), "run python -m bench.reproduction"

@@ -1,0 +1,151 @@
+"""Claims hold or not by the figures in the JSON, and by nothing else."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from bench.verdicts import BOTH, SYSTEMS, Verdict, verdicts
+
+CHECKSUMS = {"simulated-large": "abc", "movielens-1m": "def"}
+
+
+def row(
+    lift: float, base: str | None = "Base", against: dict[str, float] | None = None, **more: object
+) -> dict[str, Any]:
+    interval = [lift - 0.001, lift + 0.001]
+    others = {
+        name: {"lift": value, "interval": [value - 0.001, value + 0.001]}
+        for name, value in (against or {}).items()
+    }
+    found = {"gauc": [0.65 + lift] * 5, "lift": lift, "interval": interval, "base": base}
+    return {**found, "against": others, "share": None, "impressions": 250_000, **more}
+
+
+def table(**rows: dict[str, Any]) -> dict[str, Any]:
+    return {"rows": [{"name": name, **found} for name, found in rows.items()]}
+
+
+def good() -> dict[str, Any]:
+    """A run of the simulator that fulfils everything."""
+    steps = {"K_u": row(0.004), "K_u, K_i": row(0.0036, against={"K_u": -0.0004})}
+    kept = {"of": "KEEP", "value": 0.9, "interval": [0.85, 0.95]}
+    return {
+        "preset": "full",
+        "log": {
+            "name": "simulated-large",
+            "checksum": "abc",
+            "days": list(range(21)),
+            "params": {"scenes": ["ads", "home"], "taste_memory": 0.97},
+        },
+        "seeds": [11, 12, 13, 14, 15],
+        "tuning_seeds": [1, 2],
+        "tuned": {"Base": {}, "KEEP": {}},
+        "trials": [{"method": "Base"}, {"method": "KEEP"}] * 12,
+        "seconds": 1800.0,
+        "tables": {
+            "2": table(
+                Base=row(0.0, None),
+                KEEP=row(0.008, against=dict.fromkeys(SYSTEMS, 0.002)),
+                oracle=row(0.06),
+            ),
+            "3": table(Base=row(0.0, None), **steps),
+            "8": table(
+                **{
+                    "Base": row(0.0, None),
+                    BOTH: row(0.007, share=kept),
+                    f"{BOTH}, served f16": row(0.007, against={BOTH: 0.00005}),
+                }
+            ),
+        },
+    }
+
+
+def failing(results: dict[str, Any]) -> list[str]:
+    return [found.claim for found in verdicts(results, CHECKSUMS) if not found.holds]
+
+
+def find(results: dict[str, Any], number: str, name: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = results["tables"][number]["rows"]
+    return next(found for found in rows if found["name"] == name)
+
+
+def test_a_good_run_fulfils_every_claim() -> None:
+    found = verdicts(good(), CHECKSUMS)
+    assert [verdict.claim for verdict in found if not verdict.holds] == []
+    assert len(found) == 6 + 3 + len(SYSTEMS) + 2 + 2
+    assert Verdict("K_u, K_i over K_u at least -0.0005", "-0.00040 (-0.0014 to +0.0006)", True) in (
+        found
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "change", "claim"),
+    [
+        ("2", "KEEP", {"lift": 0.0069}, "KEEP over Base at least +0.0070"),
+        ("2", "KEEP", {"interval": [-0.0001, 0.02]}, "its interval above zero"),
+        ("2", "oracle", {"lift": 0.081}, "KEEP over Base at least 10% of the oracle's lift"),
+        ("2", "Base", {"gauc": [0.59] * 5}, "Base between 0.60 and 0.75"),
+        (
+            "2",
+            "Base",
+            {"impressions": 199_999},
+            "200,000 test impressions of users with both classes",
+        ),
+        ("3", "K_u", {"lift": -0.0006}, "K_u over Base at least -0.0005"),
+    ],
+)
+def test_a_figure_that_falls_short_is_seen(
+    number: str, name: str, change: dict[str, Any], claim: str
+) -> None:
+    results = good()
+    find(results, number, name).update(change)
+    assert failing(results) == [claim]
+
+
+def test_a_system_above_keep_is_seen() -> None:
+    results = good()
+    find(results, "2", "KEEP")["against"]["CoNet"]["lift"] = -0.0001
+    assert failing(results) == ["KEEP above CoNet"]
+
+
+def test_a_lift_lost_in_serving_is_seen() -> None:
+    results = good()
+    find(results, "8", BOTH)["share"] = {"of": "KEEP", "value": 0.84, "interval": [0.8, 0.9]}
+    find(results, "8", f"{BOTH}, served f16")["against"][BOTH]["lift"] = -0.00011
+    assert failing(results) == [
+        f"{BOTH} keeps at least 85% of KEEP's lift",
+        "served in f16 within 0.0001 of offline",
+    ]
+
+
+def test_another_log_shared_seeds_and_unequal_tuning_are_seen() -> None:
+    results = good()
+    results["log"]["checksum"] = "other"
+    results["tuning_seeds"] = [11]
+    results["tuned"]["CoNet"] = {}
+    assert failing(results) == [
+        "log's checksum as committed before",
+        "at least 5 seeds, others than in tuning",
+        "equally many trials for each method, at most 12",
+    ]
+
+
+def test_movielens_has_claims_of_its_own() -> None:
+    results = copy.deepcopy(good())
+    results["log"] = {"name": "movielens-1m", "checksum": "def", "days": [1]}
+    results["tables"]["2"]["rows"].pop()
+    find(results, "8", f"{BOTH}, served f16")["against"][BOTH]["lift"] = 0.0004
+    assert failing(results) == ["KEEP over Base at least +0.0100"]
+    find(results, "2", "KEEP")["lift"] = 0.0101
+    assert failing(results) == []
+
+
+def test_the_small_preset_claims_its_time_only() -> None:
+    results = {**good(), "preset": "small"}
+    assert failing(results) == ["all tables in 60 min"]
+    results["tables"] = {str(number): table() for number in range(2, 9)}
+    assert failing(results) == []
+    assert failing({**results, "seconds": 3601.0}) == ["all tables in 60 min"]

@@ -1,0 +1,136 @@
+"""BERT4Rec: hidden clicks are guessed from both sides, then the encoder is fine-tuned in Base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from keep.data import Data
+from keep.features import PADDING
+from keep.systems import base, sequences, transformer
+from keep.systems.training import Ints, seeded
+from keep.systems.transformer import Encoder, hide, make_encoder, optimise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(transformer.Options):
+    """How BERT4Rec is pre-trained and fine-tuned."""
+
+
+def grid(best: base.Options) -> tuple[Options, ...]:
+    """List what is tried on the tuning day; all trials share one pre-trained encoder.
+
+    Parameters
+    ----------
+    best : base.Options
+        Base's best options.
+
+    Returns
+    -------
+    tuple of Options
+        Twelve.
+    """
+    return transformer.grid(Options(**vars(best)))
+
+
+class Cloze(nn.Module):
+    """A softmax over items at each hidden click, through the embeddings that are also the input.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Pre-trained by it.
+    items : ndarray, shape (V,), int64
+        Rows of the items to choose from, ascending; others are never pushed away.
+    counts : ndarray, shape (V,), int64
+        Their clicks, at least one each: the bias starts at log frequency.
+
+    References
+    ----------
+    BERT4Rec, as cited in KEEP (CIKM'22) [21]: its output layer and Cloze objective.
+    """
+
+    choices: Tensor
+    place: Tensor
+
+    def __init__(self, encoder: Encoder, items: Ints, counts: Ints) -> None:
+        super().__init__()
+        self.encoder = encoder
+        width = len(encoder.hidden)
+        place = np.zeros(encoder.features.item.num_embeddings, dtype=np.int64)
+        place[items] = np.arange(len(items))
+        self.register_buffer("choices", torch.from_numpy(items))
+        self.register_buffer("place", torch.from_numpy(place))
+        self.project = nn.Linear(width, width)
+        self.bias = nn.Parameter(torch.from_numpy(np.log(counts / counts.sum())).float())
+
+    def forward(self, windows: Tensor, hidden: Tensor) -> Tensor:
+        """Measure how surprising the hidden clicks are.
+
+        Parameters
+        ----------
+        windows : Tensor, shape (B, T), int64
+            Item rows, 0 for padding.
+        hidden : Tensor, shape (B, T), bool
+            Which clicks are hidden from the encoder.
+
+        Returns
+        -------
+        Tensor, shape (), float32
+            Mean cross-entropy of a hidden click, in nats; 0 if none is hidden.
+        """
+        context = functional.gelu(self.project(self.encoder(windows, hidden)[hidden]))
+        rows = self.encoder.features.behaviours(self.choices)  # (V, width)
+        logits = torch.addmm(self.bias, context, rows.T)
+        wanted = self.place[windows[hidden]]
+        surprise = functional.cross_entropy(logits, wanted, reduction="sum")
+        return surprise / max(len(wanted), 1)
+
+
+def pretrain(data: Data, days: Sequence[int], options: Options, seed: int) -> Encoder:
+    """Pre-train an encoder on the users' clicks of all scenes.
+
+    Parameters
+    ----------
+    data : Data
+        The log.
+    days : sequence of int
+        Pretraining days, ascending; no other day's impressions are read.
+    options : Options
+        Settings.
+    seed : int
+        Of initial weights, order, masks and dropout.
+
+    Returns
+    -------
+    Encoder
+        In evaluation mode; it can be pickled.
+
+    Notes
+    -----
+    Every hidden click is replaced by the mask, as in BERT4Rec, not 80 % of them, as in BERT.
+    The softmax is over all items clicked on those days, not a sample. Windows with the last click
+    alone hidden are not added: fine-tuning here is no next-item prediction.
+    """
+    windows = sequences.windows(data, days)
+    items, counts = np.unique(windows[windows != PADDING], return_counts=True)
+    rng = np.random.default_rng(seed)
+    with seeded(seed):
+        objective = Cloze(make_encoder(data, options), items, counts)
+
+        def loss(part: Ints) -> Tensor:
+            hidden = torch.from_numpy(hide(part, options.mask_rate, rng))
+            value: Tensor = objective(torch.from_numpy(part), hidden)
+            return value
+
+        optimise(objective.parameters(), windows, loss, options, rng)
+    return objective.encoder.eval()
+
+
+train = transformer.train
+"""Fine-tune the pre-trained encoder inside Base."""

@@ -1,0 +1,327 @@
+"""A small transformer over click sequences: pre-trained without labels, then Base's encoder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from keep.data import Data
+from keep.features import PADDING
+from keep.layers import ItemFeatures, TableSizes
+from keep.models import set_item_tables
+from keep.systems import base
+from keep.systems.base import Base, BaseRanker, fit_base
+from keep.systems.training import Ints, seeded
+
+Bools = NDArray[np.bool_]
+
+STD = 0.02
+"""Standard deviation of fresh positions and of the vector of a hidden click, as in BERT."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(base.Options):
+    """How the encoder is built, pre-trained and fine-tuned; its width is 3 * feature_dim."""
+
+    layers: int = 1
+    """Transformer layers; a second one learned no more and cost twice the time."""
+    heads: int = 2
+    """Attention heads of a layer."""
+    mask_rate: float = 0.2
+    """Share of clicks that pre-training hides."""
+    epochs: int = 5
+    """Passes of pre-training over the windows, each with fresh masks; later ones overfit."""
+    pretrain_batch_size: int = 64
+    """Windows in a step of pre-training."""
+    pretrain_learning_rate: float = 0.001
+    """Adam's learning rate in pre-training."""
+    pretrain_dropout: float = 0.1
+    """Dropout of pre-training."""
+    dropout: float = 0.0
+    """Dropout of fine-tuning."""
+    context_gain: float = 0.01
+    """What the encoder's output is multiplied by, when fine-tuning begins, before it is added to
+    the behaviours' embeddings."""
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def grid(start: AnyOptions) -> tuple[AnyOptions, ...]:
+    """List what is tried on the tuning day: fine-tuning alone differs.
+
+    Parameters
+    ----------
+    start : Options
+        Where the search starts.
+
+    Returns
+    -------
+    tuple of Options
+        Twelve, of the same class.
+    """
+    return tuple(
+        replace(start, batch_size=batch_size, learning_rate=rate, context_gain=gain)
+        for batch_size, rate, gain in product((64, 128), (0.001, 0.002), (0.0, 0.01, 0.1))
+    )
+
+
+class Layer(nn.Module):
+    """Multi-head self-attention, then a feed-forward network; each is added and normalised.
+
+    Parameters
+    ----------
+    width : int
+        Width d of a position.
+    heads : int
+        Attention heads; they divide the width.
+
+    References
+    ----------
+    BERT4Rec, as cited in KEEP (CIKM'22) [21]: its transformer layer, with GELU.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.project = nn.Linear(width, 3 * width)
+        self.attended = nn.Linear(width, width)
+        self.attended_norm = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
+        self.narrow_norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, bias: Tensor, dropout: float) -> Tensor:
+        """Let positions see one another.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, T, d), float32
+            Positions.
+        bias : Tensor, shape (B, 1, 1, T), float32
+            Added to the attention scores: very negative where there is padding.
+        dropout : float
+            Share of each sublayer's output that is dropped in training.
+
+        Returns
+        -------
+        Tensor, shape (B, T, d), float32
+            Positions that know their context.
+        """
+        B, T, d = x.shape
+        q, k, v = self.project(x).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        heads = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        mixed = self.attended(heads.transpose(1, 2).reshape(B, T, d))
+        x = self.attended_norm(x + functional.dropout(mixed, dropout, self.training))
+        fed = self.narrow(functional.gelu(self.widen(x)))
+        out: Tensor = self.narrow_norm(x + functional.dropout(fed, dropout, self.training))
+        return out
+
+
+class Encoder(nn.Module):
+    """Embeddings of clicks and of their positions, and bidirectional transformer layers.
+
+    Parameters
+    ----------
+    sizes : TableSizes
+        Rows of the embedding tables.
+    length : int
+        T, the length of windows and behaviours.
+    options : Options
+        Widths, layers, heads and the dropout of pre-training.
+    """
+
+    def __init__(self, sizes: TableSizes, length: int, options: Options) -> None:
+        super().__init__()
+        width = 3 * options.feature_dim
+        self.dropout = options.pretrain_dropout
+        self.features = ItemFeatures(sizes, options.feature_dim, options.embedding_std)
+        self.positions = nn.Parameter(STD * torch.randn(length, width))
+        self.hidden = nn.Parameter(STD * torch.randn(width))
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(Layer(width, options.heads) for _ in range(options.layers))
+
+    def forward(self, items: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Encode sequences; padding is never attended to.
+
+        Parameters
+        ----------
+        items : Tensor, shape (B, T), int64
+            Item rows, 0 for padding.
+        hidden : Tensor, shape (B, T), bool, optional
+            Clicks of which the encoder is shown only that they happened: neither item nor shop
+            nor category.
+
+        Returns
+        -------
+        Tensor, shape (B, T, width), float32
+            Each click in its context; without meaning where there is padding.
+        """
+        x = self.features.behaviours(items)
+        if hidden is not None:
+            x = torch.where(hidden.unsqueeze(-1), self.hidden, x)
+        x = self.norm(x + self.positions)
+        x = functional.dropout(x, self.dropout, self.training)
+        # Finite, so that a sequence of padding alone gives no NaN.
+        bias = torch.where(items == PADDING, -1e9, 0.0)[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, bias, self.dropout)
+        return x
+
+
+def make_encoder(data: Data, options: Options) -> Encoder:
+    """Make a fresh encoder whose tables fit the data; it draws from torch's generator.
+
+    Parameters
+    ----------
+    data : Data
+        Vocabularies, the items' shops and categories, and T.
+    options : Options
+        Widths.
+
+    Returns
+    -------
+    Encoder
+        Not trained yet.
+    """
+    encoder = Encoder(data.sizes, data.features.length, options)
+    set_item_tables(encoder.features, data.features)
+    return encoder
+
+
+def hide(windows: Ints, rate: float, rng: np.random.Generator) -> Bools:
+    """Choose clicks to hide, each by itself.
+
+    Parameters
+    ----------
+    windows : ndarray, shape (B, T), int64
+        Item rows, 0 for padding.
+    rate : float
+        Probability that a click is hidden.
+    rng : numpy.random.Generator
+        Source of chance.
+
+    Returns
+    -------
+    ndarray, shape (B, T), bool
+        Never true where there is padding.
+    """
+    hidden: Bools = (rng.random(windows.shape, dtype=np.float32) < rate) & (windows != PADDING)
+    return hidden
+
+
+def optimise(
+    parameters: Iterable[nn.Parameter],
+    windows: Ints,
+    loss: Callable[[Ints], Tensor],
+    options: Options,
+    rng: np.random.Generator,
+) -> None:
+    """Pre-train by Adam over shuffled windows.
+
+    Parameters
+    ----------
+    parameters : iterable of nn.Parameter
+        What is trained.
+    windows : ndarray, shape (W, T), int64
+        Click sequences.
+    loss : callable
+        The loss, shape (), of some windows, shape (B, T).
+    options : Options
+        Epochs, batch size and learning rate of pre-training.
+    rng : numpy.random.Generator
+        Of the order.
+    """
+    optimizer = torch.optim.Adam(parameters, lr=options.pretrain_learning_rate, fused=True)
+    for _ in range(options.epochs):
+        order = rng.permutation(len(windows))
+        for start in range(0, len(order), options.pretrain_batch_size):
+            value = loss(windows[order[start : start + options.pretrain_batch_size]])
+            optimizer.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
+class EncodedBase(Base):
+    """Base with pre-trained tables, whose attention sees each behaviour in its context.
+
+    The encoder's output, times a trained gain, is added to the behaviours' embeddings. Its
+    positions are normalised to unit scale, hundreds of times that of fresh embeddings; without
+    the gain they drown the candidate.
+
+    Parameters
+    ----------
+    sizes : TableSizes
+        Rows of the embedding tables; at least the encoder's.
+    options : Options
+        Widths, gain and dropout.
+    encoder : Encoder
+        Pre-trained on the same vocabularies, or before they grew; it is copied.
+    """
+
+    def __init__(self, sizes: TableSizes, options: Options, encoder: Encoder) -> None:
+        super().__init__(sizes, options)
+        pretrained = encoder.features
+        with torch.no_grad():
+            for table, source in (
+                (self.features.item, pretrained.item),
+                (self.features.shop, pretrained.shop),
+                (self.features.category, pretrained.category),
+            ):
+                table.weight[: source.num_embeddings] = source.weight
+        self.encoder = copy.deepcopy(encoder)
+        self.encoder.features = self.features
+        self.encoder.dropout = options.dropout
+        self.gain = nn.Parameter(torch.full((3 * options.feature_dim,), options.context_gain))
+
+    def keys(self, behaviours: Tensor) -> Tensor:
+        """Embed behaviours, (B, T) item rows, in context; shape (B, T, 3 * feature_dim)."""
+        context: Tensor = self.encoder(behaviours)
+        return super().keys(behaviours) + self.gain * context
+
+
+def train(
+    data: Data,
+    days: Sequence[int],
+    options: Options,
+    seed: int,
+    task: int = 0,
+    *,
+    encoder: Encoder,
+) -> BaseRanker:
+    """Fine-tune a pre-trained encoder inside Base on the sub-domain; all of it is trained.
+
+    Parameters
+    ----------
+    data : Data
+        The log.
+    days : sequence of int
+        Training days, ascending.
+    options : Options
+        Settings.
+    seed : int
+        Of initial weights, order and dropout.
+    task : int
+        Position in ``TASKS``: what is predicted.
+    encoder : Encoder
+        Pre-trained; left as it is.
+
+    Returns
+    -------
+    BaseRanker
+        The trained model.
+    """
+    with seeded(seed):
+        model = EncodedBase(data.sizes, options, encoder)
+        set_item_tables(model.features, data.features)
+        fit_base(model, (data.sub_domain(day) for day in days), options, seed, task)
+    return BaseRanker(model)

@@ -1,0 +1,104 @@
+"""CoNet's cross unit against plain NumPy, and whose label teaches which network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from keep.data import Data
+from keep.systems import conet
+from keep.systems.conet import CoNet, Options
+from keep.systems.training import inputs
+from tests.keep.systems.narrow import NARROW, OPTIONS, tiny_data
+
+Floats = NDArray[np.float32]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    return tiny_data(tmp_path)
+
+
+@pytest.fixture
+def model(data: Data) -> CoNet:
+    torch.manual_seed(0)
+    model = CoNet(data.sizes, Options(**NARROW))
+    for unit in model.cross:
+        assert isinstance(unit, nn.Linear)
+        nn.init.normal_(unit.weight)  # far from zero, so that crossing shows
+    return model
+
+
+def slow_networks(model: CoNet, source: Floats, target: Floats) -> tuple[Floats, Floats]:
+    """Both networks for one impression, unit by unit."""
+    state = {name: tensor.detach().numpy() for name, tensor in model.named_parameters()}
+    for layer in range(len(model.cross)):
+        shared = state[f"cross.{layer}.weight"]  # H
+        pre = {}
+        for name, own, other in (("source", source, target), ("mlp", target, source)):
+            weight, bias = state[f"{name}.{2 * layer}.weight"], state[f"{name}.{2 * layer}.bias"]
+            pre[name] = [
+                sum(weight[unit, k] * own[k] for k in range(len(own)))
+                + bias[unit]
+                + sum(shared[unit, k] * other[k] for k in range(len(other)))
+                for unit in range(len(weight))
+            ]
+        source, target = np.maximum(pre["source"], 0), np.maximum(pre["mlp"], 0)
+    last = 2 * len(model.cross)
+    return (
+        state[f"source.{last}.weight"] @ source + state[f"source.{last}.bias"],
+        state[f"mlp.{last}.weight"] @ target + state[f"mlp.{last}.bias"],
+    )
+
+
+def test_each_hidden_layer_is_fed_by_the_other_network_s_layer_below(model: CoNet) -> None:
+    source, target = (
+        torch.randn(5, model.interaction_width),
+        torch.randn(5, model.interaction_width),
+    )
+    found = model.networks(source, target)
+    for row in range(5):
+        expected = slow_networks(model, source[row].numpy(), target[row].numpy())
+        np.testing.assert_allclose(found[0][row].item(), expected[0][0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[1][row].item(), expected[1][0], rtol=1e-4, atol=1e-5)
+
+
+def test_without_crossing_the_target_is_base(model: CoNet, data: Data) -> None:
+    items, behaviours = inputs(data.sub_domain(4), np.arange(9))
+    crossed = model(items, behaviours)
+    for unit in model.cross:
+        assert isinstance(unit, nn.Linear)
+        nn.init.zeros_(unit.weight)
+    plain = model.mlp(model.interaction(items, behaviours)).squeeze(-1)
+    torch.testing.assert_close(model(items, behaviours), plain)
+    assert not torch.allclose(crossed, plain)
+
+
+def test_it_ranks_by_the_target_network(model: CoNet, data: Data) -> None:
+    items, behaviours = inputs(data.sub_domain(4), np.arange(9))
+    source, target = model.both(items, behaviours)
+    assert torch.equal(model(items, behaviours), target)
+    assert not torch.allclose(source, target)
+
+
+def test_a_label_teaches_the_network_of_its_own_domain_only(data: Data) -> None:
+    """Without weight on the source, its logits' layer stays as it was drawn."""
+    trained = conet.train(data, (4,), Options(**NARROW, source_weight=0.0), seed=1).model
+    assert isinstance(trained, CoNet)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        fresh = CoNet(data.sizes, Options(**NARROW))
+    last = 2 * len(fresh.cross)
+    old, new = dict(fresh.named_parameters()), dict(trained.named_parameters())
+    assert torch.equal(new[f"source.{last}.weight"], old[f"source.{last}.weight"])
+    assert not torch.equal(new[f"mlp.{last}.weight"], old[f"mlp.{last}.weight"])
+    assert not torch.equal(new["source.0.weight"], old["source.0.weight"])  # by way of the cross
+
+
+def test_grid_tries_the_source_s_weight() -> None:
+    assert {options.source_weight for options in conet.grid(OPTIONS)} == {0.3, 1.0, 3.0}

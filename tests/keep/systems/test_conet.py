@@ -86,18 +86,22 @@ def test_it_ranks_by_the_target_network(model: CoNet, data: Data) -> None:
     assert not torch.allclose(source, target)
 
 
-def test_a_label_teaches_the_network_of_its_own_domain_only(data: Data) -> None:
-    """Without weight on the source, its logits' layer stays as it was drawn."""
-    trained = conet.train(data, (4,), Options(**NARROW, source_weight=0.0), seed=1).model
-    assert isinstance(trained, CoNet)
+def test_a_label_teaches_the_network_of_its_own_domain(data: Data) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         fresh = CoNet(data.sizes, Options(**NARROW))
     last = 2 * len(fresh.cross)
-    old, new = dict(fresh.named_parameters()), dict(trained.named_parameters())
-    assert torch.equal(new[f"source.{last}.weight"], old[f"source.{last}.weight"])
-    assert not torch.equal(new[f"mlp.{last}.weight"], old[f"mlp.{last}.weight"])
-    assert not torch.equal(new["source.0.weight"], old["source.0.weight"])  # by way of the cross
+
+    def changed(source_weight: float) -> dict[str, bool]:
+        options = Options(**NARROW, source_weight=source_weight)
+        trained = dict(conet.train(data, (4,), options, seed=1).model.named_parameters())
+        return {name: not torch.equal(trained[name], old) for name, old in fresh.named_parameters()}
+
+    target_only, both = changed(0.0), changed(1.0)
+    assert target_only[f"mlp.{last}.weight"]
+    assert not target_only[f"source.{last}.weight"]
+    assert target_only["source.0.weight"]  # by way of the cross unit above it
+    assert both[f"source.{last}.weight"]
 
 
 def test_grid_tries_the_source_s_weight() -> None:

@@ -412,8 +412,10 @@ class _Work:
 
     def facts(self, tables: Sequence[str], seconds: float) -> Facts:
         """Collect what stands beside the figures."""
-        folder = self.out / "work" / "tuning"
-        trials = [read_json(file) for file in sorted(folder.rglob("*.json"))]
+        chosen = read_json(self.out / "work" / "chosen.json")
+        pretraining = chosen.pop("pretraining")
+        if "keep" in chosen:
+            chosen["keep"] = {**chosen["keep"], "pretraining": pretraining}
         which = "all" if tuple(tables) == TABLES else ",".join(tables)
         return Facts(
             command=f"keep reproduce --log {self.log_path.name} --table {which} "
@@ -422,11 +424,24 @@ class _Work:
             log=dataclasses.asdict(self.shop.log.info),
             seeds=self.seeds,
             tuning_seeds=self.tuning_seeds,
-            tuned=read_json(self.out / "work" / "chosen.json"),
-            trials=[trial for trial in trials if not trial["method"].startswith("variant")],
+            tuned=chosen,
+            trials=[trial for method in chosen for trial in self._trial_log(method)],
             seconds=seconds,
             **circumstances(),
         )
+
+    def _trial_log(self, method: str) -> list[dict[str, Any]]:
+        """Collect a system's trials, each with its GAUC by tuning seed; pretraining is KEEP's."""
+        trials: list[Trial | PretrainTrial] = list(self._trials(method))
+        if method == "keep":
+            trials += [PretrainTrial(one) for one in self._pretraining_trials()]
+        log: dict[str, dict[str, Any]] = {}
+        for trial in trials:
+            found = read_json(trial.file(self.out))
+            entry = {"method": method, "options": found["options"], "day": found["day"]}
+            by_seed = log.setdefault(str(found["options"]), {**entry, "gauc": {}})["gauc"]
+            by_seed[str(found["seed"])] = found["gauc"]
+        return list(log.values())
 
 
 def user_groups(shop: Workshop) -> tuple[tuple[float, float], ...]:

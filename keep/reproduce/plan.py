@@ -226,13 +226,12 @@ def _downstream_tasks() -> list[Entry]:
 def _amounts(info: LogInfo) -> list[Entry]:
     *short, whole = windows(info)
     entries = [_base(BASE_ALL_DAYS)]
-    for name, days in zip(("KEEP (1 month)", "KEEP (6 months)"), short, strict=False):
+    for paper, days in zip(("KEEP (1 month)", "KEEP (6 months)"), short, strict=False):
         run = replace(PRODUCTION_KEEP, window=days)
-        entries.append(
-            _entry(name, run, paper=name, note=f"here the latest {days} of {whole} days")
-        )
-    name = "KEEP (2 years)"
-    entries.append(_entry(name, PRODUCTION_KEEP, paper=name, note=f"here all {whole} days"))
+        note = f"of {whole} days; the paper's {paper[6:-1]} of 2 years"
+        entries.append(_entry(f"KEEP (latest {days})", run, paper=paper, note=note))
+    name = f"KEEP (all {whole} days)"
+    entries.append(_entry(name, PRODUCTION_KEEP, paper="KEEP (2 years)"))
     return entries
 
 

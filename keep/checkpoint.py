@@ -30,7 +30,7 @@ from keep.config import PretrainConfig, config_from_values
 from keep.features import Features, Vocabulary
 from keep.models import Models, table_sizes
 
-FORMAT = "keep-checkpoint/1"
+FORMAT = "keep-checkpoint/2"
 POINTER = "checkpoint.json"
 DAMAGE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, BadZipFile)
 """What reading a short, missing or foreign file of a checkpoint raises."""
@@ -100,7 +100,11 @@ def save_checkpoint(state: Pretraining, path: Path) -> None:
     name = f"day-{state.day:04d}-{secrets.token_hex(4)}"
     folder = path / name
     folder.mkdir(parents=True)
-    config = {"day": state.day, "config": dataclasses.asdict(state.config)}
+    config = {
+        "day": state.day,
+        "models": state.models.trained,
+        "config": dataclasses.asdict(state.config),
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     _save_features(state.features, folder / "features.npz")
     weights = {"models": state.models.state_dict(), "moments": _moments(state)}
@@ -144,7 +148,7 @@ def load_checkpoint(path: Path) -> Pretraining:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config = config_from_values(values["config"], str(folder / "config.json"))
         features = _load_features(folder / "features.npz", config.behaviours)
-        models = Models(table_sizes(features), config)
+        models = Models(table_sizes(features), config, values["models"])
         weights = torch.load(folder / "weights.pt", weights_only=True)
         models.load_state_dict(weights["models"])
         optimizers = make_optimizers(models, config)

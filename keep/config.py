@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from gkc.errors import GkcError
+
+MODELS = ("teacher", "two_tower", "category")
+"""The models of a pretraining: the teacher of section 4.2 and the two students of section 5.2."""
 
 TASKS = ("click", "conversion", "cart")
 """The pretraining tasks of KEEP section 4.2.2, in the order of every task axis in ``keep``."""
@@ -65,8 +69,18 @@ class PretrainConfig:
     """Adam's learning rate."""
     pair_weight: float = 0.25
     """Weight alpha of the pairwise loss (equation 3)."""
+    pairs: str = "day"
+    """Where the other item of equation 2's triplet comes from: ``day``, an impression of the same
+    user and day with the opposite label; ``batch``, every positive with every negative of the
+    batch, whosever they are."""
     unknown_rate: float = 0.01
     """Share of ids replaced by the unknown row in training, so that it means something."""
+    towers: str = "task"
+    """Two-tower student: ``task``, a tower for each task; ``shared``, one for all tasks, whose
+    product each task weighs with numbers of its own."""
+    distillation: float = 0.0
+    """Weight of the squared difference between a student's and the teacher's task logits, added
+    to the students' losses; the teacher then learns each day first."""
 
     @property
     def item_dim(self) -> int:
@@ -75,8 +89,8 @@ class PretrainConfig:
 
     @property
     def dim(self) -> int:
-        """Width D of the vectors of a user and of an item: one tower output per task."""
-        return len(TASKS) * self.tower[-1]
+        """Width D of the vectors of a user and of an item: the towers' outputs side by side."""
+        return (len(TASKS) if self.towers == "task" else 1) * self.tower[-1]
 
     @property
     def category_dim(self) -> int:
@@ -84,15 +98,26 @@ class PretrainConfig:
         return len(TASKS) * self.mlp[-1]
 
 
-def config_from_values(values: dict[str, object], source: str) -> PretrainConfig:
+CHOICES = {"pairs": ("day", "batch"), "towers": ("task", "shared")}
+"""Settings that are one of a few words."""
+
+PRESETS = {"default": PretrainConfig(), "paper": PretrainConfig(batch_size=2000)}
+"""Where a configuration starts: ``paper`` is for logs of the paper's size."""
+
+
+def config_from_values(
+    values: dict[str, object], source: str, preset: str = "default"
+) -> PretrainConfig:
     """Check plain values, as TOML or JSON hold them, and make a configuration of them.
 
     Parameters
     ----------
     values : dict
-        Setting name to value; settings left out keep their default.
+        Setting name to value; settings left out are the preset's.
     source : str
         Named in errors.
+    preset : str
+        One of ``PRESETS``.
 
     Returns
     -------
@@ -111,16 +136,18 @@ def config_from_values(values: dict[str, object], source: str) -> PretrainConfig
     checked: dict[str, Any] = {
         name: _checked(name, value, source) for name, value in values.items()
     }
-    return PretrainConfig(**checked)
+    return dataclasses.replace(PRESETS[preset], **checked)
 
 
-def read_config(path: Path) -> PretrainConfig:
+def read_config(path: Path, preset: str = "default") -> PretrainConfig:
     """Read a TOML file of pretraining settings.
 
     Parameters
     ----------
     path : Path
         The file given with ``--config``.
+    preset : str
+        One of ``PRESETS``: what the settings left out are.
 
     Returns
     -------
@@ -138,19 +165,25 @@ def read_config(path: Path) -> PretrainConfig:
         raise ConfigError(str(path), f"cannot be read ({exc.strerror}); check the path") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(str(path), f"is not TOML ({exc}); write lines like seed = 1") from exc
-    return config_from_values(values, str(path))
+    return config_from_values(values, str(path), preset)
 
 
-def _checked(name: str, value: object, source: str) -> int | float | tuple[int, ...]:
+def _checked(name: str, value: object, source: str) -> int | float | str | tuple[int, ...]:
     """Return ``value`` as its setting's type, or raise ConfigError naming the setting."""
     default = getattr(PretrainConfig, name)
+    if name in CHOICES:
+        if not isinstance(value, str) or value not in CHOICES[name]:
+            raise ConfigError(source, f"{name} must be one of {', '.join(CHOICES[name])}")
+        return value
     if isinstance(default, tuple):
         if not (isinstance(value, list) and value and all(_is_positive(width) for width in value)):
             raise ConfigError(source, f"{name} must be a list of positive integers")
         return tuple(value)
     if isinstance(default, float):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise ConfigError(source, f"{name} must be a number of at least 0 and below 1")
+        limit = math.inf if name == "distillation" else 1
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < limit:
+            below = "" if limit == math.inf else " and below 1"
+            raise ConfigError(source, f"{name} must be a number of at least 0{below}")
         return float(value)
     if name == "seed":
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:

@@ -286,7 +286,10 @@ def training_batches(
     Batch
         Every impression once.
     """
-    partners = draw_partners(rows, rng)
+    if config.pairs == "day" and config.pair_weight > 0:
+        partners = draw_partners(rows, rng)
+    else:
+        partners = np.full(rows.labels.shape, -1, dtype=np.int64)
     order = rng.permutation(len(rows))
     for start in range(0, len(rows), config.batch_size):
         samples = order[start : start + config.batch_size]

@@ -1,4 +1,7 @@
-"""The hybrid loss of pretraining: pointwise cross-entropy plus a weighted pairwise loss."""
+"""The parts of pretraining's hybrid loss: pointwise cross-entropy, and pairwise losses.
+
+Equation 3 adds them up, point + alpha * pair: ``keep.models.task_losses``.
+"""
 
 from __future__ import annotations
 
@@ -58,32 +61,26 @@ def pair_loss(logits: Tensor, labels: Tensor, partner_logits: Tensor) -> Tensor:
     return functional.softplus(-margin).mean()
 
 
-def hybrid_loss(
-    logits: Tensor, labels: Tensor, paired: Tensor, partner_logits: Tensor, pair_weight: float
-) -> Tensor:
-    """Pointwise loss plus alpha times pairwise loss of one task.
+def batch_pair_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Pairwise logistic loss of every positive with every negative of a batch, averaged.
 
     Parameters
     ----------
     logits : Tensor, shape (n,), float32
-        s_ui of each sample of the task.
+        s_ui of each sample, of any users.
     labels : Tensor, shape (n,), float32
-        The samples' labels.
-    paired : Tensor, shape (m,), int64
-        Which samples have a partner.
-    partner_logits : Tensor, shape (m,), float32
-        The partners' logits.
-    pair_weight : float
-        Alpha.
+        1 for positive, 0 for negative.
 
     Returns
     -------
     Tensor, shape (), float32
-        The task's loss.
+        The mean of log(1 + exp(-(positive - negative))); 0 where one class is missing.
 
     References
     ----------
-    KEEP (CIKM'22), equation 3.
+    KEEP (CIKM'22), equation 2, with the triplet's item j drawn across users.
     """
-    pairs = pair_loss(logits[paired], labels[paired], partner_logits)
-    return point_loss(logits, labels) + pair_weight * pairs
+    positive, negative = logits[labels > 0], logits[labels == 0]
+    if len(positive) == 0 or len(negative) == 0:
+        return logits.sum() * 0.0
+    return functional.softplus(negative.unsqueeze(0) - positive.unsqueeze(1)).mean()

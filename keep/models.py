@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from keep.category import CategoryStudent
-from keep.config import TASKS, PretrainConfig
+from keep.config import MODELS, TASKS, PretrainConfig
 from keep.din import Teacher
 from keep.features import UNKNOWN, Batch, Features, Rows, click_batch
 from keep.layers import ItemFeatures, TableSizes
-from keep.losses import hybrid_loss
+from keep.losses import batch_pair_loss, pair_loss, point_loss
 from keep.two_tower import TwoTower
 
 
 class Models(nn.Module):
-    """The three models that one pass over the log trains, each with embeddings of its own.
+    """Models that one pass over the log trains, each with embeddings of its own.
+
+    A model's initial weights depend on the seed and its name, not on which others are there.
 
     Parameters
     ----------
     sizes : TableSizes
         Rows of the embedding tables.
     config : PretrainConfig
-        Widths.
+        Widths and seed.
+    trained : sequence of str
+        Which of ``MODELS``.
+
+    Attributes
+    ----------
+    trained : tuple of str
+        Names of the models that are there, in the order of ``MODELS``.
     """
 
-    def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
+    teacher: Teacher
+    two_tower: TwoTower
+    category: CategoryStudent
+
+    def __init__(
+        self, sizes: TableSizes, config: PretrainConfig, trained: Sequence[str] = MODELS
+    ) -> None:
         super().__init__()
-        self.teacher = Teacher(sizes, config)
-        self.two_tower = TwoTower(sizes, config)
-        self.category = CategoryStudent(sizes, config)
+        self.trained = tuple(name for name in MODELS if name in trained)
+        for name, kind in zip(MODELS, (Teacher, TwoTower, CategoryStudent), strict=True):
+            if name in self.trained:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(config.seed * len(MODELS) + MODELS.index(name))
+                    self.add_module(name, kind(sizes, config))
 
 
 def table_sizes(features: Features) -> TableSizes:
@@ -85,7 +106,7 @@ def score_clicks(
     return scores
 
 
-def task_losses(logits: list[Tensor], batch: Batch, pair_weight: float) -> list[Tensor]:
+def task_losses(logits: list[Tensor], batch: Batch, config: PretrainConfig) -> list[Tensor]:
     """Compute equation 3 for each task of one model.
 
     Parameters
@@ -94,8 +115,8 @@ def task_losses(logits: list[Tensor], batch: Batch, pair_weight: float) -> list[
         Per task, as ``batch.scored`` lists them.
     batch : Batch
         Labels and which samples have partners.
-    pair_weight : float
-        Alpha.
+    config : PretrainConfig
+        Alpha, and where pairs come from.
 
     Returns
     -------
@@ -106,8 +127,35 @@ def task_losses(logits: list[Tensor], batch: Batch, pair_weight: float) -> list[
     for task in range(len(TASKS)):
         labels, paired = batch.labels[task], batch.paired[task]
         own, partner = logits[task][: len(labels)], logits[task][len(labels) :]
-        losses.append(hybrid_loss(own, labels, paired, partner, pair_weight))
+        if config.pairs == "batch":
+            pairs = batch_pair_loss(own, labels)
+        else:
+            pairs = pair_loss(own[paired], labels[paired], partner)
+        losses.append(point_loss(own, labels) + config.pair_weight * pairs)
     return losses
+
+
+def distillation_loss(logits: list[Tensor], teacher: list[Tensor], batch: Batch) -> Tensor:
+    """Compare a student's task logits with the teacher's.
+
+    Parameters
+    ----------
+    logits, teacher : list of Tensor, each shape (R,), float32
+        Per task, as ``batch.scored`` lists them.
+    batch : Batch
+        Tells which are the samples' own.
+
+    Returns
+    -------
+    Tensor, shape (), float32
+        The mean squared difference over a task's samples, summed over the tasks.
+    """
+    losses = []
+    for task, labels in enumerate(batch.labels):
+        own = slice(len(labels))
+        if len(labels):
+            losses.append(functional.mse_loss(logits[task][own], teacher[task][own]))
+    return torch.stack(losses).sum()
 
 
 def grow_tables(

@@ -13,6 +13,9 @@ from keep.layers import ItemFeatures, TableSizes, behaviour_mask, embedding, mea
 class TwoTower(nn.Module):
     """Per task a user tower and an item tower over shared embeddings; the logit is their product.
 
+    With ``config.towers == "shared"`` all tasks share one pair of towers, and each task weighs
+    the numbers of their product.
+
     Parameters
     ----------
     sizes : TableSizes
@@ -35,9 +38,12 @@ class TwoTower(nn.Module):
         self.user = embedding(sizes.users, config.user_dim, config.embedding_std)
         self.features = ItemFeatures(sizes, config.feature_dim, config.embedding_std)
         user_width = config.user_dim + config.item_dim
-        self.user_towers = nn.ModuleList(mlp((user_width, *config.tower)) for _ in TASKS)
-        self.item_towers = nn.ModuleList(mlp((config.item_dim, *config.tower)) for _ in TASKS)
+        towers = range(len(TASKS) if config.towers == "task" else 1)
+        self.user_towers = nn.ModuleList(mlp((user_width, *config.tower)) for _ in towers)
+        self.item_towers = nn.ModuleList(mlp((config.item_dim, *config.tower)) for _ in towers)
         self.bias = nn.Parameter(torch.zeros(len(TASKS)))
+        if config.towers == "shared":
+            self.task_weights = nn.Parameter(torch.ones(len(TASKS), config.tower[-1]))
 
     def user_features(self, user: Tensor, behaviours: Tensor) -> Tensor:
         """Put the user's embedding beside the mean of the behaviours.
@@ -74,10 +80,17 @@ class TwoTower(nn.Module):
         items = self.features(batch.items)  # (B, 4, 48)
         logits = []
         for task, (line, candidate) in enumerate(batch.scored):
-            k_u = self.user_towers[task](users)[line]  # (R, 64)
-            k_i = self.item_towers[task](items[line, candidate])  # (R, 64)
-            logits.append((k_u * k_i).sum(dim=-1) + self.bias[task])
+            tower = task % len(self.user_towers)  # 0 where the tasks share one
+            k_u = self.user_towers[tower](users)[line]  # (R, 64)
+            k_i = self.item_towers[tower](items[line, candidate])  # (R, 64)
+            logits.append(self._product(task, k_u * k_i) + self.bias[task])
         return logits
+
+    def _product(self, task: int, product: Tensor) -> Tensor:
+        """Sum the numbers of K_u * K_i, shape (R, 64), as the task weighs them; shape (R,)."""
+        if len(self.user_towers) == 1:
+            return product @ self.task_weights[task]
+        return product.sum(dim=-1)
 
     def user_knowledge(self, user: Tensor, behaviours: Tensor) -> Tensor:
         """Compute K_u of equation 6.
@@ -92,7 +105,7 @@ class TwoTower(nn.Module):
         Returns
         -------
         Tensor, shape (B, D), float32
-            The tasks' user vectors side by side.
+            The towers' user vectors side by side.
         """
         features = self.user_features(user, behaviours)
         return torch.cat([tower(features) for tower in self.user_towers], dim=-1)
@@ -108,7 +121,7 @@ class TwoTower(nn.Module):
         Returns
         -------
         Tensor, shape (B, D), float32
-            The tasks' item vectors side by side.
+            The towers' item vectors side by side.
         """
         features = self.features(items)
         return torch.cat([tower(features) for tower in self.item_towers], dim=-1)

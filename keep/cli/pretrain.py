@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from keep.config import read_config
+from keep.config import PRESETS, read_config
 from keep.log import open_log
+
+
+class Preset(StrEnum):
+    """Where settings start."""
+
+    DEFAULT = "default"
+    PAPER = "paper"
 
 
 def pretrain_command(
@@ -23,6 +31,10 @@ def pretrain_command(
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings, for a training from scratch.")
     ] = None,
+    preset: Annotated[
+        Preset,
+        typer.Option(help="Settings left out of --config; paper: batches for billions of rows."),
+    ] = Preset.DEFAULT,
 ) -> None:
     """Pretrain the teacher and its two students on the super-domain, day by day.
 
@@ -31,11 +43,13 @@ def pretrain_command(
 
     Example: keep pretrain --log logs/ml1m --out checkpoints/ml1m --until 6
     """
-    if config is not None and from_checkpoint is not None:
+    chosen = config is not None or preset is not Preset.DEFAULT
+    if chosen and from_checkpoint is not None:
         raise typer.BadParameter(
-            "a checkpoint keeps its own settings; leave out --config or --from-checkpoint"
+            "a checkpoint keeps its own settings; leave out --config and --preset, or "
+            "--from-checkpoint"
         )
-    settings = None if config is None else read_config(config)
+    settings = PRESETS[preset.value] if config is None else read_config(config, preset.value)
     # torch takes seconds to import: what is wrong with the settings is said before.
     from keep.recipes.pretrain import pretrain
 

@@ -26,7 +26,7 @@ def simulate(
     out: Annotated[Path, typer.Option("--out", help="Directory of the new log.", metavar="LOG")],
     preset: Annotated[
         Preset,
-        typer.Option(help="small: 400,000 impressions, seconds; large: 2.8 million, as in docs/reproduction.md."),
+        typer.Option(help="small: 400,000 impressions; large: 2.8 million, for figures."),
     ] = Preset.SMALL,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same log.")] = 0,
 ) -> None:

@@ -276,7 +276,6 @@ def _write_manifest(state: Pretraining, name: str, folder: Path) -> None:
         "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "dim": state.config.dim,
         "category_dim": state.config.category_dim,
-        "tasks": [{"name": task, "dim": state.config.tower[-1]} for task in TASKS],
         "models": {
             model: {
                 "file": f"{model}.onnx",
@@ -301,5 +300,7 @@ def _write_manifest(state: Pretraining, name: str, folder: Path) -> None:
             for file in sorted(folder.iterdir())
         },
     }
+    if state.config.towers == "task":
+        manifest["tasks"] = [{"name": task, "dim": state.config.tower[-1]} for task in TASKS]
     text = json.dumps(manifest, indent=2)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress, TaskID
-from torch import nn
+from torch import Tensor, nn
 
 from keep.checkpoint import (
     CheckpointError,
@@ -22,14 +22,23 @@ from keep.checkpoint import (
     make_optimizers,
     save_checkpoint,
 )
-from keep.config import TASKS, PretrainConfig
+from keep.config import MODELS, TASKS, PretrainConfig
 from keep.features import Batch, Features, training_batches
 from keep.log import Day, Log
 from keep.metrics import Metrics
 from keep.metrics_log import DayMetrics, read_metrics, write_metrics
-from keep.models import Models, grow_tables, set_item_tables, table_sizes, task_losses
+from keep.models import (
+    Models,
+    distillation_loss,
+    grow_tables,
+    table_sizes,
+    task_losses,
+)
 from keep.progressive import validate
 from keep.threads import one_thread_each
+
+ExtraLoss = Callable[[str, Batch, list[Tensor]], Tensor]
+"""A model's name, a step's batch and the model's logits for it to a further loss, shape ()."""
 
 BEFORE_ANY_DAY = -1
 """Days of a log are at least 0."""
@@ -131,7 +140,7 @@ def pretrain(
     return state
 
 
-def start(day: Day, config: PretrainConfig) -> Pretraining:
+def start(day: Day, config: PretrainConfig, models: Sequence[str] = MODELS) -> Pretraining:
     """Make fresh models whose tables fit the first day.
 
     Parameters
@@ -140,6 +149,8 @@ def start(day: Day, config: PretrainConfig) -> Pretraining:
         The first day; only its ids are used.
     config : PretrainConfig
         Widths and seed.
+    models : sequence of str
+        Which of ``MODELS`` are trained.
 
     Returns
     -------
@@ -148,18 +159,19 @@ def start(day: Day, config: PretrainConfig) -> Pretraining:
     """
     features = Features(config.behaviours)
     features.grow(day)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        models = Models(table_sizes(features), config)
-    for model in (models.teacher, models.two_tower, models.category):
-        set_item_tables(model.features, features)
-    return Pretraining(config, BEFORE_ANY_DAY, features, models, make_optimizers(models, config))
+    made = Models(table_sizes(features), config, models)
+    optimizers = make_optimizers(made, config)
+    grow_tables(made, optimizers, features)  # nothing to grow, but the items' shops to copy
+    return Pretraining(config, BEFORE_ANY_DAY, features, made, optimizers)
 
 
-def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
+def train_day(
+    state: Pretraining, number: int, day: Day, extra_loss: ExtraLoss | None = None
+) -> DayReport:
     """Learn from one day: grow the tables, take its steps, then remember its clicks.
 
-    The three models train at the same time, each in its own thread, on the same batches.
+    The models train at the same time, each in its own thread, on the same batches. With
+    distillation the teacher learns first, then the students.
 
     Parameters
     ----------
@@ -169,11 +181,14 @@ def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
         The day's number; together with the seed it fixes all chance of the day.
     day : Day
         Its impressions.
+    extra_loss : callable, optional
+        Added to the loss of every step of every model.
 
     Returns
     -------
     DayReport
-        Losses, and the metrics of predictions made before the day was learned from.
+        Losses, without the extra ones, and the metrics of predictions made before the day was
+        learned from.
     """
     began = time.perf_counter()
     config, features, models = state.config, state.features, state.models
@@ -193,17 +208,20 @@ def train_day(state: Pretraining, number: int, day: Day) -> DayReport:
             rng = np.random.default_rng([config.seed, number])
             batches = training_batches(rows, features, config, rng)
             counted = (batch for batch in batches if not stop.is_set())
-            return before, _train(model, optimizer, counted, config.pair_weight, progress, bar)
+            extra = _extra_losses(name, state, extra_loss)
+            return before, _train(model, optimizer, counted, config, extra, progress, bar)
 
-        with one_thread_each(len(state.optimizers)) as pool:
-            try:
-                learning = {name: pool.submit(learn, name) for name in state.optimizers}
-                for name, future in learning.items():
-                    before, losses[name] = future.result()
-                    if before:
-                        metrics[name] = before
-            finally:
-                stop.set()  # after an error or Ctrl-C, the other models end their step and stop
+        for names in _at_the_same_time(state):
+            with one_thread_each(len(names)) as pool:
+                try:
+                    learning = {name: pool.submit(learn, name) for name in names}
+                    for name, future in learning.items():
+                        before, losses[name] = future.result()
+                        if before:
+                            metrics[name] = before
+                except BaseException:
+                    stop.set()  # after an error or Ctrl-C, the other models end their step
+                    raise
     features.observe(day)
     state.day = number
     return DayReport(number, len(rows), losses, metrics, time.perf_counter() - began)
@@ -213,7 +231,8 @@ def _train(
     model: nn.Module,
     optimizer: torch.optim.Adam,
     batches: Iterable[Batch],
-    pair_weight: float,
+    config: PretrainConfig,
+    extra: Callable[[Batch, list[Tensor]], list[Tensor]],
     progress: Progress,
     bar: TaskID,
 ) -> tuple[float, ...]:
@@ -221,14 +240,43 @@ def _train(
     model.train()
     summed, steps = torch.zeros(len(TASKS)), 0
     for batch in batches:
-        losses = torch.stack(task_losses(model(batch), batch, pair_weight))
+        logits = model(batch)
+        losses = torch.stack(task_losses(logits, batch, config))
         optimizer.zero_grad()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        sum(extra(batch, logits), losses.sum()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         summed += losses.detach()
         steps += 1
         progress.advance(bar, len(batch.samples))
     return tuple((summed / max(steps, 1)).tolist())
+
+
+def _at_the_same_time(state: Pretraining) -> list[list[str]]:
+    """Say which models train together, and what comes first."""
+    names = list(state.optimizers)
+    if state.config.distillation and "teacher" in names:
+        return [["teacher"], [name for name in names if name != "teacher"]]
+    return [names]
+
+
+def _extra_losses(
+    name: str, state: Pretraining, extra_loss: ExtraLoss | None
+) -> Callable[[Batch, list[Tensor]], list[Tensor]]:
+    """Collect what is added to a model's loss besides the tasks' own."""
+    weight = state.config.distillation if name != "teacher" else 0.0
+    distilled = weight > 0 and "teacher" in state.optimizers
+
+    def extra(batch: Batch, logits: list[Tensor]) -> list[Tensor]:
+        found = []
+        if distilled:
+            with torch.no_grad():
+                taught = state.models.teacher(batch)
+            found.append(weight * distillation_loss(logits, taught, batch))
+        if extra_loss is not None:
+            found.append(extra_loss(name, batch, logits))
+        return found
+
+    return extra
 
 
 def _same(one: Path, other: Path) -> bool:

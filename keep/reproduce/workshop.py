@@ -221,11 +221,12 @@ class Workshop:
         All samples are a sub-domain's day or its clicks, so that day and length tell which.
         """
         state, day = self.state(name), samples.day
-        read = knowledge_of if "teacher" in state.models.trained else student_knowledge
-        return self.kept(
+        read = knowledge_of if state.models.trained == TEACHER else student_knowledge
+        rows: F32 = self.kept(
             ("rows", name, samples.number, len(samples)),
             lambda: read(state, day.user, day.item, day.shop, day.category),
         )
+        return rows
 
     def kept(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         """Return what was made for a key before, or make it; a few of each kind are kept.

@@ -20,6 +20,13 @@ def test_settings_override_the_paper_s(tmp_path: Path) -> None:
     assert read_config(file) == PretrainConfig(batch_size=2000, mlp=(32, 8), pair_weight=0.0)
 
 
+def test_settings_left_out_are_the_preset_s(tmp_path: Path) -> None:
+    file = written(tmp_path, 'towers = "shared"\ndistillation = 2\n')
+    found = read_config(file, "paper")
+    assert found == PretrainConfig(batch_size=2000, towers="shared", distillation=2.0)
+    assert (found.dim, found.category_dim) == (64, 192)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -33,6 +40,9 @@ def test_settings_override_the_paper_s(tmp_path: Path) -> None:
         ("tower = 64", "tower must be a list"),
         ("unknown_rate = 1.5", "unknown_rate must be a number"),
         ("learning_rate = false", "learning_rate must be a number"),
+        ("distillation = -1", "distillation must be a number of at least 0"),
+        ("pairs = 'week'", "pairs must be one of day, batch"),
+        ("towers = 3", "towers must be one of task, shared"),
         ("batch_size = ", "is not TOML"),
     ],
 )

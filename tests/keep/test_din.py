@@ -71,7 +71,7 @@ def test_each_model_fits_one_batch_in_twenty_steps(name: str) -> None:
     optimizer.param_groups[0]["lr"] = 0.03
     losses = []
     for _ in range(20):
-        loss = torch.stack(task_losses(model(batch), batch, 0.25)).sum()
+        loss = torch.stack(task_losses(model(batch), batch, CONFIG)).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

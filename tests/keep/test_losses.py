@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from keep.losses import hybrid_loss, pair_loss, point_loss
+from keep.losses import batch_pair_loss, pair_loss, point_loss
 
 RNG = np.random.default_rng(0)
 
@@ -38,17 +38,21 @@ def test_pair_loss_is_equation_2_averaged_with_the_positive_first() -> None:
     np.testing.assert_allclose(found.item(), np.mean(terms), rtol=1e-12)
 
 
-def test_hybrid_loss_is_equation_3_and_pairs_only_samples_with_a_partner() -> None:
-    s = torch.tensor(RNG.normal(size=10))
-    c = torch.tensor(RNG.integers(0, 2, size=10), dtype=torch.float64)
-    paired, partner = torch.tensor([1, 4, 7]), torch.tensor(RNG.normal(size=3))
-    expected = point_loss(s, c) + 0.25 * pair_loss(s[[1, 4, 7]], c[[1, 4, 7]], partner)
-    found = hybrid_loss(s, c, paired, partner, pair_weight=0.25)
-    np.testing.assert_allclose(found.item(), expected.item(), rtol=1e-12)
+def test_batch_pair_loss_is_equation_2_over_every_positive_and_negative() -> None:
+    s, c = RNG.normal(size=12), np.arange(12) % 3 == 0
+    terms = [np.log(1 + np.exp(-(p - n))) for p in s[c] for n in s[~c]]
+    found = batch_pair_loss(torch.tensor(s), torch.tensor(c, dtype=torch.float64))
+    np.testing.assert_allclose(found.item(), np.mean(terms), rtol=1e-12)
 
 
 def test_a_batch_without_samples_or_partners_costs_nothing() -> None:
     nothing = torch.empty(0, requires_grad=True)
-    loss = hybrid_loss(nothing, nothing, torch.empty(0, dtype=torch.int64), nothing, 0.25)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert loss.item() == 0.0
+    one_class = torch.randn(3, requires_grad=True)
+    for loss in (
+        point_loss(nothing, nothing),
+        pair_loss(nothing, nothing, nothing),
+        batch_pair_loss(nothing, nothing),
+        batch_pair_loss(one_class, torch.ones(3)),
+    ):
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert loss.item() == 0.0

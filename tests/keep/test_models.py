@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from keep.config import MODELS
 from keep.features import UNKNOWN, click_batch
-from keep.losses import hybrid_loss
-from keep.models import grow_tables, score_clicks, table_sizes, task_losses
+from keep.losses import batch_pair_loss, pair_loss, point_loss
+from keep.models import (
+    Models,
+    distillation_loss,
+    grow_tables,
+    score_clicks,
+    table_sizes,
+    task_losses,
+)
 from keep.recipes.pretrain import start, train_day
 from tests.keep.tiny import CONFIG, tiny_days
 
@@ -51,7 +61,7 @@ def test_training_goes_on_after_growth() -> None:
     assert not torch.equal(table[-1], table[UNKNOWN])
 
 
-def test_task_losses_are_the_hybrid_loss_of_each_task() -> None:
+def test_task_losses_are_equation_3_for_each_task_and_pair_only_samples_with_a_partner() -> None:
     days = tiny_days()
     state = start(days[1], CONFIG)
     rows = state.features.encode(days[1])
@@ -67,10 +77,47 @@ def test_task_losses_are_the_hybrid_loss_of_each_task() -> None:
         batch.samples,
     )
     partner = torch.randn(2)
-    losses = task_losses([torch.cat([logits, partner])] * 3, three, pair_weight=0.25)
-    expected = hybrid_loss(logits, batch.labels[0], torch.tensor([1, 4]), partner, 0.25)
-    for loss in losses:
+    labels = batch.labels[0]
+    point = point_loss(logits, labels)
+    expected = point + 0.25 * pair_loss(logits[[1, 4]], labels[[1, 4]], partner)
+    for loss in task_losses([torch.cat([logits, partner])] * 3, three, CONFIG):
         torch.testing.assert_close(loss, expected)
+    across = task_losses([logits] * 3, three, replace(CONFIG, pairs="batch"))
+    for loss in across:
+        torch.testing.assert_close(loss, point + 0.25 * batch_pair_loss(logits, labels))
+
+
+def test_distillation_is_the_squared_error_of_the_samples_own_logits() -> None:
+    days = tiny_days()
+    state = start(days[1], CONFIG)
+    batch = click_batch(state.features.encode(days[1]), state.features, np.arange(6))
+    own, taught = torch.randn(6), torch.randn(6)
+    partners = torch.randn(2)
+    found = distillation_loss([torch.cat([own, partners])], [torch.cat([taught, -partners])], batch)
+    np.testing.assert_allclose(found, np.mean((own.numpy() - taught.numpy()) ** 2), rtol=1e-6)
+
+
+def test_a_model_s_first_weights_do_not_depend_on_which_others_there_are() -> None:
+    days = tiny_days()
+    every = start(days[1], CONFIG)
+    for name in MODELS:
+        alone = start(days[1], CONFIG, (name,))
+        assert alone.models.trained == (name,)
+        expected = every.models.get_submodule(name).state_dict()
+        for key, value in alone.models.get_submodule(name).state_dict().items():
+            assert torch.equal(value, expected[key])
+    assert isinstance(every.models, Models)
+    assert every.models.trained == MODELS
+
+
+def test_a_model_learns_the_same_alone() -> None:
+    days = tiny_days()
+    every, alone = start(days[1], CONFIG), start(days[1], CONFIG, ("two_tower",))
+    for state in (every, alone):
+        train_day(state, 1, days[1])
+    weights = alone.models.two_tower.state_dict()
+    for key, value in every.models.two_tower.state_dict().items():
+        torch.testing.assert_close(value, weights[key])
 
 
 def test_scores_do_not_depend_on_how_rows_are_batched() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from keep.config import PretrainConfig
@@ -35,4 +37,18 @@ def test_a_task_s_logit_is_the_product_of_its_vectors_plus_a_bias() -> None:
     for task, logits in enumerate(student(batch)):
         part = slice(task * width, (task + 1) * width)
         expected = (k_u[:, part] * k_i[:, part]).sum(dim=-1) + student.bias[task]
+        torch.testing.assert_close(logits, expected)
+
+
+def test_shared_towers_store_one_vector_that_each_task_weighs() -> None:
+    torch.manual_seed(0)
+    student = TwoTower(SIZES, replace(CONFIG, towers="shared"))
+    torch.nn.init.normal_(student.task_weights)
+    line = torch.arange(2)
+    scored = ((line, torch.zeros_like(line)),) * 3
+    batch = Batch(USER, BEHAVIOURS, ITEMS.unsqueeze(1), scored, (), (), line.numpy())
+    k_u, k_i = student.user_knowledge(USER, BEHAVIOURS), student.item_knowledge(ITEMS)
+    assert k_u.shape == k_i.shape == (2, CONFIG.tower[-1])
+    for task, logits in enumerate(student(batch)):
+        expected = (k_u * k_i * student.task_weights[task]).sum(dim=-1) + student.bias[task]
         torch.testing.assert_close(logits, expected)

@@ -65,3 +65,12 @@ def test_no_checkpoint_where_one_was_named_is_one_line(log: Log, tmp_path: Path)
 
 def test_help_shows_an_example() -> None:
     assert "Example: keep pretrain --log" in done("keep", "pretrain", "--help")
+
+
+def test_the_paper_s_preset_is_where_the_settings_start(log: Log, tmp_path: Path) -> None:
+    config = tmp_path / "pretrain.toml"
+    config.write_text("behaviours = 5\nmlp = [16, 8]\ntower = [12, 8]\n")
+    words = ("keep", "pretrain", "--log", log.path, "--out", tmp_path / "ckpt", "--until", 1)
+    done(*words, "--config", config, "--preset", "paper")
+    state = load_checkpoint(tmp_path / "ckpt")
+    assert state.config == PretrainConfig(batch_size=2000, behaviours=5, mlp=(16, 8), tower=(12, 8))

@@ -5,16 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from keep.checkpoint import CheckpointError, Pretraining, holds_checkpoint, load_checkpoint
-from keep.log import Log
+from keep.checkpoint import (
+    CheckpointError,
+    Pretraining,
+    holds_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from keep.features import Batch
+from keep.knowledge import F32, knowledge_of
+from keep.log import Day, Log
 from keep.metrics_log import read_metrics
-from keep.recipes.evaluate import teacher_knowledge
 from keep.recipes.pretrain import pretrain, start, train_day
 from tests.keep.tiny import CONFIG, tiny_days, tiny_log
 
@@ -22,6 +31,10 @@ from tests.keep.tiny import CONFIG, tiny_days, tiny_log
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
+
+
+def knowledge(state: Pretraining, day: Day) -> F32:
+    return knowledge_of(state, day.user, day.item, day.shop, day.category)
 
 
 def assert_equal_states(one: Pretraining, other: Pretraining) -> None:
@@ -48,14 +61,14 @@ def test_labels_after_the_checkpoint_s_day_change_nothing(log: Log, tmp_path: Pa
     one = pretrain(log, tmp_path / "one", config=CONFIG)
     two = pretrain(other, tmp_path / "two", config=CONFIG)
     assert_equal_states(one, two)
-    assert np.array_equal(teacher_knowledge(one, log.day(5)), teacher_knowledge(two, other.day(5)))
+    assert np.array_equal(knowledge(one, log.day(5)), knowledge(two, other.day(5)))
 
 
 def test_labels_of_a_training_day_do_change_the_knowledge(log: Log, tmp_path: Path) -> None:
     other = tiny_log(tmp_path / "flipped", flip_from=3)
     one = pretrain(log, tmp_path / "one", config=CONFIG)
     two = pretrain(other, tmp_path / "two", config=CONFIG)
-    first, second = teacher_knowledge(one, log.day(5)), teacher_knowledge(two, log.day(5))
+    first, second = knowledge(one, log.day(5)), knowledge(two, log.day(5))
     assert not np.array_equal(first, second)
 
 
@@ -158,3 +171,39 @@ def test_a_killed_training_leaves_a_checkpoint_to_go_on_with(log: Log, tmp_path:
     assert pretrain(log, out, from_checkpoint=out, until=day + 1).day == day + 1
     keys = [(line.day, line.model, line.task) for line in read_metrics(out, until=day + 1)]
     assert len(keys) == len(set(keys)) == 9 * day
+
+
+def test_with_distillation_the_students_learn_from_the_teacher_of_the_same_day(log: Log) -> None:
+    day = log.day(1)
+    states = {}
+    for weight in (0.0, 1.0):
+        state = start(day, replace(CONFIG, distillation=weight))
+        train_day(state, 1, day)
+        states[weight] = dict(state.models.named_parameters())
+    for name, value in states[0.0].items():
+        assert torch.equal(value, states[1.0][name]) == name.startswith("teacher"), name
+
+
+def test_an_extra_loss_is_added_to_every_step_of_every_model(log: Log) -> None:
+    day = log.day(1)
+    calls: list[str] = []
+
+    def extra(name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
+        calls.append(name)
+        return 0.0 * logits[0].sum()
+
+    one, other = (start(day, CONFIG, ("two_tower", "category")) for _ in range(2))
+    train_day(one, 1, day)
+    train_day(other, 1, day, extra)
+    assert sorted(calls) == ["category"] * 7 + ["two_tower"] * 7
+    for name, value in one.models.state_dict().items():
+        torch.testing.assert_close(other.models.state_dict()[name], value)
+
+
+def test_a_checkpoint_holds_the_models_that_were_trained(log: Log, tmp_path: Path) -> None:
+    state = start(log.day(1), CONFIG, ("teacher",))
+    train_day(state, 1, log.day(1))
+    save_checkpoint(state, tmp_path / "ckpt")
+    again = load_checkpoint(tmp_path / "ckpt")
+    assert again.models.trained == ("teacher",)
+    train_day(again, 2, log.day(2))

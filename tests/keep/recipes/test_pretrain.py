@@ -180,8 +180,10 @@ def test_with_distillation_the_students_learn_from_the_teacher_of_the_same_day(l
         state = start(day, replace(CONFIG, distillation=weight))
         train_day(state, 1, day)
         states[weight] = dict(state.models.named_parameters())
-    for name, value in states[0.0].items():
-        assert torch.equal(value, states[1.0][name]) == name.startswith("teacher"), name
+    equal = {name: torch.equal(value, states[1.0][name]) for name, value in states[0.0].items()}
+    assert all(same for name, same in equal.items() if name.startswith("teacher"))
+    assert not equal["two_tower.user.weight"]
+    assert not equal["category.user.weight"]
 
 
 def test_an_extra_loss_is_added_to_every_step_of_every_model(log: Log) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,12 +159,12 @@ class Data:
             self._sub_domain[number] = samples.where(samples.day.sub_domain)
         return self._sub_domain[number]
 
-    def super_domains(self, numbers: tuple[int, ...]) -> Iterator[Samples]:
+    def super_domains(self, numbers: Sequence[int]) -> Iterator[Samples]:
         """Read several days of all scenes, one in memory at a time.
 
         Parameters
         ----------
-        numbers : tuple of int
+        numbers : sequence of int
             Days, in the order of training.
 
         Yields

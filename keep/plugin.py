@@ -66,6 +66,16 @@ class PlugIn(nn.Module):
             Knowledge of training rows only, never of test rows.
         """
         std, mean = torch.std_mean(knowledge, dim=0, correction=0)
+        self.set_statistics(mean, std)
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take statistics that were computed elsewhere, as for knowledge too large for memory.
+
+        Parameters
+        ----------
+        mean, std : Tensor, shape (knowledge_width,), float32
+            Of the training knowledge's columns.
+        """
         silent = std < MINIMUM_STD
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(silent, 0.0, 1.0 / std.clamp(min=MINIMUM_STD)))

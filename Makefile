@@ -7,13 +7,13 @@ STORE ?=
 ARGS ?=
 BIN := .venv/bin
 UV ?= uv
-COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --excludes requirements/excluded.in
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench up loadtest lock clean
+.PHONY: help install demo test check bench bench-training up loadtest lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
 
 install: ## make .venv with every command in .venv/bin (TORCH=cpu|cuda|none)
 	@$(PYTHON) requirements/install.py $(if $(TORCH),--torch $(TORCH))
@@ -33,6 +33,10 @@ check: install ## static checks only: format, lint, types, import rules
 bench: install ## benchmarks of this machine
 	$(BIN)/python -m bench.run $(ARGS)
 
+bench-training: install ## training throughput beside another DIN, in .venv-peer (ARGS)
+	$(BIN)/python -m bench.training $(ARGS)
+	$(BIN)/python -m bench.training_memory
+
 up: install ## the service in the foreground on STORE (STORE=redis starts a Redis too); Ctrl-C stops it
 	@deploy/up.sh $(STORE)
 
@@ -41,7 +45,7 @@ loadtest: install ## load test of a running service
 
 lock: ## pin requirements/*.in anew, with hashes (needs uv: pip install uv, or UV=path)
 	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
-	for name in base build exporter keep loadtest; do \
+	for name in base build exporter keep loadtest peer; do \
 	  $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
 

@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 from onnx import TensorProto, helper, numpy_helper
+
+from bench.child import run_child
 
 _CHUNK = 50_000
 _VOCABULARY = 50_000
@@ -47,7 +46,7 @@ def main(
     for count in users:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             bundle = Path(scratch) / "bundle"
-            # A child's peak counts from the memory of the process that started it: keep that small.
+            # run_child measures best from a small process, so the bundle is written in another.
             writer = multiprocessing.get_context("spawn").Process(
                 target=write_bundle, args=(bundle, count, pairs, dim)
             )
@@ -62,23 +61,16 @@ def main(
 
 def run_export(bundle: Path, store: str) -> dict[str, Any]:
     """Export in a child process; return its peak memory in MiB, its seconds and CPU seconds."""
-    began = time.perf_counter()
     command = [sys.executable, "-m", "exporter", "--version", "bench", "--json"]
     command += ["--bundle", str(bundle), "--store", store, "--grace-seconds", "0"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    out = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - began
-    if status:
-        raise SystemExit(f"the export failed with status {status}")
-    report = json.loads(out)
+    cost = run_child(command)
+    report = json.loads(cost.stdout)
     rows = report["users"] + report["items"] + report["user_categories"]
     return {
-        "peak_mib": round(usage.ru_maxrss / 1024, 1),
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "rows_per_second": round(rows / seconds),
+        "peak_mib": round(cost.peak_mib, 1),
+        "seconds": round(cost.seconds, 1),
+        "cpu_seconds": round(cost.cpu_seconds, 1),
+        "rows_per_second": round(rows / cost.seconds),
         "stored_bytes": report["bytes"],
     }
 

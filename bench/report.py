@@ -15,9 +15,9 @@ from pathlib import Path
 PACKAGES = ("numpy", "orjson", "fastapi", "uvicorn", "redis", "pyarrow", "onnxruntime")
 
 
-def print_circumstances(module: str) -> None:
-    """Print where and with what the figures that follow were measured."""
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+def print_circumstances(module: str, *more: str) -> None:
+    """Print where and with what the figures that follow were measured; ``more`` are packages."""
+    packages = ", ".join(f"{name} {version(name)}" for name in (*PACKAGES, *more))
     print(f"command  python -m {module} {' '.join(sys.argv[1:])}".rstrip())
     print(f"date     {datetime.now(UTC):%Y-%m-%d}, commit {_commit()}")
     print(f"machine  {os.cpu_count()} cores, {_processor()}, {platform.system()}")

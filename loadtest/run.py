@@ -15,11 +15,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-import venv
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-VENV = ROOT / ".venv-loadtest"
+from bench.environments import ROOT, separate_environment
+
 RESULTS = ROOT / "loadtest" / "results"
 
 
@@ -55,7 +53,7 @@ def main() -> int:
     }
     return subprocess.run(
         [
-            _locust(),
+            str(separate_environment("loadtest") / "locust"),
             *("--locustfile", str(ROOT / "loadtest" / "locustfile.py")),
             *("--headless", "--only-summary", "--host", args.host),
             *("--users", str(args.concurrency), "--run-time", f"{args.seconds}s"),
@@ -70,18 +68,6 @@ def _served(host: str) -> dict[str, dict[str, int]]:
     """Ask the service which versions it serves, and how many users and items each has."""
     with urllib.request.urlopen(f"{host}/versions", timeout=10) as answer:
         return {v["version"]: v for v in json.load(answer)["versions"]}
-
-
-def _locust() -> Path:
-    """Return the path of Locust's command, installing it where it is not yet."""
-    command = VENV / "bin" / "locust"
-    if not command.exists():
-        print(f"installing Locust into {VENV.name} (once)")
-        venv.create(VENV, with_pip=True, clear=True)
-        requirements = ROOT / "requirements" / "loadtest.txt"
-        pip = [VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes"]
-        subprocess.run([*pip, "-r", requirements], check=True)
-    return command
 
 
 if __name__ == "__main__":

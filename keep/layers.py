@@ -173,7 +173,7 @@ class TargetAttention(nn.Module):
         T, H = keys.shape[1], self.query.out_features
         q = self.project(queries)  # (B, G, d)
         weights = self.key + q.unsqueeze(-1) * self.product  # (B, G, d, H)
-        weights = weights.transpose(1, 2).reshape(B, -1, G * H)  # (B, d, G * H)
+        weights = weights.transpose(1, 2).reshape(B, keys.shape[2], G * H)  # (B, d, G * H)
         bias = self.query(q).reshape(B, 1, G * H)
         hidden = functional.relu(torch.baddbmm(bias, keys, weights))  # (B, T, G * H)
         scores = self.score(hidden.view(B, T, G, H)).squeeze(-1)  # (B, T, G)

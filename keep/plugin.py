@@ -19,42 +19,31 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 MINIMUM_STD = 1e-3
 """Columns that vary less in training carry nothing and are silenced, not blown up."""
 
 
-class PlugIn(nn.Module):
-    """A shallow MLP of standardised knowledge whose output is added to a layer's output.
+class KnowledgeInput(nn.Module):
+    """What plug-ins have in common: standardised knowledge whose projection is added to a layer.
 
-    The last layer starts at zero, so that at the first step the model's output is unchanged.
+    Subclasses say in ``forward`` how knowledge is projected.
 
     Parameters
     ----------
     knowledge_width : int
         Columns of the knowledge.
-    layer_width : int
-        Width of h_m, the output that the result is added to.
-    hidden : int
-        Width of the MLP's hidden layer.
-
-    References
-    ----------
-    KEEP (CIKM'22), section 4.3, equation 5.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, knowledge_width: int, layer_width: int, hidden: int = 128) -> None:
+    def __init__(self, knowledge_width: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(knowledge_width))
         self.register_buffer("scale", torch.ones(knowledge_width))
-        self.hidden = nn.Linear(knowledge_width, hidden)
-        self.output = nn.Linear(hidden, layer_width)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
         self._fed: Tensor | None = None
 
     def standardise(self, knowledge: Tensor) -> None:
@@ -64,7 +53,14 @@ class PlugIn(nn.Module):
         ----------
         knowledge : Tensor, shape (n, knowledge_width), float32
             Knowledge of training rows only, never of test rows.
+
+        Raises
+        ------
+        ValueError
+            If it is empty, or holds a number that is not finite.
         """
+        if len(knowledge) == 0 or not bool(torch.isfinite(knowledge).all()):
+            raise ValueError("training knowledge must have rows, and finite numbers only")
         std, mean = torch.std_mean(knowledge, dim=0, correction=0)
         self.set_statistics(mean, std)
 
@@ -102,8 +98,61 @@ class PlugIn(nn.Module):
         ----------
         knowledge : Tensor, shape (B, knowledge_width), float32
             One row per row of the coming batch; used once.
+
+        Raises
+        ------
+        ValueError
+            If it has another width than the knowledge that this was made for.
         """
+        width = len(self.mean)
+        if knowledge.dim() != 2 or knowledge.shape[1] != width:
+            raise ValueError(
+                f"knowledge must be of shape (B, {width}), not {tuple(knowledge.shape)}"
+            )
         self._fed = knowledge
+
+    def standard(self, knowledge: Tensor) -> Tensor:
+        """Standardise knowledge, shape (B, knowledge_width), by the training statistics."""
+        return (knowledge - self.mean) * self.scale
+
+    def _add(self, layer: nn.Module, arguments: tuple[Any, ...], h_m: Tensor) -> Tensor:
+        """Return h_m + h^k in place of the layer's output, once per ``feed``."""
+        if self._fed is None:
+            raise RuntimeError("the model was called before plug_in.feed(knowledge) of its batch")
+        knowledge, self._fed = self._fed, None
+        if len(knowledge) != len(h_m):
+            raise RuntimeError(
+                f"plug_in.feed was given {len(knowledge)} rows for a batch of {len(h_m)}"
+            )
+        h_k: Tensor = self(knowledge)
+        return h_m + h_k
+
+
+class PlugIn(KnowledgeInput):
+    """A shallow MLP of standardised knowledge whose output is added to a layer's output.
+
+    The last layer starts at zero, so that at the first step the model's output is unchanged.
+
+    Parameters
+    ----------
+    knowledge_width : int
+        Columns of the knowledge.
+    layer_width : int
+        Width of h_m, the output that the result is added to.
+    hidden : int
+        Width of the MLP's hidden layer.
+
+    References
+    ----------
+    KEEP (CIKM'22), section 4.3, equation 5.
+    """
+
+    def __init__(self, knowledge_width: int, layer_width: int, hidden: int = 128) -> None:
+        super().__init__(knowledge_width)
+        self.hidden = nn.Linear(knowledge_width, hidden)
+        self.output = nn.Linear(hidden, layer_width)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
     def forward(self, knowledge: Tensor) -> Tensor:
         """Project knowledge to the layer's width.
@@ -118,14 +167,46 @@ class PlugIn(nn.Module):
         Tensor, shape (B, layer_width), float32
             h^k of equation 5.
         """
-        standard = (knowledge - self.mean) * self.scale
-        h_k: Tensor = self.output(torch.relu(self.hidden(standard)))
+        h_k: Tensor = self.output(torch.relu(self.hidden(self.standard(knowledge))))
         return h_k
 
-    def _add(self, layer: nn.Module, arguments: tuple[Any, ...], h_m: Tensor) -> Tensor:
-        """Return h_m + h^k in place of the layer's output, once per ``feed``."""
-        if self._fed is None:
-            raise RuntimeError("the model was called before plug_in.feed(knowledge) of its batch")
-        knowledge, self._fed = self._fed, None
-        h_k: Tensor = self(knowledge)
-        return h_m + h_k
+
+class Concatenation(KnowledgeInput):
+    """Knowledge as further inputs of a linear layer: what the plug-in is compared with.
+
+    A layer over [x, K] is W x + b + W_K K. The model keeps W and b, this module holds W_K, which
+    starts as the wider layer's would. So the model's output is another one from the first step
+    on, which is why the paper adds instead.
+
+    Parameters
+    ----------
+    knowledge_width : int
+        Columns of the knowledge.
+    layer : nn.Linear
+        The layer whose inputs it joins.
+
+    References
+    ----------
+    KEEP (CIKM'22), section 4.3: "the simplest way".
+    """
+
+    def __init__(self, knowledge_width: int, layer: nn.Linear) -> None:
+        super().__init__(knowledge_width)
+        self.weight = nn.Parameter(torch.empty(layer.out_features, knowledge_width))
+        bound = (layer.in_features + knowledge_width) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)  # as nn.Linear starts
+
+    def forward(self, knowledge: Tensor) -> Tensor:
+        """Compute W_K K.
+
+        Parameters
+        ----------
+        knowledge : Tensor, shape (B, knowledge_width), float32
+            As stored, not standardised.
+
+        Returns
+        -------
+        Tensor, shape (B, layer_width), float32
+            What the layer's further inputs add to its output.
+        """
+        return functional.linear(self.standard(knowledge), self.weight)

@@ -11,6 +11,7 @@ from keep.cli import import_
 from keep.cli.bundle import bundle_command
 from keep.cli.fetch import fetch
 from keep.cli.pretrain import pretrain_command
+from keep.cli.reproduce import reproduce_command
 from keep.cli.simulate import simulate
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.add_typer(import_.app, name="import")
 app.command()(simulate)
 app.command("pretrain")(pretrain_command)
 app.command("bundle")(bundle_command)
+app.command("reproduce")(reproduce_command)
 
 
 @app.callback()

@@ -20,6 +20,7 @@ from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.config import TASKS
 from keep.features import PADDING, UNKNOWN, Features
+from keep.knowledge import TOP_CATEGORIES, most_shown
 from keep.log import Log
 from keep.metrics_log import DayMetrics
 from keep.model_card import CARD_FILE, model_card
@@ -65,7 +66,7 @@ def bundle(
     state: Pretraining,
     log: Log,
     out: Path,
-    top_categories: int = 20,
+    top_categories: int = TOP_CATEGORIES,
     metrics: Sequence[DayMetrics] = (),
 ) -> Path:
     """Write a bundle of a checkpoint, check it against torch, and print what it covers.
@@ -181,11 +182,11 @@ def pair_rows(features: Features, top_categories: int) -> tuple[Ints, Ints]:
         Table rows, grouped by user, each pair once.
     """
     known = np.arange(2, len(features.users))
-    most_shown = np.argsort(-features.shown[2:], kind="stable")[:top_categories] + 2
+    top = most_shown(features, top_categories)
     line, _ = np.nonzero(features.history[2:])
     clicked = features.history[2:][features.history[2:] != PADDING]
-    users = np.concatenate([np.repeat(known, len(most_shown)), known[line]])
-    categories = np.concatenate([np.tile(most_shown, len(known)), features.item_category[clicked]])
+    users = np.concatenate([np.repeat(known, len(top)), known[line]])
+    categories = np.concatenate([np.tile(top, len(known)), features.item_category[clicked]])
     width = len(features.categories)
     pairs = np.unique(users * width + categories)
     return pairs // width, pairs % width

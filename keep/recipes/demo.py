@@ -13,15 +13,13 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from pathlib import Path
 from types import FrameType
 
@@ -32,9 +30,9 @@ from gkc.errors import GkcError
 from keep.checkpoint import load_checkpoint
 from keep.log import Log, open_log
 from keep.recipes.evaluate import Result, evaluate, report
+from keep.recipes.served import BIN, serving
 from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
 
-BIN = Path(sys.executable).parent
 VERSIONS = {6: "ml1m-day6", 7: "ml1m-day7"}
 """Day that a version has learned up to, and the version's name."""
 REQUESTS = 300
@@ -43,7 +41,6 @@ CANDIDATES = 500
 """Items asked for one user."""
 SEEDS = (1, 2, 3)
 """Seeds of the downstream models."""
-READY_SECONDS = 60.0
 PARTS = ("user", "item", "user_item", "user_category")
 
 
@@ -205,47 +202,15 @@ def service(demo: Demo) -> Iterator[str]:
 
     Raises
     ------
-    DemoError
+    CommandError
         If it does not become ready.
     """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    words = ["gkc", "serve", "--store", demo.store, "--port", str(port)]
-    print(f"\n$ {' '.join(words)}", flush=True)
-    output = demo.work / "serve.log"
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            [BIN / words[0], *words[1:]], env=demo.environment, stdout=file, stderr=file
-        )
-        try:
-            with demo.timed("start the service"):
-                _wait_until_ready(process, port, output)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        connection = HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass  # Not listening yet: that is what we wait for.
-        finally:
-            connection.close()
-        time.sleep(0.05)
-    tail = output.read_text(encoding="utf-8", errors="replace")[-2000:]
-    raise DemoError("serve", f"not ready after {READY_SECONDS:.0f} s; it said:\n{tail}")
+    print(f"\n$ gkc serve --store {demo.store}", flush=True)
+    with ExitStack() as stack:
+        with demo.timed("start the service"):
+            output = demo.work / "serve.log"
+            url = stack.enter_context(serving(demo.store, demo.environment, output))
+        yield url
 
 
 def ask(demo: Demo, url: str, log: Log) -> None:

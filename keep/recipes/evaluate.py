@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from keep.checkpoint import Pretraining
-from keep.downstream import (
-    Downstream,
-    DownstreamConfig,
-    Samples,
-    make_samples,
-    score_downstream,
-    train_downstream,
-)
-from keep.features import Features
+from keep.data import Data
 from keep.gauc import Gauc, gauc
+from keep.knowledge import knowledge_of
 from keep.log import Day, Log
-from keep.models import score_clicks, set_item_tables, table_sizes
-from keep.plugin import PlugIn
+from keep.models import score_clicks
+from keep.systems import base, keep
+from keep.systems.training import Ranker
 from keep.threads import one_thread_each
 
 F32 = NDArray[np.float32]
@@ -57,7 +50,7 @@ def evaluate(
     train_days: Sequence[int],
     test_day: int,
     seeds: Sequence[int] = (1,),
-    config: DownstreamConfig | None = None,
+    options: keep.Options | None = None,
 ) -> list[Result]:
     """Rank the test day's impressions of the sub-domain in six ways.
 
@@ -80,8 +73,8 @@ def evaluate(
         The day that is ranked; read by nothing else.
     seeds : sequence of int
         Initial weights and order of the downstream models; the same with and without knowledge.
-    config : DownstreamConfig, optional
-        Defaults if left out.
+    options : keep.Options, optional
+        Of the downstream model and its plug-in; defaults if left out.
 
     Returns
     -------
@@ -92,53 +85,48 @@ def evaluate(
     ----------
     KEEP (CIKM'22), sections 4.3, 6.1 and equation 7.
     """
-    config = config or DownstreamConfig()
-    test = sub_domain(log.day(test_day))
-    data = _downstream_data(log, config, test_day)
-    days = {number: sub_domain(log.day(number)) for number in (*train_days, test_day)}
-    extracted = {number: teacher_knowledge(state, day) for number, day in days.items()}
-    answered = {number: served(day.user, day.item, day.category) for number, day in days.items()}
-    before_test = [number for number in data.days if number < test_day]
+    options = options or keep.Options()
+    data = Data(log, test_day)
+    days = {number: data.sub_domain(number) for number in (*data.days, test_day)}
+    test = days[test_day]
+    used = [days[number] for number in (*train_days, test_day)]
+    extracted = {one.number: _teacher_knowledge(state, one.day) for one in used}
+    answered = {one.number: served(one.day.user, one.day.item, one.day.category) for one in used}
 
     def ranked(
-        name: str, numbers: Sequence[int], base: Result | None, knowledge: dict[int, F32] | None
+        name: str,
+        numbers: Sequence[int],
+        compared: Result | None,
+        knowledge: dict[int, F32] | None,
     ) -> Result:
-        configs = [replace(config, seed=seed) for seed in seeds]
-        scores = _train_and_score(data, numbers, test_day, configs, knowledge)
-        found = [gauc(test.user, test.click, one) for one in scores]
-        if base is None:
+        def fit(seed: int) -> Ranker:
+            if knowledge is None:
+                return base.train(data, numbers, options, seed)
+            return keep.train(
+                data, numbers, options, seed, knowledge=lambda samples: knowledge[samples.number]
+            )
+
+        with one_thread_each(len(seeds)) as pool:
+            scores = list(pool.map(lambda seed: fit(seed).score(test), seeds))
+        found = [gauc(test.day.user, test.day.click, one) for one in scores]
+        if compared is None:
             return Result(name, tuple(found))
-        pairs = zip(found, base.gauc, strict=True)
+        pairs = zip(found, compared.gauc, strict=True)
         return Result(name, tuple(found), tuple(one.value - other.value for one, other in pairs))
 
-    popular = gauc(test.user, test.click, popularity(log, state.day, test))
-    rows = state.features.encode(test)
-    taught = gauc(test.user, test.click, score_clicks(state.models.teacher, rows, state.features))
-    base = ranked("downstream, no knowledge", train_days, None, None)
+    user, click = test.day.user, test.day.click
+    popular = gauc(user, click, popularity(log, state.day, test.day))
+    rows = state.features.encode(test.day)
+    taught = gauc(user, click, score_clicks(state.models.teacher, rows, state.features))
+    alone = ranked("downstream, no knowledge", train_days, None, None)
     return [
         Result("item click rate", (popular,)),
         Result("teacher's click logit", (taught,)),
-        base,
-        ranked("downstream + teacher's K(u, i)", train_days, base, extracted),
-        ranked("downstream + knowledge as served", train_days, base, answered),
-        ranked("control: downstream, all days", before_test, base, None),
+        alone,
+        ranked("downstream + teacher's K(u, i)", train_days, alone, extracted),
+        ranked("downstream + knowledge as served", train_days, alone, answered),
+        ranked("control: downstream, all days", data.days, alone, None),
     ]
-
-
-def sub_domain(day: Day) -> Day:
-    """Keep a day's impressions of the sub-domain.
-
-    Parameters
-    ----------
-    day : Day
-        All impressions.
-
-    Returns
-    -------
-    Day
-        In the same order.
-    """
-    return Day(**{name: column[day.sub_domain] for name, column in vars(day).items()})
 
 
 def popularity(log: Log, until: int, test: Day) -> F32:
@@ -171,103 +159,8 @@ def popularity(log: Log, until: int, test: Day) -> F32:
     return scores
 
 
-def teacher_knowledge(state: Pretraining, day: Day, batch_size: int = 4096) -> F32:
-    """Read the teacher's knowledge of impressions, with behaviours up to the checkpoint's day.
-
-    Parameters
-    ----------
-    state : Pretraining
-        A checkpoint.
-    day : Day
-        Impressions.
-    batch_size : int
-        Rows computed together.
-
-    Returns
-    -------
-    ndarray, shape (n, width), float32
-        K(u, i).
-
-    References
-    ----------
-    KEEP (CIKM'22), equation 4.
-    """
-    rows = state.features.encode(day)
-    state.models.eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            user = rows.user[start : start + batch_size]
-            behaviours = state.features.history[user].astype(np.int64)
-            knowledge = state.models.teacher.knowledge(
-                torch.from_numpy(user),
-                torch.from_numpy(behaviours),
-                torch.from_numpy(rows.item[start : start + batch_size]),
-            )
-            parts.append(knowledge.numpy())
-    return np.concatenate(parts)
-
-
-@dataclass(frozen=True)
-class _DownstreamData:
-    """The sub-domain by day, joined with the behaviours of earlier days."""
-
-    features: Features
-    days: dict[int, Samples]
-
-
-def _downstream_data(log: Log, config: DownstreamConfig, test_day: int) -> _DownstreamData:
-    features = Features(config.behaviours)
-    days = {}
-    for number in log.info.days:
-        if number > test_day:
-            break
-        day = log.day(number)
-        if number < test_day:  # ids that only the test day has stay unknown
-            features.grow(day)
-        days[number] = make_samples(features.encode(sub_domain(day)), features)
-        if number < test_day:
-            features.observe(day)
-    return _DownstreamData(features, days)
-
-
-def _train_and_score(
-    data: _DownstreamData,
-    numbers: Sequence[int],
-    test_day: int,
-    configs: Sequence[DownstreamConfig],
-    knowledge: dict[int, F32] | None,
-) -> list[F32]:
-    """Train a downstream model per configuration, each in its own thread; score the test day."""
-    training = None if knowledge is None else [knowledge[number] for number in numbers]
-    # Models are made one after another: torch's generator of initial weights is shared.
-    made = [_make(data, config, training) for config in configs]
-
-    def fit(number: int) -> F32:
-        model, plug_in = made[number]
-        days = [data.days[day] for day in numbers]
-        train_downstream(days, model, configs[number], plug_in, training)
-        tested = None if knowledge is None else knowledge[test_day]
-        return score_downstream(data.days[test_day], model, plug_in, tested)
-
-    with one_thread_each(len(configs)) as pool:
-        return list(pool.map(fit, range(len(configs))))
-
-
-def _make(
-    data: _DownstreamData, config: DownstreamConfig, training: list[F32] | None
-) -> tuple[Downstream, PlugIn | None]:
-    """Make a downstream model, the same with and without knowledge, and its plug-in."""
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        model = Downstream(table_sizes(data.features), config)
-        set_item_tables(model.features, data.features)
-        if training is None:
-            return model, None
-        plug_in = PlugIn(training[0].shape[1], config.hidden[0], config.plug_in_hidden)
-    plug_in.standardise(torch.from_numpy(np.concatenate(training)))
-    plug_in.attach(model.mlp[0])
-    return model, plug_in
+def _teacher_knowledge(state: Pretraining, day: Day) -> F32:
+    return knowledge_of(state, day.user, day.item, day.shop, day.category)
 
 
 def report(results: Sequence[Result]) -> str:

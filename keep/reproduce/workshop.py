@@ -221,12 +221,13 @@ class Workshop:
         All samples are a sub-domain's day or its clicks, so that day and length tell which.
         """
         state, day = self.state(name), samples.day
-        read = knowledge_of if state.models.trained == TEACHER else student_knowledge
-        rows: F32 = self.kept(
-            ("rows", name, samples.number, len(samples)),
-            lambda: read(state, day.user, day.item, day.shop, day.category),
-        )
-        return rows
+
+        def read() -> F32:
+            if state.models.trained == TEACHER:
+                return knowledge_of(state, day.user, day.item, day.shop, day.category)
+            return student_knowledge(state, day.user, day.item, day.category)
+
+        return self.kept(("rows", name, samples.number, len(samples)), read)
 
     def kept(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         """Return what was made for a key before, or make it; a few of each kind are kept.

@@ -56,7 +56,7 @@ def grid(best: Options) -> tuple[Options, ...]:
     """
     return tuple(
         replace(best, batch_size=batch_size, learning_rate=rate, embedding_std=std)
-        for batch_size, rate, std in product((64, 128), (0.001, 0.002), (0.01, 0.03, 0.1))
+        for batch_size, rate, std in product((64, 128), (0.001, 0.003), (0.01, 0.05, 0.2))
     )
 
 

@@ -46,7 +46,7 @@ def grid(best: base.Options) -> tuple[Options, ...]:
             **{**vars(best), "batch_size": batch_size, "learning_rate": rate},
             source_weight=weight,
         )
-        for batch_size, rate, weight in product((128, 512), (0.001, 0.002), (0.3, 1.0, 3.0))
+        for batch_size, rate, weight in product((128, 512), (0.001, 0.003), (0.3, 1.0, 3.0))
     )
 
 

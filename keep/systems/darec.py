@@ -50,7 +50,7 @@ def grid(best: base.Options) -> tuple[Options, ...]:
             **{**vars(best), "batch_size": batch_size, "learning_rate": rate},
             domain_weight=weight,
         )
-        for batch_size, rate, weight in product((128, 512), (0.001, 0.002), (0.01, 0.1, 1.0))
+        for batch_size, rate, weight in product((128, 512), (0.001, 0.003), (0.01, 0.1, 1.0))
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from keep.data import Data, Samples
 from keep.losses import point_loss
-from keep.plugin import PlugIn
+from keep.plugin import Concatenation, KnowledgeInput, PlugIn
 from keep.systems import base
 from keep.systems.training import F32, Ints, fit, inputs, labels, score, seeded
 
@@ -27,6 +27,9 @@ class Options(base.Options):
 
     plug_in_hidden: int = 32
     """Width of the plug-in network's hidden layer."""
+    plugging: str = "add"
+    """``add``: the plug-in network of equation 5; ``concat``: knowledge joins the first layer's
+    inputs, for comparison."""
 
 
 def grid(best: base.Options) -> tuple[Options, ...]:
@@ -40,14 +43,14 @@ def grid(best: base.Options) -> tuple[Options, ...]:
     Returns
     -------
     tuple of Options
-        Twelve.
+        Eight: four of its twelve trials go to pretraining.
     """
     return tuple(
         Options(
             **{**vars(best), "batch_size": batch_size, "learning_rate": rate},
             plug_in_hidden=hidden,
         )
-        for batch_size, rate, hidden in product((64, 128), (0.001, 0.002), (16, 32, 128))
+        for batch_size, rate, hidden in product((64, 128), (0.001, 0.003), (32, 128))
     )
 
 
@@ -58,13 +61,13 @@ class KeepRanker:
     ----------
     model : base.Base
         Trained.
-    plug_in : PlugIn
+    plug_in : KnowledgeInput
         Attached to it.
     knowledge : Knowledge
         What it was trained with.
     """
 
-    def __init__(self, model: base.Base, plug_in: PlugIn, knowledge: Knowledge) -> None:
+    def __init__(self, model: base.Base, plug_in: KnowledgeInput, knowledge: Knowledge) -> None:
         self.model = model
         self.plug_in = plug_in
         self.knowledge = knowledge
@@ -138,7 +141,7 @@ def train(
     rows = {samples.number: knowledge(samples) for samples in training}
     width = next(iter(rows.values())).shape[1]
     with seeded(seed):
-        plug_in = PlugIn(width, options.hidden[0], options.plug_in_hidden)
+        plug_in = _plug_in(width, model, options)
     plug_in.standardise(torch.from_numpy(np.concatenate(list(rows.values()))))
     plug_in.attach(model.first_layer)
 
@@ -150,3 +153,10 @@ def train(
     model.train()
     fit([*model.parameters(), *plug_in.parameters()], training, loss, options, seed)
     return KeepRanker(model, plug_in, knowledge)
+
+
+def _plug_in(width: int, model: base.Base, options: Options) -> KnowledgeInput:
+    if options.plugging == "add":
+        return PlugIn(width, options.hidden[0], options.plug_in_hidden)
+    assert isinstance(model.first_layer, torch.nn.Linear)
+    return Concatenation(width, model.first_layer)

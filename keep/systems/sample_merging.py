@@ -36,7 +36,7 @@ def grid(best: base.Options) -> tuple[Options, ...]:
         Options(
             **{**vars(best), "batch_size": batch_size, "learning_rate": rate, "embedding_std": std}
         )
-        for batch_size, rate, std in product((128, 512), (0.001, 0.002), (0.01, 0.03, 0.1))
+        for batch_size, rate, std in product((128, 512), (0.001, 0.003), (0.01, 0.05, 0.2))
     )
 
 

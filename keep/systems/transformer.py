@@ -42,6 +42,8 @@ class Options(base.Options):
     """Passes of pre-training over the windows, each with fresh masks; later ones overfit."""
     pretrain_batch_size: int = 64
     """Windows in a step of pre-training."""
+    pretrain_embedding_std: float = 0.1
+    """Standard deviation of embeddings before pre-training; from 0.01 it learns far more slowly."""
     pretrain_learning_rate: float = 0.001
     """Adam's learning rate in pre-training."""
     pretrain_dropout: float = 0.1
@@ -71,7 +73,7 @@ def grid(start: AnyOptions) -> tuple[AnyOptions, ...]:
     """
     return tuple(
         replace(start, batch_size=batch_size, learning_rate=rate, context_gain=gain)
-        for batch_size, rate, gain in product((64, 128), (0.001, 0.002), (0.0, 0.01, 0.1))
+        for batch_size, rate, gain in product((64, 128), (0.001, 0.003), (0.0, 0.01, 0.1))
     )
 
 
@@ -144,7 +146,7 @@ class Encoder(nn.Module):
         super().__init__()
         width = 3 * options.feature_dim
         self.dropout = options.pretrain_dropout
-        self.features = ItemFeatures(sizes, options.feature_dim, options.embedding_std)
+        self.features = ItemFeatures(sizes, options.feature_dim, options.pretrain_embedding_std)
         self.positions = nn.Parameter(STD * torch.randn(length, width))
         self.hidden = nn.Parameter(STD * torch.randn(width))
         self.norm = nn.LayerNorm(width)
@@ -254,9 +256,9 @@ def optimise(
 class EncodedBase(Base):
     """Base with pre-trained tables, whose attention sees each behaviour in its context.
 
-    The encoder's output, times a trained gain, is added to the behaviours' embeddings. Its
-    positions are normalised to unit scale, hundreds of times that of fresh embeddings; without
-    the gain they drown the candidate.
+    The encoder's output, times a trained gain, is added to the behaviours' embeddings. It is
+    normalised to unit scale, about ten times that of the embeddings, and the attention sums over
+    behaviours; without the gain it drowns the candidate.
 
     Parameters
     ----------

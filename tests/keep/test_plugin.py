@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import io
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from keep.plugin import PlugIn
+from keep.plugin import Concatenation, PlugIn
 
 
 @pytest.fixture
@@ -110,3 +113,90 @@ def test_it_learns(model: nn.Sequential) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_equation_5_in_plain_numpy(model: nn.Sequential) -> None:
+    rng = np.random.default_rng(0)
+    training, knowledge = rng.normal(2.0, 3.0, (50, 4)), rng.normal(2.0, 3.0, (5, 4))
+    x = rng.normal(size=(5, 6))
+    plug_in = plugged(model)
+    nn.init.normal_(plug_in.output.weight)
+    plug_in.standardise(torch.from_numpy(training).float())
+    w = {name: tensor.detach().numpy() for name, tensor in plug_in.state_dict().items()}
+    m = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+    expected = np.empty((5, 10))
+    for row in range(5):
+        standard = (knowledge[row] - training.mean(axis=0)) / training.std(axis=0)
+        hidden = np.maximum(w["hidden.weight"] @ standard + w["hidden.bias"], 0.0)
+        h_k = w["output.weight"] @ hidden + w["output.bias"]
+        expected[row] = m["0.weight"] @ x[row] + m["0.bias"] + h_k
+    plug_in.feed(torch.from_numpy(knowledge).float())
+    found = model[0](torch.from_numpy(x).float()).detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_any_layer_of_any_model_takes_a_plug_in() -> None:
+    class Theirs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lower, self.upper = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+            found: Tensor = self.upper(torch.relu(self.lower(batch["x"])))
+            return found
+
+    model, batch = Theirs(), {"x": torch.randn(5, 3)}
+    before = model(batch)
+    plug_in = PlugIn(7, 2)
+    plug_in.attach(model.upper)
+    plug_in.feed(torch.randn(5, 7))
+    assert torch.equal(model(batch), before)
+    nn.init.ones_(plug_in.output.bias)
+    plug_in.feed(torch.randn(5, 7))
+    torch.testing.assert_close(model(batch), before + 1)
+
+
+def test_what_does_not_fit_is_named(model: nn.Sequential) -> None:
+    plug_in = plugged(model)
+    with pytest.raises(ValueError, match=r"shape \(B, 4\), not \(5, 3\)"):
+        plug_in.feed(torch.randn(5, 3))
+    plug_in.feed(torch.randn(4, 4))
+    with pytest.raises(RuntimeError, match="4 rows for a batch of 5"):
+        model(torch.randn(5, 6))
+    for wrong in (torch.empty(0, 4), torch.full((3, 4), float("nan"))):
+        with pytest.raises(ValueError, match="finite"):
+            plug_in.standardise(wrong)
+
+
+def test_a_plugged_model_can_be_copied_and_its_plug_in_saved(model: nn.Sequential) -> None:
+    x, knowledge = torch.randn(5, 6), torch.randn(5, 4)
+    plug_in = plugged(model)
+    nn.init.normal_(plug_in.output.weight)
+    plug_in.feed(knowledge)
+    expected = model(x)
+    both = copy.deepcopy(nn.ModuleDict({"model": model, "plug_in": plug_in}))
+    copied = both["plug_in"]
+    assert isinstance(copied, PlugIn)
+    copied.feed(knowledge)
+    assert torch.equal(both["model"](x), expected)
+    file = io.BytesIO()
+    torch.save(plug_in.state_dict(), file)
+    file.seek(0)
+    other = PlugIn(4, 10, hidden=8)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other(knowledge), plug_in(knowledge))
+
+
+def test_concatenation_is_a_wider_layer_s_output(model: nn.Sequential) -> None:
+    x, knowledge = torch.randn(5, 6), torch.randn(5, 4)
+    layer = model[0]
+    assert isinstance(layer, nn.Linear)
+    wider = nn.Linear(10, 10)
+    concatenation = Concatenation(4, layer)
+    with torch.no_grad():
+        wider.weight.copy_(torch.cat([layer.weight, concatenation.weight], dim=1))
+        wider.bias.copy_(layer.bias)
+    concatenation.attach(layer)
+    concatenation.feed(knowledge)
+    torch.testing.assert_close(layer(x), wider(torch.cat([x, knowledge], dim=1)))
+    assert concatenation.weight.abs().max() <= 10**-0.5

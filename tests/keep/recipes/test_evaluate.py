@@ -8,22 +8,13 @@ import numpy as np
 import pytest
 
 from keep.checkpoint import Pretraining
-from keep.downstream import DownstreamConfig
 from keep.log import Log
-from keep.recipes.evaluate import (
-    F32,
-    SMOOTHING,
-    Ints,
-    evaluate,
-    popularity,
-    report,
-    sub_domain,
-    teacher_knowledge,
-)
+from keep.recipes.evaluate import F32, SMOOTHING, Ints, evaluate, popularity, report
 from keep.recipes.pretrain import pretrain
+from keep.systems.keep import Options
 from tests.keep.tiny import CONFIG, tiny_log
 
-DOWNSTREAM = DownstreamConfig(feature_dim=4, hidden=(12, 6), behaviours=5, batch_size=32)
+OPTIONS = Options(feature_dim=4, hidden=(12, 6), batch_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +34,7 @@ def made_up(users: Ints, items: Ints, categories: Ints) -> F32:
 def test_six_rankings_with_a_lift_for_each_model_over_the_same_seed(
     log: Log, state: Pretraining
 ) -> None:
-    results = evaluate(log, state, made_up, (4,), 5, seeds=(1, 2), config=DOWNSTREAM)
+    results = evaluate(log, state, made_up, (4,), 5, seeds=(1, 2), options=OPTIONS)
     assert [len(result.gauc) for result in results] == [1, 1, 2, 2, 2, 2]
     assert [len(result.lifts) for result in results] == [0, 0, 0, 2, 2, 2]
     base = results[2]
@@ -60,8 +51,8 @@ def test_the_test_day_s_labels_change_no_score(
     log: Log, state: Pretraining, tmp_path: Path
 ) -> None:
     flipped = tiny_log(tmp_path / "flipped", flip_from=5)
-    straight = evaluate(log, state, made_up, (4,), 5, config=DOWNSTREAM)
-    turned = evaluate(flipped, state, made_up, (4,), 5, config=DOWNSTREAM)
+    straight = evaluate(log, state, made_up, (4,), 5, options=OPTIONS)
+    turned = evaluate(flipped, state, made_up, (4,), 5, options=OPTIONS)
     # Equal scores with every label turned round: each AUC becomes its complement.
     for one, other in zip(straight, turned, strict=True):
         assert one.value + other.value == pytest.approx(1.0), one.name
@@ -77,12 +68,3 @@ def test_popularity_is_the_smoothed_click_rate_of_the_days_given(log: Log) -> No
         mine = clicks[items == test.item[row]]
         expected = (mine.sum() + SMOOTHING * clicks.mean()) / (len(mine) + SMOOTHING)
         assert scores[row] == pytest.approx(expected, rel=1e-6)
-
-
-def test_knowledge_does_not_depend_on_how_rows_are_batched(log: Log, state: Pretraining) -> None:
-    day = sub_domain(log.day(5))
-    assert day.sub_domain.all()
-    whole = teacher_knowledge(state, day)
-    assert whole.shape == (len(day), CONFIG.user_dim + CONFIG.item_dim + 3 * CONFIG.mlp[-1])
-    parts = teacher_knowledge(state, day, batch_size=11)
-    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-6)

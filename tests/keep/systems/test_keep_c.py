@@ -1,0 +1,106 @@
+"""KEEP-C: co-training without a label in its own knowledge."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from keep.data import Data, Samples
+from keep.din import Teacher
+from keep.losses import point_loss
+from keep.systems import base, keep_c
+from keep.systems.keep_c import Options, RunningMoments, train
+from keep.systems.training import Ints
+from tests.keep.systems.narrow import NARROW, tiny_data
+from tests.keep.tiny import CONFIG
+
+OPTIONS = Options(**NARROW, plug_in_hidden=8)
+ONE_BATCH = dataclasses.replace(CONFIG, batch_size=1000)
+"""The whole day in one step of the extraction module."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return tiny_data(tmp_path_factory.mktemp("log"))
+
+
+def fed(data: Data, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Train on day 4 and collect the knowledge that was read while training."""
+    rows: list[Tensor] = []
+
+    def spy(teacher: Teacher, samples: Samples, positions: Ints) -> Tensor:
+        found = read(teacher, samples, positions)
+        rows.append(found[np.argsort(positions)])
+        return found
+
+    read = keep_c.read
+    monkeypatch.setattr(keep_c, "read", spy)
+    train(data, (4,), OPTIONS, 1, pretraining=ONE_BATCH)
+    monkeypatch.undo()
+    return rows
+
+
+def test_no_label_is_in_the_knowledge_it_is_trained_with(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flipped = tiny_data(tmp_path, flip_from=4)
+    [straight], [turned] = fed(data, monkeypatch), fed(flipped, monkeypatch)
+    assert len(straight) == data.sub_domain(4).day.sub_domain.sum()
+    assert torch.equal(straight, turned)
+
+
+def test_what_was_learned_is_in_the_knowledge_it_is_tested_with(data: Data, tmp_path: Path) -> None:
+    flipped = tiny_data(tmp_path, flip_from=4)
+    test = data.sub_domain(5)
+    one, other = (
+        train(given, (4,), OPTIONS, 1, pretraining=CONFIG).knowledge(test)
+        for given in (data, flipped)
+    )
+    assert one.shape == (len(test), CONFIG.user_dim + CONFIG.item_dim + 3 * CONFIG.mlp[-1])
+    assert not np.array_equal(one, other)
+
+
+def test_every_label_of_the_test_day_turned_round_changes_no_score(
+    data: Data, tmp_path: Path
+) -> None:
+    flipped = tiny_data(tmp_path, flip_from=5)
+    scores = [
+        train(given, (3, 4), OPTIONS, 1, pretraining=CONFIG).score(given.sub_domain(5))
+        for given in (data, flipped)
+    ]
+    assert np.array_equal(scores[0], scores[1])
+
+
+def test_each_row_is_learned_once_in_steps_of_base_s_size(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def counted(logits: Tensor, labels: Tensor) -> Tensor:
+        sizes.append(len(labels))
+        return point_loss(logits, labels)
+
+    monkeypatch.setattr(keep_c, "point_loss", counted)
+    train(data, (3, 4), OPTIONS, 1, pretraining=CONFIG)
+    days = [len(data.sub_domain(day)) for day in (3, 4)]
+    full, rest = OPTIONS.batch_size, [count % OPTIONS.batch_size for count in days]
+    assert sum(sizes) == sum(days)
+    assert sorted(sizes) == sorted([full] * (len(sizes) - 2) + rest)
+
+
+def test_running_moments_are_those_of_all_rows() -> None:
+    rows = torch.randn(50, 3) * 4 + 2
+    moments = RunningMoments(3)
+    for part in (rows[:1], rows[1:31], rows[31:]):
+        moments.add(part)
+    torch.testing.assert_close(moments.mean, rows.mean(dim=0))
+    torch.testing.assert_close(moments.std, rows.std(dim=0, correction=0))
+
+
+def test_its_grid_has_twelve() -> None:
+    assert len(set(keep_c.grid(base.Options()))) == 12

@@ -1,0 +1,112 @@
+"""Knowledge of raw ids: the teacher's parts, and the students' rows as the store has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keep.checkpoint import Pretraining
+from keep.config import PretrainConfig
+from keep.features import UNKNOWN
+from keep.knowledge import is_exported, knowledge_of, student_knowledge, teacher_spans
+from keep.log import Day, Log
+from keep.recipes.bundle import make_tables
+from keep.recipes.pretrain import pretrain
+from tests.keep.tiny import CONFIG, tiny_log
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
+    return pretrain(log, tmp_path_factory.mktemp("ckpt"), config=CONFIG)
+
+
+@pytest.fixture(scope="module")
+def day(log: Log) -> Day:
+    return log.day(5)
+
+
+def test_the_teacher_s_parts_follow_equation_4() -> None:
+    assert teacher_spans(PretrainConfig()) == {
+        "user": (0, 48),
+        "item": (48, 96),
+        "click": (96, 160),
+        "conversion": (160, 224),
+        "cart": (224, 288),
+    }
+
+
+def test_the_user_s_part_is_the_embedding_of_its_id(state: Pretraining, day: Day) -> None:
+    rows = knowledge_of(state, day.user, day.item, day.shop, day.category)
+    first, end = teacher_spans(state.config)["user"]
+    table = state.models.teacher.user.weight.detach().numpy()
+    np.testing.assert_array_equal(rows[:, first:end], table[state.features.users.rows(day.user)])
+
+
+def test_rows_do_not_depend_on_how_they_are_batched(state: Pretraining, day: Day) -> None:
+    whole = knowledge_of(state, day.user, day.item, day.shop, day.category)
+    parts = knowledge_of(state, day.user, day.item, day.shop, day.category, batch_size=11)
+    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-6)
+    whole = student_knowledge(state, day.user, day.item, day.category)
+    parts = student_knowledge(state, day.user, day.item, day.category, batch_size=11)
+    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-6)
+
+
+def test_no_rows_have_the_width_of_some(state: Pretraining, day: Day) -> None:
+    nothing = np.empty(0, dtype=np.int64)
+    some = knowledge_of(state, day.user, day.item, day.shop, day.category)
+    assert knowledge_of(state, nothing, nothing, nothing, nothing).shape == (0, some.shape[1])
+
+
+def test_a_student_s_row_is_equation_6(state: Pretraining, day: Day) -> None:
+    rows = student_knowledge(state, day.user, day.item, day.category)
+    d = state.config.dim
+    assert rows.shape == (len(day), 3 * d + state.config.category_dim)
+    np.testing.assert_array_equal(rows[:, 2 * d : 3 * d], rows[:, :d] * rows[:, d : 2 * d])
+
+
+def test_unknown_ids_have_the_default_vectors(state: Pretraining, day: Day) -> None:
+    unknown = np.full(2, 987_654_321)
+    rows = student_knowledge(state, unknown, unknown, unknown)
+    np.testing.assert_array_equal(rows[0], rows[1])
+    known = student_knowledge(state, day.user[:1], unknown[:1], day.category[:1])
+    d = state.config.dim
+    np.testing.assert_allclose(known[0, d : 2 * d], rows[0, d : 2 * d], rtol=1e-6)
+    assert not np.allclose(known[0, :d], rows[0, :d])
+
+
+@pytest.mark.parametrize("top", [0, 1, 3])
+def test_exported_pairs_are_those_of_the_bundle_s_table(state: Pretraining, top: int) -> None:
+    features = state.features
+    users, categories = np.meshgrid(
+        np.arange(len(features.users)), np.arange(len(features.categories)), indexing="ij"
+    )
+    found = is_exported(features, users.ravel(), categories.ravel(), top)
+    table = make_tables(features, top).user_categories
+    exported = set(
+        zip(
+            features.users.rows(table["user_id"].to_numpy()).tolist(),
+            table["category_row"].to_pylist(),
+            strict=True,
+        )
+    )
+    expected = [pair in exported for pair in zip(users.ravel(), categories.ravel(), strict=True)]
+    np.testing.assert_array_equal(found, expected)
+    assert UNKNOWN not in {user for user, _ in exported}
+
+
+def test_as_stored_vectors_are_rounded_before_the_product(
+    state: Pretraining, day: Day, tmp_path: Path
+) -> None:
+    exact = student_knowledge(state, day.user, day.item, day.category)
+    stored = student_knowledge(state, day.user, day.item, day.category, as_stored=True)
+    d = state.config.dim
+    rounded = exact.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(stored[:, : 2 * d], rounded[:, : 2 * d])
+    np.testing.assert_array_equal(stored[:, 2 * d : 3 * d], rounded[:, :d] * rounded[:, d : 2 * d])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+STORED_PARTS = ("user", "item", "user_category")
+"""What the store holds; the product of the first two is computed when it is asked for."""
 TOP_CATEGORIES = 20
 """Most shown categories that every user is exported with."""
 
@@ -140,6 +142,57 @@ def most_shown(features: Features, count: int) -> Ints:
     return order + UNKNOWN + 1
 
 
+def student_vectors(
+    state: Pretraining,
+    part: str,
+    users: Ints,
+    items: Ints,
+    categories: Ints,
+    batch_size: int = 4096,
+) -> tuple[F32, Bools]:
+    """Read one part of the students' rows, as it would be stored.
+
+    As in the store, an item's vector is that of its shop and category as last seen, and an
+    unknown user, an unknown item and a pair that is not exported have default vectors.
+
+    Parameters
+    ----------
+    state : Pretraining
+        A checkpoint with both students.
+    part : str
+        ``user``, ``item`` or ``user_category``.
+    users, items, categories : ndarray, shape (n,), int64
+        Raw ids, of which the part uses its own.
+    batch_size : int
+        Rows computed together.
+
+    Returns
+    -------
+    vectors : ndarray, shape (n, D) or (n, D_c), float32
+        K_u, K_i or K_uc.
+    exported : ndarray, shape (n,), bool
+        Whether it is a vector of its own, not the default one.
+    """
+    features, models = state.features, state.models
+    user, item = features.users.rows(users), features.items.rows(items)
+    triple = np.stack([item, features.item_shop[item], features.item_category[item]], axis=1)
+    category = features.categories.rows(categories)
+    exported = {"user": user > UNKNOWN, "item": item > UNKNOWN}.get(part)
+    if exported is None:
+        exported = is_exported(features, user, category)
+        user, category = np.where(exported, user, UNKNOWN), np.where(exported, category, UNKNOWN)
+
+    def vectors(rows: slice) -> Tensor:
+        if part == "item":
+            return models.two_tower.item_knowledge(torch.from_numpy(triple[rows]))
+        who, behaviours = torch.from_numpy(user[rows]), _behaviours(features.history, user[rows])
+        if part == "user":
+            return models.two_tower.user_knowledge(who, behaviours)
+        return models.category.knowledge(who, behaviours, torch.from_numpy(category[rows]))
+
+    return _in_batches(vectors, len(user), batch_size), exported
+
+
 def student_knowledge(
     state: Pretraining,
     users: Ints,
@@ -147,11 +200,9 @@ def student_knowledge(
     categories: Ints,
     batch_size: int = 4096,
     as_stored: bool = False,
+    maps: Mapping[str, Callable[[F32], F32]] | None = None,
 ) -> F32:
-    """Read the students' rows of pairs, as they would be served.
-
-    As in the store, an item's vector is that of its shop and category as last seen, and an
-    unknown user, an unknown item and a pair that is not exported have default vectors.
+    """Read the students' rows of pairs, as they would be served (``student_vectors``).
 
     Parameters
     ----------
@@ -163,6 +214,8 @@ def student_knowledge(
         Pairs computed together.
     as_stored : bool
         Whether vectors are rounded to f16 first, as the store does by default.
+    maps : mapping, optional
+        What each part's vectors go through before they are stored (``keep.compatibility``).
 
     Returns
     -------
@@ -173,29 +226,15 @@ def student_knowledge(
     ----------
     KEEP (CIKM'22), equation 6.
     """
-    two_tower, student, features = state.models.two_tower, state.models.category, state.features
-    user, item = features.users.rows(users), features.items.rows(items)
-    category = features.categories.rows(categories)
-    exported = is_exported(features, user, category)
-    owner = np.where(exported, user, UNKNOWN)
-    category = np.where(exported, category, UNKNOWN)
-    triple = np.stack([item, features.item_shop[item], features.item_category[item]], axis=1)
-
-    def row(part: slice) -> Tensor:
-        k_u = two_tower.user_knowledge(
-            torch.from_numpy(user[part]), _behaviours(features.history, user[part])
-        )
-        k_i = two_tower.item_knowledge(torch.from_numpy(triple[part]))
-        k_uc = student.knowledge(
-            torch.from_numpy(owner[part]),
-            _behaviours(features.history, owner[part]),
-            torch.from_numpy(category[part]),
-        )
+    vectors = {}
+    for part in STORED_PARTS:
+        vectors[part], _ = student_vectors(state, part, users, items, categories, batch_size)
+        if maps is not None:
+            vectors[part] = maps[part](vectors[part])
         if as_stored:
-            k_u, k_i, k_uc = (vector.half().float() for vector in (k_u, k_i, k_uc))
-        return torch.cat([k_u, k_i, k_u * k_i, k_uc], dim=-1)
-
-    return _in_batches(row, len(user), batch_size)
+            vectors[part] = vectors[part].astype(np.float16).astype(np.float32)
+    k_u, k_i, k_uc = vectors.values()
+    return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
 
 
 def _behaviours(history: NDArray[np.int32], user: Ints) -> Tensor:

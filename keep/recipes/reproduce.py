@@ -5,25 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gkc.errors import GkcError
 from keep.config import PretrainConfig
 from keep.gauc import user_aucs
 from keep.reproduce.circumstances import circumstances
@@ -41,6 +32,7 @@ from keep.reproduce.jobs import (
 )
 from keep.reproduce.plan import TABLES, Entries, make_plan, runs_of, shown
 from keep.reproduce.plots import draw_plots
+from keep.reproduce.pool import Pool, ReproductionError, workers
 from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
 from keep.reproduce.report import print_tables, report
 from keep.reproduce.results import Facts, build_results, write_results
@@ -98,23 +90,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Students that are compared on the tuning day, as differences to the pretraining chosen."""
 
 
-class ReproductionError(GkcError):
-    """A reproduction that cannot start, or a job of it that failed.
-
-    Parameters
-    ----------
-    what : str
-        The folder or the job.
-    problem : str
-        What is wrong and what to do.
-    """
-
-    def __init__(self, what: str, problem: str) -> None:
-        self.what = what
-        self.problem = problem
-        super().__init__(f"{what}: {problem}")
-
-
 def reproduce(
     log_path: Path, out: Path, tables: Sequence[str], preset_name: str, seeds: int | None = None
 ) -> dict[str, Any]:
@@ -152,7 +127,7 @@ def reproduce(
     began = time.perf_counter()
     entries = make_plan(work.shop.log.info, tables, user_groups(work.shop), work.shop.has_truth)
     try:
-        with work.workers() as pool:
+        with workers(log_path, out, work.shop.behaviours) as pool:
             work.tune(pool, entries)
             work.compare_variants(pool, entries)
             work.train(pool, entries)
@@ -211,52 +186,7 @@ class _Work:
         write_json(file, mine)
         return tuple(table for table in TABLES if table in wanted)
 
-    @contextmanager
-    def workers(self) -> Iterator[Executor]:
-        """Start a process for each core; each trains with one thread."""
-        cores = torch.get_num_threads()
-        with ProcessPoolExecutor(
-            cores,
-            mp_context=get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(self.log_path, self.out, self.shop.behaviours),
-        ) as pool:
-            try:
-                yield pool
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def run(self, pool: Executor, stage: str, wanted: Sequence[Job]) -> None:
-        """Do the jobs of a stage that are not done yet, as many at a time as there are workers."""
-        todo = [job for job in wanted if not job.file(self.out).exists()]
-        if not todo:
-            return
-        console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-            bar = progress.add_task(stage, total=len(todo))
-            running = {pool.submit(_do, job): job for job in todo}
-            for done in as_completed(running):
-                job = running[done]
-                try:
-                    problem, seconds = done.result()
-                except BrokenProcessPool as exc:
-                    raise ReproductionError(
-                        job.name, "its process died, perhaps of memory; the same command goes on"
-                    ) from exc
-                if problem:
-                    raise ReproductionError(job.name, problem)
-                progress.advance(bar)
-                if not console.is_terminal:
-                    print(f"{stage}: {job.name}, {seconds:.1f} s", file=sys.stderr, flush=True)
-
-    def tune(self, pool: Executor, entries: Entries) -> None:
+    def tune(self, pool: Pool, entries: Entries) -> None:
         """Choose every system's options on the tuning day; Base's first, the others start there."""
         systems = self.systems(entries)
         chosen = read_json(self.out / "work" / "chosen.json")
@@ -272,13 +202,13 @@ class _Work:
             for seed in self.tuning_seeds
         ]
         base_trials = self._trials("base")
-        self.run(pool, stage, [*trained, *encoders, *base_trials])
-        self.run(pool, stage, [PretrainTrial(one.wanted) for one in trained])
+        pool.run(stage, [*trained, *encoders, *base_trials])
+        pool.run(stage, [PretrainTrial(one.wanted) for one in trained])
         chosen["pretraining"] = self._best([PretrainTrial(one.wanted) for one in trained])
         chosen["base"] = self._best(base_trials)
         write_json(self.out / "work" / "chosen.json", chosen)
         trials = {system: self._trials(system) for system in systems if system not in chosen}
-        self.run(pool, stage, [trial for some in trials.values() for trial in some])
+        pool.run(stage, [trial for some in trials.values() for trial in some])
         for system, some in trials.items():
             chosen[system] = self._best(some)
         write_json(self.out / "work" / "chosen.json", chosen)
@@ -326,13 +256,13 @@ class _Work:
         best = max(found, key=lambda key: float(np.mean(found[key])))
         return options[best]
 
-    def compare_variants(self, pool: Executor, entries: Entries) -> None:
+    def compare_variants(self, pool: Pool, entries: Entries) -> None:
         """Compare plug-ins and students on the tuning day, where KEEP is among the systems."""
         if "keep" not in self.systems(entries):
             return
         stage = "variants"
-        self.run(pool, stage, [Pretrain(one) for one in self._students().values()])
-        self.run(pool, stage, self._variant_trials())
+        pool.run(stage, [Pretrain(one) for one in self._students().values()])
+        pool.run(stage, self._variant_trials())
 
     def _students(self) -> dict[str, Pretrained]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
@@ -368,16 +298,16 @@ class _Work:
             return []
         return [read_json(trial.file(self.out)) for trial in self._variant_trials()]
 
-    def train(self, pool: Executor, entries: Entries) -> None:
+    def train(self, pool: Pool, entries: Entries) -> None:
         """Pretrain with every seed, then train and test every run, seed by seed."""
-        self.run(pool, "pretraining", self._pretrainings(entries))
+        pool.run("pretraining", self._pretrainings(entries))
         tests = [
             Test(run, seed)
             for seed in self.seeds
             for run in runs_of(entries)
             if run.has_seed or seed == self.seeds[0]
         ]
-        self.run(pool, "training and testing", tests)
+        pool.run("training and testing", tests)
 
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
@@ -523,25 +453,3 @@ def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) ->
                 write_predictions(
                     target, found.user[mine], found.item[mine], found.label[mine], found.score[mine]
                 )
-
-
-_SHOP: Workshop | None = None
-
-
-def _start_worker(log_path: Path, out: Path, behaviours: int) -> None:
-    """Make this process's workshop."""
-    global _SHOP
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    torch.set_num_threads(1)
-    _SHOP = Workshop(log_path, out, behaviours)
-
-
-def _do(job: Job) -> tuple[str, float]:
-    """Do a job in a worker; return a foreseeable problem in words, and the seconds it took."""
-    assert _SHOP is not None
-    began = time.perf_counter()
-    try:
-        job.do(_SHOP)
-    except GkcError as exc:
-        return str(exc), 0.0
-    return "", time.perf_counter() - began

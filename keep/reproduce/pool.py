@@ -1,0 +1,166 @@
+"""Jobs in worker processes: as many at a time as there are cores, each once, resumable."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gkc.errors import GkcError
+from keep.reproduce.workshop import Workshop
+
+
+class ReproductionError(GkcError):
+    """A reproduction that cannot start, or a job of it that failed.
+
+    Parameters
+    ----------
+    what : str
+        The folder or the job.
+    problem : str
+        What is wrong and what to do.
+    """
+
+    def __init__(self, what: str, problem: str) -> None:
+        self.what = what
+        self.problem = problem
+        super().__init__(f"{what}: {problem}")
+
+
+class Job(Protocol):
+    """A piece of work that leaves a file, whole or not at all; a plain value."""
+
+    @property
+    def name(self) -> str:
+        """What progress shows."""
+        ...
+
+    def file(self, out: Path) -> Path:
+        """Name the file that the job leaves: a job whose file exists is done."""
+        ...
+
+    def do(self, shop: Workshop) -> None:
+        """Do it in this process."""
+        ...
+
+
+class Pool:
+    """Workers that do the jobs of one stage after another; made by ``workers``.
+
+    Parameters
+    ----------
+    executor : Executor
+        Its processes hold a workshop each.
+    out : Path
+        Folder that the jobs' files are in.
+    """
+
+    def __init__(self, executor: Executor, out: Path) -> None:
+        self.executor = executor
+        self.out = out
+
+    def run(self, stage: str, jobs: Sequence[Job]) -> None:
+        """Do the jobs that are not done yet, and show how far they are.
+
+        Parameters
+        ----------
+        stage : str
+            What progress calls them together.
+        jobs : sequence of Job
+            In the order in which they are started; none needs another of them.
+
+        Raises
+        ------
+        ReproductionError
+            If a job fails; the others' files stay.
+        """
+        todo = [job for job in jobs if not job.file(self.out).exists()]
+        if not todo:
+            return
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            bar = progress.add_task(stage, total=len(todo))
+            running = {self.executor.submit(_do, job): job for job in todo}
+            for done in as_completed(running):
+                job = running[done]
+                try:
+                    problem, seconds = done.result()
+                except BrokenProcessPool as exc:
+                    raise ReproductionError(
+                        job.name, "its process died, perhaps of memory; the same command goes on"
+                    ) from exc
+                if problem:
+                    raise ReproductionError(job.name, problem)
+                progress.advance(bar)
+                if not console.is_terminal:
+                    line = f"{stage}: {job.name}, {seconds:.1f} s"
+                    console.print(line, soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def workers(log_path: Path, out: Path, behaviours: int) -> Iterator[Pool]:
+    """Start a process for each core; each trains with one thread.
+
+    Parameters
+    ----------
+    log_path : Path
+        The log.
+    out : Path
+        The folder that is worked in.
+    behaviours : int
+        How many clicks every model sees of a user.
+
+    Yields
+    ------
+    Pool
+        Stops with the block; after an error, without starting further jobs.
+    """
+    with ProcessPoolExecutor(
+        torch.get_num_threads(),
+        mp_context=get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(log_path, out, behaviours),
+    ) as executor:
+        try:
+            yield Pool(executor, out)
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_SHOP: Workshop | None = None
+
+
+def _start_worker(log_path: Path, out: Path, behaviours: int) -> None:
+    """Make this process's workshop."""
+    global _SHOP
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)
+    _SHOP = Workshop(log_path, out, behaviours)
+
+
+def _do(job: Job) -> tuple[str, float]:
+    """Do a job in a worker; return a foreseeable problem in words, and the seconds it took."""
+    assert _SHOP is not None
+    began = time.perf_counter()
+    try:
+        job.do(_SHOP)
+    except GkcError as exc:
+        return str(exc), 0.0
+    return "", time.perf_counter() - began

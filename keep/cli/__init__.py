@@ -9,6 +9,7 @@ import typer
 from gkc.errors import GkcError
 from keep.cli import import_
 from keep.cli.bundle import bundle_command
+from keep.cli.drift import drift_command
 from keep.cli.fetch import fetch
 from keep.cli.pretrain import pretrain_command
 from keep.cli.reproduce import reproduce_command
@@ -27,6 +28,7 @@ app.command()(simulate)
 app.command("pretrain")(pretrain_command)
 app.command("bundle")(bundle_command)
 app.command("reproduce")(reproduce_command)
+app.command("drift")(drift_command)
 
 
 @app.callback()

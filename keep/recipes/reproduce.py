@@ -117,7 +117,9 @@ def reproduce(
     Raises
     ------
     ReproductionError
-        If ``out`` holds another reproduction, the log has too few training days, or a job fails.
+        If the log has too few training days, or a job fails.
+    WorkshopError
+        If ``out`` holds another reproduction, or something else.
     """
     preset = PRESETS[preset_name]
     if seeds is not None:
@@ -132,7 +134,7 @@ def reproduce(
             work.compare_variants(pool, entries)
             work.train(pool, entries)
     finally:
-        seconds = work.add_seconds(time.perf_counter() - began)
+        seconds = work.shop.add_seconds(time.perf_counter() - began)
     store_predictions(work.shop, entries, work.seeds)
     results = build_results(out, shown(entries), work.facts(tables, seconds))
     results["variants"] = work.variants()
@@ -166,25 +168,15 @@ class _Work:
                 f"has training days {list(info.train_days)}, but two are needed: options are "
                 "chosen on the last of them, trained on those before",
             )
-        file = self.out / "work" / "reproduction.json"
-        found = read_json(file)
         mine = {
             "checksum": info.checksum,
             "preset": self.preset_name,
             "seeds": list(self.seeds),
         }
-        for name, value in mine.items():
-            if found and found[name] != value:
-                raise ReproductionError(
-                    str(self.out),
-                    f"was begun with {name} {found[name]}, not {value}; name another --out",
-                )
-        if not found and self.out.exists() and any(self.out.iterdir()):
-            raise ReproductionError(str(self.out), "is not empty; name another --out")
-        wanted = {*tables, *found.get("tables", ())}
-        mine["tables"] = [table for table in TABLES if table in wanted]
-        write_json(file, mine)
-        return tuple(table for table in TABLES if table in wanted)
+        wanted = {*tables, *self.shop.claim(mine).get("tables", ())}
+        every = tuple(table for table in TABLES if table in wanted)
+        self.shop.note({**mine, "tables": every})
+        return every
 
     def tune(self, pool: Pool, entries: Entries) -> None:
         """Choose every system's options on the tuning day; Base's first, the others start there."""
@@ -332,13 +324,6 @@ class _Work:
                 if system in SELF_SUPERVISED
             ]
         return wanted
-
-    def add_seconds(self, seconds: float) -> float:
-        """Add this process's time to that of the earlier ones; return the sum."""
-        file = self.out / "work" / "seconds.json"
-        total: float = read_json(file).get("seconds", 0.0) + seconds
-        write_json(file, {"seconds": total})
-        return total
 
     def facts(self, tables: Sequence[str], seconds: float) -> Facts:
         """Collect what stands beside the figures."""

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gkc.errors import GkcError
 from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
 from keep.config import PretrainConfig
 from keep.data import Data, Samples
@@ -34,6 +35,23 @@ KEPT = 4
 """How many things of a kind a process keeps: the days of two pretrainings, for example."""
 TEACHER, STUDENTS = ("teacher",), ("two_tower", "category")
 """Models of a pretraining, by name."""
+
+
+class WorkshopError(GkcError):
+    """A folder that cannot be worked in.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    problem : str
+        What is wrong and what to do.
+    """
+
+    def __init__(self, out: Path, problem: str) -> None:
+        self.out = out
+        self.problem = problem
+        super().__init__(f"{out}: {problem}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +94,51 @@ class Workshop:
     def version_day(self) -> int:
         """The day that all knowledge is frozen at."""
         return self.log.info.pretrain_until
+
+    def claim(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the folder this run's, or go on with the run that it is.
+
+        Parameters
+        ----------
+        facts : mapping
+            JSON values that the run of a folder never changes: the log's checksum, for example.
+
+        Returns
+        -------
+        dict
+            What was noted before, more than ``facts`` perhaps; empty in a new folder.
+
+        Raises
+        ------
+        WorkshopError
+            If the folder is another run's, or holds something else.
+        """
+        found = read_json(self._run_file)
+        for name, value in facts.items():
+            if found and found.get(name) != value:
+                raise WorkshopError(
+                    self.out,
+                    f"was begun with {name} {found.get(name)}, not {value}; name another --out",
+                )
+        if not found and self.out.exists() and any(self.out.iterdir()):
+            raise WorkshopError(self.out, "is not empty; name another --out")
+        self.note({**found, **facts})
+        return found
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Write down what run the folder is."""
+        write_json(self._run_file, facts)
+
+    @property
+    def _run_file(self) -> Path:
+        return self.out / "work" / "run.json"
+
+    def add_seconds(self, seconds: float) -> float:
+        """Add this process's time to that of the earlier ones; return the sum."""
+        file = self.out / "work" / "seconds.json"
+        total: float = read_json(file).get("seconds", 0.0) + seconds
+        write_json(file, {"seconds": total})
+        return total
 
     @cached_property
     def has_truth(self) -> bool:

@@ -17,7 +17,7 @@ from keep.recipes.reproduce import reproduce, user_groups
 from keep.reproduce.plan import TABLES
 from keep.reproduce.pool import ReproductionError
 from keep.reproduce.predictions import read_predictions
-from keep.reproduce.workshop import Workshop
+from keep.reproduce.workshop import Workshop, WorkshopError
 from tests.keep.tiny import DAYS, tiny_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -93,13 +93,13 @@ def test_turning_every_label_of_the_test_day_changes_no_prediction(
 
 def test_another_log_is_refused_in_the_same_folder(done: Path, tmp_path: Path) -> None:
     other = tiny_log(tmp_path / "log", flip_from=2, pretrain_until=2)
-    with pytest.raises(ReproductionError, match="was begun with checksum"):
+    with pytest.raises(WorkshopError, match="was begun with checksum"):
         reproduce(other.path, done, ("2",), "small", seeds=2)
 
 
 def test_a_folder_that_holds_something_else_is_refused(log: Log, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ReproductionError, match="is not empty"):
+    with pytest.raises(WorkshopError, match="is not empty"):
         reproduce(log.path, tmp_path, ("2",), "small")
 
 

@@ -1,0 +1,42 @@
+"""``keep drift``: what serving another version than the trained one costs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Preset(StrEnum):
+    """How many seeds are measured."""
+
+    SMALL = "small"
+    FULL = "full"
+
+
+def drift_command(
+    log: Annotated[Path, typer.Option(help="Log directory, as keep simulate writes it.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the results; the same command goes on with it.")
+    ],
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds; default: 1 (small), 3 (full).")
+    ] = None,
+    preset: Annotated[
+        Preset, typer.Option(help="small: to see that all runs; full: for figures.")
+    ] = Preset.SMALL,
+) -> None:
+    """Measure what a model loses that is served newer knowledge than it was trained with.
+
+    Versions one to three days newer, gone on with or pretrained anew, with every way we know to
+    make them compatible. Strengths are chosen one day before the test day. What is finished is
+    not trained again. --out then holds results.json and report.md.
+
+    Example: keep drift --log logs/simulated --preset small --out results/drift
+    """
+    # torch takes seconds to import: what is wrong with the options is said before.
+    from keep.recipes.drift import drift
+
+    drift(log, out, preset.value, seeds)

@@ -1,0 +1,61 @@
+"""Knowledge through the real exporter and service equals the offline vectors, to the bit in f16."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keep.checkpoint import Pretraining
+from keep.knowledge import student_knowledge
+from keep.log import Log
+from keep.recipes.bundle import bundle
+from keep.recipes.pretrain import pretrain
+from keep.recipes.served import CommandError, run_quietly, served_knowledge, serving
+from tests.keep.tiny import CONFIG, tiny_log
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
+    return pretrain(log, tmp_path_factory.mktemp("ckpt"), config=CONFIG)
+
+
+@pytest.fixture(scope="module")
+def made(state: Pretraining, log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle(state, log, tmp_path_factory.mktemp("out") / "bundle")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("f32", 2e-6), ("f16", 2e-3), ("int8", 3e-2)])
+def test_rows_as_served_are_the_offline_ones(
+    made: Path, state: Pretraining, log: Log, tmp_path: Path, dtype: str, tolerance: float
+) -> None:
+    day = log.day(5)  # has users and items that the version does not know
+    ids = (day.user, day.item, day.category)
+    with served_knowledge(made, tmp_path, dtype) as knowledge:
+        rows = knowledge(*ids)
+    offline = student_knowledge(state, *ids, as_stored=dtype == "f16")
+    scale = np.abs(offline).max()
+    np.testing.assert_allclose(rows, offline, atol=tolerance * scale)
+    if dtype == "f16":  # torch and onnxruntime differ in the last bits, before rounding
+        assert (rows == offline).mean() > 0.99
+
+
+def test_a_failed_export_says_what_it_said(made: Path, tmp_path: Path) -> None:
+    words = ["gkc-export", "--version", "v", "--bundle", tmp_path, "--store", f"file:{tmp_path}/s"]
+    with pytest.raises(CommandError, match=r"gkc-export: exited 1; it said:\n.*manifest\.json"):
+        run_quietly(words, os.environ)
+
+
+def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with (
+        pytest.raises(CommandError, match=r"gkc serve: not ready"),
+        serving("nonsense:", os.environ, tmp_path / "serve.log"),
+    ):
+        pass

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 import torch
@@ -96,7 +97,8 @@ class Pool:
         )
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task(stage, total=len(todo))
-            running = {self.executor.submit(_do, job): job for job in todo}
+            with _workers_ignore_ctrl_c():
+                running = {self.executor.submit(_do, job): job for job in todo}
             for done in as_completed(running):
                 job = running[done]
                 try:
@@ -141,16 +143,36 @@ def workers(log_path: Path, out: Path, behaviours: int) -> Iterator[Pool]:
             yield Pool(executor, out)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():
+                child.terminate()
             raise
+
+
+@contextmanager
+def _workers_ignore_ctrl_c() -> Iterator[None]:
+    """Let processes that are started here ignore SIGINT from their first instruction on.
+
+    Ctrl-C reaches the whole group; the parent ends the workers, which say nothing of their own.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _SHOP: Workshop | None = None
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Turn SIGTERM into an exception, so that a service that a job runs is stopped with it."""
+    raise SystemExit(128 + number)
+
+
 def _start_worker(log_path: Path, out: Path, behaviours: int) -> None:
     """Make this process's workshop."""
     global _SHOP
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, _stop)
     torch.set_num_threads(1)
     _SHOP = Workshop(log_path, out, behaviours)
 

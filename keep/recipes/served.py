@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 TAIL = 2000
 """Characters of a failed command's output that are shown."""
+SETPRIV = shutil.which("setpriv") if sys.platform == "linux" else None
+"""Of util-linux: lets a command end with the process that started it, even by SIGKILL."""
 
 
 class CommandError(GkcError):
@@ -55,9 +58,8 @@ def run_quietly(words: Sequence[object], environment: Mapping[str, str]) -> None
     CommandError
         If it exits with another status than 0; shows the end of its output.
     """
-    name, *arguments = map(str, words)
     done = subprocess.run(
-        [BIN / name, *arguments],
+        _ending_with_us(words),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -65,7 +67,9 @@ def run_quietly(words: Sequence[object], environment: Mapping[str, str]) -> None
         check=False,
     )
     if done.returncode != 0:
-        raise CommandError(name, f"exited {done.returncode}; it said:\n{done.stdout[-TAIL:]}")
+        raise CommandError(
+            str(words[0]), f"exited {done.returncode}; it said:\n{done.stdout[-TAIL:]}"
+        )
 
 
 @contextmanager
@@ -94,7 +98,7 @@ def serving(store: str, environment: Mapping[str, str], output: Path) -> Iterato
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    words = [str(BIN / "gkc"), "serve", "--store", store, "--port", str(port)]
+    words = _ending_with_us(["gkc", "serve", "--store", store, "--port", port])
     with output.open("w") as file:
         process = subprocess.Popen(words, env=environment, stdout=file, stderr=file)
         try:
@@ -145,6 +149,13 @@ def served_knowledge(bundle: Path, work: Path, dtype: str = "f16") -> Iterator[S
         yield knowledge
 
 
+def _ending_with_us(words: Sequence[object]) -> list[str]:
+    """Spell out one of our commands so that it is stopped when this process ends, if it can be."""
+    name, *arguments = map(str, words)
+    guard = [SETPRIV, "--pdeathsig", "TERM", "--"] if SETPRIV else []
+    return [*guard, str(BIN / name), *arguments]
+
+
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
@@ -159,4 +170,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, output: Path)
             connection.close()
         time.sleep(0.05)
     said = output.read_text(encoding="utf-8", errors="replace")[-TAIL:]
-    raise CommandError("gkc serve", f"not ready after {READY_SECONDS:.0f} s; it said:\n{said}")
+    ended = process.poll()
+    found = f"not ready after {READY_SECONDS:.0f} s" if ended is None else f"exited {ended}"
+    raise CommandError("gkc serve", f"{found}; it said:\n{said}")

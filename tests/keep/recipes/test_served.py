@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -13,7 +18,7 @@ from keep.knowledge import student_knowledge
 from keep.log import Log
 from keep.recipes.bundle import bundle
 from keep.recipes.pretrain import pretrain
-from keep.recipes.served import CommandError, run_quietly, served_knowledge, serving
+from keep.recipes.served import SETPRIV, CommandError, run_quietly, served_knowledge, serving
 from tests.keep.tiny import CONFIG, tiny_log
 
 
@@ -55,7 +60,40 @@ def test_a_failed_export_says_what_it_said(made: Path, tmp_path: Path) -> None:
 
 def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(CommandError, match=r"gkc serve: not ready"),
+        pytest.raises(CommandError, match=r"gkc serve: exited 1; it said:\n.*nonsense"),
         serving("nonsense:", os.environ, tmp_path / "serve.log"),
     ):
         pass
+
+
+def test_a_service_ends_with_the_block(made: Path, tmp_path: Path) -> None:
+    with served_knowledge(made, tmp_path) as knowledge:
+        assert answers(knowledge.url)
+    assert not answers(knowledge.url)
+
+
+@pytest.mark.skipif(SETPRIV is None, reason="needs util-linux' setpriv")
+def test_a_service_ends_with_a_killed_parent(made: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from keep.recipes.served import *\n"
+        "with served_knowledge(Path(sys.argv[1]), Path(sys.argv[2])) as knowledge:\n"
+        "    print(knowledge.url, flush=True); time.sleep(60)"
+    )
+    words = [sys.executable, "-c", program, str(made), str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        assert answers(url)
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while answers(url) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not answers(url)
+
+
+def answers(url: str) -> bool:
+    """Tell whether a service listens there."""
+    try:
+        return httpx.get(f"{url}/livez", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -36,6 +36,7 @@ _KNOWN_KEYS: Final = frozenset(
         "pad",
         "unknown",
         "sha256",
+        "compatible_with",
     ]
 )
 
@@ -85,6 +86,8 @@ class Bundle:
         Expected digest, hexadecimal, by relative path.
     manifest_digest : str
         SHA-256 of the manifest itself.
+    compatible_with : list of object
+        Older versions in whose axes the vectors lie, as the manifest tells of them.
     """
 
     root: Path
@@ -97,6 +100,7 @@ class Bundle:
     unknown: Mapping[ModelKind, Mapping[str, UnknownValue]]
     sha256: Mapping[str, str]
     manifest_digest: str
+    compatible_with: list[dict[str, Any]]
 
     def width(self, kind: ModelKind) -> int:
         """Return how wide the output of a model must be."""
@@ -179,6 +183,7 @@ class _Manifest:
             unknown=self._unknown(models),
             sha256=self._sha256(),
             manifest_digest=digest,
+            compatible_with=self._compatible_with(),
         )
 
     def _bad(self, key: str, problem: str) -> BundleError:
@@ -209,6 +214,12 @@ class _Manifest:
             for t in tasks
         ):
             raise self._bad("tasks", 'must be a list of {"name": text, "dim": width}')
+
+    def _compatible_with(self) -> list[dict[str, Any]]:
+        found = self._value.get("compatible_with", [])
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise self._bad("compatible_with", "must be a list of objects")
+        return found
 
     def _models(self) -> dict[ModelKind, ModelSpec]:
         models = self._object("models", required=True)

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.knowledge import student_vectors
 from keep.log import Log
@@ -31,6 +32,31 @@ SAMPLE = 200_000
 """Users, items and pairs that a map is fitted on, at most."""
 HELD_OUT = 0.2
 """Share of them that is kept from the fit, to measure the error."""
+
+
+RIDGE = 0.01
+"""Strength that ``keep bundle --compatible-with`` fits with."""
+SHARED_AT_LEAST = 20
+"""Fewest shared users, items and pairs that a map is fitted on."""
+
+
+class IncompatibleError(GkcError):
+    """A version that another cannot be mapped to.
+
+    Parameters
+    ----------
+    name : str
+        The older version's checkpoint.
+    problem : str
+        What does not fit.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        self.problem = problem
+        super().__init__(
+            f"checkpoint {name}: {problem}; leave out --compatible-with or name another"
+        )
 
 
 @dataclass(frozen=True)
@@ -146,6 +172,60 @@ def fit_maps(shared: Mapping[str, Shared], ridge: float) -> dict[str, LinearMap]
         A part's name to its map.
     """
     return {part: fit_map(one.new, one.old, one.weight, ridge) for part, one in shared.items()}
+
+
+@dataclass(frozen=True)
+class Compatibility:
+    """An older version whose axes a newer one is exported in."""
+
+    checkpoint: str
+    """Name of the older version's checkpoint."""
+    day: int
+    """Its last day."""
+    maps: Maps
+    relative_error: Mapping[str, float]
+    """As ``relative_errors`` measures it."""
+
+    def as_json(self) -> dict[str, object]:
+        """Say it as a bundle's manifest does."""
+        return {
+            "checkpoint": self.checkpoint,
+            "day": self.day,
+            "method": "ridge",
+            "relative_error": {part: round(one, 6) for part, one in self.relative_error.items()},
+        }
+
+
+def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Compatibility:
+    """Fit the maps that put a version into an older one's axes.
+
+    Parameters
+    ----------
+    new, old : Pretraining
+        Versions of the same log.
+    name : str
+        The older one's checkpoint.
+    log : Log
+        Tells how often an id is asked for.
+
+    Returns
+    -------
+    Compatibility
+        Maps, and their error on ids that they were not fitted on.
+
+    Raises
+    ------
+    IncompatibleError
+        If the versions differ in width, or share too few ids to fit and measure a map.
+    """
+    widths = [(state.config.dim, state.config.category_dim) for state in (new, old)]
+    if widths[0] != widths[1]:
+        raise IncompatibleError(name, f"is {widths[1]} wide, the new version {widths[0]}")
+    shared = shared_vectors(new, old, log)
+    for part, one in shared.items():
+        if len(one.weight) < SHARED_AT_LEAST:
+            raise IncompatibleError(name, f"shares only {len(one.weight)} ids of {part}")
+    return Compatibility(name, old.day, fit_maps(shared, RIDGE), relative_errors(shared, RIDGE))
 
 
 def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -> dict[str, float]:

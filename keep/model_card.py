@@ -42,6 +42,7 @@ describes the format.
   [K_u, K_i, K_u * K_i, K_uc] is {row} wide
 - **rows:** {rows}
 - **largest difference between ONNX and torch:** {difference:.1e}
+- **in the axes of:** {axes}
 - {coverage}
 
 Settings of pretraining:
@@ -93,6 +94,7 @@ def model_card(
     difference: float,
     coverage: str,
     metrics: Sequence[DayMetrics],
+    compatible_with: Sequence[Mapping[str, object]] = (),
 ) -> str:
     """Write the card of a bundle.
 
@@ -112,6 +114,8 @@ def model_card(
         What of the test day the tables answer, in words.
     metrics : sequence of DayMetrics
         As ``keep pretrain`` left them beside the checkpoint; none if it left none.
+    compatible_with : sequence of mapping
+        As the manifest says it.
 
     Returns
     -------
@@ -126,6 +130,7 @@ def model_card(
     settings = dataclasses.asdict(config)
     return _CARD.format(
         name=name,
+        axes="; ".join(map(_axes, compatible_with)) or "no other version",
         day=state.day,
         tasks=", ".join(TASKS),
         dim=config.dim,
@@ -215,3 +220,10 @@ def _spans(days: Sequence[int]) -> str:
         else:
             spans.append([day, day])
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+
+
+def _axes(one: Mapping[str, object]) -> str:
+    errors = one["relative_error"]
+    assert isinstance(errors, Mapping)
+    text = ", ".join(f"{part} {error:.2f}" for part, error in errors.items())
+    return f"checkpoint {one['checkpoint']}, day {one['day']} ({one['method']}; error {text})"

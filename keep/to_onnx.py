@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from keep.category import CategoryStudent
+from keep.compatibility import Maps
 from keep.models import Models
 from keep.two_tower import TwoTower
 
@@ -79,13 +80,37 @@ class UserCategoryModel(nn.Module):
         return self.student.knowledge(user_row, behaviour_items, category_row)
 
 
-def serving_models(models: Models) -> dict[str, nn.Module]:
+class Mapped(nn.Module):
+    """A served model whose vectors are put into another version's axes by one more layer.
+
+    Parameters
+    ----------
+    model : nn.Module
+        One of the above.
+    layer : nn.Linear
+        The map.
+    """
+
+    def __init__(self, model: nn.Module, layer: nn.Linear) -> None:
+        super().__init__()
+        self.model = model
+        self.layer = layer
+
+    def forward(self, *columns: Tensor) -> Tensor:
+        """Compute the model's vectors, (n, d), and map them."""
+        mapped: Tensor = self.layer(self.model(*columns))
+        return mapped
+
+
+def serving_models(models: Models, maps: Maps | None = None) -> dict[str, nn.Module]:
     """Cut from the students what is served.
 
     Parameters
     ----------
     models : Models
         Trained.
+    maps : Maps, optional
+        What each model's vectors go through (``keep.compatibility``).
 
     Returns
     -------
@@ -93,11 +118,14 @@ def serving_models(models: Models) -> dict[str, nn.Module]:
         ``user``, ``item`` and ``user_category`` to their modules, in evaluation mode.
     """
     models.eval()
-    return {
+    served: dict[str, nn.Module] = {
         "user": UserModel(models.two_tower),
         "item": ItemModel(models.two_tower),
         "user_category": UserCategoryModel(models.category),
     }
+    if maps is None:
+        return served
+    return {name: Mapped(model, maps[name].as_layer()) for name, model in served.items()}
 
 
 def export_onnx(name: str, model: nn.Module, behaviours: int, file: Path) -> None:

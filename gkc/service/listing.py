@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from gkc.errors import CatalogueLostError
 from gkc.store import Catalogue
@@ -28,6 +29,15 @@ class VersionInfo(BaseModel):
     pinned: bool
     ready: bool
     bundle: str
+    compatible_with: list[dict[str, Any]] = []
+    """Older versions in whose axes the vectors lie, as the bundle tells; left out if none."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if not self.compatible_with:
+            del found["compatible_with"]
+        return found
 
 
 class VersionList(BaseModel):

@@ -43,6 +43,7 @@ class Summary:
     dtype: str
     bytes: int
     bundle: str
+    compatible_with: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, manifest: GenerationManifest) -> Self:
@@ -57,6 +58,7 @@ class Summary:
             dtype=spec.element_type,
             bytes=totals.size_bytes,
             bundle=spec.bundle,
+            compatible_with=spec.compatible_with,
         )
 
 

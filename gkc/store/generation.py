@@ -6,7 +6,7 @@ import base64
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -60,6 +60,8 @@ class GenerationSpec:
     fingerprint : str
         Digest of the bundle and of what decides the stored bytes; only an equal one may be resumed.
     defaults : Defaults
+    compatible_with : list of object
+        Older versions in whose axes the vectors lie, as the bundle tells of them; JSON values.
     """
 
     version: str
@@ -72,6 +74,7 @@ class GenerationSpec:
     bundle: str
     fingerprint: str
     defaults: Defaults = Defaults()
+    compatible_with: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def vector_stride(self) -> int:

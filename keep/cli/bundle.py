@@ -18,16 +18,29 @@ def bundle_command(
         int,
         typer.Option(min=0, help="Most shown categories every user is paired with."),
     ] = 20,
+    compatible_with: Annotated[
+        Path | None,
+        typer.Option(help="An older checkpoint of the same log: write the vectors in its axes."),
+    ] = None,
 ) -> None:
     """Write a bundle of a checkpoint and check its ONNX models against torch.
+
+    With --compatible-with, a model that was trained on the older version can be served this one
+    at the cost that keep drift measures; the manifest says so.
 
     Example: keep bundle --checkpoint checkpoints/ml1m --log logs/ml1m --out bundles/ml1m-day7
     """
     # torch takes seconds to import: only this command pays for it.
     from keep.checkpoint import load_checkpoint
+    from keep.compatibility import compatibility
     from keep.metrics_log import read_metrics
     from keep.recipes.bundle import bundle
 
     state = load_checkpoint(checkpoint)
     metrics = read_metrics(checkpoint, state.day)
-    bundle(state, open_log(log), out, top_categories, metrics)
+    opened = open_log(log)
+    mapped = None
+    if compatible_with is not None:
+        old = load_checkpoint(compatible_with)
+        mapped = compatibility(state, old, compatible_with.resolve().name, opened)
+    bundle(state, opened, out, top_categories, metrics, mapped)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
+from keep.compatibility import Compatibility, Maps
 from keep.config import TASKS
 from keep.features import PADDING, UNKNOWN, Features
 from keep.knowledge import TOP_CATEGORIES, most_shown
@@ -68,6 +69,7 @@ def bundle(
     out: Path,
     top_categories: int = TOP_CATEGORIES,
     metrics: Sequence[DayMetrics] = (),
+    compatible_with: Compatibility | None = None,
 ) -> Path:
     """Write a bundle of a checkpoint, check it against torch, and print what it covers.
 
@@ -83,6 +85,8 @@ def bundle(
         How many of the most shown categories every user is paired with, besides the user's own.
     metrics : sequence of DayMetrics
         The checkpoint's (``keep.metrics_log.read_metrics``), for the model card.
+    compatible_with : Compatibility, optional
+        An older version in whose axes the vectors are to lie.
 
     Returns
     -------
@@ -103,21 +107,26 @@ def bundle(
         tables = make_tables(state.features, top_categories)
         for name, table in vars(tables).items():
             pq.write_table(table, temporary / f"{name}.parquet")
-        difference = _write_models(state, tables, temporary)
+        maps = None if compatible_with is None else compatible_with.maps
+        difference = _write_models(state, tables, temporary, maps)
         print(f"largest difference between ONNX and torch: {difference:.1e}")
         if not difference <= TOLERANCE:
             raise BundleError(out, f"ONNX differs from torch by {difference:.1e}; not written")
         covered = coverage(tables, log)
         rows = {name: table.num_rows for name, table in vars(tables).items()}
-        card = model_card(out.name, state, log.info, rows, difference, covered, metrics)
+        described = [] if compatible_with is None else [compatible_with.as_json()]
+        card = model_card(out.name, state, log.info, rows, difference, covered, metrics, described)
         (temporary / CARD_FILE).write_text(card, encoding="utf-8")
-        _write_manifest(state, out.name, temporary)
+        _write_manifest(state, out.name, temporary, described)
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
     print(f"bundle of day {state.day}: {counts}")
     print(covered)
+    if compatible_with is not None:
+        errors = ", ".join(f"{k} {v:.3f}" for k, v in compatible_with.relative_error.items())
+        print(f"in the axes of {compatible_with.checkpoint}, day {compatible_with.day}: {errors}")
     return out
 
 
@@ -227,12 +236,12 @@ def coverage(tables: Tables, log: Log) -> str:
     return f"coverage of the {len(user):,} test impressions (day {log.info.test_day}): {text}"
 
 
-def _write_models(state: Pretraining, tables: Tables, folder: Path) -> float:
+def _write_models(state: Pretraining, tables: Tables, folder: Path, maps: Maps | None) -> float:
     """Export the three models; return their largest difference from torch on table rows."""
     columns = _sample(state, tables)
     length = state.config.behaviours
     largest = 0.0
-    for name, model in serving_models(state.models).items():
+    for name, model in serving_models(state.models, maps).items():
         file = folder / f"{name}.onnx"
         export_onnx(name, model, length, file)
         chosen = {column: columns[name][column] for column in INPUTS[name]}
@@ -269,7 +278,9 @@ def _spread(rows: Ints) -> Ints:
     return spread
 
 
-def _write_manifest(state: Pretraining, name: str, folder: Path) -> None:
+def _write_manifest(
+    state: Pretraining, name: str, folder: Path, compatible_with: list[dict[str, object]]
+) -> None:
     """Describe the bundle; every file's checksum is in it."""
     manifest = {
         "format": "gkc-bundle/1",
@@ -301,6 +312,8 @@ def _write_manifest(state: Pretraining, name: str, folder: Path) -> None:
             for file in sorted(folder.iterdir())
         },
     }
+    if compatible_with:
+        manifest["compatible_with"] = compatible_with
     if state.config.towers == "task":
         manifest["tasks"] = [{"name": task, "dim": state.config.tower[-1]} for task in TASKS]
     text = json.dumps(manifest, indent=2)

@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from exporter.bundle import check_digests, fingerprint, load_bundle
+from exporter.errors import BundleError
 from tests.exporter.bundles import Recipe, build
 
 
@@ -35,6 +36,19 @@ def test_keys_that_nobody_knows_are_warned_about(tmp_path: Path) -> None:
     with capture_logs() as logs:
         load_bundle(built.path)
     assert [(e["event"], e["key"]) for e in logs] == [("manifest_key_ignored", "padd")]
+
+
+def test_versions_it_is_compatible_with_are_read_as_they_are(tmp_path: Path) -> None:
+    built = build(tmp_path / "b")
+    assert load_bundle(built.path).compatible_with == []
+    told = [{"checkpoint": "ckpt", "day": 6, "relative_error": {"user": 0.1}}]
+    built.change_manifest(lambda m: m.update(compatible_with=told))
+    with capture_logs() as logs:
+        assert load_bundle(built.path).compatible_with == told
+    assert not logs
+    built.change_manifest(lambda m: m.update(compatible_with={"checkpoint": "ckpt"}))
+    with pytest.raises(BundleError, match="'compatible_with' must be a list of objects"):
+        load_bundle(built.path)
 
 
 def test_unknown_rows_may_be_keyed_by_column_or_by_input(tmp_path: Path) -> None:

@@ -262,6 +262,14 @@ def test_what_is_no_catalogue_is_refused(raw: bytes) -> None:
         Catalogue.from_bytes(raw)
 
 
+def test_a_catalogue_written_before_compatibility_was_noted_still_loads() -> None:
+    catalogue = publish(Catalogue(), "v1")
+    value = json.loads(catalogue.to_bytes())
+    for generation in value["generations"].values():
+        del generation["summary"]["compatible_with"]
+    assert Catalogue.from_bytes(json.dumps(value).encode()) == catalogue
+
+
 def test_a_later_format_is_named() -> None:
     raw = json.dumps({**json.loads(Catalogue().to_bytes()), "format": "gkc-catalogue/2"})
     with pytest.raises(LayoutError, match="gkc-catalogue/2"):

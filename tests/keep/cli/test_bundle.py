@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from keep.checkpoint import load_checkpoint
+from keep.compatibility import compatibility
+from keep.knowledge import student_knowledge
 from keep.log import Log
 from keep.recipes.pretrain import pretrain
-from tests.commands import Place, command, done
+from keep.recipes.served import serving
+from keep.served import ServedKnowledge
+from tests.commands import Place, command, done, export
 from tests.keep.tiny import CONFIG, tiny_log
 
 
@@ -49,6 +57,51 @@ def test_writes_a_bundle_and_says_what_it_checked_and_covers(
     assert again.returncode == 1
     assert "is there already" in again.stderr
     assert len(again.stderr.splitlines()) == 1
+
+
+def test_a_version_in_an_older_one_s_axes_says_so_all_the_way_to_the_catalogue(
+    log: Log, checkpoint: Path, tmp_path: Path
+) -> None:
+    fresh, out = tmp_path / "fresh", tmp_path / "bundle"
+    pretrain(log, fresh, config=replace(CONFIG, seed=7))
+    words = ("--checkpoint", fresh, "--log", log.path, "--out", out)
+    printed = done("keep", "bundle", *words, "--compatible-with", checkpoint)
+    assert "in the axes of ckpt, day 3: user " in printed
+    [found] = json.loads((out / "manifest.json").read_text())["compatible_with"]
+    assert (found["checkpoint"], found["day"], found["method"]) == ("ckpt", 3, "ridge")
+    assert set(found["relative_error"]) == {"user", "item", "user_category", "user_item"}
+    assert "in the axes of:** checkpoint ckpt, day 3 (ridge" in (out / "model_card.md").read_text()
+
+    place = Place(f"file:{tmp_path / 'store'}", "default")
+    export(out, "v", place)
+    [version] = json.loads(done("gkc", "versions", "--json", place=place))["versions"]
+    assert version["compatible_with"] == [found]
+
+    old, new = load_checkpoint(checkpoint), load_checkpoint(fresh)
+    day = log.day(5)
+    ids = (day.user, day.item, day.category)
+    maps = compatibility(new, old, "ckpt", log).maps
+    with (
+        serving(place.url, os.environ, tmp_path / "serve.log") as url,
+        ServedKnowledge(url, "v") as knowledge,
+    ):
+        rows = knowledge(*ids)
+    mapped = student_knowledge(new, *ids, maps=maps, as_stored=True)
+    np.testing.assert_allclose(rows, mapped, atol=2e-3 * np.abs(mapped).max())
+    plain, wanted = student_knowledge(new, *ids), student_knowledge(old, *ids)
+    assert np.abs(rows - wanted).mean() < 0.8 * np.abs(plain - wanted).mean()
+
+
+def test_a_version_of_another_width_cannot_be_mapped_to(
+    log: Log, checkpoint: Path, tmp_path: Path
+) -> None:
+    wide = tmp_path / "wide"
+    pretrain(log, wide, until=1, config=replace(CONFIG, tower=(12, 10)))
+    words = ("--checkpoint", wide, "--log", log.path, "--out", tmp_path / "bundle")
+    result = command("keep", "bundle", *words, "--compatible-with", checkpoint)
+    assert result.returncode == 1
+    assert "checkpoint ckpt: is (24, 24) wide, the new version (30, 24)" in result.stderr
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_no_checkpoint_is_one_line(log: Log, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Read knowledge from a running service, as a downstream training job does."""
+"""Read knowledge from a running service, as a downstream model does in training and online."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class ServedKnowledge:
         The version that a downstream model is trained against.
     chunk_rows : int
         Rows of one request.
+    timeout_seconds : float
+        Longest wait for the connection, and for each piece of an answer.
 
     Notes
     -----
@@ -55,13 +57,17 @@ class ServedKnowledge:
     item, user_item, user_category; columns absent, found, default.
     """
 
-    def __init__(self, url: str, version: str, chunk_rows: int = 2000) -> None:
+    def __init__(
+        self, url: str, version: str, chunk_rows: int = 2000, timeout_seconds: float = 60.0
+    ) -> None:
         parts = urlsplit(url)
         self.url = url
         self.version = version
         self.chunk_rows = chunk_rows
         self.status_counts: Ints = np.zeros((4, 3), dtype=np.int64)
-        self._connection = HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=60)
+        self._connection = HTTPConnection(
+            parts.hostname or "127.0.0.1", parts.port, timeout=timeout_seconds
+        )
 
     def __enter__(self) -> ServedKnowledge:
         """Return itself; the connection opens with the first request."""

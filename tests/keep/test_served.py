@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,18 @@ def test_no_service_is_an_error_that_says_so() -> None:
     with (
         ServedKnowledge(f"http://127.0.0.1:{free_port()}", "v") as knowledge,
         pytest.raises(GkcError, match="is gkc serve on"),
+    ):
+        knowledge(one, one, one)
+
+
+def test_a_service_that_does_not_answer_in_time_is_an_error() -> None:
+    one = np.array([1])
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        ServedKnowledge(
+            f"http://127.0.0.1:{silent.getsockname()[1]}", "v", timeout_seconds=0.05
+        ) as knowledge,
+        pytest.raises(ServiceError, match="timed out"),
     ):
         knowledge(one, one, one)
 

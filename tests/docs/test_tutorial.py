@@ -1,0 +1,132 @@
+"""The tutorial's commands and files run as they stand on the page; only the log is a tiny one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from keep.checkpoint import load_checkpoint
+from keep.knowledge import student_knowledge
+from keep.plugin import PlugIn
+from tests.commands import BIN, Place, service
+from tests.keep.tiny import tiny_log
+
+PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
+BLOCK = re.compile(r"^```(\w+) ?([\w.]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LOG_COMMAND, SERVE_COMMAND, URL = "keep simulate", "gkc serve --port 8000", "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Somebody has done what the page says, and the service still runs."""
+
+    folder: Path
+    url: str
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
+    folder = tmp_path_factory.mktemp("tutorial")
+    tiny_log(folder / "logs" / "shop")
+    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    shell = [text for language, _, text in blocks if language == "sh"]
+    serve = next(at for at, text in enumerate(shell) if text.strip() == SERVE_COMMAND)
+    place = Place(f"file:{folder / 'gkc-data'}", "default")
+    for line in "".join(shell[:serve]).splitlines():
+        if not line.startswith(LOG_COMMAND):
+            run(line, folder)
+    with service(place) as url:
+        for language, name, text in blocks:
+            if language == "python":
+                (folder / name).write_text(text.replace(URL, url), encoding="utf-8")
+        lines = "".join(shell[serve + 1 :]).splitlines()
+        yield Followed(folder, url, "".join(run(line, folder) for line in lines))
+
+
+def run(line: str, folder: Path) -> str:
+    """Run a line of the page as a shell does in the folder; return what it printed."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_script_says_what_came_out(followed: Followed) -> None:
+    assert re.search(r"GAUC without knowledge: 0\.\d{4}\n", followed.printed)
+    assert re.search(r"GAUC with knowledge: 0\.\d{4}\n", followed.printed)
+    equal = re.search(r"([\d.]+)% are equal to the bit", followed.printed)
+    assert equal is not None
+    assert float(equal[1]) > 99
+    assert re.search(r"best of \d+ items for user -?\d+: \[(\d+, ){4}\d+\]", followed.printed)
+
+
+@pytest.mark.slow
+def test_the_model_s_own_checkpoint_and_the_plugged_one_have_the_same_keys(
+    followed: Followed,
+) -> None:
+    alone = torch.load(followed.folder / "my_model.pt")
+    plugged = torch.load(followed.folder / "with_knowledge.pt")
+    assert alone.keys() == plugged["model"].keys()
+    assert plugged["version"] == "day-7"
+
+
+@pytest.mark.slow
+def test_online_scores_are_those_of_the_offline_knowledge(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(followed.folder)
+    monkeypatch.syspath_prepend(str(followed.folder))
+    for name in ("my_data", "my_model", "online"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    online = importlib.import_module("online")
+    users, items, categories, _ = (column[:200] for column in online.TEST)
+    mine = users == users[0]
+    ranker = online.Ranker(followed.url)
+    scores = ranker.score(int(users[0]), items[mine].tolist(), categories[mine].tolist())
+    ranker.service.__exit__(None, None, None)
+
+    saved = torch.load("with_knowledge.pt")
+    model: nn.Module = online.MyModel()
+    model.load_state_dict(saved["model"])
+    plug_in = PlugIn(len(saved["plug_in"]["mean"]), 64)
+    plug_in.load_state_dict(saved["plug_in"])
+    plug_in.attach(model.get_submodule("first"))
+    state = load_checkpoint(Path("checkpoints/shop"))
+    rows = student_knowledge(state, users[mine], items[mine], categories[mine], as_stored=True)
+    plug_in.feed(torch.from_numpy(rows))
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(users[mine]), torch.from_numpy(items[mine])).numpy()
+    assert len(scores) > 1
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+def test_every_file_of_the_page_is_run_or_imported() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    names = [name for language, name, _ in BLOCK.findall(page) if language == "python"]
+    for name in names:
+        module = name.removesuffix(".py")
+        assert f"python {name}\n" in page or f"from {module} import" in page, name
+    assert len(names) == 6
+    assert page.count("```") == 2 * len(BLOCK.findall(page))

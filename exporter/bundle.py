@@ -217,8 +217,10 @@ class _Manifest:
 
     def _compatible_with(self) -> list[dict[str, Any]]:
         found = self._value.get("compatible_with", [])
-        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-            raise self._bad("compatible_with", "must be a list of objects")
+        if not isinstance(found, list) or not all(
+            isinstance(one, dict) and isinstance(one.get("checkpoint"), str) for one in found
+        ):
+            raise self._bad("compatible_with", 'must be a list of {"checkpoint": text, …}')
         return found
 
     def _models(self) -> dict[ModelKind, ModelSpec]:

@@ -83,6 +83,9 @@ class UserCategoryModel(nn.Module):
 class Mapped(nn.Module):
     """A served model whose vectors are put into another version's axes by one more layer.
 
+    The map mixes the tasks' vectors, so that as a layer of its own it is smaller than folded into
+    the towers of every task.
+
     Parameters
     ----------
     model : nn.Module

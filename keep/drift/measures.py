@@ -32,9 +32,9 @@ STRENGTHS: Mapping[str, tuple[float, ...]] = {
     "penalty": (0.1, 1.0, 10.0),
     "distillation": (0.1, 1.0, 10.0),
     "average": (0.0,),
-    "ridge map": (0.0001, 0.01, 1.0),
+    "ridge map": (0.01, 0.1, 1.0),
     "fresh seed": (0.0,),
-    "fresh seed, ridge map": (0.0001, 0.01, 1.0),
+    "fresh seed, ridge map": (0.01, 0.1, 1.0),
 }
 """Ways to a newer version, and the strengths that are tried on the day before the test day."""
 

@@ -47,7 +47,7 @@ def test_versions_it_is_compatible_with_are_read_as_they_are(tmp_path: Path) -> 
         assert load_bundle(built.path).compatible_with == told
     assert not logs
     built.change_manifest(lambda m: m.update(compatible_with={"checkpoint": "ckpt"}))
-    with pytest.raises(BundleError, match="'compatible_with' must be a list of objects"):
+    with pytest.raises(BundleError, match="'compatible_with' must be a list of"):
         load_bundle(built.path)
 
 

@@ -32,3 +32,17 @@ async def test_versions_are_described_newest_first(worlds: Worlds) -> None:
     damaged = replace(catalogue, generations={**catalogue.generations, half.generation: entry})
     with pytest.raises(CatalogueLostError, match=half.generation):
         version_list(damaged, lambda *_: True)
+
+
+async def test_versions_it_is_compatible_with_are_told_where_there_are_some(worlds: Worlds) -> None:
+    catalogue = await open_reader(worlds.url).catalogue()
+    assert catalogue is not None
+    plain = version_list(catalogue, lambda *_: True).model_dump()["versions"][0]
+    assert "compatible_with" not in plain
+    entry = catalogue.generations[plain["generation"]]
+    assert entry.summary is not None
+    told = [{"checkpoint": "ckpt", "day": 6}]
+    mapped = replace(entry, summary=replace(entry.summary, compatible_with=told))
+    changed = replace(catalogue, generations={**catalogue.generations, plain["generation"]: mapped})
+    [found, *_] = version_list(changed, lambda *_: True).model_dump()["versions"]
+    assert found["compatible_with"] == told

@@ -6,10 +6,11 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from keep.data import Data, Samples
 from keep.losses import point_loss
@@ -27,7 +28,7 @@ class Options(base.Options):
 
     plug_in_hidden: int = 32
     """Width of the plug-in network's hidden layer."""
-    plugging: str = "add"
+    plugging: Literal["add", "concat"] = "add"
     """``add``: the plug-in network of equation 5; ``concat``: knowledge joins the first layer's
     inputs, for comparison."""
 
@@ -141,7 +142,7 @@ def train(
     rows = {samples.number: knowledge(samples) for samples in training}
     width = next(iter(rows.values())).shape[1]
     with seeded(seed):
-        plug_in = _plug_in(width, model, options)
+        plug_in = make_plug_in(width, model, options)
     plug_in.standardise(torch.from_numpy(np.concatenate(list(rows.values()))))
     plug_in.attach(model.first_layer)
 
@@ -155,8 +156,25 @@ def train(
     return KeepRanker(model, plug_in, knowledge)
 
 
-def _plug_in(width: int, model: base.Base, options: Options) -> KnowledgeInput:
-    if options.plugging == "add":
-        return PlugIn(width, options.hidden[0], options.plug_in_hidden)
-    assert isinstance(model.first_layer, torch.nn.Linear)
-    return Concatenation(width, model.first_layer)
+def make_plug_in(width: int, model: base.Base, options: Options) -> KnowledgeInput:
+    """Make what takes knowledge to Base's first layer; it is not attached yet.
+
+    Parameters
+    ----------
+    width : int
+        Columns of the knowledge.
+    model : base.Base
+        The model that it is made for.
+    options : Options
+        Which way of plugging, and its width.
+
+    Returns
+    -------
+    KnowledgeInput
+        Fresh, drawn from torch's own generator.
+    """
+    layer = model.first_layer
+    assert isinstance(layer, nn.Linear)
+    if options.plugging == "concat":
+        return Concatenation(width, layer)
+    return PlugIn(width, layer.out_features, options.plug_in_hidden)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keep.config import PretrainConfig
+from keep.config import TASKS, PretrainConfig
 from keep.data import Data, Samples
 from keep.din import Teacher
-from keep.features import trained_by, training_batches
+from keep.features import Batch, Features, Rows, make_batch, trained_by
 from keep.losses import point_loss
 from keep.models import Models, set_item_tables, task_losses
-from keep.plugin import PlugIn
 from keep.systems import base, keep
-from keep.systems.keep import KeepRanker
+from keep.systems.keep import KeepRanker, make_plug_in
 from keep.systems.training import F32, Ints, inputs, labels, seeded
 
 
@@ -91,7 +90,7 @@ class _Downstream:
         self.task = task
         self.model = base.make(data, options, seed)
         with seeded(seed):
-            self.plug_in = PlugIn(width, options.hidden[0], options.plug_in_hidden)
+            self.plug_in = make_plug_in(width, self.model, options)
         self.plug_in.attach(self.model.first_layer)
         self.moments = RunningMoments(width)
         parameters = [*self.model.parameters(), *self.plug_in.parameters()]
@@ -137,7 +136,8 @@ def train(
 
     K(u, i) of a step's sub-domain rows is read, without gradient, before the extraction module
     learns from that step: else the knowledge that Base is trained with would hold its own label,
-    which the knowledge that it is tested with cannot.
+    which the knowledge that it is tested with cannot. For the same reason a pair of impressions is
+    learned with the later one of both, when the knowledge of both has been read.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def train(
         features.history = samples.history
         rng = np.random.default_rng([seed, samples.number])
         wanted = samples.day.sub_domain & trained_by(samples.rows, task)
-        for batch in training_batches(samples.rows, features, pretraining, rng):
+        for batch in batches(samples.rows, features, pretraining, rng):
             positions = batch.samples[wanted[batch.samples]]
             if len(positions):
                 downstream.feed(samples, positions, read(teacher, samples, positions))
@@ -188,6 +188,80 @@ def train(
         return torch.cat([read(teacher, samples, part) for part in parts]).numpy()
 
     return KeepRanker(downstream.model, downstream.plug_in, knowledge)
+
+
+def batches(
+    rows: Rows, features: Features, config: PretrainConfig, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Shuffle a day and cut it into steps, none of which knows a later step's labels.
+
+    Parameters
+    ----------
+    rows : Rows
+        The day's impressions.
+    features : Features
+        Holds the behaviours before that day.
+    config : PretrainConfig
+        Batch size, pairs and the rate of ids replaced by the unknown row.
+    rng : numpy.random.Generator
+        Source of all chance; how much of it is used does not depend on labels.
+
+    Yields
+    ------
+    Batch
+        Every impression once.
+    """
+    order = rng.permutation(len(rows))
+    partners = np.full(rows.labels.shape, -1, dtype=np.int64)
+    if config.pairs == "day" and config.pair_weight > 0:
+        partners[order] = draw_earlier_partners(rows, order, config.batch_size, rng)
+    for start in range(0, len(rows), config.batch_size):
+        chosen = order[start : start + config.batch_size]
+        yield make_batch(rows, features, chosen, partners[chosen], config.unknown_rate, rng)
+
+
+def draw_earlier_partners(
+    rows: Rows, order: Ints, batch_size: int, rng: np.random.Generator
+) -> Ints:
+    """Draw partners as ``keep.features.draw_partners`` does, from the steps up to a row's own.
+
+    Parameters
+    ----------
+    rows : Rows
+        A day's impressions.
+    order : ndarray, shape (n,), int64
+        Positions in ``rows`` as they are learned.
+    batch_size : int
+        Rows of a step.
+    rng : numpy.random.Generator
+        Where the choice among several comes from.
+
+    Returns
+    -------
+    ndarray, shape (n, 3), int64
+        For each entry of ``order`` and each task, positions in ``rows``; -1 where there is none.
+
+    References
+    ----------
+    KEEP (CIKM'22), section 4.2.2: the triplet (u, i, j).
+    """
+    n = len(order)
+    partners = np.full((n, len(TASKS)), -1, dtype=np.int64)
+    turn = np.arange(n, dtype=np.int64)
+    known = np.minimum((turn // batch_size + 1) * batch_size, n)  # turns up to the step's end
+    for task in range(len(TASKS)):
+        chance = rng.random(n)
+        sample = turn[trained_by(rows, task)[order]]
+        group = 2 * rows.user[order[sample]] + rows.labels[order[sample], task]
+        key = group * n + sample  # by group, then by turn
+        ranked = np.argsort(key)
+        opposite = (group ^ 1) * n
+        first = np.searchsorted(key[ranked], opposite)
+        count = np.searchsorted(key[ranked], opposite + known[sample]) - first
+        has = count > 0
+        choice = first[has] + (chance[sample[has]] * count[has]).astype(np.int64)
+        partners[sample[has], task] = order[sample[ranked[choice]]]
+    return partners
 
 
 def read(teacher: Teacher, samples: Samples, positions: Ints) -> Tensor:

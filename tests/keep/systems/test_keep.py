@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 @pytest.mark.parametrize("plugging", ["add", "concat"])
-def test_what_knowledge_tells_is_learned(data: Data, plugging: str) -> None:
+def test_what_knowledge_tells_is_learned(data: Data, plugging: Literal["add", "concat"]) -> None:
     options = Options(**NARROW, plugging=plugging)
     ranker = train(data, (1, 2, 3, 4), options, 1, knowledge=telling)
     test = data.sub_domain(5)

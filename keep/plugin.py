@@ -5,12 +5,18 @@ Five lines are enough::
     plug_in = PlugIn(knowledge_width, layer.out_features)
     plug_in.standardise(training_knowledge)
     plug_in.attach(layer)                 # h_m: what this layer of the model puts out
+    optimizer.add_param_group({"params": plug_in.parameters()})
     ...
     plug_in.feed(knowledge_of_batch)      # before each call of the model
     logits = model(batch)
 
 The model is not wrapped and gets no new parameter: its own checkpoints load strictly as before,
-and the plug-in's parameters are the plug-in's.
+and the plug-in's parameters are the plug-in's. Knowledge and model may be of any floating type;
+devices are the caller's affair, as everywhere in torch.
+
+Attach before ``torch.compile``, which does not see later hooks. What is exported must take the
+knowledge as an input of its own: export a module whose ``forward`` feeds, then calls the model. A
+copy of a plugged model has a plug-in of its own; copy both together to keep hold of it.
 """
 
 from __future__ import annotations
@@ -45,6 +51,7 @@ class KnowledgeInput(nn.Module):
         self.register_buffer("mean", torch.zeros(knowledge_width))
         self.register_buffer("scale", torch.ones(knowledge_width))
         self._fed: Tensor | None = None
+        self._used = False
 
     def standardise(self, knowledge: Tensor) -> None:
         """Take mean and standard deviation of the training knowledge into the plug-in's state.
@@ -57,11 +64,13 @@ class KnowledgeInput(nn.Module):
         Raises
         ------
         ValueError
-            If it is empty, or holds a number that is not finite.
+            If it has another width than the knowledge that this was made for, is empty, or holds
+            a number that is not finite.
         """
+        self._check_width(knowledge)
         if len(knowledge) == 0 or not bool(torch.isfinite(knowledge).all()):
             raise ValueError("training knowledge must have rows, and finite numbers only")
-        std, mean = torch.std_mean(knowledge, dim=0, correction=0)
+        std, mean = torch.std_mean(knowledge.to(self.mean.dtype), dim=0, correction=0)
         self.set_statistics(mean, std)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
@@ -103,29 +112,44 @@ class KnowledgeInput(nn.Module):
         ------
         ValueError
             If it has another width than the knowledge that this was made for.
+        RuntimeError
+            If knowledge was fed before and none has ever reached a layer.
         """
-        width = len(self.mean)
-        if knowledge.dim() != 2 or knowledge.shape[1] != width:
-            raise ValueError(
-                f"knowledge must be of shape (B, {width}), not {tuple(knowledge.shape)}"
+        self._check_width(knowledge)
+        if self._fed is not None and not self._used:
+            self._fed = None
+            raise RuntimeError(
+                "knowledge was fed and nothing has used it: attach the plug-in to a layer that the "
+                "model calls, and before torch.compile"
             )
         self._fed = knowledge
 
     def standard(self, knowledge: Tensor) -> Tensor:
         """Standardise knowledge, shape (B, knowledge_width), by the training statistics."""
-        return (knowledge - self.mean) * self.scale
+        return (knowledge.to(self.mean.dtype) - self.mean) * self.scale
+
+    def _check_width(self, knowledge: Tensor) -> None:
+        width = len(self.mean)
+        if knowledge.dim() != 2 or knowledge.shape[1] != width:
+            raise ValueError(
+                f"knowledge must be of shape (B, {width}), not {tuple(knowledge.shape)}"
+            )
 
     def _add(self, layer: nn.Module, arguments: tuple[Any, ...], h_m: Tensor) -> Tensor:
         """Return h_m + h^k in place of the layer's output, once per ``feed``."""
         if self._fed is None:
             raise RuntimeError("the model was called before plug_in.feed(knowledge) of its batch")
-        knowledge, self._fed = self._fed, None
+        knowledge, self._fed, self._used = self._fed, None, True
         if len(knowledge) != len(h_m):
             raise RuntimeError(
                 f"plug_in.feed was given {len(knowledge)} rows for a batch of {len(h_m)}"
             )
         h_k: Tensor = self(knowledge)
-        return h_m + h_k
+        if h_k.shape != h_m.shape:  # adding would broadcast
+            raise RuntimeError(
+                f"the layer puts out {tuple(h_m.shape)}, its knowledge is {tuple(h_k.shape)}"
+            )
+        return h_m + h_k.to(h_m.dtype)
 
 
 class PlugIn(KnowledgeInput):

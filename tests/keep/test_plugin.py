@@ -166,6 +166,97 @@ def test_what_does_not_fit_is_named(model: nn.Sequential) -> None:
     for wrong in (torch.empty(0, 4), torch.full((3, 4), float("nan"))):
         with pytest.raises(ValueError, match="finite"):
             plug_in.standardise(wrong)
+    for narrow in (torch.randn(9), torch.randn(9, 1)):  # would broadcast into the statistics
+        with pytest.raises(ValueError, match=r"shape \(B, 4\)"):
+            plug_in.standardise(narrow)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [(nn.Linear(6, 1), torch.randn(5, 6)), (nn.Linear(6, 10), torch.randn(5, 5, 6))],
+    ids=["one column", "a row per position"],
+)
+def test_a_layer_that_it_would_broadcast_to_is_refused(layer: nn.Linear, x: Tensor) -> None:
+    plug_in = PlugIn(4, 10)
+    plug_in.attach(layer)
+    plug_in.feed(torch.randn(5, 4))
+    with pytest.raises(RuntimeError, match=r"the layer puts out \(5, .*knowledge is \(5, 10\)"):
+        layer(x)
+
+
+def test_knowledge_that_reaches_no_layer_is_noticed(model: nn.Sequential) -> None:
+    plug_in, x, knowledge = PlugIn(4, 10), torch.randn(5, 6), torch.randn(5, 4)
+    plug_in.feed(knowledge)
+    model(x)
+    with pytest.raises(RuntimeError, match="attach the plug-in"):
+        plug_in.feed(knowledge)
+    plug_in.attach(model[0])
+    plug_in.feed(knowledge)
+    model(x)
+
+
+def test_a_call_that_failed_does_not_spoil_the_next(model: nn.Sequential) -> None:
+    plug_in, x, knowledge = plugged(model), torch.randn(5, 6), torch.randn(5, 4)
+    plug_in.feed(knowledge)
+    expected = model(x)
+    plug_in.feed(torch.randn(3, 4))  # and the model never came to its layer
+    plug_in.feed(knowledge)
+    assert torch.equal(model(x), expected)
+
+
+@pytest.mark.parametrize("knowledge_type", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("model_type", [torch.bfloat16, torch.float32, torch.float64])
+def test_floating_types_need_not_agree(
+    model: nn.Sequential, knowledge_type: torch.dtype, model_type: torch.dtype
+) -> None:
+    model, x = model.to(model_type), torch.randn(5, 6).to(model_type)
+    knowledge = torch.randn(5, 4).to(knowledge_type)
+    before, h_m = model(x), model[0](x)
+    plug_in = plugged(model)
+    plug_in.standardise(knowledge)
+    plug_in.feed(knowledge)
+    assert torch.equal(model(x), before)
+    nn.init.ones_(plug_in.output.bias)
+    plug_in.feed(knowledge)
+    after = model[0](x)
+    assert after.dtype == model_type
+    torch.testing.assert_close(after, h_m + 1)
+
+
+def test_it_moves_to_a_device_with_its_statistics(model: nn.Sequential) -> None:
+    plug_in = plugged(model)
+    both = nn.ModuleDict({"model": model, "plug_in": plug_in}).to("meta")
+    plug_in.feed(torch.empty(5, 4, device="meta"))
+    assert both["model"](torch.empty(5, 6, device="meta")).device.type == "meta"
+    assert plug_in.mean.device.type == plug_in.scale.device.type == "meta"
+
+
+class Whole(nn.Module):
+    """Feeds and calls, as the module's docstring says for what is compiled or exported."""
+
+    def __init__(self, model: nn.Module, plug_in: PlugIn) -> None:
+        super().__init__()
+        self.model, self.plug_in = model, plug_in
+
+    def forward(self, x: Tensor, knowledge: Tensor) -> Tensor:
+        self.plug_in.feed(knowledge)
+        scored: Tensor = self.model(x)
+        return scored
+
+
+@pytest.mark.parametrize("way", ["compile", "export"])
+def test_a_module_that_feeds_and_calls_compiles_and_exports(model: nn.Sequential, way: str) -> None:
+    plug_in = plugged(model)
+    nn.init.normal_(plug_in.output.weight)
+    whole, x = Whole(model, plug_in), torch.randn(5, 6)
+    first, second = torch.randn(5, 4), torch.randn(5, 4)
+    expected = [whole(x, knowledge) for knowledge in (first, second)]
+    if way == "compile":
+        made = torch.compile(whole, backend="eager", fullgraph=True)
+    else:
+        made = torch.export.export(whole, (x, first)).module()
+    for knowledge, scored in zip((first, second), expected, strict=True):
+        torch.testing.assert_close(made(x, knowledge), scored)
 
 
 def test_a_plugged_model_can_be_copied_and_its_plug_in_saved(model: nn.Sequential) -> None:

@@ -66,28 +66,31 @@ class Preset:
     trials: int
     """Options tried for each system."""
     pretraining_trials: int
-    """Of these, settings of pretraining tried for KEEP."""
+    """Of these, settings of the teacher's pretraining tried for KEEP; ``VARIANTS`` are others."""
 
 
 PRESETS = {
     "small": Preset(seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1),
-    "full": Preset(seeds=5, tuning_seeds=2, trials=12, pretraining_trials=4),
+    "full": Preset(seeds=5, tuning_seeds=2, trials=12, pretraining_trials=3),
 }
 
 PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
     {},
-    {"batch_size": 256},
-    {"batch_size": 1024},
+    {"embedding_std": 0.15},
     {"pairs": "batch"},
 )
 """Settings of pretraining that are tried, as differences to the defaults."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "a tower per task": {},
-    "one shared tower": {"towers": "shared"},
     "distillation": {"distillation": 1.0},
+    "wide start": {"embedding_std": 0.3},
 }
-"""Students that are compared on the tuning day, as differences to the pretraining chosen."""
+"""Students that are tried for KEEP, as differences to the pretraining chosen; judged by what both
+together are worth on the tuning day."""
+
+COMPARED: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
+"""Students that are compared with those, but not chosen: the paper reads otherwise."""
 
 
 def reproduce(
@@ -226,7 +229,7 @@ class _Work:
     def _trials(self, system: str) -> list[Trial]:
         count = self.preset.trials
         if system == "keep":
-            count = max(1, count - self.preset.pretraining_trials)
+            count = max(1, count - self.preset.pretraining_trials - len(VARIANTS))
         grid = system_module(system).grid(chosen_options(self.out, "base"))
         tried = [grid[len(grid) * number // count] for number in range(min(count, len(grid)))]
         keep = ("teacher", self._tuned_teacher()) if system == "keep" else ("", "")
@@ -249,20 +252,33 @@ class _Work:
         return options[best]
 
     def compare_variants(self, pool: Pool, entries: Entries) -> None:
-        """Compare plug-ins and students on the tuning day, where KEEP is among the systems."""
+        """Compare plug-ins and students on the tuning day, and choose the students."""
         if "keep" not in self.systems(entries):
             return
         stage = "variants"
         pool.run(stage, [Pretrain(one) for one in self._students().values()])
         pool.run(stage, self._variant_trials())
+        chosen = read_json(self.out / "work" / "chosen.json")
+        if "students" not in chosen:
+            chosen["students"] = VARIANTS[max(VARIANTS, key=self._worth)]
+            write_json(self.out / "work" / "chosen.json", chosen)
+
+    def _worth(self, variant: str) -> float:
+        """Average a variant's GAUC with both students' knowledge over the tuning seeds."""
+        method = f"variant {variant}, both"
+        found = [
+            read_json(trial.file(self.out))["gauc"]
+            for trial in self._variant_trials()
+            if trial.method == method
+        ]
+        return float(np.mean(found))
 
     def _students(self) -> dict[str, Pretrained]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         students = {}
-        for variant, values in VARIANTS.items():
-            models = (*TEACHER, *STUDENTS) if "distillation" in values else STUDENTS
+        for variant, values in {**VARIANTS, **COMPARED}.items():
             name = f"variant-{variant.replace(' ', '-')}"
-            students[variant] = Pretrained(name, models, dataclasses.replace(config, **values))
+            students[variant] = _students(name, dataclasses.replace(config, **values))
         return students
 
     def _variant_trials(self) -> list[Trial]:
@@ -312,7 +328,9 @@ class _Work:
             if needs_teacher:
                 wanted.append(Pretrain(Pretrained(f"teacher-{seed}", TEACHER, config)))
             if needs_students:
-                wanted.append(Pretrain(Pretrained(f"students-{seed}", STUDENTS, config)))
+                values = read_json(self.out / "work" / "chosen.json")["students"]
+                tuned = dataclasses.replace(config, **values)
+                wanted.append(Pretrain(_students(f"students-{seed}", tuned)))
             wanted += [
                 Pretrain(Pretrained(f"teacher-{seed}-latest{days}", TEACHER, config, days))
                 for days in windows
@@ -328,9 +346,9 @@ class _Work:
     def facts(self, tables: Sequence[str], seconds: float) -> Facts:
         """Collect what stands beside the figures."""
         chosen = read_json(self.out / "work" / "chosen.json")
-        pretraining = chosen.pop("pretraining")
+        pretraining, students = chosen.pop("pretraining"), chosen.pop("students", {})
         if "keep" in chosen:
-            chosen["keep"] = {**chosen["keep"], "pretraining": pretraining}
+            chosen["keep"] |= {"pretraining": pretraining, "students": students}
         which = "all" if tuple(tables) == TABLES else ",".join(tables)
         return Facts(
             command=f"keep reproduce --log {self.log_path.name} --table {which} "
@@ -350,13 +368,22 @@ class _Work:
         trials: list[Trial | PretrainTrial] = list(self._trials(method))
         if method == "keep":
             trials += [PretrainTrial(one) for one in self._pretraining_trials()]
+            tried = {f"variant {variant}, both" for variant in VARIANTS}
+            trials += [one for one in self._variant_trials() if one.method in tried]
         log: dict[str, dict[str, Any]] = {}
         for trial in trials:
             found = read_json(trial.file(self.out))
-            entry = {"method": method, "options": found["options"], "day": found["day"]}
-            by_seed = log.setdefault(str(found["options"]), {**entry, "gauc": {}})["gauc"]
+            is_variant = found["method"] != method and isinstance(trial, Trial)
+            what = found["method"] if is_variant else found["options"]
+            entry = {"method": method, "options": what, "day": found["day"]}
+            by_seed = log.setdefault(str(what), {**entry, "gauc": {}})["gauc"]
             by_seed[str(found["seed"])] = found["gauc"]
         return list(log.values())
+
+
+def _students(name: str, config: PretrainConfig) -> Pretrained:
+    """Plan the students' pretraining; what they learn from a teacher, they learn beside one."""
+    return Pretrained(name, (*TEACHER, *STUDENTS) if config.distillation else STUDENTS, config)
 
 
 def user_groups(shop: Workshop) -> tuple[tuple[float, float], ...]:

@@ -44,14 +44,14 @@ def grid(best: base.Options) -> tuple[Options, ...]:
     Returns
     -------
     tuple of Options
-        Eight: four of its twelve trials go to pretraining.
+        Six: of its twelve trials, three go to pretraining and three to the students.
     """
     return tuple(
         Options(
             **{**vars(best), "batch_size": batch_size, "learning_rate": rate},
             plug_in_hidden=hidden,
         )
-        for batch_size, rate, hidden in product((64, 128), (0.001, 0.003), (32, 128))
+        for (batch_size, hidden), rate in product(((64, 32), (64, 128), (128, 32)), (0.001, 0.003))
     )
 
 

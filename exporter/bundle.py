@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -217,11 +218,23 @@ class _Manifest:
 
     def _compatible_with(self) -> list[dict[str, Any]]:
         found = self._value.get("compatible_with", [])
-        if not isinstance(found, list) or not all(
-            isinstance(one, dict) and isinstance(one.get("checkpoint"), str) for one in found
-        ):
-            raise self._bad("compatible_with", 'must be a list of {"checkpoint": text, …}')
+        if not isinstance(found, list):
+            raise self._bad("compatible_with", "must be a list")
+        for place, one in enumerate(found):
+            self._check_compatible(f"compatible_with.{place}", one)
         return found
+
+    def _check_compatible(self, where: str, value: object) -> None:
+        if not isinstance(value, dict):
+            raise self._bad(where, "must be an object")
+        self._text(value, "checkpoint", f"{where}.checkpoint")
+        if "method" in value:
+            self._text(value, "method", f"{where}.method")
+        if "day" in value and type(value["day"]) is not int:
+            raise self._bad(f"{where}.day", "must be a whole number")
+        errors = value.get("relative_error", {})
+        if not isinstance(errors, dict) or not all(map(_is_finite, errors.values())):
+            raise self._bad(f"{where}.relative_error", "must map parts to finite numbers")
 
     def _models(self) -> dict[ModelKind, ModelSpec]:
         models = self._object("models", required=True)
@@ -309,6 +322,10 @@ class _Manifest:
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) is int or (isinstance(value, float) and math.isfinite(value))
 
 
 def _inside(root: Path, relative: str, where: str) -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from operator import not_
 from typing import Any
 
-from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, Field
 
 from gkc.errors import CatalogueLostError
 from gkc.store import Catalogue
@@ -29,15 +30,8 @@ class VersionInfo(BaseModel):
     pinned: bool
     ready: bool
     bundle: str
-    compatible_with: list[dict[str, Any]] = []
+    compatible_with: list[dict[str, Any]] = Field(default=[], exclude_if=not_)
     """Older versions in whose axes the vectors lie, as the bundle tells; left out if none."""
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = dump(self)
-        if not self.compatible_with:
-            del found["compatible_with"]
-        return found
 
 
 class VersionList(BaseModel):

@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -19,8 +21,9 @@ from torch import nn
 from keep.checkpoint import load_checkpoint
 from keep.knowledge import student_knowledge
 from keep.plugin import PlugIn
+from keep.served import ServedKnowledge
 from tests.commands import BIN, Place, service
-from tests.keep.tiny import tiny_log
+from tests.keep.tiny import DAYS, tiny_days, tiny_log
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 BLOCK = re.compile(r"^```(\w+) ?([\w.]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -91,6 +94,30 @@ def test_the_model_s_own_checkpoint_and_the_plugged_one_have_the_same_keys(
     assert plugged["version"] == "day-7"
 
 
+def wait_until_served(url: str, version: str) -> None:
+    """A new version is answered 503 until it is loaded, within a second on a quiet machine."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        listed = httpx.get(f"{url}/versions").json()["versions"]
+        if any(one["version"] == version and one["ready"] for one in listed):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{version} is not served")
+
+
+@pytest.mark.slow
+def test_the_running_service_serves_the_next_version_beside_it(followed: Followed) -> None:
+    wait_until_served(followed.url, "day-8")
+    day = tiny_days()[DAYS]
+    rows = (day.user[:50], day.item[:50], day.category[:50])
+    with ServedKnowledge(followed.url, "day-7") as first:
+        old = first(*rows)
+    with ServedKnowledge(followed.url, "day-8") as second:
+        new = second(*rows)
+    assert old.shape == new.shape
+    assert not np.array_equal(old, new)
+
+
 @pytest.mark.slow
 def test_online_scores_are_those_of_the_offline_knowledge(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
@@ -112,7 +139,7 @@ def test_online_scores_are_those_of_the_offline_knowledge(
     plug_in = PlugIn(len(saved["plug_in"]["mean"]), 64)
     plug_in.load_state_dict(saved["plug_in"])
     plug_in.attach(model.get_submodule("first"))
-    state = load_checkpoint(Path("checkpoints/shop"))
+    state = load_checkpoint(Path("checkpoints/day-7"))
     rows = student_knowledge(state, users[mine], items[mine], categories[mine], as_stored=True)
     plug_in.feed(torch.from_numpy(rows))
     with torch.inference_mode():

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -46,8 +48,33 @@ def test_versions_it_is_compatible_with_are_read_as_they_are(tmp_path: Path) -> 
     with capture_logs() as logs:
         assert load_bundle(built.path).compatible_with == told
     assert not logs
-    built.change_manifest(lambda m: m.update(compatible_with={"checkpoint": "ckpt"}))
-    with pytest.raises(BundleError, match="'compatible_with' must be a list of"):
+
+
+@pytest.mark.parametrize(
+    ("told", "key"),
+    [
+        ({"checkpoint": "ckpt"}, "compatible_with"),
+        (None, "compatible_with"),
+        (["ckpt"], "compatible_with.0"),
+        ([{"checkpoint": "ckpt"}, {"day": 6}], "compatible_with.1.checkpoint"),
+        ([{"checkpoint": ""}], "compatible_with.0.checkpoint"),
+        ([{"checkpoint": "ckpt", "method": 1}], "compatible_with.0.method"),
+        ([{"checkpoint": "ckpt", "day": "6"}], "compatible_with.0.day"),
+        ([{"checkpoint": "ckpt", "day": True}], "compatible_with.0.day"),
+        ([{"checkpoint": "ckpt", "relative_error": 0.1}], "compatible_with.0.relative_error"),
+        *(
+            (
+                [{"checkpoint": "c", "relative_error": {"user": e}}],
+                "compatible_with.0.relative_error",
+            )
+            for e in ("0.1", None, True, math.nan, math.inf)
+        ),
+    ],
+)
+def test_a_compatible_version_told_wrongly_is_named(tmp_path: Path, told: object, key: str) -> None:
+    built = build(tmp_path / "b")
+    built.change_manifest(lambda m: m.update(compatible_with=told))
+    with pytest.raises(BundleError, match=f"'{re.escape(key)}' must "):
         load_bundle(built.path)
 
 

@@ -70,6 +70,14 @@ def test_says_what_the_bundle_is_and_where_it_comes_from(state: Pretraining, log
         assert words in text, words
 
 
+def test_says_in_which_axes_the_vectors_lie(state: Pretraining, log: Log) -> None:
+    assert "**in the axes of:** no other version\n" in card(state, log.info, METRICS)
+    errors = {"user": 0.126, "item": 0.4}
+    told = {"checkpoint": "ckpt", "day": 2, "method": "ridge", "relative_error": errors}
+    text = model_card("tiny", state, log.info, ROWS, 3.2e-7, COVERAGE, METRICS, [told])
+    assert "axes of:** checkpoint ckpt, day 2 (ridge; error user 0.13, item 0.40)\n" in text
+
+
 def test_shows_the_metrics_of_the_last_days(state: Pretraining, log: Log) -> None:
     text = card(state, log.info, METRICS)
     assert "| 5 | two_tower | click | 0.5500 | 0.6100 | 0.6000 | 1.0200 | 400 | 0.2500 |" in text

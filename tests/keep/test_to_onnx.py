@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 
+from keep.compatibility import LinearMap
 from keep.layers import TableSizes
 from keep.models import Models
-from keep.to_onnx import INPUTS, export_onnx, largest_difference, serving_models
+from keep.to_onnx import INPUTS, OUTPUT, export_onnx, largest_difference, serving_models
 from tests.keep.tiny import CONFIG
 
 SIZES = TableSizes(users=9, items=8, shops=4, categories=5)
@@ -36,6 +39,24 @@ def test_any_number_of_rows_equals_torch(models: Models, tmp_path: Path, name: s
     export_onnx(name, model, CONFIG.behaviours, file)
     for count in (0, 1, 2, 33):
         assert largest_difference(name, model, file, rows(name, count)) <= 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(INPUTS))
+def test_a_map_is_the_last_layer(models: Models, tmp_path: Path, name: str) -> None:
+    rng, width = np.random.default_rng(0), 24
+    weight = rng.normal(size=(width, width)).astype(np.float32)
+    one = LinearMap(weight, rng.normal(size=width).astype(np.float32))
+    plain = serving_models(models)[name]
+    mapped = serving_models(models, dict.fromkeys(INPUTS, one))[name]
+    file, columns = tmp_path / "model.onnx", rows(name, 33)
+    export_onnx(name, mapped, CONFIG.behaviours, file)
+    assert largest_difference(name, mapped, file, columns) <= 1e-5
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (computed,) = session.run([OUTPUT], columns)
+    with torch.inference_mode():
+        vectors = plain(*(torch.from_numpy(columns[column]) for column in INPUTS[name])).numpy()
+    np.testing.assert_allclose(computed, vectors @ weight.T + one.bias, atol=1e-5)
 
 
 def test_another_model_is_noticed(models: Models, tmp_path: Path) -> None:

@@ -19,6 +19,13 @@ def test_openapi_describes_both_forms_and_every_error(asked: Session) -> None:
     assert set(answer["properties"]) == {"versions", "parts", "knowledge", "status"}
 
 
+def test_openapi_names_what_is_told_of_a_version(asked: Session) -> None:
+    schemas = asked.get("/openapi.json").json()["components"]["schemas"]
+    told = schemas["VersionInfo"]["properties"]
+    assert told["users"]["type"] == "integer"
+    assert told["compatible_with"]["type"] == "array"
+
+
 def test_the_documented_example_is_understood(asked: Session) -> None:
     document = asked.get("/openapi.json").json()
     content = document["paths"]["/knowledge"]["post"]["requestBody"]["content"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from keep.config import TASKS, PretrainConfig
 from keep.data import Data, Samples
 from keep.din import Teacher
+from keep.features import Batch, Features, Rows, trained_by
 from keep.losses import point_loss
 from keep.systems import base, keep_c
-from keep.systems.keep_c import Options, RunningMoments, train
+from keep.systems.keep_c import Options, RunningMoments, batches, draw_earlier_partners, train
 from keep.systems.training import Ints
 from tests.keep.systems.narrow import NARROW, tiny_data
 from tests.keep.tiny import CONFIG
@@ -29,8 +32,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return tiny_data(tmp_path_factory.mktemp("log"))
 
 
-def fed(data: Data, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Train on day 4 and collect the knowledge that was read while training."""
+def fed(
+    data: Data, monkeypatch: pytest.MonkeyPatch, config: PretrainConfig = ONE_BATCH
+) -> list[Tensor]:
+    """Train on day 4 and collect the knowledge that was read while training, step by step."""
     rows: list[Tensor] = []
 
     def spy(teacher: Teacher, samples: Samples, positions: Ints) -> Tensor:
@@ -40,7 +45,7 @@ def fed(data: Data, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
     read = keep_c.read
     monkeypatch.setattr(keep_c, "read", spy)
-    train(data, (4,), OPTIONS, 1, pretraining=ONE_BATCH)
+    train(data, (4,), OPTIONS, 1, pretraining=config)
     monkeypatch.undo()
     return rows
 
@@ -52,6 +57,68 @@ def test_no_label_is_in_the_knowledge_it_is_trained_with(
     [straight], [turned] = fed(data, monkeypatch), fed(flipped, monkeypatch)
     assert len(straight) == data.sub_domain(4).day.sub_domain.sum()
     assert torch.equal(straight, turned)
+
+
+def last_step(data: Data, config: PretrainConfig) -> Ints:
+    """Find the rows of day 4 that are learned last."""
+    steps: list[Ints] = []
+
+    def kept(
+        rows: Rows, features: Features, config: PretrainConfig, rng: np.random.Generator
+    ) -> Iterator[Batch]:
+        for batch in batches(rows, features, config, rng):
+            steps.append(batch.samples)
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keep_c, "batches", kept)
+        train(data, (4,), OPTIONS, 1, pretraining=config)
+    return steps[-1]
+
+
+@pytest.mark.parametrize("task", range(len(TASKS)), ids=TASKS)
+@pytest.mark.parametrize("pairs", ["day", "batch"])
+def test_labels_of_the_last_step_are_in_no_knowledge_that_was_fed(
+    data: Data, monkeypatch: pytest.MonkeyPatch, pairs: str, task: int
+) -> None:
+    config = dataclasses.replace(CONFIG, pairs=pairs, pair_weight=1.0)
+    turned = last_step(data, config)
+    straight = fed(data, monkeypatch, config)
+
+    def flipped(number: int) -> Samples:
+        samples = super_domain(number)
+        labels = samples.rows.labels.copy()
+        labels[turned, task] ^= True
+        return dataclasses.replace(samples, rows=dataclasses.replace(samples.rows, labels=labels))
+
+    super_domain = data.super_domain
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "super_domain", flipped)
+        found = fed(data, monkeypatch, config)
+    assert len(found) == len(straight) > 1
+    for one, other in zip(straight, found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_partners_are_of_the_same_user_another_label_and_no_later_step(data: Data) -> None:
+    rows, step = data.super_domain(4).rows, 64
+    order = np.random.default_rng(2).permutation(len(rows))
+    partners = draw_earlier_partners(rows, order, step, np.random.default_rng(3))
+    for task in range(len(TASKS)):
+        sampled = trained_by(rows, task)
+        for turn in range(0, len(rows), 7):
+            row, end = order[turn], (turn // step + 1) * step
+            allowed = {
+                int(other)
+                for other in order[:end]
+                if sampled[row]
+                and sampled[other]
+                and rows.user[other] == rows.user[row]
+                and rows.labels[other, task] != rows.labels[row, task]
+            }
+            drawn = int(partners[turn, task])
+            assert drawn in allowed if allowed else drawn == -1
+    assert (partners >= 0).any(axis=0).all()
 
 
 def test_what_was_learned_is_in_the_knowledge_it_is_tested_with(data: Data, tmp_path: Path) -> None:

@@ -77,23 +77,24 @@ def last_step(data: Data, config: PretrainConfig) -> Ints:
 
 
 @pytest.mark.parametrize("task", range(len(TASKS)), ids=TASKS)
+@pytest.mark.parametrize("label", [False, True])
 @pytest.mark.parametrize("pairs", ["day", "batch"])
 def test_labels_of_the_last_step_are_in_no_knowledge_that_was_fed(
-    data: Data, monkeypatch: pytest.MonkeyPatch, pairs: str, task: int
+    data: Data, monkeypatch: pytest.MonkeyPatch, pairs: str, label: bool, task: int
 ) -> None:
     config = dataclasses.replace(CONFIG, pairs=pairs, pair_weight=1.0)
-    turned = last_step(data, config)
+    last = last_step(data, config)
     straight = fed(data, monkeypatch, config)
 
-    def flipped(number: int) -> Samples:
+    def changed(number: int) -> Samples:
         samples = super_domain(number)
         labels = samples.rows.labels.copy()
-        labels[turned, task] ^= True
+        labels[last, task] = label  # one label for all: their number changes, too
         return dataclasses.replace(samples, rows=dataclasses.replace(samples.rows, labels=labels))
 
     super_domain = data.super_domain
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "super_domain", flipped)
+        patch.setattr(data, "super_domain", changed)
         found = fed(data, monkeypatch, config)
     assert len(found) == len(straight) > 1
     for one, other in zip(straight, found, strict=True):

@@ -17,10 +17,14 @@ F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+PartModels = Mapping[str, Callable[..., F32]]
+"""Part to its model: table rows as its ONNX has them (``keep.to_onnx.INPUTS``) to vectors."""
+
 STORED_PARTS = ("user", "item", "user_category")
 """What the store holds; the product of the first two is computed when it is asked for."""
-TOP_CATEGORIES = 20
-"""Most shown categories that every user is exported with."""
+TOP_CATEGORIES = 100
+"""Most shown categories that every user is exported with. On the large simulated log, 20 of its 80
+categories left 28 % of the test impressions with the default vector."""
 
 
 def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
@@ -85,15 +89,13 @@ def knowledge_of(
         features.categories.rows(categories),
     ]
     item = np.stack(columns, axis=1)
-    return _in_batches(
-        lambda part: teacher.knowledge(
-            torch.from_numpy(user[part]),
-            _behaviours(history, user[part]),
-            torch.from_numpy(item[part]),
-        ),
-        len(user),
-        batch_size,
-    )
+
+    def rows(part: slice) -> F32:
+        behaviours = torch.from_numpy(history[user[part]].astype(np.int64))
+        who, what = torch.from_numpy(user[part]), torch.from_numpy(item[part])
+        return _numpy(teacher.knowledge(who, behaviours, what))
+
+    return _in_batches(rows, len(user), batch_size)
 
 
 def is_exported(
@@ -149,6 +151,7 @@ def student_vectors(
     items: Ints,
     categories: Ints,
     batch_size: int = 4096,
+    models: PartModels | None = None,
 ) -> tuple[F32, Bools]:
     """Read one part of the students' rows, as it would be stored.
 
@@ -165,6 +168,9 @@ def student_vectors(
         Raw ids, of which the part uses its own.
     batch_size : int
         Rows computed together.
+    models : mapping, optional
+        What computes the vectors (``keep.to_onnx.bundled_models``); the checkpoint's students, in
+        torch, if left out.
 
     Returns
     -------
@@ -173,24 +179,53 @@ def student_vectors(
     exported : ndarray, shape (n,), bool
         Whether it is a vector of its own, not the default one.
     """
-    features, models = state.features, state.models
+    features = state.features
     user, item = features.users.rows(users), features.items.rows(items)
-    triple = np.stack([item, features.item_shop[item], features.item_category[item]], axis=1)
     category = features.categories.rows(categories)
     exported = {"user": user > UNKNOWN, "item": item > UNKNOWN}.get(part)
     if exported is None:
         exported = is_exported(features, user, category)
         user, category = np.where(exported, user, UNKNOWN), np.where(exported, category, UNKNOWN)
+    model = (torch_models(state) if models is None else models)[part]
 
-    def vectors(rows: slice) -> Tensor:
+    def vectors(rows: slice) -> F32:
         if part == "item":
-            return models.two_tower.item_knowledge(torch.from_numpy(triple[rows]))
-        who, behaviours = torch.from_numpy(user[rows]), _behaviours(features.history, user[rows])
+            own = item[rows]
+            return model(own, features.item_shop[own], features.item_category[own])
+        behaviours = features.history[user[rows]].astype(np.int64)
         if part == "user":
-            return models.two_tower.user_knowledge(who, behaviours)
-        return models.category.knowledge(who, behaviours, torch.from_numpy(category[rows]))
+            return model(user[rows], behaviours)
+        return model(user[rows], behaviours, category[rows])
 
     return _in_batches(vectors, len(user), batch_size), exported
+
+
+def torch_models(state: Pretraining) -> PartModels:
+    """Make the students compute what is stored, part by part.
+
+    Parameters
+    ----------
+    state : Pretraining
+        A checkpoint with both students.
+
+    Returns
+    -------
+    mapping
+        Each of ``STORED_PARTS`` to its model.
+    """
+    students = state.models
+
+    def item(*columns: Ints) -> F32:
+        rows = torch.from_numpy(np.stack(columns, axis=-1))
+        return _numpy(students.two_tower.item_knowledge(rows))
+
+    def user(*columns: Ints) -> F32:
+        return _numpy(students.two_tower.user_knowledge(*map(torch.from_numpy, columns)))
+
+    def user_category(*columns: Ints) -> F32:
+        return _numpy(students.category.knowledge(*map(torch.from_numpy, columns)))
+
+    return {"user": user, "item": item, "user_category": user_category}
 
 
 def student_knowledge(
@@ -201,6 +236,7 @@ def student_knowledge(
     batch_size: int = 4096,
     as_stored: bool = False,
     maps: Mapping[str, Callable[[F32], F32]] | None = None,
+    models: PartModels | None = None,
 ) -> F32:
     """Read the students' rows of pairs, as they would be served (``student_vectors``).
 
@@ -216,6 +252,8 @@ def student_knowledge(
         Whether vectors are rounded to f16 first, as the store does by default.
     maps : mapping, optional
         What each part's vectors go through before they are stored (``keep.compatibility``).
+    models : mapping, optional
+        As for ``student_vectors``.
 
     Returns
     -------
@@ -228,7 +266,8 @@ def student_knowledge(
     """
     vectors = {}
     for part in STORED_PARTS:
-        vectors[part], _ = student_vectors(state, part, users, items, categories, batch_size)
+        ids = (users, items, categories)
+        vectors[part], _ = student_vectors(state, part, *ids, batch_size, models)
         if maps is not None:
             vectors[part] = maps[part](vectors[part])
         if as_stored:
@@ -237,14 +276,14 @@ def student_knowledge(
     return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
 
 
-def _behaviours(history: NDArray[np.int32], user: Ints) -> Tensor:
-    return torch.from_numpy(history[user].astype(np.int64))
+def _numpy(vectors: Tensor) -> F32:
+    found: F32 = vectors.numpy()
+    return found
 
 
-def _in_batches(row: Callable[[slice], Tensor], count: int, batch_size: int) -> F32:
+def _in_batches(row: Callable[[slice], F32], count: int, batch_size: int) -> F32:
     with torch.inference_mode():
         parts = [
-            row(slice(start, start + batch_size)).numpy()
-            for start in range(0, max(count, 1), batch_size)
+            row(slice(start, start + batch_size)) for start in range(0, max(count, 1), batch_size)
         ]
     return np.concatenate(parts)

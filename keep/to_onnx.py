@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from keep.category import CategoryStudent
 from keep.compatibility import Maps
+from keep.knowledge import PartModels
 from keep.models import Models
 from keep.two_tower import TwoTower
 
@@ -192,8 +194,35 @@ def largest_difference(
     """
     if len(columns[INPUTS[name][0]]) == 0:
         return 0.0
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (computed,) = session.run([OUTPUT], columns)
+    computed = _onnx_model(name, file)(*(columns[column] for column in INPUTS[name]))
     with torch.inference_mode():
         expected = model(*(torch.from_numpy(columns[column]) for column in INPUTS[name])).numpy()
     return float(np.abs(computed - expected).max())
+
+
+def bundled_models(bundle: Path) -> PartModels:
+    """Load the models of a bundle, to compute what any store of it must answer, to the bit.
+
+    Parameters
+    ----------
+    bundle : Path
+        What ``keep bundle`` wrote.
+
+    Returns
+    -------
+    mapping
+        Each stored part to its model, as ``keep.knowledge.student_vectors`` takes them.
+    """
+    return {name: _onnx_model(name, bundle / f"{name}.onnx") for name in INPUTS}
+
+
+def _onnx_model(name: str, file: Path) -> Callable[..., NDArray[np.float32]]:
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def run(*columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        feed = dict(zip(INPUTS[name], columns, strict=True))
+        (vectors,) = session.run([OUTPUT], feed)
+        found: NDArray[np.float32] = vectors
+        return found
+
+    return run

@@ -64,6 +64,10 @@ def verdicts(results: Results, checksums: Mapping[str, str]) -> list[Verdict]:
             found += _steps(rows[number])
     if "8" in rows:
         found += _serving(kind, rows["8"])
+    if results.get("served"):
+        numbers, equal = (sum(one[k] for one in results["served"]) for k in ("numbers", "equal"))
+        text = f"{equal:,} of {numbers:,} numbers"
+        found.append(Verdict("served in f16 to the bit", text, equal == numbers))
     return found
 
 

@@ -21,6 +21,8 @@ from gkc.knowledge import F32
 
 _BATCH_SIZES: Final = (128, 256, 512, 2048)
 _TUNING_RUNS: Final = 3
+_LEAST_ROWS: Final = 2
+"""Of one row alone, onnxruntime computes other last bits than of the same row among others."""
 _FATAL: Final = 4
 
 _INPUT_TYPES: Final = {
@@ -206,9 +208,10 @@ class Model:
 
     def _run_piece(self, piece: Mapping[str, Values]) -> npt.NDArray[Any]:
         rows = len(next(iter(piece.values())))
-        if self._fixed is not None and rows < self._fixed:
+        least = self._fixed or _LEAST_ROWS
+        if rows < least:
             # Repeating the last row is safe for any model; what it gives is cut off again.
-            last = np.minimum(np.arange(self._fixed), rows - 1)
+            last = np.minimum(np.arange(least), rows - 1)
             piece = {name: values[last] for name, values in piece.items()}
         result = self._session.run([self.output], dict(piece))[0]
         given = len(next(iter(piece.values())))

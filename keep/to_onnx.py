@@ -220,9 +220,11 @@ def _onnx_model(name: str, file: Path) -> Callable[..., NDArray[np.float32]]:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
     def run(*columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        feed = dict(zip(INPUTS[name], columns, strict=True))
-        (vectors,) = session.run([OUTPUT], feed)
-        found: NDArray[np.float32] = vectors
+        rows = len(columns[0])
+        if rows == 1:  # alone it would get other last bits than among others
+            columns = tuple(np.repeat(column, 2, axis=0) for column in columns)
+        (vectors,) = session.run([OUTPUT], dict(zip(INPUTS[name], columns, strict=True)))
+        found: NDArray[np.float32] = vectors[:rows]
         return found
 
     return run

@@ -28,6 +28,7 @@ from keep.reproduce.jobs import (
     Trial,
     chosen_options,
     chosen_pretraining,
+    served_file,
     system_module,
 )
 from keep.reproduce.plan import TABLES, Entries, make_plan, runs_of, shown
@@ -141,6 +142,7 @@ def reproduce(
     store_predictions(work.shop, entries, work.seeds)
     results = build_results(out, shown(entries), work.facts(tables, seconds))
     results["variants"] = work.variants()
+    results["served"] = work.served()
     write_results(out, results)
     (out / "report.md").write_text(report(results), encoding="utf-8")
     draw_plots(results, out / "plots")
@@ -342,6 +344,11 @@ class _Work:
                 if system in SELF_SUPERVISED
             ]
         return wanted
+
+    def served(self) -> list[dict[str, Any]]:
+        """Collect how many numbers came through exporter, store and service to the bit."""
+        files = {seed: served_file(self.out, seed) for seed in self.seeds}
+        return [{"seed": seed, **read_json(file)} for seed, file in files.items() if file.exists()]
 
     def facts(self, tables: Sequence[str], seconds: float) -> Facts:
         """Collect what stands beside the figures."""

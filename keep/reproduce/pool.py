@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Protocol
 
@@ -162,6 +164,7 @@ def _workers_ignore_ctrl_c() -> Iterator[None]:
 
 
 _SHOP: Workshop | None = None
+_STOPPED = 128 + signal.SIGTERM
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -173,8 +176,20 @@ def _start_worker(log_path: Path, out: Path, behaviours: int) -> None:
     """Make this process's workshop."""
     global _SHOP
     signal.signal(signal.SIGTERM, _stop)
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _SHOP = Workshop(log_path, out, behaviours)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, however that ended: nobody waits for the job.
+
+    Jobs leave their files whole or not at all, so that nothing is lost by it.
+    """
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(_STOPPED)
 
 
 def _do(job: Job) -> tuple[str, float]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,8 +27,10 @@ from keep.recipes.bundle import bundle
 from keep.recipes.pretrain import start, train_day
 from keep.recipes.served import served_knowledge
 from keep.systems.keep import Knowledge
+from keep.to_onnx import bundled_models
 
 F32 = NDArray[np.float32]
+Ints = NDArray[np.int64]
 T = TypeVar("T")
 
 KEPT = 4
@@ -64,6 +66,15 @@ class Pretrained:
     config: PretrainConfig
     window: int = 0
     """Latest days learned from; 0 for all."""
+
+
+class Served(NamedTuple):
+    """Knowledge that went through exporter, store and service, and what it should be."""
+
+    answer: Knowledge
+    """Rows as served."""
+    offline: Knowledge
+    """Rows as the bundle's models compute them, vectors rounded to f16."""
 
 
 class Workshop:
@@ -316,7 +327,7 @@ class Workshop:
         return found
 
     @contextmanager
-    def served(self, name: str, dtype: str) -> Iterator[Knowledge]:
+    def served(self, name: str, dtype: str) -> Iterator[Served]:
         """Export the students of a pretraining, serve them, and answer from the service.
 
         Parameters
@@ -328,20 +339,26 @@ class Workshop:
 
         Yields
         ------
-        Knowledge
-            Rows as served.
+        Served
+            Ends with the block.
         """
+        state = self.state(name)
         with tempfile.TemporaryDirectory(prefix="gkc-reproduce-") as work:
             folder = Path(work) / "bundle"
             with redirect_stdout(StringIO()):  # the bundle's report, once per seed
-                bundle(self.state(name), self.log, folder)
+                bundle(state, self.log, folder)
+            models = bundled_models(folder)
             with served_knowledge(folder, Path(work), dtype) as answer:
+                yield Served(
+                    lambda samples: answer(*_ids(samples)),
+                    lambda samples: student_knowledge(
+                        state, *_ids(samples), as_stored=True, models=models
+                    ),
+                )
 
-                def knowledge(samples: Samples) -> F32:
-                    day = samples.day
-                    return answer(day.user, day.item, day.category)
 
-                yield knowledge
+def _ids(samples: Samples) -> tuple[Ints, Ints, Ints]:
+    return samples.day.user, samples.day.item, samples.day.category
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def good() -> dict[str, Any]:
         "tuned": {"Base": {}, "KEEP": {}},
         "trials": [{"method": "Base"}, {"method": "KEEP"}] * 12,
         "seconds": 1800.0,
+        "served": [{"seed": seed, "numbers": 10, "equal": 10} for seed in (11, 12)],
         "tables": {
             "2": table(
                 Base=row(0.0, None),
@@ -75,7 +76,7 @@ def find(results: dict[str, Any], number: str, name: str) -> dict[str, Any]:
 def test_a_good_run_fulfils_every_claim() -> None:
     found = verdicts(good(), CHECKSUMS)
     assert [verdict.claim for verdict in found if not verdict.holds] == []
-    assert len(found) == 6 + 3 + len(SYSTEMS) + 2 + 2
+    assert len(found) == 6 + 3 + len(SYSTEMS) + 2 + 3
     assert Verdict("K_u, K_i over K_u at least -0.0005", "-0.00040 (-0.0014 to +0.0006)", True) in (
         found
     )
@@ -119,6 +120,12 @@ def test_a_lift_lost_in_serving_is_seen() -> None:
         f"{BOTH} keeps at least 85% of KEEP's lift",
         "served in f16 within 0.0001 of offline",
     ]
+
+
+def test_a_number_that_changed_on_its_way_through_the_service_is_seen() -> None:
+    results = good()
+    results["served"][1]["equal"] = 9
+    assert failing(results) == ["served in f16 to the bit"]
 
 
 def test_another_log_shared_seeds_and_unequal_tuning_are_seen() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from exporter import inference
 from exporter.bundle import load_bundle
@@ -47,6 +49,39 @@ def test_outputs_do_not_depend_on_how_rows_are_cut_into_batches(
     assert found.shape == (rows, 8)
     if rows:
         assert np.allclose(found, truth(built, rows), rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_alone_has_the_bits_that_it_has_among_others(
+    tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    built = build(tmp_path / "b", Recipe(item=[Term("price", "float32", 1)]))
+    save_pooling_model(built.path / "item.onnx")
+    model = Model(load_bundle(built.path), "item", pool)
+    prices = np.random.default_rng(5).standard_normal((40, 1)).astype(np.float32)
+    together = model.run({"price": prices})
+    alone = [model.run({"price": prices[k : k + 1]}) for k in range(len(prices))]
+    np.testing.assert_array_equal(np.concatenate(alone), together)
+
+
+def save_pooling_model(path: Path) -> None:
+    """Write a model that sums 50 vectors, in an order that depends on how many rows there are."""
+    spread = np.random.default_rng(6).standard_normal((1, 50 * 8)).astype(np.float32)
+    weights = [
+        numpy_helper.from_array(spread, "spread"),
+        numpy_helper.from_array(np.array([-1, 50, 8]), "shape"),
+        numpy_helper.from_array(np.array([1]), "axes"),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["price", "spread"], ["wide"]),
+        helper.make_node("Reshape", ["wide", "shape"], ["vectors"]),
+        helper.make_node("ReduceSum", ["vectors", "axes"], ["knowledge"], keepdims=0),
+    ]
+    price, knowledge = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
+        for name, width in (("price", 1), ("knowledge", 8))
+    )
+    graph = helper.make_graph(nodes, "item", [price], [knowledge], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
 
 
 @pytest.mark.parametrize("size", inference._BATCH_SIZES)

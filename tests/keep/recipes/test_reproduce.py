@@ -64,6 +64,15 @@ def _gauc(file: Path) -> float:
     return gauc(found.user, found.label, found.score).value
 
 
+def test_every_number_came_through_the_service_to_the_bit(done: Path, log: Log) -> None:
+    test = log.day(DAYS).sub_domain.sum()
+    served = results(done)["served"]
+    assert [one["seed"] for one in served] == [1, 2]
+    for one in served:
+        assert one["equal"] == one["numbers"] > 0
+        assert one["numbers"] % test == 0
+
+
 def test_what_is_finished_is_not_trained_again(done: Path, log: Log) -> None:
     before = {file: file.stat().st_mtime_ns for file in (done / "work").rglob("*.parquet")}
     lost = next((done / "work" / "runs" / "conet.training.click").iterdir())

@@ -74,15 +74,20 @@ def make_optimizers(models: Models, config: PretrainConfig) -> dict[str, torch.o
     models : Models
         Whose parameters are to be updated.
     config : PretrainConfig
-        Learning rate.
+        Learning rates.
 
     Returns
     -------
     dict
         Model name to its optimizer, without state yet.
     """
+    students = config.student_learning_rate
     return {
-        name: torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+        name: torch.optim.Adam(
+            model.parameters(),
+            lr=config.learning_rate if name == "teacher" else students,
+            fused=True,
+        )
         for name, model in models.named_children()
     }
 

@@ -66,7 +66,9 @@ class PretrainConfig:
     batch_size: int = 512
     """Impressions in a step (2000 at the paper's scale)."""
     learning_rate: float = 0.001
-    """Adam's learning rate."""
+    """Adam's learning rate for the teacher."""
+    student_learning_rate: float = 0.001
+    """Adam's learning rate for the students."""
     pair_weight: float = 0.25
     """Weight alpha of the pairwise loss (equation 3)."""
     pairs: str = "day"

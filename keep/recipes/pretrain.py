@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -39,6 +39,9 @@ from keep.threads import one_thread_each
 
 ExtraLoss = Callable[[str, Batch, list[Tensor]], Tensor]
 """A model's name, a step's batch and the model's logits for it to a further loss, shape ()."""
+
+Taught = list[list[Tensor]] | None
+"""The teacher's logits of a day's batches, each as a model gives them; None without a teacher."""
 
 BEFORE_ANY_DAY = -1
 """Days of a log are at least 0."""
@@ -201,20 +204,23 @@ def train_day(
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task(f"day {number}", total=len(rows) * len(state.optimizers))
 
-        def learn(name: str) -> tuple[dict[str, Metrics], tuple[float, ...]]:
+        def batches() -> Iterator[Batch]:
+            rng = np.random.default_rng([config.seed, number])
+            return training_batches(rows, features, config, rng)
+
+        def learn(name: str, taught: Taught) -> tuple[dict[str, Metrics], tuple[float, ...]]:
             model, optimizer = models.get_submodule(name), state.optimizers[name]
             # Without state, nothing was learned on an earlier day.
             before = validate(model, rows, features) if optimizer.state else {}
-            rng = np.random.default_rng([config.seed, number])
-            batches = training_batches(rows, features, config, rng)
-            counted = (batch for batch in batches if not stop.is_set())
-            extra = _extra_losses(name, state, extra_loss)
+            counted = (batch for batch in batches() if not stop.is_set())
+            extra = _extra_losses(name, config.distillation, taught, extra_loss)
             return before, _train(model, optimizer, counted, config, extra, progress, bar)
 
         for names in _at_the_same_time(state):
+            taught = _taught(state, batches()) if _is_distilled(state, names) else None
             with one_thread_each(len(names)) as pool:
                 try:
-                    learning = {name: pool.submit(learn, name) for name in names}
+                    learning = {name: pool.submit(learn, name, taught) for name in names}
                     for name, future in learning.items():
                         before, losses[name] = future.result()
                         if before:
@@ -259,19 +265,29 @@ def _at_the_same_time(state: Pretraining) -> list[list[str]]:
     return [names]
 
 
+def _is_distilled(state: Pretraining, names: Sequence[str]) -> bool:
+    return (
+        state.config.distillation > 0 and "teacher" in state.optimizers and "teacher" not in names
+    )
+
+
+def _taught(state: Pretraining, batches: Iterable[Batch]) -> Taught:
+    """Score a day's batches with the teacher, once for both students."""
+    teacher = state.models.teacher
+    with torch.no_grad():
+        return [teacher(batch) for batch in batches]
+
+
 def _extra_losses(
-    name: str, state: Pretraining, extra_loss: ExtraLoss | None
+    name: str, weight: float, taught: Taught, extra_loss: ExtraLoss | None
 ) -> Callable[[Batch, list[Tensor]], list[Tensor]]:
-    """Collect what is added to a model's loss besides the tasks' own."""
-    weight = state.config.distillation if name != "teacher" else 0.0
-    distilled = weight > 0 and "teacher" in state.optimizers
+    """Collect what is added to a model's loss besides the tasks' own, batch after batch."""
+    lessons = iter(taught or ())
 
     def extra(batch: Batch, logits: list[Tensor]) -> list[Tensor]:
         found = []
-        if distilled:
-            with torch.no_grad():
-                taught = state.models.teacher(batch)
-            found.append(weight * distillation_loss(logits, taught, batch))
+        if taught is not None:
+            found.append(weight * distillation_loss(logits, next(lessons), batch))
         if extra_loss is not None:
             found.append(extra_loss(name, batch, logits))
         return found

@@ -85,7 +85,7 @@ PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
 VARIANTS: dict[str, dict[str, Any]] = {
     "a tower per task": {},
     "distillation": {"distillation": 1.0},
-    "wide start": {"embedding_std": 0.3},
+    "distillation, faster": {"distillation": 1.0, "student_learning_rate": 0.003},
 }
 """Students that are tried for KEEP, as differences to the pretraining chosen; judged by what both
 together are worth on the tuning day."""

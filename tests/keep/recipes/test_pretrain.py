@@ -186,6 +186,20 @@ def test_with_distillation_the_students_learn_from_the_teacher_of_the_same_day(l
     assert not equal["category.user.weight"]
 
 
+def test_students_have_a_learning_rate_of_their_own(log: Log) -> None:
+    day = log.day(1)
+    one, other = (
+        start(day, replace(CONFIG, student_learning_rate=rate)) for rate in (0.001, 0.003)
+    )
+    for state in (one, other):
+        train_day(state, 1, day)
+    ours, theirs = one.models.state_dict(), other.models.state_dict()
+    equal = {name: torch.equal(value, theirs[name]) for name, value in ours.items()}
+    assert all(same for name, same in equal.items() if name.startswith("teacher"))
+    assert not equal["two_tower.user.weight"]
+    assert not equal["category.user.weight"]
+
+
 def test_an_extra_loss_is_added_to_every_step_of_every_model(log: Log) -> None:
     day = log.day(1)
     calls: list[str] = []

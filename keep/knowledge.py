@@ -192,7 +192,7 @@ def student_vectors(
         if part == "item":
             own = item[rows]
             return model(own, features.item_shop[own], features.item_category[own])
-        behaviours = features.history[user[rows]].astype(np.int64)
+        behaviours = _as_exported(features.history[user[rows]])
         if part == "user":
             return model(user[rows], behaviours)
         return model(user[rows], behaviours, category[rows])
@@ -274,6 +274,15 @@ def student_knowledge(
             vectors[part] = vectors[part].astype(np.float16).astype(np.float32)
     k_u, k_i, k_uc = vectors.values()
     return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
+
+
+def _as_exported(history: NDArray[np.int32]) -> Ints:
+    """Move each row's padding behind its behaviours, where the exporter has it.
+
+    Models ignore padding, but the order of their sums, and so the last bits, depends on its place.
+    """
+    order = np.argsort(history == PADDING, axis=1, kind="stable")
+    return np.take_along_axis(history, order, axis=1).astype(np.int64)
 
 
 def _numpy(vectors: Tensor) -> F32:

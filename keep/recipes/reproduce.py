@@ -87,8 +87,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "distillation": {"distillation": 1.0},
     "distillation, faster": {"distillation": 1.0, "student_learning_rate": 0.003},
 }
-"""Students that are tried for KEEP, as differences to the pretraining chosen; judged by what both
-together are worth on the tuning day."""
+"""Students that are tried for KEEP, as differences to the pretraining chosen, none of which changes
+the teacher; judged by what both together are worth on the tuning day."""
 
 COMPARED: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
 """Students that are compared with those, but not chosen: the paper reads otherwise."""
@@ -327,12 +327,13 @@ class _Work:
         wanted: list[Job] = []
         for seed in self.seeds:
             config = chosen_pretraining(self.out, seed)
-            if needs_teacher:
-                wanted.append(Pretrain(Pretrained(f"teacher-{seed}", TEACHER, config)))
             if needs_students:
                 values = read_json(self.out / "work" / "chosen.json")["students"]
                 tuned = dataclasses.replace(config, **values)
-                wanted.append(Pretrain(_students(f"students-{seed}", tuned)))
+                every = (*TEACHER, *STUDENTS)  # one pass for the teacher's rows and the students'
+                wanted.append(Pretrain(Pretrained(f"students-{seed}", every, tuned)))
+            elif needs_teacher:
+                wanted.append(Pretrain(Pretrained(f"teacher-{seed}", TEACHER, config)))
             wanted += [
                 Pretrain(Pretrained(f"teacher-{seed}-latest{days}", TEACHER, config, days))
                 for days in windows

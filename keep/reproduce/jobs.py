@@ -213,7 +213,7 @@ def test_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
     if run.system == "item_rate":
         return popularity(shop.log, shop.version_day, test.day)
     if run.system == "teacher":
-        return teacher_scores(shop, f"teacher-{seed}", test)
+        return teacher_scores(shop, shop.teacher_of(seed), test)
     if run.knowledge in ("f16", "int8"):
         ranker = shop.kept(
             ("ranker", seed),
@@ -238,8 +238,8 @@ def _train_run(shop: Workshop, run: Run, seed: int) -> Ranker:
     days = data.days if run.days == ALL_DAYS else info.train_days
     if run.system != "keep":
         return train(shop, data, days, run.system, options, seed, run.task)
-    window = f"-latest{run.window}" if run.window else ""
-    names = (f"teacher-{seed}{window}", f"students-{seed}")
+    teacher = f"teacher-{seed}-latest{run.window}" if run.window else shop.teacher_of(seed)
+    names = (teacher, f"students-{seed}")
     knowledge = read_knowledge(shop, run.knowledge, *names, run.parts)
     start = None
     if run.days == PRODUCTION:

@@ -211,21 +211,21 @@ class Workshop:
             train_day(state, number, day)
             save_checkpoint(state, path)
 
-    def is_pretrained(self, name: str) -> bool:
-        """Tell whether a pretraining has reached the version's day.
+    def teacher_of(self, seed: int) -> str:
+        """Name the pretraining that has a seed's teacher: with the students where they are needed.
 
         Parameters
         ----------
-        name : str
-            As in ``Pretrained``.
+        seed : int
+            A reported one.
 
         Returns
         -------
-        bool
-            Whether there is nothing left to learn.
+        str
+            As in ``Pretrained``; the teacher is the same either way.
         """
-        path = self._checkpoint(name)
-        return holds_checkpoint(path) and load_checkpoint(path).day == self.version_day
+        both = f"students-{seed}"
+        return both if holds_checkpoint(self._checkpoint(both)) else f"teacher-{seed}"
 
     def state(self, name: str) -> Pretraining:
         """Load a pretraining; the latest ones stay in memory.
@@ -263,7 +263,7 @@ class Workshop:
         spans = teacher_spans(self.state(name).config)
 
         def knowledge(samples: Samples) -> F32:
-            rows = self._read(name, samples)
+            rows = self._read(name, samples, self._teacher_rows)
             return np.concatenate([rows[:, slice(*spans[part])] for part in parts], axis=1)
 
         return knowledge
@@ -285,23 +285,24 @@ class Workshop:
         """
 
         def knowledge(samples: Samples) -> F32:
-            return self._read(name, samples)[:, columns]
+            return self._read(name, samples, self._student_rows)[:, columns]
 
         return knowledge
 
-    def _read(self, name: str, samples: Samples) -> F32:
-        """Compute the rows of a pretraining, or find them in memory.
+    def _read(self, name: str, samples: Samples, rows: Callable[[str, Samples], F32]) -> F32:
+        """Compute rows of a pretraining's knowledge, or find them in memory.
 
         All samples are a sub-domain's day or its clicks, so that day and length tell which.
         """
-        state, day = self.state(name), samples.day
+        key = ("rows", rows.__name__, name, samples.number, len(samples))
+        return self.kept(key, lambda: rows(name, samples))
 
-        def read() -> F32:
-            if state.models.trained == TEACHER:
-                return knowledge_of(state, day.user, day.item, day.shop, day.category)
-            return student_knowledge(state, day.user, day.item, day.category)
+    def _teacher_rows(self, name: str, samples: Samples) -> F32:
+        day = samples.day
+        return knowledge_of(self.state(name), day.user, day.item, day.shop, day.category)
 
-        return self.kept(("rows", name, samples.number, len(samples)), read)
+    def _student_rows(self, name: str, samples: Samples) -> F32:
+        return student_knowledge(self.state(name), *_ids(samples))
 
     def kept(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         """Return what was made for a key before, or make it; a few of each kind are kept.

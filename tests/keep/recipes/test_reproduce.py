@@ -121,7 +121,7 @@ def test_one_training_day_leaves_none_to_choose_on(tmp_path: Path) -> None:
 def test_a_failed_job_names_itself_and_its_cause(done: Path, log: Log, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(done, out)
-    shutil.rmtree(out / "work" / "pretrain" / "teacher-1")
+    shutil.rmtree(out / "work" / "pretrain" / "students-1")
     run = out / "work" / "runs" / "keep.training.click.teacher"
     shutil.rmtree(run)
     with pytest.raises(

@@ -26,13 +26,12 @@ from typing import Annotated
 
 import typer
 
-from bench.export_memory import write_bundle
+from bench.bundles import USER_ID_STEP, write_bundle
 from bench.report import print_circumstances, spread
 
 VERSION = "bench-requests"
 USERS = 20_000
 ITEMS = 100_000
-USER_ID_STEP = 1_000_003
 PAIRS = 40
 DIM = 64
 ROUNDS = 15

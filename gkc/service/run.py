@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -23,6 +23,21 @@ _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 30
 _KEEP_ALIVE_SECONDS: Final = 75
 """Longer than callers keep idle connections, so that it is they who close them."""
+SERVER_OPTIONS: Final[dict[str, Any]] = {
+    "loop": "uvloop",
+    "http": "httptools",
+    "ws": "none",
+    "lifespan": "on",
+    "interface": "asgi3",
+    "access_log": False,
+    "log_config": None,
+    "log_level": logging.WARNING,
+    "server_header": False,
+    "backlog": _BACKLOG,
+    "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
+    "timeout_graceful_shutdown": _GRACE_SECONDS,
+}
+"""How uvicorn is run; the servers that `bench` compares with are run in the same way."""
 _METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -100,16 +115,5 @@ def _config(settings: Settings) -> uvicorn.Config:
         "gkc.service.run:application" if settings.workers > 1 else _build(settings),
         factory=settings.workers > 1,
         workers=settings.workers,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        interface="asgi3",
-        access_log=False,
-        log_config=None,
-        log_level=logging.WARNING,
-        server_header=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        **SERVER_OPTIONS,
     )

@@ -1,0 +1,178 @@
+"""Servers in processes of their own: started, pinned to a core, watched and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+
+from tests.redis_server import RedisServer, find_redis_server
+
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    name: str
+    pid: int
+    port: int
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has taken so far, its worker processes' too."""
+        return sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
+
+    def resident_mib(self) -> float:
+        """Return its resident memory, shared pages counted in each process."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+@contextmanager
+def serving(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    cores: Collection[int],
+    ready: str | None = None,
+) -> Iterator[Server]:
+    """Run an HTTP server until the block ends.
+
+    Parameters
+    ----------
+    name : str
+        What results call it.
+    command : sequence of str
+        Starts it on ``port``.
+    port : int
+        Where it is to listen.
+    cores : collection of int
+        Cores that it may use.
+    ready : str, optional
+        Path that answers 200 once it is ready; without one, it is ready when it listens.
+
+    Yields
+    ------
+    Server
+        Ready.
+
+    Raises
+    ------
+    SystemExit
+        If it ends, or is not ready in time.
+    """
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, cores)
+    )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not _is_ready(port, ready):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{name} did not start: {' '.join(command)}")
+            time.sleep(0.02)
+        yield Server(name, process.pid, port)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def redis_serving(folder: Path, cores: Collection[int]) -> Iterator[tuple[Server, str]]:
+    """Run a Redis server of our own until the block ends.
+
+    Parameters
+    ----------
+    folder : Path
+        For its log; nothing is saved.
+    cores : collection of int
+        Cores that it may use.
+
+    Yields
+    ------
+    Server, str
+        The server and its URL.
+
+    Raises
+    ------
+    SystemExit
+        If this machine has no ``redis-server``.
+    """
+    binary = find_redis_server()
+    if binary is None:
+        raise SystemExit("no redis-server on this machine: install one")
+    server = RedisServer(binary, folder)
+    server.start()
+    try:
+        os.sched_setaffinity(server.pid, cores)
+        yield Server("redis-server", server.pid, server.port), server.url
+    finally:
+        server.stop()
+
+
+def our_service(store: str, port: int, *more: str) -> list[str]:
+    """Return the command that serves a store as its users do."""
+    return [sys.executable, "-m", "gkc", "serve", "--store", store, "--port", str(port), *more]
+
+
+def reference(name: str, port: int, *more: str) -> list[str]:
+    """Return the command of a server of ``bench.servers``."""
+    return [sys.executable, "-m", f"bench.servers.{name}", "--port", str(port), *more]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def separate_cores() -> tuple[frozenset[int], frozenset[int]]:
+    """Split the cores that this process may use: one for the service, the others for the rest.
+
+    Returns
+    -------
+    service, others : frozenset of int
+        The same core twice where there is only one.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
+    return frozenset({first}), frozenset(others or {first})
+
+
+def _is_ready(port: int, path: str | None) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.connect()
+        if path is None:
+            return True
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False  # not listening yet: that is what is waited for
+    finally:
+        connection.close()
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS  # utime and stime, counted after the name
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in found.read_text(encoding="ascii").split()]

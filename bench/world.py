@@ -1,0 +1,123 @@
+"""What the benchmarks of the service ask for: a synthetic version in a Redis server of our own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.bundles import USER_ID_STEP, write_bundle
+from bench.processes import Server, redis_serving
+
+VERSION = "20211220"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much knowledge there is."""
+
+    users: int = 100_000
+    items: int = 1_000_000
+    pairs: int = 40
+    """Categories that each user is exported with."""
+    categories: int = 50
+    """Categories of the items: four of five rows find their pair."""
+    dim: int = 64
+    dtype: str = "f16"
+
+
+@dataclass(frozen=True)
+class World:
+    """A Redis server that holds one version."""
+
+    shape: Shape
+    redis: Server
+    url: str
+    folder: Path
+    """Scratch."""
+
+    def questions(self, rows: int, count: int, seed: int) -> list[dict[str, Any]]:
+        """Draw columnar requests, 1 user by many items, all of them evenly.
+
+        Parameters
+        ----------
+        rows : int
+            Items of each.
+        count : int
+            How many requests.
+        seed : int
+            Of the draw.
+
+        Returns
+        -------
+        list of dict
+            Bodies of ``POST /knowledge``.
+        """
+        rng = np.random.default_rng([seed, rows])
+        users = (rng.integers(0, self.shape.users, count) * USER_ID_STEP).tolist()
+        items = rng.integers(0, self.shape.items, (count, rows)).tolist()
+        return [
+            {"u": user, "i": candidates, "v": VERSION}
+            for user, candidates in zip(users, items, strict=True)
+        ]
+
+    def category_of(self, item: int) -> int:
+        """Return the category that an item was exported with."""
+        return item % self.shape.categories
+
+
+@contextmanager
+def world(folder: Path, shape: Shape, cores: Collection[int]) -> Iterator[World]:
+    """Start a Redis server and export a version of this shape into it.
+
+    Parameters
+    ----------
+    folder : Path
+        Scratch.
+    shape : Shape
+        How much is exported.
+    cores : collection of int
+        Cores of the server.
+
+    Yields
+    ------
+    World
+        Ends with the block.
+    """
+    with redis_serving(folder, cores) as (server, url):
+        export(folder / "bundle", shape, url)
+        yield World(shape, server, url, folder)
+
+
+def export(bundle: Path, shape: Shape, store: str, version: str = VERSION) -> None:
+    """Write a bundle of this shape, unless it is there, and export it.
+
+    Parameters
+    ----------
+    bundle : Path
+        The bundle's folder.
+    shape : Shape
+        How much it holds.
+    store : str
+        URL.
+    version : str
+        Under which name.
+    """
+    if not bundle.exists():
+        write_bundle(
+            bundle,
+            shape.users,
+            shape.pairs,
+            shape.dim,
+            items=shape.items,
+            categories=shape.categories,
+        )
+    command = [sys.executable, "-m", "exporter", "--version", version, "--bundle", str(bundle)]
+    command += ["--store", store, "--dtype", shape.dtype, "--grace-seconds", "0"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

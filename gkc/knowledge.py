@@ -24,8 +24,14 @@ FOUND: Final = 1
 DEFAULT: Final = 2
 """Status of one row and part: zeros, the exported vector, or the generation's default vector."""
 
+_PRODUCT_STATUS: Final = np.array(
+    [[ABSENT, ABSENT, ABSENT], [ABSENT, FOUND, DEFAULT], [ABSENT, DEFAULT, DEFAULT]], np.uint8
+)
+"""By the statuses of K_u and K_i."""
+
 F32 = npt.NDArray[np.float32]
 F16 = npt.NDArray[np.float16]
+Vectors = npt.NDArray[np.float32 | np.float16]
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
@@ -72,54 +78,56 @@ def product_status(user: U8, item: U8) -> U8:
     ndarray, shape (n,), uint8
         1 where both are found, 0 where either is absent, else 2.
     """
-    status = np.full(user.shape, DEFAULT, dtype=np.uint8)
-    status[(user == FOUND) & (item == FOUND)] = FOUND
-    status[(user == ABSENT) | (item == ABSENT)] = ABSENT
-    return status
+    return _PRODUCT_STATUS[user, item]
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """What the rows of one answer are made of: distinct vectors and an index into them per row.
+    """What the rows of one answer are made of: vectors, and an index into them per row.
+
+    Vectors are float32 or float16, in which f16 stores keep them: a float32 has the same value.
 
     Attributes
     ----------
-    user : ndarray, shape (U, D), float32
+    user : ndarray, shape (U, D)
         K_u of each distinct (user, version), in order of first appearance; zeros where absent.
-    user_index : ndarray, shape (n,), int64
-        Row of ``user`` that each answered row uses.
-    item : ndarray, shape (n, D), float32
-        K_i of each answered row; zeros where absent.
-    user_category : ndarray, shape (P, D_c), float32
-        K_uc of each distinct (user, category, version), in order of first appearance; zeros where
-        absent.
+    user_index : ndarray, shape (n,) or (1,), int64
+        Row of ``user`` that each answered row uses; one element stands for all rows.
+    item : ndarray, shape (n, D) or (1, D)
+        K_i of each answered row, zeros where absent; one row stands for all rows.
+    user_category : ndarray, shape (P, D_c)
+        K_uc of pairs; zeros where absent.
     user_category_index : ndarray, shape (n,), int64
         Row of ``user_category`` that each answered row uses.
     status : ndarray, shape (n, 4), uint8
         Status of each row and part, columns in the order of `PARTS`.
     """
 
-    user: F32
+    user: Vectors
     user_index: I64
-    item: F32
-    user_category: F32
+    item: Vectors
+    user_category: Vectors
     user_category_index: I64
     status: U8
 
 
-def assemble(factors: Factors, parts: Sequence[Part] = PARTS) -> F32:
+def assemble(
+    factors: Factors, parts: Sequence[Part] = PARTS, dtype: npt.DTypeLike = np.float32
+) -> Vectors:
     """Lay the parts side by side, one row per request quadruple.
 
     Parameters
     ----------
     factors : Factors
-        Distinct vectors, the rows' indexes into them, and the rows' statuses.
+        Vectors, the rows' indexes into them, and the rows' statuses.
     parts : sequence of str
         Which parts the rows have; always laid out in the order of `PARTS`.
+    dtype : dtype
+        float32 or float16. The product is computed in float32 either way and then cast.
 
     Returns
     -------
-    ndarray, shape (n, width), float32
+    ndarray, shape (n, width), of ``dtype``
         Freshly allocated, never a view of the store. Absent parts are +0.0.
 
     Raises
@@ -134,36 +142,44 @@ def assemble(factors: Factors, parts: Sequence[Part] = PARTS) -> F32:
     _check(factors)
     spans = part_spans(parts, factors.item.shape[1], factors.user_category.shape[1])
     width = max((end for _, end in spans.values()), default=0)
-    rows = np.empty((len(factors.item), width), dtype=np.float32)
+    rows: Vectors = np.empty((len(factors.status), width), dtype=dtype)
     for part, (start, end) in spans.items():
-        _fill(part, factors, rows[:, start:end])
+        out = rows[:, start:end]
+        if part == "user":
+            out[...] = factors.user[factors.user_index]
+        elif part == "item":
+            out[...] = factors.item
+        elif part == "user_category":
+            out[...] = factors.user_category[factors.user_category_index]
+        else:
+            _multiply(factors, out)
     return rows
 
 
-def _fill(part: Part, factors: Factors, out: F32) -> None:
-    """Write one part of every row into ``out``, shape (n, D) or (n, D_c)."""
-    if part == "user":
-        out[...] = factors.user[factors.user_index]
-    elif part == "item":
-        out[...] = factors.item
-    elif part == "user_category":
-        out[...] = factors.user_category[factors.user_category_index]
+def _multiply(factors: Factors, out: Vectors) -> None:
+    """Write K_u * K_i of every row into ``out``, shape (n, D)."""
+    user, item = factors.user[factors.user_index], factors.item
+    if out.dtype == np.float32:
+        np.multiply(user.astype(np.float32), item.astype(np.float32), out=out)
+    elif user.dtype == item.dtype == np.float16:
+        np.multiply(user, item, out=out)  # numpy multiplies halves in float32, and rounds once
     else:
-        np.multiply(factors.user[factors.user_index], factors.item, out=out)
-        # Zeros times a negative number are -0.0; an absent part is +0.0 by contract.
-        out[factors.status[:, PARTS.index("user_item")] == ABSENT] = 0.0
+        out[...] = user.astype(np.float32) * item.astype(np.float32)
+    is_absent = factors.status[:, PARTS.index("user_item")] == ABSENT
+    if is_absent.any():  # zeros times a negative number are -0.0; an absent part is +0.0
+        out[is_absent] = 0.0
 
 
 def _check(factors: Factors) -> None:
-    n = len(factors.item)
+    n = len(factors.status)
     vectors = (factors.user, factors.item, factors.user_category)
-    if any(v.ndim != 2 or v.dtype != np.float32 for v in vectors):
-        raise LayoutError("knowledge vectors must be two-dimensional float32 arrays")
+    if any(v.ndim != 2 or v.dtype not in (np.float32, np.float16) for v in vectors):
+        raise LayoutError("knowledge vectors must be two-dimensional, of float32 or float16")
     if factors.user.shape[1] != factors.item.shape[1]:
         raise LayoutError(
             f"K_u is {factors.user.shape[1]} wide and K_i {factors.item.shape[1]}; "
             "they must be equal"
         )
-    lengths = {len(factors.user_index), len(factors.user_category_index), len(factors.status)}
-    if lengths != {n}:
-        raise LayoutError(f"{n} item rows, but indexes and statuses of lengths {sorted(lengths)}")
+    lengths = (len(factors.user_index), len(factors.item), len(factors.user_category_index))
+    if any(length not in (1, n) for length in lengths):
+        raise LayoutError(f"{n} rows, but items and indexes of lengths {sorted(set(lengths))}")

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from gkc.errors import FieldError, InvalidFieldsError
-from gkc.knowledge import F16, F32
+from gkc.knowledge import Vectors
 from gkc.service import safetensors
 from gkc.service.negotiation import SAFETENSORS
 from gkc.service.schemas import Answer, Array, FactoredAnswer, RowsAnswer
@@ -55,7 +55,7 @@ def _head(answer: Answer) -> dict[str, Any]:
     return {"versions": dict(answer.versions), "parts": dict(answer.spans)}
 
 
-def _exact(knowledge: F32 | F16) -> Any:  # noqa: ANN401
+def _exact(knowledge: Vectors) -> Any:  # noqa: ANN401
     """Return the array in a type whose shortest decimals survive a reader's two roundings."""
     if knowledge.dtype == np.float16:
         return knowledge.astype(np.float32)

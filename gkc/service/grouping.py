@@ -24,14 +24,15 @@ def distinct(values: I64, n: int) -> tuple[I64, I64, I64]:
     Returns
     -------
     values : ndarray, shape (U,), int64
-    index : ndarray, shape (n,), int64
-        Which of them each row has.
+    index : ndarray, shape (n,) or (1,), int64
+        Which of them each row has; one element stands for all rows.
     first : ndarray, shape (U,), int64
         The row in which each appears first.
     """
     values = values[:n]
     if len(values) <= 1:
-        return values, np.zeros(n, dtype=np.int64), np.zeros(len(values), dtype=np.int64)
+        zeros = np.zeros(len(values), dtype=np.int64)
+        return values, zeros, zeros
     ascending, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     order, rank = _ranked(first)
     return ascending[order], rank[inverse], first[order]
@@ -89,7 +90,7 @@ def find_pairs(offsets: I64, stored: I64, users: I64, categories: I64) -> I64:
         User ``k`` has the stored categories ``offsets[k]`` to ``offsets[k + 1]``.
     stored : ndarray, shape (S,), int64
         Categories, ascending within each user.
-    users, categories : ndarray, shape (P,), int64
+    users, categories : ndarray, shape (P,) or (1,), int64
         The pairs to find; users by their position.
 
     Returns
@@ -98,7 +99,7 @@ def find_pairs(offsets: I64, stored: I64, users: I64, categories: I64) -> I64:
         Position in ``stored``; -1 where the user has no such category.
     """
     if not len(stored) or not len(users):
-        return np.full(len(users), -1, dtype=np.int64)
+        return np.full(np.broadcast_shapes(users.shape, categories.shape), -1, dtype=np.int64)
     last = len(stored) - 1
     if len(offsets) == 2:  # one user, the usual request: numpy searches one ascending stretch
         place = np.minimum(np.searchsorted(stored, categories), last)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from gkc.knowledge import (
     U8,
     Factors,
     Part,
+    Vectors,
     assemble,
     part_spans,
     product_status,
@@ -32,6 +33,7 @@ from gkc.service.grouping import distinct, distinct_pairs, find_pairs, merged_or
 from gkc.service.loaded import LoadedGeneration
 from gkc.service.schemas import (
     Answer,
+    AnswerType,
     Array,
     Bools,
     Columns,
@@ -39,29 +41,47 @@ from gkc.service.schemas import (
     KnowledgeRequest,
     RowsAnswer,
 )
-from gkc.store import GenerationManifest, KnowledgeReader, UserBlock, decode_vectors, unpack_records
+from gkc.store import ElementType, KnowledgeReader, UserBlock, decode_vectors, unpack_records
 
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 
+ANSWER_DTYPES: Final[Mapping[AnswerType, type[np.float32] | type[np.float16]]] = {
+    "f32": np.float32,
+    "f16": np.float16,
+}
+
 
 @dataclass(frozen=True, slots=True)
-class _VersionRows:
-    """The rows of one version, fetched.
+class _Fetched:
+    """What some rows of one version are made of; columns have an element a row, or one for all.
 
     Attributes
     ----------
-    rows : ndarray, shape (m,), int64
-        Which rows of the request they are.
-    factors : Factors
-        What these m rows are made of.
-    user_first, pair_first : ndarray, shape (U,) and (P,), int64
-        The request's row in which each distinct user and pair appears first.
+    n : int
+        How many rows.
+    generation : LoadedGeneration
+    block : UserBlock
+        The distinct users' records.
+    user, user_index, user_first, user_status
+        K_u (U, D) of each, which of them the rows have (n,) or (1,), the rows in which each
+        appears first (U,), and the statuses (U,).
+    item, item_status
+        K_i and status, (m, D) and (m,), of each row or of the one item that stands for all.
+    categories, has_category
+        Each row's category, given or the item's own, and whether it has one.
     """
 
-    rows: I64
-    factors: Factors
+    n: int
+    generation: LoadedGeneration
+    block: UserBlock
+    user: Vectors
+    user_index: I64
     user_first: I64
-    pair_first: I64
+    user_status: U8
+    item: Vectors
+    item_status: U8
+    categories: I64
+    has_category: Bools
 
 
 class KnowledgeLookup:
@@ -99,67 +119,71 @@ class KnowledgeLookup:
             return _no_rows(request)
         loaded = [generations[version] for version in columns.versions]
         _check_answerable(request, loaded)
-        factors = await self._fetch(columns, loaded)
-        names = zip(columns.versions, loaded, strict=True)
-        served = {version: generation.manifest.generation for version, generation in names}
+        rows = _rows_of_versions(columns)
+        fetched = await self._fetch(columns, loaded, rows)
+        served = {
+            version: generation.manifest.generation
+            for version, generation in zip(columns.versions, loaded, strict=True)
+        }
         spec = loaded[0].manifest.spec
         spans = part_spans(request.parts, spec.dim, spec.category_dim)
         if request.layout == "factored":
+            factors = _merged(columns.n, [_distinct_factors(one) for one in fetched], rows)
             is_f16 = all(g.manifest.spec.element_type == "f16" for g in loaded)
             tensors = _tensors(factors, request.parts, is_f16=is_f16)
             return FactoredAnswer(served, spans, tensors, factors.status)
-        rows = assemble(factors, request.parts)
-        knowledge = rows.astype(np.float16) if request.dtype == "f16" else rows
-        return RowsAnswer(served, spans, knowledge, factors.status)
+        knowledge, status = _assembled(request, [_row_factors(one) for one in fetched], rows)
+        return RowsAnswer(served, spans, knowledge, status)
 
-    async def _fetch(self, columns: Columns, loaded: Sequence[LoadedGeneration]) -> Factors:
+    async def _fetch(
+        self, columns: Columns, loaded: Sequence[LoadedGeneration], rows: Sequence[I64 | None]
+    ) -> list[_Fetched]:
         """Fetch what the rows are made of, all versions at the same time."""
         if len(loaded) == 1:
-            rows = np.arange(columns.n, dtype=np.int64)
-            return (await self._fetch_version(columns, rows, loaded[0])).factors
-        fetched = await asyncio.gather(
+            return [await self._fetch_version(columns, rows[0], loaded[0])]
+        return await asyncio.gather(
             *(
-                self._fetch_version(columns, np.flatnonzero(columns.version_index == k), generation)
-                for k, generation in enumerate(loaded)
+                self._fetch_version(columns, own, generation)
+                for own, generation in zip(rows, loaded, strict=True)
             )
         )
-        return _merge(columns.n, fetched)
 
     async def _fetch_version(
-        self, columns: Columns, rows: I64, generation: LoadedGeneration
-    ) -> _VersionRows:
+        self, columns: Columns, rows: I64 | None, generation: LoadedGeneration
+    ) -> _Fetched:
         """Fetch what these rows, which name one version, are made of."""
-        user_ids, user_index, user_first = distinct(_of(columns.users, rows), len(rows))
-        block, is_known = await self._read_users(generation.manifest, user_ids)
-        user, user_status = _users(block, is_known, generation)
-
+        n = columns.n if rows is None else len(rows)
+        user_ids, user_index, user_first = distinct(_of(columns.users, rows), n)
+        block, is_known = await self._read_users(generation, user_ids)
+        spec = generation.manifest.spec
+        user = _decoded(block.k_u, spec.element_type, spec.dim)
+        user, user_status = _with_default(user, is_known, generation.default_user)
         item, item_status, own, has_own = _items(_of(columns.items, rows), generation)
-        is_given = _of(columns.has_category, rows)
-        categories = np.where(is_given, _of(columns.categories, rows), own)
-        pairs = distinct_pairs(
-            user_index,
-            np.broadcast_to(categories, len(rows)),
-            np.broadcast_to(is_given | has_own, len(rows)),
+        categories, has_category = _of(columns.categories, rows), _of(columns.has_category, rows)
+        if not has_category.all():
+            categories = np.where(has_category, categories, own)
+            has_category = has_category | has_own
+        return _Fetched(
+            n=n,
+            generation=generation,
+            block=block,
+            user=user,
+            user_index=user_index,
+            user_first=user_first,
+            user_status=user_status,
+            item=item,
+            item_status=item_status,
+            categories=categories,
+            has_category=has_category,
         )
-        places = find_pairs(block.pair_offsets, block.categories, pairs.users, pairs.categories)
-        user_category, pair_status = _user_categories(block, places, pairs.has_category, generation)
-
-        status = np.empty((len(rows), len(PARTS)), dtype=np.uint8)
-        status[:, 0] = user_status[user_index]
-        status[:, 1] = item_status
-        status[:, 2] = product_status(status[:, 0], status[:, 1])
-        status[:, 3] = pair_status[pairs.index]
-        item = np.broadcast_to(item, (len(rows), item.shape[1]))
-        factors = Factors(user, user_index, item, user_category, pairs.index, status)
-        return _VersionRows(rows, factors, rows[user_first], rows[pairs.first])
 
     async def _read_users(
-        self, manifest: GenerationManifest, users: I64
+        self, generation: LoadedGeneration, users: I64
     ) -> tuple[UserBlock, Bools]:
         """Read distinct users' records; tell also which users are known, shape (U,), bool."""
+        manifest, spec = generation.manifest, generation.manifest.spec
         records = await self._reader.fetch_users(manifest, users) if len(users) else ()
-        is_known = np.fromiter((r is not None for r in records), np.bool_, count=len(records))
-        spec = manifest.spec
+        is_known = np.array([record is not None for record in records], dtype=np.bool_)
         try:
             block = unpack_records(users, records, spec.element_type, spec.dim, spec.category_dim)
         except LayoutError as exc:
@@ -167,19 +191,36 @@ class KnowledgeLookup:
         return block, is_known
 
 
-def _of(column: npt.NDArray[ScalarT], rows: I64) -> npt.NDArray[ScalarT]:
+def _rows_of_versions(columns: Columns) -> list[I64 | None]:
+    """Return each version's rows; None stands for all, where there is one version."""
+    if len(columns.versions) == 1:
+        return [None]
+    return [np.flatnonzero(columns.version_index == k) for k in range(len(columns.versions))]
+
+
+def _of(column: npt.NDArray[ScalarT], rows: I64 | None) -> npt.NDArray[ScalarT]:
     """Return a column's elements for these rows; one element goes on standing for all of them."""
-    return column if len(column) == 1 and len(rows) else column[rows]
+    return column if rows is None or len(column) == 1 else column[rows]
 
 
-def _users(block: UserBlock, is_known: Bools, generation: LoadedGeneration) -> tuple[F32, U8]:
-    """Return K_u and status of each distinct user, shape (U, D) and (U,)."""
-    spec = generation.manifest.spec
-    vectors = decode_vectors(block.k_u, spec.element_type, spec.dim)
-    return vectors, _fill_unknown(vectors, is_known, generation.default_user)
+def _decoded(stored: U8, element_type: ElementType, width: int) -> Vectors:
+    """Return stored vectors as numbers; f16 stays f16, which costs nothing."""
+    if element_type == "f16":
+        return stored.view("<f2")
+    return decode_vectors(stored, element_type, width)
 
 
-def _items(items: I64, generation: LoadedGeneration) -> tuple[F32, U8, I64, Bools]:
+def _with_default(vectors: Vectors, is_known: Bools, default: F32 | None) -> tuple[Vectors, U8]:
+    """Put the default vector, if there is one, in place of what is unknown; tell the status."""
+    status = np.full(len(vectors), FOUND, dtype=np.uint8)
+    if not is_known.all():
+        status[~is_known] = ABSENT if default is None else DEFAULT
+        vectors = vectors.copy()
+        vectors[~is_known] = 0.0 if default is None else default
+    return vectors, status
+
+
+def _items(items: I64, generation: LoadedGeneration) -> tuple[Vectors, U8, I64, Bools]:
     """Return K_i and status of each item, its own category, and whether it has one.
 
     Every array has the length of ``items``, which is (1,) if one item stands for all rows.
@@ -187,66 +228,132 @@ def _items(items: I64, generation: LoadedGeneration) -> tuple[F32, U8, I64, Bool
     spec = generation.manifest.spec
     places = generation.items.rows_of(items)
     is_known = places >= 0
-    block = generation.items.take(places if is_known.all() else places[is_known])
-    known = decode_vectors(block.k_i, spec.element_type, spec.dim)
     if is_known.all():
+        block = generation.items.take(places)
+        vectors = _decoded(block.k_i, spec.element_type, spec.dim)
         status = np.full(len(items), FOUND, dtype=np.uint8)
-        return known, status, block.categories, block.has_category
+        return vectors, status, block.categories, block.has_category
+    block = generation.items.take(places[is_known])
+    known = _decoded(block.k_i, spec.element_type, spec.dim)
+    vectors = np.zeros((len(items), spec.dim), dtype=known.dtype)
     category = spec.defaults.item_category
-    vectors = np.zeros((len(items), spec.dim), dtype=np.float32)
     own = np.full(len(items), category or 0, dtype=np.int64)
     has_own = np.full(len(items), category is not None)
-    vectors[is_known], own[is_known], has_own[is_known] = (
-        known,
-        block.categories,
-        block.has_category,
-    )
-    return vectors, _fill_unknown(vectors, is_known, generation.default_item), own, has_own
+    vectors[is_known] = known
+    own[is_known], has_own[is_known] = block.categories, block.has_category
+    return *_with_default(vectors, is_known, generation.default_item), own, has_own
 
 
-def _user_categories(
-    block: UserBlock, places: I64, has_category: Bools, generation: LoadedGeneration
-) -> tuple[F32, U8]:
-    """Return K_uc and status of each distinct pair, shape (P, D_c) and (P,).
-
-    ``places`` says where in ``block`` each pair is, -1 where it was not exported; a pair without a
-    category is absent.
-    """
+def _row_factors(fetched: _Fetched) -> Factors:
+    """Say of each row which stored pair it uses: enough for rows, without distinct pairs."""
+    block, generation = fetched.block, fetched.generation
     spec = generation.manifest.spec
-    is_known = (places >= 0) & has_category
-    vectors = np.zeros((len(places), spec.category_dim), dtype=np.float32)
-    vectors[is_known] = decode_vectors(
-        block.k_uc[places[is_known]], spec.element_type, spec.category_dim
+    stored, default = len(block.k_uc), generation.default_user_category
+    vectors = _decoded(block.k_uc, spec.element_type, spec.category_dim)
+    index = find_pairs(block.pair_offsets, block.categories, fetched.user_index, fetched.categories)
+    status = np.full(len(index), FOUND, dtype=np.uint8)
+    is_found = (index >= 0) & fetched.has_category
+    if not is_found.all():
+        # Behind the stored pairs: the default one, and zeros for rows without a category.
+        more = np.zeros((2, spec.category_dim), dtype=vectors.dtype)
+        more[0] = 0.0 if default is None else default
+        vectors = np.concatenate([vectors, more])
+        index = np.where(is_found, index, np.where(fetched.has_category, stored, stored + 1))
+        unknown = ABSENT if default is None else DEFAULT
+        status = np.where(is_found, FOUND, np.where(fetched.has_category, unknown, ABSENT))
+    return Factors(
+        fetched.user,
+        fetched.user_index,
+        fetched.item,
+        vectors,
+        index,
+        _status(fetched, status),
     )
-    status = _fill_unknown(vectors, is_known, generation.default_user_category)
-    vectors[~has_category] = 0.0
-    status[~has_category] = ABSENT
-    return vectors, status
 
 
-def _fill_unknown(vectors: F32, is_known: Bools, default: F32 | None) -> U8:
-    """Put the default vector, if there is one, in place of what is unknown; return the status."""
-    status = np.full(len(vectors), FOUND, dtype=np.uint8)
-    status[~is_known] = ABSENT if default is None else DEFAULT
+@dataclass(frozen=True, slots=True)
+class _DistinctFactors:
+    """Factors whose pairs are distinct, in order of first appearance, and where those are."""
+
+    factors: Factors
+    user_first: I64
+    pair_first: I64
+
+
+def _distinct_factors(fetched: _Fetched) -> _DistinctFactors:
+    """Find the distinct pairs that some rows name: what a factored answer holds."""
+    n, block, generation = fetched.n, fetched.block, fetched.generation
+    spec, default = generation.manifest.spec, generation.default_user_category
+    user_index = np.broadcast_to(fetched.user_index, n)
+    pairs = distinct_pairs(
+        user_index,
+        np.broadcast_to(fetched.categories, n),
+        np.broadcast_to(fetched.has_category, n),
+    )
+    places = find_pairs(block.pair_offsets, block.categories, pairs.users, pairs.categories)
+    is_found = (places >= 0) & pairs.has_category
+    stored = _decoded(block.k_uc, spec.element_type, spec.category_dim)
+    vectors = np.zeros((len(places), spec.category_dim), dtype=stored.dtype)
+    vectors[is_found] = stored[places[is_found]]
+    status = np.where(is_found, FOUND, ABSENT)
     if default is not None:
-        vectors[~is_known] = default
+        is_default = ~is_found & pairs.has_category
+        vectors[is_default], status[is_default] = default, DEFAULT
+    item: Vectors = np.broadcast_to(fetched.item, (n, spec.dim))
+    factors = Factors(
+        fetched.user,
+        user_index,
+        item,
+        vectors,
+        pairs.index,
+        _status(fetched, status[pairs.index]),
+    )
+    return _DistinctFactors(factors, fetched.user_first, pairs.first)
+
+
+def _status(fetched: _Fetched, pair: npt.NDArray[np.integer]) -> U8:
+    """Put the statuses of the parts of each row side by side, shape (n, 4)."""
+    status = np.empty((fetched.n, len(PARTS)), dtype=np.uint8)
+    status[:, 0] = fetched.user_status[fetched.user_index]
+    status[:, 1] = fetched.item_status
+    status[:, 2] = product_status(status[:, 0], status[:, 1])
+    status[:, 3] = pair
     return status
 
 
-def _merge(n: int, fetched: Sequence[_VersionRows]) -> Factors:
+def _assembled(
+    request: KnowledgeRequest, factors: Sequence[Factors], rows: Sequence[I64 | None]
+) -> tuple[Vectors, U8]:
+    """Assemble each version's rows, and bring them into the order of the request."""
+    dtype = ANSWER_DTYPES[request.dtype]
+    if len(factors) == 1:
+        return assemble(factors[0], request.parts, dtype), factors[0].status
+    parts = [assemble(one, request.parts, dtype) for one in factors]
+    knowledge = np.empty((request.columns.n, parts[0].shape[1]), dtype=dtype)
+    status = np.empty((request.columns.n, len(PARTS)), dtype=np.uint8)
+    for own, part, one in zip(rows, parts, factors, strict=True):
+        knowledge[own], status[own] = part, one.status
+    return knowledge, status
+
+
+def _merged(n: int, parts: Sequence[_DistinctFactors], rows: Sequence[I64 | None]) -> Factors:
     """Bring the rows of several versions back into the order of the request."""
-    factors = [part.factors for part in fetched]
-    user_order, user_rank = merged_order([part.user_first for part in fetched])
-    pair_order, pair_rank = merged_order([part.pair_first for part in fetched])
-    item = np.empty((n, factors[0].item.shape[1]), dtype=np.float32)
+    factors = [part.factors for part in parts]
+    if len(factors) == 1:
+        return factors[0]
+    of_request = [own for own in rows if own is not None]
+    firsts = list(zip(of_request, parts, strict=True))
+    user_order, user_rank = merged_order([own[part.user_first] for own, part in firsts])
+    pair_order, pair_rank = merged_order([own[part.pair_first] for own, part in firsts])
+    dtype = np.result_type(*(f.item for f in factors))
+    item = np.empty((n, factors[0].item.shape[1]), dtype=dtype)
     status = np.empty((n, len(PARTS)), dtype=np.uint8)
     user_index, pair_index = (np.empty(n, dtype=np.int64) for _ in range(2))
     users = pairs = 0
-    for part in fetched:
-        rows, found = part.rows, part.factors
-        item[rows], status[rows] = found.item, found.status
-        user_index[rows] = user_rank[users + found.user_index]
-        pair_index[rows] = pair_rank[pairs + found.user_category_index]
+    for own, found in zip(of_request, factors, strict=True):
+        item[own], status[own] = found.item, found.status
+        user_index[own] = user_rank[users + found.user_index]
+        pair_index[own] = pair_rank[pairs + found.user_category_index]
         users += len(found.user)
         pairs += len(found.user_category)
     return Factors(
@@ -292,12 +399,12 @@ def _tensors(factors: Factors, parts: Sequence[Part], *, is_f16: bool) -> dict[s
     stored = np.float16 if is_f16 else np.float32
     tensors: dict[str, Array] = {}
     if "user" in parts or "user_item" in parts:
-        tensors["user"] = factors.user.astype(stored)
+        tensors["user"] = np.ascontiguousarray(factors.user, dtype=stored)
         tensors["user_index"] = factors.user_index.astype(np.int32)
     if "item" in parts or "user_item" in parts:
         tensors["item"] = np.ascontiguousarray(factors.item, dtype=stored)
     if "user_category" in parts:
-        tensors["user_category"] = factors.user_category.astype(stored)
+        tensors["user_category"] = np.ascontiguousarray(factors.user_category, dtype=stored)
         tensors["user_category_index"] = factors.user_category_index.astype(np.int32)
     return tensors
 

@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from gkc.knowledge import F16, F32, I64, PARTS, U8, Part
+from gkc.knowledge import I64, PARTS, U8, Part, Vectors
 
 AnswerType = Literal["f32", "f16"]
 Layout = Literal["rows", "factored"]
@@ -83,7 +83,7 @@ class RowsAnswer:
 
     versions: Mapping[str, str]
     spans: Mapping[Part, tuple[int, int]]
-    knowledge: F32 | F16
+    knowledge: Vectors
     status: U8
 
 

@@ -232,27 +232,41 @@ def unpack_records(
     """
     user_bytes = stride(element_type, dim)
     pair_bytes = stride(element_type, category_dim)
+    if len(records) == 1 and records[0] is not None:  # the usual request: nothing is copied
+        return _unpack_record(ids, records[0], user_bytes, pair_bytes)
     k_u = np.zeros((len(records), user_bytes), dtype=np.uint8)
     counts = np.zeros(len(records) + 1, dtype=np.int64)
     categories, k_uc = [], []
     for row, record in enumerate(records):
         if record is None:
             continue
-        pairs, rest = divmod(len(record) - user_bytes, _ID_BYTES + pair_bytes)
-        if rest or pairs < 0:
-            raise LayoutError(f"the record of user {row} of the batch has {len(record)} bytes")
-        k_u[row] = np.frombuffer(record, dtype=np.uint8, count=user_bytes)
-        counts[row + 1] = pairs
-        if pairs:
-            split = user_bytes + pairs * _ID_BYTES
-            categories.append(np.frombuffer(record, dtype="<i8", count=pairs, offset=user_bytes))
-            k_uc.append(
-                np.frombuffer(record, dtype=np.uint8, offset=split).reshape(pairs, pair_bytes)
-            )
+        one = _unpack_record(ids[row : row + 1], record, user_bytes, pair_bytes, row)
+        k_u[row] = one.k_u
+        counts[row + 1] = len(one.categories)
+        categories.append(one.categories)
+        k_uc.append(one.k_uc)
     return UserBlock(
         ids=ids,
         k_u=k_u,
         pair_offsets=np.cumsum(counts, dtype=np.int64),
         categories=np.concatenate(categories) if categories else np.zeros(0, dtype=np.int64),
         k_uc=np.concatenate(k_uc) if k_uc else np.zeros((0, pair_bytes), dtype=np.uint8),
+    )
+
+
+def _unpack_record(
+    ids: I64, record: bytes | memoryview, user_bytes: int, pair_bytes: int, row: int = 0
+) -> UserBlock:
+    """Unpack the record of one user, as views of it."""
+    pairs, rest = divmod(len(record) - user_bytes, _ID_BYTES + pair_bytes)
+    if rest or pairs < 0:
+        raise LayoutError(f"the record of user {row} of the batch has {len(record)} bytes")
+    split = user_bytes + pairs * _ID_BYTES
+    raw = np.frombuffer(record, dtype=np.uint8)
+    return UserBlock(
+        ids=ids,
+        k_u=raw[:user_bytes].reshape(1, user_bytes),
+        pair_offsets=np.array([0, pairs], dtype=np.int64),
+        categories=np.frombuffer(record, dtype="<i8", count=pairs, offset=user_bytes),
+        k_uc=raw[split:].reshape(pairs, pair_bytes),
     )

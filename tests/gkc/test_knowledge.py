@@ -79,6 +79,43 @@ def test_assemble_equals_the_definition(
     np.testing.assert_array_equal(rows.view(np.uint32), expected.view(np.uint32))
 
 
+@given(
+    n=st.integers(0, 20),
+    dim=st.integers(1, 5),
+    category_dim=st.integers(1, 5),
+    seed=st.integers(0, 1000),
+    parts=st.lists(st.sampled_from(PARTS), unique=True),
+    halves=st.booleans(),
+)
+def test_f16_rows_are_the_f32_ones_rounded_once(
+    n: int, dim: int, category_dim: int, seed: int, parts: list[PartName], halves: bool
+) -> None:
+    factors = make_factors(n, dim, category_dim, seed)
+    if halves:  # as an f16 store keeps them
+        names = ("user", "item", "user_category")
+        stored = {name: getattr(factors, name).astype(np.float16) for name in names}
+        factors = replace(factors, **stored)
+    rows = assemble(factors, parts, np.float16)
+    assert rows.dtype == np.float16
+    expected = assemble(factors, parts).astype(np.float16)
+    np.testing.assert_array_equal(rows.view(np.uint16), expected.view(np.uint16))
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(1, 9), dtype=st.sampled_from((np.float32, "f2")))
+def test_one_element_stands_for_all_rows(seed: int, n: int, dtype: str) -> None:
+    one = make_factors(1, seed=seed)
+    status = np.repeat(one.status, n, axis=0)
+    repeated = replace(
+        one,
+        user_index=np.repeat(one.user_index, n),
+        item=np.repeat(one.item, n, axis=0),
+        user_category_index=np.repeat(one.user_category_index, n),
+        status=status,
+    )
+    expected = assemble(repeated, dtype=dtype)
+    np.testing.assert_array_equal(assemble(replace(one, status=status), dtype=dtype), expected)
+
+
 def test_all_parts_are_side_by_side_by_default() -> None:
     factors = make_factors(dim=3, category_dim=2)
     rows = assemble(factors)
@@ -144,11 +181,11 @@ def test_the_status_of_a_product(user: int, item: int, product: int) -> None:
     ("change", "match"),
     [
         ({"user": np.zeros((4, 2), dtype=np.float32)}, "K_u is 2 wide and K_i 3"),
-        ({"item": np.zeros((6, 3), dtype=np.float64)}, "float32"),
+        ({"item": np.zeros((6, 3), dtype=np.float64)}, "float32 or float16"),
         ({"user": np.zeros(3, dtype=np.float32)}, "two-dimensional"),
-        ({"user_index": np.zeros(5, dtype=np.int64)}, "6 item rows"),
-        ({"user_category_index": np.zeros(7, dtype=np.int64)}, "6 item rows"),
-        ({"status": np.zeros((2, 4), dtype=np.uint8)}, "6 item rows"),
+        ({"user_index": np.zeros(5, dtype=np.int64)}, r"6 rows, but .* lengths \[5, 6\]"),
+        ({"user_category_index": np.zeros(7, dtype=np.int64)}, r"6 rows, but .* \[6, 7\]"),
+        ({"status": np.zeros((2, 4), dtype=np.uint8)}, r"2 rows, but .* \[6\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -28,7 +28,7 @@ def test_distinct_keeps_first_appearances(values: list[int]) -> None:
 
 def test_one_value_stands_for_all_rows() -> None:
     found, index, first = distinct(array([7]), 3)
-    assert (found.tolist(), index.tolist(), first.tolist()) == ([7], [0, 0, 0], [0])
+    assert (found.tolist(), index.tolist(), first.tolist()) == ([7], [0], [0])
     found, index, first = distinct(array([7]), 0)
     assert (len(found), len(index), len(first)) == (0, 0, 0)
 

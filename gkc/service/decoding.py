@@ -34,6 +34,7 @@ from gkc.store import is_version_name
 _OPTIONS: Final = frozenset(("parts", "dtype", "layout"))
 _COLUMNAR: Final = frozenset(("u", "i", "c", "v"))
 _QUADRUPLE: Final = frozenset(("u", "i", "c", "v"))
+_COLUMNAR_FIELDS: Final = _COLUMNAR | _OPTIONS
 _REQUIRED: Final = ("u", "i", "v")
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
@@ -126,7 +127,7 @@ def _parse_huge_numbers(body: bytes) -> object:
 
 
 def _decode_columnar(value: Mapping[str, Any], max_rows: int) -> Columns:
-    _refuse_unknown(value, _COLUMNAR | _OPTIONS)
+    _refuse_unknown(value, _COLUMNAR_FIELDS)
     _require(value)
     return _broadcast(
         _ids(value["u"], "u"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -47,8 +48,17 @@ def encode_safetensors(answer: Answer) -> list[bytes | memoryview]:
     tensors: Mapping[str, Array] = (
         answer.tensors if isinstance(answer, FactoredAnswer) else {"knowledge": answer.knowledge}
     )
-    metadata = {name: orjson.dumps(value).decode() for name, value in _head(answer).items()}
+    metadata = _metadata(tuple(answer.versions.items()), tuple(answer.spans.items()))
     return safetensors.dump({**tensors, "status": answer.status}, metadata)
+
+
+@lru_cache(maxsize=1024)
+def _metadata(
+    versions: tuple[tuple[str, str], ...], spans: tuple[tuple[str, tuple[int, int]], ...]
+) -> Mapping[str, str]:
+    """Return what `_head` holds as strings of JSON; few are different among many answers."""
+    head = {"versions": dict(versions), "parts": dict(spans)}
+    return {name: orjson.dumps(value).decode() for name, value in head.items()}
 
 
 def _head(answer: Answer) -> dict[str, Any]:

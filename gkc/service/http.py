@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from gkc.errors import BodyTooLargeError, ClientGoneError
 from gkc.service.problems import MEDIA_TYPE, Problem
+
+_COPIED_BYTES: Final = 65536
+"""A body so small is sent in one piece: copying it costs less than sending one more piece."""
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -54,6 +58,8 @@ async def respond(
 ) -> None:
     """Send a whole answer, its body in consecutive pieces (at least one)."""
     size = sum(map(len, pieces))
+    if size <= _COPIED_BYTES:
+        pieces = [b"".join(pieces)]
     await send(
         {
             "type": "http.response.start",

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -96,12 +97,27 @@ class Metrics:
         )
         for operation in STORE_OPERATIONS:
             self.store_errors.labels(operation)  # from zero, so that a first error is a rise
+        # The library's own look-up of a child costs as much as counting in it.
+        self._request_counts = cache(self.requests.labels)
+        self._route_seconds = cache(self.request_seconds.labels)
+        self._route_rows = cache(self.request_rows.labels)
+        self._part_counts = cache(self.parts.labels)
+        self._operation_seconds = cache(self.store_seconds.labels)
         self.inflight = Gauge(
             "gkc_inflight_requests",
             "Requests being answered.",
             multiprocess_mode="livesum",
             registry=self._registry,
         )
+
+    def count_request(self, route: str, code: int, seconds: float) -> None:
+        """Count one request of a route, answered with this status after so many seconds."""
+        self._request_counts(route, str(code)).inc()
+        self._route_seconds(route).observe(seconds)
+
+    def count_rows(self, route: str, rows: int) -> None:
+        """Count the rows that one request of a route asked for."""
+        self._route_rows(route).observe(rows)
 
     def count_parts(self, version: str, parts: Sequence[Part], status: U8) -> None:
         """Count what became of these parts of some rows of one version.
@@ -113,6 +129,10 @@ class Metrics:
             The parts that were asked for.
         status : ndarray, shape (n, 4), uint8
         """
+        if status.size and status.tobytes().count(FOUND) == status.size:  # the usual answer
+            for part in parts:
+                self._part_counts(version, part, STATUS_NAMES[FOUND]).inc(len(status))
+            return
         kinds = len(STATUS_NAMES)
         codes: I64 = status + np.arange(len(PARTS), dtype=np.int64) * kinds
         counts = np.bincount(codes.ravel(), minlength=kinds * len(PARTS)).tolist()
@@ -122,7 +142,7 @@ class Metrics:
             for value, name in STATUS_NAMES.items():
                 count = counts[column * kinds + value]
                 if count:
-                    self.parts.labels(version, part, name).inc(count)
+                    self._part_counts(version, part, name).inc(count)
 
     @contextmanager
     def store_operation(self, operation: str) -> Iterator[None]:
@@ -134,7 +154,7 @@ class Metrics:
             self.store_errors.labels(operation).inc()
             raise
         finally:
-            self.store_seconds.labels(operation).observe(perf_counter() - started)
+            self._operation_seconds(operation).observe(perf_counter() - started)
 
     def render(self, catalogue: Catalogue | None) -> bytes:
         """Return all values in Prometheus's text format, those of all workers together."""

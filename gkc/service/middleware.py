@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection
+from itertools import count
 from time import perf_counter
 from typing import Final
 
@@ -21,6 +22,9 @@ log = structlog.get_logger(__name__)
 OTHER_ROUTES: Final = "other"
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SERVER_ERRORS: Final = 500
+_PROCESS: Final = secrets.token_hex(8)
+_NUMBERS: Final = count()
+"""New request ids: random for each process, then counted."""
 
 
 class Observed:
@@ -54,8 +58,7 @@ class Observed:
         finally:
             self._metrics.inflight.dec()
             route = scope["path"] if scope["path"] in self._routes else OTHER_ROUTES
-            self._metrics.requests.labels(route, str(answer.status)).inc()
-            self._metrics.request_seconds.labels(route).observe(perf_counter() - started)
+            self._metrics.count_request(route, answer.status, perf_counter() - started)
 
     async def _run(self, scope: Scope, receive: Receive, answer: _AnswerWatch) -> None:
         try:
@@ -89,17 +92,20 @@ class _AnswerWatch:
         self.is_finished = False
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        kind = message["type"]
+        if kind == "http.response.body":
+            self.is_finished = not message.get("more_body", False)
+        elif kind == "http.response.start":
             self.status = message["status"]
             self.is_started = True
             headers = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
             message = {**message, "headers": headers}
-        elif message["type"] == "http.response.body":
-            self.is_finished = not message.get("more_body", False)
         await self._send(message)
 
 
 def _request_id(scope: Scope) -> str:
     """Return the id that the caller gave, if it is fit to be logged and echoed, else a new one."""
     given = header(scope, b"x-request-id")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    if given and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"{_PROCESS}{next(_NUMBERS):016x}"

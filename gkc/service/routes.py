@@ -55,7 +55,7 @@ class KnowledgeEndpoint:
 
     def _count(self, request: KnowledgeRequest, answer: Answer) -> None:
         columns = request.columns
-        self._metrics.request_rows.labels(KNOWLEDGE_PATH).observe(columns.n)
+        self._metrics.count_rows(KNOWLEDGE_PATH, columns.n)
         for k, version in enumerate(columns.versions):
             is_alone = len(columns.versions) == 1
             status = answer.status if is_alone else answer.status[columns.version_index == k]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -90,21 +91,31 @@ def dump(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[byte
     """
     # Widest elements first, so that each tensor is aligned wherever the first one is.
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    shapes = tuple((name, tensor.dtype.str, tensor.shape) for name, tensor in ordered)
+    pieces: list[bytes | memoryview] = [_dumped_header(shapes, tuple(metadata.items()))]
+    pieces += [tensor.data.cast("B") for _, tensor in ordered if tensor.size]
+    return pieces
+
+
+@lru_cache(maxsize=4096)
+def _dumped_header(
+    shapes: tuple[tuple[str, str, tuple[int, ...]], ...], metadata: tuple[tuple[str, str], ...]
+) -> bytes:
+    """Return the header's length and the header; few are different among many answers."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
-    for name, tensor in ordered:
-        end = start + tensor.nbytes
+    for name, code, shape in shapes:
+        dtype = np.dtype(code)
+        end = start + math.prod(shape) * dtype.itemsize
         header[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
+            "dtype": _NAMES[dtype],
+            "shape": shape,
             "data_offsets": [start, end],
         }
         start = end
     text = orjson.dumps(header)
     text += b" " * (-len(text) % _ALIGNMENT)
-    pieces: list[bytes | memoryview] = [len(text).to_bytes(_LENGTH_BYTES, "little") + text]
-    pieces += [tensor.reshape(-1).view(np.uint8).data for _, tensor in ordered if tensor.size]
-    return pieces
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
 def _header_length(body: bytes) -> int:

@@ -22,7 +22,6 @@ from gkc.knowledge import I64
 from gkc.store.backends.redis_client import (
     WRITE_TIMEOUT_SECONDS,
     Command,
-    ReadBatches,
     as_store_errors,
     connection_pool,
 )
@@ -38,6 +37,7 @@ from gkc.store.backends.redis_format import (
     unpack_items,
     unpack_marker,
 )
+from gkc.store.backends.redis_pipe import ReadPipe
 from gkc.store.backends.redis_verify import verify_generation
 from gkc.store.catalogue import Catalogue
 from gkc.store.generation import GenerationManifest
@@ -80,7 +80,7 @@ class RedisReader:
         require_namespace(self.store, namespace)
         self._where = where
         self._namespace = namespace
-        self._batches = ReadBatches(where, timeout_ms)
+        self._pipe = ReadPipe(where, timeout_ms)
         self._mirrors = MirrorDirectory(mirror_dir or default_mirror_dir(), self.store, namespace)
 
     async def catalogue(self) -> Catalogue | None:
@@ -175,14 +175,14 @@ class RedisReader:
     async def close(self) -> None:
         """Close connections, and stop building mirrors."""
         self._mirrors.stop()
-        await self._batches.close()
+        await self._pipe.close()
 
     def _keys(self, generation: str) -> GenerationKeys:
         return GenerationKeys(self._namespace, generation)
 
     async def _get(self, key: str) -> bytes | None:
         with as_store_errors(self.store):
-            (answer,) = await self._batches.run([("GET", key)])
+            (answer,) = await self._pipe.run([("GET", key)])
             if isinstance(answer, redis.ResponseError) and not _is_wrong_type(answer):
                 raise answer
         return b"" if isinstance(answer, redis.ResponseError) else answer
@@ -192,7 +192,7 @@ class RedisReader:
         if not commands:
             return []
         with as_store_errors(self.store):
-            answers = await self._batches.run(commands)
+            answers = await self._pipe.run(commands)
             for command, answer in zip(commands, answers, strict=True):
                 if isinstance(answer, redis.ResponseError):
                     if _is_wrong_type(answer):

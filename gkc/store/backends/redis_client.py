@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import ssl
 from collections import deque
@@ -12,10 +11,6 @@ from typing import Any, Final, TypeVar
 
 import hiredis
 import redis
-import redis.asyncio as aioredis
-from redis.asyncio.connection import AbstractConnection as AsyncConnection
-from redis.asyncio.connection import parse_url as parse_url_async
-from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool, parse_url
 from redis.exceptions import (
@@ -39,9 +34,7 @@ WRITE_TIMEOUT_SECONDS: Final = 60.0
 
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _WINDOW_BYTES: Final = 16 << 20
-_MOST_CONNECTIONS: Final = 8
-_CLOSED: Final = "the reader was closed"
-_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub
+pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub
 
 
 @contextmanager
@@ -125,7 +118,7 @@ def connection_pool(where: StoreUrl, timeout_seconds: float) -> ConnectionPool:
     """
     # Its first round trip, CLIENT SETINFO, is needed: it reads what TLS sends after its handshake,
     # which the pool would take for a left-over answer.
-    options = _options(where, parse_url)
+    options = client_options(where, parse_url)
     return ConnectionPool(
         **options,
         socket_timeout=timeout_seconds,
@@ -134,7 +127,7 @@ def connection_pool(where: StoreUrl, timeout_seconds: float) -> ConnectionPool:
     )
 
 
-def _options(where: StoreUrl, parse: Any) -> dict[str, Any]:  # noqa: ANN401
+def client_options(where: StoreUrl, parse: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return the arguments of a connection; what our answers rely on cannot be set by the URL."""
     try:
         options: dict[str, Any] = parse(where.url)
@@ -202,141 +195,3 @@ class WritePipe:
     def _read(self) -> None:
         self._connection.read_response(disable_decoding=True)
         self._in_flight_bytes -= self._sizes.popleft()
-
-
-class ReadBatches:
-    """Reads for an event loop: all commands of one tick, and those that wait, in one pipeline.
-
-    Parameters
-    ----------
-    where : StoreUrl
-    timeout_ms : int
-        Longest wait for the answers of one batch, connecting included.
-
-    Raises
-    ------
-    StoreUrlError
-        If the client library cannot read the URL.
-    """
-
-    def __init__(self, where: StoreUrl, timeout_ms: int) -> None:
-        options = _options(where, parse_url_async)
-        self._connection_class = options.pop("connection_class", aioredis.Connection)
-        # One deadline for a whole batch takes the place of one for each step of it.
-        none = {"socket_timeout": None, "socket_connect_timeout": None}
-        # Without CLIENT SETINFO a new connection needs no round trip of its own.
-        ours = {"retry": AsyncRetry(NoBackoff(), 0), "driver_info": None}
-        self._options = options | none | ours
-        self._timeout_ms = timeout_ms
-        self._idle: list[AsyncConnection] = []
-        self._busy = 0
-        self._waiting: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]] = []
-        self._is_scheduled = False
-        self._is_closed = False
-        self._running: set[asyncio.Task[None]] = set()
-
-    async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the answers to some commands; an error of one command is its answer.
-
-        Raises
-        ------
-        redis.RedisError
-            If the server cannot be reached or does not answer in time.
-        """
-        if self._is_closed:
-            raise redis.ConnectionError(_CLOSED)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Any]] = loop.create_future()
-        self._waiting.append((commands, future))
-        if not self._is_scheduled and self._busy < _MOST_CONNECTIONS:
-            self._is_scheduled = True
-            loop.call_soon(self._start)
-        return await future
-
-    async def close(self) -> None:
-        """Close all connections; whoever still waits is told that the reader was closed."""
-        self._is_closed = True
-        self._fail(self._waiting, redis.ConnectionError(_CLOSED))
-        self._waiting = []
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-        await self._drop_idle()
-
-    def _start(self) -> None:
-        self._is_scheduled = False
-        batch = [(c, f) for c, f in self._waiting if not f.done()]
-        self._waiting = []
-        if not batch:
-            return
-        self._busy += 1
-        task = asyncio.get_running_loop().create_task(self._answer(batch))
-        self._running.add(task)
-        task.add_done_callback(self._finish)
-
-    def _finish(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._busy -= 1
-        if self._waiting and not self._is_scheduled:
-            self._start()
-
-    async def _answer(
-        self, batch: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]]
-    ) -> None:
-        commands = [command for group, _ in batch for command in group]
-        try:
-            async with asyncio.timeout(self._timeout_ms / 1000):
-                answers = iter(await self._exchange(commands))
-        except TimeoutError:
-            self._fail(batch, redis.TimeoutError(f"no answer within {self._timeout_ms} ms"))
-        except asyncio.CancelledError:
-            self._fail(batch, redis.ConnectionError(_CLOSED))
-            raise
-        except (redis.RedisError, OSError) as exc:
-            self._fail(batch, exc)
-        else:
-            for group, future in batch:
-                mine = [next(answers) for _ in group]
-                if not future.done():
-                    future.set_result(mine)
-
-    def _fail(
-        self,
-        batch: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]],
-        error: Exception,
-    ) -> None:
-        for _, future in batch:
-            if not future.done():
-                future.set_exception(error)
-
-    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands over an idle connection; over a new one if the server had closed it."""
-        if self._idle:
-            try:
-                return await self._exchange_over(self._idle.pop(), commands)
-            except redis.ConnectionError:
-                await self._drop_idle()  # they are as old: the server restarted, or tidied up
-        return await self._exchange_over(self._connection_class(**self._options), commands)
-
-    async def _exchange_over(
-        self, connection: AsyncConnection, commands: Sequence[Command]
-    ) -> list[Any]:
-        answers: list[Any] = []
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            await connection.send_packed_command(b"".join(map(_pack, commands)))
-            for _ in commands:
-                try:
-                    answers.append(await connection.read_response(disable_decoding=True))
-                except redis.ResponseError as exc:
-                    answers.append(exc)
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        self._idle.append(connection)
-        return answers
-
-    async def _drop_idle(self) -> None:
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            await connection.disconnect(nowait=True)

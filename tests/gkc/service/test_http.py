@@ -54,17 +54,21 @@ def test_repeated_headers_are_joined() -> None:
     assert header(scope(), b"accept") == ""
 
 
-async def test_an_answer_in_pieces_has_one_length() -> None:
+@pytest.mark.parametrize(("length", "more"), [(3, [False]), (100_000, [True, False])])
+async def test_an_answer_in_pieces_has_one_length_and_is_joined_if_small(
+    length: int, more: list[bool]
+) -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await respond(send, 200, "text/plain", [b"ab", memoryview(b"cde")], [(b"x", b"y")])
+    last = b"c" * length
+    await respond(send, 200, "text/plain", [b"ab", memoryview(last)], [(b"x", b"y")])
     assert sent[0]["headers"] == [
         (b"content-type", b"text/plain"),
-        (b"content-length", b"5"),
+        (b"content-length", str(2 + length).encode()),
         (b"x", b"y"),
     ]
-    assert b"".join(m["body"] for m in sent[1:]) == b"abcde"
-    assert [m["more_body"] for m in sent[1:]] == [True, False]
+    assert b"".join(m["body"] for m in sent[1:]) == b"ab" + last
+    assert [m["more_body"] for m in sent[1:]] == more

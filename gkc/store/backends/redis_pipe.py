@@ -1,0 +1,238 @@
+"""Reads for an event loop: every caller's commands go over one connection, in one stream.
+
+The client library connects: host or socket, TLS, credentials, database. Then its connection is
+handed to a protocol of ours, which writes what one tick of the loop asks for in one piece and hands
+each caller the answers to its own commands, as they come: no task, lock or timer for a caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import hiredis
+import redis
+import redis.asyncio as aioredis
+from redis._parsers import BaseParser
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import parse_url as parse_url_async
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from gkc.store.backends.redis_client import Command, client_options, pack
+from gkc.store.urls import StoreUrl
+
+_CLOSED: Final = "the reader was closed"
+_NOTHING_YET: Final = object()
+
+
+@dataclass(slots=True)
+class _Asked:
+    """Commands of one caller, and the answers that have come."""
+
+    count: int
+    deadline: float
+    future: asyncio.Future[list[Any]]
+    answers: list[Any] = field(default_factory=list)
+
+
+class ReadPipe:
+    """Reads of any number of callers over one connection, made at the first of them.
+
+    Parameters
+    ----------
+    where : StoreUrl
+    timeout_ms : int
+        Longest wait for the answers to one call, connecting included.
+
+    Raises
+    ------
+    StoreUrlError
+        If the client library cannot read the URL.
+    """
+
+    def __init__(self, where: StoreUrl, timeout_ms: int) -> None:
+        options = client_options(where, parse_url_async)
+        self._connection_class = options.pop("connection_class", aioredis.Connection)
+        # The deadline of the call takes the place of one for each step of connecting.
+        none = {"socket_timeout": None, "socket_connect_timeout": None}
+        # Without CLIENT SETINFO a new connection needs no round trip of its own.
+        ours = {"retry": Retry(NoBackoff(), 0), "driver_info": None}
+        self._options = options | none | ours
+        self._timeout_ms = timeout_ms
+        self._link: _Link | None = None
+        self._connecting: asyncio.Task[_Link] | None = None
+        self._is_closed = False
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the answers to some commands; an error of one command is its answer.
+
+        What is read is never changed, so that a call whose connection turns out to be closed is
+        made once more over a new one.
+
+        Raises
+        ------
+        redis.RedisError
+            If the server cannot be reached or does not answer in time.
+        """
+        raw, count = b"".join(map(pack, commands)), len(commands)
+        deadline = asyncio.get_running_loop().time() + self._timeout_ms / 1000
+        link = self._link
+        if link is not None and link.is_open:
+            try:
+                return _answers(await link.ask(raw, count, deadline))
+            except redis.ConnectionError:
+                pass  # the server restarted, or tidied up: a new connection tells
+        link = await self._connected(deadline)
+        return _answers(await link.ask(raw, count, deadline))
+
+    async def close(self) -> None:
+        """Close the connection; whoever still waits is told that the reader was closed."""
+        self._is_closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._link is not None:
+            await self._link.close(redis.ConnectionError(_CLOSED))
+
+    async def _connected(self, deadline: float) -> _Link:
+        """Return an open connection; callers that come while it is being made share it."""
+        if self._is_closed:
+            raise redis.ConnectionError(_CLOSED)
+        if self._link is not None and self._link.is_open:
+            return self._link
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(self._take)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(self._connecting)
+        except TimeoutError as exc:
+            raise redis.TimeoutError(self._late()) from exc
+        except asyncio.CancelledError:
+            if self._is_closed:
+                raise redis.ConnectionError(_CLOSED) from None
+            raise
+
+    async def _connect(self) -> _Link:
+        if self._link is not None:
+            await self._link.close(redis.ConnectionError("the connection was lost"))
+        connection: AbstractConnection = self._connection_class(**self._options)
+        try:
+            async with asyncio.timeout(self._timeout_ms / 1000):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except TimeoutError as exc:
+            await connection.disconnect(nowait=True)
+            raise redis.TimeoutError(self._late()) from exc
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return _Link(connection, self._late())
+
+    def _take(self, made: asyncio.Task[_Link]) -> None:
+        self._connecting = None
+        if not made.cancelled() and made.exception() is None:
+            self._link = made.result()
+
+    def _late(self) -> str:
+        return f"no answer within {self._timeout_ms} ms"
+
+
+def _answers(found: list[Any]) -> list[Any]:
+    """Pass answers on; raise one that is no answer to a command, but about the connection."""
+    for answer in found:
+        if isinstance(answer, redis.RedisError) and not isinstance(answer, redis.ResponseError):
+            raise answer
+    return found
+
+
+class _Link(asyncio.Protocol):
+    """One connection: commands out in order, answers back in the same order.
+
+    Parameters
+    ----------
+    connection : AbstractConnection
+        Connected, with nothing under way; it is the link's from now on.
+    late : str
+        What callers are told when their deadline has passed.
+    """
+
+    def __init__(self, connection: AbstractConnection, late: str) -> None:
+        self._connection = connection  # closes the socket when it goes
+        self._late = late
+        self._loop = asyncio.get_running_loop()
+        self._replies = hiredis.Reader(
+            notEnoughData=_NOTHING_YET,
+            protocolError=redis.InvalidResponse,
+            replyError=BaseParser.parse_error,
+        )
+        self._asked: deque[_Asked] = deque()
+        self._out: list[bytes] = []
+        self._watch: asyncio.TimerHandle | None = None
+        self.is_open = True
+        writer: Any = connection._writer  # the library has no way to hand its transport over
+        self._transport: asyncio.Transport = writer.transport
+        self._transport.set_protocol(self)
+
+    def ask(self, raw: bytes, count: int, deadline: float) -> asyncio.Future[list[Any]]:
+        """Send packed commands at the end of this tick; the future gets their answers."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(raw)
+        self._asked.append(_Asked(count, deadline, future))
+        if self._watch is None:
+            self._watch = self._loop.call_at(deadline, self._check)
+        return future
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self.is_open:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out the answers that are complete."""
+        replies = self._replies
+        replies.feed(data)
+        try:
+            while (answer := replies.gets(False)) is not _NOTHING_YET:
+                asked = self._asked[0]
+                asked.answers.append(answer)
+                if len(asked.answers) == asked.count:
+                    self._asked.popleft()
+                    if not asked.future.done():
+                        asked.future.set_result(asked.answers)
+        except (redis.InvalidResponse, IndexError) as exc:
+            self._fail(redis.ConnectionError(f"the server broke the protocol: {exc}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        told = f"Connection closed by server: {exc}" if exc else "Connection closed by server."
+        self._fail(redis.ConnectionError(told))
+
+    async def close(self, error: redis.RedisError) -> None:
+        """Close the connection, and tell whoever still waits why."""
+        self._fail(error)
+        await self._connection.disconnect(nowait=True)
+
+    def _check(self) -> None:
+        """Give the connection up if its oldest call is overdue: the server hangs, or is gone."""
+        self._watch = None
+        if self._asked and self._asked[0].deadline <= self._loop.time():
+            self._fail(redis.TimeoutError(self._late))
+        elif self._asked:
+            self._watch = self._loop.call_at(self._asked[0].deadline, self._check)
+
+    def _fail(self, error: redis.RedisError) -> None:
+        self.is_open = False
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._transport.abort()
+        asked, self._asked = self._asked, deque()
+        for one in asked:
+            if not one.future.done():
+                one.future.set_exception(error)

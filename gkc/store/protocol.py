@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from gkc.store.generation import GenerationLayout, GenerationManifest, Generatio
 
 U64 = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
+_UINT64: Final = (1 << 64) - 1
 Progress = Callable[[int], None]
 """Told how many more rows are done."""
 
@@ -45,6 +46,14 @@ def hash_ids(ids: I64) -> U64:
     h *= np.uint64(0x94D049BB133111EB)
     h ^= h >> np.uint64(31)
     return h
+
+
+def hash_id(one: int) -> int:
+    """Return what `hash_ids` gives for one id."""
+    h = one & _UINT64
+    h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9 & _UINT64
+    h = (h ^ (h >> 27)) * 0x94D049BB133111EB & _UINT64
+    return h ^ (h >> 31)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError, StoreError
 from gkc.knowledge import I64, U8
-from gkc.store.protocol import ItemBlock, hash_ids
+from gkc.store.protocol import ItemBlock, hash_id, hash_ids
 
 TableKind = Literal["items", "users"]
 
@@ -46,7 +46,6 @@ _PREFIX: Final = struct.Struct("<8sII")
 _WINDOW_BITS: Final = 3
 _FEW_IDS: Final = 8
 """So many ids are looked up one by one: a single id takes 3 us, and 17 us with numpy."""
-_UINT64: Final = (1 << 64) - 1
 _MADV_POPULATE_READ: Final = 22  # Linux 5.14; the mmap module has no name for it
 
 
@@ -161,14 +160,6 @@ def bucket_bits(count: int) -> int:
 def starts_dtype(count: int) -> np.dtype[np.unsignedinteger]:
     """Return the element type of the section ``starts``."""
     return np.dtype("<u4" if count < 1 << 32 else "<u8")
-
-
-def hash_id(one: int) -> int:
-    """Return what `hash_ids` gives for one id."""
-    h = one & _UINT64
-    h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9 & _UINT64
-    h = (h ^ (h >> 27)) * 0x94D049BB133111EB & _UINT64
-    return h ^ (h >> 31)
 
 
 class _MappedTable:

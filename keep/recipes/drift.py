@@ -72,6 +72,7 @@ def drift(
             pool.run("testing", testing)
     finally:
         seconds = shop.add_seconds(time.perf_counter() - began)
+        shop.close()
     results = {
         "format": FORMAT,
         "command": f"keep drift --log {log_path.name} --preset {preset} --seeds {len(tried)}",

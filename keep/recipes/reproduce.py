@@ -129,11 +129,17 @@ def reproduce(
     if seeds is not None:
         preset = dataclasses.replace(preset, seeds=seeds)
     work = _Work(log_path, out, preset_name, preset)
-    tables = work.begin(tables)
-    began = time.perf_counter()
+    try:
+        return _reproduce(work, work.begin(tables))
+    finally:
+        work.shop.close()
+
+
+def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
+    began, out = time.perf_counter(), work.out
     entries = make_plan(work.shop.log.info, tables, user_groups(work.shop), work.shop.has_truth)
     try:
-        with workers(log_path, out, work.shop.behaviours) as pool:
+        with workers(work.log_path, out, work.shop.behaviours) as pool:
             work.tune(pool, entries)
             work.compare_variants(pool, entries)
             work.train(pool, entries)

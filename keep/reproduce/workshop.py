@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import secrets
 import tempfile
@@ -11,7 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -100,6 +101,7 @@ class Workshop:
         self.out = out
         self.behaviours = behaviours
         self._kept: dict[tuple[object, ...], Any] = {}
+        self._held: IO[str] | None = None
 
     @property
     def version_day(self) -> int:
@@ -122,7 +124,7 @@ class Workshop:
         Raises
         ------
         WorkshopError
-            If the folder is another run's, or holds something else.
+            If the folder is another run's, holds something else, or another process works in it.
         """
         found = read_json(self._run_file)
         for name, value in facts.items():
@@ -133,8 +135,26 @@ class Workshop:
                 )
         if not found and self.out.exists() and any(self.out.iterdir()):
             raise WorkshopError(self.out, "is not empty; name another --out")
+        self._lock()
         self.note({**found, **facts})
         return found
+
+    def _lock(self) -> None:
+        """Keep other processes out until this one closes the workshop, or ends."""
+        self._run_file.parent.mkdir(parents=True, exist_ok=True)
+        self._held = (self._run_file.parent / "lock").open("a")
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            self.close()
+            problem = "another process is at work in it; wait for it, or stop it"
+            raise WorkshopError(self.out, problem) from exc
+
+    def close(self) -> None:
+        """Let other processes work in the folder again."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Write down what run the folder is."""

@@ -32,6 +32,7 @@ from gkc.store.backends.redis_format import (
     USER_BUCKETS,
     GenerationKeys,
     bucket_numbers,
+    bucket_of,
     catalogue_key,
     id_fields,
     unpack_items,
@@ -109,11 +110,8 @@ class RedisReader:
     ) -> Sequence[bytes | memoryview | None]:
         """Read the records of distinct users in one round trip; None for unknown ones."""
         keys = self._keys(manifest.generation)
-        buckets = bucket_numbers(hash_ids(users), manifest.checksums[USER_BUCKETS])
         fields = id_fields(users)
-        rows_of: dict[int, list[int]] = {}
-        for row, bucket in enumerate(buckets.tolist()):
-            rows_of.setdefault(bucket, []).append(row)
+        rows_of = _rows_of_buckets(users, manifest.checksums[USER_BUCKETS])
         commands: list[Command] = [
             ("HMGET", keys.bucket(bucket), MARKER_FIELD, *[fields[row] for row in rows])
             for bucket, rows in rows_of.items()
@@ -253,6 +251,16 @@ class RedisReader:
                         what = missing_block(number)
                         raise missing(generation, what, catalogue, has_manifest)
                     yield parse_block(raw, manifest, number)
+
+
+def _rows_of_buckets(users: I64, user_buckets: int) -> dict[int, list[int]]:
+    """Return the users, by position, of each bucket that any of them is in."""
+    if len(users) == 1:  # the usual request, for which numpy's calls cost more than the work
+        return {bucket_of(int(users[0]), user_buckets): [0]}
+    found: dict[int, list[int]] = {}
+    for row, bucket in enumerate(bucket_numbers(hash_ids(users), user_buckets).tolist()):
+        found.setdefault(bucket, []).append(row)
+    return found
 
 
 def parse_catalogue(raw: bytes | None, store: str) -> Catalogue | None:

@@ -26,7 +26,7 @@ import numpy as np
 
 from gkc.knowledge import I64
 from gkc.store.generation import GenerationLayout
-from gkc.store.protocol import U64, ItemBlock, hash_ids
+from gkc.store.protocol import U64, ItemBlock, hash_id, hash_ids
 
 MARKER_FIELD: Final = b""
 """The field of a bucket's marker; no id has it, for ids are 8 bytes."""
@@ -110,6 +110,11 @@ def bucket_numbers(hashes: U64, user_buckets: int) -> I64:
     """
     high = hashes >> np.uint64(32)
     return (high * np.uint64(user_buckets) >> np.uint64(32)).view(np.int64)
+
+
+def bucket_of(user: int, user_buckets: int) -> int:
+    """Return what `bucket_numbers` gives for one user's id."""
+    return (hash_id(user) >> 32) * user_buckets >> 32
 
 
 def id_fields(ids: I64) -> list[bytes]:

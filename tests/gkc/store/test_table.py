@@ -19,6 +19,7 @@ from gkc.errors import (
 )
 from gkc.knowledge import I64
 from gkc.store import ItemBlock, hash_ids
+from gkc.store.protocol import hash_id
 from gkc.store.table import (
     PAGE_BYTES,
     MappedItemTable,
@@ -26,7 +27,6 @@ from gkc.store.table import (
     TableHeader,
     TableKind,
     bucket_bits,
-    hash_id,
     starts_dtype,
 )
 from gkc.store.table_check import verify_table

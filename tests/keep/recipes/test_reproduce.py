@@ -106,6 +106,15 @@ def test_another_log_is_refused_in_the_same_folder(done: Path, tmp_path: Path) -
         reproduce(other.path, done, ("2",), "small", seeds=2)
 
 
+def test_a_folder_in_which_another_run_is_at_work_is_refused(done: Path, log: Log) -> None:
+    other = Workshop(log.path, done, 5)
+    other.claim({})
+    with pytest.raises(WorkshopError, match="another process is at work in it"):
+        reproduce(log.path, done, ("2",), "small", seeds=2)
+    other.close()
+    reproduce(log.path, done, ("2",), "small", seeds=2)
+
+
 def test_a_folder_that_holds_something_else_is_refused(log: Log, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(WorkshopError, match="is not empty"):

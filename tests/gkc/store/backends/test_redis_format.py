@@ -15,6 +15,7 @@ from gkc.store.backends.redis_format import (
     add_checksums,
     bucket_checksum,
     bucket_numbers,
+    bucket_of,
     id_fields,
     pack_items,
     pack_marker,
@@ -22,6 +23,7 @@ from gkc.store.backends.redis_format import (
     unpack_marker,
 )
 from gkc.store.generation import GenerationLayout
+from gkc.store.protocol import hash_ids
 from tests.gkc.store.samples import assert_same_items, make_sample
 
 
@@ -33,6 +35,12 @@ def test_buckets_grow_with_the_hash_and_stay_in_range(hashes: list[int], buckets
     assert (np.diff(numbers) >= 0).all()
     assert numbers.tolist() == [(h >> 32) * buckets >> 32 for h in sorted(hashes)]
     assert 0 <= numbers[0] <= numbers[-1] < buckets
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(1, 2**32 - 1))
+def test_one_user_s_bucket_is_that_of_many(user: int, buckets: int) -> None:
+    many = bucket_numbers(hash_ids(np.array([user, 7], dtype=np.int64)), buckets)
+    assert bucket_of(user, buckets) == many[0]
 
 
 def test_fields_are_the_eight_bytes_of_an_id() -> None:

@@ -1,0 +1,122 @@
+"""Calls share one connection, in order; one that breaks or hangs is given up, and made anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import redis
+
+from gkc.store.backends.redis_pipe import ReadPipe
+from gkc.store.urls import parse_store_url
+from tests.redis_server import RedisServer
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def pipe_to(url: str, timeout_ms: int = 2000) -> AsyncIterator[ReadPipe]:
+    pipe = ReadPipe(parse_store_url(url), timeout_ms)
+    try:
+        yield pipe
+    finally:
+        await pipe.close()
+
+
+@asynccontextmanager
+async def server(talk: Talk) -> AsyncIterator[str]:
+    """Listen, and let a function play the Redis server: what no real one would do."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with listening:
+        yield f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+async def test_calls_of_one_tick_leave_as_one_piece(own_redis: RedisServer) -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
+        async with pipe_to(own_redis.url) as pipe:
+            await pipe.run([("SET", "k", "v")])
+            before = client.info("stats")["total_reads_processed"]
+            calls = [pipe.run([("GET", "k"), ("ECHO", str(n))]) for n in range(50)]
+            found = await asyncio.gather(*calls)
+            assert found == [[b"v", str(n).encode()] for n in range(50)]
+            # One for the calls, one for this INFO.
+            assert client.info("stats")["total_reads_processed"] - before <= 2
+
+
+async def test_an_error_of_one_command_is_its_answer_alone(own_redis: RedisServer) -> None:
+    async with pipe_to(own_redis.url) as pipe:
+        await pipe.run([("SET", "k", "v")])
+        first, second, third = await pipe.run([("GET", "k"), ("HGET", "k", "f"), ("GET", "k")])
+        assert (first, third) == (b"v", b"v")
+        assert isinstance(second, redis.ResponseError)
+
+
+async def test_answers_in_any_pieces_reach_their_callers() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        for byte in b"$3\r\none\r\n*2\r\n$3\r\ntwo\r\n$-1\r\n:3\r\n":
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with server(drip) as url, pipe_to(url) as pipe:
+        calls = [pipe.run([("A",)]), pipe.run([("B",), ("C",)])]
+        assert await asyncio.gather(*calls) == [[b"one"], [[b"two", None], 3]]
+
+
+async def test_a_server_that_breaks_the_protocol_is_given_up() -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    async with server(babble) as url, pipe_to(url) as pipe:
+        with pytest.raises(redis.ConnectionError, match="broke the protocol"):
+            await pipe.run([("GET", "k")])
+
+
+async def test_an_answer_that_nobody_asked_for_is_no_one_s() -> None:
+    async def eager(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"+one\r\n+two\r\n")
+        await writer.drain()
+
+    async with server(eager) as url, pipe_to(url) as pipe:
+        assert await pipe.run([("GET", "k")]) == [b"one"]
+        assert await pipe.run([("GET", "k")]) == [b"one"]  # of a new connection
+
+
+async def test_a_call_that_is_late_ends_the_connection_and_its_calls_only() -> None:
+    connections = 0
+
+    async def hang_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        hangs = connections == 1
+        while await reader.read(1000):
+            if not hangs:
+                writer.write(b"+here\r\n")
+                await writer.drain()
+
+    async with server(hang_once) as url, pipe_to(url, timeout_ms=50) as pipe:
+        with pytest.raises(redis.TimeoutError, match="no answer within 50 ms"):
+            await pipe.run([("GET", "k")])
+        assert await pipe.run([("GET", "k")]) == [b"here"]
+    assert connections == 2
+
+
+async def test_callers_during_connecting_share_the_connection(own_redis: RedisServer) -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
+        before = client.info("stats")["total_connections_received"]
+        async with pipe_to(own_redis.url) as pipe:
+            await asyncio.gather(*(pipe.run([("PING",)]) for _ in range(20)))
+            assert client.info("stats")["total_connections_received"] == before + 1

@@ -10,16 +10,13 @@ The asking process is Python as well, so its own time is part of both sides of e
 from __future__ import annotations
 
 import json
+import os
 import random
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +24,7 @@ from typing import Annotated
 import typer
 
 from bench.bundles import USER_ID_STEP, write_bundle
+from bench.processes import free_port, our_service, serving
 from bench.report import print_circumstances, spread
 
 VERSION = "bench-requests"
@@ -36,7 +34,6 @@ PAIRS = 40
 DIM = 64
 ROUNDS = 15
 REQUESTS_PER_ROUND = 30
-START_SECONDS = 60
 SAFETENSORS = "application/x-safetensors"
 KINDS = {
     "JSON answer": ("application/json", {}),
@@ -57,7 +54,8 @@ def main(
         write_bundle(bundle, USERS, PAIRS, DIM)
         _command("gkc-export", "--version", VERSION, "--bundle", str(bundle), "--store", place)
         try:
-            with _service(place) as port:
+            port, cores = free_port(), os.sched_getaffinity(0)
+            with serving("gkc serve", our_service(place, port), port, cores, "/readyz"):
                 _measure(HTTPConnection("127.0.0.1", port))
         finally:
             _command("gkc", "versions", "delete", VERSION, "--yes", "--store", place)
@@ -105,36 +103,6 @@ def _ask(connection: HTTPConnection, rows: int, kind: str) -> float:
     if answer.status != 200:
         raise SystemExit(f"the service answered {answer.status}: {content[:500]!r}")
     return seconds
-
-
-@contextmanager
-def _service(store: str) -> Iterator[int]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    command = [sys.executable, "-m", "gkc", "serve", "--store", store, "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _is_ready(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("the service did not start")
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def _is_ready(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except ConnectionError:
-        return False  # not listening yet
-    finally:
-        connection.close()
 
 
 def _command(name: str, *args: str) -> None:

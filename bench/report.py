@@ -15,19 +15,40 @@ from pathlib import Path
 PACKAGES = ("numpy", "orjson", "fastapi", "uvicorn", "redis", "pyarrow", "onnxruntime")
 
 
-def print_circumstances(module: str, *more: str) -> None:
-    """Print where and with what the figures that follow were measured; ``more`` are packages."""
+def circumstances(module: str, *more: str) -> dict[str, str]:
+    """Say where and with what the figures of this process are measured.
+
+    Parameters
+    ----------
+    module : str
+        The measurement, as it is run.
+    *more : str
+        Packages to name beside those that are always named.
+
+    Returns
+    -------
+    dict of str to str
+        ``command``, ``date``, ``machine`` and ``versions``.
+    """
     packages = ", ".join(f"{name} {version(name)}" for name in (*PACKAGES, *more))
-    print(f"command  python -m {module} {' '.join(sys.argv[1:])}".rstrip())
-    print(f"date     {datetime.now(UTC):%Y-%m-%d}, commit {_commit()}")
-    print(f"machine  {os.cpu_count()} cores, {_processor()}, {platform.system()}")
-    print(f"versions CPython {platform.python_version()}, {packages}")
+    return {
+        "command": f"python -m {module} {' '.join(sys.argv[1:])}".rstrip(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}, commit {_commit()}",
+        "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",
+        "versions": f"CPython {platform.python_version()}, {packages}",
+    }
+
+
+def print_circumstances(module: str, *more: str) -> None:
+    """Print the circumstances of the figures that follow, a line each."""
+    for name, told in circumstances(module, *more).items():
+        print(f"{name:8} {told}")
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Return the median of some values, and their range, for people."""
     low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
 def _commit() -> str:

@@ -1,4 +1,4 @@
-"""Run the measurements of this machine one after the other and print them.
+"""Run the measurements of this machine one after the other, and write docs/performance.md.
 
 python -m bench.run [NAME ...]
 """
@@ -9,18 +9,16 @@ import argparse
 import subprocess
 import sys
 
-MEASUREMENTS: dict[str, tuple[str, ...]] = {
-    "requests": (),
-    "id_lookup": (),
-    "redis_bytes": (),
-    "export_memory": ("--users", "100000", "--users", "1000000"),
-}
-"""Each measurement's module, and how it is called here; its own docstring says what it measures."""
+MEASUREMENTS = ("throughput",)
+"""Modules of ``bench`` in the order of the page; each module's docstring says what it measures."""
 
 
 def main() -> int:
     """Run what was named, or everything; return 1 if any of it failed."""
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.run",
+        description="Measure this machine and write docs/performance.md.",
+    )
     parser.add_argument("name", nargs="*", help=f"of {', '.join(MEASUREMENTS)}; default: all")
     names = parser.parse_args().name or list(MEASUREMENTS)
     unknown = [name for name in names if name not in MEASUREMENTS]
@@ -29,9 +27,10 @@ def main() -> int:
     failed = []
     for name in names:
         print(f"\n== {name}", flush=True)
-        command = [sys.executable, "-m", f"bench.{name}", *MEASUREMENTS[name]]
+        command = [sys.executable, "-m", f"bench.{name}", "--save"]
         if subprocess.run(command, check=False).returncode:
             failed.append(name)
+    subprocess.run([sys.executable, "-m", "bench.performance"], check=False)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -1,0 +1,162 @@
+"""Write docs/performance.md and its pictures from the JSON in docs/performance/.
+
+python -m bench.performance
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure as Picture
+
+from bench.report import spread
+from bench.results import FOLDER, Curve, Section, read_section
+from bench.run import MEASUREMENTS
+from keep.reproduce.report import markdown_table
+
+PAGE = FOLDER.parent / "performance.md"
+REMARKS = FOLDER / "remarks.md"
+"""Ours, about what missed its target and why; taken over into the page."""
+
+HEADING = """\
+# Performance, measured
+
+Written by `make bench` from the JSON in [`performance/`](performance/); change that, or \
+`performance/remarks.md`, not this page.
+
+A ratio compares two things measured in one run, in turns. Figures are medians of the repeats, \
+with their range in parentheses; the verdict is the median's. CPU time is that of the process that \
+serves, and the primary figure where both are given: load, service and Redis share the cores."""
+SIZE = (6.4, 3.6)
+"""Of a picture, inches."""
+
+
+def page(sections: Sequence[Section], remarks: str) -> str:
+    """Write the page.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+        In the order shown.
+    remarks : str
+        Markdown about what was missed; may be empty.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    parts = [HEADING, "## What was to be reached", _verdicts(sections)]
+    parts += ["## What was missed, and why", remarks.strip()] if remarks.strip() else []
+    for section in sections:
+        parts += [f"## {section.title}", section.method.strip()]
+        rows = [
+            (figure.name, f"{spread(figure.values, figure.digits)} {figure.unit}".strip())
+            for figure in section.figures
+        ]
+        parts += [markdown_table(("figure", "found"), rows)] if rows else []
+        parts += [f"![{curve.title}](performance/{curve.name}.svg)" for curve in section.curves]
+        parts += ["\n".join(f"- {note}" for note in section.notes)] if section.notes else []
+        told = [f"{name} `{value}`" for name, value in section.circumstances.items()]
+        parts += ["\n".join(f"- {line}" for line in told)]
+    return "\n\n".join(parts) + "\n"
+
+
+def draw(curve: Curve) -> Picture:
+    """Draw a curve: medians, with the range of the repeats.
+
+    Parameters
+    ----------
+    curve : Curve
+        What to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The picture.
+    """
+    picture = Picture(figsize=SIZE, layout="constrained")
+    axes = picture.subplots()
+    for name, points in curve.lines.items():
+        x = [at for at, _ in points]
+        middle = [statistics.median(values) for _, values in points]
+        low = [m - min(values) for m, (_, values) in zip(middle, points, strict=True)]
+        high = [max(values) - m for m, (_, values) in zip(middle, points, strict=True)]
+        axes.errorbar(x, middle, yerr=(low, high), marker="o", capsize=3, label=name)
+    axes.set(title=curve.title, xlabel=curve.x, ylabel=curve.y, xscale="log")
+    if curve.log_y:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    ticks = sorted({at for points in curve.lines.values() for at, _ in points})
+    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    if len(curve.lines) > 1:
+        axes.legend()
+    return picture
+
+
+def _verdicts(sections: Sequence[Section]) -> str:
+    rows = [
+        (figure.name, spread(figure.values, figure.digits), figure.wanted, _told(figure.verdict))
+        for section in sections
+        for figure in section.figures
+        if figure.verdict
+    ]
+    return markdown_table(("measure", "found", "target / stretch", "verdict"), rows)
+
+
+def _told(verdict: str) -> str:
+    return f"**{verdict}**" if verdict == "missed" else verdict
+
+
+def write(folder: Path = FOLDER, target: Path = PAGE) -> list[Path]:
+    """Write the page and its pictures.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the JSON, the remarks, and the pictures afterwards.
+    target : Path
+        The page.
+
+    Returns
+    -------
+    list of Path
+        Every file written; empty if there is nothing to write of.
+    """
+    names = [name for name in MEASUREMENTS if (folder / f"{name}.json").exists()]
+    sections = [read_section(folder / f"{name}.json") for name in names]
+    if not sections:
+        return []
+    written = [target]
+    remarks = folder / REMARKS.name
+    told = remarks.read_text(encoding="utf-8") if remarks.exists() else ""
+    target.write_text(page(sections, told), encoding="utf-8")
+    # The same figures give the same file: ids from a fixed salt, text as text, no date.
+    with mpl.rc_context({"svg.hashsalt": "gkc", "svg.fonttype": "none"}):
+        for curve in (curve for section in sections for curve in section.curves):
+            path = folder / f"{curve.name}.svg"
+            FigureCanvasSVG(draw(curve)).print_figure(path, format="svg", metadata={"Date": None})
+            written.append(path)
+    return written
+
+
+def main() -> int:
+    """Write the page; return 1 if there are no results."""
+    written = write()
+    for path in written:
+        print(path.relative_to(FOLDER.parent.parent))
+    if not written:
+        print(f"no results in {FOLDER.relative_to(FOLDER.parent.parent)}", file=sys.stderr)
+    return 0 if written else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""What a measurement found, as JSON that docs/performance.md is written from and as text."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.report import circumstances, print_circumstances, spread
+
+FOLDER = Path(__file__).parent.parent / "docs" / "performance"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure, measured several times, and what it was to be."""
+
+    name: str
+    values: Sequence[float]
+    """One for each repeat, in the order measured."""
+    unit: str = "times"
+    target: float | None = None
+    stretch: float | None = None
+    at_most: bool = False
+    """Whether target and stretch are upper bounds."""
+    digits: int = 2
+
+    @property
+    def median(self) -> float:
+        """Of the repeats."""
+        return statistics.median(self.values)
+
+    @property
+    def verdict(self) -> str:
+        """``stretch``, ``met`` or ``missed``, judged by the median; empty without a target."""
+        if self.target is None:
+            return ""
+        for bound, word in ((self.stretch, "stretch"), (self.target, "met")):
+            if bound is not None and _holds(self.median, bound, at_most=self.at_most):
+                return word
+        return "missed"
+
+    @property
+    def wanted(self) -> str:
+        """Target and stretch for people; empty without one."""
+        sign = "≤" if self.at_most else "≥"
+        bounds = [bound for bound in (self.target, self.stretch) if bound is not None]
+        return " / ".join(f"{sign} {bound:g}" for bound in bounds)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Lines over one axis: how a figure grows with a quantity."""
+
+    name: str
+    """Of the picture's file."""
+    title: str
+    x: str
+    y: str
+    """Axes, with units."""
+    lines: dict[str, Sequence[tuple[float, Sequence[float]]]]
+    """For each line its points: x, and a value for each repeat."""
+    log_y: bool = False
+    """The x axis is logarithmic always."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one module of ``bench`` found."""
+
+    module: str
+    """``bench.NAME``."""
+    title: str
+    method: str
+    """What was compared with what, and how: Markdown."""
+    figures: Sequence[Figure] = ()
+    curves: Sequence[Curve] = ()
+    notes: Sequence[str] = ()
+    """Markdown, a line each: what limits a missed figure, what a curve shows."""
+    packages: Sequence[str] = ()
+    """Whose versions matter here beside those that are always named."""
+    circumstances: dict[str, str] = field(default_factory=dict)
+    """Where, when and from which commit; filled in when it is told."""
+
+
+def tell(section: Section, *, save: bool) -> None:
+    """Print a section, and keep it for the page.
+
+    Parameters
+    ----------
+    section : Section
+        What was found.
+    save : bool
+        Whether to write ``docs/performance/NAME.json``.
+    """
+    print_circumstances(section.module, *section.packages)
+    print(section.title)
+    width = max((len(figure.name) for figure in section.figures), default=0)
+    for figure in section.figures:
+        told = f"{spread(figure.values, figure.digits)} {figure.unit}"
+        print(f"  {figure.name:{width}}  {told:36}  {figure.wanted:16}  {figure.verdict}".rstrip())
+    for curve in section.curves:
+        print(f"  {curve.title}: {curve.y}")
+        for line, points in curve.lines.items():
+            told = ", ".join(f"{x:g}: {statistics.median(values):.3g}" for x, values in points)
+            print(f"    {line}: {told}")
+    for note in section.notes:
+        print(f"  {note}")
+    if save:
+        FOLDER.mkdir(exist_ok=True)
+        kept = asdict(section) | {
+            "circumstances": circumstances(section.module, *section.packages),
+        }
+        name = section.module.removeprefix("bench.")
+        text = json.dumps(kept, indent=1, ensure_ascii=False)
+        (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_section(path: Path) -> Section:
+    """Read what ``tell`` kept.
+
+    Parameters
+    ----------
+    path : Path
+        ``docs/performance/NAME.json``.
+
+    Returns
+    -------
+    Section
+        As it was told.
+    """
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    figures = [Figure(**figure) for figure in kept.pop("figures")]
+    curves = [Curve(**curve) for curve in kept.pop("curves")]
+    return Section(figures=figures, curves=curves, **kept)
+
+
+def _holds(value: float, bound: float, *, at_most: bool) -> bool:
+    return value <= bound if at_most else value >= bound

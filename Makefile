@@ -45,7 +45,7 @@ loadtest: install ## load test of a running service
 
 lock: ## pin requirements/*.in anew, with hashes (needs uv: pip install uv, or UV=path)
 	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
-	for name in base build exporter keep loadtest peer; do \
+	for name in base build exporter fast keep loadtest peer; do \
 	  $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
 

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from gkc import halves
 from gkc.errors import LayoutError
 
 Part = Literal["user", "item", "user_item", "user_category"]
@@ -146,11 +147,11 @@ def assemble(
     for part, (start, end) in spans.items():
         out = rows[:, start:end]
         if part == "user":
-            out[...] = factors.user[factors.user_index]
+            out[...] = factors.user.take(factors.user_index, axis=0)
         elif part == "item":
             out[...] = factors.item
         elif part == "user_category":
-            out[...] = factors.user_category[factors.user_category_index]
+            out[...] = factors.user_category.take(factors.user_category_index, axis=0)
         else:
             _multiply(factors, out)
     return rows
@@ -158,16 +159,16 @@ def assemble(
 
 def _multiply(factors: Factors, out: Vectors) -> None:
     """Write K_u * K_i of every row into ``out``, shape (n, D)."""
-    user, item = factors.user[factors.user_index], factors.item
+    user, item = factors.user.take(factors.user_index, axis=0), factors.item
     if out.dtype == np.float32:
         np.multiply(user.astype(np.float32), item.astype(np.float32), out=out)
     elif user.dtype == item.dtype == np.float16:
-        np.multiply(user, item, out=out)  # numpy multiplies halves in float32, and rounds once
+        halves.multiply(user, item, out)
     else:
         out[...] = user.astype(np.float32) * item.astype(np.float32)
-    is_absent = factors.status[:, PARTS.index("user_item")] == ABSENT
-    if is_absent.any():  # zeros times a negative number are -0.0; an absent part is +0.0
-        out[is_absent] = 0.0
+    status = factors.status[:, PARTS.index("user_item")]
+    if np.count_nonzero(status) < len(status):
+        out[status == ABSENT] = 0.0  # zeros times a negative number are -0.0; absent is +0.0
 
 
 def _check(factors: Factors) -> None:

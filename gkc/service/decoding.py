@@ -41,6 +41,9 @@ _INT64_MAX: Final = 2**63 - 1
 _LONGEST_INT64: Final = 20
 _NOT_INT64: Final = "is not an integer within int64"
 
+_NO_CATEGORY: Final = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.bool_)
+_ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
+
 Pointer = Callable[[int], str]
 """Names the field that holds the k-th element of a column."""
 
@@ -198,6 +201,8 @@ def _id_array(values: list[Any], pointer: Pointer) -> I64:
 
 def _categories(value: object) -> tuple[I64, Bools]:
     """Return the categories given, and where one was given."""
+    if value is None:
+        return _NO_CATEGORY
     if isinstance(value, list):
         return _category_array(value, lambda k: f"/c/{k}")
     return _category_array([value], lambda _: "/c")
@@ -224,7 +229,7 @@ def _ids_of_tensor(name: str, tensor: Array) -> I64:
 def _versions(value: object, pointer: Pointer) -> tuple[tuple[str, ...], I64]:
     """Return the distinct versions, and each row's position among them."""
     if not isinstance(value, list):
-        return (_version_name(value, "/v"),), np.zeros(1, dtype=np.int64)
+        return (_version_name(value, "/v"),), _ONE_VERSION
     if set(map(type, value)) - {str}:
         k = next(k for k, name in enumerate(value) if not isinstance(name, str))
         raise _invalid(pointer(k), _not_a_name(value[k]))

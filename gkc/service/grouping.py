@@ -102,8 +102,8 @@ def find_pairs(offsets: I64, stored: I64, users: I64, categories: I64) -> I64:
         return np.full(np.broadcast_shapes(users.shape, categories.shape), -1, dtype=np.int64)
     last = len(stored) - 1
     if len(offsets) == 2:  # one user, the usual request: numpy searches one ascending stretch
-        place = np.minimum(np.searchsorted(stored, categories), last)
-        return np.where(stored[place] == categories, place, -1)
+        place = stored.searchsorted(categories)
+        return np.where(stored.take(place, mode="clip") == categories, place, -1)
     low, end = offsets[users], offsets[users + 1]
     high = end
     for _ in range(int((end - low).max()).bit_length()):

@@ -10,14 +10,18 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from gkc.errors import CommandError
+from gkc.halves import accelerate
 from gkc.logs import set_up_logging
 from gkc.service.app import Service
 from gkc.settings import Settings
 from gkc.store import open_reader, parse_store_url
+
+log = structlog.get_logger(__name__)
 
 _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 30
@@ -82,6 +86,8 @@ def application() -> Service:
 
 def _build(settings: Settings) -> Service:
     set_up_logging(logging.INFO)
+    without = accelerate()
+    log.info("halves_multiplied", by="numpy" if without else "numba", because=without or None)
     reader = open_reader(
         settings.store_url,
         settings.namespace,

@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,47 +32,34 @@ import typer
 from numpy.typing import NDArray
 
 from bench.environments import separate_environment
+from bench.feast_found import (
+    CHECKED,
+    FACTORED,
+    FASTEST,
+    ONE,
+    OURS,
+    ROWS,
+    SEVERAL,
+    SHOWN,
+    Found,
+    section,
+    vectors_of,
+)
 from bench.feast_store import Peer, feast_serve, peer_running, write_repository, write_vectors
 from bench.feast_views import FORMS, KINDS, feast_question
 from bench.load import Load, load, write_bodies
 from bench.processes import Server, free_port, our_service, separate_cores, serving
-from bench.report import spread
-from bench.results import Figure, Section, tell
+from bench.results import tell
 from bench.world import VERSION, Shape, World, export, world
 from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
 
 Vectors = NDArray[np.float32]
 
-ROWS = (500, 50)
-TARGET_ROWS = 500
-TARGET, STRETCH = 50, 150
-OURS = "ours"
-FASTEST = "bytes"
-"""Of Feast's forms: the targets are for it, and the SDK is asked in it."""
-SHOWN = {OURS: "ours", "bytes": "Feast", "floats": "Feast with `Array(Float32)`"}
-ONE, SEVERAL = 1, 4
-"""Requests under way: p50 is measured with the first, throughput and CPU time with the second."""
 QUESTIONS = 1000
 """Different requests of each number of rows; every run of wrk begins with the first."""
-CHECKED = 20
-"""Requests of each number of rows whose answers are compared before anything is timed."""
 SDK_CALLS = 60
 LOADED_VERSION = "loaded"
-
-METHOD = """\
-Feast holds the vectors of {users:,} of the version's {all_users:,} users, with their {pairs} \
-pairs each, and of {items:,} of its {all_items:,} items. Both sides are asked for these only, \
-drawn evenly, by the same requests from the same wrk. Our answer is whole rows, f32 safetensors; \
-Feast's is K_u, K_i and K_uc of every row as JSON. Feast has a view for each kind of key and a \
-vector as one feature: the bytes of its float16, base64 in the answer, which is the fastest form \
-and the one that the targets are for; beside it `Array(Float32)`, as its documentation keeps \
-embeddings. Feast reads each distinct key once, all in one pipeline. `feast serve` runs one worker \
-without access log, without restarts after a number of requests and without refreshes of the \
-registry. The SDK's time ends before its answer is made a dictionary. Before the timing, {checked} \
-answers of each size and form were compared to the bit. Loading: for Feast the time inside \
-`write_to_online_store` (bytes, without reading earlier timestamps), a new part of the {loaded:,} \
-vectors every round; for us `python -m exporter` of all of them from start to end, with the \
-models, reading back and publication."""
+FEAST_PATH = "/get-online-features"
 
 
 @dataclass(frozen=True)
@@ -80,38 +67,12 @@ class Side:
     """One of those asked over HTTP."""
 
     name: str
-    """``OURS``, or the form in which Feast is asked for the vectors."""
+    """Our layout, or the form in which Feast is asked for the vectors."""
     server: Server
     path: str
     accept: str
     bodies: dict[int, Path]
     """By the number of rows."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was measured; every list has an entry for each round."""
-
-    loads: dict[tuple[str, int, int], list[Load]] = field(default_factory=lambda: defaultdict(list))
-    """By side, rows and requests under way."""
-    sdk_ms: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Median time of a call of the SDK, by rows."""
-    ours_loaded: list[float] = field(default_factory=list)
-    """Vectors per second of the exporter."""
-    feast_loaded: list[float] = field(default_factory=list)
-    """Vectors per second of ``write_to_online_store``."""
-
-    def p50_ms(self, side: str, rows: int) -> list[float]:
-        """Return the medians of requests that were alone."""
-        return [load.p50_ms for load in self.loads[side, rows, ONE]]
-
-    def rates(self, side: str, rows: int) -> list[float]:
-        """Return the answers per second to several requests at a time."""
-        return [load.rate for load in self.loads[side, rows, SEVERAL]]
-
-    def cpu_ms(self, side: str, rows: int) -> list[float]:
-        """Return the server's CPU time per request under that load."""
-        return [load.cpu_ms for load in self.loads[side, rows, SEVERAL]]
 
 
 def main(
@@ -245,18 +206,20 @@ def write_requests(part: World, service: Server, server: Server) -> list[Side]:
     Returns
     -------
     list of Side
-        Ours, then Feast in each form.
+        Ours in each layout, then Feast in each form.
     """
     bodies: dict[str, dict[int, Path]] = defaultdict(dict)
     for rows in ROWS:
         questions = part.questions(rows, QUESTIONS, seed=2)
-        bodies[OURS][rows] = write_bodies(questions, part.folder / f"{OURS}-{rows}.jsonl")
-        for form in FORMS:
-            file = part.folder / f"{form}-{rows}.jsonl"
-            bodies[form][rows] = write_bodies(_to_feast(part, questions, form), file)
-    path, accept = "/get-online-features", "application/json"
-    feast = [Side(form, server, path, accept, bodies[form]) for form in FORMS]
-    return [Side(OURS, service, "/knowledge", SAFETENSORS, bodies[OURS]), *feast]
+        asked = {OURS: questions, FACTORED: [{**body, "layout": "factored"} for body in questions]}
+        asked |= {form: _to_feast(part, questions, form) for form in FORMS}
+        for side, requests in asked.items():
+            bodies[side][rows] = write_bodies(requests, part.folder / f"{side}-{rows}.jsonl")
+    ours, feast = (service, "/knowledge", SAFETENSORS), (server, FEAST_PATH, "application/json")
+    return [
+        *(Side(layout, *ours, bodies[layout]) for layout in (OURS, FACTORED)),
+        *(Side(form, *feast, bodies[form]) for form in FORMS),
+    ]
 
 
 def measure_asking(
@@ -301,96 +264,6 @@ def measure_asking(
             found.sdk_ms[rows].append(statistics.median(times))
 
 
-def section(whole: Shape, part: Shape, found: Found, versions: dict[str, str]) -> Section:
-    """Put what was found in the suite's form.
-
-    Parameters
-    ----------
-    whole, part : Shape
-        The version, and what of it Feast holds.
-    found : Found
-        What was measured.
-    versions : dict of str to str
-        Packages of Feast's environment.
-
-    Returns
-    -------
-    Section
-        Ratios of the rounds, absolute values in the notes.
-    """
-    figures = [
-        figure for form in FORMS for rows in ROWS for figure in _over_http(found, form, rows)
-    ]
-    for rows in ROWS:
-        values = _ratios(found.sdk_ms[rows], found.p50_ms(OURS, rows))
-        name = f"p50 of Feast's SDK, no HTTP, to p50 of ours over HTTP, B = {rows}"
-        figures.append(Figure(name, values, digits=1))
-    loading = _ratios(found.ours_loaded, found.feast_loaded)
-    figures.append(Figure("loading rate of the exporter to `write_to_online_store`", loading))
-    method = METHOD.format(
-        users=part.users,
-        all_users=whole.users,
-        items=part.items,
-        all_items=whole.items,
-        pairs=part.pairs,
-        checked=CHECKED,
-        loaded=vectors_of(part),
-    )
-    environment = ", ".join(f"{name} {version}" for name, version in versions.items())
-    notes = [_absolute(found, rows) for rows in ROWS]
-    notes += [
-        f"Vectors loaded per second: ours {spread(found.ours_loaded, 0)}, "
-        f"Feast {spread(found.feast_loaded, 0)}.",
-        f"Feast's environment: {environment}.",
-    ]
-    return Section("bench.feast", "Beside Feast", method, figures, notes=notes)
-
-
-def vectors_of(shape: Shape) -> int:
-    """Return how many vectors a shape has: users, pairs and items."""
-    return shape.users * (1 + shape.pairs) + shape.items
-
-
-def _over_http(found: Found, form: str, rows: int) -> list[Figure]:
-    """Compare Feast's server in one form with ours."""
-    is_target = form == FASTEST and rows == TARGET_ROWS
-    target, stretch = (TARGET, STRETCH) if is_target else (None, None)
-    return [
-        Figure(
-            f"p50 over HTTP, {SHOWN[form]} to ours, B = {rows}",
-            _ratios(found.p50_ms(form, rows), found.p50_ms(OURS, rows)),
-            target=target,
-            stretch=stretch,
-            digits=1,
-        ),
-        Figure(
-            f"throughput over HTTP, ours to {SHOWN[form]}, concurrency {SEVERAL}, B = {rows}",
-            _ratios(found.rates(OURS, rows), found.rates(form, rows)),
-            target=target,
-            stretch=stretch,
-            digits=1,
-        ),
-        Figure(
-            f"CPU time of the server per request, {SHOWN[form]} to ours, B = {rows}",
-            _ratios(found.cpu_ms(form, rows), found.cpu_ms(OURS, rows)),
-            digits=1,
-        ),
-    ]
-
-
-def _absolute(found: Found, rows: int) -> str:
-    told = []
-    for side, shown in SHOWN.items():
-        p50, rate = spread(found.p50_ms(side, rows)), spread(found.rates(side, rows), 0)
-        told.append(f"{shown} {p50} ms, {rate} requests/s")
-    sdk = f"Feast's SDK {spread(found.sdk_ms[rows])} ms"
-    return f"B = {rows}, p50 alone and throughput: {'; '.join((*told, sdk))}."
-
-
-def _ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(over, under, strict=True)]
-
-
 def _load(side: Side, rows: int, cores: Collection[int], concurrency: int, seconds: int) -> Load:
     done = load(
         side.server,
@@ -417,7 +290,7 @@ def _ask(server: Server, question: dict[str, Any]) -> dict[str, Any]:
     connection = HTTPConnection("127.0.0.1", server.port)
     try:
         headers = {"Content-Type": "application/json"}
-        connection.request("POST", "/get-online-features", json.dumps(question), headers)
+        connection.request("POST", FEAST_PATH, json.dumps(question), headers)
         answer = connection.getresponse()
         content = answer.read()
     finally:

@@ -10,7 +10,7 @@ UV ?= uv
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --excludes requirements/excluded.in
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-training up loadtest lock clean
+.PHONY: help install demo test check bench bench-training bench-feast up loadtest lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ bench-training: install ## training throughput beside another DIN, in .venv-peer
 	$(BIN)/python -m bench.training $(ARGS)
 	$(BIN)/python -m bench.training_memory
 
+bench-feast: install ## the service beside Feast, in .venv-feast (ARGS)
+	$(BIN)/python -m bench.feast $(ARGS)
+
 up: install ## the service in the foreground on STORE (STORE=redis starts a Redis too); Ctrl-C stops it
 	@deploy/up.sh $(STORE)
 
@@ -48,6 +51,7 @@ lock: ## pin requirements/*.in anew, with hashes (needs uv: pip install uv, or U
 	for name in base build exporter fast keep loadtest peer; do \
 	  $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
+	$(COMPILE) --upgrade requirements/feast.in -o requirements/feast.txt  # cannot share our pins
 
 clean: ## remove .venv, caches and built files; stores and data stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

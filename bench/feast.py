@@ -59,6 +59,8 @@ QUESTIONS = 1000
 """Different requests of each number of rows; every run of wrk begins with the first."""
 SDK_CALLS = 60
 LOADED_VERSION = "loaded"
+IN_HALVES = {"dtype": "f16"}
+"""What Feast hands out, and what is stored."""
 FEAST_PATH = "/get-online-features"
 
 
@@ -164,8 +166,10 @@ def compare_answers(part: World, service: Server, server: Server, form: str) -> 
         for rows in ROWS:
             questions = part.questions(rows, CHECKED, seed=1)
             for ours, feast in zip(questions, _to_feast(part, questions, form), strict=True):
-                expected = decode_safetensors(knowledge.ask(ours, SAFETENSORS))["knowledge"]
-                if not np.array_equal(rows_of(_ask(server, feast), part.shape.dim), expected):
+                asked = {**ours, **IN_HALVES}
+                expected = decode_safetensors(knowledge.ask(asked, SAFETENSORS))["knowledge"]
+                rows_there = rows_of(_ask(server, feast), part.shape.dim).astype(np.float16)
+                if not np.array_equal(rows_there, expected):
                     raise SystemExit(f"Feast ({form}) answers other numbers than the service")
 
 
@@ -211,7 +215,10 @@ def write_requests(part: World, service: Server, server: Server) -> list[Side]:
     bodies: dict[str, dict[int, Path]] = defaultdict(dict)
     for rows in ROWS:
         questions = part.questions(rows, QUESTIONS, seed=2)
-        asked = {OURS: questions, FACTORED: [{**body, "layout": "factored"} for body in questions]}
+        asked = {
+            OURS: [{**body, **IN_HALVES} for body in questions],
+            FACTORED: [{**body, "layout": "factored"} for body in questions],
+        }
         asked |= {form: _to_feast(part, questions, form) for form in FORMS}
         for side, requests in asked.items():
             bodies[side][rows] = write_bodies(requests, part.folder / f"{side}-{rows}.jsonl")

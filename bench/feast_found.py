@@ -33,7 +33,7 @@ CHECKED = 20
 METHOD = """\
 Feast holds the vectors of {users:,} of the version's {all_users:,} users, with their {pairs} \
 pairs each, and of {items:,} of its {all_items:,} items. Both sides are asked for these only, \
-drawn evenly, by the same requests from the same wrk. Our answer is whole rows, f32 safetensors; \
+drawn evenly, by the same requests from the same wrk. Our answer is whole rows, f16 safetensors; \
 beside it `factored`, the distinct K_u, K_i and K_uc as f16. Feast's answer is K_u, K_i and K_uc \
 of every row as JSON. It has a view for each kind of key and a vector as one feature: the bytes of \
 its float16, base64 in the answer, which is the fastest form and the one that the targets are for; \

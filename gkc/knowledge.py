@@ -144,29 +144,29 @@ def assemble(
     spans = part_spans(parts, factors.item.shape[1], factors.user_category.shape[1])
     width = max((end for _, end in spans.values()), default=0)
     rows: Vectors = np.empty((len(factors.status), width), dtype=dtype)
+    user, item, pair = factors.user, factors.item, factors.user_category
+    if rows.dtype == np.float32:  # converted here once, not by every line below
+        user, item, pair = (v.astype(np.float32, copy=False) for v in (user, item, pair))
+    user = user.take(factors.user_index, axis=0)
     for part, (start, end) in spans.items():
         out = rows[:, start:end]
         if part == "user":
-            out[...] = factors.user.take(factors.user_index, axis=0)
+            out[...] = user
         elif part == "item":
-            out[...] = factors.item
+            out[...] = item
         elif part == "user_category":
-            out[...] = factors.user_category.take(factors.user_category_index, axis=0)
+            out[...] = pair.take(factors.user_category_index, axis=0)
         else:
-            _multiply(factors, out)
+            _multiply(user, item, factors.status[:, PARTS.index("user_item")], out)
     return rows
 
 
-def _multiply(factors: Factors, out: Vectors) -> None:
-    """Write K_u * K_i of every row into ``out``, shape (n, D)."""
-    user, item = factors.user.take(factors.user_index, axis=0), factors.item
-    if out.dtype == np.float32:
-        np.multiply(user.astype(np.float32), item.astype(np.float32), out=out)
-    elif user.dtype == item.dtype == np.float16:
+def _multiply(user: Vectors, item: Vectors, status: U8, out: Vectors) -> None:
+    """Write K_u * K_i of every row, one user or item standing for all, into ``out``, (n, D)."""
+    if user.dtype == item.dtype == np.float16:
         halves.multiply(user, item, out)
     else:
-        out[...] = user.astype(np.float32) * item.astype(np.float32)
-    status = factors.status[:, PARTS.index("user_item")]
+        np.multiply(user, item, out=out, dtype=np.float32, casting="same_kind")
     if np.count_nonzero(status) < len(status):
         out[status == ABSENT] = 0.0  # zeros times a negative number are -0.0; absent is +0.0
 

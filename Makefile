@@ -10,7 +10,7 @@ UV ?= uv
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --excludes requirements/excluded.in
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-training bench-feast up loadtest lock clean
+.PHONY: help install demo test check bench bench-quick bench-training bench-feast up loadtest lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
@@ -30,8 +30,11 @@ check: install ## static checks only: format, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install ## benchmarks of this machine
+bench: install ## measure this machine and write docs/performance.md (ARGS="throughput" for a part)
 	$(BIN)/python -m bench.run $(ARGS)
+
+bench-quick: install ## whether the hot path became slower than recorded, in under a minute
+	$(BIN)/python -m bench.quick $(ARGS)
 
 bench-training: install ## training throughput beside another DIN, in .venv-peer (ARGS)
 	$(BIN)/python -m bench.training $(ARGS)
@@ -48,7 +51,7 @@ loadtest: install ## load test of a running service
 
 lock: ## pin requirements/*.in anew, with hashes (needs uv: pip install uv, or UV=path)
 	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
-	for name in base build exporter fast keep loadtest peer; do \
+	for name in base build exporter fast keep loadtest peer profile; do \
 	  $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
 	$(COMPILE) --upgrade requirements/feast.in -o requirements/feast.txt  # cannot share our pins

@@ -9,7 +9,7 @@ import argparse
 import subprocess
 import sys
 
-MEASUREMENTS = ("throughput",)
+MEASUREMENTS = ("throughput", "latency", "kernels", "growth", "profile", "feast")
 """Modules of ``bench`` in the order of the page; each module's docstring says what it measures."""
 
 

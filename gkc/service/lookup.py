@@ -41,7 +41,8 @@ from gkc.service.schemas import (
     KnowledgeRequest,
     RowsAnswer,
 )
-from gkc.store import ElementType, KnowledgeReader, UserBlock, decode_vectors, unpack_records
+from gkc.service.user_cache import UserReader
+from gkc.store import ElementType, UserBlock, decode_vectors, unpack_records
 
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 
@@ -93,11 +94,11 @@ class KnowledgeLookup:
 
     Parameters
     ----------
-    reader : KnowledgeReader
+    reader : UserReader
         Where the users' records are.
     """
 
-    def __init__(self, reader: KnowledgeReader) -> None:
+    def __init__(self, reader: UserReader) -> None:
         self._reader = reader
 
     async def answer(

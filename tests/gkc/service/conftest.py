@@ -48,13 +48,15 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
     return Worlds(url, [world.publish(url, max_versions=len(made)) for world in made])
 
 
-@pytest.fixture(scope="session", params=["numpy", "numba"])
+@pytest.fixture(scope="session", params=["plain", "numba, users cached"])
 def asked(request: pytest.FixtureRequest, worlds: Worlds) -> Iterator[Session]:
-    """Run one service on those worlds, its halves multiplied by either."""
-    if request.param == "numba":
+    """Run one service on those worlds, once with all that is optional."""
+    options = {"max_rows": 50, "max_body_bytes": 20_000}
+    if request.param != "plain":
         assert halves.accelerate() == ""
+        options["user_cache_mb"] = 1
     try:
-        with session(worlds.url, max_rows=50, max_body_bytes=20_000) as opened:
+        with session(worlds.url, **options) as opened:
             yield opened
     finally:
         halves._multiply = halves._by_numpy

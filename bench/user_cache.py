@@ -54,8 +54,8 @@ def main(
             os.environ["GKC_USER_CACHE_MB"] = str(size)
             port = free_port()
             command = our_service(knowledge.url, port)
-            server = serving(f"{size} MB", command, port, own, "/readyz")
-            servers[size] = stack.enter_context(server)
+            running = serving(f"{size} MB", command, port, own, "/readyz")
+            servers[size] = stack.enter_context(running)
         runs: dict[int, list[Load]] = {size: [] for size in SIZES_MB}
         before = {size: server.resident_mib() for size, server in servers.items()}
         for _ in range(rounds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from gkc.errors import CommandError
 from gkc.halves import accelerate
 from gkc.logs import set_up_logging
 from gkc.service.app import Service
+from gkc.service.wire import GatheringProtocol
 from gkc.settings import Settings
 from gkc.store import open_reader, parse_store_url
 
@@ -29,7 +31,7 @@ _KEEP_ALIVE_SECONDS: Final = 75
 """Longer than callers keep idle connections, so that it is they who close them."""
 SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
-    "http": "httptools",
+    "http": GatheringProtocol,
     "ws": "none",
     "lifespan": "on",
     "interface": "asgi3",
@@ -94,7 +96,11 @@ def _build(settings: Settings) -> Service:
         mirror_dir=settings.mirror_dir,
         timeout_ms=settings.request_timeout_ms,
     )
-    return Service(settings, reader)
+    service = Service(settings, reader)
+    # What is there now stays: no later collection walks through it (169,000 objects, 36 to 71 ms).
+    gc.collect()
+    gc.freeze()
+    return service
 
 
 def _run_workers(settings: Settings, listener: socket.socket) -> None:

@@ -6,8 +6,10 @@ serving all take the layout from here, so that what a model sees online is what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
@@ -30,6 +32,7 @@ _PRODUCT_STATUS: Final = np.array(
 )
 """By the statuses of K_u and K_i."""
 
+_FLOATS: Final = (np.dtype(np.float32).char, np.dtype(np.float16).char)
 F32 = npt.NDArray[np.float32]
 F16 = npt.NDArray[np.float16]
 Vectors = npt.NDArray[np.float32 | np.float16]
@@ -37,7 +40,9 @@ I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
 
-def part_spans(parts: Sequence[Part], dim: int, category_dim: int) -> dict[Part, tuple[int, int]]:
+def part_spans(
+    parts: Sequence[Part], dim: int, category_dim: int
+) -> Mapping[Part, tuple[int, int]]:
     """Return the columns of each part in a row made of ``parts``.
 
     Parameters
@@ -49,13 +54,20 @@ def part_spans(parts: Sequence[Part], dim: int, category_dim: int) -> dict[Part,
 
     Returns
     -------
-    dict of str to (int, int)
+    mapping of str to (int, int)
         First column and end column of each part, in row order.
 
     References
     ----------
     KEEP (CIKM'22), equation 6.
     """
+    return _part_spans(tuple(parts), dim, category_dim)
+
+
+@lru_cache(maxsize=1024)
+def _part_spans(
+    parts: tuple[Part, ...], dim: int, category_dim: int
+) -> Mapping[Part, tuple[int, int]]:
     spans: dict[Part, tuple[int, int]] = {}
     start = 0
     for part in PARTS:
@@ -63,7 +75,7 @@ def part_spans(parts: Sequence[Part], dim: int, category_dim: int) -> dict[Part,
             end = start + (category_dim if part == "user_category" else dim)
             spans[part] = (start, end)
             start = end
-    return spans
+    return MappingProxyType(spans)
 
 
 def product_status(user: U8, item: U8) -> U8:
@@ -173,14 +185,14 @@ def _multiply(user: Vectors, item: Vectors, status: U8, out: Vectors) -> None:
 
 def _check(factors: Factors) -> None:
     n = len(factors.status)
-    vectors = (factors.user, factors.item, factors.user_category)
-    if any(v.ndim != 2 or v.dtype not in (np.float32, np.float16) for v in vectors):
-        raise LayoutError("knowledge vectors must be two-dimensional, of float32 or float16")
+    for vectors in (factors.user, factors.item, factors.user_category):
+        if vectors.ndim != 2 or vectors.dtype.char not in _FLOATS:
+            raise LayoutError("knowledge vectors must be two-dimensional, of float32 or float16")
     if factors.user.shape[1] != factors.item.shape[1]:
         raise LayoutError(
             f"K_u is {factors.user.shape[1]} wide and K_i {factors.item.shape[1]}; "
             "they must be equal"
         )
-    lengths = (len(factors.user_index), len(factors.item), len(factors.user_category_index))
-    if any(length not in (1, n) for length in lengths):
-        raise LayoutError(f"{n} rows, but items and indexes of lengths {sorted(set(lengths))}")
+    lengths = {len(factors.user_index), len(factors.item), len(factors.user_category_index)}
+    if not lengths <= {1, n}:
+        raise LayoutError(f"{n} rows, but items and indexes of lengths {sorted(lengths)}")

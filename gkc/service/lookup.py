@@ -385,7 +385,7 @@ def _merged(n: int, parts: Sequence[_DistinctFactors], rows: Sequence[I64 | None
 def _check_answerable(request: KnowledgeRequest, loaded: Sequence[LoadedGeneration]) -> None:
     """Refuse versions of unequal widths, and parts that might not stay finite as answered."""
     specs = [generation.manifest.spec for generation in loaded]
-    if len({(spec.dim, spec.category_dim) for spec in specs}) > 1:
+    if len(specs) > 1 and len({(spec.dim, spec.category_dim) for spec in specs}) > 1:
         told = ", ".join(f"{s.version}: {s.dim} and {s.category_dim}" for s in specs)
         raise InvalidFieldsError(
             FieldError("/v", f"names versions of unequal widths (D and D_c: {told})")
@@ -398,6 +398,8 @@ def _check_answerable(request: KnowledgeRequest, loaded: Sequence[LoadedGenerati
 def _check_finite(request: KnowledgeRequest, generation: LoadedGeneration) -> None:
     """Refuse parts whose largest values may overflow the type of the answer."""
     overflowing = generation.overflowing[request.dtype]
+    if not overflowing:
+        return
     for part in request.parts:
         if part in overflowing:
             raise InvalidFieldsError(

@@ -6,12 +6,11 @@ Locust's own pages round to whole milliseconds, which is longer than many answer
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from loadtest.ceiling import CONCURRENCY, Ceiling
 from loadtest.generator import Found
@@ -69,8 +68,10 @@ def percentiles(milliseconds: Sequence[float]) -> list[float]:
     list of float
         In the order of ``PERCENTILES``.
     """
-    found: list[float] = np.percentile(milliseconds, PERCENTILES, method="inverted_cdf").tolist()
-    return found
+    ordered = sorted(milliseconds)
+    # Rounded first: 99.9% of 1000 is 999.0000000000001 in floating point.
+    ranks = (math.ceil(round(p * len(ordered) / 100, 6)) for p in PERCENTILES)
+    return [ordered[rank - 1] for rank in ranks]
 
 
 def good(found: Found, step: int, plan: Plan) -> list[Answer]:
@@ -201,8 +202,9 @@ def _print_rows(found: Sequence[Row]) -> None:
 def _print_generator(step: StepRow, counted: Sequence[Answer], plan: Plan) -> None:
     told = f"Locust, which can use one core, used {step.generator:.0%} of it"
     if plan.rate is not None and counted:
-        late = np.percentile([answer.late_ms for answer in counted], 99, method="inverted_cdf")
-        told += f"; {step.rate:,.1f} answers/s of {plan.rate:g} due, 99% sent within {late:.2f} ms"
+        late = percentiles([answer.late_ms for answer in counted])
+        told += f"; {step.rate:,.1f} answers/s of {plan.rate:g} due; sent late by"
+        told += f" {late[0]:.2f} ms (p50), {late[2]:.2f} ms (p99)"
     print(told)
 
 

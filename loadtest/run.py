@@ -70,11 +70,11 @@ def main(
         raise typer.BadParameter(f"{name} has no rate: each model asks as soon as it is answered")
     if version and not host:
         raise typer.BadParameter("--version goes with --host")
+    if preset.measures_ceiling:
+        find_wrk()  # before minutes are spent on making knowledge
     preset = replace(preset, rate=rate or preset.rate, seconds=seconds or preset.seconds)
     print_circumstances("loadtest.run")
     print(f"{name}: {preset.purpose}\n{DESCRIPTION}", flush=True)
-    if preset.measures_ceiling:
-        find_wrk()
     cores, others = separate_cores()
     if host:
         host = host.rstrip("/")

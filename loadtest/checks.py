@@ -48,7 +48,7 @@ def fault(
     try:
         found = _read_safetensors(answer) if question.accept == SAFETENSORS else _read_json(answer)
     except (ValueError, KeyError, TypeError, IndexError) as exc:
-        return f"cannot be read: {exc!r}"
+        return f"cannot be read: {type(exc).__name__}: {exc}"
     version, rows = question.body["v"], question.candidates
     if set(found.versions) != {version} or not found.versions[version]:
         return f"versions {dict(found.versions)}, asked for {version}"
@@ -61,18 +61,18 @@ def fault(
 
 def _status_fault(question: Question, status: Sequence[Sequence[int]], is_complete: bool) -> str:
     is_cold_user = question.body["u"] < 0
-    for row, (item, told) in enumerate(zip(question.body["i"], status, strict=True)):
+    for item, told in zip(question.body["i"], status, strict=True):
         cold = {USER: is_cold_user, ITEM: item < 0, USER_ITEM: is_cold_user or item < 0}
         if any(code not in (ABSENT, FOUND, DEFAULT) for code in told):
-            return f"row {row}: status {list(told)} is none"
+            return f"status {list(told)} is none"
         if any(told[part] == FOUND for part, is_cold in cold.items() if is_cold):
-            return f"row {row}: status {list(told)} finds an id that was not exported"
+            return f"status {list(told)} finds an id that was not exported"
         if is_cold_user and told[USER_CATEGORY] == FOUND:
-            return f"row {row}: status {list(told)} finds a pair of a user that was not exported"
+            return f"status {list(told)} finds a pair of a user that was not exported"
         if is_complete and any(
             told[part] != FOUND for part, is_cold in cold.items() if not is_cold
         ):
-            return f"row {row}: status {list(told)} misses an id that was exported"
+            return f"status {list(told)} misses an id that was exported"
     return ""
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from locust import FastHttpUser, LoadTestShape, events, task
-from locust.contrib.fasthttp import FastResponse
+from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 
 from loadtest.checks import fault
@@ -34,6 +34,9 @@ FOLDER = Path(os.environ["LOADTEST_FOLDER"])
 PLAN, QUESTIONS = read_plan(FOLDER)
 KEPT_BYTES = 2**28
 """Answers that are kept to be looked into afterwards, when it delays nobody; then no more are."""
+
+EVERY_STATUS = frozenset(range(100, 600))
+"""Locust's client would make exceptions of some, and loses those whose body is no text."""
 
 
 class Asked:
@@ -109,8 +112,9 @@ class RankingModel(FastHttpUser):
     connection_timeout = 10.0
 
     def on_start(self) -> None:
-        """Be due to ask at once."""
+        """Be due to ask at once, and leave every status to ``rank``."""
         self.due = time.perf_counter()
+        self.client.client.valid_response_codes = EVERY_STATUS
 
     def wait_time(self) -> float:
         """Return the seconds until the next request is due: Poisson arrivals, or none."""
@@ -135,7 +139,7 @@ class RankingModel(FastHttpUser):
             shape = self.environment.shape_class
             response.request_meta["response_time"] += late_ms
             ms = response.request_meta["response_time"]
-            wrong = "" if response.status_code == 200 else _told(response)
+            wrong = _fault(response)
             if wrong:
                 response.failure(wrong)
             answer = Answer(
@@ -155,13 +159,21 @@ class RankingModel(FastHttpUser):
 
 @events.test_stop.add_listener
 def finish(environment: Environment, **_: object) -> None:
-    """Look into the answers that were kept, and write what was found."""
+    """Look into the answers that were kept, and write what was found.
+
+    A request that ended in an exception is in no list: then the whole test has failed.
+    """
     ASKED.check(environment)
     write_found(ASKED.answers, environment.shape_class.steps, FOLDER)
+    if environment.runner.exceptions:
+        environment.process_exit_code = 1
 
 
-def _told(response: FastResponse) -> str:
-    """Say how a request failed: the service's own words, or what became of the connection."""
-    if response.status_code:
+def _fault(response: ResponseContextManager) -> str:
+    """Say how a request failed, in the service's own words if it answered; empty if it did not."""
+    error = response.request_meta["exception"]
+    if error is not None:
+        return f"no answer: {error!r}"
+    if response.status_code != 200:
         return f"status {response.status_code}: {(response.content or b'')[:200]!r}"
-    return f"no answer: {response.error!r}"
+    return ""

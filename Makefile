@@ -1,9 +1,11 @@
 # make help lists the targets. Variables: PYTHON (interpreter of .venv), TORCH=cpu|cuda|none,
-# STORE=URL (demo and up), ARGS (passed on to pytest, bench and loadtest).
+# STORE=URL (demo and up), PRESET and HOST (loadtest), ARGS (passed on to pytest, bench and loadtest).
 
 PYTHON ?= python3
 TORCH ?=
 STORE ?=
+PRESET ?= smoke
+HOST ?=
 ARGS ?=
 BIN := .venv/bin
 UV ?= uv
@@ -46,8 +48,8 @@ bench-feast: install ## the service beside Feast, in .venv-feast (ARGS)
 up: install ## the service in the foreground on STORE (STORE=redis starts a Redis too); Ctrl-C stops it
 	@deploy/up.sh $(STORE)
 
-loadtest: install ## load test of a running service
-	$(BIN)/python -m loadtest.run $(ARGS)
+loadtest: install ## load test, PRESET=smoke|latency|stress, of a service it starts or of a running one (HOST=URL)
+	$(BIN)/python -m loadtest.run $(PRESET) $(if $(HOST),--host $(HOST)) $(ARGS)
 
 lock: ## pin requirements/*.in anew, with hashes (needs uv: pip install uv, or UV=path)
 	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt

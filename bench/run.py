@@ -9,7 +9,16 @@ import argparse
 import subprocess
 import sys
 
-MEASUREMENTS = ("throughput", "latency", "kernels", "growth", "user_cache", "profile", "feast")
+MEASUREMENTS = (
+    "throughput",
+    "latency",
+    "kernels",
+    "growth",
+    "user_cache",
+    "export",
+    "profile",
+    "feast",
+)
 """Modules of ``bench`` in the order of the page; each module's docstring says what it measures."""
 
 

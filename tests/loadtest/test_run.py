@@ -90,8 +90,9 @@ def test_a_host_that_answers_with_an_error_is_no_service() -> None:
         known_by(host, ())
 
 
-@pytest.mark.parametrize("host", [f"http://127.0.0.1:{free_port()}", "localhost:8000"])
+@pytest.mark.parametrize("host", ["http://127.0.0.1:{port}", "localhost:8000"])
 def test_a_host_where_nobody_listens_is_named(host: str) -> None:
+    host = host.format(port=free_port())
     with pytest.raises(SystemExit, match=r"no gkc service at .*; start one with `make up`"):
         known_by(host, ())
 

@@ -13,9 +13,11 @@ MEASUREMENTS = (
     "throughput",
     "latency",
     "kernels",
+    "redis_reads",
     "growth",
     "user_cache",
     "export",
+    "redis_bytes",
     "profile",
     "feast",
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -38,6 +39,10 @@ class Server:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGESIZE") / 2**20
 
+    def proportional_mib(self) -> float:
+        """Return the memory of all its processes, each shared page counted once among them."""
+        return sum(_proportional_kib(pid) for pid in (self.pid, *_children(self.pid))) / 1024
+
 
 @contextmanager
 def serving(
@@ -46,6 +51,8 @@ def serving(
     port: int,
     cores: Collection[int],
     ready: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> Iterator[Server]:
     """Run an HTTP server until the block ends.
 
@@ -61,6 +68,10 @@ def serving(
         Cores that it may use.
     ready : str, optional
         Path that answers 200 once it is ready; without one, it is ready when it listens.
+    environment : mapping, optional
+        Variables beside those of this process.
+    log : Path, optional
+        File that gets what it writes to standard error, instead of ours.
 
     Yields
     ------
@@ -72,9 +83,14 @@ def serving(
     SystemExit
         If it ends, or is not ready in time.
     """
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, cores)
-    )
+    with log.open("wb") if log else nullcontext() as stderr:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env=os.environ | (environment or {}),
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
     try:
         deadline = time.monotonic() + START_SECONDS
         while not _is_ready(port, ready):
@@ -171,6 +187,13 @@ def _is_ready(port: int, path: str | None) -> bool:
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS  # utime and stime, counted after the name
+
+
+def _proportional_kib(pid: int) -> int:
+    told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    found = re.search(r"^Pss: +(\d+) kB$", told, re.MULTILINE)
+    assert found is not None, f"no Pss in {told!r}"
+    return int(found[1])
 
 
 def _children(pid: int) -> list[int]:

@@ -14,6 +14,7 @@ MEASUREMENTS = (
     "latency",
     "kernels",
     "redis_reads",
+    "open_loop",
     "growth",
     "user_cache",
     "export",

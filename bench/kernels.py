@@ -38,7 +38,12 @@ def main(
     halves = [assemble(one, dtype=np.float16) for one in factors]
     answers = [RowsAnswer({"v": "g"}, SPANS, assemble(one), one.status) for one in factors]
     dictionaries = [
-        {"versions": a.versions, "parts": a.spans, "knowledge": a.knowledge, "status": a.status}
+        {
+            "versions": a.versions,
+            "parts": dict(a.spans),
+            "knowledge": a.knowledge,
+            "status": a.status,
+        }
         for a in answers
     ]
     by_numpy = _times({"assemble": lambda k: assemble(factors[k], dtype=np.float16)}, rounds)

@@ -29,8 +29,8 @@ from keep.served import SAFETENSORS
 
 ROWS: Final = 50
 CONCURRENCY: Final = 4
-REQUESTS: Final = 60_000
-"""More than a run sends, so that it is traffic and not a loop over few users."""
+REQUESTS_PER_SECOND: Final = 6_000
+"""More than any service answers: each run has new requests to the end."""
 EXPONENT: Final = 1.0
 SIZES_MB: Final = (0, 16, 64, 256)
 
@@ -48,7 +48,6 @@ def main(
     shape = Shape(users=users, items=items)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         knowledge = stack.enter_context(world(Path(scratch), shape, others))
-        bodies = write_bodies(zipf_questions(knowledge), knowledge.folder / "zipf.jsonl")
         servers: dict[int, Server] = {}
         for size in SIZES_MB:
             os.environ["GKC_USER_CACHE_MB"] = str(size)
@@ -58,7 +57,9 @@ def main(
             servers[size] = stack.enter_context(running)
         runs: dict[int, list[Load]] = {size: [] for size in SIZES_MB}
         before = {size: server.resident_mib() for size, server in servers.items()}
-        for _ in range(rounds):
+        for number in range(rounds):
+            drawn = zipf_questions(knowledge, REQUESTS_PER_SECOND * seconds, number)
+            bodies = write_bodies(drawn, knowledge.folder / "zipf.jsonl")
             for size, server in servers.items():
                 found = load(
                     server,
@@ -100,14 +101,13 @@ def main(
     tell(section, save=save)
 
 
-def zipf_questions(knowledge: World) -> list[dict[str, Any]]:
+def zipf_questions(knowledge: World, requests: int, seed: int) -> list[dict[str, Any]]:
     """Draw requests whose users follow Zipf's law, the k-th of them as often as 1 / k."""
     count = knowledge.shape.users
     weights = np.arange(1, count + 1, dtype=np.float64) ** -EXPONENT
-    rng = np.random.default_rng(1)
-    ranks = rng.choice(count, REQUESTS, p=weights / weights.sum())
-    by_rank = rng.permutation(count) * USER_ID_STEP
-    drawn = knowledge.questions(ROWS, REQUESTS, seed=1)
+    by_rank = np.random.default_rng(1).permutation(count) * USER_ID_STEP
+    ranks = np.random.default_rng([2, seed]).choice(count, requests, p=weights / weights.sum())
+    drawn = knowledge.questions(ROWS, requests, seed)
     asked = zip(drawn, by_rank[ranks].tolist(), strict=True)
     return [{**body, "u": user, "dtype": "f16"} for body, user in asked]
 

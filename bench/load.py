@@ -109,7 +109,16 @@ def load(
         If wrk is not there, or fails.
     """
     pinned = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), find_wrk()]
-    how = ["-t1", f"-c{concurrency}", f"-d{seconds:g}s", "--latency", "-s", str(SCRIPT)]
+    how = [
+        "-t1",
+        f"-c{concurrency}",
+        f"-d{seconds:g}s",
+        "--timeout",
+        "30s",
+        "--latency",
+        "-s",
+        str(SCRIPT),
+    ]
     target = [f"http://127.0.0.1:{server.port}{path}", "--", str(bodies), accept]
     before = server.cpu_seconds()
     done = subprocess.run([*pinned, *how, *target], capture_output=True, text=True, check=False)

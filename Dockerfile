@@ -5,6 +5,7 @@ WORKDIR /src
 COPY requirements requirements
 RUN python -m venv /gkc \
  && /gkc/bin/pip install --no-cache-dir --require-hashes -r requirements/exporter.txt \
+ && /gkc/bin/pip install --no-cache-dir --require-hashes -r requirements/fast.txt \
  && pip install --no-cache-dir --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY gkc gkc

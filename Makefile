@@ -1,16 +1,18 @@
 # make help lists the targets. Variables: PYTHON (interpreter of .venv), TORCH=cpu|cuda|none,
-# STORE=URL (demo and up), ARGS (passed on to pytest, bench and loadtest).
+# STORE=URL (demo and up), PRESET and HOST (loadtest), ARGS (passed on to pytest, bench and loadtest).
 
 PYTHON ?= python3
 TORCH ?=
 STORE ?=
+PRESET ?= smoke
+HOST ?=
 ARGS ?=
 BIN := .venv/bin
 UV ?= uv
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --excludes requirements/excluded.in
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-training up loadtest lock clean
+.PHONY: help install demo test check bench bench-quick bench-training bench-feast up loadtest lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
@@ -30,24 +32,31 @@ check: install ## static checks only: format, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install ## benchmarks of this machine
+bench: install ## measure this machine and write docs/performance.md (ARGS="throughput" for a part)
 	$(BIN)/python -m bench.run $(ARGS)
+
+bench-quick: install ## whether the hot path became slower than recorded, in under a minute
+	$(BIN)/python -m bench.quick $(ARGS)
 
 bench-training: install ## training throughput beside another DIN, in .venv-peer (ARGS)
 	$(BIN)/python -m bench.training $(ARGS)
 	$(BIN)/python -m bench.training_memory
 
+bench-feast: install ## the service beside Feast, in .venv-feast (ARGS)
+	$(BIN)/python -m bench.feast $(ARGS)
+
 up: install ## the service in the foreground on STORE (STORE=redis starts a Redis too); Ctrl-C stops it
 	@deploy/up.sh $(STORE)
 
-loadtest: install ## load test of a running service
-	$(BIN)/python -m loadtest.run $(ARGS)
+loadtest: install ## load test, PRESET=smoke|latency|stress, of a service it starts or of a running one (HOST=URL)
+	$(BIN)/python -m loadtest.run $(PRESET) $(if $(HOST),--host $(HOST)) $(ARGS)
 
 lock: ## pin requirements/*.in anew, with hashes (needs uv: pip install uv, or UV=path)
 	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
-	for name in base build exporter keep loadtest peer; do \
+	for name in base build exporter fast keep loadtest peer profile; do \
 	  $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
+	$(COMPILE) --upgrade requirements/feast.in -o requirements/feast.txt  # cannot share our pins
 
 clean: ## remove .venv, caches and built files; stores and data stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -43,7 +43,8 @@ def run_child(command: Sequence[str]) -> Cost:
     began = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
-    out = child.stdout.read()
+    with child.stdout:
+        out = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:

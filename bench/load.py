@@ -55,6 +55,20 @@ def write_bodies(bodies: Sequence[dict[str, Any]], file: Path) -> Path:
     return file
 
 
+def find_wrk() -> str:
+    """Return where wrk is.
+
+    Raises
+    ------
+    SystemExit
+        If it is not on this machine.
+    """
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise SystemExit("no wrk on this machine: apt-get install wrk")
+    return wrk
+
+
 def load(
     server: Server,
     bodies: Path,
@@ -94,10 +108,7 @@ def load(
     SystemExit
         If wrk is not there, or fails.
     """
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        raise SystemExit("no wrk on this machine: apt-get install wrk")
-    pinned = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), wrk]
+    pinned = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), find_wrk()]
     how = ["-t1", f"-c{concurrency}", f"-d{seconds:g}s", "--latency", "-s", str(SCRIPT)]
     target = [f"http://127.0.0.1:{server.port}{path}", "--", str(bodies), accept]
     before = server.cpu_seconds()

@@ -7,6 +7,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -35,7 +36,7 @@ def circumstances(module: str, *more: str) -> dict[str, str]:
         "command": f"python -m {module} {' '.join(sys.argv[1:])}".rstrip(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}, commit {_commit()}",
         "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",
-        "versions": f"CPython {platform.python_version()}, {packages}",
+        "versions": f"CPython {platform.python_version()}{_build()}, {packages}",
     }
 
 
@@ -49,6 +50,12 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     """Return the median of some values, and their range, for people."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def _build() -> str:
+    """Say so where the interpreter itself is slow: comparisons between machines need it."""
+    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return "" if optimized else " built without --enable-optimizations"
 
 
 def _commit() -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.report import circumstances, print_circumstances, spread
 
+Line = Sequence[tuple[float, Sequence[float]]]
+"""Points of a curve: x, and a value for each repeat."""
 FOLDER = Path(__file__).parent.parent / "docs" / "performance"
 
 
@@ -61,8 +63,7 @@ class Curve:
     x: str
     y: str
     """Axes, with units."""
-    lines: dict[str, Sequence[tuple[float, Sequence[float]]]]
-    """For each line its points: x, and a value for each repeat."""
+    lines: Mapping[str, Line]
     log_y: bool = False
     """The x axis is logarithmic always."""
 

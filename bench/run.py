@@ -9,7 +9,19 @@ import argparse
 import subprocess
 import sys
 
-MEASUREMENTS = ("throughput",)
+MEASUREMENTS = (
+    "throughput",
+    "latency",
+    "kernels",
+    "redis_reads",
+    "open_loop",
+    "growth",
+    "user_cache",
+    "export",
+    "redis_bytes",
+    "profile",
+    "feast",
+)
 """Modules of ``bench`` in the order of the page; each module's docstring says what it measures."""
 
 

@@ -43,33 +43,40 @@ class World:
     """Scratch."""
 
     def questions(self, rows: int, count: int, seed: int) -> list[dict[str, Any]]:
-        """Draw columnar requests, 1 user by many items, all of them evenly.
-
-        Parameters
-        ----------
-        rows : int
-            Items of each.
-        count : int
-            How many requests.
-        seed : int
-            Of the draw.
-
-        Returns
-        -------
-        list of dict
-            Bodies of ``POST /knowledge``.
-        """
-        rng = np.random.default_rng([seed, rows])
-        users = (rng.integers(0, self.shape.users, count) * USER_ID_STEP).tolist()
-        items = rng.integers(0, self.shape.items, (count, rows)).tolist()
-        return [
-            {"u": user, "i": candidates, "v": VERSION}
-            for user, candidates in zip(users, items, strict=True)
-        ]
+        """Draw requests for this knowledge, as `questions` does."""
+        return questions(self.shape, rows, count, seed)
 
     def category_of(self, item: int) -> int:
         """Return the category that an item was exported with."""
         return item % self.shape.categories
+
+
+def questions(shape: Shape, rows: int, count: int, seed: int) -> list[dict[str, Any]]:
+    """Draw columnar requests, 1 user by many items, all of them evenly.
+
+    Parameters
+    ----------
+    shape : Shape
+        What there is to ask for.
+    rows : int
+        Items of each.
+    count : int
+        How many requests.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    list of dict
+        Bodies of ``POST /knowledge``.
+    """
+    rng = np.random.default_rng([seed, rows])
+    users = (rng.integers(0, shape.users, count) * USER_ID_STEP).tolist()
+    items = rng.integers(0, shape.items, (count, rows)).tolist()
+    return [
+        {"u": user, "i": candidates, "v": VERSION}
+        for user, candidates in zip(users, items, strict=True)
+    ]
 
 
 @contextmanager

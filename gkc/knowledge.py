@@ -6,13 +6,16 @@ serving all take the layout from here, so that what a model sees online is what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from gkc import halves
 from gkc.errors import LayoutError
 
 Part = Literal["user", "item", "user_item", "user_category"]
@@ -29,6 +32,7 @@ _PRODUCT_STATUS: Final = np.array(
 )
 """By the statuses of K_u and K_i."""
 
+_FLOATS: Final = (np.dtype(np.float32).char, np.dtype(np.float16).char)
 F32 = npt.NDArray[np.float32]
 F16 = npt.NDArray[np.float16]
 Vectors = npt.NDArray[np.float32 | np.float16]
@@ -36,7 +40,9 @@ I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
 
-def part_spans(parts: Sequence[Part], dim: int, category_dim: int) -> dict[Part, tuple[int, int]]:
+def part_spans(
+    parts: Sequence[Part], dim: int, category_dim: int
+) -> Mapping[Part, tuple[int, int]]:
     """Return the columns of each part in a row made of ``parts``.
 
     Parameters
@@ -48,13 +54,20 @@ def part_spans(parts: Sequence[Part], dim: int, category_dim: int) -> dict[Part,
 
     Returns
     -------
-    dict of str to (int, int)
+    mapping of str to (int, int)
         First column and end column of each part, in row order.
 
     References
     ----------
     KEEP (CIKM'22), equation 6.
     """
+    return _part_spans(tuple(parts), dim, category_dim)
+
+
+@lru_cache(maxsize=1024)
+def _part_spans(
+    parts: tuple[Part, ...], dim: int, category_dim: int
+) -> Mapping[Part, tuple[int, int]]:
     spans: dict[Part, tuple[int, int]] = {}
     start = 0
     for part in PARTS:
@@ -62,7 +75,7 @@ def part_spans(parts: Sequence[Part], dim: int, category_dim: int) -> dict[Part,
             end = start + (category_dim if part == "user_category" else dim)
             spans[part] = (start, end)
             start = end
-    return spans
+    return MappingProxyType(spans)
 
 
 def product_status(user: U8, item: U8) -> U8:
@@ -143,43 +156,43 @@ def assemble(
     spans = part_spans(parts, factors.item.shape[1], factors.user_category.shape[1])
     width = max((end for _, end in spans.values()), default=0)
     rows: Vectors = np.empty((len(factors.status), width), dtype=dtype)
+    user, item, pair = factors.user, factors.item, factors.user_category
+    if rows.dtype == np.float32:  # converted here once, not by every line below
+        user, item, pair = (v.astype(np.float32, copy=False) for v in (user, item, pair))
+    user = user.take(factors.user_index, axis=0)
     for part, (start, end) in spans.items():
         out = rows[:, start:end]
         if part == "user":
-            out[...] = factors.user[factors.user_index]
+            out[...] = user
         elif part == "item":
-            out[...] = factors.item
+            out[...] = item
         elif part == "user_category":
-            out[...] = factors.user_category[factors.user_category_index]
+            out[...] = pair.take(factors.user_category_index, axis=0)
         else:
-            _multiply(factors, out)
+            _multiply(user, item, factors.status[:, PARTS.index("user_item")], out)
     return rows
 
 
-def _multiply(factors: Factors, out: Vectors) -> None:
-    """Write K_u * K_i of every row into ``out``, shape (n, D)."""
-    user, item = factors.user[factors.user_index], factors.item
-    if out.dtype == np.float32:
-        np.multiply(user.astype(np.float32), item.astype(np.float32), out=out)
-    elif user.dtype == item.dtype == np.float16:
-        np.multiply(user, item, out=out)  # numpy multiplies halves in float32, and rounds once
+def _multiply(user: Vectors, item: Vectors, status: U8, out: Vectors) -> None:
+    """Write K_u * K_i of every row, one user or item standing for all, into ``out``, (n, D)."""
+    if user.dtype == item.dtype == np.float16:
+        halves.multiply(user, item, out)
     else:
-        out[...] = user.astype(np.float32) * item.astype(np.float32)
-    is_absent = factors.status[:, PARTS.index("user_item")] == ABSENT
-    if is_absent.any():  # zeros times a negative number are -0.0; an absent part is +0.0
-        out[is_absent] = 0.0
+        np.multiply(user, item, out=out, dtype=np.float32, casting="same_kind")
+    if np.count_nonzero(status) < len(status):
+        out[status == ABSENT] = 0.0  # zeros times a negative number are -0.0; absent is +0.0
 
 
 def _check(factors: Factors) -> None:
     n = len(factors.status)
-    vectors = (factors.user, factors.item, factors.user_category)
-    if any(v.ndim != 2 or v.dtype not in (np.float32, np.float16) for v in vectors):
-        raise LayoutError("knowledge vectors must be two-dimensional, of float32 or float16")
+    for vectors in (factors.user, factors.item, factors.user_category):
+        if vectors.ndim != 2 or vectors.dtype.char not in _FLOATS:
+            raise LayoutError("knowledge vectors must be two-dimensional, of float32 or float16")
     if factors.user.shape[1] != factors.item.shape[1]:
         raise LayoutError(
             f"K_u is {factors.user.shape[1]} wide and K_i {factors.item.shape[1]}; "
             "they must be equal"
         )
-    lengths = (len(factors.user_index), len(factors.item), len(factors.user_category_index))
-    if any(length not in (1, n) for length in lengths):
-        raise LayoutError(f"{n} rows, but items and indexes of lengths {sorted(set(lengths))}")
+    lengths = {len(factors.user_index), len(factors.item), len(factors.user_category_index)}
+    if not lengths <= {1, n}:
+        raise LayoutError(f"{n} rows, but items and indexes of lengths {sorted(lengths)}")

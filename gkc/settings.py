@@ -56,6 +56,10 @@ class Settings(StoreSettings):
     """Mebibytes of item tables that are faulted into memory before their first request; tables
     beyond it are mapped all the same, and slower while cold."""
 
+    user_cache_mb: int = Field(default=0, ge=0)
+    """Mebibytes of users' records that each worker keeps for users who are asked for again; 0
+    keeps none. Saves reads of Redis; a ``file:`` store is mapped memory already."""
+
     refresh_ms: int = Field(default=200, ge=1)
     """Pause between two looks at the catalogue, in milliseconds; well within the second in which
     a publication has to be served."""

@@ -1,1 +1,1 @@
-"""Load tests of a running service; Locust runs in an environment of its own."""
+"""Load tests with Locust, which runs in an environment of its own: ``python -m loadtest.run``."""

@@ -1,55 +1,179 @@
-"""Traffic of a ranking system: one user and many candidates a request, users by Zipf's law.
+"""Ranking models that ask as ``plan.json`` says; ``loadtest.generator`` starts Locust with it.
 
-``loadtest.run`` starts it with the settings below in the environment. Ids are drawn from the ranges
-given; ids that were not exported are part of real traffic, so a range may be wider than the tables.
+A request is timed from the moment when it was due, so that a stalled service, or a late generator,
+cannot hide the waiting behind requests that were never sent.
 """
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import os
 import random
+import time
+from pathlib import Path
 
-from locust import FastHttpUser, constant_throughput, events, task
+from locust import FastHttpUser, LoadTestShape, events, task
+from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 
-VERSIONS = os.environ["LOADTEST_VERSIONS"].split(",")
-USERS = int(os.environ["LOADTEST_USERS"])
-ITEMS = int(os.environ["LOADTEST_ITEMS"])
-CANDIDATES = (1, 50, 200, 500, 1000)
+from loadtest.checks import fault
+from loadtest.plan import (
+    Answer,
+    Question,
+    Step,
+    goes_on,
+    group_of,
+    read_plan,
+    throughput,
+    write_found,
+)
+
+FOLDER = Path(os.environ["LOADTEST_FOLDER"])
+PLAN, QUESTIONS = read_plan(FOLDER)
+KEPT_BYTES = 2**28
+"""Answers that are kept to be looked into afterwards, when it delays nobody; then no more are."""
+
+EVERY_STATUS = frozenset(range(100, 600))
+"""Locust's client would make exceptions of some, and loses those whose body is no text."""
+
+
+class Asked:
+    """All requests of the test, and what became of them."""
+
+    def __init__(self) -> None:
+        bodies = [json.dumps(question.body, separators=(",", ":")) for question in QUESTIONS]
+        names = [f"POST /knowledge, {group_of(q.candidates)} candidates" for q in QUESTIONS]
+        self.turns = itertools.cycle(zip(QUESTIONS, bodies, names, strict=True))
+        self.answers: list[Answer] = []
+        self.kept: list[tuple[int, Question, bytes]] = []
+        self.kept_bytes = 0
+
+    def keep(self, question: Question, content: bytes) -> None:
+        """Perhaps keep the answer that was recorded last."""
+        if random.random() < PLAN.checked and self.kept_bytes < KEPT_BYTES:
+            self.kept.append((len(self.answers) - 1, question, content))
+            self.kept_bytes += len(content)
+
+    def check(self, environment: Environment) -> None:
+        """Look into the answers that were kept; Locust's report tells of the wrong ones too."""
+        for at, question, content in self.kept:
+            wrong = fault(question, content, PLAN.widths, is_complete=PLAN.is_complete)
+            self.answers[at] = self.answers[at]._replace(fault=wrong, checked=1)
+            if wrong:
+                environment.stats.log_error("CHECK", "a wrong answer", wrong)
+
+
+ASKED = Asked()
+gc.freeze()  # requests live as long as the process: the collector need not walk through them
+
+
+class Steps(LoadTestShape):
+    """Simulated models, step after step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        self.rates: list[float] = []
+        self.began = time.perf_counter()
+        self.cpu_began = time.process_time()
+
+    @property
+    def at(self) -> float:
+        """Seconds since the step began."""
+        return time.perf_counter() - self.began
+
+    def tick(self) -> tuple[int, float] | None:
+        """Return how many models there are to be, and how many are to start per second."""
+        if self.at >= PLAN.seconds and not self._next():
+            return None
+        models = PLAN.models[len(self.steps)]
+        return models, float(models)
+
+    def reset_time(self) -> None:
+        """Begin a step now."""
+        super().reset_time()
+        self.began, self.cpu_began = time.perf_counter(), time.process_time()
+
+    def _next(self) -> bool:
+        step, cpu_seconds = len(self.steps), time.process_time() - self.cpu_began
+        self.steps.append(Step(PLAN.models[step], self.at, cpu_seconds))
+        self.reset_time()
+        self.rates.append(throughput(ASKED.answers, step, PLAN.seconds))
+        failed = sum(1 for answer in ASKED.answers if answer.fault)
+        return len(self.steps) < len(PLAN.models) and goes_on(self.rates, failed)
 
 
 class RankingModel(FastHttpUser):
-    """A downstream model that asks for the knowledge of one user and its candidates."""
+    """A ranking model that asks for the knowledge of one user and its candidates."""
 
-    wait_time = constant_throughput(float(os.environ["LOADTEST_RATE_PER_USER"]))
+    network_timeout = 10.0
+    connection_timeout = 10.0
+
+    def on_start(self) -> None:
+        """Be due to ask at once, and leave every status to ``rank``."""
+        self.due = time.perf_counter()
+        self.client.client.valid_response_codes = EVERY_STATUS
+
+    def wait_time(self) -> float:
+        """Return the seconds until the next request is due: Poisson arrivals, or none."""
+        if PLAN.rate is None:
+            return 0.0
+        self.due += random.expovariate(PLAN.rate / PLAN.models[0])
+        return max(self.due - time.perf_counter(), 0.0)
 
     @task
     def rank(self) -> None:
-        """Ask once, and count an answer as failed unless it is a 200 with a body."""
-        count = random.choice(CANDIDATES)
-        body = {
-            "u": int(USERS ** random.random()),  # log-uniform: Zipf's law with exponent 1
-            "i": [random.randint(1, ITEMS) for _ in range(count)],
-            "v": random.choice(VERSIONS),
-            "dtype": "f16",
-        }
+        """Ask once; what is not a 200 has failed."""
+        question, body, name = next(ASKED.turns)
+        now = time.perf_counter()
+        late_ms = 0.0 if PLAN.rate is None else max(now - self.due, 0.0) * 1000
         with self.client.post(
             "/knowledge",
-            data=json.dumps(body),
-            headers={
-                "Content-Type": "application/json",
-                "Accept": "application/x-safetensors",
-            },
-            name=f"POST /knowledge, {count} candidates",
+            data=body,
+            headers={"Content-Type": "application/json", "Accept": question.accept},
+            name=name,
             catch_response=True,
         ) as response:
-            if response.status_code != 200 or not response.content:
-                response.failure(f"status {response.status_code}")
+            shape = self.environment.shape_class
+            response.request_meta["response_time"] += late_ms
+            ms = response.request_meta["response_time"]
+            wrong = _fault(response)
+            if wrong:
+                response.failure(wrong)
+            answer = Answer(
+                len(shape.steps),
+                shape.at,
+                question.candidates,
+                question.accept,
+                late_ms,
+                ms,
+                wrong,
+                checked=0,
+            )
+            ASKED.answers.append(answer)
+            if not wrong:
+                ASKED.keep(question, response.content or b"")
 
 
-@events.quitting.add_listener
-def fail_on_errors(environment: Environment, **_: object) -> None:
-    """Exit with 1 if any request failed."""
-    if environment.stats.total.num_failures:
+@events.test_stop.add_listener
+def finish(environment: Environment, **_: object) -> None:
+    """Look into the answers that were kept, and write what was found.
+
+    A request that ended in an exception is in no list: then the whole test has failed.
+    """
+    ASKED.check(environment)
+    write_found(ASKED.answers, environment.shape_class.steps, FOLDER)
+    if environment.runner.exceptions:
         environment.process_exit_code = 1
+
+
+def _fault(response: ResponseContextManager) -> str:
+    """Say how a request failed, in the service's own words if it answered; empty if it did not."""
+    error = response.request_meta["exception"]
+    if error is not None:
+        return f"no answer: {error!r}"
+    if response.status_code != 200:
+        return f"status {response.status_code}: {(response.content or b'')[:200]!r}"
+    return ""

@@ -1,74 +1,208 @@
-"""Run Locust without its page against a running service and print percentiles.
+"""Load test with Locust: of a service that it starts itself, or of one that runs already.
 
-    python -m loadtest.run --host http://127.0.0.1:8000 --seconds 30
+    python -m loadtest.run [smoke|latency|stress] [--host http://127.0.0.1:8000]
 
-Locust is installed from ``requirements/loadtest.txt`` into ``.venv-loadtest`` at the first run,
-apart from the service's environment. HTML and CSV go to ``loadtest/results``.
+Its own service answers from knowledge that it makes, two versions in a Redis server of its own.
+latency and stress need wrk, to tell Locust's limit from the service's. Locust is installed from
+``requirements/loadtest.txt`` into ``.venv-loadtest`` at the first run. HTML and CSV go to
+``loadtest/results/PRESET``. Exits with 1 if a request failed or an answer was wrong.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
-import sys
-import urllib.error
+import shutil
+import tempfile
 import urllib.request
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from http.client import HTTPException
+from pathlib import Path
+from typing import Annotated, Any
 
-from bench.environments import ROOT, separate_environment
+import typer
+
+from bench.bundles import USER_ID_STEP
+from bench.environments import ROOT
+from bench.load import find_wrk
+from bench.processes import (
+    Server,
+    free_port,
+    our_service,
+    redis_serving,
+    reference,
+    separate_cores,
+    serving,
+)
+from bench.report import print_circumstances
+from bench.world import Shape, export
+from loadtest.ceiling import Ceiling, ceiling
+from loadtest.generator import generate
+from loadtest.plan import Plan, Question
+from loadtest.presets import PRESETS, Name, Preset
+from loadtest.report import print_report
+from loadtest.traffic import DESCRIPTION, Ids, Known, draw
 
 RESULTS = ROOT / "loadtest" / "results"
+VERSIONS = ("20211219", "20211220")
+"""Made where no service is named."""
+QUESTIONS = 10_000
+_TIMEOUT_SECONDS = 10
 
 
-def main() -> int:
-    """Parse the command line, run, and return Locust's exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.run", description="Load test of a running service."
-    )
-    parser.add_argument("--host", default="http://127.0.0.1:8000", help="where the service listens")
-    parser.add_argument("--seconds", type=int, default=30, help="how long")
-    parser.add_argument(
-        "--concurrency", type=int, default=4, help="simulated models asking at once"
-    )
-    parser.add_argument("--rate", type=float, default=200.0, help="requests per second of each")
-    parser.add_argument("--version", action="append", help="version to ask for; default: all")
-    args = parser.parse_args()
+def main(
+    name: Annotated[Name, typer.Argument(metavar="PRESET", help="smoke, latency or stress.")] = (
+        Name.SMOKE
+    ),
+    host: Annotated[str, typer.Option(help="URL of a running service; default: its own.")] = "",
+    version: Annotated[
+        list[str] | None, typer.Option(help="Of the running service's; default: all of them.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Requests per second, of smoke and latency.", min=0.1)
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Of each step.", min=1)] = None,
+) -> None:
+    """Load a service with the traffic of ranking models."""
+    preset = PRESETS[name]
+    if rate and preset.rate is None:
+        raise typer.BadParameter(f"{name} has no rate: each model asks as soon as it is answered")
+    if version and not host:
+        raise typer.BadParameter("--version goes with --host")
+    if preset.measures_ceiling:
+        find_wrk()  # before minutes are spent on making knowledge
+    preset = replace(preset, rate=rate or preset.rate, seconds=seconds or preset.seconds)
+    print_circumstances("loadtest.run")
+    print(f"{name}: {preset.purpose}\n{DESCRIPTION}", flush=True)
+    cores, others = separate_cores()
+    if host:
+        host = host.rstrip("/")
+        is_good = _test(name, preset, known_by(host, version or ()), host, None, others)
+    else:
+        with own_service(preset.shape, cores, others) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            is_good = _test(name, preset, made(preset.shape), url, server, others)
+    if not is_good:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def own_service(shape: Shape, cores: Collection[int], others: Collection[int]) -> Iterator[Server]:
+    """Make knowledge and serve it until the block ends.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of each version.
+    cores, others : collection of int
+        Cores of the service, and of its Redis server.
+
+    Yields
+    ------
+    Server
+        Ready.
+
+    Raises
+    ------
+    SystemExit
+        If there is no redis-server, or the service does not start.
+    """
+    with tempfile.TemporaryDirectory() as name, redis_serving(Path(name), others) as (_, store):
+        size = f"{shape.users:,} users with {shape.pairs} pairs each, {shape.items:,} items"
+        print(f"making versions {' and '.join(VERSIONS)}: {size}", flush=True)
+        for version in VERSIONS:
+            export(Path(name) / "bundle", shape, store, version)
+        port = free_port()
+        with serving("gkc serve", our_service(store, port), port, cores, "/readyz") as server:
+            yield server
+
+
+def made(shape: Shape) -> Known:
+    """Return what the service knows that ``own_service`` starts."""
+    users, items = Ids(shape.users, 0, USER_ID_STEP), Ids(shape.items)
+    return Known(dict.fromkeys(VERSIONS, 4 * shape.dim), users, items, is_complete=True)
+
+
+def known_by(host: str, wanted: Sequence[str]) -> Known:
+    """Ask a running service what it knows; its ids are taken to count from 1.
+
+    Parameters
+    ----------
+    host : str
+        URL.
+    wanted : sequence of str
+        Versions to ask for; all if empty.
+
+    Returns
+    -------
+    Known
+
+    Raises
+    ------
+    SystemExit
+        If no service answers there, or it has none of the versions, or not all that are wanted.
+    """
     try:
-        served = _served(args.host)
-    except (urllib.error.URLError, OSError) as exc:
-        print(f"no service at {args.host}: {exc}; start one with `make up`", file=sys.stderr)
-        return 1
-    if not served:
-        print(f"{args.host} serves no version; export one with gkc-export", file=sys.stderr)
-        return 1
-    versions = args.version or list(served)
-    RESULTS.mkdir(exist_ok=True)
-    environment = {
-        **os.environ,
-        "LOADTEST_VERSIONS": ",".join(versions),
-        "LOADTEST_USERS": str(max(served[v]["users"] for v in served)),
-        "LOADTEST_ITEMS": str(max(served[v]["items"] for v in served)),
-        "LOADTEST_RATE_PER_USER": str(args.rate),
-    }
-    return subprocess.run(
-        [
-            str(separate_environment("loadtest") / "locust"),
-            *("--locustfile", str(ROOT / "loadtest" / "locustfile.py")),
-            *("--headless", "--only-summary", "--host", args.host),
-            *("--users", str(args.concurrency), "--run-time", f"{args.seconds}s"),
-            *("--html", str(RESULTS / "report.html"), "--csv", str(RESULTS / "report")),
-        ],
-        env=environment,
-        check=False,
-    ).returncode
+        with urllib.request.urlopen(f"{host}/versions", timeout=_TIMEOUT_SECONDS) as answer:
+            listed: list[dict[str, Any]] = json.load(answer)["versions"]
+    except (OSError, HTTPException, ValueError, LookupError, TypeError) as exc:
+        raise SystemExit(f"no gkc service at {host}: {exc}; start one with `make up`") from None
+    ready = {found["version"]: found for found in listed if found["ready"]}
+    if not ready:
+        raise SystemExit(f"{host} serves no version; export one with gkc-export")
+    absent = [version for version in wanted if version not in ready]
+    if absent:
+        raise SystemExit(f"{host} does not serve {', '.join(absent)}, but {', '.join(ready)}")
+    chosen = {version: ready[version] for version in wanted or ready}
+    return Known(
+        {version: 3 * found["dim"] + found["category_dim"] for version, found in chosen.items()},
+        Ids(max(1, *(found["users"] for found in chosen.values())), 1),
+        Ids(max(1, *(found["items"] for found in chosen.values())), 1),
+        is_complete=False,
+    )
 
 
-def _served(host: str) -> dict[str, dict[str, int]]:
-    """Ask the service which versions it serves, and how many users and items each has."""
-    with urllib.request.urlopen(f"{host}/versions", timeout=10) as answer:
-        return {v["version"]: v for v in json.load(answer)["versions"]}
+def _test(
+    name: Name,
+    preset: Preset,
+    known: Known,
+    host: str,
+    server: Server | None,
+    cores: Collection[int],
+) -> bool:
+    plan = Plan(
+        preset.models,
+        preset.seconds,
+        preset.rate,
+        preset.checked,
+        known.widths,
+        known.is_complete,
+    )
+    questions = draw(known, QUESTIONS)
+    ceilings = _ceilings(plan, questions, server, cores) if preset.measures_ceiling else []
+    most = len(preset.models) * preset.seconds
+    results = RESULTS / name
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    print(f"asking {host} for up to {most:,.0f} s", flush=True)
+    found = generate(plan, questions, host, results, cores)
+    is_good = print_report(found, plan, ceilings, results / "percentiles.csv")
+    print(f"HTML and CSV are in {results.relative_to(ROOT)}")
+    return is_good
+
+
+def _ceilings(
+    plan: Plan, questions: Sequence[Question], server: Server | None, cores: Collection[int]
+) -> list[Ceiling]:
+    """Compare Locust with wrk on a server that answers with nothing, and on our own service."""
+    print("measuring how fast Locust can ask, beside wrk", flush=True)
+    port, service_cores = free_port(), separate_cores()[0]
+    command = reference("empty", port)
+    with serving("a server that answers with nothing", command, port, service_cores) as empty:
+        found = [ceiling(empty, plan, questions, cores)]
+    return [*found, ceiling(server, plan, questions, cores)] if server else found
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -24,6 +24,7 @@ from gkc.service.problems import MEDIA_TYPE, problem_of, problem_of_status
 from gkc.service.reader import GuardedReader
 from gkc.service.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
 from gkc.service.serving import Serving
+from gkc.service.user_cache import UserCache, UserReader
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader
 
@@ -104,8 +105,11 @@ class Service:
         Routes(self.serving, self.metrics).add_to(api)
         for error in (GkcError, HTTPException, Exception):
             api.add_exception_handler(error, _told)
+        users: UserReader = self._reader
+        if settings.user_cache_mb:
+            users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, self.metrics)
         knowledge = KnowledgeEndpoint(
-            Answering(self.serving, KnowledgeLookup(self._reader)),
+            Answering(self.serving, KnowledgeLookup(users)),
             self.metrics,
             max_rows=settings.max_rows,
             max_body_bytes=settings.max_body_bytes,

@@ -32,14 +32,19 @@ from gkc.service.schemas import (
 from gkc.store import is_version_name
 
 _OPTIONS: Final = frozenset(("parts", "dtype", "layout"))
-_COLUMNAR: Final = frozenset(("u", "i", "c", "v"))
-_QUADRUPLE: Final = frozenset(("u", "i", "c", "v"))
+_QUESTION: Final = ("u", "i", "c", "v")
+_COLUMNAR: Final = frozenset(_QUESTION)
+_QUADRUPLE: Final = frozenset(_QUESTION)
 _COLUMNAR_FIELDS: Final = _COLUMNAR | _OPTIONS
 _REQUIRED: Final = ("u", "i", "v")
+_REQUIRED_SET: Final = frozenset(_REQUIRED)
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
 _LONGEST_INT64: Final = 20
 _NOT_INT64: Final = "is not an integer within int64"
+
+_NO_CATEGORY: Final = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.bool_)
+_ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
 
 Pointer = Callable[[int], str]
 """Names the field that holds the k-th element of a column."""
@@ -198,6 +203,8 @@ def _id_array(values: list[Any], pointer: Pointer) -> I64:
 
 def _categories(value: object) -> tuple[I64, Bools]:
     """Return the categories given, and where one was given."""
+    if value is None:
+        return _NO_CATEGORY
     if isinstance(value, list):
         return _category_array(value, lambda k: f"/c/{k}")
     return _category_array([value], lambda _: "/c")
@@ -224,7 +231,7 @@ def _ids_of_tensor(name: str, tensor: Array) -> I64:
 def _versions(value: object, pointer: Pointer) -> tuple[tuple[str, ...], I64]:
     """Return the distinct versions, and each row's position among them."""
     if not isinstance(value, list):
-        return (_version_name(value, "/v"),), np.zeros(1, dtype=np.int64)
+        return (_version_name(value, "/v"),), _ONE_VERSION
     if set(map(type, value)) - {str}:
         k = next(k for k, name in enumerate(value) if not isinstance(name, str))
         raise _invalid(pointer(k), _not_a_name(value[k]))
@@ -258,17 +265,19 @@ def _broadcast(
 ) -> Columns:
     """Bring the columns together; those of one element stand for every row."""
     names, index = versions
-    lengths = {"u": len(users), "i": len(items), "c": len(categories[0]), "v": len(index)}
-    long = {name: length for name, length in lengths.items() if length != 1}
-    if len(set(long.values())) > 1:
+    lengths = len(users), len(items), len(categories[0]), len(index)
+    different = set(lengths) - {1}
+    if len(different) > 1:
+        long = {name: k for name, k in zip(_QUESTION, lengths, strict=True) if k != 1}
         told = ", ".join(f"{name} has {length}" for name, length in long.items())
         raise InvalidFieldsError(
             *(FieldError(f"/{name}", f"lists differ in length: {told}") for name in long)
         )
-    n = next(iter(long.values()), 1)
+    n = different.pop() if different else 1
     if n > max_rows:
         raise BatchTooLargeError(n, max_rows)
-    index = index if len(names) > 1 else np.zeros(min(1, len(names)), dtype=np.int64)
+    if len(names) < 2:
+        index = _ONE_VERSION[: len(names)]
     return Columns(n, users, items, *categories, names, index)
 
 
@@ -315,19 +324,22 @@ def _json_if_array(name: str, value: str) -> object:
 
 
 def _refuse_unknown(fields: Iterable[str], known: frozenset[str], inside: str = "") -> None:
-    unknown = sorted(set(fields) - known)
+    unknown = frozenset(fields) - known
     if unknown:
         raise InvalidFieldsError(
-            *(FieldError(f"{inside}/{_escape(name)}", "is not a known field") for name in unknown)
+            *(
+                FieldError(f"{inside}/{_escape(name)}", "is not a known field")
+                for name in sorted(unknown)
+            )
         )
 
 
 def _require(fields: Iterable[str], inside: str = "") -> None:
-    missing = [name for name in _REQUIRED if name not in fields]
-    if missing:
-        raise InvalidFieldsError(
-            *(FieldError(f"{inside}/{name}", "is missing") for name in missing)
-        )
+    if _REQUIRED_SET.issubset(fields):
+        return
+    raise InvalidFieldsError(
+        *(FieldError(f"{inside}/{name}", "is missing") for name in _REQUIRED if name not in fields)
+    )
 
 
 def _escape(name: str) -> str:

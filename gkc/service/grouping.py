@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from gkc.knowledge import I64
 from gkc.service.schemas import Bools
+
+_TABLE_VALUES: Final = 4096
+"""Values within so narrow a range, such as categories, are told apart by a table, not sorted."""
 
 
 def distinct(values: I64, n: int) -> tuple[I64, I64, I64]:
@@ -33,9 +37,8 @@ def distinct(values: I64, n: int) -> tuple[I64, I64, I64]:
     if len(values) <= 1:
         zeros = np.zeros(len(values), dtype=np.int64)
         return values, zeros, zeros
-    ascending, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    order, rank = _ranked(first)
-    return ascending[order], rank[inverse], first[order]
+    first, index = _first_appearances(values)
+    return values[first], index, first
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,11 @@ def distinct_pairs(user_index: I64, categories: I64, has_category: Bools) -> Pai
     has_category : ndarray, shape (n,), bool
         False in rows without a category, whatever ``categories`` says there.
     """
-    known, category_index = np.unique(categories, return_inverse=True)
-    category_index[~has_category] = len(known)
-    category_index += user_index * (len(known) + 1)
-    _, first, inverse = np.unique(category_index, return_index=True, return_inverse=True)
-    order, rank = _ranked(first)
-    first = first[order]
-    return Pairs(user_index[first], categories[first], has_category[first], rank[inverse], first)
+    known, category_index = _first_appearances(categories)
+    none = len(known)
+    codes = np.where(has_category, category_index, none) + user_index * (none + 1)
+    first, index = _first_appearances(codes)
+    return Pairs(user_index[first], categories[first], has_category[first], index, first)
 
 
 def find_pairs(offsets: I64, stored: I64, users: I64, categories: I64) -> I64:
@@ -102,8 +103,8 @@ def find_pairs(offsets: I64, stored: I64, users: I64, categories: I64) -> I64:
         return np.full(np.broadcast_shapes(users.shape, categories.shape), -1, dtype=np.int64)
     last = len(stored) - 1
     if len(offsets) == 2:  # one user, the usual request: numpy searches one ascending stretch
-        place = np.minimum(np.searchsorted(stored, categories), last)
-        return np.where(stored[place] == categories, place, -1)
+        place = stored.searchsorted(categories)
+        return np.where(stored.take(place, mode="clip") == categories, place, -1)
     low, end = offsets[users], offsets[users + 1]
     high = end
     for _ in range(int((end - low).max()).bit_length()):
@@ -126,6 +127,25 @@ def merged_order(firsts: Sequence[I64]) -> tuple[I64, I64]:
         The inverse: each concatenated position's place in that order.
     """
     return _ranked(np.concatenate(firsts))
+
+
+def _first_appearances(values: I64) -> tuple[I64, I64]:
+    """Return the rows in which a value appears first, ascending, and for each row which of them."""
+    if not len(values):
+        return values, values
+    low, high = int(values.min()), int(values.max())
+    if high - low >= _TABLE_VALUES:
+        _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+        order, rank = _ranked(first)
+        return first[order], rank[inverse]
+    rows = np.arange(len(values), dtype=np.int64)
+    codes = values - low
+    first_of = np.full(high - low + 1, len(values), dtype=np.int64)
+    np.minimum.at(first_of, codes, rows)
+    first = first_of[codes]
+    is_first = first == rows
+    rank = np.cumsum(is_first) - 1
+    return np.flatnonzero(is_first), rank[first]
 
 
 def _ranked(first: I64) -> tuple[I64, I64]:

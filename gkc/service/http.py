@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gkc.errors import BodyTooLargeError, ClientGoneError
 from gkc.service.problems import MEDIA_TYPE, Problem
 
-_COPIED_BYTES: Final = 65536
+_COPIED_BYTES: Final = 131_072
 """A body so small is sent in one piece: copying it costs less than sending one more piece."""
 
 

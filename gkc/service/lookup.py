@@ -41,7 +41,8 @@ from gkc.service.schemas import (
     KnowledgeRequest,
     RowsAnswer,
 )
-from gkc.store import ElementType, KnowledgeReader, UserBlock, decode_vectors, unpack_records
+from gkc.service.user_cache import UserReader
+from gkc.store import ElementType, UserBlock, decode_vectors, unpack_records
 
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 
@@ -49,6 +50,10 @@ ANSWER_DTYPES: Final[Mapping[AnswerType, type[np.float32] | type[np.float16]]] =
     "f32": np.float32,
     "f16": np.float16,
 }
+
+
+_ALL_FOUND: Final[U8] = np.full(1, FOUND, dtype=np.uint8)
+"""The status of vectors that were all found: one element stands for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +69,9 @@ class _Fetched:
         The distinct users' records.
     user, user_index, user_first, user_status
         K_u (U, D) of each, which of them the rows have (n,) or (1,), the rows in which each
-        appears first (U,), and the statuses (U,).
+        appears first (U,), and the statuses, (U,) or (1,).
     item, item_status
-        K_i and status, (m, D) and (m,), of each row or of the one item that stands for all.
+        K_i, (m, D), and status, (m,) or (1,), of each row or of the one item that stands for all.
     categories, has_category
         Each row's category, given or the item's own, and whether it has one.
     """
@@ -89,11 +94,11 @@ class KnowledgeLookup:
 
     Parameters
     ----------
-    reader : KnowledgeReader
+    reader : UserReader
         Where the users' records are.
     """
 
-    def __init__(self, reader: KnowledgeReader) -> None:
+    def __init__(self, reader: UserReader) -> None:
         self._reader = reader
 
     async def answer(
@@ -160,7 +165,10 @@ class KnowledgeLookup:
         user, user_status = _with_default(user, is_known, generation.default_user)
         item, item_status, own, has_own = _items(_of(columns.items, rows), generation)
         categories, has_category = _of(columns.categories, rows), _of(columns.has_category, rows)
-        if not has_category.all():
+        given = np.count_nonzero(has_category)
+        if not given:  # the usual request names users and items only
+            categories, has_category = own, has_own
+        elif given < len(has_category):
             categories = np.where(has_category, categories, own)
             has_category = has_category | has_own
         return _Fetched(
@@ -203,6 +211,11 @@ def _of(column: npt.NDArray[ScalarT], rows: I64 | None) -> npt.NDArray[ScalarT]:
     return column if rows is None or len(column) == 1 else column[rows]
 
 
+def _all(mask: Bools) -> bool:
+    """Tell whether all elements are true: ``mask.all()`` without numpy's Python around it."""
+    return bool(np.count_nonzero(mask) == mask.size)
+
+
 def _decoded(stored: U8, element_type: ElementType, width: int) -> Vectors:
     """Return stored vectors as numbers; f16 stays f16, which costs nothing."""
     if element_type == "f16":
@@ -212,27 +225,26 @@ def _decoded(stored: U8, element_type: ElementType, width: int) -> Vectors:
 
 def _with_default(vectors: Vectors, is_known: Bools, default: F32 | None) -> tuple[Vectors, U8]:
     """Put the default vector, if there is one, in place of what is unknown; tell the status."""
-    status = np.full(len(vectors), FOUND, dtype=np.uint8)
-    if not is_known.all():
-        status[~is_known] = ABSENT if default is None else DEFAULT
-        vectors = vectors.copy()
-        vectors[~is_known] = 0.0 if default is None else default
-    return vectors, status
+    if _all(is_known):
+        return vectors, _ALL_FOUND
+    vectors = vectors.copy()
+    vectors[~is_known] = 0.0 if default is None else default
+    return vectors, np.where(is_known, FOUND, ABSENT if default is None else DEFAULT)
 
 
 def _items(items: I64, generation: LoadedGeneration) -> tuple[Vectors, U8, I64, Bools]:
     """Return K_i and status of each item, its own category, and whether it has one.
 
-    Every array has the length of ``items``, which is (1,) if one item stands for all rows.
+    Every array has the length of ``items``, which is (1,) if one item stands for all rows; one
+    status may stand for all.
     """
     spec = generation.manifest.spec
     places = generation.items.rows_of(items)
     is_known = places >= 0
-    if is_known.all():
+    if _all(is_known):
         block = generation.items.take(places)
         vectors = _decoded(block.k_i, spec.element_type, spec.dim)
-        status = np.full(len(items), FOUND, dtype=np.uint8)
-        return vectors, status, block.categories, block.has_category
+        return vectors, _ALL_FOUND, block.categories, block.has_category
     block = generation.items.take(places[is_known])
     known = _decoded(block.k_i, spec.element_type, spec.dim)
     vectors = np.zeros((len(items), spec.dim), dtype=known.dtype)
@@ -251,9 +263,9 @@ def _row_factors(fetched: _Fetched) -> Factors:
     stored, default = len(block.k_uc), generation.default_user_category
     vectors = _decoded(block.k_uc, spec.element_type, spec.category_dim)
     index = find_pairs(block.pair_offsets, block.categories, fetched.user_index, fetched.categories)
-    status = np.full(len(index), FOUND, dtype=np.uint8)
     is_found = (index >= 0) & fetched.has_category
-    if not is_found.all():
+    status: npt.NDArray[np.integer] = _ALL_FOUND
+    if not _all(is_found):
         # Behind the stored pairs: the default one, and zeros for rows without a category.
         more = np.zeros((2, spec.category_dim), dtype=vectors.dtype)
         more[0] = 0.0 if default is None else default
@@ -314,7 +326,11 @@ def _distinct_factors(fetched: _Fetched) -> _DistinctFactors:
 def _status(fetched: _Fetched, pair: npt.NDArray[np.integer]) -> U8:
     """Put the statuses of the parts of each row side by side, shape (n, 4)."""
     status = np.empty((fetched.n, len(PARTS)), dtype=np.uint8)
-    status[:, 0] = fetched.user_status[fetched.user_index]
+    if fetched.user_status is fetched.item_status is pair is _ALL_FOUND:
+        status.fill(FOUND)
+        return status
+    users = fetched.user_status
+    status[:, 0] = users if len(users) == 1 else users.take(fetched.user_index)
     status[:, 1] = fetched.item_status
     status[:, 2] = product_status(status[:, 0], status[:, 1])
     status[:, 3] = pair
@@ -369,7 +385,7 @@ def _merged(n: int, parts: Sequence[_DistinctFactors], rows: Sequence[I64 | None
 def _check_answerable(request: KnowledgeRequest, loaded: Sequence[LoadedGeneration]) -> None:
     """Refuse versions of unequal widths, and parts that might not stay finite as answered."""
     specs = [generation.manifest.spec for generation in loaded]
-    if len({(spec.dim, spec.category_dim) for spec in specs}) > 1:
+    if len(specs) > 1 and len({(spec.dim, spec.category_dim) for spec in specs}) > 1:
         told = ", ".join(f"{s.version}: {s.dim} and {s.category_dim}" for s in specs)
         raise InvalidFieldsError(
             FieldError("/v", f"names versions of unequal widths (D and D_c: {told})")
@@ -382,6 +398,8 @@ def _check_answerable(request: KnowledgeRequest, loaded: Sequence[LoadedGenerati
 def _check_finite(request: KnowledgeRequest, generation: LoadedGeneration) -> None:
     """Refuse parts whose largest values may overflow the type of the answer."""
     overflowing = generation.overflowing[request.dtype]
+    if not overflowing:
+        return
     for part in request.parts:
         if part in overflowing:
             raise InvalidFieldsError(

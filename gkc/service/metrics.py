@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -27,7 +25,7 @@ from prometheus_client.registry import Collector
 
 import gkc
 from gkc.errors import StoreError
-from gkc.knowledge import ABSENT, DEFAULT, FOUND, I64, PARTS, U8, Part
+from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, U8, Part
 from gkc.store import Catalogue
 
 REQUEST_SECONDS: Final = (
@@ -41,7 +39,7 @@ STORE_SECONDS: Final = (
 STORE_OPERATIONS: Final = ("catalogue", "manifest", "item_table", "fetch_users")
 """What the service reads of a store."""
 
-STATUS_NAMES: Final = {ABSENT: "absent", FOUND: "found", DEFAULT: "default"}
+STATUS_NAMES: Final = {FOUND: "found", DEFAULT: "default", ABSENT: "absent"}
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -103,6 +101,13 @@ class Metrics:
         self._route_rows = cache(self.request_rows.labels)
         self._part_counts = cache(self.parts.labels)
         self._operation_seconds = cache(self.store_seconds.labels)
+        self.user_cache = Counter(
+            "gkc_user_cache_records",
+            "Users' records asked for, by whether the cache of this worker had them.",
+            ["result"],
+            registry=self._registry,
+        )
+        self._cache_hits, self._cache_misses = map(self.user_cache.labels, ("hit", "miss"))
         self.inflight = Gauge(
             "gkc_inflight_requests",
             "Requests being answered.",
@@ -129,32 +134,26 @@ class Metrics:
             The parts that were asked for.
         status : ndarray, shape (n, 4), uint8
         """
-        if status.size and status.tobytes().count(FOUND) == status.size:  # the usual answer
-            for part in parts:
-                self._part_counts(version, part, STATUS_NAMES[FOUND]).inc(len(status))
-            return
-        kinds = len(STATUS_NAMES)
-        codes: I64 = status + np.arange(len(PARTS), dtype=np.int64) * kinds
-        counts = np.bincount(codes.ravel(), minlength=kinds * len(PARTS)).tolist()
         for column, part in enumerate(PARTS):
             if part not in parts:
                 continue
-            for value, name in STATUS_NAMES.items():
-                count = counts[column * kinds + value]
+            codes, left = status[:, column].tobytes(), len(status)
+            for value, name in STATUS_NAMES.items():  # the usual one first
+                count = codes.count(value)
                 if count:
                     self._part_counts(version, part, name).inc(count)
+                    left -= count
+                if not left:
+                    break
 
-    @contextmanager
-    def store_operation(self, operation: str) -> Iterator[None]:
+    def count_user_cache(self, hits: int, misses: int) -> None:
+        """Count users' records that the cache had, and those that it had not."""
+        self._cache_hits.inc(hits)
+        self._cache_misses.inc(misses)
+
+    def store_operation(self, operation: str) -> StoreOperation:
         """Time a read of the store, and count it if it fails."""
-        started = perf_counter()
-        try:
-            yield
-        except StoreError:
-            self.store_errors.labels(operation).inc()
-            raise
-        finally:
-            self._operation_seconds(operation).observe(perf_counter() - started)
+        return StoreOperation(self._operation_seconds(operation), self.store_errors, operation)
 
     def render(self, catalogue: Catalogue | None) -> bytes:
         """Return all values in Prometheus's text format, those of all workers together."""
@@ -166,6 +165,36 @@ class Metrics:
             MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
         registry.register(_Forwarding(lambda: _described(catalogue)))
         return generate_latest(registry)
+
+
+class StoreOperation:
+    """Times what happens inside, and counts it if it fails; not a generator, which costs thrice.
+
+    Parameters
+    ----------
+    seconds : Histogram
+        Of this operation.
+    errors : Counter
+        Of every operation.
+    operation : str
+    """
+
+    __slots__ = ("_errors", "_operation", "_seconds", "_started")
+
+    def __init__(self, seconds: Histogram, errors: Counter, operation: str) -> None:
+        self._seconds = seconds
+        self._errors = errors
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        """Start the clock."""
+        self._started = perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Observe the time; count an error of the store."""
+        self._seconds.observe(perf_counter() - self._started)
+        if kind is not None and issubclass(kind, StoreError):
+            self._errors.labels(self._operation).inc()
 
 
 class _Forwarding(Collector):

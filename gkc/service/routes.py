@@ -50,7 +50,7 @@ class KnowledgeEndpoint:
         decode = decode_json if asked_as == JSON else decode_safetensors
         request = decode(body, self._max_rows)
         answer = await self._answering.answer(request)
-        await respond(send, 200, answered_as, encode(answer, answered_as))
+        await respond(send, 200, answered_as, await encode(answer, answered_as))
         self._count(request, answer)
 
     def _count(self, request: KnowledgeRequest, answer: Answer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -10,14 +11,19 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from gkc.errors import CommandError
+from gkc.halves import accelerate
 from gkc.logs import set_up_logging
 from gkc.service.app import Service
+from gkc.service.wire import GatheringProtocol
 from gkc.settings import Settings
 from gkc.store import open_reader, parse_store_url
+
+log = structlog.get_logger(__name__)
 
 _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 30
@@ -25,7 +31,7 @@ _KEEP_ALIVE_SECONDS: Final = 75
 """Longer than callers keep idle connections, so that it is they who close them."""
 SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
-    "http": "httptools",
+    "http": GatheringProtocol,
     "ws": "none",
     "lifespan": "on",
     "interface": "asgi3",
@@ -82,13 +88,19 @@ def application() -> Service:
 
 def _build(settings: Settings) -> Service:
     set_up_logging(logging.INFO)
+    without = accelerate()
+    log.info("halves_multiplied", by="numpy" if without else "numba", because=without or None)
     reader = open_reader(
         settings.store_url,
         settings.namespace,
         mirror_dir=settings.mirror_dir,
         timeout_ms=settings.request_timeout_ms,
     )
-    return Service(settings, reader)
+    service = Service(settings, reader)
+    # What is there now stays: no later collection walks through it (169,000 objects, 36 to 71 ms).
+    gc.collect()
+    gc.freeze()
+    return service
 
 
 def _run_workers(settings: Settings, listener: socket.socket) -> None:

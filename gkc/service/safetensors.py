@@ -8,7 +8,7 @@ after the other without gaps. Reading is strict: bytes that the format does not 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -89,12 +89,22 @@ def dump(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[byte
     list of bytes-like
         The header, then views of the tensors: nothing is copied.
     """
-    # Widest elements first, so that each tensor is aligned wherever the first one is.
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    ordered = sorted(tensors.items(), key=_order_of(tensors.values()))
     shapes = tuple((name, tensor.dtype.str, tensor.shape) for name, tensor in ordered)
     pieces: list[bytes | memoryview] = [_dumped_header(shapes, tuple(metadata.items()))]
     pieces += [tensor.data.cast("B") for _, tensor in ordered if tensor.size]
     return pieces
+
+
+def _order_of(tensors: Collection[Array]) -> Callable[[tuple[str, Array]], int]:
+    """Return the order in which each tensor is aligned wherever the first one is.
+
+    The largest goes last where that is so: what is small then leaves in one write with it.
+    """
+    widest = max((tensor.itemsize for tensor in tensors), default=1)
+    if any(tensor.nbytes % widest for tensor in tensors):
+        return lambda item: -item[1].itemsize
+    return lambda item: item[1].nbytes
 
 
 @lru_cache(maxsize=4096)

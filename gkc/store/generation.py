@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, Self
 
 import numpy as np
@@ -25,6 +26,7 @@ _ITEM_BYTES: Final = 17  # id, category, whether it has one
 _BLOCK_OVERHEAD_BYTES: Final = 32
 
 
+@lru_cache(maxsize=1024)
 def is_version_name(name: str) -> bool:
     """Tell whether ``name`` may name a version: 1 to 64 of ``A-Z a-z 0-9 . _ -``."""
     return VERSION_PATTERN.fullmatch(name) is not None

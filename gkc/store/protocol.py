@@ -130,7 +130,11 @@ class KnowledgeReader(Protocol):
     async def fetch_users(
         self, manifest: GenerationManifest, users: I64
     ) -> Sequence[bytes | memoryview | None]:
-        """Read the records of distinct users, shape (n,), in one round trip; None for unknown."""
+        """Read the records of distinct users, shape (n,), in one round trip; None for unknown.
+
+        Every request waits for it, so it keeps the reader's timeout by itself: a second timer
+        around it would cost as much as decoding the request.
+        """
         ...
 
     async def fetch_items(

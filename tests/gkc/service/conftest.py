@@ -18,6 +18,7 @@ settings.load_profile("patient")
 
 pytest.register_assert_rewrite("tests.gkc.service.running")
 
+from gkc import halves  # noqa: E402 - after the line above, like what follows
 from tests.gkc.service.running import Session, session  # noqa: E402 - registered first
 from tests.gkc.service.world import Worlds, make_world  # noqa: E402
 
@@ -47,8 +48,15 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
     return Worlds(url, [world.publish(url, max_versions=len(made)) for world in made])
 
 
-@pytest.fixture(scope="session")
-def asked(worlds: Worlds) -> Iterator[Session]:
-    """Run one service on those worlds."""
-    with session(worlds.url, max_rows=50, max_body_bytes=20_000) as opened:
-        yield opened
+@pytest.fixture(scope="session", params=["plain", "numba, users cached"])
+def asked(request: pytest.FixtureRequest, worlds: Worlds) -> Iterator[Session]:
+    """Run one service on those worlds, once with all that is optional."""
+    options = {"max_rows": 50, "max_body_bytes": 20_000}
+    if request.param != "plain":
+        assert halves.accelerate() == ""
+        options["user_cache_mb"] = 1
+    try:
+        with session(worlds.url, **options) as opened:
+            yield opened
+    finally:
+        halves._multiply = halves._by_numpy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -55,7 +56,32 @@ def test_the_twice_rounded_number_needs_its_care() -> None:
     assert np.float32(7.038531e-26) != TWICE_ROUNDED[0], "its shortest decimal is another float32"
 
 
-def test_factored_answers_are_no_json() -> None:
+@pytest.mark.parametrize("rows", [12_500, 12_501, 40_000])
+async def test_long_json_is_written_in_turns_and_whole(rows: int) -> None:
+    knowledge = np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
+    knowledge[-1, -1] = TWICE_ROUNDED[0]
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    pieces = await encode(answer(knowledge), JSON)
+    counting.cancel()
+    assert turns >= len(pieces) - 1
+    assert (len(pieces) == 1) == (rows == 12_500)
+    body = b"".join(pieces)
+    assert read(body, np.float32) == knowledge.tobytes()
+    told = json.loads(body)
+    assert list(told) == ["versions", "parts", "knowledge", "status"]
+    assert told["status"] == [[1, 1, 1, 1]] * rows
+    assert encode_json(answer(knowledge)) == body
+
+
+async def test_factored_answers_are_no_json() -> None:
     factored = FactoredAnswer({}, {}, {}, np.zeros((0, 4), dtype=np.uint8))
     with pytest.raises(InvalidFieldsError, match=SAFETENSORS):
-        encode(factored, JSON)
+        await encode(factored, JSON)

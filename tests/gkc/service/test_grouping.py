@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from gkc.service.grouping import distinct, distinct_pairs, find_pairs, merged_order
 
 small = st.integers(-3, 3)
+far = st.sampled_from([-(2**63), -9_000, -1, 0, 1, 4_094, 4_095, 4_096, 2**63 - 1])
+"""Beyond the range in which values are told apart by a table, and its edges."""
 
 
 def array(
@@ -17,7 +19,7 @@ def array(
     return np.array(values, dtype=dtype)
 
 
-@given(values=st.lists(small, max_size=20))
+@given(values=st.lists(small, max_size=20) | st.lists(far, max_size=20))
 def test_distinct_keeps_first_appearances(values: list[int]) -> None:
     found, index, first = distinct(array(values), len(values))
     expected = list(dict.fromkeys(values))
@@ -33,7 +35,7 @@ def test_one_value_stands_for_all_rows() -> None:
     assert (len(found), len(index), len(first)) == (0, 0, 0)
 
 
-@given(rows=st.lists(st.tuples(st.integers(0, 2), st.none() | small), max_size=20))
+@given(rows=st.lists(st.tuples(st.integers(0, 2), st.none() | small | far), max_size=20))
 def test_distinct_pairs_tell_no_category_from_any(rows: list[tuple[int, int | None]]) -> None:
     pairs = distinct_pairs(
         array([u for u, _ in rows]),

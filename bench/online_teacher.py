@@ -1,0 +1,119 @@
+"""Computing K(u, i) online from the teacher in onnxruntime: what cached knowledge replaces."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from keep.config import TASKS, PretrainConfig
+from keep.din import Teacher
+from keep.layers import TableSizes
+from keep.to_onnx import OPSET
+
+SIZES = TableSizes(users=100_000, items=1_000_000, shops=10_000, categories=1_000)
+"""Rows of the tables; how many there are hardly matters for the time of one request."""
+_SEED = 1
+
+
+class PairKnowledge(nn.Module):
+    """K_ui of every task for one user and many candidates (equation 4), the user's part once.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        Of any weights.
+    """
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
+        """Compute from (1,) user, (1, T) behaviours, (1, B, 3) items; shape (B, 3 * 64)."""
+        shared = self.teacher.shared(user, behaviours, items).squeeze(0)
+        parts = [self.teacher.tasks.knowledge(task, shared) for task in range(len(TASKS))]
+        return torch.cat(parts, dim=-1)
+
+
+def write_teacher(file: Path) -> None:
+    """Write a teacher of the default widths, with random weights, as ONNX.
+
+    Parameters
+    ----------
+    file : Path
+        Where to.
+    """
+    torch.manual_seed(_SEED)
+    config = PretrainConfig()
+    model = PairKnowledge(Teacher(SIZES, config)).eval()
+    example = (
+        torch.ones(1, dtype=torch.int64),
+        torch.ones(1, config.behaviours, dtype=torch.int64),
+        torch.ones(1, 2, 3, dtype=torch.int64),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            model,
+            example,
+            str(file),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["user", "behaviours", "items"],
+            output_names=["knowledge"],
+            dynamic_axes={"items": {1: "n"}, "knowledge": {0: "n"}},
+        )
+
+
+class OnlineTeacher:
+    """A session with a thread for each core it may use.
+
+    Parameters
+    ----------
+    file : Path
+        What `write_teacher` wrote.
+    cores : collection of int
+        Cores that the calling process may use.
+    """
+
+    def __init__(self, file: Path, cores: Collection[int]) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = len(cores)
+        self._session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+        self._behaviours = PretrainConfig().behaviours
+        self._rng = np.random.default_rng(_SEED)
+
+    def seconds(self, rows: int) -> float:
+        """Time one request for random ids.
+
+        Parameters
+        ----------
+        rows : int
+            Candidates of its one user.
+
+        Returns
+        -------
+        float
+            Seconds of inference alone: no HTTP, no reading of features.
+        """
+        draw = self._rng.integers
+        items = np.stack(
+            [draw(2, n, rows) for n in (SIZES.items, SIZES.shops, SIZES.categories)], axis=-1
+        )
+        feeds = {
+            "user": draw(2, SIZES.users, 1),
+            "behaviours": draw(2, SIZES.items, (1, self._behaviours)),
+            "items": items[np.newaxis],
+        }
+        began = time.perf_counter()
+        self._session.run(["knowledge"], feeds)
+        return time.perf_counter() - began

@@ -1,0 +1,157 @@
+"""Where the time of a request goes: py-spy's samples of the service under load, step by step.
+
+    python -m bench.profile [--save]
+
+py-spy is installed from ``requirements/profile.txt`` into ``.venv-profile`` at the first run.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from bench.environments import separate_environment
+from bench.load import load, write_bodies
+from bench.processes import Server, free_port, our_service, separate_cores, serving
+from bench.results import Figure, Section, tell
+from bench.world import Shape, world
+from keep.served import SAFETENSORS
+
+ROWS: Final = (1, 500)
+BODIES: Final = 2_000
+CONCURRENCY: Final = 4
+SAMPLES_PER_SECOND: Final = 500
+STEPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("decode", ("decode_json",)),
+    ("plan", ("resolve (gkc",)),
+    ("users: Redis", ("ReadPipe", "_Link", "RedisReader")),
+    ("users: the rest", ("fetch_users", "_read_users", "unpack_records")),
+    ("items", ("_items (gkc",)),
+    ("pairs and statuses", ("_row_factors", "_status (gkc")),
+    ("assemble", ("assemble (gkc",)),
+    ("encode", ("encode (gkc",)),
+    ("send", ("respond (gkc",)),
+    ("count", ("_count (gkc", "count_request")),
+    ("the rest of look up", ("KnowledgeLookup", "Answering")),
+    ("around it", ("KnowledgeEndpoint", "Observed", "Front")),
+    ("uvicorn: HTTP and its task", ("uvicorn/protocols", "uvicorn/middleware")),
+    ("the loop: uvloop, sockets, kernel", ("asyncio/runners",)),
+)
+"""Steps and the functions they are known by; a sample counts for the first step that it is in."""
+OTHER: Final = "other threads and the interpreter"
+
+
+def main(
+    *,
+    rounds: Annotated[int, typer.Option(help="Profiles of each kind of request.")] = 3,
+    seconds: Annotated[int, typer.Option(help="Of one profile.")] = 8,
+    users: Annotated[int, typer.Option(help="Users of the version.")] = Shape.users,
+    items: Annotated[int, typer.Option(help="Items of the version.")] = Shape.items,
+    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
+) -> None:
+    """Profile requests of one row and of many, and tell."""
+    spy = separate_environment("profile") / "py-spy"
+    own, others = separate_cores()
+    shape = Shape(users=users, items=items)
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as scratch, world(Path(scratch), shape, others) as knowledge:
+        port = free_port()
+        command = our_service(knowledge.url, port)
+        with serving("gkc serve", command, port, own, "/readyz") as server:
+            for rows in ROWS:
+                asked = knowledge.questions(rows, BODIES, seed=1)
+                bodies = write_bodies(
+                    [{**body, "dtype": "f16"} for body in asked],
+                    knowledge.folder / f"{rows}.jsonl",
+                )
+                found = [profile(spy, server, bodies, others, seconds) for _ in range(rounds)]
+                for step in (*(name for name, _ in STEPS), OTHER):
+                    times = [one.get(step, 0.0) for one in found]
+                    figures.append(Figure(f"B = {rows}: {step}", times, "us", digits=1))
+    section = Section(
+        module="bench.profile",
+        title="Where a request's time goes",
+        method=(
+            f"CPU time of the service for each request, split by py-spy's samples "
+            f"({SAMPLES_PER_SECOND} a second, {seconds} s) under {CONCURRENCY} requests of wrk at "
+            f"a time: 1 user by B candidates, safetensors rows in f16. A sample counts for the "
+            f"first of these steps that its stack is in; what C code under a step takes counts "
+            f"for it. The profiler itself slows the service a little."
+        ),
+        figures=figures,
+    )
+    tell(section, save=save)
+
+
+def profile(
+    spy: Path, server: Server, bodies: Path, cores: Collection[int], seconds: int
+) -> dict[str, float]:
+    """Load a server, sample it, and split its CPU time per request.
+
+    Parameters
+    ----------
+    spy : Path
+        The profiler.
+    server : Server
+        Who is asked.
+    bodies : Path
+        Requests.
+    cores : collection of int
+        Of load and profiler.
+    seconds : int
+        How long.
+
+    Returns
+    -------
+    dict of str to float
+        Microseconds by step.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".raw") as raw:
+        command = [str(spy), "record", "--rate", str(SAMPLES_PER_SECOND), "--nonblocking"]
+        command += ["--duration", str(seconds), "--format", "raw", "--output", raw.name]
+        sampling = subprocess.Popen(
+            [*command, "--pid", str(server.pid)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        found = load(
+            server, bodies, SAFETENSORS, cores, concurrency=CONCURRENCY, seconds=seconds + 1
+        )
+        if sampling.wait():
+            raise SystemExit("py-spy could not sample the service; it may need root (ptrace)")
+        counts = by_step(Path(raw.name).read_text(encoding="utf-8").splitlines())
+    total = sum(counts.values())
+    return {step: 1000 * found.cpu_ms * count / total for step, count in counts.items()}
+
+
+def by_step(lines: Iterable[str]) -> Counter[str]:
+    """Count samples by step.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        py-spy's raw format: frames from the outermost, by semicolons, then a count.
+
+    Returns
+    -------
+    Counter of str
+        Samples by step; idle worker threads are left out.
+    """
+    counts: Counter[str] = Counter()
+    for line in lines:
+        stack, _, count = line.rpartition(" ")
+        if "concurrent/futures/thread" in stack:
+            continue  # waits for work, though it looks busy to the profiler
+        step = next((name for name, marks in STEPS if any(m in stack for m in marks)), OTHER)
+        counts[step] += int(count)
+    return counts
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,100 @@
+"""Whether an answer is what was asked for; standard library only, Locust's environment runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from loadtest.plan import SAFETENSORS, Question
+
+USER, ITEM, USER_ITEM, USER_CATEGORY = range(4)
+"""Columns of the status."""
+ABSENT, FOUND, DEFAULT = range(3)
+_LENGTH_BYTES = 8
+
+
+class Found(NamedTuple):
+    """What an answer holds, its numbers aside."""
+
+    versions: Mapping[str, str]
+    shape: Sequence[int]
+    """Of the rows."""
+    status: Sequence[Sequence[int]]
+
+
+def fault(
+    question: Question, answer: bytes, widths: Mapping[str, int], *, is_complete: bool
+) -> str:
+    """Say what is wrong with an answer.
+
+    Negative ids were never exported: such a user, item or pair must not be found.
+
+    Parameters
+    ----------
+    question : Question
+    answer : bytes
+        The body of a 200.
+    widths : mapping of str to int
+        Numbers in a row, by version.
+    is_complete : bool
+        Whether every other user and item was exported, and so must be found.
+
+    Returns
+    -------
+    str
+        Empty if nothing is.
+    """
+    try:
+        found = _read_safetensors(answer) if question.accept == SAFETENSORS else _read_json(answer)
+    except (ValueError, KeyError, TypeError, IndexError) as exc:
+        return f"cannot be read: {type(exc).__name__}: {exc}"
+    version, rows = question.body["v"], question.candidates
+    if set(found.versions) != {version} or not found.versions[version]:
+        return f"versions {dict(found.versions)}, asked for {version}"
+    if list(found.shape) != [rows, widths[version]]:
+        return f"rows of shape {list(found.shape)}, not {[rows, widths[version]]}"
+    if len(found.status) != rows or any(len(row) != 4 for row in found.status):
+        return f"{len(found.status)} statuses of {rows} rows, or not four in each"
+    return _status_fault(question, found.status, is_complete)
+
+
+def _status_fault(question: Question, status: Sequence[Sequence[int]], is_complete: bool) -> str:
+    is_cold_user = question.body["u"] < 0
+    for item, told in zip(question.body["i"], status, strict=True):
+        cold = {USER: is_cold_user, ITEM: item < 0, USER_ITEM: is_cold_user or item < 0}
+        if any(code not in (ABSENT, FOUND, DEFAULT) for code in told):
+            return f"status {list(told)} is none"
+        if any(told[part] == FOUND for part, is_cold in cold.items() if is_cold):
+            return f"status {list(told)} finds an id that was not exported"
+        if is_cold_user and told[USER_CATEGORY] == FOUND:
+            return f"status {list(told)} finds a pair of a user that was not exported"
+        if is_complete and any(
+            told[part] != FOUND for part, is_cold in cold.items() if not is_cold
+        ):
+            return f"status {list(told)} misses an id that was exported"
+    return ""
+
+
+def _read_safetensors(answer: bytes) -> Found:
+    start = _LENGTH_BYTES + int.from_bytes(answer[:_LENGTH_BYTES], "little")
+    header: dict[str, Any] = json.loads(answer[_LENGTH_BYTES:start])
+    rows, width = header["knowledge"]["shape"]
+    low, high = header["knowledge"]["data_offsets"]
+    if header["knowledge"]["dtype"] != "F16" or high - low != 2 * rows * width:
+        raise ValueError(f"knowledge is {header['knowledge']}")
+    count, parts = header["status"]["shape"]
+    low, high = header["status"]["data_offsets"]
+    codes = answer[start + low : start + high]
+    if len(codes) != count * parts:
+        raise ValueError(f"{len(codes)} bytes of status, {count} times {parts}")
+    status = [codes[at : at + parts] for at in range(0, len(codes), parts)]
+    return Found(json.loads(header["__metadata__"]["versions"]), (rows, width), status)
+
+
+def _read_json(answer: bytes) -> Found:
+    told: dict[str, Any] = json.loads(answer)
+    widths = {len(row) for row in told["knowledge"]}
+    if len(widths) != 1:
+        raise ValueError(f"rows of widths {sorted(widths)}")
+    return Found(told["versions"], (len(told["knowledge"]), *widths), told["status"])

@@ -1,0 +1,80 @@
+"""Locust in an environment and a process of its own: a plan in, what it found out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.environments import ROOT, separate_environment
+from loadtest.plan import Answer, Plan, Question, Step, read_found, write_plan
+
+STOP_SECONDS = 15
+"""Requests under way at the end have so long; longer than the models wait for an answer."""
+_LOG = "locust.log"
+_LINES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run of Locust found."""
+
+    answers: Sequence[Answer]
+    steps: Sequence[Step]
+
+
+def generate(
+    plan: Plan, questions: Sequence[Question], host: str, folder: Path, cores: Collection[int]
+) -> Found:
+    """Run Locust.
+
+    Parameters
+    ----------
+    plan : Plan
+        How much it asks.
+    questions : sequence of Question
+        What it asks, in turn and from the beginning again.
+    host : str
+        URL of whom.
+    folder : Path
+        Everything that goes in and comes out is written there: ``plan.json``,
+        ``questions.jsonl``, ``answers.csv``, ``steps.csv``, ``report.html``, ``report_*.csv`` and
+        ``locust.log``.
+    cores : collection of int
+        Cores that it may use; it uses one at a time.
+
+    Returns
+    -------
+    Found
+
+    Raises
+    ------
+    SystemExit
+        If Locust itself failed.
+    """
+    command = [
+        str(separate_environment("loadtest") / "locust"),
+        *("--locustfile", str(ROOT / "loadtest" / "locustfile.py")),
+        *("--headless", "--only-summary", "--host", host, "--stop-timeout", str(STOP_SECONDS)),
+        *("--exit-code-on-error", "0"),  # failed requests are counted by whoever reads the answers
+        *("--html", str(folder / "report.html"), "--csv", str(folder / "report")),
+    ]
+    write_plan(plan, questions, folder)
+    environment = os.environ | {"LOADTEST_FOLDER": str(folder), "PYTHONPATH": str(ROOT)}
+    with (folder / _LOG).open("w", encoding="utf-8") as log:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            check=False,
+        )
+    if done.returncode:
+        lines = (folder / _LOG).read_text(encoding="utf-8").splitlines()[-_LINES_SHOWN:]
+        raise SystemExit("\n".join([f"Locust failed with status {done.returncode}:", *lines]))
+    answers, steps = read_found(folder)
+    return Found(answers, steps)

@@ -205,6 +205,23 @@ async def test_size_bytes_are_those_of_keys_fields_and_values(
     assert manifest.totals.size_bytes == size
 
 
+async def test_a_bucket_stored_by_many_commands_is_the_same(
+    place: RedisPlace,
+    storage: RedisStorage,
+    reader: RedisReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for command_bytes in (1 << 30, 1):  # all users of a bucket at once, then one by one
+        monkeypatch.setattr("gkc.store.backends.redis_rows._COMMAND_BYTES", command_bytes)
+        sample = make_sample()
+        manifest = await reader.manifest(publish_sample(Publisher(storage), sample).generation)
+        await reader.verify(manifest, lambda rows: None)
+        assert await reader.fetch_users(manifest, sample.users.ids) == sample.records
+        found.append((manifest.totals, manifest.checksums))
+    assert found[0] == found[1]
+
+
 async def test_the_last_bucket_and_the_first_may_be_empty(
     storage: RedisStorage, reader: RedisReader
 ) -> None:

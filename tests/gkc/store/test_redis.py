@@ -381,6 +381,39 @@ async def test_a_lost_user_is_found_by_verify(
         await reader.verify(await reader.manifest(generation), lambda rows: None)
 
 
+async def test_buckets_read_a_user_at_a_time_are_verified_alike(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gkc.store.backends.redis_verify._PIECE_BYTES", 1)
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
+    rows: list[int] = []
+    await reader.verify(manifest, rows.append)
+    assert sum(rows) == manifest.totals.users + manifest.totals.items
+    user = sample.users.ids[3:4]
+    place.client.hdel(place.bucket_of(generation, int(user[0])), *id_fields(user))
+    with pytest.raises(GenerationCorruptError, match="users instead of"):
+        await reader.verify(manifest, lambda _: None)
+
+
+async def test_a_bucket_deleted_while_it_is_verified_is_no_damage(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gkc.store.backends.redis_verify._PIECE_BYTES", 1)
+    publisher, sample = Publisher(storage), make_sample(users=1500)
+    generation = publish_sample(publisher, sample).generation
+    keys = GenerationKeys(place.namespace, generation)
+
+    def delete_half_of_the_next(_: int) -> None:
+        publisher.delete(sample.spec.version, 0.0)
+        place.client.delete(keys.manifest)
+        place.client.hdel(keys.bucket(1), b"", *place.client.hkeys(keys.bucket(1))[:9])
+
+    with pytest.raises(GenerationNotFoundError):
+        await reader.verify(await reader.manifest(generation), delete_half_of_the_next)
+
+
 async def test_blocks_that_were_swapped_are_damage(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader
 ) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -28,6 +28,10 @@ from gkc.store.protocol import U64, ItemBlock, hash_ids
 
 Send = Callable[[Command], int]
 """Sends a command that stores something and returns its bytes."""
+
+_COMMAND_BYTES: Final = 128 << 10
+"""Of users stored at once, about: a whole bucket would keep the server from its readers for
+milliseconds."""
 
 
 class _Rows:
@@ -129,10 +133,10 @@ class UserRows(_Rows):
             raise LayoutError(f"more than the {spec.users} users that were promised")
         checksum = bucket_checksum(fields, records)
         marker = pack_marker(self._generation, len(fields), checksum)
-        pairs: list[bytes] = [MARKER_FIELD, marker]
-        for field_and_record in zip(fields, records, strict=True):
-            pairs += field_and_record
-        size_bytes = self._send(("HSET", self._keys.bucket(self.keys_stored), *pairs))
+        key = self._keys.bucket(self.keys_stored)
+        # The marker last: a bucket that was not finished has none.
+        parts = [*_parts(fields, records), [MARKER_FIELD, marker]]
+        size_bytes = len(key) + sum(self._send(("HSET", key, *part)) - len(key) for part in parts)
         pair_bytes = sum(map(len, records)) - len(records) * spec.vector_stride
         self.totals = self.totals.plus(
             Totals(
@@ -211,6 +215,20 @@ class ItemRows(_Rows):
         self.totals = self.totals.plus(Totals(items=len(block.ids), size_bytes=size_bytes))
         self.checksum = add_checksums(self.checksum, crc32)
         self.keys_stored += 1
+
+
+def _parts(fields: list[bytes], records: list[bytes]) -> Iterator[list[bytes]]:
+    """Cut users into the arguments of several commands, a field and a record in turn."""
+    part: list[bytes] = []
+    size_bytes = 0
+    for field, record in zip(fields, records, strict=True):
+        part += (field, record)
+        size_bytes += len(record)
+        if size_bytes >= _COMMAND_BYTES:
+            yield part
+            part, size_bytes = [], 0
+    if part:
+        yield part
 
 
 def _slice(items: ItemBlock, start: int, end: int) -> ItemBlock:

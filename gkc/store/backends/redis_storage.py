@@ -41,7 +41,8 @@ from gkc.store.urls import StoreUrl, require_namespace
 
 REPLICA_TIMEOUT_SECONDS: Final = 120.0
 _REPLICA_STEP_SECONDS: Final = 5.0
-_NAMES_AT_ONCE: Final = 500
+_NAMES_AT_ONCE: Final = 100
+"""Then readers have their turn: the server frees a block as it unlinks it, 3 to 6 us each."""
 _LEASE_TIMEOUT_SECONDS: Final = LEASE_TTL_SECONDS / 4
 _BARRIER_TTL_SECONDS: Final = 60
 
@@ -179,7 +180,7 @@ class RedisStorage:
                 pipe.drain()
                 for names in _in_chunks(keys.all_but_manifest(layout)):
                     pipe.send(("UNLINK", *names), sum(map(len, names)))
-                pipe.drain()
+                    pipe.drain()
             finally:
                 pipe.close()
 

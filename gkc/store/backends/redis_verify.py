@@ -26,6 +26,9 @@ from gkc.store.generation import GenerationManifest
 from gkc.store.protocol import Progress, hash_ids
 
 _BATCH_BYTES: Final = 4 << 20
+_PIECE_BYTES: Final = 128 << 10
+"""Of users read at once, which cost the server far more than blocks do: 2 ms for a whole bucket."""
+_FIRST_AND_LAST_CURSOR: Final = b"0"
 _MOST_KEYS: Final = 64
 
 Run = Callable[[str, Sequence[Command]], Awaitable[list[Any]]]
@@ -60,11 +63,15 @@ async def verify_generation(
     check = _Check(manifest)
     generation = manifest.generation
     for numbers in check.bucket_batches():
-        answers = await run(generation, [("HGETALL", keys.bucket(n)) for n in numbers])
-        for number, flat in zip(numbers, answers, strict=True):
+        names = [keys.bucket(n) for n in numbers]
+        contents = await _read_hashes(run, generation, names, check.users_at_once)
+        for number, flat in zip(numbers, contents, strict=True):
             if not flat:
                 raise await missing(generation, f"bucket {number} of its users is missing")
-            progress(check.bucket(number, flat))
+            try:
+                progress(check.bucket(number, flat))
+            except GenerationCorruptError as exc:  # or it was deleted while it was read
+                raise await missing(generation, exc.what) from exc
     for numbers in check.block_batches():
         answers = await run(generation, [("GET", keys.block(n)) for n in numbers])
         for number, raw in zip(numbers, answers, strict=True):
@@ -72,6 +79,28 @@ async def verify_generation(
                 raise await missing(generation, f"block {number} of its items is missing")
             progress(check.block(number, raw))
     check.finish()
+
+
+async def _read_hashes(
+    run: Run, generation: str, names: Sequence[str], at_once: int
+) -> list[list[bytes]]:
+    """Read whole hashes, fields and values in turn, each of them piece by piece.
+
+    The server has time for others between two pieces; a piece has ``at_once`` fields, about, and
+    may repeat some of an earlier one.
+    """
+    contents: list[list[bytes]] = [[] for _ in names]
+    cursors = dict.fromkeys(range(len(names)), _FIRST_AND_LAST_CURSOR)
+    while cursors:
+        commands: list[Command] = [
+            ("HSCAN", names[k], cursor, "COUNT", at_once) for k, cursor in cursors.items()
+        ]
+        answers = await run(generation, commands)
+        for k, (cursor, piece) in zip(list(cursors), answers, strict=True):
+            contents[k] += piece
+            cursors[k] = cursor
+        cursors = {k: c for k, c in cursors.items() if c != _FIRST_AND_LAST_CURSOR}
+    return contents
 
 
 class _Check:
@@ -83,11 +112,19 @@ class _Check:
         self._sums = {USERS: 0, ITEMS: 0}
         self._last_hash = -1
 
+    @property
+    def users_at_once(self) -> int:
+        """So many users are about as many bytes as may be read at once of one bucket."""
+        spec = self._manifest.spec
+        pairs = spec.user_categories / max(spec.users, 1)
+        user_bytes = spec.vector_stride + pairs * (8 + spec.category_stride)
+        return max(1, int(_PIECE_BYTES / user_bytes))
+
     def bucket_batches(self) -> Iterator[range]:
-        return self._batches(self._manifest.checksums[USER_BUCKETS])
+        return self._batches(self._manifest.checksums[USER_BUCKETS], _PIECE_BYTES)
 
     def block_batches(self) -> Iterator[range]:
-        return self._batches(self._manifest.checksums[ITEM_BLOCKS])
+        return self._batches(self._manifest.checksums[ITEM_BLOCKS], _BATCH_BYTES)
 
     def bucket(self, number: int, flat: Sequence[bytes]) -> int:
         """Check one bucket, the fields and values of a hash in turn; return its users."""
@@ -142,11 +179,11 @@ class _Check:
             if total != self._manifest.checksums[what]:
                 raise self._corrupt(f"the checksum of its {what} differs")
 
-    def _batches(self, keys: int) -> Iterator[range]:
+    def _batches(self, keys: int, batch_bytes: int) -> Iterator[range]:
         """Cut so many keys into batches of a bounded number of bytes."""
         totals = self._manifest.totals
         all_keys = sum(self._manifest.checksums[c] for c in (USER_BUCKETS, ITEM_BLOCKS))
-        size = int(_BATCH_BYTES / max(totals.size_bytes / all_keys, 1.0))
+        size = int(batch_bytes / max(totals.size_bytes / all_keys, 1.0))
         step = max(1, min(_MOST_KEYS, size))
         return (range(start, min(start + step, keys)) for start in range(0, keys, step))
 

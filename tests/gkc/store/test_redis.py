@@ -205,6 +205,23 @@ async def test_size_bytes_are_those_of_keys_fields_and_values(
     assert manifest.totals.size_bytes == size
 
 
+async def test_a_bucket_stored_by_many_commands_is_the_same(
+    place: RedisPlace,
+    storage: RedisStorage,
+    reader: RedisReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for command_bytes in (1 << 30, 1):  # all users of a bucket at once, then one by one
+        monkeypatch.setattr("gkc.store.backends.redis_rows._COMMAND_BYTES", command_bytes)
+        sample = make_sample()
+        manifest = await reader.manifest(publish_sample(Publisher(storage), sample).generation)
+        await reader.verify(manifest, lambda rows: None)
+        assert await reader.fetch_users(manifest, sample.users.ids) == sample.records
+        found.append((manifest.totals, manifest.checksums))
+    assert found[0] == found[1]
+
+
 async def test_the_last_bucket_and_the_first_may_be_empty(
     storage: RedisStorage, reader: RedisReader
 ) -> None:
@@ -362,6 +379,39 @@ async def test_a_lost_user_is_found_by_verify(
     place.client.hdel(place.bucket_of(generation, int(user[0])), *id_fields(user))
     with pytest.raises(GenerationCorruptError, match="users instead of"):
         await reader.verify(await reader.manifest(generation), lambda rows: None)
+
+
+async def test_buckets_read_a_user_at_a_time_are_verified_alike(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gkc.store.backends.redis_verify._PIECE_BYTES", 1)
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
+    rows: list[int] = []
+    await reader.verify(manifest, rows.append)
+    assert sum(rows) == manifest.totals.users + manifest.totals.items
+    user = sample.users.ids[3:4]
+    place.client.hdel(place.bucket_of(generation, int(user[0])), *id_fields(user))
+    with pytest.raises(GenerationCorruptError, match="users instead of"):
+        await reader.verify(manifest, lambda _: None)
+
+
+async def test_a_bucket_deleted_while_it_is_verified_is_no_damage(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gkc.store.backends.redis_verify._PIECE_BYTES", 1)
+    publisher, sample = Publisher(storage), make_sample(users=1500)
+    generation = publish_sample(publisher, sample).generation
+    keys = GenerationKeys(place.namespace, generation)
+
+    def delete_half_of_the_next(_: int) -> None:
+        publisher.delete(sample.spec.version, 0.0)
+        place.client.delete(keys.manifest)
+        place.client.hdel(keys.bucket(1), b"", *place.client.hkeys(keys.bucket(1))[:9])
+
+    with pytest.raises(GenerationNotFoundError):
+        await reader.verify(await reader.manifest(generation), delete_half_of_the_next)
 
 
 async def test_blocks_that_were_swapped_are_damage(

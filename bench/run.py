@@ -17,6 +17,8 @@ MEASUREMENTS = (
     "open_loop",
     "growth",
     "user_cache",
+    "publication",
+    "start",
     "export",
     "redis_bytes",
     "profile",

@@ -101,13 +101,6 @@ class Metrics:
         self._route_rows = cache(self.request_rows.labels)
         self._part_counts = cache(self.parts.labels)
         self._operation_seconds = cache(self.store_seconds.labels)
-        self.user_cache = Counter(
-            "gkc_user_cache_records",
-            "Users' records asked for, by whether the cache of this worker had them.",
-            ["result"],
-            registry=self._registry,
-        )
-        self._cache_hits, self._cache_misses = map(self.user_cache.labels, ("hit", "miss"))
         self.inflight = Gauge(
             "gkc_inflight_requests",
             "Requests being answered.",
@@ -146,10 +139,20 @@ class Metrics:
                 if not left:
                     break
 
-    def count_user_cache(self, hits: int, misses: int) -> None:
-        """Count users' records that the cache had, and those that it had not."""
-        self._cache_hits.inc(hits)
-        self._cache_misses.inc(misses)
+    def user_cache(self) -> tuple[Counter, Counter]:
+        """Add the counters of a cache of users' records; there are none without one.
+
+        Returns
+        -------
+        hits, misses : Counter
+        """
+        records = Counter(
+            "gkc_user_cache_records",
+            "Users' records asked for, by whether the cache of this worker had them.",
+            ["result"],
+            registry=self._registry,
+        )
+        return records.labels("hit"), records.labels("miss")
 
     def store_operation(self, operation: str) -> StoreOperation:
         """Time a read of the store, and count it if it fails."""

@@ -44,7 +44,7 @@ class UserCache:
     def __init__(self, reader: UserReader, max_bytes: int, metrics: Metrics) -> None:
         self._reader = reader
         self._max_bytes = max_bytes
-        self._metrics = metrics
+        self._hits, self._misses = metrics.user_cache()
         self._kept: OrderedDict[Key, bytes | None] = OrderedDict()
         self.used_bytes = 0
 
@@ -60,7 +60,8 @@ class UserCache:
                 records[row] = kept[key]
             else:
                 missing.append(row)
-        self._metrics.count_user_cache(len(keys) - len(missing), len(missing))
+        self._hits.inc(len(keys) - len(missing))
+        self._misses.inc(len(missing))
         if missing:
             read = await self._reader.fetch_users(manifest, users[missing])
             for row, record in zip(missing, read, strict=True):

@@ -34,6 +34,8 @@ with their range in parentheses; the verdict is the median's. CPU time is that o
 serves, and the primary figure where both are given: load, service and Redis share the cores."""
 SIZE = (6.4, 3.6)
 """Of a picture, inches."""
+LOGARITHMIC = 30
+"""An axis is logarithmic from so large a range on; a smaller one is read better without."""
 
 
 def page(sections: Sequence[Section], remarks: str) -> str:
@@ -88,14 +90,17 @@ def draw(curve: Curve) -> Picture:
         low = [m - min(values) for m, (_, values) in zip(middle, points, strict=True)]
         high = [max(values) - m for m, (_, values) in zip(middle, points, strict=True)]
         axes.errorbar(x, middle, yerr=(low, high), marker="o", capsize=3, label=name)
-    axes.set(title=curve.title, xlabel=curve.x, ylabel=curve.y, xscale="log")
-    if curve.log_y:
+    axes.set(title=curve.title, xlabel=curve.x, ylabel=curve.y)
+    places = sorted({at for points in curve.lines.values() for at, _ in points})
+    values = [v for points in curve.lines.values() for _, found in points for v in found]
+    if places[-1] >= LOGARITHMIC * places[0]:
+        axes.set_xscale("log")
+        axes.set_xticks(places, [f"{place:,g}" for place in places])
+        axes.minorticks_off()
+    if curve.log_y and max(values) >= LOGARITHMIC * min(values):
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
-    ticks = sorted({at for points in curve.lines.values() for at, _ in points})
-    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
-    axes.minorticks_off()
     axes.grid(alpha=0.3)
     if len(curve.lines) > 1:
         axes.legend()

@@ -65,7 +65,7 @@ class Curve:
     """Axes, with units."""
     lines: Mapping[str, Line]
     log_y: bool = False
-    """The x axis is logarithmic always."""
+    """Whether y may be logarithmic, if its range is wide; x is if its own is."""
 
 
 @dataclass(frozen=True)

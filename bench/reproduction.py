@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,34 +81,70 @@ def page(runs: Sequence[Results], checksums: Mapping[str, str], remarks: str) ->
     -------
     str
         Markdown.
+
+    Raises
+    ------
+    SystemExit
+        If runs cannot be told apart.
     """
+    labelled = by_label(runs)
     parts = [HEADING, "## What was to come out"]
-    for run in runs:
+    for label, run in labelled.items():
         lines = [
             (found.claim, found.found, "yes" if found.holds else "**no**")
             for found in verdicts(run, checksums)
         ]
-        parts += [f"### {label(run)}", markdown_table(("claim", "found", "holds"), lines)]
+        parts += [f"### {label}", markdown_table(("claim", "found", "holds"), lines)]
     parts += ["## What did not come out, and why", remarks.strip()] if remarks.strip() else []
     for number, title in TITLES.items():
-        shown = [run for run in runs if number in run["tables"]]
+        shown = {label: run for label, run in labelled.items() if number in run["tables"]}
         if shown:
             parts += [f"## Table {number}: {title}", *_table(number, shown)]
-    for run in runs:
+    for label, run in labelled.items():
         facts = "\n".join(f"- {line}" for line in circumstances_lines(run))
-        parts += [f"## {label(run)}: circumstances and tuned options", facts, *tuned_lines(run)]
+        parts += [f"## {label}: circumstances and tuned options", facts, *tuned_lines(run)]
     return "\n\n".join(parts) + "\n"
 
 
-def label(run: Results) -> str:
+def by_label(runs: Sequence[Results]) -> dict[str, Results]:
+    """Name every run by its log and preset, those that share both by their commit too.
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        The results of all runs that stand on one page.
+
+    Returns
+    -------
+    dict of str to mapping
+        The same runs by label, in the same order.
+
+    Raises
+    ------
+    SystemExit
+        If runs share log, preset and commit.
+    """
+    shared = Counter(_log_and_preset(run) for run in runs)
+    labelled: dict[str, Results] = {}
+    for run in runs:
+        label = _log_and_preset(run)
+        if shared[label] > 1:
+            label += f" at {run['commit']}"
+        if label in labelled:
+            raise SystemExit(f"two results are both {label}, remove one of them")
+        labelled[label] = run
+    return labelled
+
+
+def _log_and_preset(run: Results) -> str:
     """Name a run by its log, and by its preset unless that is the full one."""
     name = str(run["log"]["name"])
     return name if run["preset"] == "full" else f"{name}, preset {run['preset']}"
 
 
-def _table(number: str, runs: Sequence[Results]) -> list[str]:
+def _table(number: str, labelled: Mapping[str, Results]) -> list[str]:
     """Lay the rows of all runs side by side, and their paired differences below."""
-    tables = {label(run): _by_name(run["tables"][number]["rows"]) for run in runs}
+    tables = {label: _by_name(run["tables"][number]["rows"]) for label, run in labelled.items()}
     with_base = any(has_own_bases(rows.values()) for rows in tables.values())
     with_share = any(row["share"] for rows in tables.values() for row in rows.values())
     header = ["row", "paper GAUC", "paper lift"]
@@ -141,26 +178,28 @@ def _cells(row: Row | None, *, with_base: bool, with_share: bool) -> list[str]:
 
 def _differences(tables: Mapping[str, Mapping[str, Row]]) -> list[str]:
     found: dict[str, dict[str, str]] = {}
-    for log, rows in tables.items():
+    for label, rows in tables.items():
         for row in rows.values():
             for other, by in row["against"].items():
                 cell = f"{signed(by['lift'])} ({interval_cell(by['interval'])})"
-                found.setdefault(f"{row['name']} over {other}", {})[log] = cell
-    lines = [[name, *(cells.get(log, MISSING) for log in tables)] for name, cells in found.items()]
-    header = ["paired difference", *(f"{log} (95 % interval)" for log in tables)]
+                found.setdefault(f"{row['name']} over {other}", {})[label] = cell
+    lines = [
+        [name, *(cells.get(label, MISSING) for label in tables)] for name, cells in found.items()
+    ]
+    header = ["paired difference", *(f"{label} (95 % interval)" for label in tables)]
     return [markdown_table(header, lines)] if lines else []
 
 
 def _notes(tables: Mapping[str, Mapping[str, Row]]) -> list[str]:
     """List the rows' notes, naming the runs of those that are not in all."""
-    logs_of: dict[str, list[str]] = {}
-    for log, rows in tables.items():
+    labels_of: dict[str, list[str]] = {}
+    for label, rows in tables.items():
         for row in rows.values():
             if row["note"]:
-                logs_of.setdefault(f"- {row['name']}: {row['note']}", []).append(log)
+                labels_of.setdefault(f"- {row['name']}: {row['note']}", []).append(label)
     lines = [
-        note if len(logs) == len(tables) else f"{note} ({', '.join(logs)})"
-        for note, logs in logs_of.items()
+        note if len(labels) == len(tables) else f"{note} ({', '.join(labels)})"
+        for note, labels in labels_of.items()
     ]
     return ["\n".join(lines)] if lines else []
 
@@ -187,6 +226,11 @@ def current_page(runs: Sequence[Results]) -> str:
     -------
     str
         Markdown.
+
+    Raises
+    ------
+    SystemExit
+        If runs cannot be told apart.
     """
     logs = json.loads((FOLDER / "logs.json").read_text(encoding="utf-8"))
     remarks = REMARKS.read_text(encoding="utf-8") if REMARKS.exists() else ""

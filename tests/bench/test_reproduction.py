@@ -31,6 +31,19 @@ def other(one: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def rerun(one: dict[str, Any]) -> dict[str, Any]:
+    """The same log and preset at a later commit: table 8 alone, other figures, another note."""
+    found = copy.deepcopy(one)
+    found["commit"] = "4567def"
+    found["tables"] = {"8": found["tables"]["8"]}
+    base, keep, decomposition = found["tables"]["8"]["rows"]
+    keep["against"] = {"Base": {"lift": 0.0123, "interval": [0.0, 0.02]}}
+    decomposition["gauc"] = [0.75] * 3
+    base["note"] = "only in the rerun"
+    return found
+
+
 def line(text: str, start: str) -> list[str]:
     found = next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
     return [cell.strip() for cell in found.strip("|").split("|")]
@@ -64,6 +77,57 @@ def test_notes_of_some_runs_name_them(one: dict[str, Any], other: dict[str, Any]
     text = reproduction.page([one, other], {}, "")
     assert "- KEEP: only here (second, preset small)" in text
     assert "- Oracle: the ground truth; one score, paired with every seed\n" in text
+
+
+def test_runs_of_one_log_stand_side_by_side_under_their_commits(
+    one: dict[str, Any], other: dict[str, Any], rerun: dict[str, Any]
+) -> None:
+    text = reproduction.page([one, rerun, other], {}, "")
+    earlier, later = "planted, preset small at 0123abc", "planted, preset small at 4567def"
+    section = text[text.index("## Table 8") : text.index("circumstances and")]
+    heading = line(section, "row")
+    assert [heading[3], heading[6], heading[9]] == [
+        f"{earlier}: GAUC",
+        f"{later}: GAUC",
+        "second, preset small: GAUC",
+    ]
+    cells = line(section, "decomposition")
+    assert cells[3] == gauc_cell(one["tables"]["8"]["rows"][2]["gauc"])
+    assert cells[6] == gauc_cell([0.75] * 3)
+    difference = ["KEEP over Base", "-", "+0.0123 (+0.0000 to +0.0200)", "-"]
+    assert line(section, "KEEP over Base") == difference
+    assert f"- Base: only in the rerun ({later})" in section
+    for label in (earlier, later):
+        assert f"### {label}\n" in text
+        assert f"## {label}: circumstances" in text
+
+
+def test_runs_keep_their_label_in_tables_that_the_other_lacks(
+    one: dict[str, Any], rerun: dict[str, Any]
+) -> None:
+    text = reproduction.page([one, rerun], {}, "")
+    section = text[text.index("## Table 2") : text.index("## Table 6")]
+    assert "planted, preset small at 0123abc: GAUC" in section
+    assert "4567def" not in section
+
+
+def test_only_runs_that_share_log_and_preset_are_told_apart_by_commit(
+    one: dict[str, Any], other: dict[str, Any], rerun: dict[str, Any]
+) -> None:
+    full = {**rerun, "preset": "full"}
+    assert list(reproduction.by_label([one, other, full])) == [
+        "planted, preset small",
+        "second, preset small",
+        "planted",
+    ]
+
+
+def test_runs_that_cannot_be_told_apart_are_refused(
+    one: dict[str, Any], rerun: dict[str, Any]
+) -> None:
+    same = {**rerun, "commit": one["commit"]}
+    with pytest.raises(SystemExit, match="both planted, preset small at 0123abc, remove one"):
+        reproduction.page([one, same], {}, "")
 
 
 def test_verdicts_remarks_and_circumstances_are_told(one: dict[str, Any]) -> None:

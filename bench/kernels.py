@@ -1,12 +1,14 @@
-"""Assembly against copying the answer, and JSON against orjson alone: steps without a service.
+"""Assembly against copying the answer, JSON against orjson alone: steps without a service.
 
 python -m bench.kernels [--save]
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Final
 
 import numpy as np
@@ -14,14 +16,19 @@ import orjson
 import typer
 
 from bench.results import Figure, Section, tell
-from gkc.halves import accelerate
 from gkc.knowledge import FOUND, PARTS, Factors, assemble, part_spans
+from gkc.service.acceleration import accelerate
 from gkc.service.encoding import encode_json
 from gkc.service.schemas import RowsAnswer
+from gkc.store import ItemBlock, hash_ids
+from gkc.store.table import MappedItemTable
+from gkc.store.table_writer import ItemTableWriter
 
 ROWS: Final = 500
 DIM: Final = 64
 PAIRS: Final = 40
+ITEMS: Final = 1_000_000
+BLOCK: Final = 100_000
 WORLDS: Final = 20
 """Different answers that take turns, so that none finds its own data in the nearest cache."""
 CALLS: Final = 200
@@ -34,6 +41,10 @@ def main(
     save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
 ) -> None:
     """Time each step and what it is compared with, in turns, and tell."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = _table(Path(folder) / "items.gkt")
+    rng = np.random.default_rng(0)
+    asked = [rng.integers(0, ITEMS, ROWS) for _ in range(WORLDS)]
     factors = [_factors(seed) for seed in range(WORLDS)]
     halves = [assemble(one, dtype=np.float16) for one in factors]
     answers = [RowsAnswer({"v": "g"}, SPANS, assemble(one), one.status) for one in factors]
@@ -46,14 +57,19 @@ def main(
         }
         for a in answers
     ]
-    by_numpy = _times({"assemble": lambda k: assemble(factors[k], dtype=np.float16)}, rounds)
+    steps: dict[str, Step] = {
+        "assemble": lambda k: assemble(factors[k], dtype=np.float16),
+        "assemble f32": lambda k: assemble(factors[k]),
+        "items": lambda k: table.take(table.rows_of(asked[k])),
+        "50 items": lambda k: table.take(table.rows_of(asked[k][:50])),
+    }
+    by_numpy = _times(steps, rounds)
     without = accelerate()
     times = _times(
         {
+            **steps,
             "memcpy": lambda k: halves[k].copy(),
-            "assemble": lambda k: assemble(factors[k], dtype=np.float16),
             "memcpy f32": lambda k: answers[k].knowledge.copy(),
-            "assemble f32": lambda k: assemble(factors[k]),
             "orjson": lambda k: orjson.dumps(dictionaries[k], option=orjson.OPT_SERIALIZE_NUMPY),
             "JSON": lambda k: encode_json(answers[k]),
         },
@@ -63,6 +79,9 @@ def main(
     def ratio(over: list[float], under: str) -> list[float]:
         return [one / other for one, other in zip(over, times[under], strict=True)]
 
+    def saved(step: str) -> list[float]:
+        return ratio(by_numpy[step], step)
+
     where = f"B = {ROWS}, D = {DIM}"
     kernel = ratio(times["assemble"], "memcpy")
     json = ratio(times["JSON"], "orjson")
@@ -70,6 +89,11 @@ def main(
         Figure(f"assembly to memcpy, f16, {where}", kernel, target=5, stretch=3, at_most=True),
         Figure(f"the same by numpy alone, {where}", ratio(by_numpy["assemble"], "memcpy")),
         Figure(f"assembly to memcpy, f32, {where}", ratio(times["assemble f32"], "memcpy f32")),
+        Figure(f"assembly by numpy alone to compiled, f32, {where}", saved("assemble f32")),
+        Figure(
+            f"items looked up by numpy alone to compiled, B = {ROWS}, D = {DIM}", saved("items")
+        ),
+        Figure(f"items looked up by numpy alone to compiled, B = 50, D = {DIM}", saved("50 items")),
         Figure(f"JSON to orjson alone, f32, {where}", json, target=1.2, stretch=1.0, at_most=True),
     ]
     section = Section(
@@ -79,11 +103,13 @@ def main(
             f"One user by {ROWS} items, {PAIRS} stored pairs. Assembly is `gkc.knowledge.assemble` "
             f"of stored halves; memcpy is a copy of its answer into new memory, as the answer has "
             f"it. JSON is `encode_json` of the f32 answer, against `orjson.dumps` of the same "
-            f"dictionary of arrays. {WORLDS} answers take turns; a time is the best of {CALLS} "
-            f"calls in each of {rounds} rounds."
+            f"dictionary of arrays. Items are looked up and copied out of a table of {ITEMS:,}. "
+            f"{WORLDS} answers take turns; a time is the best of {CALLS} calls in each of {rounds} "
+            f"rounds, so all that is read is in a cache. By numpy alone: the rounds before numba "
+            f"was asked for."
         ),
         figures=figures,
-        notes=[f"Halves were multiplied by numpy: {without}."] if without else (),
+        notes=[f"Rows were laid by numpy: {without}."] if without else (),
         packages=("numba",) if not without else (),
     )
     tell(section, save=save)
@@ -107,6 +133,21 @@ def _factors(seed: int) -> Factors:
         user_category_index=rng.integers(0, PAIRS, ROWS),
         status=np.full((ROWS, len(PARTS)), FOUND, dtype=np.uint8),
     )
+
+
+def _table(path: Path) -> MappedItemTable:
+    """Write and map a table of items as an f16 store has it."""
+    ids = np.arange(ITEMS, dtype=np.int64)
+    ids = ids[np.argsort(hash_ids(ids))]
+    rng = np.random.default_rng(0)
+    with ItemTableWriter(path, "bench", ITEMS, 2 * DIM) as writer:
+        for part in np.split(ids, range(BLOCK, ITEMS, BLOCK)):
+            k_i = rng.integers(0, 256, (len(part), 2 * DIM), dtype=np.uint8)
+            writer.append(ItemBlock(part, k_i, part % PAIRS, np.ones(len(part), dtype=np.bool_)))
+        writer.finish()
+    table = MappedItemTable(path, "bench")
+    table.prefault()
+    return table
 
 
 def _times(steps: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:

@@ -15,8 +15,8 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gkc import halves
 from gkc.errors import LayoutError
+from gkc.kernels import NOT_LAID, kernels
 
 Part = Literal["user", "item", "user_item", "user_category"]
 PARTS: Final[tuple[Part, ...]] = ("user", "item", "user_item", "user_category")
@@ -32,6 +32,7 @@ _PRODUCT_STATUS: Final = np.array(
 )
 """By the statuses of K_u and K_i."""
 
+_NOT_LAID: Final = (NOT_LAID, NOT_LAID)
 _FLOATS: Final = (np.dtype(np.float32).char, np.dtype(np.float16).char)
 F32 = npt.NDArray[np.float32]
 F16 = npt.NDArray[np.float16]
@@ -156,6 +157,25 @@ def assemble(
     spans = part_spans(parts, factors.item.shape[1], factors.user_category.shape[1])
     width = max((end for _, end in spans.values()), default=0)
     rows: Vectors = np.empty((len(factors.status), width), dtype=dtype)
+    vectors = factors.user, factors.item, factors.user_category
+    loops = kernels()
+    if loops is not None and all(v.dtype == np.float16 for v in vectors):
+        user, item, pair = vectors
+        columns = np.array([spans.get(part, _NOT_LAID)[0] for part in PARTS], dtype=np.int64)
+        indexes = factors.user_index, factors.user_category_index
+        loops.lay_rows(user, indexes[0], item, pair, indexes[1], columns, rows)
+    else:
+        _lay_rows(factors, spans, rows)
+    if "user_item" in spans:
+        status = factors.status[:, PARTS.index("user_item")]
+        if np.count_nonzero(status) < len(status):
+            # Zeros times a negative number are -0.0; absent is +0.0.
+            rows[:, slice(*spans["user_item"])][status == ABSENT] = 0.0
+    return rows
+
+
+def _lay_rows(factors: Factors, spans: Mapping[Part, tuple[int, int]], rows: Vectors) -> None:
+    """Write each part into its columns, by numpy."""
     user, item, pair = factors.user, factors.item, factors.user_category
     if rows.dtype == np.float32:  # converted here once, not by every line below
         user, item, pair = (v.astype(np.float32, copy=False) for v in (user, item, pair))
@@ -168,19 +188,10 @@ def assemble(
             out[...] = item
         elif part == "user_category":
             out[...] = pair.take(factors.user_category_index, axis=0)
+        elif user.dtype == item.dtype == np.float16:
+            np.multiply(user, item, out=out)  # in float32, and rounded once
         else:
-            _multiply(user, item, factors.status[:, PARTS.index("user_item")], out)
-    return rows
-
-
-def _multiply(user: Vectors, item: Vectors, status: U8, out: Vectors) -> None:
-    """Write K_u * K_i of every row, one user or item standing for all, into ``out``, (n, D)."""
-    if user.dtype == item.dtype == np.float16:
-        halves.multiply(user, item, out)
-    else:
-        np.multiply(user, item, out=out, dtype=np.float32, casting="same_kind")
-    if np.count_nonzero(status) < len(status):
-        out[status == ABSENT] = 0.0  # zeros times a negative number are -0.0; absent is +0.0
+            np.multiply(user, item, out=out, dtype=np.float32, casting="same_kind")
 
 
 def _check(factors: Factors) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from gkc.kernels import kernels
 from gkc.knowledge import I64
 from gkc.service.schemas import Bools
 
@@ -99,6 +100,10 @@ def find_pairs(offsets: I64, stored: I64, users: I64, categories: I64) -> I64:
     ndarray, shape (P,), int64
         Position in ``stored``; -1 where the user has no such category.
     """
+    if loops := kernels():
+        places = np.empty(len(categories) if len(users) == 1 else len(users), dtype=np.int64)
+        loops.find_pairs(offsets, stored, users, categories, places)
+        return places
     if not len(stored) or not len(users):
         return np.full(np.broadcast_shapes(users.shape, categories.shape), -1, dtype=np.int64)
     last = len(stored) - 1

@@ -16,8 +16,8 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from gkc.errors import CommandError
-from gkc.halves import accelerate
 from gkc.logs import set_up_logging
+from gkc.service.acceleration import accelerate
 from gkc.service.app import Service
 from gkc.service.wire import GatheringProtocol
 from gkc.settings import Settings
@@ -89,7 +89,7 @@ def application() -> Service:
 def _build(settings: Settings) -> Service:
     set_up_logging(logging.INFO)
     without = accelerate()
-    log.info("halves_multiplied", by="numpy" if without else "numba", because=without or None)
+    log.info("kernels_ready", by="numpy" if without else "numba", because=without or None)
     reader = open_reader(
         settings.store_url,
         settings.namespace,

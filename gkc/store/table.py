@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError, StoreError
+from gkc.kernels import kernels
 from gkc.knowledge import I64, U8
 from gkc.store.protocol import ItemBlock, hash_id, hash_ids
 
@@ -245,6 +246,11 @@ class _MappedTable:
             If the table was closed.
         """
         self._require_whole()
+        if (loops := kernels()) and self._starts.dtype == np.uint32:
+            rows = np.empty(len(ids), dtype=np.int64)
+            if not loops.find_rows(ids, self._starts, self._ids, self.count, self._shift, rows):
+                raise self.outside("starts")
+            return rows
         if len(ids) <= _FEW_IDS:
             return self._few_rows(ids)
         buckets = (hash_ids(ids) >> self._shift).view(np.int64)
@@ -352,14 +358,21 @@ class MappedItemTable(_MappedTable):
             If the table was closed.
         """
         try:
-            return ItemBlock(
-                ids=self._ids.take(rows),
-                k_i=self._rows.take(rows, axis=0),
-                categories=self._categories.take(rows),
-                has_category=self._has_category.take(rows).astype(np.bool_),
-            )
+            ids = self._ids.take(rows)
+            if loops := kernels():
+                k_i = np.empty((len(rows), self.header.stride), dtype=np.uint8)
+                categories = np.empty(len(rows), dtype=np.int64)
+                has_category = np.empty(len(rows), dtype=np.bool_)
+                stored = self._rows, self._categories, self._has_category
+                if not loops.take_rows(rows, *stored, k_i, categories, has_category):
+                    raise self.outside("rows")
+            else:
+                k_i = self._rows.take(rows, axis=0)
+                categories = self._categories.take(rows)
+                has_category = self._has_category.take(rows).astype(np.bool_)
         except IndexError as exc:
             raise self.outside("rows") from exc
+        return ItemBlock(ids, k_i, categories, has_category)
 
     def close(self) -> None:
         """Unmap the table; calling it again does nothing."""

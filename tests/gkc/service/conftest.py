@@ -18,7 +18,7 @@ settings.load_profile("patient")
 
 pytest.register_assert_rewrite("tests.gkc.service.running")
 
-from gkc import halves  # noqa: E402 - after the line above, like what follows
+from gkc.kernels import Kernels, use  # noqa: E402 - after the line above, like what follows
 from tests.gkc.service.running import Session, session  # noqa: E402 - registered first
 from tests.gkc.service.world import Worlds, make_world  # noqa: E402
 
@@ -49,14 +49,14 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
 
 
 @pytest.fixture(scope="session", params=["plain", "numba, users cached"])
-def asked(request: pytest.FixtureRequest, worlds: Worlds) -> Iterator[Session]:
+def asked(request: pytest.FixtureRequest, worlds: Worlds, compiled: Kernels) -> Iterator[Session]:
     """Run one service on those worlds, once with all that is optional."""
     options = {"max_rows": 50, "max_body_bytes": 20_000}
     if request.param != "plain":
-        assert halves.accelerate() == ""
+        use(compiled)
         options["user_cache_mb"] = 1
     try:
         with session(worlds.url, **options) as opened:
             yield opened
     finally:
-        halves._multiply = halves._by_numpy
+        use(None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gkc.service.grouping import distinct, distinct_pairs, find_pairs, merged_order
 
+pytestmark = pytest.mark.usefixtures("either_way")
 small = st.integers(-3, 3)
 far = st.sampled_from([-(2**63), -9_000, -1, 0, 1, 4_094, 4_095, 4_096, 2**63 - 1])
 """Beyond the range in which values are told apart by a table, and its edges."""

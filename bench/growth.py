@@ -237,7 +237,7 @@ def _by_distinct(bench: _Bench, server: Server, folder: Path, version: str) -> d
     files = {}
     for users in ALL_DISTINCT:
         asked = _asked(SMALL, version, ROWS)
-        drawn = [body["u"] for body in asked]
+        drawn = list(dict.fromkeys(body["u"] for body in asked))
         for k, body in enumerate(asked):
             own = [drawn[(k + j) % len(drawn)] for j in range(users)]
             body["u"] = [own[row % users] for row in range(ROWS)]

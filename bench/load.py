@@ -94,7 +94,7 @@ def load(
     concurrency : int
         Connections, each with one request under way.
     seconds : float
-        How long.
+        How long; a whole number, as wrk takes no other.
     path : str
         What is asked.
 

@@ -124,9 +124,7 @@ def measure(
         )
         for share in SHARES
     }
-    failed = wrk.failed + closed.failed + sum(answers.failed for answers in found.values())
-    if failed:
-        raise SystemExit(f"{failed} requests failed: what was measured is of no use")
+    _refuse(wrk.failed + closed.failed + sum(answers.failed for answers in found.values()))
     return Round(
         capacity=wrk.rate,
         closed_rate=closed.rate / wrk.rate,
@@ -158,16 +156,28 @@ def find_ceiling(
     -------
     float
         Requests per second; 0 if it keeps to none.
+
+    Raises
+    ------
+    SystemExit
+        If a request failed.
     """
     wrk = load(empty, bodies, SAFETENSORS, cores, concurrency=CONCURRENCY, seconds=seconds)
+    _refuse(wrk.failed)
     kept = 0.0
     for step in CEILING_STEPS:
         rate = step * wrk.rate
         answers = offer(empty, bodies, SAFETENSORS, cores, seconds=seconds, rate=rate, seed=seed)
+        _refuse(answers.failed)
         if answers.late_ms(99) > KEPT_MS:
             break
         kept = rate
     return kept
+
+
+def _refuse(failed: int) -> None:
+    if failed:
+        raise SystemExit(f"{failed} requests failed: what was measured is of no use")
 
 
 def section(rounds: Sequence[Round]) -> Section:

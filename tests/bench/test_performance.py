@@ -6,9 +6,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
-from bench.performance import PAGE, page, write
+from bench import performance
+from bench.performance import PAGE, draw, page, write
 from bench.results import FOLDER, Curve, Figure, Section, read_section
 from bench.run import MEASUREMENTS
 
@@ -54,9 +57,50 @@ def test_page_and_pictures_are_the_same_each_time(tmp_path: Path) -> None:
     assert first[1].startswith(b"<?xml")
 
 
-def test_without_results_nothing_is_written(tmp_path: Path) -> None:
+def test_without_results_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert write(tmp_path, tmp_path / "page.md") == []
     assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(performance, "write", list)
+    assert performance.main() == 1
+    assert capsys.readouterr().err == "no results in docs/performance\n"
+
+
+def test_sections_are_in_the_order_of_the_measurements(tmp_path: Path) -> None:
+    for name in reversed(MEASUREMENTS[:3]):
+        section = asdict(made_up(f"bench.{name}")) | {"curves": []}
+        (tmp_path / f"{name}.json").write_text(json.dumps(section), encoding="utf-8")
+    (target,) = write(tmp_path, tmp_path / "page.md")
+    titles = [line for line in target.read_text(encoding="utf-8").splitlines() if "## Of" in line]
+    assert titles == [f"## Of bench.{name}" for name in MEASUREMENTS[:3]]
+
+
+@pytest.mark.parametrize(
+    ("farthest", "highest", "may_be_log", "scales"),
+    [
+        (29, 29.0, True, ("linear", "linear")),
+        (30, 29.0, True, ("log", "linear")),
+        (29, 30.0, True, ("linear", "log")),
+        (30, 30.0, False, ("log", "linear")),
+    ],
+)
+def test_an_axis_is_logarithmic_where_its_range_is_wide(
+    farthest: int, highest: float, scales: tuple[str, str], *, may_be_log: bool
+) -> None:
+    line = [(1, [1.0]), (farthest, [2.0, highest, 3.0])]
+    (axes,) = draw(Curve("x", "X", "rows", "ms", {"line": line}, log_y=may_be_log)).axes
+    assert (axes.get_xscale(), axes.get_yscale()) == scales
+    assert scales[1] == "log" or axes.get_ylim()[0] == 0
+
+
+def test_a_curve_goes_through_the_medians_with_the_range_as_bars() -> None:
+    line = [(1, [1.0]), (5, [2.0, 9.0, 3.0])]
+    (axes,) = draw(Curve("x", "X", "rows", "ms", {"line": line})).axes
+    (middle, *_), (bars,) = axes.get_lines(), axes.collections
+    assert np.array(middle.get_xydata()).tolist() == [[1, 1], [5, 3]]
+    assert isinstance(bars, LineCollection)
+    assert [bar[:, 1].tolist() for bar in bars.get_segments()] == [[1, 1], [2, 9]]
 
 
 def test_the_committed_page_is_that_of_the_committed_figures() -> None:

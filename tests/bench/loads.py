@@ -1,0 +1,18 @@
+"""Runs of a load as a benchmark gets them, with made-up figures."""
+
+from __future__ import annotations
+
+from bench.load import Load
+
+
+def a_load(*, rate: float = 1.0, cpu_ms: float = 1.0, p50_ms: float = 1.0, failed: int = 0) -> Load:
+    requests = 1000
+    return Load(
+        requests=requests,
+        seconds=requests / rate,
+        failed=failed,
+        bytes_read=0,
+        p50_ms=p50_ms,
+        p99_ms=p50_ms,
+        cpu_ms=cpu_ms,
+    )

@@ -12,14 +12,16 @@ import pytest
 from bench import kernels
 from bench.kernels import WORLDS, Step, main
 from bench.results import Section
-from gkc import halves
+from gkc.kernels import use
+from gkc.store import ItemBlock
 
 
 @pytest.fixture(autouse=True)
-def _multiplication() -> Iterator[None]:
-    """Multiply by numpy again afterwards."""
+def _few_items(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make a small table, and do without compiled loops again afterwards."""
+    monkeypatch.setattr(kernels, "ITEMS", 3_000)
     yield
-    halves._multiply = halves._by_numpy
+    use(None)
 
 
 TIMES = {
@@ -27,10 +29,17 @@ TIMES = {
     "assemble": [4.0, 6.0],
     "memcpy f32": [2.0, 3.0],
     "assemble f32": [5.0, 6.0],
+    "items": [2.0, 4.0],
+    "50 items": [1.0, 2.0],
     "orjson": [10.0, 20.0],
     "JSON": [11.0, 23.0],
 }
-BY_NUMPY = {"assemble": [7.0, 18.0]}
+BY_NUMPY = {
+    "assemble": [7.0, 18.0],
+    "assemble f32": [20.0, 12.0],
+    "items": [5.0, 6.0],
+    "50 items": [3.0, 8.0],
+}
 
 
 def test_steps_are_set_against_what_they_do_at_least(
@@ -40,7 +49,7 @@ def test_steps_are_set_against_what_they_do_at_least(
 
     def made_up(measured: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:
         assert rounds == 2
-        times = TIMES if len(measured) > 1 else BY_NUMPY
+        times = TIMES if "memcpy" in measured else BY_NUMPY
         steps.update(measured)
         assert times.keys() == measured.keys()
         return times
@@ -54,11 +63,18 @@ def test_steps_are_set_against_what_they_do_at_least(
         "assembly to memcpy, f16, B = 500, D = 64": ([4, 3], "≤ 5 / ≤ 3"),
         "the same by numpy alone, B = 500, D = 64": ([7, 9], ""),
         "assembly to memcpy, f32, B = 500, D = 64": ([2.5, 2], ""),
+        "assembly by numpy alone to compiled, f32, B = 500, D = 64": ([4, 2], ""),
+        "items looked up by numpy alone to compiled, B = 500, D = 64": ([2.5, 1.5], ""),
+        "items looked up by numpy alone to compiled, B = 50, D = 64": ([3, 4], ""),
         "JSON to orjson alone, f32, B = 500, D = 64": ([1.1, 1.15], "≤ 1.2 / ≤ 1"),
     }
     for which in range(WORLDS):
         for step, floor in (("assemble", "memcpy"), ("assemble f32", "memcpy f32")):
             np.testing.assert_array_equal(steps[step](which), steps[floor](which))
+    for step, many in (("items", 500), ("50 items", 50)):
+        block = steps[step](0)
+        assert isinstance(block, ItemBlock)
+        assert block.k_i.shape == (many, 128)
     assert parsed(steps["JSON"](0)) == parsed(steps["orjson"](0))
 
 

@@ -15,7 +15,7 @@ from bench import quick
 from bench.quick import BASELINE, CASES, TOLERATED, _best
 from bench.servers.empty import app as empty_app
 from bench.world import Shape
-from gkc import halves
+from gkc.kernels import use
 
 runner = CliRunner()
 app = typer.Typer()
@@ -24,10 +24,10 @@ SMALL, JSON = "B = 1, rows", "B = 500, JSON"
 
 
 @pytest.fixture(autouse=True)
-def _multiplication() -> Iterator[None]:
-    """Multiply by numpy again afterwards."""
+def _by_numpy() -> Iterator[None]:
+    """Do without compiled loops again afterwards."""
     yield
-    halves._multiply = halves._by_numpy
+    use(None)
 
 
 @pytest.fixture

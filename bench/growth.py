@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -57,16 +57,16 @@ class _Bench:
 
     def runs(
         self,
-        server: Server,
+        server: Server | Mapping[str, Server],
         cases: Mapping[str, Path],
         concurrency: Mapping[str, int] | None = None,
     ) -> dict[str, list[Load]]:
-        """Ask for every case in each round, and return its runs."""
+        """Ask one server, or each case's own, for every case in each round; return its runs."""
         runs: dict[str, list[Load]] = {name: [] for name in cases}
         for _ in range(self.rounds):
             for name, bodies in cases.items():
                 found = load(
-                    server,
+                    server if isinstance(server, Server) else server[name],
                     bodies,
                     SAFETENSORS,
                     self.others,
@@ -165,9 +165,12 @@ def _one_service(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
     names = [f"v{k}" for k in range(1, MOST_VERSIONS + 1)]
     shapes = dict.fromkeys(names, SMALL)
     first = names[0]
-    with bench.service(folder, {first: SMALL}) as server:
-        alone = bench.runs(server, {first: _written(folder, "alone", _asked(SMALL, first, ROWS))})
-    with bench.service(folder / "all", shapes) as server:
+    with (
+        bench.service(folder, {first: SMALL}) as alone,
+        bench.service(folder / "all", shapes) as server,
+    ):
+        file = _written(folder, "alone", _asked(SMALL, first, ROWS))
+        both = bench.runs({"one": alone, "all": server}, {"one": file, "all": file})
         by_rows = _in_layouts(bench, server, folder, first)
         distinct = _by_distinct(bench, server, folder, first)
         under_way = {str(c): c for c in ALL_CONCURRENCY}
@@ -175,11 +178,10 @@ def _one_service(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
         by_concurrency = bench.runs(server, dict.fromkeys(under_way, file), under_way)
         served = {f"{k}": _written(folder, f"mixed-{k}", _mixed(names[:k])) for k in range(1, 6)}
         mixed = bench.runs(server, served)
-    several = _ratio(_p50(mixed["1"]), _p50(alone[first]))
     figures = [
         Figure(
             f"p50 where {MOST_VERSIONS} versions are served to where one is",
-            several,
+            _ratio(_p50(both["all"]), _p50(both["one"])),
             target=1.1,
             stretch=1.05,
             at_most=True,
@@ -281,17 +283,18 @@ def _dtypes(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
 
 def _workers(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
     """Compare the throughput of two workers with that of one, all cores for everybody."""
-    rates = {}
-    for workers in (1, 2):
-        where = folder / str(workers)
-        where.parent.mkdir(exist_ok=True)
-        serve = bench.service(where, {"v1": SMALL}, "--workers", str(workers), wide=True)
-        with serve as server:
-            file = _written(where, "asked", _asked(SMALL, "v1", ROWS))
-            runs = bench.runs(server, {"16": file}, {"16": 16})
-            rates[workers] = [run.rate for run in runs["16"]]
+    folder.mkdir()
+    file = _written(folder, "asked", _asked(SMALL, "v1", ROWS))
+    with ExitStack() as stack:
+        servers = {}
+        for workers in ("1", "2"):
+            more = ("--workers", workers)
+            service = bench.service(folder / workers, {"v1": SMALL}, *more, wide=True)
+            servers[workers] = stack.enter_context(service)
+        runs = bench.runs(servers, dict.fromkeys(servers, file), dict.fromkeys(servers, 16))
+    rates = {workers: [run.rate for run in found] for workers, found in runs.items()}
     name = "throughput of 2 workers to 1, all on the same cores, 16 requests under way"
-    return [Figure(name, _ratio(rates[2], rates[1]))], []
+    return [Figure(name, _ratio(rates["2"], rates["1"]))], []
 
 
 PARTS: Final[dict[str, Callable[[_Bench, Path, Mapping[str, int]], Found]]] = {

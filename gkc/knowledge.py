@@ -32,7 +32,6 @@ _PRODUCT_STATUS: Final = np.array(
 )
 """By the statuses of K_u and K_i."""
 
-_NOT_LAID: Final = (NOT_LAID, NOT_LAID)
 _FLOATS: Final = (np.dtype(np.float32).char, np.dtype(np.float16).char)
 F32 = npt.NDArray[np.float32]
 F16 = npt.NDArray[np.float16]
@@ -77,6 +76,13 @@ def _part_spans(
             spans[part] = (start, end)
             start = end
     return MappingProxyType(spans)
+
+
+@lru_cache(maxsize=1024)
+def _first_columns(spans: tuple[tuple[Part, tuple[int, int]], ...]) -> I64:
+    """Return the first column of each of all parts, as the compiled loop takes them."""
+    first = {part: start for part, (start, _) in spans}
+    return np.array([first.get(part, NOT_LAID) for part in PARTS], dtype=np.int64)
 
 
 def product_status(user: U8, item: U8) -> U8:
@@ -161,7 +167,7 @@ def assemble(
     loops = kernels()
     if loops is not None and all(v.dtype == np.float16 for v in vectors):
         user, item, pair = vectors
-        columns = np.array([spans.get(part, _NOT_LAID)[0] for part in PARTS], dtype=np.int64)
+        columns = _first_columns(tuple(spans.items()))
         indexes = factors.user_index, factors.user_category_index
         loops.lay_rows(user, indexes[0], item, pair, indexes[1], columns, rows)
     else:

@@ -22,7 +22,7 @@ class Load:
     requests: int
     seconds: float
     failed: int
-    """Answers other than 200, and requests without an answer."""
+    """Answers of status 400 and above, and requests without an answer."""
     bytes_read: int
     p50_ms: float
     p99_ms: float

@@ -8,7 +8,6 @@ Zipf's law, so that a few of them make up most of the traffic.
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import urllib.request
@@ -50,10 +49,9 @@ def main(
         knowledge = stack.enter_context(world(Path(scratch), shape, others))
         servers: dict[int, Server] = {}
         for size in SIZES_MB:
-            os.environ["GKC_USER_CACHE_MB"] = str(size)
-            port = free_port()
+            port, cache = free_port(), {"GKC_USER_CACHE_MB": str(size)}
             command = our_service(knowledge.url, port)
-            running = serving(f"{size} MB", command, port, own, "/readyz")
+            running = serving(f"{size} MB", command, port, own, "/readyz", cache)
             servers[size] = stack.enter_context(running)
         runs: dict[int, list[Load]] = {size: [] for size in SIZES_MB}
         before = {size: server.resident_mib() for size, server in servers.items()}

@@ -48,7 +48,6 @@ def test_each_round_has_new_requests_from_the_same_popular_users() -> None:
 def _two_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_cache, "SIZES_MB", (0, 1))
     monkeypatch.setattr(user_cache, "REQUESTS_PER_SECOND", 50)
-    monkeypatch.setenv("GKC_USER_CACHE_MB", "0")  # what the benchmark leaves there goes again
 
 
 @pytest.mark.redis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -12,6 +13,11 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gkc.service.decoding import decode_json
+from gkc.service.loaded import LoadedGeneration
+from gkc.service.lookup import KnowledgeLookup
+from gkc.service.schemas import RowsAnswer
+from gkc.store import open_reader
 from tests.gkc.service.running import (
     JSON,
     SAFETENSORS,
@@ -257,3 +263,35 @@ def test_zero_rows_of_no_version(asked: Session) -> None:
     assert told.knowledge.shape == (0, 0)
     response = asked.post(body | {"layout": "factored"}, headers={"accept": SAFETENSORS})
     assert open_safetensors(response)[0]["user"].shape == (0, 0)
+
+
+@pytest.mark.parametrize(("rows", "turns"), [(4_000, 0), (4_001, 2)])
+async def test_others_get_a_turn_between_the_steps_of_very_many_rows(
+    worlds: Worlds, rows: int, turns: int
+) -> None:
+    reader = open_reader(worlds.url)
+    manifest = await reader.manifest(worlds["half"].generation)
+    loaded = LoadedGeneration.of(manifest, await reader.item_table(manifest, 1 << 20))
+    body = {"u": USERS[0], "i": [ITEMS[k % len(ITEMS)] for k in range(rows)], "v": "half"}
+    request = decode_json(json.dumps(body).encode(), rows)
+    taken = 0
+
+    async def count() -> None:
+        nonlocal taken
+        while True:
+            await asyncio.sleep(0)
+            taken += 1
+
+    counting = asyncio.create_task(count())
+    await asyncio.sleep(0)
+    answer = await KnowledgeLookup(reader).answer(request, {"half": loaded})
+    counting.cancel()
+    assert taken == turns
+    assert isinstance(answer, RowsAnswer)
+    told, status = expected(
+        worlds, [(USERS[0], item, None, "half") for item in ITEMS], list(PARTS), "f32"
+    )
+    assert [row.tobytes() for row in answer.knowledge[: len(ITEMS)]] == told
+    assert answer.status[: len(ITEMS)].tolist() == status
+    loaded.items.close()
+    await reader.close()

@@ -28,6 +28,8 @@ class Load:
     p99_ms: float
     cpu_ms: float
     """CPU time of the server for each request."""
+    page_faults: float
+    """Of the server for each request."""
 
     @property
     def rate(self) -> float:
@@ -120,10 +122,11 @@ def load(
         str(SCRIPT),
     ]
     target = [f"http://127.0.0.1:{server.port}{path}", "--", str(bodies), accept]
-    before = server.cpu_seconds()
+    before, faults_before = server.cpu_seconds(), server.page_faults()
     done = subprocess.run([*pinned, *how, *target], capture_output=True, text=True, check=False)
-    cpu = server.cpu_seconds() - before
+    cpu, faults = server.cpu_seconds() - before, server.page_faults() - faults_before
     if done.returncode:
         raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
     found = json.loads(done.stdout.splitlines()[-1])
-    return Load(**found, cpu_ms=1000 * cpu / max(found["requests"], 1))
+    requests = max(found["requests"], 1)
+    return Load(**found, cpu_ms=1000 * cpu / requests, page_faults=faults / requests)

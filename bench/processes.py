@@ -34,6 +34,10 @@ class Server:
         """Return the CPU time that it has taken so far, its worker processes' too."""
         return sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
 
+    def page_faults(self) -> int:
+        """Return how often it has touched memory that was not there yet, worker processes too."""
+        return sum(int(_stat(pid)[7]) for pid in (self.pid, *_children(self.pid)))
+
     def resident_mib(self) -> float:
         """Return its resident memory, shared pages counted in each process."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
@@ -185,8 +189,13 @@ def _is_ready(port: int, path: str | None) -> bool:
 
 
 def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS  # utime and stime, counted after the name
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / TICKS  # utime and stime
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what the kernel tells of a process, from what follows its name on."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
 
 
 def _proportional_kib(pid: int) -> int:

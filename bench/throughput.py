@@ -235,6 +235,9 @@ def _figures(cases: Sequence[_Case], dim: int) -> list[Figure]:
             figures.append(_judged(told, values, target, stretch, dim))
         figures.append(Figure(f"requests/s, {what}", [run.rate for run in ours], "/s", digits=0))
         figures.append(Figure(f"CPU time, {what}", [run.cpu_ms * 1000 for run in ours], "us"))
+        figures.append(
+            Figure(f"page faults of a request, {what}", [run.page_faults for run in ours], "")
+        )
     ours, plain = runs["gkc serve", MOST, "rows"], runs["plain", MOST, ""]
     rate = [one.rate / other.rate for one, other in zip(ours, plain, strict=True)]
     told = f"rate of the plain service's, B = {MOST}, D = {dim}"

@@ -151,6 +151,7 @@ def found_of(rounds: int) -> Found:
                         p50_ms=slower * number * concurrency,
                         p99_ms=0.0,
                         cpu_ms=slower * number * concurrency,
+                        page_faults=0.0,
                     )
                     found.loads[side, rows, concurrency].append(load)
             found.sdk_ms[rows].append(30.0 * number)

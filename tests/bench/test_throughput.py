@@ -144,10 +144,10 @@ def _few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("wrk", "_few_rows")
 def test_a_small_version_is_measured() -> None:
     figures = measure(TINY, rounds=1, seconds=1)
-    assert len(figures) == 2 * 4 + 1
+    assert len(figures) == 2 * 5 + 1
     for figure in figures:
         assert len(figure.values) == 1
-        assert figure.median > 0
+        assert figure.median > 0 or figure.name.startswith("page faults")
 
 
 @pytest.mark.redis

@@ -16,8 +16,11 @@ _COPIED_BYTES: Final = 131_072
 
 def header(scope: Scope, name: bytes) -> str:
     """Return a request's header, its repetitions joined by commas; empty if it has none."""
-    values = [value for key, value in scope["headers"] if key == name]
-    return b",".join(values).decode("latin-1")
+    joined = b""
+    for key, value in scope["headers"]:
+        if key == name:
+            joined = joined + b"," + value if joined else value
+    return joined.decode("latin-1")
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:

@@ -59,15 +59,17 @@ def _build() -> str:
 
 
 def _commit() -> str:
+    """Name the commit; ``-dirty`` if code differs from it. What was measured just now may."""
+    commit = _git("describe", "--always")
+    differs = commit and _git("status", "--porcelain", "--untracked-files=no", "--", ":!docs")
+    return (commit or "unknown") + ("-dirty" if differs else "")
+
+
+def _git(*arguments: str) -> str:
     root = Path(__file__).parent.parent
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or "unknown"
+    command = ["git", *arguments]
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
 
 
 def _processor() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,3 +47,22 @@ def test_circumstances_are_a_line_each(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_spread_is_the_median_and_the_range() -> None:
     assert spread([3.0, 1.0, 2000.0]) == "3.00 (1.00 to 2,000.00)"
     assert spread([1.0, 2.0], digits=1) == "1.5 (1.0 to 2.0)"
+
+
+def test_only_changed_code_makes_a_commit_dirty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=n", "-c", "user.email=e")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+
+    for name in ("bench", "docs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("before")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    monkeypatch.setattr(report, "__file__", str(tmp_path / "bench" / "report.py"))
+    for name, dirty in (("docs", False), ("bench", True)):
+        (tmp_path / name / "file").write_text("after")
+        assert circumstances("bench.x")["date"].endswith("-dirty") is dirty

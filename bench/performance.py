@@ -36,6 +36,8 @@ SIZE = (6.4, 3.6)
 """Of a picture, inches."""
 LOGARITHMIC = 30
 """An axis is logarithmic from so large a range on; a smaller one is read better without."""
+MOST_TICKS = 8
+"""An axis of so few points is marked at each of them."""
 
 
 def page(sections: Sequence[Section], remarks: str) -> str:
@@ -95,8 +97,9 @@ def draw(curve: Curve) -> Picture:
     values = [v for points in curve.lines.values() for _, found in points for v in found]
     if places[-1] >= LOGARITHMIC * places[0]:
         axes.set_xscale("log")
-        axes.set_xticks(places, [f"{place:,g}" for place in places])
         axes.minorticks_off()
+    if len(places) <= MOST_TICKS:
+        axes.set_xticks(places, [_number(place) for place in places])
     if curve.log_y and max(values) >= LOGARITHMIC * min(values):
         axes.set_yscale("log")
     else:
@@ -105,6 +108,10 @@ def draw(curve: Curve) -> Picture:
     if len(curve.lines) > 1:
         axes.legend()
     return picture
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def _verdicts(sections: Sequence[Section]) -> str:

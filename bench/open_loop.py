@@ -32,6 +32,7 @@ SHARES = (0.3, 0.5, 0.7, 0.8, 0.9)
 JUDGED = 0.7
 QUESTIONS = 2000
 CEILING_STEPS = (0.5, 1.0, 2.0, 4.0)
+CEILING_TRIES = 3
 """Rates offered to the empty server, times what wrk gets out of it."""
 CEILING_SECONDS = 1
 """How long each of them is offered."""
@@ -164,14 +165,18 @@ def find_ceiling(
     """
     wrk = load(empty, bodies, SAFETENSORS, cores, concurrency=CONCURRENCY, seconds=seconds)
     _refuse(wrk.failed)
-    kept = 0.0
-    for step in CEILING_STEPS:
-        rate = step * wrk.rate
+
+    def is_kept(rate: float) -> bool:
         answers = offer(empty, bodies, SAFETENSORS, cores, seconds=seconds, rate=rate, seed=seed)
         _refuse(answers.failed)
-        if answers.late_ms(99) > KEPT_MS:
+        return answers.late_ms(99) <= KEPT_MS
+
+    kept = 0.0
+    for step in CEILING_STEPS:
+        # A machine that stands still for a moment says nothing of the generator: try again.
+        if not any(is_kept(step * wrk.rate) for _ in range(CEILING_TRIES)):
             break
-        kept = rate
+        kept = step * wrk.rate
     return kept
 
 
@@ -236,7 +241,7 @@ def section(rounds: Sequence[Round]) -> Section:
         ),
         notes=(
             f"The generator keeps its schedule if 99 of 100 requests are sent within {KEPT_MS:g} "
-            f"ms of when they are due. It is tried up to {max(CEILING_STEPS):g} times what wrk "
+            f"ms of when they are due, in one try of {CEILING_TRIES}. It is tried up to {max(CEILING_STEPS):g} times what wrk "
             "gets out of the empty server: at that figure, its ceiling is higher still.",
             "Whatever the generator is late is part of the latencies above.",
         ),

@@ -109,6 +109,16 @@ def test_the_ceiling_is_the_last_rate_that_was_kept_to(
     assert find_ceiling(NOBODY, Path(), CORES, seconds=1, seed=0) == ceiling
 
 
+def test_one_late_try_is_not_the_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = iter([2.0, 0.5] * len(CEILING_STEPS))
+    monkeypatch.setattr(open_loop, "load", lambda *_, **__: a_load(rate=1000))
+    monkeypatch.setattr(
+        open_loop, "offer", lambda *_, **__: answers([1.0], late_ms=KEPT_MS * next(late))
+    )
+    found = find_ceiling(NOBODY, Path(), CORES, seconds=1, seed=0)
+    assert found == 1000 * max(CEILING_STEPS)
+
+
 @pytest.fixture
 def _one_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_loop, "SHARES", (0.3,))

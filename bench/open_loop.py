@@ -32,8 +32,9 @@ SHARES = (0.3, 0.5, 0.7, 0.8, 0.9)
 JUDGED = 0.7
 QUESTIONS = 2000
 CEILING_STEPS = (0.5, 1.0, 2.0, 4.0)
-CEILING_TRIES = 3
 """Rates offered to the empty server, times what wrk gets out of it."""
+CEILING_TRIES = 3
+"""So often a rate is offered before it counts as one that the generator does not keep to."""
 CEILING_SECONDS = 1
 """How long each of them is offered."""
 KEPT_MS = 1.0
@@ -241,8 +242,9 @@ def section(rounds: Sequence[Round]) -> Section:
         ),
         notes=(
             f"The generator keeps its schedule if 99 of 100 requests are sent within {KEPT_MS:g} "
-            f"ms of when they are due, in one try of {CEILING_TRIES}. It is tried up to {max(CEILING_STEPS):g} times what wrk "
-            "gets out of the empty server: at that figure, its ceiling is higher still.",
+            f"ms of when they are due, in one try of {CEILING_TRIES}. It is tried up to "
+            f"{max(CEILING_STEPS):g} times what wrk gets out of the empty server: at that figure, "
+            f"its ceiling is higher still.",
             "Whatever the generator is late is part of the latencies above.",
         ),
         packages=("uvloop",),

@@ -78,13 +78,13 @@ def time_each(rows_of: LookUp, asks: list[I64]) -> list[float]:
     return seconds
 
 
-def make_table(path: Path, ids: I64) -> MappedItemTable:
-    """Write and map a table of these ids, prefaulted, with vectors of two bytes."""
-    with ItemTableWriter(path, "bench", len(ids), 2) as writer:
+def make_table(path: Path, ids: I64, stride: int = 2) -> MappedItemTable:
+    """Write and map a table of these ids, prefaulted, with vectors of ``stride`` bytes."""
+    with ItemTableWriter(path, "bench", len(ids), stride) as writer:
         for start in range(0, len(ids), BLOCK):
             part = ids[start : start + BLOCK]
             none = np.zeros(len(part), dtype=np.int64)
-            k_i = np.zeros((len(part), 2), dtype=np.uint8)
+            k_i = np.zeros((len(part), stride), dtype=np.uint8)
             writer.append(ItemBlock(part, k_i, none, none.astype(np.bool_)))
         writer.finish()
     table = MappedItemTable(path, "bench")

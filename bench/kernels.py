@@ -15,20 +15,18 @@ import numpy as np
 import orjson
 import typer
 
+from bench.id_lookup import make_table
 from bench.results import Figure, Section, tell
 from gkc.knowledge import FOUND, PARTS, Factors, assemble, part_spans
 from gkc.service.acceleration import accelerate
 from gkc.service.encoding import encode_json
 from gkc.service.schemas import RowsAnswer
-from gkc.store import ItemBlock, hash_ids
-from gkc.store.table import MappedItemTable
-from gkc.store.table_writer import ItemTableWriter
+from gkc.store import hash_ids
 
 ROWS: Final = 500
 DIM: Final = 64
 PAIRS: Final = 40
 ITEMS: Final = 1_000_000
-BLOCK: Final = 100_000
 WORLDS: Final = 20
 """Different answers that take turns, so that none finds its own data in the nearest cache."""
 CALLS: Final = 200
@@ -42,7 +40,9 @@ def main(
 ) -> None:
     """Time each step and what it is compared with, in turns, and tell."""
     with tempfile.TemporaryDirectory() as folder:
-        table = _table(Path(folder) / "items.gkt")
+        ids = np.arange(ITEMS, dtype=np.int64)
+        ids = ids[np.argsort(hash_ids(ids))]
+        table = make_table(Path(folder) / "items.gkt", ids, stride=2 * DIM)
     rng = np.random.default_rng(0)
     asked = [rng.integers(0, ITEMS, ROWS) for _ in range(WORLDS)]
     factors = [_factors(seed) for seed in range(WORLDS)]
@@ -133,21 +133,6 @@ def _factors(seed: int) -> Factors:
         user_category_index=rng.integers(0, PAIRS, ROWS),
         status=np.full((ROWS, len(PARTS)), FOUND, dtype=np.uint8),
     )
-
-
-def _table(path: Path) -> MappedItemTable:
-    """Write and map a table of items as an f16 store has it."""
-    ids = np.arange(ITEMS, dtype=np.int64)
-    ids = ids[np.argsort(hash_ids(ids))]
-    rng = np.random.default_rng(0)
-    with ItemTableWriter(path, "bench", ITEMS, 2 * DIM) as writer:
-        for part in np.split(ids, range(BLOCK, ITEMS, BLOCK)):
-            k_i = rng.integers(0, 256, (len(part), 2 * DIM), dtype=np.uint8)
-            writer.append(ItemBlock(part, k_i, part % PAIRS, np.ones(len(part), dtype=np.bool_)))
-        writer.finish()
-    table = MappedItemTable(path, "bench")
-    table.prefault()
-    return table
 
 
 def _times(steps: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:

@@ -166,10 +166,15 @@ def assemble(
     vectors = factors.user, factors.item, factors.user_category
     loops = kernels()
     if loops is not None and all(v.dtype == np.float16 for v in vectors):
-        user, item, pair = vectors
-        columns = _first_columns(tuple(spans.items()))
-        indexes = factors.user_index, factors.user_category_index
-        loops.lay_rows(user, indexes[0], item, pair, indexes[1], columns, rows)
+        loops.lay_rows(
+            factors.user,
+            factors.user_index,
+            factors.item,
+            factors.user_category,
+            factors.user_category_index,
+            _first_columns(tuple(spans.items())),
+            rows,
+        )
     else:
         _lay_rows(factors, spans, rows)
     if "user_item" in spans:

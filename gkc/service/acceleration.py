@@ -20,7 +20,7 @@ _USERS: Final = 7
 
 
 def accelerate() -> str:
-    """Compile the loops, try them, and use them from now on in this process; about two seconds.
+    """Compile the loops, try them, and use them from now on in this process; takes a second or two.
 
     Returns
     -------

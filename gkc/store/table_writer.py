@@ -54,8 +54,8 @@ class _SectionStream:
     """Appends to one section of a file that is written section by section.
 
     What is appended is written in pieces that end where a huge page of the file does: the kernel
-    then keeps it in huge pages (on file systems with large folios), in which 500 random rows are
-    found a quarter to a third faster.
+    then keeps it in huge pages (on file systems with large folios), in which random rows are found
+    faster (``python -m bench.huge_pages``).
     """
 
     def __init__(self, fd: int, offset: int, progress: tuple[int, int] = (0, 0)) -> None:

@@ -24,6 +24,9 @@ Bools = npt.NDArray[np.bool_]
 Halves = npt.NDArray[np.floating[Any]]
 """float16."""
 
+_AHEAD: Final = 256
+"""So many ids are looked up at a time: what they touch stays in the core's nearest cache."""
+
 NOT_LAID: Final = -1
 """The first column of a part that an answer does not have."""
 
@@ -38,8 +41,13 @@ class Kernels:
         ``(ids, starts, stored, count, shift, rows)``: write the row of each id into ``rows``, -1
         for an unknown one; false if ``starts`` points outside. Arrays as in `gkc.store.table`.
     take_rows : callable
-        ``(rows, stored, categories, has_category, k_i, category, has)``: copy these rows into the
-        last three; false if one of them is outside.
+        ``(rows, ids, stored, categories, has_category, id, k_i, category, has)``: copy these rows
+        of the first four into the last four; false if one of them is outside.
+    first_appearances : callable
+        ``(values, seed, slots, first, index)``: write into ``first`` the rows in which a value
+        appears first, ascending, and into ``index`` for each row which of them it has; return how
+        many there are. ``slots`` holds -1 only, twice as many as there are values or more, a power
+        of two; ``seed`` is a number that nobody outside knows.
     find_pairs : callable
         ``(offsets, stored, users, categories, places)``: what `gkc.service.grouping.find_pairs`
         returns, into ``places``.
@@ -51,7 +59,8 @@ class Kernels:
     """
 
     find_rows: Callable[[I64, U32, I64, int, np.uint64, I64], bool]
-    take_rows: Callable[[I64, U8, I64, U8, U8, I64, Bools], bool]
+    take_rows: Callable[[I64, I64, U8, I64, U8, I64, U8, I64, Bools], bool]
+    first_appearances: Callable[[I64, np.uint64, I64, I64, I64], int]
     find_pairs: Callable[[I64, I64, I64, I64, I64], None]
     lay_rows: Callable[[Halves, I64, Halves, Halves, I64, I64, npt.NDArray[Any]], None]
 
@@ -81,6 +90,7 @@ def compile_kernels() -> Kernels:
     numba: Any = import_module("numba")
     types = numba.types
     to_single, to_half = _conversions(numba)
+    hash_of, prefetch = numba.njit(_hash), _prefetch(numba)
 
     def given(dtype: Any, ndim: int) -> Any:  # noqa: ANN401
         return types.Array(dtype, ndim, "C", readonly=True)
@@ -93,13 +103,16 @@ def compile_kernels() -> Kernels:
     find_rows = compiled(
         types.boolean,
         [ids, given(types.uint32, 1), ids, index, types.uint64, found],
-        _find_rows,
+        _find_rows(hash_of, prefetch),
     )
     row_bytes, flags = given(types.uint8, 2), given(types.uint8, 1)
     take_rows = compiled(
         types.boolean,
-        [ids, row_bytes, ids, flags, types.uint8[:, ::1], found, types.boolean[::1]],
+        [ids, ids, row_bytes, ids, flags, found, types.uint8[:, ::1], found, types.boolean[::1]],
         _take_rows,
+    )
+    first_appearances = compiled(
+        index, [ids, types.uint64, found, found, found], _first_appearances(hash_of)
     )
     find_pairs = compiled(types.void, [ids, ids, ids, ids, found], _find_pairs)
 
@@ -135,10 +148,13 @@ def compile_kernels() -> Kernels:
     ) -> bool:
         return bool(find_rows(_plain(ids), starts, stored, count, shift, rows))
 
+    def firsts_of(values: I64, seed: np.uint64, slots: I64, first: I64, index: I64) -> int:
+        return int(first_appearances(_plain(values), seed, slots, first, index))
+
     def pairs_of(offsets: I64, stored: I64, users: I64, categories: I64, places: I64) -> None:
         find_pairs(offsets, _plain(stored), _plain(users), _plain(categories), places)
 
-    return Kernels(rows_of, take_rows, pairs_of, lay_rows)
+    return Kernels(rows_of, take_rows, firsts_of, pairs_of, lay_rows)
 
 
 def _bits(halves: Halves) -> U16:
@@ -182,44 +198,119 @@ def _conversions(numba: Any) -> tuple[Any, Any]:  # noqa: ANN401
     return intrinsic(to_single), intrinsic(to_half)
 
 
+def _prefetch(numba: Any) -> Any:  # noqa: ANN401
+    """Return a function for compiled code: ``(array, element)``: begin to read it into the cache.
+
+    It may lie anywhere, outside the array too: nothing is read that is not there.
+    """
+    ir: Any = import_module("llvmlite.ir")
+    pointer, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer])
+    to_read, for_long, data = integer(0), integer(3), integer(1)
+
+    def prefetch(_: Any, array: Any, element: Any) -> Any:  # noqa: ANN401
+        """Tell numba how."""
+
+        def generate(context: Any, builder: Any, given: Any, args: Any) -> Any:  # noqa: ANN401
+            elements = context.make_array(given.args[0])(context, builder, args[0]).data
+            place = builder.bitcast(builder.gep(elements, [args[1]]), pointer)
+            how = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
+            builder.call(how, [place, to_read, for_long, data])
+            return context.get_dummy_value()
+
+        return numba.void(array, element), generate
+
+    return numba.extending.intrinsic(prefetch)
+
+
 # What follows is compiled, and never runs as Python.
 
 
-def _find_rows(ids: I64, starts: U32, stored: I64, count: int, shift: np.uint64, rows: I64) -> bool:
-    for k in range(len(ids)):
-        wanted = ids[k]
-        h = np.uint64(wanted)  # gkc.store.protocol.hash_ids
-        h ^= h >> np.uint64(30)
-        h *= np.uint64(0xBF58476D1CE4E5B9)
-        h ^= h >> np.uint64(27)
-        h *= np.uint64(0x94D049BB133111EB)
-        h ^= h >> np.uint64(31)
-        bucket = np.int64(h >> shift)
-        if bucket + 1 >= len(starts):
-            return False
-        start, end = np.int64(starts[bucket]), np.int64(starts[bucket + 1])
-        if end > count:
-            return False
-        rows[k] = -1
-        for row in range(start, end):
-            if stored[row] == wanted:
-                rows[k] = row
-                break
-    return True
+def _hash(number: np.int64) -> np.uint64:
+    """As `gkc.store.protocol.hash_ids`."""
+    h = np.uint64(number)
+    h ^= h >> np.uint64(30)
+    h *= np.uint64(0xBF58476D1CE4E5B9)
+    h ^= h >> np.uint64(27)
+    h *= np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
+
+
+def _find_rows(
+    hash_of: Callable[[Any], np.uint64], prefetch: Callable[[npt.NDArray[Any], Any], None]
+) -> Callable[..., bool]:
+    """Return the loop that finds rows.
+
+    An id takes two reads from anywhere in memory, one after the other; in passes, many ids' reads
+    are under way at a time.
+    """
+
+    def find(ids: I64, starts: U32, stored: I64, count: int, shift: np.uint64, rows: I64) -> bool:
+        for begin in range(0, len(ids), _AHEAD):
+            end = min(begin + _AHEAD, len(ids))
+            for k in range(begin, end):
+                bucket = np.int64(hash_of(ids[k]) >> shift)
+                if bucket + 1 >= len(starts):
+                    return False
+                prefetch(starts, bucket)
+                rows[k] = bucket
+            for k in range(begin, end):
+                prefetch(stored, np.int64(starts[rows[k]]))
+            for k in range(begin, end):
+                first, last = np.int64(starts[rows[k]]), np.int64(starts[rows[k] + 1])
+                if last > count:
+                    return False
+                rows[k] = -1
+                for row in range(first, last):
+                    if stored[row] == ids[k]:
+                        rows[k] = row
+                        break
+        return True
+
+    return find
 
 
 def _take_rows(
-    rows: I64, stored: U8, categories: I64, has_category: U8, k_i: U8, category: I64, has: Bools
+    rows: I64,
+    ids: I64,
+    stored: U8,
+    categories: I64,
+    has_category: U8,
+    own: I64,
+    k_i: U8,
+    category: I64,
+    has: Bools,
 ) -> bool:
     for k in range(len(rows)):
         row = rows[k]
         if row < 0 or row >= len(stored):
             return False
+        own[k] = ids[row]
         for byte in range(stored.shape[1]):
             k_i[k, byte] = stored[row, byte]
         category[k] = categories[row]
         has[k] = has_category[row] != 0
     return True
+
+
+def _first_appearances(hash_of: Callable[[Any], np.uint64]) -> Callable[..., int]:
+    """Return the loop that tells values apart: by a table, at most half full, of what was seen."""
+
+    def tell_apart(values: I64, seed: np.uint64, slots: I64, first: I64, index: I64) -> int:
+        mask = np.uint64(len(slots) - 1)
+        count = 0
+        for k in range(len(values)):
+            slot = hash_of(np.int64(np.uint64(values[k]) ^ seed)) & mask
+            while slots[slot] >= 0 and values[first[slots[slot]]] != values[k]:
+                slot = (slot + np.uint64(1)) & mask
+            if slots[slot] < 0:
+                slots[slot] = count
+                first[count] = k
+                count += 1
+            index[k] = slots[slot]
+        return count
+
+    return tell_apart
 
 
 def _find_pairs(offsets: I64, stored: I64, users: I64, categories: I64, places: I64) -> None:

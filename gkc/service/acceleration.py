@@ -64,20 +64,40 @@ def _finds_rows(loops: Kernels) -> bool:
 
 def _takes_rows(loops: Kernels) -> bool:
     rng = np.random.default_rng(1)
+    ids = rng.integers(-(1 << 63), (1 << 63) - 1, _IDS)
     stored = rng.integers(0, 256, (_IDS, 37), dtype=np.uint8)
     categories = rng.integers(-(1 << 63), (1 << 63) - 1, _IDS)
     has_category = rng.integers(0, 2, _IDS, dtype=np.uint8)
     rows = rng.integers(0, _IDS, 500)
     k_i = np.empty((len(rows), stored.shape[1]), dtype=np.uint8)
-    category, has = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.bool_)
-    columns = stored, categories, has_category, k_i, category, has
+    own, category = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
+    has = np.empty(len(rows), dtype=np.bool_)
+    columns = ids, stored, categories, has_category, own, k_i, category, has
     return (
         loops.take_rows(rows, *columns)
+        and bool((own == ids[rows]).all())
         and bool((k_i == stored[rows]).all() and (category == categories[rows]).all())
         and bool((has == has_category[rows].astype(np.bool_)).all())
         and not loops.take_rows(np.array([0, _IDS]), *columns)
         and not loops.take_rows(np.array([-1]), *columns)
     )
+
+
+def _tells_apart(loops: Kernels) -> bool:
+    rng = np.random.default_rng(4)
+    extremes = np.array([-(1 << 63), (1 << 63) - 1, 0, -1])
+    for values in (rng.permutation(np.repeat(extremes, 9)), rng.integers(0, _IDS, _IDS)):
+        known: dict[int, int] = {}
+        expected = [known.setdefault(value, len(known)) for value in values.tolist()]
+        first, index = np.empty_like(values), np.empty_like(values)
+        slots = np.full(2 << len(values).bit_length(), -1)
+        count = loops.first_appearances(
+            values, np.uint64(rng.integers(1 << 62)), slots, first, index
+        )
+        firsts = [expected.index(k) for k in range(len(known))]
+        if index.tolist() != expected or first[:count].tolist() != firsts:
+            return False
+    return True
 
 
 def _finds_pairs(loops: Kernels) -> bool:
@@ -152,6 +172,7 @@ def _lays(
 _TRIALS: Final[Mapping[str, Callable[[Kernels], bool]]] = {
     "find_rows": _finds_rows,
     "take_rows": _takes_rows,
+    "first_appearances": _tells_apart,
     "find_pairs": _finds_pairs,
     "lay_rows": _lays_rows,
 }

@@ -29,6 +29,7 @@ from gkc.knowledge import (
     part_spans,
     product_status,
 )
+from gkc.service.begun import Begun
 from gkc.service.grouping import distinct, distinct_pairs, find_pairs, merged_order
 from gkc.service.loaded import LoadedGeneration
 from gkc.service.schemas import (
@@ -51,6 +52,9 @@ ANSWER_DTYPES: Final[Mapping[AnswerType, type[np.float32] | type[np.float16]]] =
     "f16": np.float16,
 }
 
+
+_Items = tuple[Vectors, U8, I64, Bools]
+"""K_i, its status, the item's own category, and whether it has one."""
 
 _ROWS_OF_A_TURN: Final = 4_000
 """So many rows take less than half a millisecond in every step; with more, others get a turn
@@ -104,6 +108,8 @@ class KnowledgeLookup:
 
     def __init__(self, reader: UserReader) -> None:
         self._reader = reader
+        self._reading = 0
+        self._was_alone = False
 
     async def answer(
         self, request: KnowledgeRequest, generations: Mapping[str, LoadedGeneration]
@@ -164,12 +170,12 @@ class KnowledgeLookup:
         """Fetch what these rows, which name one version, are made of."""
         n = columns.n if rows is None else len(rows)
         user_ids, user_index, user_first = distinct(_of(columns.users, rows), n)
-        block, is_known = await self._read_users(generation, user_ids)
+        item_ids = _of(columns.items, rows)
+        (block, is_known), items = await self._users_and_items(generation, user_ids, item_ids, n)
+        item, item_status, own, has_own = items
         spec = generation.manifest.spec
         user = _decoded(block.k_u, spec.element_type, spec.dim)
         user, user_status = _with_default(user, is_known, generation.default_user)
-        await _let_others_run(n)
-        item, item_status, own, has_own = _items(_of(columns.items, rows), generation)
         categories, has_category = _of(columns.categories, rows), _of(columns.has_category, rows)
         given = np.count_nonzero(has_category)
         if not given:  # the usual request names users and items only
@@ -190,6 +196,33 @@ class KnowledgeLookup:
             categories=categories,
             has_category=has_category,
         )
+
+    async def _users_and_items(
+        self, generation: LoadedGeneration, users: I64, items: I64, n: int
+    ) -> tuple[tuple[UserBlock, Bools], _Items]:
+        """Read distinct users' records, and look items up: at the same time if nobody else is here.
+
+        Where requests overlap, the others' go on while the store reads, and items come after it:
+        reads in one turn of the loop are one message to the store. Requests count as coming one at
+        a time when two in a row found nobody reading (why: docs/decisions/0016-idle-waits.md).
+        """
+        is_alone = not self._reading
+        one_at_a_time, self._was_alone = is_alone and self._was_alone, is_alone
+        self._reading += 1
+        try:
+            reading = self._read_users(generation, users)
+            if one_at_a_time:
+                begun = Begun(reading)
+                if not begun.is_done:
+                    await asyncio.sleep(0)  # the question leaves when this turn of the loop ends
+                found = _items(items, generation)
+                await _let_others_run(n)
+                return await begun, found
+            read = await reading
+            await _let_others_run(n)
+            return read, _items(items, generation)
+        finally:
+            self._reading -= 1
 
     async def _read_users(
         self, generation: LoadedGeneration, users: I64
@@ -244,7 +277,7 @@ def _with_default(vectors: Vectors, is_known: Bools, default: F32 | None) -> tup
     return vectors, np.where(is_known, FOUND, ABSENT if default is None else DEFAULT)
 
 
-def _items(items: I64, generation: LoadedGeneration) -> tuple[Vectors, U8, I64, Bools]:
+def _items(items: I64, generation: LoadedGeneration) -> _Items:
     """Return K_i and status of each item, its own category, and whether it has one.
 
     Every array has the length of ``items``, which is (1,) if one item stands for all rows; one

@@ -83,7 +83,7 @@ class Metrics:
         )
         self.store_seconds = Histogram(
             "gkc_store_duration_seconds",
-            "Seconds that the store took.",
+            "Seconds from asking the store until its answer was taken up.",
             ["operation"],
             buckets=STORE_SECONDS,
             registry=self._registry,

@@ -358,15 +358,16 @@ class MappedItemTable(_MappedTable):
             If the table was closed.
         """
         try:
-            ids = self._ids.take(rows)
             if loops := kernels():
-                k_i = np.empty((len(rows), self.header.stride), dtype=np.uint8)
-                categories = np.empty(len(rows), dtype=np.int64)
-                has_category = np.empty(len(rows), dtype=np.bool_)
-                stored = self._rows, self._categories, self._has_category
-                if not loops.take_rows(rows, *stored, k_i, categories, has_category):
+                n = len(rows)
+                ids, categories = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+                k_i = np.empty((n, self.header.stride), dtype=np.uint8)
+                has_category = np.empty(n, dtype=np.bool_)
+                stored = self._ids, self._rows, self._categories, self._has_category
+                if not loops.take_rows(rows, *stored, ids, k_i, categories, has_category):
                     raise self.outside("rows")
             else:
+                ids = self._ids.take(rows)
                 k_i = self._rows.take(rows, axis=0)
                 categories = self._categories.take(rows)
                 has_category = self._has_category.take(rows).astype(np.bool_)

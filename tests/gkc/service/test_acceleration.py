@@ -86,6 +86,18 @@ def _flags_turned(*args: Any) -> None:
     np.logical_not(args[-1], out=args[-1])
 
 
+def _an_id_less(*args: Any) -> None:
+    args[-4][-1] = 0
+
+
+def _last_appearances(values: Any, _: Any, __: Any, first: Any, index: Any) -> None:
+    first[: index.max() + 1] = [np.flatnonzero(index == k)[-1] for k in range(index.max() + 1)]
+
+
+def _all_the_same(*args: Any) -> None:
+    args[-1][:] = 0
+
+
 def _of_the_first_user(offsets: Any, _: Any, users: Any, __: Any, places: Any) -> None:
     places[places >= 0] -= np.where(len(users) > 1, offsets[1], 0)
 
@@ -116,6 +128,9 @@ def trusting(right: Callable[..., Any]) -> Callable[..., Any]:
         ("take_rows", changing(_a_category_less)),
         ("take_rows", changing(_flags_turned)),
         ("take_rows", trusting),
+        ("take_rows", changing(_an_id_less)),
+        ("first_appearances", changing(_last_appearances)),
+        ("first_appearances", changing(_all_the_same)),
         ("find_pairs", changing(_of_the_first_user)),
     ],
 )

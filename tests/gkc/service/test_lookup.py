@@ -17,7 +17,8 @@ from gkc.service.decoding import decode_json
 from gkc.service.loaded import LoadedGeneration
 from gkc.service.lookup import KnowledgeLookup
 from gkc.service.schemas import RowsAnswer
-from gkc.store import open_reader
+from gkc.service.user_cache import UserReader
+from gkc.store import ItemTable, open_reader
 from tests.gkc.service.running import (
     JSON,
     SAFETENSORS,
@@ -265,6 +266,77 @@ def test_zero_rows_of_no_version(asked: Session) -> None:
     assert open_safetensors(response)[0]["user"].shape == (0, 0)
 
 
+class Pausing:
+    """Reads users as a store at the end of a wire does: the answer comes when the gate opens."""
+
+    def __init__(self, reader: UserReader) -> None:
+        self._reader = reader
+        self.gate = asyncio.Event()
+
+    async def fetch_users(self, manifest: Any, ids: Any) -> Any:
+        await self.gate.wait()
+        return await self._reader.fetch_users(manifest, ids)
+
+
+class Watched:
+    """A table of items that counts how often it was asked."""
+
+    def __init__(self, items: ItemTable) -> None:
+        self._items = items
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._items, name)
+
+    def rows_of(self, ids: Any) -> Any:
+        self.asked += 1
+        return self._items.rows_of(ids)
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_items_are_looked_up_while_the_store_reads_if_requests_come_one_at_a_time(
+    worlds: Worlds,
+) -> None:
+    reader = open_reader(worlds.url)
+    manifest = await reader.manifest(worlds["half"].generation)
+    items: Any = Watched(await reader.item_table(manifest, 1 << 20))
+    loaded = LoadedGeneration.of(manifest, items)
+    pausing = Pausing(reader)
+    lookup = KnowledgeLookup(pausing)
+    told, status = expected(
+        worlds, [(USERS[0], item, None, "half") for item in ITEMS], list(PARTS), "f32"
+    )
+    body = {"u": USERS[0], "i": list(ITEMS), "v": "half"}
+    request = decode_json(json.dumps(body).encode(), len(ITEMS))
+
+    async def looked_up_early(at_once: int) -> int:
+        """Ask so many at once; tell how many looked items up before the store answered."""
+        items.asked = 0
+        pausing.gate.clear()
+        asked = [
+            asyncio.create_task(lookup.answer(request, {"half": loaded})) for _ in range(at_once)
+        ]
+        await settle()
+        early: int = items.asked
+        pausing.gate.set()
+        for answer in await asyncio.gather(*asked):
+            assert isinstance(answer, RowsAnswer)
+            assert [row.tobytes() for row in answer.knowledge] == told
+            assert answer.status.tolist() == status
+        assert items.asked == at_once
+        return early
+
+    # The first of a lull may have others right behind it; the second in a row has not.
+    found = [await looked_up_early(at_once) for at_once in (1, 1, 1, 3, 1, 1)]
+    assert found == [0, 1, 1, 1, 0, 1]
+    loaded.items.close()
+    await reader.close()
+
+
 @pytest.mark.parametrize(("rows", "turns"), [(4_000, 0), (4_001, 2)])
 async def test_others_get_a_turn_between_the_steps_of_very_many_rows(
     worlds: Worlds, rows: int, turns: int
@@ -284,9 +356,12 @@ async def test_others_get_a_turn_between_the_steps_of_very_many_rows(
 
     counting = asyncio.create_task(count())
     await asyncio.sleep(0)
-    answer = await KnowledgeLookup(reader).answer(request, {"half": loaded})
-    counting.cancel()
+    lookup = KnowledgeLookup(reader)
+    answer = await lookup.answer(request, {"half": loaded})
     assert taken == turns
+    await lookup.answer(request, {"half": loaded})  # items first: requests come one at a time
+    assert taken == 2 * turns
+    counting.cancel()
     assert isinstance(answer, RowsAnswer)
     told, status = expected(
         worlds, [(USERS[0], item, None, "half") for item in ITEMS], list(PARTS), "f32"

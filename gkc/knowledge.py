@@ -90,12 +90,12 @@ def product_status(user: U8, item: U8) -> U8:
 
     Parameters
     ----------
-    user, item : ndarray, shape (n,), uint8
-        Status of each row's user and item.
+    user, item : ndarray, shape (n,) or (1,), uint8
+        Status of each row's user and item; one element stands for all rows.
 
     Returns
     -------
-    ndarray, shape (n,), uint8
+    ndarray, shape (n,) or (1,), uint8
         1 where both are found, 0 where either is absent, else 2.
     """
     return _PRODUCT_STATUS[user, item]

@@ -374,11 +374,11 @@ def _status(fetched: _Fetched, pair: npt.NDArray[np.integer]) -> U8:
     if fetched.user_status is fetched.item_status is pair is _ALL_FOUND:
         status.fill(FOUND)
         return status
-    users = fetched.user_status
-    status[:, 0] = users if len(users) == 1 else users.take(fetched.user_index)
-    status[:, 1] = fetched.item_status
-    status[:, 2] = product_status(status[:, 0], status[:, 1])
-    status[:, 3] = pair
+    users, items = fetched.user_status, fetched.item_status
+    if len(users) > 1:
+        users = users.take(fetched.user_index)
+    status[:, 0], status[:, 1] = users, items
+    status[:, 2], status[:, 3] = product_status(users, items), pair
     return status
 
 

@@ -1,4 +1,4 @@
-"""How the time of a request grows: with items, users, rows, versions, requests under way, widths.
+"""How time and memory grow: with items, users, rows, versions, requests under way, widths, types.
 
 In each part one service holds several versions of different sizes and is asked for them in turns,
 so that points of one curve are measured in one run.
@@ -28,7 +28,7 @@ from bench.processes import (
     separate_cores,
     serving,
 )
-from bench.results import Curve, Figure, Line, Section, tell
+from bench.results import Curve, Figure, Section, tell
 from bench.world import Shape, export, questions
 from keep.served import SAFETENSORS
 
@@ -40,10 +40,14 @@ ALL_ROWS: Final = (1, 5, 50, 500, 2_000, 10_000)
 ALL_CONCURRENCY: Final = (1, 4, 16, 64, 256)
 ALL_WIDTHS: Final = (16, 64, 128, 192, 256)
 ALL_DTYPES: Final = ("f16", "f32", "int8")
+DTYPE_ROWS: Final = (1, 50, 500, 2_000)
+ALL_WORKERS: Final = (1, 2)
 ALL_DISTINCT: Final = (1, 5, 50, 500)
 MOST_VERSIONS: Final = 5
 SMALL: Final = Shape(users=10_000, items=10_000)
 Bodies = list[dict[str, Any]]
+Points = Sequence[tuple[float, Sequence[Load]]]
+"""Points of a curve before it is known what of their runs it shows."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,9 @@ def main(
             f"Unless a curve says otherwise: 1 user by {ROWS} candidates, safetensors rows in f16, "
             f"D = 64, one request under way, p50 of wrk; one worker on a core of its own, Redis "
             f"and wrk on the others. {rounds} rounds of {seconds} s for each point, the points of "
-            f"a curve in turns. Bars are the range of the rounds."
+            f"a curve in turns. Bars are the range of the rounds. Memory is the most that the "
+            f"service had resident during a run, its tables included; how it grows with items and "
+            f"workers is under *Start and memory*. Users lie in Redis."
         ),
         figures=figures,
         curves=curves,
@@ -156,8 +162,12 @@ def _users(bench: _Bench, folder: Path, most: Mapping[str, int]) -> Found:
     points = [(n, _p50(runs[f"users-{n}"])) for n in sizes]
     name = f"p50 with {sizes[-1]:,} users to {sizes[0]:,}"
     figure = Figure(name, _ratio(points[-1][1], points[0][1]))
-    curve = Curve("growth-users", "Users of the version", "users", "p50, ms", {"f16": points})
-    return [figure], [curve]
+    memory = [(n, _peak(runs[f"users-{n}"])) for n in sizes]
+    axes = "Users of the version", "users"
+    return [figure], [
+        Curve("growth-users", *axes, "p50, ms", {"f16": points}),
+        Curve("growth-users-memory", *axes, "MiB", {"f16": memory}),
+    ]
 
 
 def _one_service(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
@@ -171,7 +181,10 @@ def _one_service(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
     ):
         file = _written(folder, "alone", _asked(SMALL, first, ROWS))
         both = bench.runs({"one": alone, "all": server}, {"one": file, "all": file})
-        by_rows = _in_layouts(bench, server, folder, first)
+        by_rows = {
+            layout: _by_rows(bench, server, folder, first, ALL_ROWS, layout=layout)
+            for layout in ("rows", "factored")
+        }
         distinct = _by_distinct(bench, server, folder, first)
         under_way = {str(c): c for c in ALL_CONCURRENCY}
         file = _written(folder, "under-way", _asked(SMALL, first, ROWS))
@@ -187,54 +200,57 @@ def _one_service(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
             at_most=True,
         ),
         Figure(
+            f"memory where {MOST_VERSIONS} versions are served to where one is",
+            _ratio(_peak(both["all"]), _peak(both["one"])),
+        ),
+        Figure(
             f"p50 of a request that names {MOST_VERSIONS} versions to one that names one",
             _ratio(_p50(mixed[str(MOST_VERSIONS)]), _p50(mixed["1"])),
         ),
     ]
     concurrency = [(c, by_concurrency[str(c)]) for c in ALL_CONCURRENCY]
+    throughput = {"throughput": [(c, [run.rate for run in runs]) for c, runs in concurrency]}
+    under_way_axes = "Requests under way", "requests under way"
     curves = [
-        Curve("growth-rows", "Rows of a request", "rows", "p50, ms", by_rows, log_y=True),
-        Curve("growth-distinct", f"Distinct users in {ROWS} rows", "users", "p50, ms", distinct),
-        Curve(
-            "growth-concurrency",
-            "Requests under way",
-            "requests under way",
-            "requests/s",
-            {"throughput": [(c, [run.rate for run in runs]) for c, runs in concurrency]},
-        ),
-        Curve(
-            "growth-concurrency-p50",
-            "Requests under way",
-            "requests under way",
-            "p50, ms",
-            {"p50": [(c, _p50(runs)) for c, runs in concurrency]},
-            log_y=True,
-        ),
-        Curve(
+        *_both("growth-rows", "Rows of a request", "rows", by_rows, log_y=True),
+        *_both("growth-distinct", f"Distinct users in {ROWS} rows", "users", {"f16": distinct}),
+        Curve("growth-concurrency", *under_way_axes, "requests/s", throughput),
+        *_both("growth-concurrency-p50", *under_way_axes, {"f16": concurrency}, log_y=True),
+        *_both(
             "growth-versions",
             "Versions that one request names",
             "versions",
-            "p50, ms",
-            {"f16": [(int(k), _p50(runs)) for k, runs in mixed.items()]},
+            {"f16": [(int(k), runs) for k, runs in mixed.items()]},
         ),
     ]
     return figures, curves
 
 
-def _in_layouts(bench: _Bench, server: Server, folder: Path, version: str) -> dict[str, Line]:
-    """Measure rows and factored answers by number of rows."""
-    lines: dict[str, Line] = {}
-    for layout in ("rows", "factored"):
-        files = {}
-        for rows in ALL_ROWS:
-            asked = _asked(SMALL, version, rows, layout=layout)
-            files[str(rows)] = _written(folder, f"{layout}-{rows}", asked)
-        runs = bench.runs(server, files)
-        lines[layout] = [(rows, _p50(runs[str(rows)])) for rows in ALL_ROWS]
-    return lines
+def _both(
+    name: str, title: str, x: str, lines: Mapping[str, Points], *, log_y: bool = False
+) -> list[Curve]:
+    """Return the curve of the time, and that of the memory."""
+    times = {line: [(at, _p50(runs)) for at, runs in points] for line, points in lines.items()}
+    memory = {line: [(at, _peak(runs)) for at, runs in points] for line, points in lines.items()}
+    return [
+        Curve(name, title, x, "p50, ms", times, log_y=log_y),
+        Curve(f"{name.removesuffix('-p50')}-memory", title, x, "MiB", memory),
+    ]
 
 
-def _by_distinct(bench: _Bench, server: Server, folder: Path, version: str) -> dict[str, Line]:
+def _by_rows(
+    bench: _Bench, server: Server, folder: Path, version: str, sizes: Sequence[int], **more: str
+) -> Points:
+    """Measure requests of so many rows; ``more`` is what else they ask."""
+    files = {}
+    for rows in sizes:
+        name = "-".join(("rows", version, str(rows), *more.values()))
+        files[str(rows)] = _written(folder, name, _asked(SMALL, version, rows, **more))
+    runs = bench.runs(server, files)
+    return [(rows, runs[str(rows)]) for rows in sizes]
+
+
+def _by_distinct(bench: _Bench, server: Server, folder: Path, version: str) -> Points:
     """Measure requests whose rows name several users."""
     files = {}
     for users in ALL_DISTINCT:
@@ -245,7 +261,7 @@ def _by_distinct(bench: _Bench, server: Server, folder: Path, version: str) -> d
             body["u"] = [own[row % users] for row in range(ROWS)]
         files[str(users)] = _written(folder, f"distinct-{users}", asked)
     runs = bench.runs(server, files)
-    return {"f16": [(users, _p50(runs[str(users)])) for users in ALL_DISTINCT]}
+    return [(users, runs[str(users)]) for users in ALL_DISTINCT]
 
 
 def _widths(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
@@ -272,13 +288,18 @@ def _dtypes(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
             for stored, answered in pairs
         }
         runs = bench.runs(server, cases)
+        by_rows = {
+            f"stored as {stored}": _by_rows(bench, server, folder, stored, DTYPE_ROWS)
+            for stored in ALL_DTYPES
+        }
     base = _p50(runs["f16 as f16"])
     figures = [
         Figure(f"p50, stored {name}, to stored f16 as f16", _ratio(_p50(found), base))
         for name, found in runs.items()
         if name != "f16 as f16"
     ]
-    return figures, []
+    title = "Rows of a request, answered as f16"
+    return figures, _both("growth-dtypes", title, "rows", by_rows, log_y=True)
 
 
 def _workers(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
@@ -287,14 +308,17 @@ def _workers(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
     file = _written(folder, "asked", _asked(SMALL, "v1", ROWS))
     with ExitStack() as stack:
         servers = {}
-        for workers in ("1", "2"):
+        for workers in map(str, ALL_WORKERS):
             more = ("--workers", workers)
             service = bench.service(folder / workers, {"v1": SMALL}, *more, wide=True)
             servers[workers] = stack.enter_context(service)
         runs = bench.runs(servers, dict.fromkeys(servers, file), dict.fromkeys(servers, 16))
-    rates = {workers: [run.rate for run in found] for workers, found in runs.items()}
+    rates = {int(workers): [run.rate for run in found] for workers, found in runs.items()}
     name = "throughput of 2 workers to 1, all on the same cores, 16 requests under way"
-    return [Figure(name, _ratio(rates["2"], rates["1"]))], []
+    title = "Workers, all on the same cores, 16 requests under way"
+    lines = {"throughput": list(rates.items())}
+    curve = Curve("growth-workers", title, "workers", "requests/s", lines)
+    return [Figure(name, _ratio(rates[2], rates[1]))], [curve]
 
 
 PARTS: Final[dict[str, Callable[[_Bench, Path, Mapping[str, int]], Found]]] = {
@@ -337,6 +361,10 @@ def _written(folder: Path, name: str, bodies: Bodies) -> Path:
 
 def _p50(runs: Sequence[Load]) -> list[float]:
     return [run.p50_ms for run in runs]
+
+
+def _peak(runs: Sequence[Load]) -> list[float]:
+    return [run.peak_mib for run in runs]
 
 
 def _ratio(over: Sequence[float], under: Sequence[float]) -> list[float]:

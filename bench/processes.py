@@ -43,6 +43,15 @@ class Server:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGESIZE") / 2**20
 
+    def forget_peak(self) -> None:
+        """Let `peak_mib` begin anew, with the memory that is taken at this moment."""
+        for pid in (self.pid, *_children(self.pid)):
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def peak_mib(self) -> float:
+        """Return the most resident memory that each of its processes had at a time, added up."""
+        return sum(_peak_kib(pid) for pid in (self.pid, *_children(self.pid))) / 1024
+
     def proportional_mib(self) -> float:
         """Return the memory of all its processes, each shared page counted once among them."""
         return sum(_proportional_kib(pid) for pid in (self.pid, *_children(self.pid))) / 1024
@@ -202,6 +211,13 @@ def _proportional_kib(pid: int) -> int:
     told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     found = re.search(r"^Pss: +(\d+) kB$", told, re.MULTILINE)
     assert found is not None, f"no Pss in {told!r}"
+    return int(found[1])
+
+
+def _peak_kib(pid: int) -> int:
+    told = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", told, re.MULTILINE)
+    assert found is not None, f"no VmHWM in {told!r}"
     return int(found[1])
 
 

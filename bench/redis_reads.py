@@ -18,8 +18,8 @@ import redis.asyncio
 import typer
 import uvloop
 
+from bench.generations import load_generation, user_blocks, users_spec
 from bench.processes import redis_serving, separate_cores
-from bench.redis_generation import load_generation, user_blocks, users_spec
 from bench.report import spread
 from bench.results import Figure, Section, tell
 from gkc.store import GenerationManifest, hash_ids, parse_store_url

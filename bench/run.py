@@ -20,7 +20,7 @@ MEASUREMENTS = (
     "publication",
     "start",
     "export",
-    "redis_bytes",
+    "stored_bytes",
     "profile",
     "feast",
 )

@@ -216,6 +216,12 @@ def section(found: Found, sizes: Sequence[int]) -> Section:
         kind: [(float(items), found.seconds[kind, items]) for items in (FEW, *sizes)]
         for kind in KINDS
     }
+    by_workers: dict[str, Line] = {
+        f"{workers} worker{'s' * (workers > 1)}": [
+            (float(items), found.memory[workers, items]) for items in (FEW, *sizes)
+        ]
+        for workers in (1, WORKERS)
+    }
     return Section(
         module="bench.start",
         title="Start and memory",
@@ -228,6 +234,13 @@ def section(found: Found, sizes: Sequence[int]) -> Section:
                 x="items",
                 y="seconds",
                 lines=lines,
+            ),
+            Curve(
+                name="start-memory",
+                title="Memory of all workers",
+                x="items",
+                y="MiB",
+                lines=by_workers,
             ),
         ),
     )

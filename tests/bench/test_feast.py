@@ -16,10 +16,10 @@ from bench.feast import rows_of
 from bench.feast_found import ROWS, SHOWN, Found, section, vectors_of
 from bench.feast_store import Peer, feast_serve, write_repository, write_vectors
 from bench.feast_views import FORMS, KINDS, feast_question
-from bench.load import Load
 from bench.processes import Server, free_port, our_service, separate_cores, serving
 from bench.world import VERSION, Shape, World, export
 from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
+from tests.bench.loads import a_load
 
 SHAPE = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
 NOBODY = Server("nobody", 0, 6399)
@@ -143,16 +143,8 @@ def found_of(rounds: int) -> Found:
         for rows in ROWS:
             for side, slower in times.items():
                 for concurrency in (1, 4):
-                    load = Load(
-                        requests=1200,
-                        seconds=slower * number,
-                        failed=0,
-                        bytes_read=0,
-                        p50_ms=slower * number * concurrency,
-                        p99_ms=0.0,
-                        cpu_ms=slower * number * concurrency,
-                        page_faults=0.0,
-                    )
+                    ms = slower * number * concurrency
+                    load = a_load(rate=1200 / (slower * number), p50_ms=ms, cpu_ms=ms)
                     found.loads[side, rows, concurrency].append(load)
             found.sdk_ms[rows].append(30.0 * number)
         found.ours_loaded.append(80.0 * number)

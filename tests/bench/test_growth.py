@@ -15,7 +15,16 @@ import numpy as np
 import pytest
 
 from bench import growth
-from bench.growth import ALL_DISTINCT, ALL_ROWS, PARTS, Found, _Bench, _by_distinct, _decades
+from bench.growth import (
+    ALL_DISTINCT,
+    ALL_ROWS,
+    DTYPE_ROWS,
+    PARTS,
+    Found,
+    _Bench,
+    _by_distinct,
+    _decades,
+)
 from bench.load import Load, write_bodies
 from bench.processes import Server
 from bench.world import Shape
@@ -103,12 +112,15 @@ def test_versions_of_each_size_are_asked_in_turns(
     sizes: list[int],
     measured: Callable[[str], tuple[Found, list[Asked]]],
 ) -> None:
-    ((figure,), (curve,)), runs = measured(part)
+    ((figure,), (curve, *memory)), runs = measured(part)
     assert all(usual(run) for run in runs)
     assert [run.body["v"] for run in runs] == [f"{part}-{size}" for size in sizes] * ROUNDS
     if key == "i":
         assert [max(run.body["i"]) // 10_000 for run in runs] == [0, 9] * ROUNDS
     assert curve.lines == {"f16": [(sizes[0], [1, 3]), (sizes[1], [2, 4])]}
+    assert [one.lines for one in memory] == (
+        [{"f16": [(sizes[0], [100, 300]), (sizes[1], [200, 400])]}] if part == "users" else []
+    )
     assert figure.name == f"p50 with {sizes[1]:,} {part} to {sizes[0]:,}"
     assert list(figure.values) == [2, 4 / 3]
     assert figure.wanted == ("≤ 1.3 / ≤ 1.15" if part == "items" else "")
@@ -133,11 +145,16 @@ def test_widths_are_those_of_the_answer(
 def test_what_is_stored_is_set_against_halves_answered_as_halves(
     measured: Callable[[str], tuple[Found, list[Asked]]],
 ) -> None:
-    (figures, curves), runs = measured("dtypes")
-    assert curves == []
+    (figures, curves), every = measured("dtypes")
     stored = ["f16", "f16", "f32", "f32", "int8", "int8"]
+    runs, by_rows = every[: len(stored) * ROUNDS], every[len(stored) * ROUNDS :]
     assert [run.body["v"] for run in runs] == stored * ROUNDS
     assert [run.dtype for run in runs] == ["float16", "float32"] * 3 * ROUNDS
+    assert [(run.body["v"], run.rows, run.dtype) for run in by_rows] == [
+        (dtype, rows, "float16") for dtype in ("f16", "f32", "int8") for rows in DTYPE_ROWS * ROUNDS
+    ]
+    assert [curve.name for curve in curves] == ["growth-dtypes", "growth-dtypes-memory"]
+    assert list(curves[0].lines) == ["stored as f16", "stored as f32", "stored as int8"]
     assert {figure.name: list(figure.values) for figure in figures} == {
         "p50, stored f16 as f32, to stored f16 as f16": [2, 8 / 7],
         "p50, stored f32 as f16, to stored f16 as f16": [3, 9 / 7],
@@ -152,7 +169,10 @@ def test_what_is_stored_is_set_against_halves_answered_as_halves(
 def test_two_workers_are_set_against_one(
     measured: Callable[[str], tuple[Found, list[Asked]]],
 ) -> None:
-    ((figure,), _), runs = measured("workers")
+    ((figure,), (curve,)), runs = measured("workers")
+    (line,) = curve.lines.values()
+    assert [workers for workers, _ in line] == [1, 2]
+    assert [list(rates) for _, rates in line] == [[1, 3], [2, 4]]
     assert list(figure.values) == [2, 4 / 3]
     assert runs[-1].processes - runs[0].processes >= 1
     assert {run.concurrency for run in runs} == {16}
@@ -191,12 +211,17 @@ def test_one_service_is_asked_along_every_axis(
     }
     assert places == {
         "growth-rows": list(ALL_ROWS),
+        "growth-rows-memory": list(ALL_ROWS),
         "growth-distinct": [1, 5],
+        "growth-distinct-memory": [1, 5],
         "growth-concurrency": [1, 4, 16, 64, 256],
         "growth-concurrency-p50": [1, 4, 16, 64, 256],
+        "growth-concurrency-memory": [1, 4, 16, 64, 256],
         "growth-versions": [1, 2, 3, 4, 5],
+        "growth-versions-memory": [1, 2, 3, 4, 5],
     }
-    served, named = figures
+    served, memory, named = figures
+    assert list(memory.values) == list(served.values)  # as made up
     mixed = dict(by_name["growth-versions"].lines["f16"])
     assert list(served.values) == [2 / 1, 4 / 3]  # the first runs of all
     assert served.wanted == "≤ 1.1 / ≤ 1.05"

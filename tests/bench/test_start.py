@@ -52,6 +52,20 @@ def test_pages_that_processes_share_count_once(tmp_path: Path) -> None:
     assert 64 < told < 2 * 64
 
 
+def test_a_peak_is_of_what_came_after_it_was_forgotten() -> None:
+    code = "import sys; bytearray(b'x' * (64 << 20)); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        server = Server("python", process.pid, 0)
+        assert server.peak_mib() > 64
+        server.forget_peak()
+        assert server.peak_mib() < 64
+        process.communicate()
+
+
 @pytest.mark.slow
 def test_starts_and_memory_of_a_small_embedded_store(tmp_path: Path) -> None:
     store = f"file:{tmp_path}/store"

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.redis_bytes import LOG_NORMAL, log_normal_pairs, stored_per_payload
-from bench.redis_generation import (
+from bench.generations import (
     item_blocks,
     items_spec,
     payload_bytes,
     user_blocks,
     users_spec,
 )
+from bench.stored_bytes import LOG_NORMAL, in_files, in_redis, log_normal_pairs
 
 
 def test_users_have_the_pairs_they_are_to_have() -> None:
@@ -45,4 +45,12 @@ def test_a_server_keeps_more_than_the_payload(tmp_path: Path) -> None:
     cores = os.sched_getaffinity(0)
     pairs = np.full(500, 40)
     spec = users_spec(64, pairs)
-    assert 1 < stored_per_payload(tmp_path, spec, user_blocks(spec, pairs), cores) < 3
+    assert 1 < in_redis(tmp_path, spec, user_blocks(spec, pairs), cores) < 3
+
+
+def test_files_keep_the_payload_and_an_index(tmp_path: Path) -> None:
+    pairs = np.full(500, 40)
+    spec = users_spec(64, pairs)
+    store = tmp_path / "store"
+    assert 1 < in_files(store, spec, user_blocks(spec, pairs)) < 1.1
+    assert not store.exists()

@@ -1,16 +1,18 @@
 """Bytes that Redis and files keep for each byte of knowledge.
 
-    python -m bench.redis_bytes [--save]
+    python -m bench.stored_bytes [--save]
 
-Each generation is written by the exporter's own sink into an idle Redis server of ours, whose
-``used_memory`` is read before and after, and then deleted.
+Each generation is written by the exporter's own sink: into an idle Redis server of ours, whose
+``used_memory`` is read before and after, and into an embedded store, whose files are added up.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,8 +20,7 @@ import numpy as np
 import redis
 import typer
 
-from bench.processes import redis_serving, separate_cores
-from bench.redis_generation import (
+from bench.generations import (
     Counts,
     item_blocks,
     items_spec,
@@ -28,10 +29,14 @@ from bench.redis_generation import (
     user_blocks,
     users_spec,
 )
+from bench.processes import redis_serving, separate_cores
 from bench.results import Curve, Figure, Section, tell
 from gkc.store import GenerationSpec, ItemBlock, UserBlock, parse_store_url
+from gkc.store.backends.file import FileStorage
+from gkc.store.backends.file_writer import GENERATIONS
 from gkc.store.backends.redis_storage import RedisStorage
 
+Blocks = Callable[[], Iterable[UserBlock | ItemBlock]]
 PAIRS: Final = 40
 SWEEP: Final = range(5, 76, 5)
 WIDTHS: Final = (64, 192)
@@ -51,41 +56,44 @@ def main(
 
         def of_users(dim: int, pairs: Counts) -> float:
             spec = users_spec(dim, pairs)
-            return stored_per_payload(Path(scratch), spec, user_blocks(spec, pairs), others)
+            return in_redis(Path(scratch), spec, user_blocks(spec, pairs), others)
 
-        def of_items(dim: int) -> float:
-            spec = items_spec(dim, items)
-            return stored_per_payload(Path(scratch), spec, item_blocks(spec), others)
-
-        figures = []
+        figures, of_files = [], []
         for dim in WIDTHS:
-            name = f"users of {PAIRS} pairs, D = {dim}"
-            values = [of_users(dim, np.full(users, PAIRS))]
-            figures.append(Figure(name, values, "bytes", 1.15, 1.08, at_most=True, digits=3))
-            name = f"users of log-normal pairs, D = {dim}"
-            values = [of_users(dim, log_normal_pairs(users))]
-            figures.append(Figure(name, values, "bytes", 1.15, 1.08, at_most=True, digits=3))
-            name = f"items, D = {dim}"
-            values = [of_items(dim)]
-            figures.append(Figure(name, values, "bytes", 1.10, 1.05, at_most=True, digits=3))
+            kinds: dict[str, tuple[GenerationSpec, Blocks, tuple[float, float]]] = {}
+            for name, pairs in (
+                (f"users of {PAIRS} pairs", np.full(users, PAIRS)),
+                ("users of log-normal pairs", log_normal_pairs(users)),
+            ):
+                spec = users_spec(dim, pairs)
+                kinds[name] = spec, partial(user_blocks, spec, pairs), (1.15, 1.08)
+            spec = items_spec(dim, items)
+            kinds["items"] = spec, partial(item_blocks, spec), (1.10, 1.05)
+            for name, (spec, blocks, wanted) in kinds.items():
+                told = f"{name}, D = {dim}"
+                values = [in_redis(Path(scratch), spec, blocks(), others)]
+                figures.append(Figure(told, values, "bytes", *wanted, at_most=True, digits=3))
+                values = [in_files(Path(scratch) / "store", spec, blocks())]
+                of_files.append(Figure(f"{told}, in files", values, "bytes", digits=3))
         sweep = [(pairs, [of_users(WIDTHS[0], np.full(users, pairs))]) for pairs in SWEEP]
     worst, (value,) = max(sweep, key=lambda point: point[1])
     name = f"users of {worst} pairs, the worst of {SWEEP.start} to {SWEEP[-1]}, D = {WIDTHS[0]}"
-    figures.append(Figure(name, [value], "bytes", digits=3))
+    figures += [Figure(name, [value], "bytes", digits=3), *of_files]
     section = Section(
-        module="bench.redis_bytes",
-        title="What Redis keeps for a byte of knowledge",
+        module="bench.stored_bytes",
+        title="What Redis and files keep for a byte of knowledge",
         method=(
             f"`used_memory` of an idle Redis before and after a generation of {users:,} users or "
             f"{items:,} items, f16, over the bytes of the vectors, ids and categories themselves. "
             f"Keys, buckets' markers, the allocator's size classes and hash tables are the rest. "
+            f"*In files* is the size of all files of the generation in an embedded store. "
             f"Log-normal: a median of 30 pairs, at most {LOG_NORMAL[2]}. One value each: memory "
             f"does not vary."
         ),
         figures=figures,
         curves=[
             Curve(
-                "redis-bytes",
+                "stored-bytes",
                 f"Users' records in Redis, D = {WIDTHS[0]}",
                 "pairs of each user",
                 "bytes for a byte",
@@ -103,7 +111,7 @@ def log_normal_pairs(users: int) -> Counts:
     return np.clip(np.rint(drawn), 1, most).astype(np.int64)
 
 
-def stored_per_payload(
+def in_redis(
     folder: Path,
     spec: GenerationSpec,
     blocks: Iterable[UserBlock | ItemBlock],
@@ -136,6 +144,30 @@ def stored_per_payload(
         load_generation(storage, spec, blocks)
         used = _used(client) - before
     return used / payload_bytes(spec)
+
+
+def in_files(folder: Path, spec: GenerationSpec, blocks: Iterable[UserBlock | ItemBlock]) -> float:
+    """Write a generation into an embedded store, and delete it.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the store; not there yet.
+    spec : GenerationSpec
+        What is written.
+    blocks : iterable of UserBlock or ItemBlock
+        All of it.
+
+    Returns
+    -------
+    float
+        Bytes of files for each byte of payload.
+    """
+    load_generation(FileStorage(folder, "bench"), spec, blocks)
+    generations = folder / "bench" / GENERATIONS
+    stored = sum(file.stat().st_size for file in generations.rglob("*") if file.is_file())
+    shutil.rmtree(folder)
+    return stored / payload_bytes(spec)
 
 
 def _used(client: redis.Redis) -> int:

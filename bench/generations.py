@@ -1,4 +1,4 @@
-"""Generations of made-up vectors, written into Redis as the exporter does, without models."""
+"""Generations of made-up vectors, written into a store as the exporter does, without models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gkc.store import (
     encode_vectors,
     hash_ids,
 )
-from gkc.store.backends.redis_storage import RedisStorage
+from gkc.store.protocol import Storage
 
 Counts = npt.NDArray[np.int64]
 BATCH_ROWS = 4096
@@ -64,13 +64,13 @@ def item_blocks(spec: GenerationSpec) -> Iterator[ItemBlock]:
 
 
 def load_generation(
-    storage: RedisStorage, spec: GenerationSpec, blocks: Iterable[UserBlock | ItemBlock]
+    storage: Storage, spec: GenerationSpec, blocks: Iterable[UserBlock | ItemBlock]
 ) -> GenerationManifest:
     """Write a generation and seal it; it is not published.
 
     Parameters
     ----------
-    storage : RedisStorage
+    storage : Storage
         Where to.
     spec : GenerationSpec
         What the blocks are.

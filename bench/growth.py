@@ -28,7 +28,7 @@ from bench.processes import (
     separate_cores,
     serving,
 )
-from bench.results import Curve, Figure, Section, tell
+from bench.results import Curve, Figure, Line, Section, tell
 from bench.world import Shape, export, questions
 from keep.served import SAFETENSORS
 
@@ -46,7 +46,7 @@ ALL_DISTINCT: Final = (1, 5, 50, 500)
 MOST_VERSIONS: Final = 5
 SMALL: Final = Shape(users=10_000, items=10_000)
 Bodies = list[dict[str, Any]]
-Points = Sequence[tuple[float, Sequence[Load]]]
+Points = Sequence[tuple[int, Sequence[Load]]]
 """Points of a curve before it is known what of their runs it shows."""
 
 
@@ -125,8 +125,9 @@ def main(
             f"D = 64, one request under way, p50 of wrk; one worker on a core of its own, Redis "
             f"and wrk on the others. {rounds} rounds of {seconds} s for each point, the points of "
             f"a curve in turns. Bars are the range of the rounds. Memory is the most that the "
-            f"service had resident during a run, its tables included; how it grows with items and "
-            f"workers is under *Start and memory*. Users lie in Redis."
+            f"service had resident, its tables included, in the first round, which goes up: it "
+            f"gives little back. How it grows with items and workers is under *Start and memory*; "
+            f"users lie in Redis."
         ),
         figures=figures,
         curves=curves,
@@ -162,12 +163,9 @@ def _users(bench: _Bench, folder: Path, most: Mapping[str, int]) -> Found:
     points = [(n, _p50(runs[f"users-{n}"])) for n in sizes]
     name = f"p50 with {sizes[-1]:,} users to {sizes[0]:,}"
     figure = Figure(name, _ratio(points[-1][1], points[0][1]))
-    memory = [(n, _peak(runs[f"users-{n}"])) for n in sizes]
-    axes = "Users of the version", "users"
-    return [figure], [
-        Curve("growth-users", *axes, "p50, ms", {"f16": points}),
-        Curve("growth-users-memory", *axes, "MiB", {"f16": memory}),
-    ]
+    memory = _memory("users of the version", [(n, runs[f"users-{n}"]) for n in sizes])
+    curve = Curve("growth-users", "Users of the version", "users", "p50, ms", {"f16": points})
+    return [figure, memory], [curve]
 
 
 def _one_service(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
@@ -200,42 +198,57 @@ def _one_service(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
             at_most=True,
         ),
         Figure(
-            f"memory where {MOST_VERSIONS} versions are served to where one is",
-            _ratio(_peak(both["all"]), _peak(both["one"])),
-        ),
-        Figure(
             f"p50 of a request that names {MOST_VERSIONS} versions to one that names one",
             _ratio(_p50(mixed[str(MOST_VERSIONS)]), _p50(mixed["1"])),
         ),
     ]
     concurrency = [(c, by_concurrency[str(c)]) for c in ALL_CONCURRENCY]
-    throughput = {"throughput": [(c, [run.rate for run in runs]) for c, runs in concurrency]}
+    named = [(int(k), runs) for k, runs in mixed.items()]
+    figures += [
+        _memory("versions served", [(1, both["one"]), (MOST_VERSIONS, both["all"])]),
+        _memory("rows of a request", by_rows["rows"]),
+        _memory(f"distinct users in {ROWS} rows", distinct),
+        _memory("requests under way", concurrency),
+        _memory("versions that a request names", named),
+    ]
     under_way_axes = "Requests under way", "requests under way"
     curves = [
-        *_both("growth-rows", "Rows of a request", "rows", by_rows, log_y=True),
-        *_both("growth-distinct", f"Distinct users in {ROWS} rows", "users", {"f16": distinct}),
-        Curve("growth-concurrency", *under_way_axes, "requests/s", throughput),
-        *_both("growth-concurrency-p50", *under_way_axes, {"f16": concurrency}, log_y=True),
-        *_both(
+        Curve("growth-rows", "Rows of a request", "rows", "p50, ms", _p50s(by_rows), log_y=True),
+        Curve(
+            "growth-distinct",
+            f"Distinct users in {ROWS} rows",
+            "users",
+            "p50, ms",
+            _p50s({"f16": distinct}),
+        ),
+        Curve(
+            "growth-concurrency",
+            *under_way_axes,
+            "requests/s",
+            {"throughput": [(c, [run.rate for run in runs]) for c, runs in concurrency]},
+        ),
+        Curve(
+            "growth-concurrency-p50",
+            *under_way_axes,
+            "p50, ms",
+            _p50s({"f16": concurrency}),
+            log_y=True,
+        ),
+        Curve(
+            "growth-concurrency-memory",
+            *under_way_axes,
+            "MiB",
+            {"f16": [(c, [runs[0].peak_mib]) for c, runs in concurrency]},
+        ),
+        Curve(
             "growth-versions",
             "Versions that one request names",
             "versions",
-            {"f16": [(int(k), runs) for k, runs in mixed.items()]},
+            "p50, ms",
+            _p50s({"f16": named}),
         ),
     ]
     return figures, curves
-
-
-def _both(
-    name: str, title: str, x: str, lines: Mapping[str, Points], *, log_y: bool = False
-) -> list[Curve]:
-    """Return the curve of the time, and that of the memory."""
-    times = {line: [(at, _p50(runs)) for at, runs in points] for line, points in lines.items()}
-    memory = {line: [(at, _peak(runs)) for at, runs in points] for line, points in lines.items()}
-    return [
-        Curve(name, title, x, "p50, ms", times, log_y=log_y),
-        Curve(f"{name.removesuffix('-p50')}-memory", title, x, "MiB", memory),
-    ]
 
 
 def _by_rows(
@@ -299,7 +312,7 @@ def _dtypes(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
         if name != "f16 as f16"
     ]
     title = "Rows of a request, answered as f16"
-    return figures, _both("growth-dtypes", title, "rows", by_rows, log_y=True)
+    return figures, [Curve("growth-dtypes", title, "rows", "p50, ms", _p50s(by_rows), log_y=True)]
 
 
 def _workers(bench: _Bench, folder: Path, _: Mapping[str, int]) -> Found:
@@ -363,8 +376,15 @@ def _p50(runs: Sequence[Load]) -> list[float]:
     return [run.p50_ms for run in runs]
 
 
-def _peak(runs: Sequence[Load]) -> list[float]:
-    return [run.peak_mib for run in runs]
+def _p50s(lines: Mapping[str, Points]) -> dict[str, Line]:
+    return {line: [(at, _p50(runs)) for at, runs in points] for line, points in lines.items()}
+
+
+def _memory(what: str, points: Points) -> Figure:
+    """Compare the memory at the last point with that at the first, in the first round."""
+    (first, few), *_, (last, many) = points
+    name = f"memory, {last:,} {what} to {first:,}"
+    return Figure(name, [many[0].peak_mib / few[0].peak_mib])
 
 
 def _ratio(over: Sequence[float], under: Sequence[float]) -> list[float]:

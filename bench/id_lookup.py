@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from bench.report import print_circumstances
-from gkc.knowledge import I64
+from gkc.arrays import I64
 from gkc.store.protocol import ItemBlock, hash_ids
 from gkc.store.table import MappedItemTable
 from gkc.store.table_writer import ItemTableWriter

@@ -17,8 +17,9 @@ from typing import Annotated, Final
 import numpy as np
 import typer
 
+from gkc.arrays import Bools
 from keep.gauc import gauc
-from keep.log import Bools, open_log
+from keep.log import open_log
 from keep.reproduce.predictions import Predictions, prediction_path, read_predictions
 
 TABLE: Final = "8"

@@ -13,7 +13,7 @@ from exporter.bundle import ModelKind
 from exporter.features import Values
 from exporter.partitions import Rows
 from exporter.prepare import Prepared
-from gkc.knowledge import I64
+from gkc.arrays import I64
 
 _BATCH_ITEMS: Final = 8192
 _BATCH_USERS: Final = 4096

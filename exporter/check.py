@@ -18,7 +18,7 @@ from exporter.progress import PhaseProgress
 from exporter.run import ExportOptions
 from exporter.vectors import TABLE_OF, default_vectors, infer
 from exporter.verify import reading
-from gkc.knowledge import F32, I64, U8
+from gkc.arrays import F32, I64, U8
 from gkc.store import (
     GenerationManifest,
     KnowledgeReader,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gkc.knowledge import I64
+from gkc.arrays import I64
 
 Values = npt.NDArray[Any]
 

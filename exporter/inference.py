@@ -17,7 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from exporter.bundle import Bundle, ModelKind
 from exporter.errors import BundleError
 from exporter.features import Values
-from gkc.knowledge import F32
+from gkc.arrays import F32
 
 _BATCH_SIZES: Final = (128, 256, 512, 2048)
 _TUNING_RUNS: Final = 3

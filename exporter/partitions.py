@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from exporter.features import Feature, ListColumn, Values
 from exporter.spill import CATEGORY, KEY, ROW
-from gkc.knowledge import I64
+from gkc.arrays import I64
 from gkc.store import hash_ids
 
 

@@ -17,7 +17,7 @@ from exporter.inference import Model, new_pool
 from exporter.partitions import Rows, load_rows
 from exporter.spill import CATEGORY, KEY, ROW, Spill, partition_count
 from exporter.tables import FeatureTable
-from gkc.knowledge import I64
+from gkc.arrays import I64
 
 _PARTITION_ROWS: Final = 25_000
 _PARTITION_PAIRS: Final = 500_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gkc.knowledge import I64
+from gkc.arrays import I64
 from gkc.store import GenerationSpec, ItemBlock, UserBlock
 
 _SAMPLE_ROWS = 1000

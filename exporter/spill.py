@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from exporter.errors import SpillError
-from gkc.knowledge import I64
+from gkc.arrays import I64
 from gkc.store import hash_ids
 
 _CHUNK_BYTES: Final = 8 << 20

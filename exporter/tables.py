@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from exporter.bundle import Bundle, TableKind
 from exporter.errors import FeatureTableError
 from exporter.features import Feature, Values, cast_values
-from gkc.knowledge import I64
+from gkc.arrays import I64
 
 _BATCH_BYTES: Final = 4 << 20
 _BATCH_ROWS: Final = 16_384

@@ -12,8 +12,8 @@ from exporter.features import Values
 from exporter.feeds import unknown_inputs
 from exporter.inference import InferenceError
 from exporter.prepare import Prepared
+from gkc.arrays import F32, I64, U8
 from gkc.errors import NotStorableError
-from gkc.knowledge import F32, I64, U8
 from gkc.store import Defaults, ElementType, encode_vectors
 
 TABLE_OF: Mapping[ModelKind, TableKind] = {

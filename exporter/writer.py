@@ -12,7 +12,7 @@ from exporter.prepare import Prepared
 from exporter.sample import Sample
 from exporter.stages import Ahead
 from exporter.vectors import encode, infer, largest_row
-from gkc.knowledge import F32
+from gkc.arrays import F32
 from gkc.store import ElementType, GenerationSink, ItemBlock, UserBlock
 
 _DEPTH = 2

@@ -16,11 +16,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
-U16 = npt.NDArray[np.uint16]
-U32 = npt.NDArray[np.uint32]
-Bools = npt.NDArray[np.bool_]
+from gkc.arrays import I64, U8, U16, U32, Bools
+
 Halves = npt.NDArray[np.floating[Any]]
 """float16."""
 

@@ -15,6 +15,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from gkc.arrays import I64, U8
 from gkc.errors import LayoutError
 from gkc.kernels import NOT_LAID, kernels
 
@@ -33,11 +34,7 @@ _PRODUCT_STATUS: Final = np.array(
 """By the statuses of K_u and K_i."""
 
 _FLOATS: Final = (np.dtype(np.float32).char, np.dtype(np.float16).char)
-F32 = npt.NDArray[np.float32]
-F16 = npt.NDArray[np.float16]
 Vectors = npt.NDArray[np.float32 | np.float16]
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
 
 
 def part_spans(

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from gkc.arrays import F32
 from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.knowledge import student_vectors
 from keep.log import Log
 
-F32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gkc.arrays import Bools
 from keep.config import TASKS
 from keep.features import Features, Rows, trained_by
 from keep.layers import TableSizes
@@ -15,7 +16,6 @@ from keep.log import Day, Log
 from keep.models import table_sizes
 
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

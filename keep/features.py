@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gkc.arrays import Bools
 from keep.config import TASKS, PretrainConfig
 from keep.log import Day
 
@@ -24,7 +25,6 @@ UNKNOWN = 1
 """Row of an id that no training day has shown."""
 
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 class Vocabulary:

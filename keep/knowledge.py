@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gkc.arrays import F32, Bools
 from keep.checkpoint import Pretraining
 from keep.config import TASKS, PretrainConfig
 from keep.features import PADDING, UNKNOWN, Features
 
-F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 PartModels = Mapping[str, Callable[..., F32]]
 """Part to its model: table rows as its ONNX has them (``keep.to_onnx.INPUTS``) to vectors."""

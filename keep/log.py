@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gkc.arrays import Bools
 from keep.errors import LogNotFoundError, LogSchemaError
 
 FORMAT = "gkc-log/1"
@@ -42,7 +43,6 @@ SCHEMA = pa.schema(
 """Columns of a day's file; a row is one impression."""
 
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from keep.log import Bools, Day, Ints, Log
+from gkc.arrays import Bools
+from keep.log import Day, Ints, Log
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from gkc.arrays import F32
 from gkc.errors import GkcError
 
 Ints = NDArray[np.int64]
-F32 = NDArray[np.float32]
 
 SAFETENSORS = "application/x-safetensors"
 DTYPES = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I32": "<i4", "I64": "<i8"}

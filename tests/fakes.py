@@ -6,8 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from gkc.knowledge import I64
-from gkc.service.schemas import Bools
+from gkc.arrays import I64, Bools
 from gkc.store import (
     Catalogue,
     GenerationManifest,

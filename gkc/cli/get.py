@@ -9,14 +9,15 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from gkc.arrays import I64, Bools
 from gkc.cli.options import AsJson, Store, load, reader_of
 from gkc.cli.output import console
 from gkc.errors import CommandError, VersionNotFoundError
-from gkc.knowledge import ABSENT, DEFAULT, FOUND, I64, PARTS
+from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.service.encoding import encode_json
 from gkc.service.loaded import LoadedGeneration
 from gkc.service.lookup import KnowledgeLookup
-from gkc.service.schemas import Bools, Columns, KnowledgeRequest, RowsAnswer
+from gkc.service.schemas import Columns, KnowledgeRequest, RowsAnswer
 from gkc.settings import StoreSettings
 from gkc.store import ItemBlock, KnowledgeReader
 

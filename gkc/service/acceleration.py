@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from gkc.kernels import I64, NOT_LAID, Kernels, compile_kernels, use
-from gkc.knowledge import F16
+from gkc.arrays import F16, I64
+from gkc.kernels import NOT_LAID, Kernels, compile_kernels, use
 from gkc.store import hash_ids
 
 _SPECIAL: Final = (0.0, -0.0, 6e-8, -6e-8, 6.1e-5, 0.1, -0.1, 1.0, -1.0, 3.0, 65504.0, np.inf)

@@ -15,15 +15,15 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from gkc.arrays import I64, Bools
 from gkc.errors import BatchTooLargeError, FieldError, InvalidFieldsError, MalformedBodyError
-from gkc.knowledge import I64, PARTS, Part
+from gkc.knowledge import PARTS, Part
 from gkc.service import safetensors
 from gkc.service.schemas import (
     ANSWER_TYPES,
     LAYOUTS,
     AnswerType,
     Array,
-    Bools,
     Columns,
     KnowledgeRequest,
     Layout,

@@ -9,9 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from gkc.arrays import I64, Bools
 from gkc.kernels import kernels
-from gkc.knowledge import I64
-from gkc.service.schemas import Bools
 
 _SEED: Final = np.uint64(secrets.randbits(64))
 """So that nobody can choose values that all fall into one place of a table."""

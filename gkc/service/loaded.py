@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from gkc.arrays import F32
 from gkc.errors import GenerationCorruptError, LayoutError
-from gkc.knowledge import F32, Part
+from gkc.knowledge import Part
 from gkc.service.schemas import ANSWER_TYPES, AnswerType
 from gkc.store import GenerationManifest, ItemTable, Totals, decode_vectors
 

@@ -13,15 +13,13 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import FieldError, GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import (
     ABSENT,
     DEFAULT,
-    F32,
     FOUND,
-    I64,
     PARTS,
-    U8,
     Factors,
     Part,
     Vectors,
@@ -36,7 +34,6 @@ from gkc.service.schemas import (
     Answer,
     AnswerType,
     Array,
-    Bools,
     Columns,
     FactoredAnswer,
     KnowledgeRequest,

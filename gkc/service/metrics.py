@@ -24,8 +24,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 import gkc
+from gkc.arrays import U8
 from gkc.errors import StoreError
-from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, U8, Part
+from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, Part
 from gkc.store import Catalogue
 
 REQUEST_SECONDS: Final = (

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from gkc.arrays import I64, Bools
 from gkc.errors import StoreUnavailableError
-from gkc.knowledge import I64
 from gkc.service.metrics import Metrics
-from gkc.service.schemas import Bools
 from gkc.store import (
     Catalogue,
     GenerationManifest,

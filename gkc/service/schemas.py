@@ -9,14 +9,14 @@ from typing import Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from gkc.knowledge import I64, PARTS, U8, Part, Vectors
+from gkc.arrays import I64, U8, Bools
+from gkc.knowledge import PARTS, Part, Vectors
 
 AnswerType = Literal["f32", "f16"]
 Layout = Literal["rows", "factored"]
 ANSWER_TYPES: Final[tuple[AnswerType, ...]] = get_args(AnswerType)
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
-Bools = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.generic]
 
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from gkc.knowledge import I64
+from gkc.arrays import I64
 from gkc.service.metrics import Metrics
 from gkc.store import GenerationManifest
 

@@ -15,8 +15,8 @@ from typing import Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from gkc.arrays import F32, I64, U8
 from gkc.errors import LayoutError, NotStorableError
-from gkc.knowledge import F32, I64, U8
 
 ElementType = Literal["f16", "f32", "int8"]
 ELEMENT_TYPES: Final[tuple[ElementType, ...]] = get_args(ElementType)

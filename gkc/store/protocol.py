@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from gkc.knowledge import I64, U8
+from gkc.arrays import I64, U8, U64, Bools
 from gkc.store.catalogue import Catalogue
 from gkc.store.codec import UserBlock
 from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec, Totals
 
-U64 = npt.NDArray[np.uint64]
-Bools = npt.NDArray[np.bool_]
 _UINT64: Final = (1 << 64) - 1
 Progress = Callable[[int], None]
 """Told how many more rows are done."""

@@ -31,9 +31,9 @@ from typing import Final, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from gkc.arrays import I64, U8
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError, StoreError
 from gkc.kernels import kernels
-from gkc.knowledge import I64, U8
 from gkc.store.protocol import ItemBlock, hash_id, hash_ids
 
 TableKind = Literal["items", "users"]

@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
+from gkc.arrays import I64
 from gkc.errors import GenerationCorruptError
-from gkc.knowledge import I64
 from gkc.store.protocol import Progress, hash_ids
 from gkc.store.table import PAGE_BYTES, WINDOW, Section, TableHeader, TableKind, open_table
 from gkc.store.table_writer import StartsBuilder

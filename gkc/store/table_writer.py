@@ -12,9 +12,9 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from gkc.arrays import I64, U64
 from gkc.errors import GenerationImmutableError, LayoutError
-from gkc.knowledge import I64
-from gkc.store.protocol import U64, ItemBlock, hash_ids
+from gkc.store.protocol import ItemBlock, hash_ids
 from gkc.store.table import (
     PAGE_BYTES,
     WINDOW,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gkc.arrays import F32
 from keep.checkpoint import Pretraining
 from keep.compatibility import fit_maps, relative_errors, shared_vectors
 from keep.data import Samples
@@ -20,8 +20,6 @@ from keep.reproduce.predictions import write_predictions
 from keep.reproduce.workshop import Workshop, write_json
 from keep.systems import base, keep
 from keep.systems.keep import KeepRanker, Knowledge
-
-F32 = NDArray[np.float32]
 
 LAGS = (1, 2, 3)
 """Days that the served version is newer than the trained one."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gkc.arrays import F32
 from keep.checkpoint import Pretraining
 from keep.data import Data
 from keep.gauc import Gauc, gauc
@@ -18,7 +19,6 @@ from keep.systems import base, keep
 from keep.systems.training import Ranker
 from keep.threads import one_thread_each
 
-F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Served = Callable[[Ints, Ints, Ints], F32]
 """Users, items and categories (raw ids, one entry per row) to knowledge rows (equation 6)."""

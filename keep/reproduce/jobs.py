@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gkc.arrays import F32
 from keep.config import PretrainConfig
 from keep.data import Data, Samples
 from keep.gauc import gauc
@@ -28,7 +29,7 @@ from keep.reproduce.predictions import write_predictions
 from keep.reproduce.workshop import Pretrained, Workshop, read_json, write_json
 from keep.systems import base
 from keep.systems.keep import KeepRanker, Knowledge
-from keep.systems.training import F32, Ranker
+from keep.systems.training import Ranker
 
 SELF_SUPERVISED = ("bert4rec", "s3rec")
 """Systems that pretrain an encoder of their own."""

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gkc.arrays import F32
 from gkc.errors import GkcError
 from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
 from keep.config import PretrainConfig
@@ -30,7 +31,6 @@ from keep.recipes.served import served_knowledge
 from keep.systems.keep import Knowledge
 from keep.to_onnx import bundled_models
 
-F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 T = TypeVar("T")
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gkc.arrays import Bools
 from keep.errors import LogSchemaError
-from keep.log import Bools, Ints, LogInfo
+from keep.log import Ints, LogInfo
 from keep.log_writer import LogWriter
 from keep.sources.spill import DaySpill, split_days
 

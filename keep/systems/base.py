@@ -9,6 +9,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from gkc.arrays import F32
 from keep.data import Data, Samples
 from keep.layers import (
     ItemFeatures,
@@ -20,7 +21,7 @@ from keep.layers import (
 )
 from keep.losses import point_loss
 from keep.models import set_item_tables
-from keep.systems.training import F32, Ints, Training, fit, inputs, labels, score, seeded
+from keep.systems.training import Ints, Training, fit, inputs, labels, score, seeded
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gkc.arrays import F32
 from keep.data import Data, Samples
 from keep.losses import point_loss
 from keep.plugin import Concatenation, KnowledgeInput, PlugIn
 from keep.systems import base
-from keep.systems.training import F32, Ints, fit, inputs, labels, score, seeded
+from keep.systems.training import Ints, fit, inputs, labels, score, seeded
 
 Knowledge = Callable[[Samples], F32]
 """Impressions to their knowledge, shape (n, width), float32, row by row."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gkc.arrays import F32
 from keep.config import TASKS, PretrainConfig
 from keep.data import Data, Samples
 from keep.din import Teacher
@@ -19,7 +20,7 @@ from keep.losses import point_loss
 from keep.models import Models, set_item_tables, task_losses
 from keep.systems import base, keep
 from keep.systems.keep import KeepRanker, make_plug_in
-from keep.systems.training import F32, Ints, inputs, labels, seeded
+from keep.systems.training import Ints, inputs, labels, seeded
 
 
 @dataclass(frozen=True, kw_only=True)

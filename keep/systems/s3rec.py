@@ -12,17 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gkc.arrays import Bools
 from keep.data import Data
 from keep.features import PADDING
 from keep.systems import base, sequences, transformer
 from keep.systems.training import Ints, seeded
 from keep.systems.transformer import Encoder, hide, make_encoder, optimise
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gkc.arrays import F32
 from keep.data import Samples
 
-F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Step = Callable[[Samples, Ints], Tensor]
 """Samples of a day and (B,) positions in them to a tensor: a loss, or (B,) logits."""

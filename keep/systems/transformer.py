@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gkc.arrays import Bools
 from keep.data import Data
 from keep.features import PADDING
 from keep.layers import ItemFeatures, TableSizes
@@ -21,8 +21,6 @@ from keep.models import set_item_tables
 from keep.systems import base
 from keep.systems.base import Base, BaseRanker, fit_base
 from keep.systems.training import Ints, seeded
-
-Bools = NDArray[np.bool_]
 
 STD = 0.02
 """Standard deviation of fresh positions and of the vector of a hidden click, as in BERT."""

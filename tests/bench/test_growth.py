@@ -112,14 +112,14 @@ def test_versions_of_each_size_are_asked_in_turns(
     sizes: list[int],
     measured: Callable[[str], tuple[Found, list[Asked]]],
 ) -> None:
-    ((figure,), (curve, *memory)), runs = measured(part)
+    ((figure, *memory), (curve,)), runs = measured(part)
     assert all(usual(run) for run in runs)
     assert [run.body["v"] for run in runs] == [f"{part}-{size}" for size in sizes] * ROUNDS
     if key == "i":
         assert [max(run.body["i"]) // 10_000 for run in runs] == [0, 9] * ROUNDS
     assert curve.lines == {"f16": [(sizes[0], [1, 3]), (sizes[1], [2, 4])]}
-    assert [one.lines for one in memory] == (
-        [{"f16": [(sizes[0], [100, 300]), (sizes[1], [200, 400])]}] if part == "users" else []
+    assert [(one.name, one.values) for one in memory] == (
+        [("memory, 10,000 users of the version to 1,000", [2])] if part == "users" else []
     )
     assert figure.name == f"p50 with {sizes[1]:,} {part} to {sizes[0]:,}"
     assert list(figure.values) == [2, 4 / 3]
@@ -153,8 +153,8 @@ def test_what_is_stored_is_set_against_halves_answered_as_halves(
     assert [(run.body["v"], run.rows, run.dtype) for run in by_rows] == [
         (dtype, rows, "float16") for dtype in ("f16", "f32", "int8") for rows in DTYPE_ROWS * ROUNDS
     ]
-    assert [curve.name for curve in curves] == ["growth-dtypes", "growth-dtypes-memory"]
-    assert list(curves[0].lines) == ["stored as f16", "stored as f32", "stored as int8"]
+    (curve,) = curves
+    assert list(curve.lines) == ["stored as f16", "stored as f32", "stored as int8"]
     assert {figure.name: list(figure.values) for figure in figures} == {
         "p50, stored f16 as f32, to stored f16 as f16": [2, 8 / 7],
         "p50, stored f32 as f16, to stored f16 as f16": [3, 9 / 7],
@@ -211,17 +211,21 @@ def test_one_service_is_asked_along_every_axis(
     }
     assert places == {
         "growth-rows": list(ALL_ROWS),
-        "growth-rows-memory": list(ALL_ROWS),
         "growth-distinct": [1, 5],
-        "growth-distinct-memory": [1, 5],
         "growth-concurrency": [1, 4, 16, 64, 256],
         "growth-concurrency-p50": [1, 4, 16, 64, 256],
         "growth-concurrency-memory": [1, 4, 16, 64, 256],
         "growth-versions": [1, 2, 3, 4, 5],
-        "growth-versions-memory": [1, 2, 3, 4, 5],
     }
-    served, memory, named = figures
-    assert list(memory.values) == list(served.values)  # as made up
+    served, named, *memory = figures
+    assert list(memory[0].values) == [2 / 1]  # as made up, of the first round
+    assert [figure.name for figure in memory] == [
+        "memory, 5 versions served to 1",
+        "memory, 10,000 rows of a request to 1",
+        "memory, 5 distinct users in 500 rows to 1",
+        "memory, 256 requests under way to 1",
+        "memory, 5 versions that a request names to 1",
+    ]
     mixed = dict(by_name["growth-versions"].lines["f16"])
     assert list(served.values) == [2 / 1, 4 / 3]  # the first runs of all
     assert served.wanted == "≤ 1.1 / ≤ 1.05"

@@ -12,11 +12,12 @@ from exporter import batches, prepare, spill
 from exporter.errors import FeatureTableError, ModelOutputError
 from exporter.progress import PhaseProgress
 from exporter.run import ExportOptions, plan_export, run_export
+from gkc.arrays import F32
 from gkc.errors import VersionLimitError
 from gkc.store import Defaults, ElementType, decode_vectors
 from tests.exporter.bundles import Kind, Recipe, Term, build
 from tests.exporter.conftest import Export
-from tests.exporter.places import F32, Place, catalogue_json, stored
+from tests.exporter.places import Place, catalogue_json, stored
 
 NO_IDS = np.zeros(0, np.int64)
 UNKNOWN: dict[str, dict[str, Any]] = {

@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 import structlog
 
+from gkc.arrays import I64, Bools
 from gkc.errors import (
     CatalogueLostError,
     GenerationCorruptError,
@@ -35,7 +36,6 @@ from gkc.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from gkc.knowledge import I64
 from gkc.store.backends.file_lease import FileLease
 from gkc.store.backends.file_writer import (
     CATALOGUE,
@@ -52,7 +52,7 @@ from gkc.store.backends.file_writer import (
 from gkc.store.catalogue import Catalogue
 from gkc.store.durable import make_directory, replace_file
 from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
-from gkc.store.protocol import Bools, ItemBlock, Lease, Progress
+from gkc.store.protocol import ItemBlock, Lease, Progress
 from gkc.store.sealed import canonical_json, sealed_json, unsealed_json
 from gkc.store.table import MappedItemTable, MappedUserTable, TableHeader, TableKind
 from gkc.store.table_check import verify_table

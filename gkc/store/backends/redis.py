@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import redis
 
+from gkc.arrays import I64, U64, Bools
 from gkc.errors import (
     CatalogueLostError,
     GenerationCorruptError,
@@ -18,7 +19,6 @@ from gkc.errors import (
     LayoutError,
     StoreError,
 )
-from gkc.knowledge import I64
 from gkc.store.backends.redis_client import (
     WRITE_TIMEOUT_SECONDS,
     Command,
@@ -43,7 +43,7 @@ from gkc.store.backends.redis_verify import verify_generation
 from gkc.store.catalogue import Catalogue
 from gkc.store.generation import GenerationManifest
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
-from gkc.store.protocol import U64, Bools, ItemBlock, ItemTable, Progress, hash_ids
+from gkc.store.protocol import ItemBlock, ItemTable, Progress, hash_ids
 from gkc.store.sealed import unsealed_json
 from gkc.store.urls import StoreUrl, require_namespace
 

@@ -24,9 +24,9 @@ from typing import Final
 
 import numpy as np
 
-from gkc.knowledge import I64
+from gkc.arrays import I64, U64
 from gkc.store.generation import GenerationLayout
-from gkc.store.protocol import U64, ItemBlock, hash_id, hash_ids
+from gkc.store.protocol import ItemBlock, hash_id, hash_ids
 
 MARKER_FIELD: Final = b""
 """The field of a bucket's marker; no id has it, for ids are 8 bytes."""

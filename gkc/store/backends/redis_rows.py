@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from gkc.arrays import I64, U64
 from gkc.errors import LayoutError
-from gkc.knowledge import I64
 from gkc.store.backends.redis_client import Command
 from gkc.store.backends.redis_format import (
     MARKER_FIELD,
@@ -24,7 +24,7 @@ from gkc.store.backends.redis_format import (
 )
 from gkc.store.codec import UserBlock, largest_magnitude, pack_records
 from gkc.store.generation import GenerationSpec, Totals
-from gkc.store.protocol import U64, ItemBlock, hash_ids
+from gkc.store.protocol import ItemBlock, hash_ids
 
 Send = Callable[[Command], int]
 """Sends a command that stores something and returns its bytes."""

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from gkc.arrays import F16, F32
 from gkc.errors import InvalidFieldsError
-from gkc.knowledge import F16, F32
 from gkc.service.encoding import encode, encode_json
 from gkc.service.negotiation import JSON, SAFETENSORS
 from gkc.service.schemas import FactoredAnswer, RowsAnswer

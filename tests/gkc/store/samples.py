@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gkc.knowledge import I64
+from gkc.arrays import I64
 from gkc.store import (
     ElementType,
     GenerationManifest,

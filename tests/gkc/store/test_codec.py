@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from gkc.arrays import F32
 from gkc.errors import LayoutError, NotStorableError
-from gkc.knowledge import F32
 from gkc.store import ELEMENT_TYPES, ElementType, UserBlock, decode_vectors, encode_vectors
 from gkc.store.codec import largest_magnitude, pack_records, stride, unpack_records
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gkc.arrays import I64
 from gkc.errors import (
     GenerationCorruptError,
     GenerationImmutableError,
     GenerationNotFoundError,
     LayoutError,
 )
-from gkc.knowledge import I64
 from gkc.store import ItemBlock, hash_ids
 from gkc.store.protocol import hash_id
 from gkc.store.table import (

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gkc.arrays import F32
 from keep.checkpoint import Pretraining
 from keep.log import Log
-from keep.recipes.evaluate import F32, SMOOTHING, Ints, evaluate, popularity, report
+from keep.recipes.evaluate import SMOOTHING, Ints, evaluate, popularity, report
 from keep.recipes.pretrain import pretrain
 from keep.systems.keep import Options
 from tests.keep.tiny import CONFIG, tiny_log

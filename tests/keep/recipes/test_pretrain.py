@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gkc.arrays import F32
 from keep.checkpoint import (
     CheckpointError,
     Pretraining,
@@ -21,7 +22,7 @@ from keep.checkpoint import (
     save_checkpoint,
 )
 from keep.features import Batch
-from keep.knowledge import F32, knowledge_of
+from keep.knowledge import knowledge_of
 from keep.log import Day, Log
 from keep.metrics_log import read_metrics
 from keep.recipes.pretrain import pretrain, start, train_day

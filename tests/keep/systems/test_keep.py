@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from gkc.arrays import F32
 from keep.data import Data, Samples
 from keep.gauc import gauc
 from keep.systems import base, keep
 from keep.systems.keep import Options, train
-from keep.systems.training import F32
 from tests.keep.systems.narrow import NARROW, OPTIONS, tiny_data
 
 KEEP = Options(**NARROW, plug_in_hidden=8)

@@ -53,29 +53,27 @@ def main(
     """Write each kind of generation, and tell."""
     _, others = separate_cores()
     with tempfile.TemporaryDirectory() as scratch:
-
-        def of_users(dim: int, pairs: Counts) -> float:
-            spec = users_spec(dim, pairs)
-            return in_redis(Path(scratch), spec, user_blocks(spec, pairs), others)
-
+        folder = Path(scratch)
         figures, of_files = [], []
         for dim in WIDTHS:
-            kinds: dict[str, tuple[GenerationSpec, Blocks, tuple[float, float]]] = {}
-            for name, pairs in (
-                (f"users of {PAIRS} pairs", np.full(users, PAIRS)),
-                ("users of log-normal pairs", log_normal_pairs(users)),
+            for name, (spec, blocks), wanted in (
+                (f"users of {PAIRS} pairs", _of_users(dim, np.full(users, PAIRS)), (1.15, 1.08)),
+                (
+                    "users of log-normal pairs",
+                    _of_users(dim, log_normal_pairs(users)),
+                    (1.15, 1.08),
+                ),
+                ("items", _of_items(dim, items), (1.10, 1.05)),
             ):
-                spec = users_spec(dim, pairs)
-                kinds[name] = spec, partial(user_blocks, spec, pairs), (1.15, 1.08)
-            spec = items_spec(dim, items)
-            kinds["items"] = spec, partial(item_blocks, spec), (1.10, 1.05)
-            for name, (spec, blocks, wanted) in kinds.items():
                 told = f"{name}, D = {dim}"
-                values = [in_redis(Path(scratch), spec, blocks(), others)]
+                values = [in_redis(folder, spec, blocks(), others)]
                 figures.append(Figure(told, values, "bytes", *wanted, at_most=True, digits=3))
-                values = [in_files(Path(scratch) / "store", spec, blocks())]
+                values = [in_files(folder / "store", spec, blocks())]
                 of_files.append(Figure(f"{told}, in files", values, "bytes", digits=3))
-        sweep = [(pairs, [of_users(WIDTHS[0], np.full(users, pairs))]) for pairs in SWEEP]
+        sweep = []
+        for pairs in SWEEP:
+            spec, blocks = _of_users(WIDTHS[0], np.full(users, pairs))
+            sweep.append((pairs, [in_redis(folder, spec, blocks(), others)]))
     worst, (value,) = max(sweep, key=lambda point: point[1])
     name = f"users of {worst} pairs, the worst of {SWEEP.start} to {SWEEP[-1]}, D = {WIDTHS[0]}"
     figures += [Figure(name, [value], "bytes", digits=3), *of_files]
@@ -102,6 +100,16 @@ def main(
         ],
     )
     tell(section, save=save)
+
+
+def _of_users(dim: int, pairs: Counts) -> tuple[GenerationSpec, Blocks]:
+    spec = users_spec(dim, pairs)
+    return spec, partial(user_blocks, spec, pairs)
+
+
+def _of_items(dim: int, items: int) -> tuple[GenerationSpec, Blocks]:
+    spec = items_spec(dim, items)
+    return spec, partial(item_blocks, spec)
 
 
 def log_normal_pairs(users: int) -> Counts:

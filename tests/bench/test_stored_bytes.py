@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from bench.generations import (
     user_blocks,
     users_spec,
 )
-from bench.stored_bytes import LOG_NORMAL, in_files, in_redis, log_normal_pairs
+from bench.results import Section
+from bench.stored_bytes import LOG_NORMAL, SWEEP, in_files, in_redis, log_normal_pairs, main
 
 
 def test_users_have_the_pairs_they_are_to_have() -> None:
@@ -54,3 +56,26 @@ def test_files_keep_the_payload_and_an_index(tmp_path: Path) -> None:
     store = tmp_path / "store"
     assert 1 < in_files(store, spec, user_blocks(spec, pairs)) < 1.1
     assert not store.exists()
+
+
+@pytest.mark.redis
+@pytest.mark.slow
+def test_each_kind_is_told_of_redis_and_of_files(kept: Callable[[str], Section]) -> None:
+    main(users=50, items=100, save=True)
+    section = kept("stored_bytes")
+    kinds = [
+        f"{kind}, D = {dim}"
+        for dim in (64, 192)
+        for kind in ("users of 40 pairs", "users of log-normal pairs", "items")
+    ]
+    wanted = ["≤ 1.15 / ≤ 1.08", "≤ 1.15 / ≤ 1.08", "≤ 1.1 / ≤ 1.05"] * 2
+    in_memory, (worst, *on_disk) = section.figures[:6], section.figures[6:]
+    assert [(figure.name, figure.wanted) for figure in in_memory] == list(
+        zip(kinds, wanted, strict=True)
+    )
+    assert [figure.name for figure in on_disk] == [f"{kind}, in files" for kind in kinds]
+    assert all(1 < figure.median < in_memory[k].median for k, figure in enumerate(on_disk[:2]))
+    (curve,) = section.curves
+    by_pairs = dict(curve.lines["users"])
+    assert list(by_pairs) == list(SWEEP)
+    assert list(worst.values) == max(map(list, by_pairs.values()))

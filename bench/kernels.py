@@ -20,7 +20,7 @@ from bench.results import Figure, Section, tell
 from gkc.knowledge import FOUND, PARTS, Factors, assemble, part_spans
 from gkc.service.acceleration import accelerate
 from gkc.service.encoding import encode_json
-from gkc.service.schemas import RowsAnswer
+from gkc.center.question import RowsAnswer
 from gkc.store import hash_ids
 
 ROWS: Final = 500

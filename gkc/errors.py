@@ -28,6 +28,7 @@
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
     │   ├── NotAcceptableError            no type that the caller accepts can be answered
     │   └── ClientGoneError               the caller hung up before its request was read
+    ├── RowRuleError                      the compiled rule of rows does not work on this machine
     └── CommandError                      a command cannot do what it was asked; says what to do
 
 Constructors take the facts, keep them as attributes and build the message: what, which, what to do.
@@ -285,6 +286,18 @@ class ClientGoneError(RequestError):
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before its request was read")
+
+
+class RowRuleError(GkcError):
+    """The compiled rule of a row is missing, is of another platform, or answers other bits."""
+
+    def __init__(self, reason: str, build: str) -> None:
+        self.reason = reason
+        self.build = build
+        super().__init__(
+            f"the compiled rule of rows {reason}; it is {build}: install gkc anew for this machine "
+            "(in a checkout: make install)"
+        )
 
 
 class CommandError(GkcError):

@@ -10,14 +10,14 @@ import typer
 from rich.table import Table
 
 from gkc.arrays import I64, Bools
+from gkc.center.generation import LoadedGeneration
+from gkc.center.question import Columns, Question, RowsAnswer
 from gkc.cli.options import AsJson, Store, load, reader_of
 from gkc.cli.output import console
 from gkc.errors import CommandError, VersionNotFoundError
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.service.encoding import encode_json
-from gkc.service.loaded import LoadedGeneration
 from gkc.service.lookup import KnowledgeLookup
-from gkc.service.schemas import Columns, KnowledgeRequest, RowsAnswer
 from gkc.settings import StoreSettings
 from gkc.store import ItemBlock, KnowledgeReader
 
@@ -44,13 +44,13 @@ def run(
     Example: gkc get --user 7 --item 11 --version 20211220
     """
     settings = load(StoreSettings, store_url=store)
-    request = KnowledgeRequest(
+    request = Question(
         Columns(
             n=1,
             users=_one(user),
             items=_one(item),
-            categories=_one(category or 0),
-            has_category=np.array([category is not None]),
+            categories=None if category is None else _one(category),
+            given=None if category is None else np.ones(1, dtype=np.bool_),
             versions=(version,),
             version_index=_one(0),
         )
@@ -92,7 +92,7 @@ class FetchedItems:
         """Do nothing: there is nothing to let go of."""
 
 
-async def _ask(reader: KnowledgeReader, request: KnowledgeRequest) -> RowsAnswer:
+async def _ask(reader: KnowledgeReader, request: Question) -> RowsAnswer:
     """Answer one version's rows through the lookup of the service, without any mirror."""
     (version,) = request.columns.versions
     try:

@@ -16,7 +16,6 @@ import gkc
 from gkc.errors import GkcError
 from gkc.service.answering import Answering
 from gkc.service.http import respond_problem
-from gkc.service.lookup import KnowledgeLookup
 from gkc.service.metrics import Metrics
 from gkc.service.middleware import Observed
 from gkc.service.openapi import KNOWLEDGE
@@ -109,7 +108,7 @@ class Service:
         if settings.user_cache_mb:
             users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, self.metrics)
         knowledge = KnowledgeEndpoint(
-            Answering(self.serving, KnowledgeLookup(users)),
+            Answering(self.serving, users),
             self.metrics,
             max_rows=settings.max_rows,
             max_body_bytes=settings.max_body_bytes,

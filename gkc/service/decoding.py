@@ -16,19 +16,19 @@ import numpy as np
 import orjson
 
 from gkc.arrays import I64, Bools
-from gkc.errors import BatchTooLargeError, FieldError, InvalidFieldsError, MalformedBodyError
-from gkc.knowledge import PARTS, Part
-from gkc.service import safetensors
-from gkc.service.schemas import (
+from gkc.center.question import (
     ANSWER_TYPES,
     LAYOUTS,
     AnswerType,
     Array,
     Columns,
-    KnowledgeRequest,
     Layout,
+    Question,
     in_row_order,
 )
+from gkc.errors import BatchTooLargeError, FieldError, InvalidFieldsError, MalformedBodyError
+from gkc.knowledge import PARTS, Part
+from gkc.service import safetensors
 from gkc.store import is_version_name
 
 _OPTIONS: Final = frozenset(("parts", "dtype", "layout"))
@@ -43,14 +43,15 @@ _INT64_MAX: Final = 2**63 - 1
 _LONGEST_INT64: Final = 20
 _NOT_INT64: Final = "is not an integer within int64"
 
-_NO_CATEGORY: Final = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.bool_)
 _ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
 
+Categories = tuple[I64, Bools] | tuple[None, None]
+"""A column of categories, and where one was given; or none at all."""
 Pointer = Callable[[int], str]
 """Names the field that holds the k-th element of a column."""
 
 
-def decode_json(body: bytes, max_rows: int) -> KnowledgeRequest:
+def decode_json(body: bytes, max_rows: int) -> Question:
     """Decode a JSON request, columnar or as quadruples.
 
     Raises
@@ -73,7 +74,7 @@ def decode_json(body: bytes, max_rows: int) -> KnowledgeRequest:
     return _with_options(columns, value)
 
 
-def decode_safetensors(body: bytes, max_rows: int) -> KnowledgeRequest:
+def decode_safetensors(body: bytes, max_rows: int) -> Question:
     """Decode a safetensors request: I64 tensors ``u``, ``i`` and perhaps ``c``; the rest metadata.
 
     Raises
@@ -92,11 +93,12 @@ def decode_safetensors(body: bytes, max_rows: int) -> KnowledgeRequest:
     _require(fields)
     ids = {name: _ids_of_tensor(name, tensor) for name, tensor in tensors.items()}
     versions, index = _versions(_json_if_array("v", metadata["v"]), lambda k: f"/v/{k}")
-    categories = ids.get("c", np.zeros(1, dtype=np.int64))
+    categories = ids.get("c")
+    given = None if categories is None else np.ones(len(categories), dtype=np.bool_)
     columns = _broadcast(
         ids["u"],
         ids["i"],
-        (categories, np.full(categories.shape, "c" in ids)),
+        (categories, given),
         (versions, index),
         max_rows,
     )
@@ -157,7 +159,7 @@ def _decode_quadruples(value: Mapping[str, Any], max_rows: int) -> Columns:
         raise BatchTooLargeError(len(rows), max_rows)
     if not rows:
         empty = np.zeros(0, dtype=np.int64)
-        return Columns(0, empty, empty, empty, np.zeros(0, dtype=np.bool_), (), empty)
+        return Columns(0, empty, empty, None, None, (), empty)
     _check_quadruples(rows)
     given = list(map(dict.get, rows, repeat("c")))
     return _broadcast(
@@ -201,16 +203,16 @@ def _id_array(values: list[Any], pointer: Pointer) -> I64:
     raise _invalid(pointer(k), _NOT_INT64)
 
 
-def _categories(value: object) -> tuple[I64, Bools]:
-    """Return the categories given, and where one was given."""
+def _categories(value: object) -> Categories:
+    """Return the categories given, and where one was; None if there is no such column."""
     if value is None:
-        return _NO_CATEGORY
+        return None, None
     if isinstance(value, list):
         return _category_array(value, lambda k: f"/c/{k}")
     return _category_array([value], lambda _: "/c")
 
 
-def _category_array(values: list[Any], pointer: Pointer) -> tuple[I64, Bools]:
+def _category_array(values: list[Any], pointer: Pointer) -> Categories:
     if None not in values:
         return _id_array(values, pointer), np.ones(len(values), dtype=np.bool_)
     has_category = np.fromiter((v is not None for v in values), dtype=np.bool_, count=len(values))
@@ -259,13 +261,14 @@ def _not_a_name(value: object) -> str:
 def _broadcast(
     users: I64,
     items: I64,
-    categories: tuple[I64, Bools],
+    categories: Categories,
     versions: tuple[tuple[str, ...], I64],
     max_rows: int,
 ) -> Columns:
     """Bring the columns together; those of one element stand for every row."""
     names, index = versions
-    lengths = len(users), len(items), len(categories[0]), len(index)
+    given = categories[1]
+    lengths = len(users), len(items), 1 if given is None else len(given), len(index)
     different = set(lengths) - {1}
     if len(different) > 1:
         long = {name: k for name, k in zip(_QUESTION, lengths, strict=True) if k != 1}
@@ -281,8 +284,8 @@ def _broadcast(
     return Columns(n, users, items, *categories, names, index)
 
 
-def _with_options(columns: Columns, value: Mapping[str, Any]) -> KnowledgeRequest:
-    return KnowledgeRequest(
+def _with_options(columns: Columns, value: Mapping[str, Any]) -> Question:
+    return Question(
         columns,
         parts=_parts(value["parts"]) if "parts" in value else PARTS,
         dtype=_answer_type(value.get("dtype", "f32")),

@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from gkc.center.question import Answer, Array, FactoredAnswer, RowsAnswer
 from gkc.errors import FieldError, InvalidFieldsError
 from gkc.knowledge import Vectors
 from gkc.service import safetensors
 from gkc.service.negotiation import SAFETENSORS
-from gkc.service.schemas import Answer, Array, FactoredAnswer, RowsAnswer
 
 _NUMBERS_AT_ONCE: Final = 50_000
 """So many take orjson about a millisecond."""

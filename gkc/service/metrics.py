@@ -24,7 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 import gkc
-from gkc.arrays import U8
+from gkc.arrays import I64
 from gkc.errors import StoreError
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, Part
 from gkc.store import Catalogue
@@ -40,7 +40,6 @@ STORE_SECONDS: Final = (
 STORE_OPERATIONS: Final = ("catalogue", "manifest", "item_table", "fetch_users")
 """What the service reads of a store."""
 
-_FOUND: Final = bytes([FOUND])
 STATUS_NAMES: Final = {FOUND: "found", DEFAULT: "default", ABSENT: "absent"}
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -119,7 +118,7 @@ class Metrics:
         """Count the rows that one request of a route asked for."""
         self._route_rows(route).observe(rows)
 
-    def count_parts(self, version: str, parts: Sequence[Part], status: U8) -> None:
+    def count_parts(self, version: str, parts: Sequence[Part], counts: I64) -> None:
         """Count what became of these parts of some rows of one version.
 
         Parameters
@@ -127,23 +126,12 @@ class Metrics:
         version : str
         parts : sequence of str
             The parts that were asked for.
-        status : ndarray, shape (n, 4), uint8
+        counts : ndarray, shape (12,), int64
+            How many rows had each status, in each of all parts.
         """
-        if len(status) and status.tobytes() == _FOUND * status.size:  # as usual
-            for part in parts:
-                self._part_counts(version, part, STATUS_NAMES[FOUND]).inc(len(status))
-            return
-        for column, part in enumerate(PARTS):
-            if part not in parts:
-                continue
-            codes, left = status[:, column].tobytes(), len(status)
-            for value, name in STATUS_NAMES.items():  # the usual one first
-                count = codes.count(value)
-                if count:
-                    self._part_counts(version, part, name).inc(count)
-                    left -= count
-                if not left:
-                    break
+        for place, rows in enumerate(counts.tolist()):
+            if rows and (part := PARTS[place // 3]) in parts:
+                self._part_counts(version, part, STATUS_NAMES[place % 3]).inc(rows)
 
     def user_cache(self) -> tuple[Counter, Counter]:
         """Add the counters of a cache of users' records; there are none without one.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from gkc.center.question import ANSWER_TYPES, LAYOUTS
 from gkc.knowledge import PARTS
 from gkc.service.negotiation import JSON, SAFETENSORS
 from gkc.service.problems import MEDIA_TYPE
-from gkc.service.schemas import ANSWER_TYPES, LAYOUTS
 
 _ID: Final[dict[str, Any]] = {"type": "integer", "format": "int64"}
 _CATEGORY: Final[dict[str, Any]] = {

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
+from gkc.center.question import Answer, Question
 from gkc.service.answering import Answering
 from gkc.service.decoding import decode_json, decode_safetensors
 from gkc.service.encoding import encode
@@ -15,7 +16,6 @@ from gkc.service.http import header, read_body, respond
 from gkc.service.listing import VersionList, version_list
 from gkc.service.metrics import Metrics
 from gkc.service.negotiation import JSON, answer_type, body_type
-from gkc.service.schemas import Answer, KnowledgeRequest
 from gkc.service.serving import Serving
 
 KNOWLEDGE_PATH: Final = "/knowledge"
@@ -53,13 +53,10 @@ class KnowledgeEndpoint:
         await respond(send, 200, answered_as, await encode(answer, answered_as))
         self._count(request, answer)
 
-    def _count(self, request: KnowledgeRequest, answer: Answer) -> None:
-        columns = request.columns
-        self._metrics.count_rows(KNOWLEDGE_PATH, columns.n)
-        for k, version in enumerate(columns.versions):
-            is_alone = len(columns.versions) == 1
-            status = answer.status if is_alone else answer.status[columns.version_index == k]
-            self._metrics.count_parts(version, request.parts, status)
+    def _count(self, request: Question, answer: Answer) -> None:
+        self._metrics.count_rows(KNOWLEDGE_PATH, request.columns.n)
+        for version, counts in answer.counts.items():
+            self._metrics.count_parts(version, request.parts, counts)
 
 
 class Routes:

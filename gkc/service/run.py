@@ -17,7 +17,7 @@ from uvicorn.supervisors import Multiprocess
 
 from gkc.errors import CommandError
 from gkc.logs import set_up_logging
-from gkc.service.acceleration import accelerate
+from gkc.rows import library
 from gkc.service.app import Service
 from gkc.service.wire import GatheringProtocol
 from gkc.settings import Settings
@@ -88,8 +88,7 @@ def application() -> Service:
 
 def _build(settings: Settings) -> Service:
     set_up_logging(logging.INFO)
-    without = accelerate()
-    log.info("kernels_ready", by="numpy" if without else "numba", because=without or None)
+    library()
     reader = open_reader(
         settings.store_url,
         settings.namespace,

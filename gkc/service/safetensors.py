@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from gkc.center.question import Array
 from gkc.errors import MalformedBodyError
-from gkc.service.schemas import Array
 
 _LENGTH_BYTES: Final = 8
 _ALIGNMENT: Final = 8

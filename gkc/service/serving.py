@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import structlog
 
+from gkc.center.generation import LoadedGeneration
 from gkc.errors import (
     CatalogueLostError,
     ServiceNotReadyError,
@@ -16,7 +17,6 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from gkc.service.loaded import LoadedGeneration
 from gkc.service.metrics import Metrics
 from gkc.store import Catalogue, GenerationManifest, KnowledgeReader
 

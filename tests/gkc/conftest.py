@@ -1,24 +1,34 @@
-"""Compiled loops for tests of what can be done either way."""
+"""Worlds that many tests ask about."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from gkc.kernels import Kernels, compile_kernels, kernels, use
+from tests.gkc.world import Worlds, make_world
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Return the URL of a store that is not there yet."""
+    return f"file:{tmp_path / 'store'}"
 
 
 @pytest.fixture(scope="session")
-def compiled() -> Kernels:
-    """Return the compiled loops."""
-    return compile_kernels()
-
-
-@pytest.fixture(scope="module", params=["numpy", "numba"])
-def either_way(request: pytest.FixtureRequest, compiled: Kernels) -> Iterator[None]:
-    """Run a module's tests by numpy alone, and once more by the compiled loops."""
-    before = kernels()
-    use(compiled if request.param == "numba" else None)
-    yield
-    use(before)
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
+    """Export a world of each storage type; return them."""
+    url = f"file:{tmp_path_factory.mktemp('worlds')}"
+    made = [
+        make_world("half", 1, "f16"),
+        make_world("half-defaults", 2, "f16", defaults=True),
+        make_world("full", 3, "f32"),
+        make_world("full-defaults", 4, "f32", defaults=True),
+        make_world("int8", 5, "int8"),
+        make_world("int8-defaults", 6, "int8", defaults=True),
+        make_world("wide", 7, "f16", dim=5),
+        make_world("large", 8, "f16", value=300.0),
+        make_world("larger", 9, "f32", value=1e5),
+        make_world("largest", 10, "f32", value=1e30),
+    ]
+    return Worlds(url, [world.publish(url, max_versions=len(made)) for world in made])

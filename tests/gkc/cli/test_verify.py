@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.commands import Place
 from tests.gkc.cli.in_process import done, gkc
-from tests.gkc.service.world import make_world
+from tests.gkc.world import make_world
 
 
 def test_a_whole_generation(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from gkc.service.app import Service
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader, open_reader
 from tests.fakes import UnreliableReader
-from tests.gkc.service.world import PARTS, World
+from tests.gkc.world import PARTS, World
 
 SAFETENSORS = "application/x-safetensors"
 JSON = "application/json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gkc.errors import GenerationCorruptError
 from tests.gkc.service.running import QUESTION, ask, status, store_errors, unreliable
-from tests.gkc.service.world import make_world
+from tests.gkc.world import make_world
 
 
 async def test_a_deleted_generation_is_answered_from_the_current_one(url: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gkc.service import app, lookup, routes, run, serving
 from tests.gkc.service.running import Session, ask, running
-from tests.gkc.service.world import Worlds
+from tests.gkc.world import Worlds
 
 
 def test_docs_are_served(asked: Session) -> None:

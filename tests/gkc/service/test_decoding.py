@@ -11,6 +11,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gkc.center.question import Question
 from gkc.errors import (
     BatchTooLargeError,
     GkcError,
@@ -19,14 +20,13 @@ from gkc.errors import (
     RequestError,
 )
 from gkc.service.decoding import decode_json, decode_safetensors
-from gkc.service.schemas import KnowledgeRequest
 
 GOOD = {"u": 7, "i": [11, 12], "v": "v1"}
 ROW = {"u": 7, "i": 11, "v": "v1"}
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
-def decoded(value: Any, max_rows: int = 100) -> KnowledgeRequest:
+def decoded(value: Any, max_rows: int = 100) -> Question:
     return decode_json(json.dumps(value).encode(), max_rows)
 
 

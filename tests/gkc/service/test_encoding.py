@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gkc.arrays import F16, F32
+from gkc.center.question import FactoredAnswer, RowsAnswer
 from gkc.errors import InvalidFieldsError
 from gkc.service.encoding import encode, encode_json
 from gkc.service.negotiation import JSON, SAFETENSORS
-from gkc.service.schemas import FactoredAnswer, RowsAnswer
 
 TWICE_ROUNDED = np.array([0x15AE43FD, 0x95AE43FD], dtype=np.uint32).view(np.float32)
 

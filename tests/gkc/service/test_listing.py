@@ -9,7 +9,7 @@ import pytest
 from gkc.errors import CatalogueLostError
 from gkc.service.listing import version_list
 from gkc.store import open_reader
-from tests.gkc.service.world import Worlds
+from tests.gkc.world import Worlds
 
 
 def test_no_catalogue_lists_nothing() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gkc.service.metrics import Metrics
 from tests.gkc.service.running import SAFETENSORS, ask, running
-from tests.gkc.service.world import ITEMS, STRANGERS, Worlds
+from tests.gkc.world import ITEMS, STRANGERS, Worlds
 
 CONTRACT = {
     "gkc_requests_total": {"route", "code"},

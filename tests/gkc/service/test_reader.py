@@ -14,7 +14,7 @@ from gkc.service.metrics import Metrics
 from gkc.service.reader import GuardedReader
 from gkc.store import GenerationManifest, open_reader
 from tests.fakes import UnreliableReader
-from tests.gkc.service.world import Worlds
+from tests.gkc.world import Worlds
 
 IDS = np.array([7, 11], dtype=np.int64)
 

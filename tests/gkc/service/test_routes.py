@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.gkc.service.running import JSON, SAFETENSORS, Session
-from tests.gkc.service.world import Worlds
+from tests.gkc.world import Worlds
 
 GOOD = {"u": 7, "i": [11, 12], "v": "half"}
 

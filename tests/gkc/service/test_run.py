@@ -23,7 +23,7 @@ import pytest
 import redis
 
 from tests.commands import BIN, Place, command, free_port, service, start, wait_for
-from tests.gkc.service.world import make_world
+from tests.gkc.world import make_world
 from tests.redis_server import RedisServer
 
 QUESTION = {"u": 7, "i": [11, 12, 13], "v": "v1"}

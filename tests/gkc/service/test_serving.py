@@ -24,7 +24,7 @@ from tests.gkc.service.running import (
     store_errors,
     unreliable,
 )
-from tests.gkc.service.world import make_world
+from tests.gkc.world import make_world
 from tests.redis_server import RedisServer
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
+from gkc.center.generation import LoadedGeneration
 from gkc.errors import GenerationCorruptError
-from gkc.service.loaded import LoadedGeneration
 from gkc.store import Defaults, GenerationManifest, GenerationSpec, ItemTable, Totals, open_reader
-from tests.gkc.service.world import Worlds
+from tests.gkc.world import Worlds
 
 
 def manifest(**totals: float) -> GenerationManifest:
@@ -25,16 +24,6 @@ async def items(worlds: Worlds) -> ItemTable:
     assert catalogue is not None
     stored = await reader.manifest(catalogue.versions["half"].current)
     return await reader.item_table(stored, 0)
-
-
-def test_default_vectors_are_decoded_once(items: ItemTable) -> None:
-    vector = np.array([1.5, -0.0], dtype="<f4")
-    given = manifest()
-    given = replace(given, spec=replace(given.spec, defaults=Defaults(user=vector.tobytes())))
-    loaded = LoadedGeneration.of(given, items)
-    assert loaded.default_user is not None
-    assert loaded.default_user.tobytes() == vector.tobytes()
-    assert loaded.default_item is None
 
 
 def test_a_default_vector_of_another_width_is_damage(items: ItemTable) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gkc.service.schemas import in_row_order
+from gkc.center.question import in_row_order
 
 
 def test_parts_are_put_in_row_order_each_once() -> None:

@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from gkc.arrays import F32
+from gkc.center.question import ANSWER_TYPES, AnswerType
 from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.knowledge import Part
-from gkc.service.schemas import ANSWER_TYPES, AnswerType
-from gkc.store import GenerationManifest, ItemTable, Totals, decode_vectors
+from gkc.rows import GenerationRows
+from gkc.store import GenerationManifest, ItemTable, Totals
 
 _F16_OVERFLOW: Final = np.float32(65520)
 """The smallest value that rounds to infinity as f16."""
@@ -20,23 +20,21 @@ _F16_OVERFLOW: Final = np.float32(65520)
 
 @dataclass(frozen=True, slots=True)
 class LoadedGeneration:
-    """A generation that can answer: its manifest, its items, its default vectors decoded.
+    """A generation that can answer: its manifest, and its items as the compiled rule takes them.
 
     Attributes
     ----------
     manifest : GenerationManifest
     items : ItemTable
-    default_user, default_item, default_user_category : ndarray, shape (D,) or (D_c,), or None
-        float32; None where ids that were not exported get zeros.
+    rows : GenerationRows
+        What rows are laid from.
     overflowing : mapping
         For each type of answer, the parts that may not stay finite in it, and how large they get.
     """
 
     manifest: GenerationManifest
     items: ItemTable
-    default_user: F32 | None
-    default_item: F32 | None
-    default_user_category: F32 | None
+    rows: GenerationRows
     overflowing: Mapping[AnswerType, Mapping[Part, float]]
 
     @classmethod
@@ -46,27 +44,31 @@ class LoadedGeneration:
         Raises
         ------
         GenerationCorruptError
-            If a default vector is not as wide as its part.
+            If sections of the items or a default vector do not fit the manifest.
         """
-        spec, stored = manifest.spec, manifest.spec.defaults
-
-        def decoded(vector: bytes | None, width: int) -> F32 | None:
-            if vector is None:
-                return None
-            row = np.frombuffer(vector, dtype=np.uint8)[np.newaxis]
-            return decode_vectors(row, spec.element_type, width).reshape(width)
-
+        spec, defaults = manifest.spec, manifest.spec.defaults
+        vectors = {
+            "user": defaults.user,
+            "item": defaults.item,
+            "user_category": defaults.user_category,
+        }
         try:
             return cls(
                 manifest,
                 items,
-                decoded(stored.user, spec.dim),
-                decoded(stored.item, spec.dim),
-                decoded(stored.user_category, spec.category_dim),
+                GenerationRows(
+                    spec.element_type,
+                    spec.dim,
+                    spec.category_dim,
+                    items.sections,
+                    items.count,
+                    vectors,
+                    defaults.item_category,
+                ),
                 {dtype: _overflowing(manifest.totals, dtype) for dtype in ANSWER_TYPES},
             )
         except LayoutError as exc:
-            raise GenerationCorruptError(manifest.generation, f"default vector: {exc}") from exc
+            raise GenerationCorruptError(manifest.generation, str(exc)) from exc
 
 
 def _overflowing(totals: Totals, dtype: AnswerType) -> dict[Part, float]:

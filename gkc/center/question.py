@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ ANSWER_TYPES: Final[tuple[AnswerType, ...]] = get_args(AnswerType)
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
 Array = npt.NDArray[np.generic]
+ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,8 @@ class Columns:
     n : int
         Number of rows.
     users, items : ndarray, shape (1,) or (n,), int64
-    categories : ndarray, shape (1,) or (n,), int64
-        Category given for each row; 0 where none was given.
-    has_category : ndarray, shape of ``categories``, bool
-        Where a category was given.
+    categories, given : ndarray, shape (1,) or (n,), int64 and bool, or None
+        The category given for each row, and where one was; None if nowhere.
     versions : tuple of str
         Distinct versions in order of first appearance; empty only if there are no rows.
     version_index : ndarray, shape (1,) or (n,), int64
@@ -42,15 +41,31 @@ class Columns:
     n: int
     users: I64
     items: I64
-    categories: I64
-    has_category: Bools
+    categories: I64 | None
+    given: Bools | None
     versions: tuple[str, ...]
     version_index: I64
 
+    def at(self, rows: I64) -> Columns:
+        """Return the columns of these rows alone, whatever their versions."""
+
+        def gathered(column: npt.NDArray[ScalarT]) -> npt.NDArray[ScalarT]:
+            return column if len(column) == 1 else column[rows]
+
+        return Columns(
+            n=len(rows),
+            users=gathered(self.users),
+            items=gathered(self.items),
+            categories=None if self.categories is None else gathered(self.categories),
+            given=None if self.given is None else gathered(self.given),
+            versions=self.versions,
+            version_index=gathered(self.version_index),
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class KnowledgeRequest:
-    """One decoded question: the rows, and how they are to be answered.
+class Question:
+    """The rows that are asked for, and how they are to be answered.
 
     Attributes
     ----------
@@ -79,12 +94,15 @@ class RowsAnswer:
         First and end column of each part; empty if no version was named.
     knowledge : ndarray, shape (n, width), float32 or float16
     status : ndarray, shape (n, 4), uint8
+    counts : mapping of str to ndarray, shape (12,), int64
+        For each version, how many of its rows have each status, part by part.
     """
 
     versions: Mapping[str, str]
     spans: Mapping[Part, tuple[int, int]]
     knowledge: Vectors
     status: U8
+    counts: Mapping[str, I64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +117,15 @@ class FactoredAnswer:
         ``user``, ``item``, ``user_category`` in float32 or float16, ``user_index`` and
         ``user_category_index`` in int32; only what the parts need.
     status : ndarray, shape (n, 4), uint8
+    counts
+        As in `RowsAnswer`.
     """
 
     versions: Mapping[str, str]
     spans: Mapping[Part, tuple[int, int]]
     tensors: Mapping[str, Array]
     status: U8
+    counts: Mapping[str, I64]
 
 
 Answer = RowsAnswer | FactoredAnswer

@@ -1,0 +1,338 @@
+"""A question → which users' records it needs → its answer: no I/O here, and no event loop.
+
+A door plans a question, reads the records that the plan asks for in whatever way it has, and hands
+them in; meanwhile it may have the plan find the items. Loops run over distinct versions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Final
+
+import numpy as np
+
+from gkc.arrays import I64, U8, Bools
+from gkc.center.generation import LoadedGeneration
+from gkc.center.question import (
+    Answer,
+    AnswerType,
+    Array,
+    Columns,
+    FactoredAnswer,
+    Question,
+    RowsAnswer,
+)
+from gkc.errors import FieldError, GenerationCorruptError, InvalidFieldsError, LayoutError
+from gkc.knowledge import PARTS, Part, Vectors
+from gkc.rows import RowForm, Rows, distinct, row_form
+
+Records = Sequence[bytes | memoryview | None]
+Lay = Callable[[int, int], None]
+
+DTYPES: Final[Mapping[AnswerType, type[np.float32] | type[np.float16]]] = {
+    "f32": np.float32,
+    "f16": np.float16,
+}
+_ROWS_AT_ONCE: Final = 4_000
+_BYTES_AT_ONCE: Final = 2 << 20
+"""So many rows, of so many bytes, are laid in about half a millisecond."""
+
+
+class VersionPlan:
+    """The rows of one version: the users whose records they need, and what they are laid from.
+
+    Parameters
+    ----------
+    generation : LoadedGeneration
+    columns : Columns
+        Of the whole question.
+    places : ndarray, shape (n,), int64, or None
+        Which rows of the question are this version's; None for all of them.
+
+    Attributes
+    ----------
+    manifest : GenerationManifest
+        Whose users are to be read.
+    users : ndarray, shape (U,), int64
+        The distinct users, in order of first appearance.
+    user_index : ndarray, shape (n,), int64, or None
+        Which of them each row has; None where there is one.
+    rows : Rows
+    """
+
+    __slots__ = ("columns", "generation", "manifest", "places", "rows", "user_index", "users")
+
+    def __init__(
+        self, generation: LoadedGeneration, columns: Columns, places: I64 | None = None
+    ) -> None:
+        if places is not None:
+            columns = columns.at(places)
+        self.generation, self.columns, self.places = generation, columns, places
+        self.manifest = generation.manifest
+        users, user_index = columns.users[: columns.n], None
+        if len(users) > 1:
+            first, user_index = distinct(users)
+            users = users[first]
+        self.users, self.user_index = users, user_index
+        self.rows = Rows(
+            columns.n, columns.items, columns.categories, columns.given, user_index, places
+        )
+
+    def find_items(self) -> None:
+        """Look items up now, and not when the rows are laid.
+
+        Raises
+        ------
+        GenerationCorruptError, GenerationNotFoundError
+            If the table is damaged, or no longer there.
+        """
+        self.generation.items.require_whole()
+        try:
+            self.rows.find_items(self.generation.rows.index)
+        except LayoutError as exc:
+            raise GenerationCorruptError(self.manifest.generation, str(exc)) from exc
+
+    def lay(
+        self,
+        records: Records,
+        form: RowForm,
+        knowledge: Vectors,
+        status: U8 | None = None,
+        resolved: tuple[I64, Bools] | None = None,
+        rows: Rows | None = None,
+    ) -> Iterable[None]:
+        """Lay these rows, or others of the same users; has an element for each pause.
+
+        Raises
+        ------
+        GenerationCorruptError
+            If records or tables are damaged.
+        """
+        rows = rows or self.rows
+        blob, offsets = _joined(records)
+        lay = rows.laying(self.generation.rows, blob, offsets, form, knowledge, status, resolved)
+        at_once = min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // (form.row_bytes + len(PARTS)) + 1)
+        if rows.n <= at_once:
+            self._lay_some(lay, 0, rows.n)
+            return ()
+        return self._lay_by_turns(rows, lay, at_once)
+
+    def _lay_by_turns(self, rows: Rows, lay: Lay, at_once: int) -> Iterator[None]:
+        for start in range(0, rows.n, at_once):
+            if start:
+                yield
+            self._lay_some(lay, start, min(start + at_once, rows.n))
+
+    def _lay_some(self, lay: Lay, start: int, end: int) -> None:
+        self.generation.items.require_whole()
+        try:
+            lay(start, end)
+        except LayoutError as exc:
+            raise GenerationCorruptError(self.manifest.generation, str(exc)) from exc
+
+
+class Plan:
+    """How one question is answered.
+
+    Parameters
+    ----------
+    question : Question
+    generations : mapping of str to LoadedGeneration
+        One for each version of the question.
+
+    Attributes
+    ----------
+    versions : list of VersionPlan
+        One for each version, in the question's order.
+    answer : Answer
+        Once `lay` has come to its end.
+
+    Raises
+    ------
+    InvalidFieldsError
+        If the versions' widths differ, a part might not stay finite in the answer's type, or a
+        factored answer is asked for several versions.
+    """
+
+    answer: Answer
+
+    def __init__(self, question: Question, generations: Mapping[str, LoadedGeneration]) -> None:
+        columns = question.columns
+        loaded = [generations[version] for version in columns.versions]
+        _check_answerable(question, loaded)
+        self._question = question
+        if len(loaded) == 1:
+            self.versions = [VersionPlan(loaded[0], columns)]
+        else:
+            self.versions = [
+                VersionPlan(generation, columns, np.flatnonzero(columns.version_index == k))
+                for k, generation in enumerate(loaded)
+            ]
+
+    def find_items(self) -> None:
+        """Look items up now, while the store reads; of very many not, which would hold others."""
+        if self._question.columns.n <= _ROWS_AT_ONCE:
+            for version in self.versions:
+                version.find_items()
+
+    def finish(self, records: Sequence[Records]) -> Answer:
+        """Answer the question in one go; as `lay`."""
+        for _ in self.lay(records):
+            pass
+        return self.answer
+
+    def lay(self, records: Sequence[Records]) -> Iterable[None]:
+        """Answer the question; has an element for each pause, about every half millisecond.
+
+        Parameters
+        ----------
+        records : sequence of sequence of bytes-like or None
+            For each of `versions` the records of its users; None for one who is not there.
+
+        Raises
+        ------
+        GenerationCorruptError
+            If records or tables are damaged.
+        """
+        if not self.versions:
+            self.answer = _no_rows(self._question)
+            return ()
+        if self._question.layout == "factored":
+            return self._lay_factored(records)
+        return self._lay_rows(records)
+
+    def _lay_rows(self, records: Sequence[Records]) -> Iterable[None]:
+        question = self._question
+        n = question.columns.n
+        form = self._form(question.parts, question.dtype)
+        knowledge: Vectors = np.empty((n, form.width), dtype=form.dtype)
+        status = np.empty((n, len(PARTS)), dtype=np.uint8)
+        self.answer = RowsAnswer(self._served(), form.spans, knowledge, status, self._counts())
+        if len(self.versions) == 1:
+            return self.versions[0].lay(records[0], form, knowledge, status)
+        pairs = zip(self.versions, records, strict=True)
+        return chain.from_iterable(v.lay(r, form, knowledge, status) for v, r in pairs)
+
+    def _lay_factored(self, records: Sequence[Records]) -> Iterator[None]:
+        """Lay each distinct vector once: those of every row's item, of users, and of pairs.
+
+        All are rows of a single part, laid by the one rule, in the stored precision.
+        """
+        question = self._question
+        n, parts = question.columns.n, question.parts
+        version, of_version = self.versions[0], records[0]
+        is_f16 = version.manifest.spec.element_type == "f16"
+        tensors: dict[str, Array] = {}
+
+        def vectors(rows: int, *parts: Part) -> tuple[RowForm, Vectors]:
+            form = self._form(parts, "f16" if is_f16 else "f32")
+            return form, np.empty((rows, form.width), dtype=form.dtype)
+
+        is_product_asked = "user_item" in parts
+        user_index = version.user_index
+        if user_index is None:
+            user_index = np.zeros(n, dtype=np.int64)
+        status = np.empty((n, len(PARTS)), dtype=np.uint8)
+        resolved = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.bool_)
+        asked: tuple[Part, ...] = ("item",) if is_product_asked or "item" in parts else ()
+        form, tensor = vectors(n, *asked)
+        yield from version.lay(of_version, form, tensor, status, resolved)
+        if asked:
+            tensors["item"] = tensor
+        if is_product_asked or "user" in parts:
+            users = len(version.users)
+            alone = Rows(users, None, user_index=np.arange(users, dtype=np.int64))
+            form, tensor = vectors(users, "user")
+            yield from version.lay(of_version, form, tensor, rows=alone)
+            tensors["user"], tensors["user_index"] = tensor, user_index.astype(np.int32)
+        if "user_category" in parts:
+            first, index = distinct(user_index, *resolved)
+            columns = version.columns.at(first)
+            pairs = Rows(
+                len(first), columns.items, columns.categories, columns.given, user_index[first]
+            )
+            form, tensor = vectors(len(first), "user_category")
+            yield from version.lay(of_version, form, tensor, rows=pairs)
+            tensors["user_category"] = tensor
+            tensors["user_category_index"] = index.astype(np.int32)
+        spans = self._form(parts, question.dtype).spans
+        self.answer = FactoredAnswer(self._served(), spans, tensors, status, self._counts())
+
+    def _form(self, parts: tuple[Part, ...], answer_type: AnswerType) -> RowForm:
+        spec = self.versions[0].manifest.spec
+        return row_form(parts, spec.dim, spec.category_dim, answer_type)
+
+    def _served(self) -> dict[str, str]:
+        versions = self._question.columns.versions
+        return {
+            name: plan.manifest.generation
+            for name, plan in zip(versions, self.versions, strict=True)
+        }
+
+    def _counts(self) -> dict[str, I64]:
+        versions = self._question.columns.versions
+        return {name: plan.rows.counts for name, plan in zip(versions, self.versions, strict=True)}
+
+
+def _joined(records: Records) -> tuple[bytes, I64 | None]:
+    """Put records one behind the other; tell where each begins and ends, if there are several."""
+    if len(records) == 1:  # the usual question
+        record = records[0]
+        return b"" if record is None else bytes(record), None
+    pieces = [b"" if record is None else record for record in records]
+    offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces)), out=offsets[1:])
+    return b"".join(pieces), offsets
+
+
+def _no_rows(question: Question) -> Answer:
+    """Answer a question that has no rows and names no version: nothing is known of widths."""
+    status = np.zeros((0, len(PARTS)), dtype=np.uint8)
+    if question.layout == "rows":
+        empty = np.zeros((0, 0), dtype=DTYPES[question.dtype])
+        return RowsAnswer({}, {}, empty, status, {})
+    vectors, index = np.zeros((0, 0), dtype=np.float16), np.zeros(0, dtype=np.int32)
+    tensors: dict[str, Array] = {}
+    if "user" in question.parts or "user_item" in question.parts:
+        tensors |= {"user": vectors, "user_index": index}
+    if "item" in question.parts or "user_item" in question.parts:
+        tensors["item"] = vectors
+    if "user_category" in question.parts:
+        tensors |= {"user_category": vectors, "user_category_index": index}
+    return FactoredAnswer({}, {}, tensors, status, {})
+
+
+def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) -> None:
+    """Refuse versions of unequal widths, and parts that might not stay finite as answered."""
+    if len(loaded) > 1:
+        specs = [generation.manifest.spec for generation in loaded]
+        if len({(spec.dim, spec.category_dim) for spec in specs}) > 1:
+            widths = ", ".join(f"{s.version}: {s.dim} and {s.category_dim}" for s in specs)
+            raise InvalidFieldsError(
+                FieldError("/v", f"names versions of unequal widths (D and D_c: {widths})")
+            )
+        if question.layout == "factored":
+            raise InvalidFieldsError(
+                FieldError("/layout", "factored answers one version; ask for each by itself")
+            )
+    if question.layout == "rows":
+        for generation in loaded:
+            _check_finite(question, generation)
+
+
+def _check_finite(question: Question, generation: LoadedGeneration) -> None:
+    """Refuse parts whose largest values may overflow the type of the answer."""
+    overflowing = generation.overflowing[question.dtype]
+    if not overflowing:
+        return
+    for part in question.parts:
+        if part in overflowing:
+            raise InvalidFieldsError(
+                FieldError(
+                    "/dtype",
+                    f"{question.dtype} may overflow: {part} of version "
+                    f"{generation.manifest.spec.version!r} goes up to {overflowing[part]:.6g}; "
+                    "ask for f32, or leave that part out",
+                )
+            )

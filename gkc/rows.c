@@ -1,0 +1,411 @@
+/* The rule of a knowledge row: which vectors belong to (user, item, category), laid side by side.
+
+   KEEP (CIKM'22), equation 6: K(u, i, c) = [K_u, K_i, K_u * K_i, K_uc]. Called by gkc/rows.py, which
+   checks the sizes of all arrays; every index that a file, a record or the store gives is checked
+   here. Nothing is allocated, nothing is kept between two calls. What is stored, and how, is told in
+   docs/store-format.md; all of it is little-endian. */
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "gkc reads its tables as they are stored, which is little-endian"
+#endif
+
+enum { ABSENT = 0, FOUND = 1, DEFAULT = 2 };               /* status of a part */
+enum { USER = 0, ITEM = 1, USER_ITEM = 2, USER_CATEGORY = 3, PARTS = 4 };
+enum { F16 = 0, F32 = 1, INT8 = 2 };                       /* types of stored and answered numbers */
+enum { FINE = 0, BAD_TABLE = 1, BAD_RECORD = 2 };          /* what a function returns */
+
+enum { RECORD_HEADER = 8, AHEAD = 8, LOOKED_UP_AT_ONCE = 256, TILE = 256, CACHE_LINE = 64 };
+
+/* ---- Numbers ------------------------------------------------------------------------------------
+   A half becomes a float exactly; a float becomes the nearest half, ties to even, as numpy does it.
+   The processor does so eight at a time where it can; the plain loops give the same bits. */
+
+static uint32_t bits_of(float number) { uint32_t bits; memcpy(&bits, &number, 4); return bits; }
+static float float_of(uint32_t bits) { float number; memcpy(&number, &bits, 4); return number; }
+
+static float widened(uint16_t half) {
+  float magnitude = float_of((uint32_t)(half & 0x7fff) << 13) * 0x1p112f;
+  return float_of(bits_of(magnitude) | (uint32_t)(half & 0x8000) << 16);
+}
+
+static uint16_t narrowed(float number) {
+  uint32_t bits = bits_of(number), magnitude = bits & 0x7fffffff, half;
+  if (magnitude > 0x7f800000) half = 0x7e00;                              /* not a number */
+  else if (magnitude >= 0x47800000) half = 0x7c00;                        /* 65536 and more */
+  else if (magnitude < 0x38800000) half = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
+  else half = (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13;
+  return (uint16_t)(half | (bits >> 16 & 0x8000));
+}
+
+static void widen_plain(const uint8_t *halves, float *out, int64_t n) {
+  for (int64_t k = 0; k < n; k++) {
+    uint16_t half;
+    memcpy(&half, halves + 2 * k, 2);
+    out[k] = widened(half);
+  }
+}
+
+static void narrow_plain(const float *numbers, uint8_t *out, int64_t n) {
+  for (int64_t k = 0; k < n; k++) {
+    uint16_t half = narrowed(numbers[k]);
+    memcpy(out + 2 * k, &half, 2);
+  }
+}
+
+static void multiply_plain(const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
+  for (int64_t k = 0; k < n; k++) {
+    uint16_t x, y, product;
+    memcpy(&x, a + 2 * k, 2);
+    memcpy(&y, b + 2 * k, 2);
+    product = narrowed(widened(x) * widened(y));
+    memcpy(out + 2 * k, &product, 2);
+  }
+}
+
+#if defined(__x86_64__)
+/* GCC 12 does not vectorise conversions of _Float16, so these three are spelt out. */
+#define WITH_F16C __attribute__((target("avx,f16c")))
+
+WITH_F16C static void widen_f16c(const uint8_t *halves, float *out, int64_t n) {
+  int64_t k = 0;
+  for (; k + 8 <= n; k += 8)
+    _mm256_storeu_ps(out + k, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(halves + 2 * k))));
+  widen_plain(halves + 2 * k, out + k, n - k);
+}
+
+WITH_F16C static void narrow_f16c(const float *numbers, uint8_t *out, int64_t n) {
+  int64_t k = 0;
+  for (; k + 8 <= n; k += 8)
+    _mm_storeu_si128((void *)(out + 2 * k),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(numbers + k), _MM_FROUND_TO_NEAREST_INT));
+  narrow_plain(numbers + k, out + 2 * k, n - k);
+}
+
+WITH_F16C static void multiply_f16c(const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
+  int64_t k = 0;
+  for (; k + 8 <= n; k += 8) {
+    __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(a + 2 * k)));
+    __m256 y = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(b + 2 * k)));
+    _mm_storeu_si128((void *)(out + 2 * k),
+                     _mm256_cvtps_ph(_mm256_mul_ps(x, y), _MM_FROUND_TO_NEAREST_INT));
+  }
+  multiply_plain(a + 2 * k, b + 2 * k, out + 2 * k, n - k);
+}
+#endif
+
+static void (*widen)(const uint8_t *, float *, int64_t) = widen_plain;
+static void (*narrow)(const float *, uint8_t *, int64_t) = narrow_plain;
+static void (*multiply_halves)(const uint8_t *, const uint8_t *, uint8_t *, int64_t) = multiply_plain;
+
+/* Choose how this process converts halves; call it once before anything else. Returns whether the
+   processor does it; if `plain` is set, it is not asked to. */
+int gkc_choose(int plain) {
+  widen = widen_plain, narrow = narrow_plain, multiply_halves = multiply_plain;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (!plain && __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c")) {
+    widen = widen_f16c, narrow = narrow_f16c, multiply_halves = multiply_f16c;
+    return 1;
+  }
+#else
+  (void)plain;
+#endif
+  return 0;
+}
+
+/* A stored vector: `width` numbers, behind their scale if they are int8. */
+static int64_t stride(int64_t type, int64_t width) {
+  return type == F16 ? 2 * width : type == F32 ? 4 * width : width ? 4 + width : 0;
+}
+
+/* Numbers `at` to `at + n` of a stored vector, as floats. */
+static void load(int64_t type, const uint8_t *vector, int64_t at, int64_t n, float *out) {
+  if (type == F16) {
+    widen(vector + 2 * at, out, n);
+  } else if (type == F32) {
+    memcpy(out, vector + 4 * at, (size_t)(4 * n));
+  } else {
+    float scale;
+    memcpy(&scale, vector, 4);
+    for (int64_t k = 0; k < n; k++) out[k] = (float)(int8_t)vector[4 + at + k] * scale;
+  }
+}
+
+static void store(int64_t type, const float *numbers, uint8_t *out, int64_t at, int64_t n) {
+  if (type == F16) narrow(numbers, out + 2 * at, n);
+  else memcpy(out + 4 * at, numbers, (size_t)(4 * n));
+}
+
+/* Lay one stored vector as numbers of the answer's type; zeros if there is none. */
+static void lay(int64_t stored, const uint8_t *vector, int64_t n, int64_t answered, uint8_t *out) {
+  float numbers[TILE];
+  if (!vector) {
+    memset(out, 0, (size_t)stride(answered, n));
+  } else if (stored == answered) {
+    memcpy(out, vector, (size_t)stride(answered, n));
+  } else if (stored == F16 && answered == F32 && !((uintptr_t)out & 3)) {
+    widen(vector, (float *)(void *)out, n);
+  } else {
+    for (int64_t at = 0; at < n; at += TILE) {
+      int64_t some = n - at < TILE ? n - at : TILE;
+      load(stored, vector, at, some, numbers);
+      store(answered, numbers, out, at, some);
+    }
+  }
+}
+
+/* Lay the product of two stored vectors: computed in float, then made the answer's type. */
+static void lay_product(int64_t stored, const uint8_t *a, const uint8_t *b, int64_t n,
+                        int64_t answered, uint8_t *out) {
+  float x[TILE], y[TILE];
+  if (stored == F16 && answered == F16) {
+    multiply_halves(a, b, out, n);
+    return;
+  }
+  for (int64_t at = 0; at < n; at += TILE) {
+    int64_t some = n - at < TILE ? n - at : TILE;
+    load(stored, a, at, some, x);
+    load(stored, b, at, some, y);
+    for (int64_t k = 0; k < some; k++) x[k] *= y[k];
+    store(answered, x, out, at, some);
+  }
+}
+
+/* ---- Looking ids up -----------------------------------------------------------------------------
+   A table's rows are in ascending order of their ids' hashes; `starts` has the first row of each
+   bucket, the hash's top bits, and the number of rows at its end. */
+
+typedef struct {
+  const uint32_t *starts;
+  const int64_t *ids;
+  int64_t count; /* rows */
+  int64_t shift; /* 64 less the bits of a bucket's number */
+} table_index;
+
+static uint64_t hash_of(uint64_t id) { /* the finaliser of splitmix64; part of the stored format */
+  id ^= id >> 30;
+  id *= UINT64_C(0xBF58476D1CE4E5B9);
+  id ^= id >> 27;
+  id *= UINT64_C(0x94D049BB133111EB);
+  return id ^ id >> 31;
+}
+
+/* Write the row of each id into `places`, -1 if it has none. Passes over a few hundred ids at a time,
+   each of which begins to read what the next one needs. */
+int gkc_find(const table_index *table, const int64_t *ids, int64_t n, int64_t *places) {
+  for (int64_t begin = 0; begin < n; begin += LOOKED_UP_AT_ONCE) {
+    int64_t end = n - begin < LOOKED_UP_AT_ONCE ? n : begin + LOOKED_UP_AT_ONCE;
+    for (int64_t k = begin; k < end; k++) {
+      places[k] = (int64_t)(hash_of((uint64_t)ids[k]) >> table->shift);
+      __builtin_prefetch(table->starts + places[k]);
+    }
+    for (int64_t k = begin; k < end; k++) {
+      uint32_t first = table->starts[places[k]];
+      if (first > table->count) return BAD_TABLE;
+      __builtin_prefetch(table->ids + first);
+    }
+    for (int64_t k = begin; k < end; k++) {
+      uint32_t row = table->starts[places[k]], last = table->starts[places[k] + 1];
+      if (last > table->count) return BAD_TABLE;
+      places[k] = -1;
+      for (; row < last; row++)
+        if (table->ids[row] == ids[k]) {
+          places[k] = row;
+          break;
+        }
+    }
+  }
+  return FINE;
+}
+
+/* Number distinct values, or pairs of values, in order of first appearance; return how many there
+   are. `first` gets the row in which each appears first, `index` which of them each row has. `slots`
+   holds -1 only, `mask` + 1 of them, a power of two and at least twice n. Where `has` is 0, the second
+   value is none, whatever it says. `seed` is a number that nobody outside knows. */
+int64_t gkc_distinct(const int64_t *values, const int64_t *seconds, const uint8_t *has, int64_t n,
+                     uint64_t seed, int64_t *slots, uint64_t mask, int64_t *first, int64_t *index) {
+  int64_t count = 0;
+  for (int64_t k = 0; k < n; k++) {
+    int has_second = seconds && has[k];
+    uint64_t hash = hash_of((uint64_t)values[k] ^ seed);
+    if (has_second) hash = hash_of(hash ^ (uint64_t)seconds[k]);
+    for (uint64_t slot = hash & mask;; slot = (slot + 1) & mask) {
+      int64_t other = slots[slot];
+      if (other < 0) {
+        slots[slot] = index[k] = count;
+        first[count++] = k;
+        break;
+      }
+      int64_t row = first[other];
+      if (values[row] == values[k] && (seconds && has[row]) == has_second &&
+          (!has_second || seconds[row] == seconds[k])) {
+        index[k] = other;
+        break;
+      }
+    }
+  }
+  return count;
+}
+
+/* ---- The rule ---------------------------------------------------------------------------------*/
+
+typedef struct { /* what a generation is, the same for every request */
+  table_index items;
+  int64_t type, dim, category_dim;
+  const int64_t *categories;
+  const uint8_t *has_category;
+  const uint8_t *vectors;
+  const uint8_t *default_user, *default_item, *default_pair; /* stored vectors, or none */
+  int64_t default_category, has_default_category;            /* of an item that is not there */
+} generation;
+
+typedef struct { /* rows of one request and generation, and where their answer goes */
+  int64_t n;
+  const int64_t *rows;       /* which row of the answer each is; none: as they come */
+  const int64_t *items;      /* to be looked up; none: that was done */
+  int64_t *places;           /* each item's row in the table, -1 if it is not there */
+  int64_t one_item;          /* 1: the first one stands for all rows; as below */
+  const int64_t *categories; /* given ones; none: no row has one */
+  const uint8_t *given;
+  int64_t one_category;
+  const int64_t *user_index; /* none: every row has the first user */
+  int64_t users;
+  const int64_t *offsets;    /* of the users' records: users + 1; none: there is one record */
+  int64_t record_bytes;      /* of all records; an empty record is of nobody */
+  int64_t first[PARTS];      /* first column of each part, -1 if it is not asked for */
+  int64_t width, type;       /* columns, and type of an answered row */
+  uint8_t *answer;
+  uint8_t *statuses;         /* rows of four; or none */
+  int64_t *counts;           /* of each part and status, added to; or none */
+  int64_t *resolved;         /* each row's category, 0 if it has none; or none */
+  uint8_t *has_resolved;
+} question;
+
+typedef struct { /* a user's record, opened */
+  const uint8_t *vector;
+  const uint8_t *categories; /* int64, ascending */
+  const uint8_t *pair_vectors;
+  int64_t pairs;
+  uint8_t status;
+} opened_user;
+
+static int64_t padded(int64_t bytes) { return (bytes + 7) / 8 * 8; }
+
+static int open_user(const generation *g, const uint8_t *record, int64_t bytes, opened_user *user) {
+  *user = (opened_user){g->default_user, 0, 0, 0, g->default_user ? DEFAULT : ABSENT};
+  if (bytes == 0) return FINE;
+  int64_t ahead = RECORD_HEADER + padded(stride(g->type, g->dim));
+  int64_t pair_bytes = stride(g->type, g->category_dim);
+  uint32_t pairs;
+  if (bytes < ahead) return BAD_RECORD;
+  memcpy(&pairs, record + 4, 4);
+  if (bytes != ahead + padded((int64_t)pairs * pair_bytes) + 8 * (int64_t)pairs) return BAD_RECORD;
+  user->vector = record + RECORD_HEADER;
+  user->categories = record + ahead;
+  user->pair_vectors = user->categories + 8 * (int64_t)pairs;
+  user->pairs = pairs;
+  user->status = FOUND;
+  return FINE;
+}
+
+/* The user's pair with a category, -1 if it was not stored. */
+static int64_t find_pair(const opened_user *user, int64_t category) {
+  int64_t low = 0, high = user->pairs, stored;
+  while (low < high) {
+    int64_t middle = (low + high) / 2;
+    memcpy(&stored, user->categories + 8 * middle, 8);
+    if (stored < category) low = middle + 1;
+    else high = middle;
+  }
+  if (low == user->pairs) return -1;
+  memcpy(&stored, user->categories + 8 * low, 8);
+  return stored == category ? low : -1;
+}
+
+static void prefetch_item(const generation *g, int64_t place, int64_t bytes) {
+  const uint8_t *vector = g->vectors + place * bytes;
+  for (int64_t at = 0; at < bytes; at += CACHE_LINE) __builtin_prefetch(vector + at);
+  __builtin_prefetch(g->categories + place);
+  __builtin_prefetch(g->has_category + place);
+}
+
+/* Answer rows `from` to `to`: find each one's vectors and their statuses, lay the parts asked for. */
+int gkc_lay_rows(const generation *g, const question *q, const uint8_t *records, int64_t from,
+                 int64_t to) {
+  const int64_t item_bytes = stride(g->type, g->dim), pair_bytes = stride(g->type, g->category_dim);
+  const int64_t number = q->type == F16 ? 2 : 4;
+  opened_user user = {0, 0, 0, 0, ABSENT};
+  int64_t last_user = -1, last_category = 0, last_pair = -2; /* -2: not looked for yet */
+  if (q->items) {
+    int64_t begin = q->one_item ? 0 : from, n = q->one_item ? 1 : to - from;
+    if (gkc_find(&g->items, q->items + begin, n, q->places + begin)) return BAD_TABLE;
+  }
+  for (int64_t k = from; k < to; k++) {
+    if (!q->one_item && k + AHEAD < to) {
+      int64_t ahead = q->places[k + AHEAD];
+      if (ahead >= 0 && ahead < g->items.count) prefetch_item(g, ahead, item_bytes);
+    }
+
+    int64_t u = q->user_index ? q->user_index[k] : 0;
+    if (u != last_user) {
+      if (u < 0 || u >= q->users) return BAD_RECORD;
+      int64_t begin = q->offsets ? q->offsets[u] : 0;
+      int64_t end = q->offsets ? q->offsets[u + 1] : q->record_bytes;
+      if (begin < 0 || end < begin || end > q->record_bytes) return BAD_RECORD;
+      if (open_user(g, records + begin, end - begin, &user)) return BAD_RECORD;
+      last_user = u, last_pair = -2;
+    }
+
+    int64_t place = q->places[q->one_item ? 0 : k];
+    if (place >= g->items.count) return BAD_TABLE;
+    const uint8_t *item = place >= 0 ? g->vectors + place * item_bytes : g->default_item;
+    uint8_t item_status = place >= 0 ? FOUND : item ? DEFAULT : ABSENT;
+
+    /* The category: the one given, else the item's own, or that of items which are not there. */
+    int64_t c = q->one_category ? 0 : k, category;
+    int has;
+    if (q->categories && q->given[c]) category = q->categories[c], has = 1;
+    else if (place >= 0) category = g->categories[place], has = g->has_category[place] != 0;
+    else category = g->default_category, has = g->has_default_category != 0;
+
+    /* The pair: stored, else the default one; without a category none at all. */
+    const uint8_t *pair = 0;
+    uint8_t pair_status = ABSENT;
+    if (has) {
+      if (last_pair == -2 || category != last_category)
+        last_pair = find_pair(&user, category), last_category = category;
+      pair = last_pair >= 0 ? user.pair_vectors + last_pair * pair_bytes : g->default_pair;
+      pair_status = last_pair >= 0 ? FOUND : pair ? DEFAULT : ABSENT;
+    }
+
+    uint8_t status[PARTS] = {user.status, item_status, DEFAULT, pair_status};
+    if (user.status == ABSENT || item_status == ABSENT) status[USER_ITEM] = ABSENT;
+    else if (user.status == FOUND && item_status == FOUND) status[USER_ITEM] = FOUND;
+
+    int64_t row = q->rows ? q->rows[k] : k;
+    uint8_t *out = q->answer + row * q->width * number;
+    const int64_t *first = q->first;
+    if (first[USER] >= 0) lay(g->type, user.vector, g->dim, q->type, out + first[USER] * number);
+    if (first[ITEM] >= 0) lay(g->type, item, g->dim, q->type, out + first[ITEM] * number);
+    if (first[USER_ITEM] >= 0) {
+      uint8_t *at = out + first[USER_ITEM] * number;
+      if (status[USER_ITEM] == ABSENT) lay(g->type, 0, g->dim, q->type, at);
+      else lay_product(g->type, user.vector, item, g->dim, q->type, at);
+    }
+    if (first[USER_CATEGORY] >= 0)
+      lay(g->type, pair, g->category_dim, q->type, out + first[USER_CATEGORY] * number);
+
+    if (q->statuses) memcpy(q->statuses + PARTS * row, status, PARTS);
+    if (q->counts)
+      for (int part = 0; part < PARTS; part++) q->counts[3 * part + status[part]]++;
+    if (q->resolved) q->resolved[k] = has ? category : 0, q->has_resolved[k] = (uint8_t)has;
+  }
+  return FINE;
+}

@@ -1,0 +1,499 @@
+"""The compiled rule of a knowledge row, ``rows.c``: find ids, number distinct values, lay rows.
+
+It is the only way; a slow one in the tests is its witness. The library is called through ctypes and
+holds the interpreter's lock: a call of microseconds is not worth letting go of it, and long
+questions are laid some rows at a time. The sizes of arrays are checked here, every index inside
+them by the compiled loops.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import secrets
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gkc.arrays import I64, U8, Bools
+from gkc.errors import LayoutError, RowRuleError
+from gkc.knowledge import PARTS, Part, Vectors, part_spans
+
+LIBRARY: Final = Path(__file__).with_name("librows.so")
+
+_TYPES: Final = {"f16": 0, "f32": 1, "int8": 2}
+_NUMBER_BYTES: Final = {"f16": 2, "f32": 4, "int8": 1}
+_FAULTS: Final = {1: "a table points outside itself", 2: "a user's record has another length"}
+_MOST_ROWS: Final = 1 << 32
+_COUNTS: Final = 12
+"""Four parts of three statuses."""
+_SEED: Final = secrets.randbits(64)
+"""So that nobody can choose values that all fall into one place of a table of distinct values."""
+
+_TABLE: Final = struct.Struct("PPqq")
+_GENERATION: Final = struct.Struct("qqqPPPPPPqq")
+_QUESTION: Final = struct.Struct("qPPPqPPqPqPq6qPPPPP")
+
+Array = npt.NDArray[np.generic]
+
+_address_of: Final = ctypes.addressof
+_memory_of: Final = ctypes.c_char.from_buffer
+_NO_BYTES: Final = bytearray(8)
+_NOWHERE: Final = _address_of(_memory_of(_NO_BYTES))
+"""The address of an array without elements: nothing is read there, but there is memory."""
+
+
+@cache
+def library() -> ctypes.PyDLL:
+    """Load the library that is installed with gkc, and try it: once a process.
+
+    Raises
+    ------
+    RowRuleError
+        If it is not there, is of another platform, or answers other bits than it should.
+    """
+    loaded = load(LIBRARY)
+    _try(loaded)
+    return loaded
+
+
+def load(path: Path, *, plain: bool = False) -> ctypes.PyDLL:
+    """Load a build of ``rows.c``.
+
+    Parameters
+    ----------
+    path : Path
+    plain : bool
+        Convert halves by plain loops even if the processor could do it.
+
+    Raises
+    ------
+    RowRuleError
+        If it is not there, or is of another platform.
+    """
+    try:
+        loaded = ctypes.PyDLL(str(path))
+    except OSError as exc:
+        raise RowRuleError(f"cannot be loaded ({exc})", _build(path)) from exc
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    loaded.gkc_choose.argtypes = [ctypes.c_int]
+    loaded.gkc_find.argtypes = [ctypes.c_char_p, pointer, number, pointer]
+    loaded.gkc_distinct.restype = number
+    loaded.gkc_distinct.argtypes = [pointer, pointer, pointer, number]
+    loaded.gkc_distinct.argtypes += [ctypes.c_uint64, pointer, ctypes.c_uint64, pointer, pointer]
+    loaded.gkc_lay_rows.argtypes = [ctypes.c_char_p] * 3 + [number, number]
+    loaded.gkc_choose(plain)
+    return loaded
+
+
+def address(array: Array) -> int:
+    """Return where the memory of a writable, contiguous array begins."""
+    return _address_of(_memory_of(array)) if array.size else _NOWHERE
+
+
+class TableIndex:
+    """Where ids are found in one table: its sections ``starts`` and ``ids``.
+
+    Parameters
+    ----------
+    starts : bytes-like
+        uint32 for each bucket and one more: the first row that is not before it.
+    ids : bytes-like
+        int64 for each row, ascending by their hashes, perhaps more behind them.
+    count : int
+        Number of rows.
+    loaded : ctypes.PyDLL, optional
+        The library to use; that of this installation.
+
+    Raises
+    ------
+    LayoutError
+        If the sections do not fit the number of rows.
+    """
+
+    def __init__(
+        self,
+        starts: memoryview,
+        ids: memoryview,
+        count: int,
+        loaded: ctypes.PyDLL | None = None,
+    ) -> None:
+        buckets = len(starts) // 4 - 1
+        bits = buckets.bit_length() - 1
+        if len(starts) % 4 or buckets != 1 << max(bits, 0) or not 1 <= bits < 32:
+            raise LayoutError(f"section starts of {len(starts)} bytes is none")
+        if not 0 <= count < _MOST_ROWS or len(ids) < 8 * count:
+            raise LayoutError(f"section ids of {len(ids)} bytes does not hold {count} ids")
+        self.count = count
+        self._held = np.frombuffer(starts, dtype="<u4"), np.frombuffer(ids, dtype="<i8")
+        self.packed = _TABLE.pack(*(a.ctypes.data for a in self._held), count, 64 - bits)
+        self._find = (loaded or library()).gkc_find
+
+    def find(self, ids: int, n: int, places: int) -> None:
+        """Write the rows of ``n`` ids to the address ``places``, -1 for an id that is not there.
+
+        Raises
+        ------
+        LayoutError
+            If the table points outside itself.
+        """
+        outcome = self._find(self.packed, ids, n, places)
+        if outcome:
+            raise LayoutError(_FAULTS[outcome])
+
+    def rows_of(self, ids: I64) -> I64:
+        """Return the row of each id, shape (n,), int64; as `find`."""
+        rows = np.empty(len(ids), dtype=np.int64)
+        self.find(address(ids), len(ids), address(rows))
+        return rows
+
+
+def distinct(values: I64, seconds: I64 | None = None, has: Bools | None = None) -> tuple[I64, I64]:
+    """Find the distinct values of a column, or the distinct pairs of two, and number them.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,), int64
+    seconds : ndarray, shape (n,), int64, optional
+    has : ndarray, shape (n,), bool, optional
+        Where there is a second value; all rows without one have the same, none.
+
+    Returns
+    -------
+    first : ndarray, shape (distinct,), int64
+        The row in which each appears first; ascending.
+    index : ndarray, shape (n,), int64
+        Which of them each row has.
+    """
+    n = len(values)
+    first, index = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    if not n:
+        return first, index
+    slots = np.full(2 << n.bit_length(), -1, dtype=np.int64)
+    count = library().gkc_distinct(
+        address(values),
+        None if seconds is None else address(seconds),
+        None if has is None else address(has),
+        n,
+        _SEED,
+        address(slots),
+        len(slots) - 1,
+        address(first),
+        address(index),
+    )
+    return first[:count], index
+
+
+class GenerationRows:
+    """What one generation's rows are laid from: its items' sections and its default vectors.
+
+    Parameters
+    ----------
+    element_type : {"f16", "f32", "int8"}
+    dim, category_dim : int
+        Width of K_u and K_i, and of K_uc.
+    sections : mapping of str to bytes-like
+        Of the table of items: ``starts`` and ``ids`` as in `TableIndex`, ``categories`` (int64 a
+        row), ``has_category`` (uint8), ``rows`` (stored K_i).
+    count : int
+        Number of items.
+    defaults : mapping of str to bytes or None
+        ``user``, ``item``, ``user_category``: the stored vectors of what is not there.
+    default_category : int or None
+        Category of an item that is not there.
+    loaded : ctypes.PyDLL, optional
+        The library to use; that of this installation.
+
+    Raises
+    ------
+    LayoutError
+        If sections or vectors do not fit the widths and the number of items.
+    """
+
+    def __init__(
+        self,
+        element_type: str,
+        dim: int,
+        category_dim: int,
+        sections: Mapping[str, memoryview],
+        count: int,
+        defaults: Mapping[str, bytes | None],
+        default_category: int | None,
+        loaded: ctypes.PyDLL | None = None,
+    ) -> None:
+        widths = {"user": dim, "item": dim, "user_category": category_dim}
+        for name, vector in defaults.items():
+            if vector is not None and len(vector) != stored_bytes(element_type, widths[name]):
+                raise LayoutError(f"the default vector of {name} has {len(vector)} bytes")
+        wanted = {"categories": 8, "has_category": 1, "rows": stored_bytes(element_type, dim)}
+        for name, size in wanted.items():
+            if len(sections[name]) != size * count:
+                raise LayoutError(f"section {name} has {len(sections[name])} bytes")
+        self.index = TableIndex(sections["starts"], sections["ids"], count, loaded)
+        self._held = [np.frombuffer(sections[name], dtype=np.uint8) for name in wanted]
+        self._held += [np.frombuffer(defaults.get(name) or b"", dtype=np.uint8) for name in widths]
+        self.packed = self.index.packed + _GENERATION.pack(
+            _TYPES[element_type],
+            dim,
+            category_dim,
+            *(a.ctypes.data if a.size else 0 for a in self._held),
+            default_category or 0,
+            default_category is not None,
+        )
+        self.lay = (loaded or library()).gkc_lay_rows
+
+
+@dataclass(frozen=True, slots=True)
+class RowForm:
+    """What the rows of an answer look like.
+
+    Attributes
+    ----------
+    spans : mapping of str to (int, int)
+        First and end column of each part, in row order.
+    width : int
+        Numbers of a row.
+    row_bytes : int
+        Bytes of a row.
+    dtype : dtype
+        float16 or float32.
+    packed : tuple of int
+        The same as the compiled rule takes it.
+    """
+
+    spans: Mapping[Part, tuple[int, int]]
+    width: int
+    row_bytes: int
+    dtype: np.dtype[np.float16 | np.float32]
+    packed: tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)
+def row_form(
+    parts: tuple[Part, ...], dim: int, category_dim: int, answer_type: Literal["f16", "f32"]
+) -> RowForm:
+    """Return the form of rows that are made of these parts."""
+    spans = part_spans(parts, dim, category_dim)
+    width = max((end for _, end in spans.values()), default=0)
+    first = (spans[part][0] if part in spans else -1 for part in PARTS)
+    dtype = np.dtype(np.float16 if answer_type == "f16" else np.float32)
+    return RowForm(
+        spans, width, width * dtype.itemsize, dtype, (*first, width, _TYPES[answer_type])
+    )
+
+
+class Rows:
+    """Some rows of one generation: what is asked, where the items are, what became of the parts.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    items : ndarray, shape (n,) or (1,), int64, or None
+        Their items; one stands for all. None where items do not matter.
+    categories, given : ndarray, shape (n,) or (1,), int64 and bool, or None
+        The categories given with the question, and where one was; None if nowhere.
+    user_index : ndarray, shape (n,), int64, or None
+        Which of the distinct users each row has; None where all have the first.
+    places : ndarray, shape (n,), int64, or None
+        Which row of the answer each is; None where they come in order.
+    """
+
+    __slots__ = (
+        "_held",
+        "_items_at",
+        "_items_n",
+        "_places_at",
+        "_question",
+        "_work",
+        "_work_at",
+        "n",
+    )
+
+    def __init__(
+        self,
+        n: int,
+        items: I64 | None,
+        categories: I64 | None = None,
+        given: Bools | None = None,
+        user_index: I64 | None = None,
+        places: I64 | None = None,
+    ) -> None:
+        self.n = n
+        self._held = items, categories, given, user_index, places
+        size = 1 if items is None else len(items)
+        self._places_at = 0 if places is None else address(places)
+        # Counts of statuses, then the row of each item in its table.
+        self._work = work = np.zeros(_COUNTS + size, dtype=np.int64)
+        self._work_at = _address_of(_memory_of(work))
+        if items is None:
+            work[_COUNTS] = -1
+            self._items_at, self._items_n = 0, 0
+        else:
+            self._items_at, self._items_n = address(items), size
+        self._question = (
+            self._work_at + 8 * _COUNTS,
+            size == 1,
+            0 if categories is None else address(categories),
+            0 if given is None else address(given),
+            categories is not None and len(categories) == 1,
+            0 if user_index is None else address(user_index),
+        )
+
+    @property
+    def counts(self) -> I64:
+        """How often each part had each status among the rows laid, part by part, shape (12,)."""
+        return self._work[:_COUNTS]
+
+    def find_items(self, index: TableIndex) -> None:
+        """Look all items up now, and not when the rows are laid.
+
+        Raises
+        ------
+        LayoutError
+            If the table points outside itself.
+        """
+        if self._items_at:
+            index.find(self._items_at, self._items_n, self._work_at + 8 * _COUNTS)
+            self._items_at = 0
+
+    def laying(
+        self,
+        generation: GenerationRows,
+        records: bytes,
+        offsets: I64 | None,
+        form: RowForm,
+        knowledge: Vectors,
+        status: U8 | None = None,
+        resolved: tuple[I64, Bools] | None = None,
+    ) -> Callable[[int, int], None]:
+        """Return a function that lays the rows from its first argument to its second.
+
+        Parameters
+        ----------
+        generation : GenerationRows
+        records : bytes
+            The stored records of the distinct users, one behind the other.
+        offsets : ndarray, shape (U + 1,), int64, or None
+            Where each begins and ends, an empty one for a user who is not there; None for one user.
+        form : RowForm
+        knowledge : ndarray, shape (N, form.width), of form.dtype, C-contiguous
+            Where the rows go.
+        status : ndarray, shape (N, 4), uint8, optional
+        resolved : (ndarray, ndarray), shape (n,), int64 and bool, optional
+            Where each row's category goes, and whether it has one.
+
+        Raises
+        ------
+        LayoutError
+            By that function, if a table or a record points outside itself.
+        """
+        packed = _QUESTION.pack(
+            self.n,
+            self._places_at,
+            self._items_at,
+            *self._question,
+            1 if offsets is None else len(offsets) - 1,
+            0 if offsets is None else address(offsets),
+            len(records),
+            *form.packed,
+            address(knowledge),
+            0 if status is None else address(status),
+            self._work_at,
+            0 if resolved is None else address(resolved[0]),
+            0 if resolved is None else address(resolved[1]),
+        )
+        lay, generation_packed = generation.lay, generation.packed
+
+        def lay_rows(start: int, end: int) -> None:
+            outcome = lay(generation_packed, packed, records, start, end)
+            if outcome:
+                raise LayoutError(_FAULTS[outcome])
+
+        return lay_rows
+
+
+def stored_bytes(element_type: str, width: int) -> int:
+    """Return the bytes of one stored vector of ``width`` numbers."""
+    return _NUMBER_BYTES[element_type] * width + (4 if element_type == "int8" and width else 0)
+
+
+def _build(path: Path) -> str:
+    return f"{path} on {platform.machine()}, {platform.platform()}"
+
+
+_RECORDED: Final = {"f16": 619_025_019, "f32": 130_070_182, "int8": 3_298_810_959}
+"""CRC-32 of the rows that each element type gives in `_try`."""
+
+
+def _try(loaded: ctypes.PyDLL) -> None:
+    """Lay some rows whose bits are recorded.
+
+    Raises
+    ------
+    RowRuleError
+        If they come out otherwise.
+    """
+    for element_type, recorded in _RECORDED.items():
+        if _trial(loaded, element_type) != recorded:
+            raise RowRuleError(f"gives other bits than it should ({element_type})", _build(LIBRARY))
+
+
+def _trial(loaded: ctypes.PyDLL, element_type: str) -> int:
+    """Return the CRC-32 of some rows: every status, every answer type, halves of every exponent."""
+    dim, items = 21, 16
+    size = stored_bytes(element_type, dim)
+    numbers = np.arange(items * dim, dtype=np.uint32) * np.uint32(2_654_435_761)
+    if element_type == "f16":  # no infinities and nothing that is no number
+        stored = (numbers >> np.uint32(16)).astype("<u2") & np.uint16(0xBBFF)
+    elif element_type == "f32":
+        stored = ((numbers & np.uint32(0xBFFFFFFF)) | np.uint32(0x30000000)).astype("<u4")
+    else:
+        stored = (numbers >> np.uint32(24)).astype("<u1")
+    vectors = stored.view(np.uint8).reshape(items, -1)
+    if element_type == "int8":
+        scales = np.arange(1, items + 1, dtype="<f4").view(np.uint8).reshape(items, 4)
+        vectors = np.concatenate([scales, vectors], axis=1)
+    # Each half of the table is one bucket, so about half of the ids are found.
+    starts, stored = np.array((0, 8, items), dtype="<u4"), np.arange(items, dtype="<i8")
+    sections = {
+        "starts": memoryview(starts.tobytes()),
+        "ids": memoryview(stored.tobytes()),
+        "categories": memoryview(np.arange(items, dtype="<i8").tobytes()),
+        "has_category": memoryview(bytes(k % 3 > 0 for k in range(items))),
+        "rows": memoryview(vectors.tobytes()),
+    }
+    defaults = {"user": None, "item": vectors[1].tobytes(), "user_category": vectors[2].tobytes()}
+    generation = GenerationRows(element_type, dim, dim, sections, items, defaults, 3, loaded)
+    pairs = np.arange(0, items, 2, dtype="<i8")
+    record = b"".join(
+        (
+            struct.pack("<II", 0, len(pairs)),
+            vectors[0].tobytes().ljust(-(-size // 8) * 8, b"\0"),
+            pairs.tobytes(),
+            vectors[pairs].tobytes(),
+        )
+    )
+    record = record.ljust(-(-len(record) // 8) * 8, b"\0")
+    ids = np.arange(-2, items, dtype=np.int64)
+    n = len(ids)
+    user_index = np.arange(n, dtype=np.int64) // 15
+    offsets = np.array((0, len(record), len(record)), dtype=np.int64)
+    crc32 = 0
+    answer_types: tuple[Literal["f16", "f32"], ...] = ("f16", "f32")
+    for answer_type in answer_types:
+        form = row_form(PARTS, dim, dim, answer_type)
+        laid: Vectors = np.empty((n, form.width), dtype=form.dtype)
+        status = np.empty((n, len(PARTS)), dtype=np.uint8)
+        rows = Rows(n, ids, user_index=user_index)
+        rows.laying(generation, record, offsets, form, laid, status)(0, n)
+        for made in (laid, status, rows.counts):
+            crc32 = zlib.crc32(made.tobytes(), crc32)
+    return crc32

@@ -12,7 +12,7 @@ from gkc.arrays import F32
 from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.knowledge import Part
 from gkc.service.schemas import ANSWER_TYPES, AnswerType
-from gkc.store import GenerationManifest, ItemTable, Totals, decode_vectors
+from gkc.store import GenerationManifest, ItemTable, RecordCodec, Totals, decode_vectors
 
 _F16_OVERFLOW: Final = np.float32(65520)
 """The smallest value that rounds to infinity as f16."""
@@ -30,6 +30,8 @@ class LoadedGeneration:
         float32; None where ids that were not exported get zeros.
     overflowing : mapping
         For each type of answer, the parts that may not stay finite in it, and how large they get.
+    records : RecordCodec
+        What unpacks its users' records.
     """
 
     manifest: GenerationManifest
@@ -38,6 +40,7 @@ class LoadedGeneration:
     default_item: F32 | None
     default_user_category: F32 | None
     overflowing: Mapping[AnswerType, Mapping[Part, float]]
+    records: RecordCodec
 
     @classmethod
     def of(cls, manifest: GenerationManifest, items: ItemTable) -> LoadedGeneration:
@@ -64,6 +67,7 @@ class LoadedGeneration:
                 decoded(stored.item, spec.dim),
                 decoded(stored.user_category, spec.category_dim),
                 {dtype: _overflowing(manifest.totals, dtype) for dtype in ANSWER_TYPES},
+                manifest.records,
             )
         except LayoutError as exc:
             raise GenerationCorruptError(manifest.generation, f"default vector: {exc}") from exc

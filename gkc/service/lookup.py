@@ -40,7 +40,7 @@ from gkc.service.schemas import (
     RowsAnswer,
 )
 from gkc.service.user_cache import UserReader
-from gkc.store import ElementType, UserBlock, decode_vectors, unpack_records
+from gkc.store import ElementType, UserBlock, decode_vectors
 
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 
@@ -225,11 +225,11 @@ class KnowledgeLookup:
         self, generation: LoadedGeneration, users: I64
     ) -> tuple[UserBlock, Bools]:
         """Read distinct users' records; tell also which users are known, shape (U,), bool."""
-        manifest, spec = generation.manifest, generation.manifest.spec
+        manifest = generation.manifest
         records = await self._reader.fetch_users(manifest, users) if len(users) else ()
         is_known = np.array([record is not None for record in records], dtype=np.bool_)
         try:
-            block = unpack_records(users, records, spec.element_type, spec.dim, spec.category_dim)
+            block = generation.records.unpack(users, records)
         except LayoutError as exc:
             raise GenerationCorruptError(manifest.generation, str(exc)) from exc
         return block, is_known

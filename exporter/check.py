@@ -19,13 +19,13 @@ from exporter.run import ExportOptions
 from exporter.vectors import TABLE_OF, default_vectors, infer
 from exporter.verify import reading
 from gkc.arrays import F32, I64, U8
+from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.store import (
     GenerationManifest,
     KnowledgeReader,
     UserBlock,
     decode_vectors,
     open_publisher,
-    unpack_records,
 )
 
 _SAMPLE_ROWS: Final = 1000
@@ -156,23 +156,31 @@ class _Comparison:
         self.counted: dict[ModelKind, int] = {"user": 0, "item": 0, "user_category": 0}
 
     async def items(self, batch: ItemBatch) -> None:
-        found, known = await self._reader.fetch_items(self._manifest, batch.ids)
-        same = known & (found.has_category == batch.has_category)
+        table = await self._reader.items_of(self._manifest, batch.ids)
+        rows = table.rows_of(batch.ids)
+        if (rows < 0).any():
+            at = int(np.argmin(rows))
+            raise self._error("item", batch.rows[at], f"item {batch.ids[at]} is missing")
+        found = table.take(rows)
+        same = found.has_category == batch.has_category
         same &= ~batch.has_category | (found.categories == batch.categories)
         if not same.all():
             at = int(np.argmin(same))
-            problem = "has another category" if known[at] else "is missing"
-            raise self._error("item", batch.rows[at], f"item {batch.ids[at]} {problem}")
+            raise self._error(
+                "item", batch.rows[at], f"item {batch.ids[at]} has another category"
+            )
         k_i = infer(self._prepared, "item", batch.inputs, batch.rows)
         self._compare("item", k_i, found.k_i, batch.rows, [f"item {k}" for k in batch.ids])
 
     async def users(self, batch: UserBatch) -> None:
-        spec = self._manifest.spec
         records = await self._reader.fetch_users(self._manifest, batch.ids)
         if None in records:
             at = list(records).index(None)
             raise self._error("user", batch.rows[at], f"user {batch.ids[at]} is missing")
-        found = unpack_records(batch.ids, records, spec.element_type, spec.dim, spec.category_dim)
+        try:
+            found = self._manifest.records.unpack(batch.ids, records)
+        except LayoutError as exc:
+            raise GenerationCorruptError(self._manifest.generation, str(exc)) from exc
         self._compare_pairs_there(batch, found)
         k_u = infer(self._prepared, "user", batch.user_inputs, batch.rows)
         self._compare("user", k_u, found.k_u, batch.rows, [f"user {k}" for k in batch.ids])

@@ -133,7 +133,7 @@ def plan_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport
             users=spec.users,
             items=spec.items,
             user_categories=spec.user_categories,
-            bytes=_payload_bytes(spec),
+            bytes=spec.payload_bytes,
             seconds=round(time.monotonic() - began, 3),
             evicted=evicted,
         )
@@ -242,9 +242,3 @@ def _report(
 
 def _rows(spec: GenerationSpec) -> int:
     return spec.users + spec.items + spec.user_categories
-
-
-def _payload_bytes(spec: GenerationSpec) -> int:
-    return (spec.users + spec.items) * spec.vector_stride + spec.user_categories * (
-        8 + spec.category_stride
-    )

@@ -24,12 +24,10 @@ class Sample:
     """
 
     def __init__(self, spec: GenerationSpec) -> None:
-        pairs = spec.user_categories / spec.users if spec.users else 0.0
-        record_bytes = spec.vector_stride + pairs * (8 + spec.category_stride)
         self.items: list[ItemBlock] = []
         self.users: list[UserBlock] = []
         self._item_step = _step(spec.items, spec.vector_stride)
-        self._user_step = _step(spec.users, record_bytes)
+        self._user_step = _step(spec.users, spec.mean_record_bytes)
         self._items_seen = 0
         self._users_seen = 0
 

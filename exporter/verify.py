@@ -10,13 +10,13 @@ import numpy as np
 
 from exporter.errors import VerificationError
 from exporter.sample import Sample
+from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.store import (
     GenerationManifest,
     ItemBlock,
     KnowledgeReader,
     UserBlock,
     open_reader,
-    unpack_records,
 )
 
 _READ_TIMEOUT_MS = 30_000
@@ -85,10 +85,14 @@ async def reading(url: str, namespace: str) -> AsyncIterator[KnowledgeReader]:
 async def _compare_items(
     reader: KnowledgeReader, manifest: GenerationManifest, block: ItemBlock
 ) -> None:
-    found, known = await reader.fetch_items(manifest, block.ids)
+    table = await reader.items_of(manifest, block.ids)
+    rows = table.rows_of(block.ids)
+    if (rows < 0).any():
+        item = block.ids[int(np.argmin(rows))]
+        raise VerificationError(manifest.generation, f"item {item} reads back otherwise")
+    found = table.take(rows)
     same = (
-        known
-        & (found.k_i == block.k_i).all(axis=1)
+        (found.k_i == block.k_i).all(axis=1)
         & (found.has_category == block.has_category)
         & (~block.has_category | (found.categories == block.categories))
     )
@@ -110,8 +114,10 @@ def _read_user(
     manifest: GenerationManifest, user: UserBlock, record: bytes | memoryview
 ) -> UserBlock:
     """Unpack the record of one user."""
-    spec = manifest.spec
-    return unpack_records(user.ids, [record], spec.element_type, spec.dim, spec.category_dim)
+    try:
+        return manifest.records.unpack(user.ids, [record])
+    except LayoutError as exc:
+        raise GenerationCorruptError(manifest.generation, str(exc)) from exc
 
 
 def _same_user(written: UserBlock, found: UserBlock) -> bool:

@@ -8,6 +8,8 @@
     │   ├── StoreUnavailableError         the store cannot be reached or does not answer
     │   ├── UnsafeStoreError              the store may lose what is published into it
     │   ├── CatalogueLostError            a catalogue that was there has vanished, or is damaged
+    │   │   └── OldCatalogueError         an earlier gkc wrote it
+    │   ├── NoOldCatalogueError           there is nothing of an earlier gkc to delete
     │   ├── VersionNotFoundError          no such version in the catalogue
     │   ├── VersionNotReadyError          published, but not yet loaded by this process
     │   ├── ServiceNotReadyError          the service cannot answer for every version yet
@@ -19,7 +21,9 @@
     │   ├── GenerationCorruptError        data of a generation is missing or damaged
     │   └── GenerationImmutableError      writing to a generation that is sealed or published
     ├── LayoutError                       shapes, dtypes or widths that do not fit each other
-    │   └── NotStorableError              a vector is not finite in the stored element type
+    │   ├── NotStorableError              a vector is not finite in the stored element type
+    │   └── RecordError                   bytes are not the record that they should be
+    │       └── EarlierFormatError        an earlier gkc wrote them
     ├── RequestError                      a caller asked for something that cannot be answered
     │   ├── MalformedBodyError            the body is not JSON, or not safetensors
     │   ├── InvalidFieldsError            fields of a request have wrong values; names each
@@ -89,6 +93,30 @@ class CatalogueLostError(StoreError):
         self.reason = reason
         super().__init__(
             f"catalogue of {store}: {reason}; restore it from a backup or export again"
+        )
+
+
+class OldCatalogueError(CatalogueLostError):
+    """The catalogue is one of an earlier gkc, whose versions this one cannot serve."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__(
+            store,
+            "it was written by an earlier gkc, in format 1, which this one does not read; "
+            "choose another GKC_NAMESPACE, export into it, switch the service, then delete the "
+            "old one's data with `gkc versions delete --old-format --yes`",
+        )
+        self.args = (f"catalogue of {store}: {self.reason}",)
+
+
+class NoOldCatalogueError(StoreError):
+    """Data of an earlier gkc is to be deleted, but the catalogue is none of it."""
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        super().__init__(
+            f"store {store} holds no catalogue of format 1 in this namespace; "
+            "check GKC_NAMESPACE and --store"
         )
 
 
@@ -206,6 +234,17 @@ class NotStorableError(LayoutError):
         self.value = value
         self.element_type = element_type
         super().__init__(f"row {row} holds {value!r}, which is not finite as {element_type}")
+
+
+class RecordError(LayoutError):
+    """Bytes are not the record that they should be; the message names the field."""
+
+
+class EarlierFormatError(RecordError):
+    """Bytes are a record that an earlier gkc wrote."""
+
+    def __init__(self) -> None:
+        super().__init__("was written by an earlier gkc, in format 1")
 
 
 class RequestError(GkcError):

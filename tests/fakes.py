@@ -6,11 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from gkc.arrays import I64, Bools
+from gkc.arrays import I64
 from gkc.store import (
     Catalogue,
     GenerationManifest,
-    ItemBlock,
     ItemTable,
     KnowledgeReader,
     Progress,
@@ -63,11 +62,9 @@ class UnreliableReader:
         await self._pass("fetch_users")
         return await self._reader.fetch_users(manifest, users)
 
-    async def fetch_items(
-        self, manifest: GenerationManifest, items: I64
-    ) -> tuple[ItemBlock, Bools]:
-        await self._pass("fetch_items")
-        return await self._reader.fetch_items(manifest, items)
+    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
+        await self._pass("items_of")
+        return await self._reader.items_of(manifest, items)
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
         await self._pass("verify")

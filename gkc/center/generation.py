@@ -12,7 +12,7 @@ from gkc.center.question import ANSWER_TYPES, AnswerType
 from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.knowledge import Part
 from gkc.rows import GenerationRows
-from gkc.store import GenerationManifest, ItemTable, Totals
+from gkc.store import GenerationManifest, ItemTable, RecordCodec, Totals
 
 _F16_OVERFLOW: Final = np.float32(65520)
 """The smallest value that rounds to infinity as f16."""
@@ -26,6 +26,8 @@ class LoadedGeneration:
     ----------
     manifest : GenerationManifest
     items : ItemTable
+    records : RecordCodec
+        What checks its users' records.
     rows : GenerationRows
         What rows are laid from.
     overflowing : mapping
@@ -34,6 +36,7 @@ class LoadedGeneration:
 
     manifest: GenerationManifest
     items: ItemTable
+    records: RecordCodec
     rows: GenerationRows
     overflowing: Mapping[AnswerType, Mapping[Part, float]]
 
@@ -56,6 +59,7 @@ class LoadedGeneration:
             return cls(
                 manifest,
                 items,
+                manifest.records,
                 GenerationRows(
                     spec.element_type,
                     spec.dim,

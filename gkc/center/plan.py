@@ -26,6 +26,7 @@ from gkc.center.question import (
 from gkc.errors import FieldError, GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import PARTS, Part, Vectors
 from gkc.rows import RowForm, Rows, distinct, row_form
+from gkc.store import ID_BYTES
 
 Records = Sequence[bytes | memoryview | None]
 Lay = Callable[[int, int], None]
@@ -110,13 +111,42 @@ class VersionPlan:
             If records or tables are damaged.
         """
         rows = rows or self.rows
-        blob, offsets = _joined(records)
+        blob, offsets = self._joined(records)
         lay = rows.laying(self.generation.rows, blob, offsets, form, knowledge, status, resolved)
         at_once = min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // (form.row_bytes + len(PARTS)) + 1)
         if rows.n <= at_once:
             self._lay_some(lay, 0, rows.n)
             return ()
         return self._lay_by_turns(rows, lay, at_once)
+
+    def _joined(self, records: Records) -> tuple[bytes, I64 | None]:
+        """Put records one behind the other; tell where each begins and ends, if there are several.
+
+        Raises
+        ------
+        GenerationCorruptError
+            If one is damaged, or another user's.
+        """
+        users = self.users.tobytes()
+        check = self.generation.records.check
+        try:
+            if len(records) == 1:  # the usual question
+                record = records[0]
+                if record is None:
+                    return b"", None
+                check(users, record)
+                return bytes(record), None
+            pieces = []
+            for row, record in enumerate(records):
+                if record is not None:
+                    check(users[ID_BYTES * row : ID_BYTES * (row + 1)], record)
+                pieces.append(record or b"")
+        except LayoutError as exc:
+            what = f"the record of one of its users {exc}"
+            raise GenerationCorruptError(self.manifest.generation, what) from exc
+        offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
+        np.cumsum(np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces)), out=offsets[1:])
+        return b"".join(pieces), offsets
 
     def _lay_by_turns(self, rows: Rows, lay: Lay, at_once: int) -> Iterator[None]:
         for start in range(0, rows.n, at_once):
@@ -273,17 +303,6 @@ class Plan:
     def _counts(self) -> dict[str, I64]:
         versions = self._question.columns.versions
         return {name: plan.rows.counts for name, plan in zip(versions, self.versions, strict=True)}
-
-
-def _joined(records: Records) -> tuple[bytes, I64 | None]:
-    """Put records one behind the other; tell where each begins and ends, if there are several."""
-    if len(records) == 1:  # the usual question
-        record = records[0]
-        return b"" if record is None else bytes(record), None
-    pieces = [b"" if record is None else record for record in records]
-    offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces)), out=offsets[1:])
-    return b"".join(pieces), offsets
 
 
 def _no_rows(question: Question) -> Answer:

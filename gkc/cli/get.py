@@ -9,17 +9,17 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from gkc.arrays import I64, Bools
+from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
+from gkc.center.plan import Plan
 from gkc.center.question import Columns, Question, RowsAnswer
 from gkc.cli.options import AsJson, Store, load, reader_of
 from gkc.cli.output import console
 from gkc.errors import CommandError, VersionNotFoundError
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.service.encoding import encode_json
-from gkc.service.lookup import KnowledgeLookup
 from gkc.settings import StoreSettings
-from gkc.store import ItemBlock, KnowledgeReader
+from gkc.store import KnowledgeReader
 
 _SHOWN_VALUES = 4
 _IN_WORDS = {ABSENT: "absent: zeros", FOUND: "found", DEFAULT: "default vector"}
@@ -44,7 +44,7 @@ def run(
     Example: gkc get --user 7 --item 11 --version 20211220
     """
     settings = load(StoreSettings, store_url=store)
-    request = Question(
+    question = Question(
         Columns(
             n=1,
             users=_one(user),
@@ -55,54 +55,24 @@ def run(
             version_index=_one(0),
         )
     )
-    answer = asyncio.run(_ask(reader_of(settings), request))
+    answer = asyncio.run(_ask(reader_of(settings), question))
     if as_json:
         print(encode_json(answer).decode())
     else:
         _explain(answer, version)
 
 
-class FetchedItems:
-    """Items read from the store itself, in the place of a mapped table.
-
-    Parameters
-    ----------
-    block : ItemBlock
-        One row for each of ``block.ids``, which are distinct.
-    is_known : ndarray, shape (n,), bool
-    """
-
-    def __init__(self, block: ItemBlock, is_known: Bools) -> None:
-        self._block = block
-        self._rows = {item: k for k, item in enumerate(block.ids.tolist()) if is_known[k]}
-        self.size_bytes = block.k_i.nbytes
-
-    def rows_of(self, ids: I64) -> I64:
-        """Return the row of each item; -1 where unknown."""
-        return np.array([self._rows.get(item, -1) for item in ids.tolist()], dtype=np.int64)
-
-    def take(self, rows: I64) -> ItemBlock:
-        """Return the items at these rows."""
-        block = self._block
-        return ItemBlock(
-            block.ids[rows], block.k_i[rows], block.categories[rows], block.has_category[rows]
-        )
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to let go of."""
-
-
-async def _ask(reader: KnowledgeReader, request: Question) -> RowsAnswer:
+async def _ask(reader: KnowledgeReader, question: Question) -> RowsAnswer:
     """Answer one version's rows through the lookup of the service, without any mirror."""
-    (version,) = request.columns.versions
+    (version,) = question.columns.versions
     try:
         catalogue = await reader.catalogue()
         if catalogue is None:
             raise VersionNotFoundError(version, ())
         manifest = await reader.manifest(catalogue.version(version).current)
-        items = FetchedItems(*await reader.fetch_items(manifest, request.columns.items))
-        generations = {version: LoadedGeneration.of(manifest, items)}
-        answer = await KnowledgeLookup(reader).answer(request, generations)
+        items = await reader.items_of(manifest, question.columns.items)
+        plan = Plan(question, {version: LoadedGeneration.of(manifest, items)})
+        answer = plan.finish([await reader.fetch_users(manifest, question.columns.users)])
     finally:
         await reader.close()
     if not isinstance(answer, RowsAnswer):

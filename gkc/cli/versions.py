@@ -122,7 +122,13 @@ def rollback(
 @app.command()
 def delete(
     context: typer.Context,
-    version: Version,
+    version: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="A version's name.")
+    ] = None,
+    old_format: Annotated[
+        bool,
+        typer.Option("--old-format", help="Delete instead all that an earlier gkc left here."),
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Really delete; without it nothing happens.")
     ] = False,
@@ -140,6 +146,11 @@ def delete(
     Example: gkc versions delete 20211220 --yes
     """
     settings = _settings(context, store)
+    if old_format == (version is not None):
+        raise typer.BadParameter("name a version, or say --old-format")
+    if version is None:
+        _delete_old_format(settings, yes=yes, as_json=as_json)
+        return
     with _publisher(settings) as publisher:
         entry = publisher.catalogue().version(version)
         if not yes:
@@ -162,6 +173,21 @@ def delete(
         print(f"{version} is out of service; the next writer deletes its data")
     else:
         print(f"{version} is deleted, with {' and '.join(generations)}")
+
+
+def _delete_old_format(settings: StoreSettings, *, yes: bool, as_json: bool) -> None:
+    if not yes:
+        raise typer.BadParameter(
+            f"all that an earlier gkc left in namespace {settings.namespace!r} would be deleted "
+            "for good; add it to delete",
+            param_hint="--yes",
+        )
+    with _publisher(settings) as publisher:
+        deleted = publisher.delete_old_format()
+    if as_json:
+        print(orjson.dumps({"deleted": deleted}).decode())
+    else:
+        print(f"deleted {len(deleted)} generations of format 1 and their catalogue")
 
 
 def _settings(context: typer.Context, store: str | None) -> StoreSettings:

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gkc.arrays import I64, Bools
+from gkc.arrays import I64
 from gkc.errors import StoreUnavailableError
 from gkc.service.metrics import Metrics
 from gkc.store import (
     Catalogue,
     GenerationManifest,
-    ItemBlock,
     ItemTable,
     KnowledgeReader,
     Progress,
@@ -59,12 +58,10 @@ class GuardedReader:
         with self._metrics.store_operation("fetch_users"):
             return await self._reader.fetch_users(manifest, users)
 
-    async def fetch_items(
-        self, manifest: GenerationManifest, items: I64
-    ) -> tuple[ItemBlock, Bools]:
-        """Read distinct items from the store itself."""
-        async with self._guarded("fetch_items"):
-            return await self._reader.fetch_items(manifest, items)
+    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
+        """Read a few distinct items from the store itself."""
+        async with self._guarded("items_of"):
+            return await self._reader.items_of(manifest, items)
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
         """Re-read all of a generation; without a deadline."""

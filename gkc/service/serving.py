@@ -170,6 +170,7 @@ class Serving:
             await asyncio.gather(*loads, return_exceptions=True)
             for loaded in self._loaded.values():
                 loaded.items.close()
+            self._loaded = {}  # what a table still lends keeps it mapped
 
     async def refresh(self) -> None:
         """Read the catalogue and act on it; callers that come during a read share the next one.

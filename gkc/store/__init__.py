@@ -4,39 +4,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gkc.store import backends
 from gkc.store.catalogue import Catalogue, GenerationEntry, Summary, VersionEntry
 from gkc.store.codec import (
     ELEMENT_TYPES,
+    ID_BYTES,
     ElementType,
+    ItemBlock,
+    RecordCodec,
     UserBlock,
     decode_vectors,
     encode_vectors,
-    unpack_records,
 )
 from gkc.store.generation import (
     Defaults,
+    GenerationLayout,
     GenerationManifest,
     GenerationSpec,
     Totals,
     is_version_name,
 )
-from gkc.store.protocol import (
-    GenerationSink,
-    ItemBlock,
-    ItemTable,
-    KnowledgeReader,
-    Progress,
-    hash_ids,
-)
+from gkc.store.ids import hash_ids
+from gkc.store.protocol import ItemTable, KnowledgeReader, Progress, Storage
 from gkc.store.publishing import Published, Publisher, StagedGeneration
+from gkc.store.sink import GenerationSink
 from gkc.store.urls import StoreUrl, parse_store_url
 
 __all__ = [
     "ELEMENT_TYPES",
+    "ID_BYTES",
     "Catalogue",
     "Defaults",
     "ElementType",
     "GenerationEntry",
+    "GenerationLayout",
     "GenerationManifest",
     "GenerationSink",
     "GenerationSpec",
@@ -46,7 +47,9 @@ __all__ = [
     "Progress",
     "Published",
     "Publisher",
+    "RecordCodec",
     "StagedGeneration",
+    "Storage",
     "StoreUrl",
     "Summary",
     "Totals",
@@ -59,7 +62,6 @@ __all__ = [
     "open_publisher",
     "open_reader",
     "parse_store_url",
-    "unpack_records",
 ]
 
 
@@ -85,13 +87,7 @@ def open_reader(
         If the URL names no store.
     """
     where = parse_store_url(url)
-    if where.scheme == "file":
-        from gkc.store.backends.file import FileReader
-
-        return FileReader(where.path, namespace)
-    from gkc.store.backends.redis import RedisReader
-
-    return RedisReader(where, namespace, mirror_dir=mirror_dir, timeout_ms=timeout_ms)
+    return backends.backend_of(where).open_reader(where, namespace, mirror_dir, timeout_ms)
 
 
 def open_publisher(url: str, namespace: str = "default") -> Publisher:
@@ -105,10 +101,4 @@ def open_publisher(url: str, namespace: str = "default") -> Publisher:
         If the store cannot be reached.
     """
     where = parse_store_url(url)
-    if where.scheme == "file":
-        from gkc.store.backends.file import FileStorage
-
-        return Publisher(FileStorage(where.path, namespace))
-    from gkc.store.backends.redis_storage import RedisStorage
-
-    return Publisher(RedisStorage(where, namespace))
+    return Publisher(backends.backend_of(where).open_storage(where, namespace))

@@ -9,41 +9,45 @@ writer may wake up.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, Self
 
+from msgspec.structs import replace
+
 from gkc.errors import (
-    LayoutError,
+    CatalogueLostError,
+    EarlierFormatError,
     LeaseLostError,
     NoPreviousGenerationError,
+    OldCatalogueError,
+    RecordError,
     VersionLimitError,
     VersionNotFoundError,
 )
-from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
+from gkc.store.codec import ElementType
+from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec, Name
+from gkc.store.sealed import Count, Record, seal, unseal
 
-CATALOGUE_FORMAT: Final = "gkc-catalogue/1"
+CATALOGUE_FORMAT: Final = "gkc-catalogue/2"
 DEFAULT_MAX_VERSIONS: Final = 5
 TOMBSTONE_SECONDS: Final = 86_400.0
 
 State = Literal["staging", "published", "retired", "abandoned"]
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Record):
     """What ``GET /versions`` tells of a generation."""
 
-    users: int
-    items: int
-    user_categories: int
-    dim: int
-    category_dim: int
-    dtype: str
-    bytes: int
+    users: Count
+    items: Count
+    user_categories: Count
+    dim: Count
+    category_dim: Count
+    dtype: ElementType
+    bytes: Count
     bundle: str
-    compatible_with: list[dict[str, Any]] = field(default_factory=list)
+    compatible_with: list[dict[str, Any]] = []
 
     @classmethod
     def of(cls, manifest: GenerationManifest) -> Self:
@@ -62,8 +66,7 @@ class Summary:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationEntry:
+class GenerationEntry(Record):
     """The catalogue's note of one generation.
 
     Attributes
@@ -88,40 +91,38 @@ class GenerationEntry:
         None before publication.
     """
 
-    version: str
+    version: Name
     state: State
     layout: GenerationLayout
     fingerprint: str = ""
     token: str = ""
     holder: str = ""
-    sequence: int = 0
+    sequence: Count = 0
     published_at: str = ""
     delete_after: float = 0.0
     summary: Summary | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VersionEntry:
+class VersionEntry(Record):
     """The generations that a version serves now and could be rolled back to."""
 
-    current: str
-    previous: str | None = None
+    current: Name
+    previous: Name | None = None
     pinned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
+class Catalogue(Record):
     """The store's one small record.
 
     ``revision`` grows by one with each change, ``counter`` with each generation ever begun.
     """
 
-    revision: int = 0
-    counter: int = 0
-    published: int = 0
-    max_versions: int = DEFAULT_MAX_VERSIONS
-    versions: Mapping[str, VersionEntry] = field(default_factory=dict)
-    generations: Mapping[str, GenerationEntry] = field(default_factory=dict)
+    revision: Count = 0
+    counter: Count = 0
+    published: Count = 0
+    max_versions: Count = DEFAULT_MAX_VERSIONS
+    versions: dict[Name, VersionEntry] = {}
+    generations: dict[Name, GenerationEntry] = {}
 
     def version(self, name: str) -> VersionEntry:
         """Return a version's entry.
@@ -148,35 +149,56 @@ class Catalogue:
         return {g: e for g, e in sorted(self.generations.items()) if e.state in states}
 
     def to_bytes(self) -> bytes:
-        """Serialise as JSON with sorted keys, UTF-8."""
-        value = {"format": CATALOGUE_FORMAT, **asdict(self)}
-        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+        """Serialise as sealed JSON; equal catalogues have equal bytes."""
+        return seal(self, CATALOGUE_FORMAT)
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Build the catalogue that `to_bytes` gave.
+        """Read the catalogue that `to_bytes` gave.
 
         Raises
         ------
-        LayoutError
-            If the bytes are no catalogue of this format.
+        RecordError
+            If the bytes are no catalogue of this format; names the field.
         """
-        try:
-            value = json.loads(raw)
-            found = value.pop("format")
-            if found != CATALOGUE_FORMAT:
-                raise LayoutError(f"format is {found!r}, this gkc reads {CATALOGUE_FORMAT!r}")
-            versions = {v: VersionEntry(**e) for v, e in value.pop("versions").items()}
-            generations = {g: _entry(e) for g, e in value.pop("generations").items()}
-            return cls(versions=versions, generations=generations, **value)
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise LayoutError(f"not a catalogue: {exc!r}") from exc
+        catalogue = unseal(raw, CATALOGUE_FORMAT, cls)
+        for name, version in catalogue.versions.items():
+            for field in ("current", "previous"):
+                catalogue._check_named(f"$.versions.{name}.{field}", name, getattr(version, field))
+        for generation, entry in catalogue.generations.items():
+            if entry.state == "published" and entry.summary is None:
+                raise RecordError(f"$.generations.{generation}.summary: a published one has one")
+            if generation in (".", ".."):
+                raise RecordError(f"$.generations: {generation!r} is no generation")
+        return catalogue
+
+    def _check_named(self, field: str, version: str, generation: str | None) -> None:
+        """Check that what a version names is a published generation of it."""
+        if generation is None:
+            return
+        entry = self.generations.get(generation)
+        if entry is None or entry.state != "published" or entry.version != version:
+            raise RecordError(f"{field}: {generation} is no published generation of it")
 
 
-def _entry(value: dict[str, Any]) -> GenerationEntry:
-    layout = GenerationLayout(**value.pop("layout"))
-    summary = value.pop("summary")
-    return GenerationEntry(layout=layout, summary=Summary(**summary) if summary else None, **value)
+def read_catalogue(raw: bytes | None, store: str) -> Catalogue | None:
+    """Return the catalogue from its stored form, None if there is none.
+
+    Raises
+    ------
+    OldCatalogueError
+        If an earlier gkc wrote it.
+    CatalogueLostError
+        If it is no catalogue.
+    """
+    if raw is None:
+        return None
+    try:
+        return Catalogue.from_bytes(raw)
+    except EarlierFormatError as exc:
+        raise OldCatalogueError(store) from exc
+    except RecordError as exc:
+        raise CatalogueLostError(store, f"it cannot be read: {exc}") from exc
 
 
 def plan_evictions(catalogue: Catalogue, version: str, max_versions: int) -> list[str]:

@@ -1,12 +1,22 @@
 """Arrays to bytes and back: the element types, and the packed record of one user.
 
-A stored vector is ``width`` elements, little-endian, preceded by its float32 scale for int8. A
-user's record is its K_u, then the category ids it has K_uc of (int64, ascending), then those K_uc,
-nothing else: the number of categories follows from the record's length.
+A stored vector is ``width`` elements, little-endian, preceded by its float32 scale for int8; one of
+no elements takes no bytes. A user's record, little-endian::
+
+    uint32  CRC-32 over the generation's name, the user's id field, and the record from byte 4 on
+    uint32  pairs
+    K_u     then zeros to a multiple of 8
+    int64   category of each pair, ascending; of strings, its place in the items' dictionary
+    K_uc    of each pair, one after the other, then zeros to a multiple of 8
+
+A user's id field is its id, 8 bytes, little-endian, or the bytes of a string. So whoever reads a
+record knows that it is whole, and whose it is.
 """
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,21 +25,24 @@ from typing import Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from gkc.arrays import F32, I64, U8
+from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import LayoutError, NotStorableError
 
 ElementType = Literal["f16", "f32", "int8"]
 ELEMENT_TYPES: Final[tuple[ElementType, ...]] = get_args(ElementType)
 
-_ID_BYTES: Final = 8
+ID_BYTES: Final = 8
 _SCALE_BYTES: Final = 4
+_ALIGNMENT: Final = 8
+_HEAD: Final = struct.Struct("<II")
+_CRC_BYTES: Final = 4
 _INT8_MAX: Final = np.float32(127)
 
 
 def stride(element_type: ElementType, width: int) -> int:
     """Return the bytes that one stored vector of ``width`` elements takes."""
     if element_type == "int8":
-        return _SCALE_BYTES + width
+        return _SCALE_BYTES + width if width else 0
     return width * (2 if element_type == "f16" else 4)
 
 
@@ -60,6 +73,8 @@ def encode_vectors(vectors: F32, element_type: ElementType) -> U8:
             f"vectors must be (n, width) float32, not {vectors.shape} {vectors.dtype}"
         )
     _require_finite(vectors, vectors, element_type)
+    if not vectors.shape[1]:
+        return np.zeros((len(vectors), 0), dtype=np.uint8)
     if element_type == "f32":
         stored: npt.NDArray[np.generic] = np.ascontiguousarray(vectors, dtype="<f4")
     elif element_type == "f16":
@@ -95,6 +110,8 @@ def decode_vectors(rows: U8, element_type: ElementType, width: int) -> F32:
         raise LayoutError(
             f"stored rows of shape {rows.shape} are not {width} elements of {element_type}"
         )
+    if not width:
+        return np.zeros((len(rows), 0), dtype=np.float32)
     rows = np.ascontiguousarray(rows)
     if element_type == "f32":
         return rows.view("<f4").astype(np.float32, copy=True)
@@ -158,12 +175,37 @@ def _require_finite(
 
 
 @dataclass(frozen=True, slots=True)
+class ItemBlock:
+    """Items and what is stored of them.
+
+    Attributes
+    ----------
+    ids : ndarray, shape (n,), int64
+        Of strings, their keys.
+    k_i : ndarray, shape (n, stride), uint8
+        Stored K_i of each item.
+    categories : ndarray, shape (n,), int64
+        Each item's own category; 0 where it has none.
+    has_category : ndarray, shape (n,), bool
+    names : sequence of bytes, length n, or None
+        The ids themselves where they are strings.
+    """
+
+    ids: I64
+    k_i: U8
+    categories: I64
+    has_category: Bools
+    names: Sequence[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UserBlock:
     """Users and what is stored of them, before packing or after reading.
 
     Attributes
     ----------
     ids : ndarray, shape (n,), int64
+        Of strings, their keys.
     k_u : ndarray, shape (n, stride), uint8
         Stored K_u of each user.
     pair_offsets : ndarray, shape (n + 1,), int64
@@ -172,6 +214,8 @@ class UserBlock:
         Category of each pair, ascending within a user.
     k_uc : ndarray, shape (P, category stride), uint8
         Stored K_uc of each pair.
+    names : sequence of bytes, length n, or None
+        The ids themselves where they are strings.
     """
 
     ids: I64
@@ -179,94 +223,146 @@ class UserBlock:
     pair_offsets: I64
     categories: I64
     k_uc: U8
+    names: Sequence[bytes] | None = None
+
+    @property
+    def fields(self) -> Sequence[bytes]:
+        """The id field of each user, as bytes."""
+        return id_fields(self.ids) if self.names is None else self.names
 
 
-def pack_records(block: UserBlock) -> list[bytes]:
-    """Pack one record per user of ``block``, in its order."""
-    k_u = np.ascontiguousarray(block.k_u)
-    categories = np.ascontiguousarray(block.categories, dtype="<i8").view(np.uint8)
-    k_uc = np.ascontiguousarray(block.k_uc)
-    user_bytes, pair_bytes = k_u.shape[1], k_uc.shape[1]
-    k_u_buffer, id_buffer, k_uc_buffer = (a.reshape(-1).data for a in (k_u, categories, k_uc))
-    offsets = block.pair_offsets.tolist()
-    return [
-        b"".join(
-            (
-                k_u_buffer[row * user_bytes : (row + 1) * user_bytes],
-                id_buffer[start * _ID_BYTES : end * _ID_BYTES],
-                k_uc_buffer[start * pair_bytes : end * pair_bytes],
-            )
-        )
-        for row, (start, end) in enumerate(pairwise(offsets))
-    ]
+def id_fields(ids: I64) -> list[bytes]:
+    """Return each number as a field: 8 bytes, little-endian."""
+    raw = np.ascontiguousarray(ids, dtype="<i8").tobytes()
+    return [raw[k : k + ID_BYTES] for k in range(0, len(raw), ID_BYTES)]
 
 
-def unpack_records(
-    ids: I64,
-    records: Sequence[bytes | memoryview | None],
-    element_type: ElementType,
-    dim: int,
-    category_dim: int,
-) -> UserBlock:
-    """Unpack the records of some users, None standing for a user who was not exported.
+def record_bytes(user_stride: int, pair_stride: int, pairs: int) -> int:
+    """Return the bytes of the record of a user with so many pairs."""
+    users = _HEAD.size + _padded(user_stride)
+    return users + _padded(pairs * pair_stride) + pairs * ID_BYTES
+
+
+def _padded(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+class RecordCodec:
+    """Packs and unpacks the records of one generation's users.
 
     Parameters
     ----------
-    ids : ndarray, shape (n,), int64
-        The users, kept as they are.
-    records : sequence of bytes-like or None, length n
+    generation : str
     element_type : {"f16", "f32", "int8"}
     dim, category_dim : int
         Width of K_u and of K_uc.
-
-    Returns
-    -------
-    UserBlock
-        K_u zeros and no pairs for a user without a record.
-
-    Raises
-    ------
-    LayoutError
-        If a record has a length that no number of pairs explains; the message names the user's
-        position.
     """
-    user_bytes = stride(element_type, dim)
-    pair_bytes = stride(element_type, category_dim)
-    if len(records) == 1 and records[0] is not None:  # the usual request: nothing is copied
-        return _unpack_record(ids, records[0], user_bytes, pair_bytes)
-    k_u = np.zeros((len(records), user_bytes), dtype=np.uint8)
-    counts = np.zeros(len(records) + 1, dtype=np.int64)
-    categories, k_uc = [], []
-    for row, record in enumerate(records):
-        if record is None:
-            continue
-        one = _unpack_record(ids[row : row + 1], record, user_bytes, pair_bytes, row)
-        k_u[row] = one.k_u
-        counts[row + 1] = len(one.categories)
-        categories.append(one.categories)
-        k_uc.append(one.k_uc)
-    return UserBlock(
-        ids=ids,
-        k_u=k_u,
-        pair_offsets=np.cumsum(counts, dtype=np.int64),
-        categories=np.concatenate(categories) if categories else np.zeros(0, dtype=np.int64),
-        k_uc=np.concatenate(k_uc) if k_uc else np.zeros((0, pair_bytes), dtype=np.uint8),
-    )
 
+    def __init__(
+        self, generation: str, element_type: ElementType, dim: int, category_dim: int
+    ) -> None:
+        self._seed = zlib.crc32(generation.encode())
+        self._user_bytes = stride(element_type, dim)
+        self._pair_bytes = stride(element_type, category_dim)
+        self._ids_at = _HEAD.size + _padded(self._user_bytes)
 
-def _unpack_record(
-    ids: I64, record: bytes | memoryview, user_bytes: int, pair_bytes: int, row: int = 0
-) -> UserBlock:
-    """Unpack the record of one user, as views of it."""
-    pairs, rest = divmod(len(record) - user_bytes, _ID_BYTES + pair_bytes)
-    if rest or pairs < 0:
-        raise LayoutError(f"the record of user {row} of the batch has {len(record)} bytes")
-    split = user_bytes + pairs * _ID_BYTES
-    raw = np.frombuffer(record, dtype=np.uint8)
-    return UserBlock(
-        ids=ids,
-        k_u=raw[:user_bytes].reshape(1, user_bytes),
-        pair_offsets=np.array([0, pairs], dtype=np.int64),
-        categories=np.frombuffer(record, dtype="<i8", count=pairs, offset=user_bytes),
-        k_uc=raw[split:].reshape(pairs, pair_bytes),
-    )
+    def pack(self, block: UserBlock) -> list[bytes]:
+        """Pack one record per user of ``block``, in its order."""
+        size, pair_bytes = self._ids_at - _HEAD.size, self._pair_bytes
+        k_u = np.zeros((len(block.ids), size), dtype=np.uint8)
+        k_u[:, : self._user_bytes] = block.k_u
+        counts = np.diff(block.pair_offsets).astype("<u4").view(np.uint8)
+        categories = np.ascontiguousarray(block.categories, dtype="<i8").view(np.uint8)
+        k_uc = np.ascontiguousarray(block.k_uc)
+        arrays = (counts, k_u, categories, k_uc)
+        counts_at, k_u_at, ids_at, k_uc_at = (a.reshape(-1).data for a in arrays)
+        offsets, fields, seed = block.pair_offsets.tolist(), block.fields, self._seed
+        records = []
+        for row, (start, end) in enumerate(pairwise(offsets)):
+            body = b"".join(
+                (
+                    counts_at[row * 4 : row * 4 + 4],
+                    k_u_at[row * size : (row + 1) * size],
+                    ids_at[start * ID_BYTES : end * ID_BYTES],
+                    k_uc_at[start * pair_bytes : end * pair_bytes],
+                    bytes(-(end - start) * pair_bytes % _ALIGNMENT),
+                )
+            )
+            crc32 = zlib.crc32(body, zlib.crc32(fields[row], seed))
+            records.append(crc32.to_bytes(_CRC_BYTES, "little") + body)
+        return records
+
+    def check(self, field: bytes, record: bytes | memoryview) -> int:
+        """Return how many pairs a record has, having checked that it is whole and this user's.
+
+        Raises
+        ------
+        LayoutError
+            If it is not.
+        """
+        size = len(record)
+        if size < self._ids_at or size % _ALIGNMENT:
+            raise LayoutError(f"has {size} bytes")
+        crc32, pairs = _HEAD.unpack_from(record)
+        body = memoryview(record)[_CRC_BYTES:]
+        if zlib.crc32(body, zlib.crc32(field, self._seed)) != crc32:
+            raise LayoutError("is damaged, or of another user or generation")
+        if size != self._ids_at + pairs * ID_BYTES + _padded(pairs * self._pair_bytes):
+            raise LayoutError(f"has {size} bytes, which are not those of {pairs} pairs")
+        return int(pairs)
+
+    def unpack(self, ids: I64, records: Sequence[bytes | memoryview | None]) -> UserBlock:
+        """Unpack the records of some users, None standing for a user who was not exported.
+
+        Parameters
+        ----------
+        ids : ndarray, shape (n,), int64
+            The users, kept as they are.
+        records : sequence of bytes-like or None, length n
+
+        Returns
+        -------
+        UserBlock
+            K_u zeros and no pairs for a user without a record.
+
+        Raises
+        ------
+        LayoutError
+            If a record is damaged, or not that user's; names the user.
+        """
+        if len(records) == 1 and records[0] is not None:  # the usual request: nothing is copied
+            return self._unpack_one(ids, records[0])
+        k_u = np.zeros((len(records), self._user_bytes), dtype=np.uint8)
+        counts = np.zeros(len(records) + 1, dtype=np.int64)
+        categories, k_uc = [], []
+        for row, record in enumerate(records):
+            if record is None:
+                continue
+            one = self._unpack_one(ids[row : row + 1], record)
+            k_u[row] = one.k_u
+            counts[row + 1] = len(one.categories)
+            categories.append(one.categories)
+            k_uc.append(one.k_uc)
+        none = np.zeros((0, self._pair_bytes), dtype=np.uint8)
+        return UserBlock(
+            ids=ids,
+            k_u=k_u,
+            pair_offsets=np.cumsum(counts, dtype=np.int64),
+            categories=np.concatenate(categories) if categories else np.zeros(0, dtype=np.int64),
+            k_uc=np.concatenate(k_uc) if k_uc else none,
+        )
+
+    def _unpack_one(self, ids: I64, record: bytes | memoryview) -> UserBlock:
+        """Unpack the record of one user, as views of it."""
+        try:
+            pairs = self.check(ids.astype("<i8").tobytes(), record)
+        except LayoutError as exc:
+            raise LayoutError(f"the record of user {ids[0]} {exc}") from exc
+        raw, k_uc_at = np.frombuffer(record, dtype=np.uint8), self._ids_at + pairs * ID_BYTES
+        return UserBlock(
+            ids=ids,
+            k_u=raw[_HEAD.size : _HEAD.size + self._user_bytes].reshape(1, self._user_bytes),
+            pair_offsets=np.array([0, pairs], dtype=np.int64),
+            categories=np.frombuffer(record, dtype="<i8", count=pairs, offset=self._ids_at),
+            k_uc=raw[k_uc_at : k_uc_at + pairs * self._pair_bytes].reshape(pairs, self._pair_bytes),
+        )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -41,3 +44,45 @@ def replace_file(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_directory(path.parent)
+
+
+def lock_file(path: Path, pause: Callable[[], None] | None = None) -> int | None:
+    """Lock a file, which is made if it is not there; the kernel takes a lock from the dead.
+
+    Parameters
+    ----------
+    path : Path
+    pause : callable, optional
+        Called while another one holds the lock, until it raises; without it nobody waits.
+
+    Returns
+    -------
+    int or None
+        A file descriptor, whose closing gives the lock back; None if another one holds it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made.
+    """
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            if pause is None:
+                return None
+            pause()
+            continue
+        # Its holder may have removed the file between our open and our lock: then try anew.
+        if is_at(fd, path):
+            return fd
+        os.close(fd)
+
+
+def is_at(fd: int, path: Path) -> bool:
+    """Tell whether an open file is the one that has this name now."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(fd), path.stat())
+    return False

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
+from msgspec import Meta
 
-from gkc.errors import LayoutError
-from gkc.store.codec import ElementType, largest_magnitude, stride
+from gkc.errors import GenerationCorruptError, LayoutError, RecordError
+from gkc.store.codec import (
+    ID_BYTES,
+    ElementType,
+    RecordCodec,
+    largest_magnitude,
+    record_bytes,
+    stride,
+)
+from gkc.store.ids import IdType
+from gkc.store.sealed import Count, Int64, Magnitude, Record, Rows, Width, seal, unseal
+from gkc.store.table_format import TableShape
 
 VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A version's name, whole."""
 
-MANIFEST_FORMAT: Final = "gkc-generation/1"
+MANIFEST_FORMAT: Final = "gkc-generation/2"
+CHUNK_BYTES: Final = (256 << 10) - 64
+"""Of the items table, in a store of keys: with the server's own header it stays within one of the
+sizes that the server's memory comes in. A multiple of 8, so that no number lies in two chunks."""
+
 _BUCKET_BYTES: Final = 4_000_000
 _BUCKET_USERS: Final = 512
-_BLOCK_ITEMS: Final = 1000
-_ITEM_BYTES: Final = 17  # id, category, whether it has one
-_BLOCK_OVERHEAD_BYTES: Final = 32
+_CRC_BYTES: Final = 4
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
+"""Of a version or a generation."""
 
 
 @lru_cache(maxsize=1024)
@@ -32,8 +45,7 @@ def is_version_name(name: str) -> bool:
     return VERSION_PATTERN.fullmatch(name) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
+class Defaults(Record):
     """What answers for ids that were not exported: one stored vector a part, None for zeros.
 
     ``item_category`` is the category that an unknown item has, None for none.
@@ -42,11 +54,10 @@ class Defaults:
     user: bytes | None = None
     item: bytes | None = None
     user_category: bytes | None = None
-    item_category: int | None = None
+    item_category: Int64 | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationSpec:
+class GenerationSpec(Record):
     """All that is known of a generation before its first vector is written.
 
     Attributes
@@ -54,7 +65,7 @@ class GenerationSpec:
     version : str
     element_type : {"f16", "f32", "int8"}
     dim, category_dim : int
-        Width of K_u and K_i, and of K_uc.
+        Width of K_u and K_i, and of K_uc; without elements there are no pairs.
     users, items, user_categories : int
         How many of each will be written.
     bundle : str
@@ -64,19 +75,31 @@ class GenerationSpec:
     defaults : Defaults
     compatible_with : list of object
         Older versions in whose axes the vectors lie, as the bundle tells of them; JSON values.
+    user_id_type, item_id_type, category_id_type : {"int64", "string"}
+    user_id_bytes, item_id_bytes : int
+        Of all ids together, where they are strings.
+    categories, category_bytes : int
+        Distinct categories, and their bytes together, where they are strings.
     """
 
-    version: str
+    version: Name
     element_type: ElementType
-    dim: int
-    category_dim: int
-    users: int
-    items: int
-    user_categories: int
+    dim: Width
+    category_dim: Width
+    users: Rows
+    items: Rows
+    user_categories: Count
     bundle: str
     fingerprint: str
     defaults: Defaults = Defaults()
-    compatible_with: list[dict[str, Any]] = field(default_factory=list)
+    compatible_with: list[dict[str, Any]] = []
+    user_id_type: IdType = "int64"
+    item_id_type: IdType = "int64"
+    category_id_type: IdType = "int64"
+    user_id_bytes: Count = 0
+    item_id_bytes: Count = 0
+    categories: Rows = 0
+    category_bytes: Count = 0
 
     @property
     def vector_stride(self) -> int:
@@ -89,48 +112,81 @@ class GenerationSpec:
         return stride(self.element_type, self.category_dim)
 
     @property
-    def layout(self) -> GenerationLayout:
-        """How many keys the generation takes in a store of keys."""
-        pairs = self.user_categories / self.users if self.users else 0.0
-        record_bytes = self.vector_stride + pairs * (8 + self.category_stride)
-        bucket_users = max(1, min(_BUCKET_USERS, int(_BUCKET_BYTES / max(record_bytes, 1.0))))
-        return GenerationLayout(
-            user_buckets=max(1, math.ceil(self.users / bucket_users)),
-            item_blocks=math.ceil(self.items / self.block_items),
+    def payload_bytes(self) -> int:
+        """Bytes of all vectors, and of the categories of pairs: what a store cannot do without."""
+        vectors = (self.users + self.items) * self.vector_stride
+        return vectors + self.user_categories * (ID_BYTES + self.category_stride)
+
+    @property
+    def mean_record_bytes(self) -> int:
+        """Bytes of the record of a user with as many pairs as users have on average."""
+        pairs = math.ceil(self.user_categories / self.users) if self.users else 0
+        return record_bytes(self.vector_stride, self.category_stride, pairs)
+
+    def records(self, generation: str) -> RecordCodec:
+        """Return what packs and unpacks the records of a generation's users."""
+        return RecordCodec(generation, self.element_type, self.dim, self.category_dim)
+
+    @property
+    def item_shape(self) -> TableShape:
+        """What the table of items is made of."""
+        return TableShape(
+            "items",
+            self.items,
+            self.vector_stride,
+            id_type=self.item_id_type,
+            id_bytes=self.item_id_bytes,
+            category_type=self.category_id_type,
+            categories=self.categories,
+            category_bytes=self.category_bytes,
         )
 
     @property
-    def block_items(self) -> int:
-        """Items of one block: 1000, or fewer where that leaves less memory unused.
+    def user_shape(self) -> TableShape:
+        """What a table of users is made of."""
+        return TableShape(
+            "users", self.users, id_type=self.user_id_type, id_bytes=self.user_id_bytes
+        )
 
-        A server of keys takes memory in sizes of four to an octave; a block just over one of them
-        would waste up to a fifth, so it is made to stay just under.
-        """
-        item_bytes = _ITEM_BYTES + self.vector_stride
-        wanted = _BLOCK_OVERHEAD_BYTES + _BLOCK_ITEMS * item_bytes
-        step = 1 << (wanted.bit_length() - 3)
-        return (wanted // step * step - _BLOCK_OVERHEAD_BYTES) // item_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationLayout:
-    """The counts from which the names of a generation's keys follow; none is searched for."""
-
-    user_buckets: int
-    item_blocks: int
+    @property
+    def layout(self) -> GenerationLayout:
+        """How many keys the generation takes in a store of keys."""
+        bucket_users = max(1, min(_BUCKET_USERS, _BUCKET_BYTES // self.mean_record_bytes))
+        return GenerationLayout(
+            user_buckets=max(1, math.ceil(self.users / bucket_users)),
+            item_chunks=math.ceil(self.item_shape.size_bytes() / CHUNK_BYTES),
+            chunk_bytes=CHUNK_BYTES,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class GenerationLayout(Record):
+    """The numbers from which the names of a generation's keys follow; none is searched for.
+
+    They are kept with the generation, so that it stays readable when the rule that chose them
+    changes.
+
+    Attributes
+    ----------
+    user_buckets, item_chunks : int
+    chunk_bytes : int
+        Of each chunk but the last one.
+    """
+
+    user_buckets: Annotated[int, Meta(ge=1, lt=2**32)]
+    item_chunks: Rows
+    chunk_bytes: Annotated[int, Meta(ge=4096, le=1 << 30)]
+
+
+class Totals(Record):
     """What a writer has stored so far, and the largest absolute value among it, part by part."""
 
-    users: int = 0
-    items: int = 0
-    user_categories: int = 0
-    size_bytes: int = 0
-    largest_user: float = 0.0
-    largest_item: float = 0.0
-    largest_user_category: float = 0.0
+    users: Count = 0
+    items: Count = 0
+    user_categories: Count = 0
+    size_bytes: Count = 0
+    largest_user: Magnitude = 0.0
+    largest_item: Magnitude = 0.0
+    largest_user_category: Magnitude = 0.0
 
     def plus(self, other: Totals) -> Totals:
         """Add counts and bytes; keep the larger of each pair of largest values."""
@@ -159,74 +215,94 @@ def default_totals(spec: GenerationSpec) -> Totals:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationManifest:
+class GenerationManifest(Record):
     """A sealed generation's record of itself, stored beside its data and never changed.
 
-    ``totals`` counts the default vectors among the largest values. ``checksums`` belongs to the
-    backend.
+    Attributes
+    ----------
+    generation : str
+    spec : GenerationSpec
+    layout : GenerationLayout
+        Of its keys, in a store of keys.
+    totals : Totals
+        Default vectors are counted among the largest values.
+    checksums : mapping of str to int
+        Belongs to the backend.
+    chunk_crc32s : bytes
+        CRC-32 of each chunk of the items table, uint32 each; empty where there are no chunks.
     """
 
-    generation: str
+    generation: Name
     spec: GenerationSpec
+    layout: GenerationLayout
     totals: Totals
-    checksums: Mapping[str, int]
+    checksums: dict[str, Count] = {}
+    chunk_crc32s: bytes = b""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the manifest as JSON-ready values."""
-        spec = asdict(self.spec)
-        defaults = self.spec.defaults
-        spec["defaults"] = {
-            "user": _to_text(defaults.user),
-            "item": _to_text(defaults.item),
-            "user_category": _to_text(defaults.user_category),
-            "item_category": defaults.item_category,
-        }
-        return {
-            "format": MANIFEST_FORMAT,
-            "generation": self.generation,
-            "spec": spec,
-            "totals": asdict(self.totals),
-            "checksums": dict(self.checksums),
-        }
+    @property
+    def records(self) -> RecordCodec:
+        """What packs and unpacks the records of its users."""
+        return self.spec.records(self.generation)
+
+    def to_bytes(self) -> bytes:
+        """Serialise as sealed JSON."""
+        return seal(self, MANIFEST_FORMAT)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Build the manifest that `to_json` gave.
+    def from_bytes(cls, raw: bytes, generation: str) -> Self:
+        """Read the manifest of a generation that `to_bytes` gave.
 
         Raises
         ------
-        LayoutError
-            If the value is no manifest of this format.
+        RecordError
+            If it is damaged, another generation's, or does not fit itself; names the field.
         """
-        if value.get("format") != MANIFEST_FORMAT:
-            raise LayoutError(
-                f"expected a manifest of format {MANIFEST_FORMAT}, not {value.get('format')!r}"
-            )
+        manifest = unseal(raw, MANIFEST_FORMAT, cls)
+        if manifest.generation != generation:
+            raise RecordError(f"$.generation: belongs to {manifest.generation}")
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        """Check what readers rely on."""
+        spec, totals = self.spec, self.totals
+        for name in ("users", "items", "user_categories"):
+            if getattr(spec, name) != getattr(totals, name):
+                raise RecordError(f"$.totals.{name}: is not what was promised")
+        if spec.user_categories and not spec.category_dim:
+            raise RecordError("$.spec.category_dim: is 0, but there are pairs")
+        for part, size in (
+            ("user", spec.vector_stride),
+            ("item", spec.vector_stride),
+            ("user_category", spec.category_stride),
+        ):
+            vector = getattr(spec.defaults, part)
+            if vector is not None and len(vector) != size:
+                raise RecordError(f"$.spec.defaults.{part}: has {len(vector)} bytes, not {size}")
+        if self.chunk_crc32s:
+            self._check_chunks()
+
+    def _check_chunks(self) -> None:
+        layout = self.layout
         try:
-            raw = dict(value["spec"])
-            stored = raw.pop("defaults")
-            defaults = Defaults(
-                user=_to_bytes(stored["user"]),
-                item=_to_bytes(stored["item"]),
-                user_category=_to_bytes(stored["user_category"]),
-                item_category=stored["item_category"],
-            )
-            return cls(
-                generation=value["generation"],
-                spec=replace(GenerationSpec(**raw), defaults=defaults),
-                totals=Totals(**value["totals"]),
-                checksums=dict(value["checksums"]),
-            )
-        except (KeyError, TypeError, ValueError) as exc:
-            raise LayoutError(
-                f"the manifest of a generation does not fit its format: {exc!r}"
-            ) from exc
+            chunks = -(-self.spec.item_shape.size_bytes() // layout.chunk_bytes)
+        except LayoutError as exc:
+            raise RecordError(f"$.spec.items: {exc}") from exc
+        if layout.item_chunks != chunks:
+            raise RecordError(f"$.layout.item_chunks: is {layout.item_chunks}, not {chunks}")
+        if len(self.chunk_crc32s) != _CRC_BYTES * chunks:
+            raise RecordError(f"$.chunk_crc32s: are not those of {chunks} chunks")
 
 
-def _to_text(value: bytes | None) -> str | None:
-    return None if value is None else base64.b64encode(value).decode("ascii")
+def read_manifest(raw: bytes, generation: str) -> GenerationManifest:
+    """Read a generation's manifest from its stored form.
 
-
-def _to_bytes(value: str | None) -> bytes | None:
-    return None if value is None else base64.b64decode(value, validate=True)
+    Raises
+    ------
+    GenerationCorruptError
+        If it is damaged, or another generation's.
+    """
+    try:
+        return GenerationManifest.from_bytes(raw, generation)
+    except RecordError as exc:
+        raise GenerationCorruptError(generation, f"its manifest: {exc}") from exc

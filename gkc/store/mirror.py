@@ -3,40 +3,35 @@
 ::
 
     MIRROR_DIR/<digest of store and namespace>/
-        GENERATION.gkt    a table file, see `gkc.store.table`; renamed into place when complete
-        GENERATION.tmp    one that is being built
-        GENERATION.lock   locked by the one process of this host that builds it
+        GENERATION.gkt    the table file, see `gkc.store.table_format`; renamed when complete
+        GENERATION.tmp    one that is being copied, chunk by chunk from its beginning
+        GENERATION.lock   locked by the one process of this host that copies it
 
-All processes of a host map one file. It is only a cache: whatever is lost or damaged is built anew.
+All processes of a host map one file. It is only a cache: whatever is lost or damaged is copied
+anew, and a copy that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Final
 
 import structlog
 
-from gkc.errors import (
-    GenerationCorruptError,
-    LayoutError,
-    StoreUnavailableError,
-)
+from gkc.errors import GenerationCorruptError, StoreUnavailableError
 from gkc.store.catalogue import Catalogue
-from gkc.store.durable import sync_directory
+from gkc.store.chunks import Chunks
+from gkc.store.durable import lock_file, sync_directory
 from gkc.store.generation import GenerationManifest
-from gkc.store.protocol import ItemBlock
 from gkc.store.table import MappedItemTable
-from gkc.store.table_check import verify_table
-from gkc.store.table_writer import ItemTableWriter
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +41,8 @@ _LOCK: Final = ".lock"
 _LOCK_PAUSE_SECONDS: Final = 0.02
 _PRIVATE: Final = 0o700
 
-Blocks = Callable[[], Iterator[ItemBlock]]
+ReadChunks = Callable[[Sequence[int]], Iterator[bytes]]
+"""Reads chunks of a generation's items table from the store, those of some numbers in turn."""
 
 
 def default_mirror_dir() -> Path:
@@ -80,7 +76,7 @@ class MirrorDirectory:
         self._tidied: frozenset[str] | None = None
 
     def open(
-        self, manifest: GenerationManifest, blocks: Blocks, memory_bytes: int
+        self, manifest: GenerationManifest, read_chunks: ReadChunks, memory_bytes: int
     ) -> MappedItemTable:
         """Map a generation's items, copying them first if this host has no intact mirror of them.
 
@@ -89,8 +85,8 @@ class MirrorDirectory:
         Parameters
         ----------
         manifest : GenerationManifest
-        blocks : callable
-            Begins to read all items from the store, in ascending order of their hashes.
+        read_chunks : callable
+            Reads chunks from the store.
         memory_bytes : int
             Up to which size a table is brought into memory at once.
 
@@ -106,7 +102,7 @@ class MirrorDirectory:
         with self._as_store_errors():
             table = self._open_intact(manifest)
             if table is None:
-                table = self._build(manifest, blocks)
+                table = self._build(manifest, read_chunks)
             if table.size_bytes <= memory_bytes:
                 table.prefault()
         if self._tidied is None:
@@ -126,7 +122,7 @@ class MirrorDirectory:
         threading.Thread(target=self._tidy, args=(wanted, newest), daemon=True).start()
 
     def remove_orphans(self, wanted: Collection[str], newest: int) -> list[str]:
-        """Remove the mirrors of other generations, and what dead builders left.
+        """Remove the mirrors of other generations, and copies of them that were interrupted.
 
         Whoever has one of them mapped may go on reading it.
 
@@ -144,7 +140,8 @@ class MirrorDirectory:
         """
         removed = []
         for path in sorted(self.directory.glob("*")):
-            if path.suffix == _TABLE and (path.stem in wanted or _counter(path.stem) > newest):
+            is_needed = path.stem in wanted or _counter(path.stem) > newest
+            if path.suffix != _LOCK and is_needed:
                 continue
             with self._locked(path.stem, wait=False) as is_ours:
                 if is_ours and path.suffix in (_TABLE, _TEMPORARY):
@@ -170,51 +167,72 @@ class MirrorDirectory:
         """Map the mirror that is there, None if there is none or it is damaged."""
         path, generation = self._path(manifest.generation, _TABLE), manifest.generation
         try:
-            if path.stat().st_mtime < self._opened_at:  # not built just now: nobody knows it
-                verify_table(path, "items", generation, self._check_stop)
+            if path.stat().st_mtime < self._opened_at:  # not copied just now: nobody knows it
+                self._check_chunks(path, manifest)
             table = MappedItemTable(path, generation)
         except FileNotFoundError:
             return None
         except GenerationCorruptError as exc:
             log.warning("mirror_damaged", generation=generation, reason=exc.what)
             return None
-        spec = manifest.spec
-        if (table.count, table.header.stride) != (spec.items, spec.vector_stride):
+        if table.header.shape != manifest.spec.item_shape:
             table.close()
             log.warning("mirror_damaged", generation=generation, reason="it has another size")
             return None
         return table
 
-    def _build(self, manifest: GenerationManifest, blocks: Blocks) -> MappedItemTable:
+    def _build(self, manifest: GenerationManifest, read_chunks: ReadChunks) -> MappedItemTable:
         self._make_directory()
         with self._locked(manifest.generation, wait=True):
             table = self._open_intact(manifest)  # another process may have built it meanwhile
             if table is not None:
                 return table
             started = time.monotonic()
-            self._copy(manifest, blocks)
+            self._copy(manifest, read_chunks)
             seconds = round(time.monotonic() - started, 3)
             log.info("mirror_built", generation=manifest.generation, seconds=seconds)
-            return MappedItemTable(self._path(manifest.generation, _TABLE), manifest.generation)
+            return self._open_copied(manifest)
 
-    def _copy(self, manifest: GenerationManifest, blocks: Blocks) -> None:
-        """Copy all items into a file beside the mirror, then put it in its place."""
-        generation, spec = manifest.generation, manifest.spec
-        temporary = self._path(generation, _TEMPORARY)
-        try:
-            with ItemTableWriter(temporary, generation, spec.items, spec.vector_stride) as writer:
-                for block in blocks():
-                    self._check_stop(len(block.ids))
-                    writer.append(block)
-                writer.finish()
-            temporary.replace(self._path(generation, _TABLE))
-        except LayoutError as exc:
-            raise GenerationCorruptError(generation, f"its items: {exc}") from exc
-        finally:
-            temporary.unlink(missing_ok=True)
+    def _copy(self, manifest: GenerationManifest, read_chunks: ReadChunks) -> None:
+        """Copy the table into a file beside the mirror, then put it in its place."""
+        chunks = Chunks(manifest)
+        temporary = self._path(manifest.generation, _TEMPORARY)
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with open(fd, "r+b", buffering=0) as file:
+            done = self._chunks_in(file, chunks)
+            file.truncate(done * chunks.chunk_bytes)
+            file.seek(0, os.SEEK_END)
+            for number, raw in enumerate(read_chunks(range(done, chunks.count)), done):
+                self._check_stop()
+                chunks.check(number, raw)
+                _write_all(file, raw)
+            os.fsync(fd)
+        temporary.replace(self._path(manifest.generation, _TABLE))
         sync_directory(self.directory)
 
-    def _check_stop(self, _: int) -> None:
+    def _chunks_in(self, file: FileIO, chunks: Chunks) -> int:
+        """Return how many chunks a copy that was interrupted has, from its beginning on."""
+        for number in range(chunks.count):
+            self._check_stop()
+            if not chunks.is_whole(number, file.read(chunks.size(number)) or b""):
+                return number
+        return chunks.count
+
+    def _check_chunks(self, path: Path, manifest: GenerationManifest) -> None:
+        """Raise GenerationCorruptError if a mirror is not the table that was stored."""
+        chunks = Chunks(manifest)
+        with path.open("rb", buffering=0) as file:
+            if self._chunks_in(file, chunks) < chunks.count or file.read(1):
+                raise GenerationCorruptError(manifest.generation, "its checksums differ")
+
+    def _open_copied(self, manifest: GenerationManifest) -> MappedItemTable:
+        table = self._open_intact(manifest)
+        if table is None:
+            what = "the table of its items is not what its manifest says"
+            raise GenerationCorruptError(manifest.generation, what)
+        return table
+
+    def _check_stop(self) -> None:
         if self._stopping.is_set():
             raise StoreUnavailableError(self._store, "this process ends while it copies items")
 
@@ -233,25 +251,18 @@ class MirrorDirectory:
     def _locked(self, generation: str, *, wait: bool) -> Iterator[bool]:
         """Hold the lock of one generation's mirror; tell whether it was to be had."""
         path = self._path(generation, _LOCK)
-        while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Its holder removed the file between our open and our lock: then try anew.
-                is_ours = _is_at(fd, path)
-            except BlockingIOError:
-                is_ours = False
-            if is_ours or not wait:
-                break
-            os.close(fd)
-            self._check_stop(0)
+
+        def pause() -> None:
+            self._check_stop()
             time.sleep(_LOCK_PAUSE_SECONDS)
+
+        fd = lock_file(path, pause if wait else None)
         try:
-            yield is_ours
+            yield fd is not None
         finally:
-            if is_ours:
+            if fd is not None:
                 path.unlink(missing_ok=True)
-            os.close(fd)
+                os.close(fd)
 
     @contextmanager
     def _as_store_errors(self) -> Iterator[None]:
@@ -263,10 +274,10 @@ class MirrorDirectory:
             raise StoreUnavailableError(self._store, cause) from exc
 
 
-def _is_at(fd: int, path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(fd), path.stat())
-    return False
+def _write_all(file: FileIO, data: bytes) -> None:
+    written = 0
+    while written < len(data):
+        written += file.write(memoryview(data)[written:])
 
 
 def _counter(generation: str) -> int:

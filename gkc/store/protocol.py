@@ -1,82 +1,41 @@
 """What a backend must do: one protocol to read with, one to write with, and the types between them.
 
-Rows are written and stored in the order of `hash_ids`, so that no step ever needs all ids at once:
-the bucket of a user, the block of an item and the place of both in a table file follow from it.
+A third thing is what `gkc.store.sink` writes a generation into.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
-import numpy as np
-
-from gkc.arrays import I64, U8, U64, Bools
+from gkc.arrays import I64
 from gkc.store.catalogue import Catalogue
-from gkc.store.codec import UserBlock
-from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec, Totals
+from gkc.store.codec import ItemBlock
+from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
+from gkc.store.sink import GenerationSink, Lease
 
-_UINT64: Final = (1 << 64) - 1
 Progress = Callable[[int], None]
 """Told how many more rows are done."""
 
 
-def hash_ids(ids: I64) -> U64:
-    """Mix ids so that any set of them spreads evenly over the 64-bit range.
-
-    The mix is a bijection (the finaliser of splitmix64), so distinct ids have distinct hashes and
-    one order. It is part of the stored format and never changes.
-
-    Parameters
-    ----------
-    ids : ndarray, shape (n,), int64
-
-    Returns
-    -------
-    ndarray, shape (n,), uint64
-    """
-    h = ids.astype(np.uint64)  # a fresh array: two's complement, as stored
-    h ^= h >> np.uint64(30)
-    h *= np.uint64(0xBF58476D1CE4E5B9)
-    h ^= h >> np.uint64(27)
-    h *= np.uint64(0x94D049BB133111EB)
-    h ^= h >> np.uint64(31)
-    return h
-
-
-def hash_id(one: int) -> int:
-    """Return what `hash_ids` gives for one id."""
-    h = one & _UINT64
-    h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9 & _UINT64
-    h = (h ^ (h >> 27)) * 0x94D049BB133111EB & _UINT64
-    return h ^ (h >> 31)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemBlock:
-    """Items and what is stored of them.
-
-    Attributes
-    ----------
-    ids : ndarray, shape (n,), int64
-    k_i : ndarray, shape (n, stride), uint8
-        Stored K_i of each item.
-    categories : ndarray, shape (n,), int64
-        Each item's own category; 0 where it has none.
-    has_category : ndarray, shape (n,), bool
-    """
-
-    ids: I64
-    k_i: U8
-    categories: I64
-    has_category: Bools
-
-
 class ItemTable(Protocol):
-    """All items of one generation, in memory-mapped form; safe to read from several threads."""
+    """Items of one generation, all or a few, in memory; safe to read from several threads."""
 
     size_bytes: int
+
+    @property
+    def sections(self) -> Mapping[str, memoryview]:
+        """The bytes of each section, as `gkc.store.table_format` names and describes them."""
+        ...
+
+    def require_whole(self) -> None:
+        """Check that nobody cut the table short since it was mapped.
+
+        Raises
+        ------
+        GenerationCorruptError, GenerationNotFoundError
+        """
+        ...
 
     def rows_of(self, ids: I64) -> I64:
         """Return the row of each item, shape (n,), int64; -1 for items that were not exported."""
@@ -134,17 +93,10 @@ class KnowledgeReader(Protocol):
         """
         ...
 
-    async def fetch_items(
-        self, manifest: GenerationManifest, items: I64
-    ) -> tuple[ItemBlock, Bools]:
-        """Read distinct items from the store itself, not from a mirror.
+    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
+        """Read a few distinct items from the store itself, as a table of those that are known.
 
-        Returns
-        -------
-        ItemBlock
-            One row per asked item, zeros where unknown.
-        ndarray, shape (n,), bool
-            Which items are known.
+        No mirror is built for it; a table of all items is faster from some thousands on.
         """
         ...
 
@@ -160,50 +112,6 @@ class KnowledgeReader(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and files."""
-        ...
-
-
-class Lease(Protocol):
-    """The right to write one version, held until released or until its holder dies."""
-
-    token: str
-
-    def check(self, generation: str) -> None:
-        """Raise LeaseLostError if the lease may have passed to another writer."""
-        ...
-
-    def release(self) -> None:
-        """Give the lease back; calling it again does nothing."""
-        ...
-
-
-class GenerationSink(Protocol):
-    """Takes the rows of one staging generation, each kind in ascending `hash_ids` order, once."""
-
-    def written(self) -> Totals:
-        """Return what is stored durably; on resuming, so many leading rows are skipped."""
-        ...
-
-    def write_items(self, block: ItemBlock) -> None:
-        """Append items."""
-        ...
-
-    def write_users(self, block: UserBlock) -> None:
-        """Append users with their pairs."""
-        ...
-
-    def seal(self) -> GenerationManifest:
-        """Flush everything, store the manifest and return it; nothing can be written afterwards.
-
-        Raises
-        ------
-        LayoutError
-            If other counts were written than the spec promised.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of files and connections, sealed or not; what is stored stays."""
         ...
 
 
@@ -243,6 +151,18 @@ class Storage(Protocol):
 
     def delete(self, generation: str, layout: GenerationLayout) -> None:
         """Delete all data of a generation by its known names; nothing happens if it is gone."""
+        ...
+
+    def read_raw_catalogue(self) -> bytes | None:
+        """Read the bytes of whatever catalogue is there."""
+        ...
+
+    def delete_old(self, generation: str, layout: GenerationLayout) -> None:
+        """Delete all data of a generation that an earlier gkc wrote, in format 1."""
+        ...
+
+    def drop_catalogue(self, expected: bytes) -> bool:
+        """Delete the catalogue if its bytes still are ``expected``; tell whether they were."""
         ...
 
     def wait_for_replicas(self) -> None:

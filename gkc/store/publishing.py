@@ -6,17 +6,24 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
-from gkc.errors import StoreUnavailableError, VersionBusyError
+from gkc.errors import (
+    NoOldCatalogueError,
+    RecordError,
+    StoreUnavailableError,
+    VersionBusyError,
+)
 from gkc.store import catalogue as rules
 from gkc.store.catalogue import Catalogue
 from gkc.store.generation import GenerationManifest, GenerationSpec
-from gkc.store.protocol import GenerationSink, Lease, Storage
+from gkc.store.old_format import read_old_catalogue
+from gkc.store.protocol import Storage
+from gkc.store.sink import GenerationSink, Lease
 
 log = structlog.get_logger(__name__)
 
@@ -187,6 +194,36 @@ class Publisher:
         if due:
             self._update(lambda c: rules.forget(c, due))
         return list(due)
+
+    def delete_old_format(self) -> list[str]:
+        """Delete all that a gkc of format 1 left in this namespace, its catalogue last.
+
+        Returns
+        -------
+        list of str
+            The generations deleted.
+
+        Raises
+        ------
+        NoOldCatalogueError
+            If there is no catalogue of format 1.
+        VersionBusyError
+            If somebody writes one of its versions right now.
+        """
+        raw = self._storage.read_raw_catalogue()
+        try:
+            old = read_old_catalogue(raw or b"")
+        except RecordError as exc:
+            raise NoOldCatalogueError(self.store) from exc
+        with ExitStack() as held:
+            for version in old.versions:
+                held.callback(self._acquire(version, _holder()).release)
+            for generation, layout in old.layouts.items():
+                self._storage.delete_old(generation, layout)
+                log.info("generation_deleted", generation=generation, format=1)
+            if raw is None or not self._storage.drop_catalogue(raw):
+                raise StoreUnavailableError(self.store, "its catalogue changed meanwhile")
+        return list(old.layouts)
 
     def sweep(self, version: str | None = None, keep: str | None = None) -> list[str]:
         """Delete what dead writers and earlier runs left; return the ids of generations deleted.

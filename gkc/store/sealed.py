@@ -1,32 +1,123 @@
-"""Small JSON records that notice their own damage."""
+"""Small typed records that notice their own damage, and say which field is wrong.
+
+::
+
+    {"format":"gkc-catalogue/2","crc32":NUMBER,"content":{...}}
+
+The CRC-32 is that of the content's bytes. Whatever the bytes are, reading them gives a record of
+the type that was asked for, or `RecordError`.
+"""
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from gkc.errors import EarlierFormatError, RecordError
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Rows = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+Width = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Crc32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+Magnitude = Annotated[float, msgspec.Meta(ge=0)]
+
+_ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 
 
-def sealed_json(value: Mapping[str, Any]) -> bytes:
-    """Serialise a JSON object together with its own CRC-32."""
-    return canonical_json({"crc32": zlib.crc32(canonical_json(value)), "content": value})
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of everything that is stored as a record."""
 
 
-def unsealed_json(raw: bytes) -> dict[str, Any]:
-    """Return the object that `sealed_json` serialised.
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+class _Sealed(Record):
+    format: str
+    crc32: int
+    content: msgspec.Raw
+
+
+class _Stamp(msgspec.Struct):
+    """All that is looked at of a record of another format."""
+
+    format: str = ""
+
+
+class _Wrapped(msgspec.Struct):
+    content: _Stamp
+
+
+def encode_record(record: Record) -> bytes:
+    """Return a record as JSON; equal records have equal bytes."""
+    return _ENCODER.encode(record)
+
+
+def decode_record(raw: bytes, kind: type[RecordT]) -> RecordT:
+    """Return the record that some JSON holds.
 
     Raises
     ------
-    ValueError
-        If it is damaged.
+    RecordError
+        If it holds none of this type; names the field.
     """
-    value = json.loads(raw)
-    if not isinstance(value, dict) or sealed_json(content := value.get("content", {})) != raw:
-        raise ValueError("its checksum differs")
-    return dict(content)
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        raise RecordError(str(exc)) from exc
 
 
-def canonical_json(value: Mapping[str, Any]) -> bytes:
-    """Serialise a JSON object so that equal ones have equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+def seal(record: Record, stamp: str) -> bytes:
+    """Serialise a record together with the name of its format and its own CRC-32.
+
+    Parameters
+    ----------
+    record : Record
+    stamp : str
+        Such as ``gkc-catalogue/2``.
+    """
+    return _frame(stamp, encode_record(record))
+
+
+def unseal(raw: bytes, stamp: str, kind: type[RecordT]) -> RecordT:
+    """Return the record that `seal` serialised.
+
+    Raises
+    ------
+    EarlierFormatError
+        If an earlier gkc wrote it.
+    RecordError
+        If it is damaged, or not such a record; names the field.
+    """
+    try:
+        sealed = decode_record(raw, _Sealed)
+        content = bytes(sealed.content)
+        if _frame(sealed.format, content) != raw:
+            raise RecordError("its checksum differs")
+        if sealed.format != stamp:
+            raise RecordError(f"is of format {sealed.format!r}, this gkc reads {stamp!r}")
+    except RecordError as exc:
+        if _is_of_format_1(raw):
+            raise EarlierFormatError from exc
+        raise
+    return decode_record(content, kind)
+
+
+def _frame(stamp: str, content: bytes) -> bytes:
+    crc32 = zlib.crc32(content)
+    return b'{"format":"%b","crc32":%d,"content":%b}' % (stamp.encode(), crc32, content)
+
+
+def _is_of_format_1(raw: bytes) -> bool:
+    """Tell whether this is a record of gkc's first format, bare or sealed as that one was."""
+    for kind in (_Stamp, _Wrapped):
+        try:
+            found = msgspec.json.decode(raw, type=kind)
+        except (msgspec.MsgspecError, RecursionError):
+            continue  # not even JSON of that shape
+        stamp = found.content if isinstance(found, _Wrapped) else found
+        if stamp.format.startswith("gkc-") and stamp.format.endswith("/1"):
+            return True
+    return False

@@ -1,78 +1,197 @@
-"""Writing and checking table files, block by block, in memory that does not grow with the table."""
+"""Writing tables, block by block, in memory that does not grow with the table, onto any target."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
-from gkc.arrays import I64, U64
-from gkc.errors import GenerationImmutableError, LayoutError
-from gkc.store.protocol import ItemBlock, hash_ids
-from gkc.store.table import (
-    PAGE_BYTES,
+from gkc.arrays import I64, U32, U64
+from gkc.errors import GenerationImmutableError, LayoutError, RecordError
+from gkc.store.codec import ItemBlock
+from gkc.store.ids import IdType, check_strings, hash_ids, hash_strings
+from gkc.store.sealed import Count, Crc32, Record, Rows
+from gkc.store.table_format import (
     WINDOW,
     Section,
     TableHeader,
-    TableKind,
+    TableShape,
     bucket_bits,
-    starts_dtype,
 )
 
-_READ_ONLY: Final = 0o444
-_HUGE_PAGE_BYTES: Final = 2 << 20
+Bytes = bytes | npt.NDArray[np.generic]
 
 
-@dataclass(frozen=True, slots=True)
-class TableProgress:
-    """How much of an unfinished table is on disk, enough to go on writing it.
+class TableTarget(Protocol):
+    """Where the bytes of a table go."""
+
+    piece_bytes: int
+    """What is written ends where a piece of so many bytes does, as far as may be."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write bytes at a place in the table; no place is written twice but after an interrupt."""
+        ...
+
+    def sync(self) -> None:
+        """Make durable what was written."""
+        ...
+
+
+class MemoryTarget:
+    """A table of a known size in memory.
 
     Attributes
     ----------
-    rows : int
-    sections : mapping of str to (int, int)
-        Bytes written of each section, and their CRC-32.
+    memory : mmap
     """
 
-    rows: int
-    sections: Mapping[str, tuple[int, int]]
+    piece_bytes: Final = 1 << 20
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Build it from what ``dataclasses.asdict`` and JSON made of one."""
-        sections = {name: (length, crc) for name, (length, crc) in value["sections"].items()}
-        return cls(rows=value["rows"], sections=sections)
+    def __init__(self, size_bytes: int) -> None:
+        fd = os.memfd_create("gkc-items", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, size_bytes)
+            self.memory = mmap.mmap(fd, size_bytes)
+        finally:
+            os.close(fd)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Put bytes into memory."""
+        self.memory[offset : offset + len(data)] = bytes(data)
+
+    def sync(self) -> None:
+        """Do nothing: memory is not durable."""
+
+
+class OrderProgress(Record):
+    """How far rows have come: their number, and the last one's place in the order."""
+
+    rows: Rows = 0
+    last_hash: Annotated[int, Meta(ge=-1)] = -1
+    last_name: bytes = b""
+
+
+class RowOrder:
+    """Sees to it that rows come in the stored order, each once, and no more than were promised.
+
+    Parameters
+    ----------
+    kind : str
+        What the rows are, for messages.
+    count : int
+        How many there will be.
+    id_type : {"int64", "string"}
+    progress : OrderProgress, optional
+        What an interrupted writer stored.
+    """
+
+    def __init__(
+        self, kind: str, count: int, id_type: IdType, progress: OrderProgress | None = None
+    ) -> None:
+        self._kind = kind
+        self._count = count
+        self._id_type = id_type
+        self.progress = progress or OrderProgress()
+
+    def check(self, ids: I64, names: Sequence[bytes] | None) -> U64:
+        """Return the hashes of more rows, having checked that they may follow.
+
+        Raises
+        ------
+        LayoutError
+            If they may not.
+        """
+        rows, kind = self.progress.rows, self._kind
+        if rows + len(ids) > self._count:
+            raise LayoutError(f"more than the {self._count} {kind} that were promised")
+        if (names is None) != (self._id_type == "int64"):
+            raise LayoutError(f"the ids of these {kind} are not of type {self._id_type}")
+        if names is not None:
+            check_strings(names, kind)
+            if not np.array_equal(hash_strings(names), ids):
+                raise LayoutError(f"the keys of these {kind} are not those of their strings")
+        hashes = hash_ids(ids)
+        if not self._is_in_order(hashes, names):
+            raise LayoutError(f"{kind} must come in ascending order of hash_ids, each once")
+        return hashes
+
+    def take(self, hashes: U64, names: Sequence[bytes] | None) -> None:
+        """Count rows that were checked."""
+        if len(hashes):
+            self.progress = OrderProgress(
+                self.progress.rows + len(hashes),
+                int(hashes[-1]),
+                names[-1] if names is not None else b"",
+            )
+
+    def require_all(self) -> None:
+        """Raise LayoutError if there are fewer rows than were promised."""
+        if self.progress.rows != self._count:
+            raise LayoutError(
+                f"{self.progress.rows} {self._kind} were written of the {self._count} "
+                "that were promised"
+            )
+
+    def _is_in_order(self, hashes: U64, names: Sequence[bytes] | None) -> bool:
+        if not len(hashes):
+            return True
+        if names is None:
+            first = int(hashes[0]) > self.progress.last_hash
+            return first and bool((hashes[1:] > hashes[:-1]).all())
+        last = (self.progress.last_hash, self.progress.last_name)
+        for one in zip(hashes.tolist(), names, strict=True):
+            if one <= last:
+                return False
+            last = one
+        return True
+
+
+class SectionProgress(Record):
+    """Bytes written of a section, and their CRC-32."""
+
+    length: Count
+    crc32: Crc32
+
+
+class TableProgress(Record, tag="table"):
+    """How much of an unfinished table is stored, enough to go on writing it."""
+
+    order: OrderProgress
+    sections: dict[str, SectionProgress]
 
 
 class _SectionStream:
-    """Appends to one section of a file that is written section by section.
+    """Appends to one section of a table that is written section by section.
 
-    What is appended is written in pieces that end where a huge page of the file does: the kernel
-    then keeps it in huge pages (on file systems with large folios), in which random rows are found
-    faster (``python -m bench.huge_pages``).
+    What is appended is written in pieces that end where those of the target do: in a file those are
+    huge pages, in which the kernel then keeps it (on file systems with large folios), and random
+    rows are found faster (``python -m bench.huge_pages``).
     """
 
-    def __init__(self, fd: int, offset: int, progress: tuple[int, int] = (0, 0)) -> None:
-        self._fd = fd
+    def __init__(
+        self, target: TableTarget, offset: int, progress: SectionProgress | None = None
+    ) -> None:
+        self._target = target
         self.offset = offset
-        self.length, self.crc32 = progress
+        self.length = progress.length if progress else 0
+        self.crc32 = progress.crc32 if progress else 0
         self._pending = bytearray()
 
-    def append(self, data: bytes | npt.NDArray[np.generic]) -> None:
-        """Take bytes behind the others, and write what fills huge pages."""
+    def append(self, data: Bytes) -> None:
+        """Take bytes behind the others, and write what fills pieces."""
         if not len(data):
             return
         view = memoryview(data if isinstance(data, bytes) else data.data).cast("B")
         self.crc32 = zlib.crc32(view, self.crc32)
         self.length += len(view)
         self._pending += view
-        beyond = (self.offset + self.length) % _HUGE_PAGE_BYTES
+        beyond = (self.offset + self.length) % self._target.piece_bytes
         if beyond < len(self._pending):
             self._write(len(self._pending) - beyond)
 
@@ -81,11 +200,11 @@ class _SectionStream:
         self._write(len(self._pending))
 
     def _write(self, size: int) -> None:
+        if not size:
+            return
         at = self.offset + self.length - len(self._pending)
-        with memoryview(self._pending) as pending:
-            written = 0
-            while written < size:
-                written += os.pwrite(self._fd, pending[written:size], at + written)
+        with memoryview(self._pending) as pending, pending[:size] as piece:
+            self._target.write(at, piece)
         del self._pending[:size]
 
 
@@ -96,132 +215,119 @@ class StartsBuilder:
         bits = bucket_bits(count)
         self._shift = np.uint64(64 - bits)
         self._size = (1 << bits) + 1
-        self._dtype = starts_dtype(count)
         self._rows = rows
         self._emitted = emitted
 
-    def add(self, hashes: U64) -> npt.NDArray[np.unsignedinteger]:
+    def add(self, hashes: U64) -> U32:
         """Return the entries that a block of hashes settles: up to the bucket of its last one."""
         buckets = (hashes >> self._shift).view(np.int64)
         wanted = np.arange(self._emitted, int(buckets[-1]) + 1, dtype=np.int64)
         starts = np.searchsorted(buckets, wanted) + self._rows
         self._rows += len(hashes)
         self._emitted += len(wanted)
-        return starts.astype(self._dtype)
+        return starts.astype("<u4")
 
-    def rest(self) -> npt.NDArray[np.unsignedinteger]:
+    def rest(self) -> U32:
         """Return the entries after the last row's bucket."""
-        return np.full(self._size - self._emitted, self._rows, dtype=self._dtype)
+        return np.full(self._size - self._emitted, self._rows, dtype="<u4")
 
 
 class _TableWriter:
-    """Writes one table file; the header last, so that nothing unfinished can be opened."""
+    """Writes one table; the header last, so that nothing unfinished can be opened."""
 
     def __init__(
         self,
-        path: Path,
-        kind: TableKind,
+        target: TableTarget,
         generation: str,
-        count: int,
-        stride: int,
+        shape: TableShape,
         resume: TableProgress | None,
     ) -> None:
-        self._kind: TableKind = kind
+        self._target = target
         self._generation = generation
-        self._count = count
-        self._stride = stride
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if resume else os.O_TRUNC)
-        self._fd = os.open(path, flags, 0o644)
+        self._shape = shape
+        self._lengths = shape.lengths()
         self._is_finished = False
-        self.rows = resume.rows if resume else 0
         done = resume.sections if resume else {}
+        order = resume.order if resume else None
+        self._order = RowOrder(shape.kind, shape.count, shape.id_type, order)
         self._streams = {
-            name: _SectionStream(self._fd, offset, done.get(name, (0, 0)))
-            for name, offset in section_offsets(kind, count, stride).items()
+            name: _SectionStream(target, offset, done.get(name))
+            for name, offset in shape.offsets().items()
         }
-        emitted = self._streams["starts"].length // starts_dtype(count).itemsize
-        self._starts = StartsBuilder(count, self.rows, emitted)
-        self._last_hash = self._read_last_hash()
+        if resume:
+            self._require_consistent(resume)
+        emitted = self._streams["starts"].length // 4
+        self._starts = StartsBuilder(shape.count, self.rows, emitted)
+        if not resume and shape.id_type == "string":
+            self._streams["id_offsets"].append(np.zeros(1, dtype="<i8"))
+
+    @property
+    def rows(self) -> int:
+        """Rows taken so far."""
+        return self._order.progress.rows
 
     @property
     def written_bytes(self) -> int:
-        """Bytes written so far."""
+        """Bytes taken so far."""
         return sum(stream.length for stream in self._streams.values())
 
     def sync(self) -> TableProgress:
-        """Make what was written durable and return what a later writer needs to go on from it."""
+        """Make what was taken durable and return what a later writer needs to go on from it."""
         self._flush()
-        os.fsync(self._fd)
-        sections = {name: (s.length, s.crc32) for name, s in self._streams.items()}
-        return TableProgress(self.rows, sections)
+        self._target.sync()
+        sections = {name: SectionProgress(s.length, s.crc32) for name, s in self._streams.items()}
+        return TableProgress(self._order.progress, sections)
 
     def finish(self) -> TableHeader:
-        """Write the header, make the file durable and read-only, and close it.
+        """Write what is left, make it durable, and write the header.
 
         Raises
         ------
         LayoutError
-            If another number of rows was written than the table was opened for.
+            If another number of rows, or of bytes of ids, was written than was promised.
         GenerationImmutableError
-            If the file was finished before.
+            If the table was finished before.
         """
         self._require_unfinished()
-        if self.rows != self._count:
-            raise LayoutError(
-                f"{self.rows} {self._kind} were written of the {self._count} that were promised"
-            )
+        self._order.require_all()
         self._streams["starts"].append(self._starts.rest())
         self._streams["ids"].append(np.zeros(WINDOW, dtype="<i8"))
+        self._require_promised_lengths()
         self._flush()
         header = TableHeader(
-            kind=self._kind,
+            kind=self._shape.kind,
             generation=self._generation,
-            count=self._count,
-            stride=self._stride,
+            count=self._shape.count,
+            stride=self._shape.stride,
             size_bytes=max(s.offset + s.length for s in self._streams.values()),
             sections={
                 name: Section(s.offset, s.length, s.crc32) for name, s in self._streams.items()
             },
+            id_type=self._shape.id_type,
+            category_type=self._shape.category_type,
+            categories=self._shape.categories,
         )
-        os.ftruncate(self._fd, header.size_bytes)
-        os.fsync(self._fd)
-        page = _SectionStream(self._fd, 0)
-        page.append(header.to_page())
-        page.flush()
-        os.fchmod(self._fd, _READ_ONLY)
-        os.fsync(self._fd)
+        self._target.sync()
+        self._target.write(0, memoryview(header.to_page()))
         self._is_finished = True
-        self.close()
         return header
 
-    def close(self) -> None:
-        """Close the file, finished or not; calling it again does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _append(self, ids: I64, columns: Mapping[str, bytes | npt.NDArray[np.generic]]) -> None:
+    def _append(
+        self, ids: I64, names: Sequence[bytes] | None, columns: Mapping[str, Bytes]
+    ) -> None:
         """Append rows: their ids, and for each other section the bytes that belong to them."""
         self._require_unfinished()
+        hashes = self._order.check(ids, names)
         if not len(ids):
             return
-        if self.rows + len(ids) > self._count:
-            raise LayoutError(f"more than the {self._count} {self._kind} that were promised")
-        hashes = hash_ids(ids)
-        if int(hashes[0]) <= self._last_hash or not (hashes[1:] > hashes[:-1]).all():
-            raise LayoutError(f"{self._kind} must come in ascending order of hash_ids, each once")
         self._streams["starts"].append(self._starts.add(hashes))
         self._streams["ids"].append(np.ascontiguousarray(ids, dtype="<i8"))
+        if names is not None:
+            self._streams["id_offsets"].append(_ends(self._streams["id_bytes"].length, names))
+            self._streams["id_bytes"].append(b"".join(names))
         for name, data in columns.items():
             self._streams[name].append(data)
-        self._last_hash = int(hashes[-1])
-        self.rows += len(ids)
+        self._order.take(hashes, names)
 
     def _flush(self) -> None:
         for stream in self._streams.values():
@@ -231,11 +337,30 @@ class _TableWriter:
         if self._is_finished:
             raise GenerationImmutableError(self._generation)
 
-    def _read_last_hash(self) -> int:
-        if not self.rows:
-            return -1
-        at = self._streams["ids"].offset + 8 * (self.rows - 1)
-        return int(hash_ids(np.frombuffer(os.pread(self._fd, 8, at), dtype="<i8"))[0])
+    def _require_consistent(self, resume: TableProgress) -> None:
+        """Raise RecordError if a note of progress is none of this table."""
+        rows = resume.order.rows
+        lengths = {
+            "ids": 8 * rows,
+            "id_offsets": 8 * (rows + 1),
+            "categories": 8 * rows,
+            "has_category": rows,
+            "rows": rows * self._shape.stride,
+            "offsets": 8 * (rows + 1),
+        }
+        for name, stream in self._streams.items():
+            is_open = name not in lengths
+            fits = stream.length <= self._lengths[name] or name == "records"
+            if not (fits if is_open else stream.length == lengths[name]):
+                raise RecordError(f"$.sections.{name}.length: is not that of {rows} rows")
+
+    def _require_promised_lengths(self) -> None:
+        for name, stream in self._streams.items():
+            if stream.length != self._lengths[name] and name != "records":
+                raise LayoutError(
+                    f"{stream.length} bytes of section {name} were written of the "
+                    f"{self._lengths[name]} that were promised"
+                )
 
 
 class ItemTableWriter(_TableWriter):
@@ -243,31 +368,32 @@ class ItemTableWriter(_TableWriter):
 
     Parameters
     ----------
-    path : Path
-        Made anew, or gone on with if ``resume`` is given.
+    target : TableTarget
     generation : str
-    count : int
-        How many items there will be.
-    stride : int
-        Bytes of one stored K_i.
+    shape : TableShape
+        What there will be.
     resume : TableProgress, optional
-        What an interrupted writer of this very table had on disk.
+        What an interrupted writer of this very table had stored.
+    categories : sequence of bytes
+        The dictionary: all categories in ascending order of their bytes, where they are strings.
 
     Raises
     ------
-    OSError
-        If the file cannot be made; also from every method that writes.
+    LayoutError
+        If the dictionary is not the one that was promised.
     """
 
     def __init__(
         self,
-        path: Path,
+        target: TableTarget,
         generation: str,
-        count: int,
-        stride: int,
+        shape: TableShape,
         resume: TableProgress | None = None,
+        categories: Sequence[bytes] = (),
     ) -> None:
-        super().__init__(path, "items", generation, count, stride, resume)
+        super().__init__(target, generation, shape, resume)
+        if shape.category_type == "string" and not resume:
+            self._write_dictionary(categories)
 
     def append(self, block: ItemBlock) -> None:
         """Append items.
@@ -275,22 +401,34 @@ class ItemTableWriter(_TableWriter):
         Raises
         ------
         LayoutError
-            If they are out of order, too many, or of another width.
+            If they are out of order, too many, or of another width or type.
         GenerationImmutableError
-            If the file is finished.
+            If the table is finished.
         """
-        if block.k_i.shape != (len(block.ids), self._stride):
+        if block.k_i.shape != (len(block.ids), self._shape.stride):
             raise LayoutError(
-                f"items of shape {block.k_i.shape} in a table of {self._stride} bytes"
+                f"items of shape {block.k_i.shape} in a table of {self._shape.stride} bytes"
             )
-        self._append(
-            block.ids,
-            {
-                "categories": np.ascontiguousarray(block.categories, dtype="<i8"),
-                "has_category": block.has_category.astype(np.uint8),
-                "rows": np.ascontiguousarray(block.k_i),
-            },
-        )
+        if self._shape.category_type == "string":
+            own = block.categories[block.has_category]
+            if ((own < 0) | (own >= self._shape.categories)).any():
+                raise LayoutError("items have categories that are not in the dictionary")
+        columns: dict[str, Any] = {
+            "categories": np.ascontiguousarray(block.categories, dtype="<i8"),
+            "has_category": block.has_category.astype(np.uint8),
+            "rows": np.ascontiguousarray(block.k_i),
+        }
+        self._append(block.ids, block.names, columns)
+
+    def _write_dictionary(self, categories: Sequence[bytes]) -> None:
+        check_strings(categories, "category")
+        if len(categories) != self._shape.categories or list(categories) != sorted(set(categories)):
+            raise LayoutError(
+                f"the dictionary must be {self._shape.categories} categories in ascending order"
+            )
+        self._streams["category_offsets"].append(np.zeros(1, dtype="<i8"))
+        self._streams["category_offsets"].append(_ends(0, categories))
+        self._streams["category_bytes"].append(b"".join(categories))
 
 
 class UserTableWriter(_TableWriter):
@@ -298,52 +436,42 @@ class UserTableWriter(_TableWriter):
 
     Parameters
     ----------
-    path : Path
-        Made anew, or gone on with if ``resume`` is given.
+    target : TableTarget
     generation : str
-    count : int
-        How many users there will be.
+    shape : TableShape
+        What there will be.
     resume : TableProgress, optional
-        What an interrupted writer of this very table had on disk.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be made; also from every method that writes.
+        What an interrupted writer of this very table had stored.
     """
 
     def __init__(
-        self, path: Path, generation: str, count: int, resume: TableProgress | None = None
+        self,
+        target: TableTarget,
+        generation: str,
+        shape: TableShape,
+        resume: TableProgress | None = None,
     ) -> None:
-        super().__init__(path, "users", generation, count, 0, resume)
-        if not self._streams["offsets"].length:
+        super().__init__(target, generation, shape, resume)
+        if not resume:
             self._streams["offsets"].append(np.zeros(1, dtype="<i8"))
 
-    def append(self, ids: I64, records: Sequence[bytes]) -> None:
+    def append(
+        self, ids: I64, records: Sequence[bytes], names: Sequence[bytes] | None = None
+    ) -> None:
         """Append users and their packed records.
 
         Raises
         ------
         LayoutError
-            If they are out of order or too many.
+            If they are out of order, too many, or of another type.
         GenerationImmutableError
-            If the file is finished.
+            If the table is finished.
         """
-        lengths = np.fromiter(map(len, records), dtype=np.int64, count=len(ids))
-        ends = self._streams["records"].length + np.cumsum(lengths, dtype=np.int64)
-        self._append(ids, {"offsets": ends.astype("<i8"), "records": b"".join(records)})
+        ends = _ends(self._streams["records"].length, records)
+        self._append(ids, names, {"offsets": ends, "records": b"".join(records)})
 
 
-def section_offsets(kind: TableKind, count: int, stride: int) -> dict[str, int]:
-    """Return where each section of a table begins; the last one is as long as its rows make it."""
-    starts = ((1 << bucket_bits(count)) + 1) * starts_dtype(count).itemsize
-    lengths = {"starts": starts, "ids": 8 * (count + WINDOW)}
-    if kind == "items":
-        lengths |= {"categories": 8 * count, "has_category": count, "rows": count * stride}
-    else:
-        lengths |= {"offsets": 8 * (count + 1), "records": 0}
-    offsets, end = {}, PAGE_BYTES
-    for name, length in lengths.items():
-        offsets[name] = end
-        end += -(-length // PAGE_BYTES) * PAGE_BYTES
-    return offsets
+def _ends(start: int, parts: Sequence[bytes]) -> npt.NDArray[np.int64]:
+    """Return where each part ends, if the first of them begins at ``start``."""
+    lengths = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
+    return (start + np.cumsum(lengths, dtype=np.int64)).astype("<i8")

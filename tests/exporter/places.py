@@ -16,7 +16,6 @@ from gkc.store import (
     decode_vectors,
     open_publisher,
     open_reader,
-    unpack_records,
 )
 
 F32 = npt.NDArray[np.float32]
@@ -78,8 +77,10 @@ async def _stored(place: Place, version: str, users: list[int], items: list[int]
         kind, dim, category_dim = spec.element_type, spec.dim, spec.category_dim
         ids = np.array(users, dtype=np.int64)
         records = await reader.fetch_users(manifest, ids)
-        block = unpack_records(ids, records, kind, dim, category_dim)
-        found, known = await reader.fetch_items(manifest, np.array(items, dtype=np.int64))
+        block = manifest.records.unpack(ids, records)
+        table = await reader.items_of(manifest, np.array(items, dtype=np.int64))
+        rows = table.rows_of(np.array(items, dtype=np.int64))
+        found = table.take(rows[rows >= 0])
     finally:
         await reader.close()
     k_u = decode_vectors(block.k_u, kind, dim)
@@ -91,8 +92,7 @@ async def _stored(place: Place, version: str, users: list[int], items: list[int]
         {u: k_u[k] for k, u in enumerate(users) if records[k] is not None},
         {
             i: (k_i[k], int(found.categories[k]) if found.has_category[k] else None)
-            for k, i in enumerate(items)
-            if known[k]
+            for k, i in enumerate(found.ids.tolist())
         },
         {
             (int(u), int(c)): k_uc[k]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gkc.service import app, lookup, routes, run, serving
+from gkc.service import answering, app, routes, run, serving
 from tests.gkc.service.running import Session, ask, running
 from tests.gkc.world import Worlds
 
@@ -52,6 +52,6 @@ async def test_an_unforeseen_error_is_500_and_the_service_goes_on(
 
 
 def test_the_service_has_no_way_to_write() -> None:
-    named = {name for module in (app, routes, serving, lookup, run) for name in vars(module)}
+    named = {name for module in (app, answering, routes, serving, run) for name in vars(module)}
     assert "KnowledgeReader" in named
     assert not named & {"open_publisher", "Publisher", "StagedGeneration"}

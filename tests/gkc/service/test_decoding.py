@@ -130,7 +130,9 @@ def test_columns_keep_every_int64(u: int, ids: list[int], c: list[int | None]) -
     assert columns.users.tolist() == [u]
     assert columns.items.tolist() == ids[:n]
     assert columns.items.dtype == np.int64
-    assert columns.has_category.tolist() == [x is not None for x in c[:n]]
+    assert columns.given is not None
+    assert columns.given.tolist() == [x is not None for x in c[:n]]
+    assert columns.categories is not None
     assert columns.categories.tolist() == [x or 0 for x in c[:n]]
 
 
@@ -232,7 +234,8 @@ def test_wrong_tensors_are_named(
 def test_a_name_of_digits_is_a_name() -> None:
     columns = decode_safetensors(saved(tensors(), v="20211220"), 100).columns
     assert columns.versions == ("20211220",)
-    assert not columns.has_category.any()
+    assert columns.categories is None
+    assert columns.given is None
 
 
 def test_names_as_an_array() -> None:
@@ -240,8 +243,10 @@ def test_names_as_an_array() -> None:
         saved(tensors(c=np.array([3])), v='["b", "a"]', parts='["item"]', dtype="f16"), 100
     )
     assert request.columns.versions == ("b", "a")
+    assert request.columns.categories is not None
     assert request.columns.categories.tolist() == [3]
-    assert request.columns.has_category.all()
+    assert request.columns.given is not None
+    assert request.columns.given.all()
     assert (request.parts, request.dtype, request.layout) == (("item",), "f16", "rows")
 
 

@@ -75,7 +75,8 @@ async def test_requests_parts_and_rows_are_counted(worlds: Worlds) -> None:
 def test_parts_are_counted_by_status(n: int, possible: tuple[int, int]) -> None:
     metrics = Metrics()
     status = np.random.default_rng(n).integers(*possible, (n, 4)).astype(np.uint8)
-    metrics.count_parts("v", ("user", "user_category"), status)
+    counts = [(status[:, part] == value).sum() for part in range(4) for value in range(3)]
+    metrics.count_parts("v", ("user", "user_category"), np.array(counts, dtype=np.int64))
     text = metrics.render(None).decode()
     for part, column in (("user", 0), ("user_category", 3)):
         for value, name in enumerate(("absent", "found", "default")):

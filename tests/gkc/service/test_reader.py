@@ -36,7 +36,7 @@ OPERATIONS: list[tuple[str, Callable[[GuardedReader, GenerationManifest], Awaita
     ("manifest", lambda r, m: r.manifest(m.generation)),
     ("item_table", lambda r, m: r.item_table(m, 0)),
     ("fetch_users", lambda r, m: r.fetch_users(m, IDS)),
-    ("fetch_items", lambda r, m: r.fetch_items(m, IDS)),
+    ("items_of", lambda r, m: r.items_of(m, IDS)),
     ("verify", lambda r, m: r.verify(m, lambda _: None)),
 ]
 

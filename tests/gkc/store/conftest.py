@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("tests.gkc.store.contract", "tests.gkc.store.samples")
+pytest.register_assert_rewrite("gkc.testing.contract", "gkc.testing.samples")

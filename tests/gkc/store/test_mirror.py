@@ -18,7 +18,7 @@ from gkc.store import Catalogue, GenerationManifest, ItemBlock, Totals
 from gkc.store.catalogue import GenerationEntry
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.table import MappedItemTable
-from tests.gkc.store.samples import assert_same_items, item_slices, make_sample
+from gkc.testing.samples import assert_same_items, item_slices, make_sample
 
 SAMPLE = make_sample(items=2300)
 GENERATION = "0000000007-abcdef01"

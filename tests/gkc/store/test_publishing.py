@@ -13,7 +13,7 @@ from gkc.errors import LeaseLostError, StoreUnavailableError, VersionBusyError
 from gkc.store import Catalogue, Publisher
 from gkc.store import catalogue as rules
 from gkc.store.backends.file import FileStorage
-from tests.gkc.store.samples import Sample, publish_sample, small_sample, write_sample
+from gkc.testing.samples import Sample, publish_sample, small_sample, write_sample
 
 
 @pytest.fixture

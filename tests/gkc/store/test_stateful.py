@@ -21,7 +21,7 @@ from gkc.errors import (
 )
 from gkc.store import Catalogue, Publisher
 from gkc.store.backends.file import FileReader, FileStorage
-from tests.gkc.store.samples import (
+from gkc.testing.samples import (
     Sample,
     assert_serves,
     item_slices,

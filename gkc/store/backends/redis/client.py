@@ -195,3 +195,25 @@ class WritePipe:
     def _read(self) -> None:
         self._connection.read_response(disable_decoding=True)
         self._in_flight_bytes -= self._sizes.popleft()
+
+
+def get_bytes(client: redis.Redis, key: str) -> bytes | None:
+    """Read a key whole, None if it is not there; a key of another type has no bytes.
+
+    Raises
+    ------
+    redis.RedisError
+        If the server cannot be asked.
+    """
+    try:
+        value: Any = client.get(key)
+    except redis.ResponseError as exc:
+        if not is_wrong_type(exc):
+            raise
+        return b""
+    return value if value is None else bytes(value)
+
+
+def is_wrong_type(answer: redis.RedisError) -> bool:
+    """Tell whether a command met a key of another type."""
+    return str(answer).startswith("WRONGTYPE")

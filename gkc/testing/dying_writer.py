@@ -1,6 +1,6 @@
 """A writer to be killed: stages a sample, says how far it is, and waits for the end.
 
-Run as ``python -m tests.gkc.store.dying_writer URL NAMESPACE VERSION {begun,written,sealed}``.
+Run as ``python -m gkc.testing.dying_writer URL NAMESPACE VERSION {begun,written,sealed}``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 
 from gkc.logs import set_up_logging
 from gkc.store import open_publisher
-from tests.gkc.store.samples import item_slices, make_sample, user_slices, write_sample
+from gkc.testing.samples import item_slices, make_sample, user_slices, write_sample
 
 
 def main(url: str, namespace: str, version: str, phase: str) -> None:

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from gkc.errors import (
     CatalogueLostError,
@@ -26,12 +26,14 @@ from gkc.errors import (
 )
 from gkc.store import Catalogue, GenerationManifest, KnowledgeReader, Publisher
 from gkc.store.backends.file import FileReader, FileStorage
-from gkc.store.backends.file_writer import FileSink
+from gkc.store.backends.file.writer import FileTarget, FileWriter
 from gkc.store.protocol import Storage
+from gkc.store.sink import GenerationSink
 from gkc.store.table import MappedItemTable, MappedUserTable
+from gkc.store.table_format import TableShape
 from gkc.store.table_writer import UserTableWriter
-from tests.gkc.store.contract import REPOSITORY, StoreContract
-from tests.gkc.store.samples import (
+from gkc.testing.contract import StoreContract
+from gkc.testing.samples import (
     Sample,
     assert_same_items,
     assert_serves,
@@ -225,12 +227,12 @@ async def test_a_deleted_generation_stays_readable_for_who_has_mapped_it(place: 
     rows = table.rows_of(sample.items.ids)
     assert_same_items(table.take(rows), sample.items)
     records = await reader.fetch_users(manifest, sample.users.ids)
-    assert [bytes(r) for r in records if r is not None] == sample.records
+    assert [bytes(r) for r in records if r is not None] == sample.records(generation)
     # The next look at the catalogue lets go of it, so that its space returns.
     await reader.catalogue()
     with pytest.raises(GenerationNotFoundError):
         await reader.fetch_users(manifest, sample.users.ids)
-    assert [bytes(r) for r in records if r is not None] == sample.records
+    assert [bytes(r) for r in records if r is not None] == sample.records(generation)
     table.close()
     with pytest.raises(GenerationNotFoundError):
         table.rows_of(sample.items.ids)
@@ -276,8 +278,9 @@ async def test_the_table_of_another_generation_is_damage(place: FilePlace) -> No
     # One that claims to be the right one, but is not what the manifest was written for.
     users = place.file(first, "users.gkt")
     users.unlink()
-    with UserTableWriter(users, first, 0) as writer:
-        writer.finish()
+    target = FileTarget(users)
+    target.finish(UserTableWriter(target, first, TableShape("users", 0)).finish())
+    target.close()
     with pytest.raises(GenerationCorruptError, match="not the one it was"):
         await reader.fetch_users(manifest, make_sample().users.ids)
     await reader.close()
@@ -285,7 +288,7 @@ async def test_the_table_of_another_generation_is_damage(place: FilePlace) -> No
 
 async def test_verify_compares_the_stored_manifest_with_the_one_given(place: FilePlace) -> None:
     reader, manifest = await manifest_of(place, export(place))
-    other = replace(manifest, totals=replace(manifest.totals, largest_user=99.0))
+    other = structs.replace(manifest, totals=structs.replace(manifest.totals, largest_user=99.0))
     with pytest.raises(GenerationCorruptError, match="manifest is another one"):
         await reader.verify(other, lambda rows: None)
     await reader.close()
@@ -317,7 +320,7 @@ def test_a_full_disk_is_told_by_its_name(place: FilePlace) -> None:
         "import resource, signal, sys\n"
         "from gkc.errors import StoreUnavailableError\n"
         "from gkc.store import open_publisher\n"
-        "from tests.gkc.store.samples import make_sample, publish_sample\n"
+        "from gkc.testing.samples import make_sample, publish_sample\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
         "try:\n"
@@ -327,7 +330,6 @@ def test_a_full_disk_is_told_by_its_name(place: FilePlace) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", script, place.url, place.namespace],
-        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=False,
@@ -451,7 +453,7 @@ def test_many_takers_of_one_lease_hold_it_one_at_a_time(place: FilePlace) -> Non
 def test_a_catalogue_lock_that_is_never_given_back_is_told(
     place: FilePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gkc.store.backends.file._LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("gkc.store.backends.file.storage._LOCK_TIMEOUT_SECONDS", 0.05)
     storage, _ = place.open_pair()
     assert storage.swap_catalogue(None, Catalogue())
     with (place.root / "catalogue.lock").open() as held:
@@ -466,10 +468,10 @@ def test_a_catalogue_lock_that_is_never_given_back_is_told(
 
 def open_sink(
     place: FilePlace, sample: Sample, *, resume: bool, checkpoint_bytes: int = 1
-) -> FileSink:
-    directory = place.root / "generations" / "g"
-    return FileSink(
-        directory, place.url, "g", sample.spec, resume=resume, checkpoint_bytes=checkpoint_bytes
+) -> GenerationSink:
+    writer = FileWriter(place.root / "generations" / "g", place.url, "g", sample.spec)
+    return GenerationSink(
+        writer, "g", sample.spec, resume=resume, checkpoint_bytes=checkpoint_bytes
     )
 
 
@@ -546,5 +548,5 @@ def test_a_damaged_record_of_progress_is_told(place: FilePlace) -> None:
     first.write_items(next(item_slices(sample.items)))
     first.close()
     flip(place.file("g", "progress.json"), 30)
-    with pytest.raises(GenerationCorruptError, match=r"progress\.json"):
+    with pytest.raises(GenerationCorruptError, match="note of its progress"):
         open_sink(place, sample, resume=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from gkc.errors import LeaseLostError, VersionBusyError
+from gkc.store.durable import is_at, lock_file
 
 
 class FileLease:
@@ -42,34 +43,27 @@ class FileLease:
 
     def check(self, generation: str) -> None:
         """Raise LeaseLostError if the lease may have passed to another writer."""
-        if self._fd < 0 or not self._is_in_place(self._fd):
+        if self._fd < 0 or not is_at(self._fd, self._path):
             raise LeaseLostError(self._version, generation)
 
     def release(self) -> None:
         """Give the lease back; calling it again does nothing."""
         if self._fd < 0:
             return
-        if self._is_in_place(self._fd):
+        if is_at(self._fd, self._path):
             self._path.unlink()
         os.close(self._fd)
         self._fd = -1
 
     def _lock(self) -> int:
-        while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(fd, 4096, 0).decode(errors="replace")
-                os.close(fd)
-                raise VersionBusyError(self._version, holder or "another process") from None
-            # Its holder may have removed the file between our open and our lock: then try anew.
-            if self._is_in_place(fd):
-                return fd
-            os.close(fd)
+        fd = lock_file(self._path)
+        if fd is None:
+            raise VersionBusyError(self._version, _holder_in(self._path))
+        return fd
 
-    def _is_in_place(self, fd: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(fd), self._path.stat())
-        except FileNotFoundError:
-            return False
+
+def _holder_in(path: Path) -> str:
+    """Say who holds a lease, as its file tells."""
+    with suppress(FileNotFoundError):  # given back at this moment
+        return path.read_text(encoding="utf-8", errors="replace") or "another process"
+    return "another process"

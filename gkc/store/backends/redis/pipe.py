@@ -22,7 +22,7 @@ from redis.asyncio.connection import parse_url as parse_url_async
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from gkc.store.backends.redis_client import Command, client_options, pack
+from gkc.store.backends.redis.client import Command, client_options, pack
 from gkc.store.urls import StoreUrl
 
 _CLOSED: Final = "the reader was closed"

@@ -42,8 +42,8 @@ from gkc.store.backends.redis import RedisReader
 from gkc.store.backends.redis_format import GenerationKeys, bucket_numbers, id_fields
 from gkc.store.backends.redis_storage import RedisStorage
 from gkc.store.protocol import Storage, hash_ids
-from tests.gkc.store.contract import StoreContract
-from tests.gkc.store.samples import (
+from gkc.testing.contract import StoreContract
+from gkc.testing.samples import (
     Sample,
     assert_serves,
     current_manifest,

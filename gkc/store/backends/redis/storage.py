@@ -7,42 +7,34 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
-import numpy as np
 import redis
 
-from gkc.errors import (
-    GenerationCorruptError,
-    GenerationImmutableError,
-    StoreUnavailableError,
-    UnsafeStoreError,
-)
-from gkc.store.backends.redis import parse_catalogue, parse_manifest
-from gkc.store.backends.redis_client import (
+from gkc.errors import StoreUnavailableError, UnsafeStoreError
+from gkc.store.backends.redis.client import (
     WRITE_TIMEOUT_SECONDS,
     WritePipe,
     as_store_errors,
     connection_pool,
     explain,
+    get_bytes,
 )
-from gkc.store.backends.redis_format import (
-    BLOCK_HEADER_BYTES,
-    ITEMS,
+from gkc.store.backends.redis.layout import (
     GenerationKeys,
     barrier_key,
     catalogue_key,
     lease_key,
 )
-from gkc.store.backends.redis_lease import LEASE_TTL_SECONDS, RedisLease
-from gkc.store.backends.redis_sink import CHECKPOINT_BYTES, RedisSink, unpack_progress
-from gkc.store.catalogue import Catalogue
+from gkc.store.backends.redis.lease import LEASE_TTL_SECONDS, RedisLease
+from gkc.store.backends.redis.writer import RedisWriter
+from gkc.store.catalogue import Catalogue, read_catalogue
 from gkc.store.generation import GenerationLayout, GenerationSpec
-from gkc.store.protocol import Lease, hash_ids
+from gkc.store.sink import CHECKPOINT_BYTES, GenerationSink, Lease
 from gkc.store.urls import StoreUrl, require_namespace
 
 REPLICA_TIMEOUT_SECONDS: Final = 120.0
 _REPLICA_STEP_SECONDS: Final = 5.0
 _NAMES_AT_ONCE: Final = 100
-"""Then readers have their turn: the server frees a block as it unlinks it, 3 to 6 us each."""
+"""Then readers have their turn: the server frees a chunk as it unlinks it."""
 _LEASE_TIMEOUT_SECONDS: Final = LEASE_TTL_SECONDS / 4
 _BARRIER_TTL_SECONDS: Final = 60
 
@@ -51,7 +43,11 @@ local stored = redis.call('GET', KEYS[1]) or ''
 if stored ~= ARGV[1] then
   return 0
 end
-redis.call('SET', KEYS[1], ARGV[2])
+if ARGV[2] == '' then
+  redis.call('UNLINK', KEYS[1])
+else
+  redis.call('SET', KEYS[1], ARGV[2])
+end
 return 1
 """
 
@@ -113,21 +109,20 @@ class RedisStorage:
 
     def read_catalogue(self) -> Catalogue | None:
         """Read the catalogue; None if this namespace has never had one."""
-        return parse_catalogue(self._get(self._catalogue_key), self.store)
+        return read_catalogue(self.read_raw_catalogue(), self.store)
+
+    def read_raw_catalogue(self) -> bytes | None:
+        """Read the bytes of whatever catalogue is there."""
+        with as_store_errors(self.store):
+            return get_bytes(self._client, self._catalogue_key)
 
     def swap_catalogue(self, expected: Catalogue | None, new: Catalogue) -> bool:
         """Replace the catalogue if it still is ``expected``; tell whether it was."""
-        before = b"" if expected is None else expected.to_bytes()
-        after = new.to_bytes()
-        try:
-            return bool(self._client.eval(_SWAP, 1, self._catalogue_key, before, after))
-        except (redis.ConnectionError, redis.TimeoutError) as exc:
-            # Whether it came to pass is not known; if it is there now, it did.
-            if self._get(self._catalogue_key) == after:
-                return True
-            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
-        except redis.RedisError as exc:
-            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
+        return self._swap(b"" if expected is None else expected.to_bytes(), new.to_bytes())
+
+    def drop_catalogue(self, expected: bytes) -> bool:
+        """Delete the catalogue if its bytes still are ``expected``; tell whether they were."""
+        return self._swap(expected, b"")
 
     def acquire_lease(self, version: str, holder: str) -> Lease:
         """Become the one writer of a version, or raise VersionBusyError at once."""
@@ -137,52 +132,24 @@ class RedisStorage:
 
     def open_sink(
         self, generation: str, spec: GenerationSpec, lease: Lease, *, resume: bool
-    ) -> RedisSink:
-        """Start writing a generation, or go on with what an interrupted writer left of it.
-
-        Raises
-        ------
-        GenerationImmutableError
-            If it is sealed and not to be resumed.
-        GenerationCorruptError
-            If what the interrupted writer left is damaged.
-        """
+    ) -> GenerationSink:
+        """Start writing a generation, or go on with what an interrupted writer left of it."""
         lease.check(generation)
         keys = GenerationKeys(self._namespace, generation)
-        raw = self._get(keys.manifest)
-        manifest = parse_manifest(raw, generation) if raw is not None else None
-        if manifest is not None and not resume:
-            raise GenerationImmutableError(generation)
-        noted = self._get(keys.progress) if resume and manifest is None else None
-        progress = unpack_progress(noted, generation) if noted is not None else None
-        firsts = self._firsts(keys, generation, progress[ITEMS]["keys_stored"]) if progress else []
-        return RedisSink(
-            self._pool,
-            self.store,
-            keys,
-            generation,
-            spec,
-            lease,
-            manifest=manifest,
-            progress=progress,
-            firsts=firsts,
-            checkpoint_bytes=self._checkpoint_bytes,
+        writer = RedisWriter(self._pool, self.store, keys, generation, spec, lease)
+        return GenerationSink(
+            writer, generation, spec, resume=resume, checkpoint_bytes=self._checkpoint_bytes
         )
 
     def delete(self, generation: str, layout: GenerationLayout) -> None:
         """Delete all data of a generation by its known names; nothing happens if it is gone."""
         keys = GenerationKeys(self._namespace, generation)
-        pipe = WritePipe(self._pool)
-        with as_store_errors(self.store):
-            try:
-                # The manifest first: whoever then finds something missing knows why.
-                pipe.send(("UNLINK", keys.manifest), 0)
-                pipe.drain()
-                for names in _in_chunks(keys.all_but_manifest(layout)):
-                    pipe.send(("UNLINK", *names), sum(map(len, names)))
-                    pipe.drain()
-            finally:
-                pipe.close()
+        self._delete(keys.manifest, keys.all_but_manifest(layout))
+
+    def delete_old(self, generation: str, layout: GenerationLayout) -> None:
+        """Delete all data of a generation that an earlier gkc wrote, in format 1."""
+        keys = GenerationKeys(self._namespace, generation)
+        self._delete(keys.manifest, keys.all_of_format_1(layout))
 
     def wait_for_replicas(self) -> None:
         """Return when replicas, where there are any, have all that was written.
@@ -220,33 +187,33 @@ class RedisStorage:
         pipeline.wait(replicas, round(step * 1000))
         return int(pipeline.execute()[1])
 
-    def _get(self, key: str) -> bytes | None:
+    def _swap(self, before: bytes, after: bytes) -> bool:
+        """Replace the catalogue's bytes if they still are ``before``; none stand for no catalogue."""
+        try:
+            return bool(self._client.eval(_SWAP, 1, self._catalogue_key, before, after))
+        except (redis.ConnectionError, redis.TimeoutError) as exc:
+            # Whether it came to pass is not known; if it is there now, it did.
+            if (self.read_raw_catalogue() or b"") == after:
+                return True
+            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
+        except redis.RedisError as exc:
+            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
+
+    def _delete(self, manifest: str, others: Iterable[str]) -> None:
+        pipe = WritePipe(self._pool)
         with as_store_errors(self.store):
             try:
-                value: Any = self._client.get(key)
-            except redis.ResponseError as exc:
-                if not str(exc).startswith("WRONGTYPE"):
-                    raise
-                return b""
-        return value if value is None else bytes(value)
-
-    def _firsts(self, keys: GenerationKeys, generation: str, blocks: int) -> list[int]:
-        """Read the hash of the first item of each block that is stored."""
-        start, end = BLOCK_HEADER_BYTES, BLOCK_HEADER_BYTES + 7
-        raw: list[bytes] = []
-        with as_store_errors(self.store):
-            for numbers in _in_chunks(str(n) for n in range(blocks)):
-                pipeline = self._client.pipeline(transaction=False)
-                for number in numbers:
-                    pipeline.getrange(keys.block(int(number)), start, end)
-                raw += pipeline.execute()
-        if any(len(first) != 8 for first in raw):
-            raise GenerationCorruptError(generation, "blocks of its items are missing")
-        ids = np.frombuffer(b"".join(raw), dtype="<i8")
-        return [int(first) for first in hash_ids(ids)]
+                # The manifest first: whoever then finds something missing knows why.
+                pipe.send(("UNLINK", manifest), 0)
+                pipe.drain()
+                for names in _in_batches(others):
+                    pipe.send(("UNLINK", *names), sum(map(len, names)))
+                    pipe.drain()
+            finally:
+                pipe.close()
 
 
-def _in_chunks(names: Iterable[str]) -> Iterator[list[str]]:
+def _in_batches(names: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(names)
-    while chunk := list(islice(rest, _NAMES_AT_ONCE)):
-        yield chunk
+    while batch := list(islice(rest, _NAMES_AT_ONCE)):
+        yield batch

@@ -12,11 +12,11 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from gkc.errors import (
     CatalogueLostError,
@@ -40,11 +40,11 @@ from gkc.store import (
     KnowledgeReader,
     Publisher,
     StagedGeneration,
+    Storage,
     encode_vectors,
 )
 from gkc.store import catalogue as rules
-from gkc.store.protocol import Storage
-from tests.gkc.store.samples import (
+from gkc.testing.samples import (
     Sample,
     assert_same_items,
     assert_serves,
@@ -57,7 +57,6 @@ from tests.gkc.store.samples import (
     write_sample,
 )
 
-REPOSITORY = Path(__file__).parents[3]
 MEMORY_BYTES = 1 << 30
 
 
@@ -110,8 +109,7 @@ class DyingWriter:
     def __init__(self, place: StorePlace, version: str, phase: str) -> None:
         arguments = [place.url, place.namespace, version, phase]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.gkc.store.dying_writer", *arguments],
-            cwd=REPOSITORY,
+            [sys.executable, "-m", "gkc.testing.dying_writer", *arguments],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -182,7 +180,8 @@ class StoreContract:
         manifest = await current_manifest(reader, "v1")
         order = np.random.default_rng(5).permutation(len(sample.users.ids))[:50]
         records = await reader.fetch_users(manifest, sample.users.ids[order])
-        assert [bytes(r) for r in records if r is not None] == [sample.records[k] for k in order]
+        expected = sample.records(manifest.generation)
+        assert [bytes(r) for r in records if r is not None] == [expected[k] for k in order]
         picks = np.array([7, 3, 7, 0, 2299, 3], dtype=np.int64)
         table = await reader.item_table(manifest, MEMORY_BYTES)
         found = table.take(table.rows_of(sample.items.ids[picks]))
@@ -197,12 +196,13 @@ class StoreContract:
         manifest = await current_manifest(reader, "v1")
         none = np.zeros(0, dtype=np.int64)
         assert list(await reader.fetch_users(manifest, none)) == []
-        block, known = await reader.fetch_items(manifest, none)
-        assert block.k_i.shape == (0, manifest.spec.vector_stride)
-        assert len(known) == 0
-        table = await reader.item_table(manifest, MEMORY_BYTES)
-        assert table.rows_of(none).tolist() == []
-        table.close()
+        for table in (
+            await reader.items_of(manifest, none),
+            await reader.item_table(manifest, MEMORY_BYTES),
+        ):
+            assert table.rows_of(none).tolist() == []
+            assert table.take(none).k_i.shape == (0, manifest.spec.vector_stride)
+            table.close()
 
     async def test_unknown_ids_are_told_from_known_ones(
         self, publisher: Publisher, reader: KnowledgeReader
@@ -212,18 +212,48 @@ class StoreContract:
         manifest = await current_manifest(reader, "v1")
         mixed = np.array([12345, sample.users.ids[9], -54321], dtype=np.int64)
         records = await reader.fetch_users(manifest, mixed)
-        assert [None if r is None else bytes(r) for r in records] == [None, sample.records[9], None]
+        expected = sample.records(manifest.generation)[9]
+        assert [None if r is None else bytes(r) for r in records] == [None, expected, None]
         mixed = np.array([12345, sample.items.ids[9], -54321], dtype=np.int64)
-        block, known = await reader.fetch_items(manifest, mixed)
-        assert known.tolist() == [False, True, False]
-        assert not block.k_i[~known].any()
-        assert not block.categories[~known].any()
-        assert not block.has_category[~known].any()
-        np.testing.assert_array_equal(block.k_i[1], sample.items.k_i[9])
-        table = await reader.item_table(manifest, MEMORY_BYTES)
-        rows = table.rows_of(mixed)
-        assert (rows >= 0).tolist() == [False, True, False]
-        table.close()
+        for table in (
+            await reader.items_of(manifest, mixed),
+            await reader.item_table(manifest, MEMORY_BYTES),
+        ):
+            rows = table.rows_of(mixed)
+            assert (rows >= 0).tolist() == [False, True, False]
+            found = table.take(rows[1:2])
+            np.testing.assert_array_equal(found.k_i[0], sample.items.k_i[9])
+            table.close()
+
+    async def test_few_items_come_as_the_table_that_serving_reads(
+        self, publisher: Publisher, reader: KnowledgeReader
+    ) -> None:
+        sample = make_sample()
+        publish_sample(publisher, sample)
+        manifest = await current_manifest(reader, "v1")
+        few = await reader.items_of(manifest, sample.items.ids[40:30:-1])
+        whole = await reader.item_table(manifest, MEMORY_BYTES)
+        assert few.sections.keys() == whole.sections.keys()
+        assert bytes(few.sections["ids"][:80]) == sample.items.ids[31:41].tobytes()
+        assert bytes(few.sections["rows"]) == sample.items.k_i[31:41].tobytes()
+        few.close()
+        whole.close()
+
+    async def test_a_record_tells_whose_it_is(
+        self, publisher: Publisher, reader: KnowledgeReader
+    ) -> None:
+        sample = make_sample()
+        publish_sample(publisher, sample)
+        manifest = await current_manifest(reader, "v1")
+        users = sample.users.ids[:2]
+        first, second = await reader.fetch_users(manifest, users)
+        found = manifest.records.unpack(users, [first, second])
+        np.testing.assert_array_equal(found.k_u, sample.users.k_u[:2])
+        with pytest.raises(LayoutError, match=f"record of user {users[0]} is .* of another user"):
+            manifest.records.unpack(users, [second, first])
+        other = manifest.spec.records("another generation")
+        with pytest.raises(LayoutError, match="generation"):
+            other.unpack(users[:1], [first])
 
     async def test_answers_do_not_alias_the_store(
         self, publisher: Publisher, reader: KnowledgeReader
@@ -233,8 +263,8 @@ class StoreContract:
         manifest = await current_manifest(reader, "v1")
         table = await reader.item_table(manifest, MEMORY_BYTES)
         rows = table.rows_of(sample.items.ids)
-        fetched, _ = await reader.fetch_items(manifest, sample.items.ids)
-        for block in (table.take(rows), fetched):
+        few = await reader.items_of(manifest, sample.items.ids[:50])
+        for block in (table.take(rows), few.take(np.arange(50))):
             block.k_i[:] = 99
             block.categories[:] = 99
             block.has_category[:] = True
@@ -247,7 +277,7 @@ class StoreContract:
     ) -> None:
         sample = make_sample(element_type="f32", value=-2.5)
         default = encode_vectors(np.full((1, 6), -7.0, dtype=np.float32), "f32").tobytes()
-        spec = replace(sample.spec, defaults=Defaults(item=default, item_category=-3))
+        spec = structs.replace(sample.spec, defaults=Defaults(item=default, item_category=-3))
         publish_sample(publisher, replace(sample, spec=spec))
         manifest = await current_manifest(reader, "v1")
         assert manifest.spec == spec
@@ -325,7 +355,7 @@ class StoreContract:
     async def test_sealing_needs_the_promised_counts(self, publisher: Publisher) -> None:
         sample = make_sample()
         for users, items, pairs in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
-            spec = replace(
+            spec = structs.replace(
                 sample.spec,
                 users=sample.spec.users + users,
                 items=sample.spec.items + items,
@@ -584,7 +614,8 @@ class StoreContract:
         manifest = await current_manifest(reader, "v1")
         await reader.verify(manifest, lambda rows: None)
         await assert_serves(reader, manifest, sample)
-        publish_sample(publisher, replace(sample, spec=replace(sample.spec, version="whole")))
+        again = structs.replace(sample.spec, version="whole")
+        publish_sample(publisher, replace(sample, spec=again))
         assert manifest.totals == (await current_manifest(reader, "whole")).totals
 
     async def test_only_the_same_bundle_is_resumed(
@@ -621,14 +652,14 @@ class StoreContract:
 
     async def test_swapping_needs_the_catalogue_that_is_there(self, storage: Storage) -> None:
         first = Catalogue(revision=1, counter=4)
-        assert not storage.swap_catalogue(first, replace(first, revision=2))
+        assert not storage.swap_catalogue(first, structs.replace(first, revision=2))
         assert storage.swap_catalogue(None, first)
         assert storage.read_catalogue() == first
         assert not storage.swap_catalogue(None, first)
-        same_revision = replace(first, counter=5)
-        assert not storage.swap_catalogue(same_revision, replace(first, revision=2))
-        assert storage.swap_catalogue(first, replace(first, revision=2))
-        assert storage.read_catalogue() == replace(first, revision=2)
+        same_revision = structs.replace(first, counter=5)
+        assert not storage.swap_catalogue(same_revision, structs.replace(first, revision=2))
+        assert storage.swap_catalogue(first, structs.replace(first, revision=2))
+        assert storage.read_catalogue() == structs.replace(first, revision=2)
 
     async def test_no_change_is_lost_between_concurrent_writers(self, place: StorePlace) -> None:
         names = [f"t{k}" for k in range(4)]
@@ -695,7 +726,7 @@ class StoreContract:
         manifest = await reader.manifest(generation)
         place.lose_item(generation, int(sample.items.ids[0]))
         with pytest.raises(GenerationCorruptError, match=generation):
-            await reader.fetch_items(manifest, sample.items.ids[:1])
+            await reader.items_of(manifest, sample.items.ids[:1])
         with pytest.raises(GenerationCorruptError, match=generation):
             await reader.item_table(manifest, MEMORY_BYTES)
         with pytest.raises(GenerationCorruptError, match=generation):
@@ -735,7 +766,7 @@ class StoreContract:
         with pytest.raises(GenerationNotFoundError):
             await reader.fetch_users(manifest, sample.users.ids[:3])
         with pytest.raises(GenerationNotFoundError):
-            await reader.fetch_items(manifest, sample.items.ids[:3])
+            await reader.items_of(manifest, sample.items.ids[:3])
         with pytest.raises(GenerationNotFoundError):
             await reader.verify(manifest, lambda rows: None)
         await reader.close()
@@ -787,10 +818,12 @@ async def _one_value(reader: KnowledgeReader, version: str, sample: Sample) -> f
     """Read a version whose vectors all hold one value, and return it; fail on a mixture."""
     manifest = await current_manifest(reader, version)
     users = await reader.fetch_users(manifest, sample.users.ids)
-    items, known = await reader.fetch_items(manifest, sample.items.ids)
-    assert known.all()
+    table = await reader.items_of(manifest, sample.items.ids)
+    items = table.take(np.arange(len(sample.items.ids)))
+    table.close()
     value = float(manifest.spec.bundle)
     expected = encode_vectors(np.full((1, 6), value, dtype=np.float32), "f16")
     assert (items.k_i == expected).all()
-    assert all(r is not None and bytes(r[:12]) == expected.tobytes() for r in users)
+    found = manifest.records.unpack(sample.users.ids, users)
+    assert (found.k_u == expected).all()
     return value

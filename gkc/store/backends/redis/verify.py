@@ -1,4 +1,4 @@
-"""Re-reading a whole generation in Redis: every marker, count and checksum, and the order."""
+"""Re-reading all users of a generation in Redis: every record, marker, count and checksum."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ from typing import Any, Final
 
 import numpy as np
 
-from gkc.errors import GenerationCorruptError, StoreError
-from gkc.store.backends.redis_client import Command
-from gkc.store.backends.redis_format import (
-    ITEM_BLOCKS,
-    ITEMS,
+from gkc.errors import GenerationCorruptError, LayoutError, StoreError
+from gkc.store.backends.redis.client import Command
+from gkc.store.backends.redis.layout import (
     MARKER_FIELD,
-    USER_BUCKETS,
     USERS,
     GenerationKeys,
     add_checksums,
-    bucket_checksum,
     bucket_numbers,
-    unpack_items,
+    sum_of,
     unpack_marker,
 )
+from gkc.store.codec import ID_BYTES
 from gkc.store.generation import GenerationManifest
-from gkc.store.protocol import Progress, hash_ids
+from gkc.store.ids import hash_ids
+from gkc.store.protocol import Progress
 
-_BATCH_BYTES: Final = 4 << 20
 _PIECE_BYTES: Final = 128 << 10
-"""Of users read at once, which cost the server far more than blocks do: 2 ms for a whole bucket."""
+"""Of users read at once: a whole bucket would cost the server 2 ms."""
 _FIRST_AND_LAST_CURSOR: Final = b"0"
 _MOST_KEYS: Final = 64
 
@@ -35,14 +32,14 @@ Run = Callable[[str, Sequence[Command]], Awaitable[list[Any]]]
 Missing = Callable[[str, str], Awaitable[StoreError]]
 
 
-async def verify_generation(
+async def verify_users(
     manifest: GenerationManifest,
     keys: GenerationKeys,
     run: Run,
     missing: Missing,
     progress: Progress,
 ) -> None:
-    """Re-read all users and items of a generation, a few buckets or blocks at a time.
+    """Re-read all users of a generation, a few buckets at a time.
 
     Parameters
     ----------
@@ -72,12 +69,6 @@ async def verify_generation(
                 progress(check.bucket(number, flat))
             except GenerationCorruptError as exc:  # or it was deleted while it was read
                 raise await missing(generation, exc.what) from exc
-    for numbers in check.block_batches():
-        answers = await run(generation, [("GET", keys.block(n)) for n in numbers])
-        for number, raw in zip(numbers, answers, strict=True):
-            if raw is None:
-                raise await missing(generation, f"block {number} of its items is missing")
-            progress(check.block(number, raw))
     check.finish()
 
 
@@ -108,84 +99,68 @@ class _Check:
 
     def __init__(self, manifest: GenerationManifest) -> None:
         self._manifest = manifest
-        self._users = self._items = self._pairs = 0
-        self._sums = {USERS: 0, ITEMS: 0}
-        self._last_hash = -1
+        self._records = manifest.records
+        self._users = self._pairs = self._sum = 0
 
     @property
     def users_at_once(self) -> int:
         """So many users are about as many bytes as may be read at once of one bucket."""
-        spec = self._manifest.spec
-        pairs = spec.user_categories / max(spec.users, 1)
-        user_bytes = spec.vector_stride + pairs * (8 + spec.category_stride)
-        return max(1, int(_PIECE_BYTES / user_bytes))
+        return max(1, _PIECE_BYTES // self._manifest.spec.mean_record_bytes)
 
     def bucket_batches(self) -> Iterator[range]:
-        return self._batches(self._manifest.checksums[USER_BUCKETS], _PIECE_BYTES)
-
-    def block_batches(self) -> Iterator[range]:
-        return self._batches(self._manifest.checksums[ITEM_BLOCKS], _BATCH_BYTES)
+        """Cut the buckets into batches of a bounded number of bytes."""
+        spec, buckets = self._manifest.spec, self._manifest.layout.user_buckets
+        step = max(1, min(_MOST_KEYS, self.users_at_once * buckets // max(spec.users, 1)))
+        return (range(start, min(start + step, buckets)) for start in range(0, buckets, step))
 
     def bucket(self, number: int, flat: Sequence[bytes]) -> int:
         """Check one bucket, the fields and values of a hash in turn; return its users."""
-        spec = self._manifest.spec
         content = dict(zip(flat[::2], flat[1::2], strict=True))
         marker = content.pop(MARKER_FIELD, None)
         fields, records = list(content), list(content.values())
         try:
             if marker is None:
                 raise ValueError("has no marker")
-            users, checksum = unpack_marker(marker, self._manifest.generation)
+            users, checksum = unpack_marker(marker, self._manifest.generation, number)
             if len(fields) != users:
                 raise ValueError(f"has {len(fields)} users instead of {users}")
-            if bucket_checksum(fields, records) != checksum:
+            self._check_place(number, fields)
+            for field, record in content.items():
+                self._check_record(field, record)
+            if sum_of(records) != checksum:
                 raise ValueError("has another checksum than it was stored with")
-            ids = np.frombuffer(b"".join(fields), dtype="<i8")
-            buckets = bucket_numbers(hash_ids(ids), self._manifest.checksums[USER_BUCKETS])
-            if (buckets != number).any():
-                raise ValueError("holds users of another bucket")
         except ValueError as exc:
             raise self._corrupt(f"bucket {number} of its users {exc}") from exc
-        pair_bytes = sum(map(len, records)) - users * spec.vector_stride
-        self._pairs += pair_bytes // (8 + spec.category_stride)
         self._users += users
-        self._sums[USERS] = add_checksums(self._sums[USERS], checksum)
+        self._sum = add_checksums(self._sum, checksum)
         return users
 
-    def block(self, number: int, raw: bytes) -> int:
-        """Check one block; return its items."""
+    def _check_place(self, number: int, fields: Sequence[bytes]) -> None:
+        if any(len(field) != ID_BYTES for field in fields):
+            raise ValueError("holds a field that is no id")
+        ids = np.frombuffer(b"".join(fields), dtype="<i8")
+        buckets = bucket_numbers(hash_ids(ids), self._manifest.layout.user_buckets)
+        if (buckets != number).any():
+            raise ValueError("holds users of another bucket")
+
+    def _check_record(self, field: bytes, record: bytes) -> None:
         try:
-            block, crc32 = unpack_items(raw, self._manifest.spec.vector_stride)
-            hashes = hash_ids(block.ids)
-            if int(hashes[0]) <= self._last_hash:
-                raise ValueError("does not follow the one before it")
-        except ValueError as exc:
-            raise self._corrupt(f"block {number} of its items {exc}") from exc
-        self._last_hash = int(hashes[-1])
-        self._items += len(block.ids)
-        self._sums[ITEMS] = add_checksums(self._sums[ITEMS], crc32)
-        return len(block.ids)
+            self._pairs += self._records.check(field, record)
+        except LayoutError as exc:
+            user = int.from_bytes(field, "little", signed=True)
+            raise ValueError(f"holds a record of user {user} that {exc}") from exc
 
     def finish(self) -> None:
         """Compare what was seen to the manifest."""
         totals = self._manifest.totals
-        found = (self._users, self._items, self._pairs)
-        if found != (totals.users, totals.items, totals.user_categories):
+        found = (self._users, self._pairs)
+        if found != (totals.users, totals.user_categories):
             raise self._corrupt(
-                f"{found[0]} users, {found[1]} items and {found[2]} pairs instead of "
-                f"{totals.users}, {totals.items} and {totals.user_categories}"
+                f"{found[0]} users and {found[1]} pairs instead of "
+                f"{totals.users} and {totals.user_categories}"
             )
-        for what, total in self._sums.items():
-            if total != self._manifest.checksums[what]:
-                raise self._corrupt(f"the checksum of its {what} differs")
-
-    def _batches(self, keys: int, batch_bytes: int) -> Iterator[range]:
-        """Cut so many keys into batches of a bounded number of bytes."""
-        totals = self._manifest.totals
-        all_keys = sum(self._manifest.checksums[c] for c in (USER_BUCKETS, ITEM_BLOCKS))
-        size = int(batch_bytes / max(totals.size_bytes / all_keys, 1.0))
-        step = max(1, min(_MOST_KEYS, size))
-        return (range(start, min(start + step, keys)) for start in range(0, keys, step))
+        if self._sum != self._manifest.checksums.get(USERS):
+            raise self._corrupt("the checksum of its users differs")
 
     def _corrupt(self, what: str) -> GenerationCorruptError:
         return GenerationCorruptError(self._manifest.generation, what)

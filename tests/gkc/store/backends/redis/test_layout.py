@@ -24,7 +24,7 @@ from gkc.store.backends.redis_format import (
 )
 from gkc.store.generation import GenerationLayout
 from gkc.store.protocol import hash_ids
-from tests.gkc.store.samples import assert_same_items, make_sample
+from gkc.testing.samples import assert_same_items, make_sample
 
 
 @settings(deadline=None)

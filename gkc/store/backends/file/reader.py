@@ -1,0 +1,155 @@
+"""The embedded store's reading side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from gkc.arrays import I64
+from gkc.errors import GenerationCorruptError, GenerationNotFoundError, StoreError
+from gkc.store.backends.file.layout import (
+    GENERATIONS,
+    ITEMS,
+    MANIFEST,
+    USERS,
+    as_store_errors,
+    load_catalogue,
+    read_if_there,
+)
+from gkc.store.catalogue import Catalogue
+from gkc.store.few_items import table_of_items
+from gkc.store.generation import GenerationManifest, read_manifest
+from gkc.store.protocol import Progress
+from gkc.store.table import MappedItemTable, MappedUserTable, MemoryItemTable
+from gkc.store.table_check import verify_table
+from gkc.store.table_format import TableHeader, TableKind
+from gkc.store.urls import require_namespace
+
+
+class FileReader:
+    """Reads one namespace of an embedded store (a ``KnowledgeReader``).
+
+    Parameters
+    ----------
+    path : Path
+        The store's directory; need not exist yet.
+    namespace : str
+        Which of the centers that share it.
+
+    Raises
+    ------
+    StoreUrlError
+        If the namespace's name cannot be one.
+    """
+
+    def __init__(self, path: Path, namespace: str) -> None:
+        self.store = f"file:{path}"
+        require_namespace(self.store, namespace)
+        self._root = path / namespace
+        self._users: dict[str, MappedUserTable] = {}
+        self._items: dict[str, MappedItemTable] = {}
+
+    async def catalogue(self) -> Catalogue | None:
+        """Read the catalogue; None if this namespace has never had one."""
+        catalogue = load_catalogue(self._root, self.store)
+        self._let_go(set(catalogue.generations) if catalogue else set())
+        return catalogue
+
+    async def manifest(self, generation: str) -> GenerationManifest:
+        """Read a generation's manifest."""
+        return self._read_manifest(generation)
+
+    async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> MappedItemTable:
+        """Map a generation's items, wholly in memory if no larger than ``memory_bytes``."""
+        return await asyncio.to_thread(self._prefaulted_items, manifest, memory_bytes)
+
+    async def fetch_users(
+        self, manifest: GenerationManifest, users: I64
+    ) -> Sequence[bytes | memoryview | None]:
+        """Read the records of distinct users, views of the mapped file; None for unknown ones."""
+        table = self._users.get(manifest.generation)
+        if table is None:
+            table = self._users[manifest.generation] = self._open_users(manifest)
+        return table.records_of(users)
+
+    async def items_of(self, manifest: GenerationManifest, items: I64) -> MemoryItemTable:
+        """Read a few distinct items, as a table of those that are known."""
+        table = self._items.get(manifest.generation)
+        if table is None:
+            table = self._items[manifest.generation] = self._open_items(manifest)
+        rows = table.rows_of(items)
+        return table_of_items(manifest, table.take(rows[rows >= 0]))
+
+    async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
+        """Re-read all of a generation: counts, checksums, order; ``progress`` counts rows."""
+        await asyncio.to_thread(self._verify, manifest, progress)
+
+    async def close(self) -> None:
+        """Unmap what is mapped."""
+        self._let_go(set())
+
+    def _let_go(self, wanted: set[str]) -> None:
+        """Unmap generations that the catalogue no longer names: their space returns only then."""
+        for tables in (self._users, self._items):
+            for generation in [g for g in tables if g not in wanted]:
+                tables.pop(generation).close()
+
+    def _prefaulted_items(self, manifest: GenerationManifest, memory_bytes: int) -> MappedItemTable:
+        table = self._open_items(manifest)
+        if table.size_bytes <= memory_bytes:
+            with as_store_errors(self.store):
+                table.prefault()
+        return table
+
+    def _open_items(self, manifest: GenerationManifest) -> MappedItemTable:
+        with self._reading(manifest.generation, ITEMS) as path:
+            table = MappedItemTable(path, manifest.generation)
+        _require_same(manifest, ITEMS, table.header)
+        return table
+
+    def _open_users(self, manifest: GenerationManifest) -> MappedUserTable:
+        with self._reading(manifest.generation, USERS) as path:
+            table = MappedUserTable(path, manifest.generation)
+        _require_same(manifest, USERS, table.header)
+        return table
+
+    def _verify(self, manifest: GenerationManifest, progress: Progress) -> None:
+        generation = manifest.generation
+        if self._read_manifest(generation) != manifest:
+            raise GenerationCorruptError(generation, "its manifest is another one")
+        kinds: dict[str, TableKind] = {ITEMS: "items", USERS: "users"}
+        for name, kind in kinds.items():
+            with self._reading(generation, name) as path:
+                header = verify_table(path, kind, generation, progress)
+            _require_same(manifest, name, header)
+
+    def _read_manifest(self, generation: str) -> GenerationManifest:
+        with as_store_errors(self.store):
+            raw = read_if_there(self._root / GENERATIONS / generation / MANIFEST)
+        if raw is None:
+            raise self._missing(generation, "manifest")
+        return read_manifest(raw, generation)
+
+    @contextmanager
+    def _reading(self, generation: str, name: str) -> Iterator[Path]:
+        with as_store_errors(self.store):
+            try:
+                yield self._root / GENERATIONS / generation / name
+            except FileNotFoundError as exc:
+                raise self._missing(generation, name) from exc
+
+    def _missing(self, generation: str, what: str) -> StoreError:
+        """Return the error for a missing file: damage while the catalogue still needs it."""
+        catalogue = load_catalogue(self._root, self.store)
+        needed = catalogue.in_state("staging", "published") if catalogue else {}
+        if generation in needed:
+            return GenerationCorruptError(generation, f"its {what} is missing")
+        return GenerationNotFoundError(generation)
+
+
+def _require_same(manifest: GenerationManifest, name: str, header: TableHeader) -> None:
+    """Check that a table is the one that the manifest was written for."""
+    if manifest.checksums.get(name) != header.crc32:
+        raise GenerationCorruptError(manifest.generation, f"file {name} is not the one it was")

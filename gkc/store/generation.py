@@ -11,7 +11,14 @@ import numpy as np
 from msgspec import Meta
 
 from gkc.errors import GenerationCorruptError, LayoutError, RecordError
-from gkc.store.codec import ID_BYTES, ElementType, RecordCodec, largest_magnitude, record_bytes, stride
+from gkc.store.codec import (
+    ID_BYTES,
+    ElementType,
+    RecordCodec,
+    largest_magnitude,
+    record_bytes,
+    stride,
+)
 from gkc.store.ids import IdType
 from gkc.store.sealed import Count, Int64, Magnitude, Record, Rows, Width, seal, unseal
 from gkc.store.table_format import TableShape

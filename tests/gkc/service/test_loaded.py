@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from gkc.errors import GenerationCorruptError
 from gkc.service.loaded import LoadedGeneration
@@ -15,7 +14,7 @@ from tests.gkc.service.world import Worlds
 
 def manifest(**totals: float) -> GenerationManifest:
     spec = GenerationSpec("v", "f32", 2, 1, 0, 0, 0, "b", "f")
-    return GenerationManifest("g", spec, Totals(**totals), {})  # type: ignore[arg-type]
+    return GenerationManifest("g", spec, spec.layout, Totals(**totals))  # type: ignore[arg-type]
 
 
 @pytest.fixture

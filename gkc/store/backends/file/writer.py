@@ -88,9 +88,7 @@ class FileWriter:
     spec : GenerationSpec
     """
 
-    def __init__(
-        self, directory: Path, store: str, generation: str, spec: GenerationSpec
-    ) -> None:
+    def __init__(self, directory: Path, store: str, generation: str, spec: GenerationSpec) -> None:
         self._directory = directory
         self._store = store
         self._generation = generation

@@ -20,8 +20,10 @@ import numpy as np
 
 from bench.report import print_circumstances
 from gkc.arrays import I64
-from gkc.store.protocol import ItemBlock, hash_ids
+from gkc.store import ItemBlock, hash_ids
+from gkc.store.backends.file.writer import FileTarget
 from gkc.store.table import MappedItemTable
+from gkc.store.table_format import TableShape
 from gkc.store.table_writer import ItemTableWriter
 
 LookUp = Callable[[I64], I64]
@@ -80,13 +82,15 @@ def time_each(rows_of: LookUp, asks: list[I64]) -> list[float]:
 
 def make_table(path: Path, ids: I64, stride: int = 2) -> MappedItemTable:
     """Write and map a table of these ids, prefaulted, with vectors of ``stride`` bytes."""
-    with ItemTableWriter(path, "bench", len(ids), stride) as writer:
-        for start in range(0, len(ids), BLOCK):
-            part = ids[start : start + BLOCK]
-            none = np.zeros(len(part), dtype=np.int64)
-            k_i = np.zeros((len(part), stride), dtype=np.uint8)
-            writer.append(ItemBlock(part, k_i, none, none.astype(np.bool_)))
-        writer.finish()
+    target = FileTarget(path)
+    writer = ItemTableWriter(target, "bench", TableShape("items", len(ids), stride))
+    for start in range(0, len(ids), BLOCK):
+        part = ids[start : start + BLOCK]
+        none = np.zeros(len(part), dtype=np.int64)
+        k_i = np.zeros((len(part), stride), dtype=np.uint8)
+        writer.append(ItemBlock(part, k_i, none, none.astype(np.bool_)))
+    target.finish(writer.finish())
+    target.close()
     table = MappedItemTable(path, "bench")
     table.prefault()
     return table

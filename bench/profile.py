@@ -31,7 +31,7 @@ STEPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("decode", ("decode_json",)),
     ("plan", ("resolve (gkc",)),
     ("users: Redis", ("ReadPipe", "_Link", "RedisReader")),
-    ("users: the rest", ("fetch_users", "_read_users", "unpack_records")),
+    ("users: the rest", ("fetch_users", "_read_users", "unpack", "_unpack_one")),
     ("items", ("_items (gkc",)),
     ("pairs and statuses", ("_row_factors", "_status (gkc")),
     ("assemble", ("assemble (gkc",)),

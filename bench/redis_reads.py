@@ -23,14 +23,8 @@ from bench.processes import redis_serving, separate_cores
 from bench.report import spread
 from bench.results import Figure, Section, tell
 from gkc.store import GenerationManifest, hash_ids, parse_store_url
-from gkc.store.backends.redis import RedisReader
-from gkc.store.backends.redis_format import (
-    MARKER_FIELD,
-    USER_BUCKETS,
-    GenerationKeys,
-    bucket_numbers,
-)
-from gkc.store.backends.redis_storage import RedisStorage
+from gkc.store.backends.redis import RedisReader, RedisStorage
+from gkc.store.backends.redis.layout import MARKER_FIELD, GenerationKeys, bucket_numbers
 
 NAMESPACE: Final = "bench"
 DIM: Final = 64
@@ -84,7 +78,7 @@ async def _rates(
     """Return reads per second by how many are under way, and by who reads."""
     rng = np.random.default_rng(0)
     keys = GenerationKeys(NAMESPACE, manifest.generation)
-    buckets = manifest.checksums[USER_BUCKETS]
+    buckets = manifest.layout.user_buckets
     reader = RedisReader(
         parse_store_url(url), NAMESPACE, mirror_dir=mirror_dir, timeout_ms=TIMEOUT_MS
     )

@@ -33,8 +33,8 @@ from bench.processes import redis_serving, separate_cores
 from bench.results import Curve, Figure, Section, tell
 from gkc.store import GenerationSpec, ItemBlock, UserBlock, parse_store_url
 from gkc.store.backends.file import FileStorage
-from gkc.store.backends.file_writer import GENERATIONS
-from gkc.store.backends.redis_storage import RedisStorage
+from gkc.store.backends.file.layout import GENERATIONS
+from gkc.store.backends.redis import RedisStorage
 
 Blocks = Callable[[], Iterable[UserBlock | ItemBlock]]
 PAIRS: Final = 40

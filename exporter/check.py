@@ -166,9 +166,7 @@ class _Comparison:
         same &= ~batch.has_category | (found.categories == batch.categories)
         if not same.all():
             at = int(np.argmin(same))
-            raise self._error(
-                "item", batch.rows[at], f"item {batch.ids[at]} has another category"
-            )
+            raise self._error("item", batch.rows[at], f"item {batch.ids[at]} has another category")
         k_i = infer(self._prepared, "item", batch.inputs, batch.rows)
         self._compare("item", k_i, found.k_i, batch.rows, [f"item {k}" for k in batch.ids])
 

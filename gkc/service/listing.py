@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from operator import not_
 from typing import Any
 
+from msgspec.structs import asdict
 from pydantic import BaseModel, Field
 
 from gkc.errors import CatalogueLostError

@@ -200,7 +200,7 @@ class MirrorDirectory:
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with open(fd, "r+b", buffering=0) as file:
             done = self._chunks_in(file, chunks)
-            file.truncate(done * chunks.chunk_bytes)
+            file.truncate(min(done * chunks.chunk_bytes, chunks.size_bytes))
             file.seek(0, os.SEEK_END)
             for number, raw in enumerate(read_chunks(range(done, chunks.count)), done):
                 self._check_stop()

@@ -197,7 +197,7 @@ class _TableCheck:
         """Check that nothing but zeros fills up the last page of the header and of each section."""
         if self._read(0, PAGE_BYTES) != self._header.to_page():
             raise ValueError("the first page is damaged behind the header")
-        sections = sorted(self._header.sections.values(), key=lambda s: s.offset)
+        sections = sorted(self._header.sections.values(), key=lambda s: (s.offset, s.length))
         for section, following in pairwise(sections):
             end = section.offset + section.length
             if self._read(end, following.offset - end).strip(b"\0"):

@@ -22,7 +22,8 @@ def main(url: str, namespace: str, version: str, phase: str) -> None:
         if phase == "written":
             for items in item_slices(sample.items):
                 staged.sink.write_items(items)
-            staged.sink.write_users(next(user_slices(sample.users)))
+            for users in user_slices(sample.users):
+                staged.sink.write_users(users)
         elif phase == "sealed":
             write_sample(staged, sample)
         sys.stdout.write(staged.generation + "\n")

@@ -98,7 +98,8 @@ async def _stored(place: Place, version: str, users: list[int], items: list[int]
             (int(u), int(c)): k_uc[k]
             for k, (u, c) in enumerate(zip(owners, block.categories, strict=True))
         },
-        [bytes(r) for r in records if r is not None],
+        # Without the checksum, which is also over the name of the generation.
+        [bytes(r[4:]) for r in records if r is not None],
     )
 
 
@@ -106,6 +107,7 @@ def catalogue_json(place: Place) -> str:
     """The catalogue as text, to be compared before and after."""
     publisher = open_publisher(place.url, place.namespace)
     try:
-        return json.dumps(json.loads(publisher.catalogue().to_bytes()), sort_keys=True)
+        sealed = json.loads(publisher.catalogue().to_bytes())
+        return json.dumps(sealed["content"], sort_keys=True)
     finally:
         publisher.close()

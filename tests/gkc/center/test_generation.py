@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gkc.center.generation import LoadedGeneration
 from gkc.errors import GenerationCorruptError
@@ -14,7 +13,7 @@ from tests.gkc.world import Worlds
 
 def manifest(**totals: float) -> GenerationManifest:
     spec = GenerationSpec("v", "f32", 2, 1, 0, 0, 0, "b", "f")
-    return GenerationManifest("g", spec, Totals(**totals), {})  # type: ignore[arg-type]
+    return GenerationManifest("g", spec, spec.layout, Totals(**totals))  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gkc.errors import CatalogueLostError
 from gkc.service.listing import version_list

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gkc.errors import (
-    LayoutError,
+    CatalogueLostError,
     LeaseLostError,
     NoPreviousGenerationError,
+    OldCatalogueError,
+    RecordError,
     VersionLimitError,
     VersionNotFoundError,
 )
@@ -52,7 +54,8 @@ def finish(
     pin: bool = False,
     token: str = "t",
 ) -> tuple[Catalogue, list[str]]:
-    manifest = GenerationManifest(generation, spec_of(version), Totals(10, 20, 30, 999), {})
+    spec = spec_of(version)
+    manifest = GenerationManifest(generation, spec, spec.layout, Totals(10, 20, 30, 999))
     return rules.publish(
         catalogue,
         manifest,
@@ -243,37 +246,67 @@ def test_only_an_export_of_the_same_is_resumed() -> None:
 # ---- bytes
 
 
+def framed(content: bytes) -> bytes:
+    crc32 = zlib.crc32(content)
+    return b'{"format":"gkc-catalogue/2","crc32":%d,"content":%b}' % (crc32, content)
+
+
+def content_of(catalogue: Catalogue) -> bytes:
+    raw = catalogue.to_bytes()
+    return raw[raw.index(b'"content":') + len(b'"content":') : -1]
+
+
+@pytest.mark.parametrize("raw", [b"", b"{]", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000])
+def test_what_is_no_catalogue_is_lost(raw: bytes) -> None:
+    with pytest.raises(CatalogueLostError, match="of somewhere: it cannot be read"):
+        rules.read_catalogue(raw, "somewhere")
+    assert rules.read_catalogue(None, "somewhere") is None
+
+
 @pytest.mark.parametrize(
-    "raw",
+    ("old", "new", "field"),
     [
-        b"",
-        b"{]",
-        b"[]",
-        b"null",
-        b"{}",
-        b'{"format":"gkc-catalogue/1"}',
-        b'{"format":"gkc-catalogue/1","versions":[],"generations":{}}',
-        b'{"format":"gkc-catalogue/1","versions":{"v":{"unknown":1}},"generations":{}}',
-        b"\xff",
+        (b'"current":"', b'"current":"other', r"\$\.versions\.v1\.current"),
+        (b'"previous":null', b'"previous":"0000000009-ab"', r"\$\.versions\.v1\.previous"),
+        (b'"state":"published"', b'"state":"retired"', r"\$\.versions\.v1\.current"),
+        (b'"state":"published"', b'"state":"odd"', "state"),
+        (b'"version":"v1"', b'"version":"v2"', r"\$\.versions\.v1\.current"),
+        (b'"version":"v1"', b'"version":"../v"', "version"),
+        (b'"user_buckets":1', b'"user_buckets":0', "user_buckets"),
+        (b'"revision":2', b'"revision":"2"', "revision"),
+        (b'"pinned":false', b'"pinned":0', "pinned"),
+        (b'"bundle":"bundle"', b'"bundle":"bundle","more":1', "more"),
+        (b'"generations":{"', b'"generations":{"../', r".+"),
     ],
 )
-def test_what_is_no_catalogue_is_refused(raw: bytes) -> None:
-    with pytest.raises(LayoutError):
-        Catalogue.from_bytes(raw)
+def test_a_sealed_catalogue_that_does_not_fit_names_the_field(
+    old: bytes, new: bytes, field: str
+) -> None:
+    content = content_of(publish(Catalogue(), "v1"))
+    assert old in content
+    with pytest.raises(RecordError, match=field):
+        Catalogue.from_bytes(framed(content.replace(old, new)))
 
 
-def test_a_catalogue_written_before_compatibility_was_noted_still_loads() -> None:
+def test_a_published_generation_has_a_summary() -> None:
     catalogue = publish(Catalogue(), "v1")
-    value = json.loads(catalogue.to_bytes())
-    for generation in value["generations"].values():
-        del generation["summary"]["compatible_with"]
-    assert Catalogue.from_bytes(json.dumps(value).encode()) == catalogue
+    bare = {g: replace(e, summary=None) for g, e in catalogue.generations.items()}
+    with pytest.raises(RecordError, match="summary"):
+        Catalogue.from_bytes(replace(catalogue, generations=bare).to_bytes())
 
 
-def test_a_later_format_is_named() -> None:
-    raw = json.dumps({**json.loads(Catalogue().to_bytes()), "format": "gkc-catalogue/2"})
-    with pytest.raises(LayoutError, match="gkc-catalogue/2"):
-        Catalogue.from_bytes(raw.encode())
+def test_a_generation_is_never_a_directory_s_name() -> None:
+    entry = rules.GenerationEntry("v1", "abandoned", spec_of("v1").layout)
+    with pytest.raises(RecordError, match="no generation"):
+        Catalogue.from_bytes(Catalogue(generations={"..": entry}).to_bytes())
+
+
+def test_a_catalogue_of_format_1_says_what_to_do() -> None:
+    raw = b'{"counter":1,"format":"gkc-catalogue/1","generations":{},"versions":{}}'
+    with pytest.raises(OldCatalogueError) as caught:
+        rules.read_catalogue(raw, "somewhere")
+    for words in ("another GKC_NAMESPACE", "switch the service", "delete --old-format --yes"):
+        assert words in str(caught.value)
 
 
 # ---- any sequence of changes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from gkc.arrays import F32
 from gkc.errors import LayoutError, NotStorableError
 from gkc.store import ELEMENT_TYPES, ElementType, UserBlock, decode_vectors, encode_vectors
-from gkc.store.codec import largest_magnitude, pack_records, stride, unpack_records
+from gkc.store.codec import RecordCodec, id_fields, largest_magnitude, record_bytes, stride
 
 LARGEST = float(np.finfo(np.float32).max)
 F16_LIMIT = 65519.996  # from 65520 on, rounding to the nearest f16 gives infinity
@@ -61,7 +63,7 @@ def test_int8_follows_the_contracts_rule(vectors: F32) -> None:
     decoded = decode_vectors(rows, "int8", vectors.shape[1])
     for row, stored, values in zip(vectors, rows, decoded, strict=True):
         scale = np.float32(max((abs(float(x)) for x in row), default=0.0)) / np.float32(127)
-        assert stored[:4].tobytes() == struct.pack("<f", scale)
+        assert not len(row) or stored[:4].tobytes() == struct.pack("<f", scale)
         q = [0 if scale == 0 else max(-127, min(127, int(np.rint(x / scale)))) for x in row]
         assert stored[4:].view(np.int8).tolist() == q
         assert bits(values) == bits(np.array(q, dtype=np.float32) * scale)
@@ -168,34 +170,96 @@ def user_blocks(draw: st.DrawFn) -> tuple[UserBlock, ElementType, int, int]:
 @given(user_blocks())
 def test_records_round_trip(made: tuple[UserBlock, ElementType, int, int]) -> None:
     block, element_type, dim, category_dim = made
-    found = unpack_records(block.ids, pack_records(block), element_type, dim, category_dim)
+    codec = RecordCodec("g1", element_type, dim, category_dim)
+    records = codec.pack(block)
+    found = codec.unpack(block.ids, records)
     for name in ("ids", "k_u", "pair_offsets", "categories", "k_uc"):
         np.testing.assert_array_equal(getattr(found, name), getattr(block, name), err_msg=name)
+    pairs = np.diff(block.pair_offsets).tolist()
+    strides = stride(element_type, dim), stride(element_type, category_dim)
+    assert [len(r) for r in records] == [record_bytes(*strides, count) for count in pairs]
+    assert all(len(r) % 8 == 0 for r in records)
 
 
 def test_a_record_is_laid_out_as_documented() -> None:
     block = UserBlock(
         ids=np.array([5], dtype=np.int64),
-        k_u=encode_vectors(np.array([[1.0, 2.0]], dtype=np.float32), "f32"),
-        pair_offsets=np.array([0, 2], dtype=np.int64),
-        categories=np.array([-1, 9], dtype=np.int64),
-        k_uc=encode_vectors(np.array([[3.0], [4.0]], dtype=np.float32), "f32"),
+        k_u=encode_vectors(np.array([[1.0, 2.0, 5.0]], dtype=np.float32), "f32"),
+        pair_offsets=np.array([0, 3], dtype=np.int64),
+        categories=np.array([-1, 9, 10], dtype=np.int64),
+        k_uc=encode_vectors(np.array([[3.0], [4.0], [6.0]], dtype=np.float32), "f32"),
     )
-    assert pack_records(block) == [struct.pack("<ffqqff", 1.0, 2.0, -1, 9, 3.0, 4.0)]
+    body = struct.pack("<Ifff4xqqqfff4x", 3, 1.0, 2.0, 5.0, -1, 9, 10, 3.0, 4.0, 6.0)
+    crc32 = zlib.crc32(b"0000000001-ab" + struct.pack("<q", 5) + body)
+    codec = RecordCodec("0000000001-ab", "f32", 3, 1)
+    assert codec.pack(block) == [struct.pack("<I", crc32) + body]
+    named = replace(block, names=[b"somebody"])
+    crc32 = zlib.crc32(b"0000000001-ab" + b"somebody" + body)
+    assert codec.pack(named) == [struct.pack("<I", crc32) + body]
 
 
 def test_users_without_a_record_have_zeros_and_no_pairs() -> None:
-    record = struct.pack("<ffqf", 1.0, 2.0, 7, 3.0)
+    codec = RecordCodec("g", "f32", 2, 1)
     ids = np.array([1, 2, 3], dtype=np.int64)
-    block = unpack_records(ids, [None, memoryview(record), None], "f32", 2, 1)
+    (record,) = codec.pack(
+        UserBlock(
+            ids=ids[1:2],
+            k_u=encode_vectors(np.array([[1.0, 2.0]], dtype=np.float32), "f32"),
+            pair_offsets=np.array([0, 1], dtype=np.int64),
+            categories=np.array([7], dtype=np.int64),
+            k_uc=encode_vectors(np.array([[3.0]], dtype=np.float32), "f32"),
+        )
+    )
+    block = codec.unpack(ids, [None, memoryview(record), None])
     assert block.k_u.view("<f4").tolist() == [[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]
     assert block.pair_offsets.tolist() == [0, 0, 1, 1]
     assert block.categories.tolist() == [7]
-    nobody = unpack_records(ids[:0], [], "f32", 2, 1)
+    nobody = codec.unpack(ids[:0], [])
     assert (nobody.k_u.shape, nobody.k_uc.shape) == ((0, 8), (0, 4))
 
 
-@pytest.mark.parametrize("length", [0, 7, 9, 19, 21])
-def test_a_record_of_an_impossible_length_is_refused(length: int) -> None:
-    with pytest.raises(LayoutError, match=f"user 1 of the batch has {length} bytes"):
-        unpack_records(np.array([4, 5]), [b"\0" * 8, b"\0" * length], "f32", 2, 1)
+@given(user_blocks(), st.data())
+def test_a_changed_record_is_refused(
+    made: tuple[UserBlock, ElementType, int, int], data: st.DataObject
+) -> None:
+    block, element_type, dim, category_dim = made
+    codec = RecordCodec("g1", element_type, dim, category_dim)
+    for row, record in enumerate(codec.pack(block)):
+        ids = block.ids[row : row + 1]
+        damaged = bytearray(record)
+        damaged[data.draw(st.integers(0, len(record) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        cut = record[: data.draw(st.integers(0, len(record) - 1))]
+        for wrong in (bytes(damaged), cut, record + bytes(8), b""):
+            with pytest.raises(LayoutError, match=f"the record of user {ids[0]} "):
+                codec.unpack(ids, [wrong])
+
+
+def test_a_sealed_record_of_too_many_pairs_is_refused() -> None:
+    body = struct.pack("<Iff", 2**32 - 1, 1.0, 2.0)
+    crc32 = zlib.crc32(b"g" + struct.pack("<q", 5) + body)
+    with pytest.raises(LayoutError, match="not those of 4294967295 pairs"):
+        RecordCodec("g", "f32", 2, 1).unpack(np.array([5]), [struct.pack("<I", crc32) + body])
+
+
+@pytest.mark.parametrize("element_type", ELEMENT_TYPES)
+def test_vectors_of_no_elements_take_no_bytes(element_type: ElementType) -> None:
+    assert stride(element_type, 0) == 0
+    none = np.zeros((3, 0), dtype=np.float32)
+    assert encode_vectors(none, element_type).shape == (3, 0)
+    assert decode_vectors(np.zeros((3, 0), dtype=np.uint8), element_type, 0).shape == (3, 0)
+    codec = RecordCodec("g", element_type, 2, 0)
+    block = UserBlock(
+        ids=np.array([1, 2]),
+        k_u=encode_vectors(np.ones((2, 2), dtype=np.float32), element_type),
+        pair_offsets=np.zeros(3, dtype=np.int64),
+        categories=np.zeros(0, dtype=np.int64),
+        k_uc=np.zeros((0, 0), dtype=np.uint8),
+    )
+    found = codec.unpack(block.ids, codec.pack(block))
+    np.testing.assert_array_equal(found.k_u, block.k_u)
+    assert found.k_uc.shape == (0, 0)
+
+
+def test_fields_are_the_eight_bytes_of_an_id() -> None:
+    ids = np.array([1, -1, 2**63 - 1, -(2**63)], dtype=np.int64)
+    assert id_fields(ids) == [int(i).to_bytes(8, "little", signed=True) for i in ids]

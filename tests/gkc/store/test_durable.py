@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
-from gkc.store.durable import TEMPORARY, make_directory, replace_file, sync_directory
+from gkc.store.durable import (
+    TEMPORARY,
+    is_at,
+    lock_file,
+    make_directory,
+    replace_file,
+    sync_directory,
+)
 
 
 def test_a_replaced_file_has_the_new_bytes_and_no_temporary_stays(tmp_path: Path) -> None:
@@ -41,3 +50,56 @@ def test_a_file_where_a_directory_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(NotADirectoryError, match=r"/a'"):
         make_directory(tmp_path / "a" / "b")
+
+
+def test_a_lock_is_had_by_one_and_returns_when_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first = lock_file(path)
+    assert first is not None
+    assert is_at(first, path)
+    assert lock_file(path) is None
+    os.close(first)
+    second = lock_file(path)
+    assert second is not None
+    os.close(second)
+
+
+def test_whoever_waits_for_a_lock_pauses_until_it_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    held, pauses = lock_file(path), []
+    assert held is not None
+
+    def pause() -> None:
+        pauses.append(1)
+        if len(pauses) == 3:
+            os.close(held)
+
+    fd = lock_file(path, pause)
+    assert fd is not None
+    assert len(pauses) == 3
+    with pytest.raises(TimeoutError):
+        lock_file(path, _give_up)
+    os.close(fd)
+
+
+def _give_up() -> None:
+    raise TimeoutError
+
+
+def test_a_file_removed_between_opening_and_locking_is_locked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "lock", fcntl.flock
+
+    def lock_too_late(fd: int, operation: int) -> None:
+        monkeypatch.undo()
+        path.unlink()  # as its former holder does when it ends
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    fd = lock_file(path)
+    assert fd is not None
+    assert is_at(fd, path)
+    path.unlink()
+    assert not is_at(fd, path)
+    os.close(fd)

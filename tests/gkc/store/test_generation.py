@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from gkc.errors import LayoutError
+from gkc.errors import GenerationCorruptError, LayoutError, RecordError
 from gkc.store import (
     Defaults,
     ElementType,
@@ -18,27 +18,38 @@ from gkc.store import (
     Totals,
     is_version_name,
 )
+from gkc.store.chunks import Chunks
+from gkc.store.generation import CHUNK_BYTES, read_manifest
+from gkc.store.table_format import PAGE_BYTES
 
 SPEC = GenerationSpec("v1", "int8", 6, 4, 100, 200, 300, "bundle", "fingerprint")
+MANIFEST = GenerationManifest("g", SPEC, SPEC.layout, Totals(100, 200, 300))
 
-vectors = st.none() | st.binary(max_size=12)
+vectors = st.none() | st.binary(min_size=10, max_size=10)
+pair_vectors = st.none() | st.binary(min_size=8, max_size=8)
 manifests = st.builds(
     GenerationManifest,
-    generation=st.text(min_size=1, max_size=9),
+    generation=st.just("0000000001-ab"),
     spec=st.builds(
         replace,
         st.just(SPEC),
         bundle=st.text(max_size=9),
         defaults=st.builds(
-            Defaults, vectors, vectors, vectors, st.none() | st.integers(-(2**63), 2**63 - 1)
+            Defaults, vectors, vectors, pair_vectors, st.none() | st.integers(-(2**63), 2**63 - 1)
         ),
+        compatible_with=st.lists(st.dictionaries(st.text(max_size=3), st.text()), max_size=2),
     ),
+    layout=st.just(SPEC.layout),
     totals=st.builds(
         Totals,
-        *[st.integers(0, 10**12)] * 4,
+        st.just(100),
+        st.just(200),
+        st.just(300),
+        st.integers(0, 10**12),
         *[st.floats(0, 2.0**127, width=32)] * 3,
     ),
     checksums=st.dictionaries(st.text(max_size=5), st.integers(0, 2**32 - 1), max_size=3),
+    chunk_crc32s=st.just(b"") | st.binary(min_size=4, max_size=4),
 )
 
 
@@ -53,34 +64,60 @@ def test_other_names_are_none(name: str) -> None:
 
 
 @given(manifests)
-def test_a_manifest_survives_json(manifest: GenerationManifest) -> None:
-    text = json.dumps(manifest.to_json())
-    assert GenerationManifest.from_json(json.loads(text)) == manifest
+def test_a_manifest_survives_its_bytes(manifest: GenerationManifest) -> None:
+    raw = manifest.to_bytes()
+    assert GenerationManifest.from_bytes(raw, manifest.generation) == manifest
+    assert GenerationManifest.from_bytes(raw, manifest.generation).to_bytes() == raw
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("old", "new", "field"),
     [
-        {"format": "gkc-generation/2"},
-        {"format": None},
-        {"spec": {}},
-        {"spec": None},
-        {"totals": {"users": 1, "unknown": 2}},
-        {"totals": [1]},
-        {"checksums": 7},
+        (b'"dim":6', b'"dim":-1', "dim"),
+        (b'"dim":6', b'"dim":6.5', "dim"),
+        (b'"element_type":"int8"', b'"element_type":"f64"', r"\$\.spec\.element_type"),
+        (b'"user":null', b'"user":"*"', r"\$\.spec\.defaults\.user"),
+        (b'"user":null', b'"user":"AAAA"', r"\$\.spec\.defaults\.user: has 3 bytes, not 10"),
+        (b'"user_category":null', b'"user_category":""', r"defaults\.user_category: has 0 bytes"),
+        (b'"totals":{"users":100', b'"totals":{"users":101', r"\$\.totals\.users"),
+        (b'"totals":{', b'"totals":{"unknown":1,', "unknown"),
+        (b'"users":100', b'"users":4294967296', "users"),
+        (b'"category_dim":4', b'"category_dim":0', "but there are pairs"),
+        (b'"checksums":{}', b'"checksums":7', r"\$\.checksums"),
+        (b'"largest_user":0.0', b'"largest_user":-1.0', r"\$\.totals"),
+        (b'"chunk_crc32s":""', b'"chunk_crc32s":"AAAAAAA="', "chunk_crc32s: are not those of 1"),
+        (b'"user_id_type":"int64"', b'"user_id_type":"uuid"', r"\$\.spec\.user_id_type"),
+        (b'"generation":"g"', b'"generation":"h"', r"\$\.generation"),
     ],
 )
-def test_what_is_no_manifest_is_refused(change: dict[str, object]) -> None:
-    value = GenerationManifest("g", SPEC, Totals(), {}).to_json() | change
-    with pytest.raises(LayoutError):
-        GenerationManifest.from_json(value)
+def test_a_sealed_manifest_that_does_not_fit_names_the_field(
+    old: bytes, new: bytes, field: str
+) -> None:
+    raw = MANIFEST.to_bytes()
+    content = raw[raw.index(b'"content":') + len(b'"content":') : -1]
+    assert old in content
+    changed = content.replace(old, new)
+    with pytest.raises(RecordError, match=field):
+        GenerationManifest.from_bytes(
+            b'{"format":"gkc-generation/2","crc32":%d,"content":%b}'
+            % (zlib.crc32(changed), changed),
+            "g",
+        )
 
 
-def test_a_default_vector_that_is_no_base64_is_refused() -> None:
-    value = GenerationManifest("g", SPEC, Totals(), {}).to_json()
-    value["spec"]["defaults"]["user"] = "*"
-    with pytest.raises(LayoutError, match="does not fit"):
-        GenerationManifest.from_json(value)
+def test_chunks_that_do_not_make_the_table_are_refused() -> None:
+    layout = replace(SPEC.layout, item_chunks=2)
+    wrong = replace(MANIFEST, layout=layout, chunk_crc32s=bytes(8))
+    with pytest.raises(RecordError, match=r"\$\.layout\.item_chunks: is 2, not 1"):
+        GenerationManifest.from_bytes(wrong.to_bytes(), "g")
+    with pytest.raises(GenerationCorruptError, match="no chunks"):
+        Chunks(MANIFEST)
+
+
+@pytest.mark.parametrize("raw", [b"", b"x", b'{"content":{"format":"gkc-generation/1"},"crc32":1}'])
+def test_what_is_no_manifest_is_damage(raw: bytes) -> None:
+    with pytest.raises(GenerationCorruptError, match="its manifest: "):
+        read_manifest(raw, "g")
 
 
 def test_strides_follow_the_element_type() -> None:
@@ -91,27 +128,36 @@ def test_strides_follow_the_element_type() -> None:
 
 def test_the_layout_follows_the_counts() -> None:
     assert SPEC.layout.user_buckets == 1
-    assert SPEC.layout.item_blocks == 1
+    assert SPEC.layout.item_chunks == 1
     many = replace(SPEC, users=1_000_000, items=1_000_001, user_categories=0)
     assert many.layout.user_buckets == 1954  # of 512 users
-    assert many.layout.item_blocks == -(-1_000_001 // many.block_items)
+    size_bytes = many.item_shape.size_bytes()
+    assert size_bytes > 1_000_001 * (17 + many.vector_stride)
+    assert many.layout.item_chunks == -(-size_bytes // CHUNK_BYTES)
     # 192 elements of f16 and 40 pairs are about 16 KB a user: fewer of them to a bucket of 4 MB.
     large = replace(
         SPEC, element_type="f16", dim=192, category_dim=192, users=1000, user_categories=40_000
     )
     assert 3 <= large.layout.user_buckets <= 5
     none = replace(SPEC, users=0, items=0, user_categories=0)
-    assert (none.layout.user_buckets, none.layout.item_blocks) == (1, 0)
+    assert (none.layout.user_buckets, none.layout.item_chunks) == (1, 1)
+    assert none.payload_bytes == 0
+    with pytest.raises(LayoutError, match="4294967296 items are too many"):
+        _ = replace(SPEC, items=2**32).layout
 
 
-@given(st.sampled_from(["f16", "f32", "int8"]), st.integers(1, 600))
-def test_a_block_of_items_stays_under_a_size_class(element_type: ElementType, dim: int) -> None:
-    spec = replace(SPEC, element_type=element_type, dim=dim)
-    item_bytes = 17 + spec.vector_stride
-    assert 750 < spec.block_items <= 1000
-    used = spec.block_items * item_bytes
-    step = 1 << ((1000 * item_bytes).bit_length() - 3)  # four sizes to an octave
-    assert -used % step < 2 * item_bytes + 64
+@given(st.sampled_from(["f16", "f32", "int8"]), st.integers(1, 600), st.integers(0, 10**6))
+def test_chunks_make_the_table(element_type: ElementType, dim: int, items: int) -> None:
+    spec = replace(SPEC, element_type=element_type, dim=dim, items=items)
+    layout = spec.layout
+    chunks = Chunks(
+        replace(MANIFEST, spec=spec, chunk_crc32s=bytes(4 * layout.item_chunks), layout=layout)
+    )
+    sizes = [chunks.size(number) for number in range(chunks.count)]
+    assert sum(sizes) == spec.item_shape.size_bytes() >= PAGE_BYTES
+    assert set(sizes[:-1]) <= {CHUNK_BYTES}
+    parts = list(chunks.parts(0, chunks.size_bytes))
+    assert parts == [(number, 0, size) for number, size in enumerate(sizes)]
 
 
 @given(st.lists(st.builds(Totals, *[st.integers(0, 99)] * 4, *[st.floats(0, 9)] * 3), max_size=5))

@@ -1,4 +1,4 @@
-"""This host's copies of item tables: built once, rebuilt when damaged, removed when not needed."""
+"""This host's copies of item tables: made once, anew when damaged, removed when not needed."""
 
 from __future__ import annotations
 
@@ -6,38 +6,68 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError, StoreUnavailableError
-from gkc.store import Catalogue, GenerationManifest, ItemBlock, Totals
+from gkc.store import Catalogue, GenerationManifest, Totals
 from gkc.store.catalogue import GenerationEntry
+from gkc.store.chunks import ChunkSizes
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.table import MappedItemTable
-from gkc.testing.samples import assert_same_items, item_slices, make_sample
+from gkc.store.table_writer import ItemTableWriter, MemoryTarget
+from gkc.testing.samples import Sample, assert_same_items, make_sample
 
-SAMPLE = make_sample(items=2300)
+SAMPLE = make_sample(items=2300, dim=300)
 GENERATION = "0000000007-abcdef01"
-MANIFEST = GenerationManifest(GENERATION, SAMPLE.spec, Totals(), {})
 STORE = "redis://somewhere:6379/0"
 
 
-class Source:
-    """Items as a store would give them, and how often it was asked for them."""
+def chunks_of(sample: Sample) -> list[bytes]:
+    """The items table of a sample, cut into chunks."""
+    shape = sample.spec.item_shape
+    target = MemoryTarget(shape.size_bytes())
+    writer = ItemTableWriter(target, GENERATION, shape)
+    writer.append(sample.items)
+    writer.finish()
+    sizes = ChunkSizes(shape, sample.spec.layout)
+    whole = bytes(target.memory)
+    starts = [number * sizes.chunk_bytes for number in range(sizes.count)]
+    return [whole[at : at + sizes.chunk_bytes] for at in starts]
 
-    def __init__(self, pause: float = 0.0) -> None:
-        self.reads = 0
+
+def manifest_of(sample: Sample, chunks: list[bytes]) -> GenerationManifest:
+    crc32s = b"".join(zlib.crc32(chunk).to_bytes(4, "little") for chunk in chunks)
+    spec = sample.spec
+    return GenerationManifest(GENERATION, spec, spec.layout, Totals(), {}, crc32s)
+
+
+CHUNKS = chunks_of(SAMPLE)
+MANIFEST = manifest_of(SAMPLE, CHUNKS)
+
+
+class Source:
+    """Chunks as a store would give them, and which of them it was asked for, each time."""
+
+    def __init__(self, pause: float = 0.0, chunks: Sequence[bytes] = CHUNKS) -> None:
+        self.asked: list[list[int]] = []
+        self.chunks = list(chunks)
         self._pause = pause
 
-    def __call__(self) -> Iterator[ItemBlock]:
-        self.reads += 1
-        for block in item_slices(SAMPLE.items):
+    @property
+    def reads(self) -> int:
+        return len(self.asked)
+
+    def __call__(self, numbers: Sequence[int]) -> Iterator[bytes]:
+        self.asked.append(list(numbers))
+        for number in numbers:
+            yield self.chunks[number]
             time.sleep(self._pause)
-            yield block
 
 
 def mirrors_in(root: Path, namespace: str = "center") -> MirrorDirectory:
@@ -121,39 +151,61 @@ def test_a_damaged_mirror_is_built_anew(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_mirror_of_another_size_is_not_used(tmp_path: Path) -> None:
-    source = Source()
     mirrors = mirrors_in(tmp_path)
-    mirrors.open(MANIFEST, source, 0).close()
+    mirrors.open(MANIFEST, Source(), 0).close()
     wider = replace(MANIFEST, spec=replace(SAMPLE.spec, items=2301))
-    with pytest.raises(GenerationCorruptError, match="promised"):
-        mirrors.open(wider, source, 0)
+    with pytest.raises(GenerationCorruptError, match="of its items is damaged"):
+        mirrors.open(wider, Source(), 0)
 
 
 @pytest.mark.parametrize("error", [GenerationNotFoundError(GENERATION), KeyboardInterrupt()])
-def test_nothing_stays_of_a_copy_that_failed(tmp_path: Path, error: BaseException) -> None:
-    def failing() -> Iterator[ItemBlock]:
-        yield next(item_slices(SAMPLE.items))
+def test_a_copy_that_failed_goes_on_where_it_was(tmp_path: Path, error: BaseException) -> None:
+    def failing(numbers: Sequence[int]) -> Iterator[bytes]:
+        yield from CHUNKS[:3]
         raise error
 
     mirrors = mirrors_in(tmp_path)
     with pytest.raises(type(error)):
         mirrors.open(MANIFEST, failing, 0)
-    assert list(mirrors.directory.iterdir()) == []
-    check_and_close(mirrors.open(MANIFEST, Source(), 0))
+    assert [p.name for p in mirrors.directory.iterdir()] == [f"{GENERATION}.tmp"]
+    source = Source()
+    check_and_close(mirrors_in(tmp_path).open(MANIFEST, source, 0))
+    assert source.asked == [list(range(3, len(CHUNKS)))]
+    assert [p.name for p in mirrors.directory.iterdir()] == [f"{GENERATION}.gkt"]
 
 
-def test_items_that_do_not_fit_are_damage(tmp_path: Path) -> None:
-    blocks = list(item_slices(SAMPLE.items))
+@pytest.mark.parametrize("damage", ["flipped", "torn", "longer", "whole"])
+def test_what_an_interrupted_copy_has_is_verified(tmp_path: Path, damage: str) -> None:
     mirrors = mirrors_in(tmp_path)
-    for wrong in (blocks[:-1], [*blocks, blocks[0]], blocks[::-1]):
-        with pytest.raises(GenerationCorruptError, match=GENERATION):
-            mirrors.open(MANIFEST, lambda wrong=wrong: iter(wrong), 0)  # type: ignore[misc]
-    assert list(mirrors.directory.iterdir()) == []
+    with pytest.raises(GenerationCorruptError):
+        mirrors.open(MANIFEST, Source(chunks=[*CHUNKS[:3], b"damaged"]), 0)
+    path = mirrors.directory / f"{GENERATION}.tmp"
+    raw = bytearray(path.read_bytes())
+    assert len(raw) == 3 * len(CHUNKS[0])
+    if damage == "flipped":
+        raw[len(CHUNKS[0]) + 77] ^= 1
+    path.write_bytes(
+        {"torn": raw[:-100], "longer": raw + b"more", "whole": b"".join(CHUNKS)}.get(damage, raw)
+    )
+    source = Source()
+    check_and_close(mirrors.open(MANIFEST, source, 0))
+    begin = {"flipped": 1, "torn": 2, "longer": 3, "whole": len(CHUNKS)}[damage]
+    assert source.asked == [list(range(begin, len(CHUNKS)))]
+
+
+@pytest.mark.parametrize("wrong", [b"", CHUNKS[1], CHUNKS[2] + b"x", CHUNKS[2][:-1] + b"x"])
+def test_a_damaged_chunk_is_named(tmp_path: Path, wrong: bytes) -> None:
+    source = Source()
+    source.chunks[2] = wrong
+    with pytest.raises(GenerationCorruptError, match="chunk 2 of its items is damaged"):
+        mirrors_in(tmp_path).open(MANIFEST, source, 0)
 
 
 def test_a_generation_without_items_has_a_mirror(tmp_path: Path) -> None:
-    manifest = replace(MANIFEST, spec=replace(SAMPLE.spec, items=0))
-    table = mirrors_in(tmp_path).open(manifest, lambda: iter(()), 1 << 30)
+    empty = make_sample(items=0)
+    chunks = chunks_of(empty)
+    source = Source(chunks=chunks)
+    table = mirrors_in(tmp_path).open(manifest_of(empty, chunks), source, 1 << 30)
     assert table.rows_of(np.array([1, 2], dtype=np.int64)).tolist() == [-1, -1]
     table.close()
 
@@ -179,7 +231,7 @@ def test_a_process_that_ends_stops_copying_and_waiting(tmp_path: Path) -> None:
     threads[0].join(timeout=5)
     assert len(failures) == 2
     assert all("ends" in str(exc) for exc in failures)
-    assert list(builder.directory.iterdir()) == []
+    assert [p.name for p in builder.directory.iterdir()] == [f"{GENERATION}.tmp"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -220,7 +272,10 @@ def test_mirrors_that_nobody_needs_are_removed(tmp_path: Path) -> None:
         path.write_bytes(b"x")
     assert mirrors.remove_orphans({GENERATION}, 8) == [old.name, dead.name]
     assert {p.name for p in directory.iterdir()} == {f"{GENERATION}.gkt", newer.name}
-    assert mirrors.remove_orphans(set(), 8) == [f"{GENERATION}.gkt"]
+    unfinished = directory / f"{GENERATION}.tmp"
+    unfinished.write_bytes(b"x")
+    assert mirrors.remove_orphans({GENERATION}, 8) == []  # its copy goes on where it was
+    assert mirrors.remove_orphans(set(), 8) == [f"{GENERATION}.gkt", unfinished.name]
     check_and_close(table)  # whoever has it mapped may go on
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gkc.errors import LeaseLostError, StoreUnavailableError, VersionBusyError
 from gkc.store import Catalogue, Publisher

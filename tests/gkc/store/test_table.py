@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gkc.arrays import I64
 from gkc.errors import (
@@ -17,25 +22,26 @@ from gkc.errors import (
     GenerationImmutableError,
     GenerationNotFoundError,
     LayoutError,
+    RecordError,
 )
 from gkc.store import ItemBlock, hash_ids
-from gkc.store.protocol import hash_id
-from gkc.store.table import (
+from gkc.store.backends.file.writer import FileTarget
+from gkc.store.ids import IdType, hash_id, hash_strings
+from gkc.store.sealed import decode_record, encode_record
+from gkc.store.table import MappedItemTable, MappedUserTable
+from gkc.store.table_check import verify_table
+from gkc.store.table_format import (
     PAGE_BYTES,
-    MappedItemTable,
-    MappedUserTable,
     TableHeader,
     TableKind,
+    TableShape,
     bucket_bits,
-    starts_dtype,
 )
-from gkc.store.table_check import verify_table
 from gkc.store.table_writer import (
     ItemTableWriter,
     StartsBuilder,
     TableProgress,
     UserTableWriter,
-    section_offsets,
 )
 from gkc.testing.samples import EXTREME_IDS, make_ids
 
@@ -72,20 +78,40 @@ def cut(block: ItemBlock, start: int, end: int) -> ItemBlock:
     return ItemBlock(block.ids[at], block.k_i[at], block.categories[at], block.has_category[at])
 
 
+@contextmanager
+def item_writer(
+    path: Path, count: int, stride: int = 3, resume: TableProgress | None = None
+) -> Iterator[ItemTableWriter]:
+    target = FileTarget(path, is_resumed=resume is not None)
+    try:
+        yield ItemTableWriter(target, "g", TableShape("items", count, stride), resume)
+    finally:
+        target.close()
+
+
 def write_items(path: Path, ids: I64, block_rows: int = 7, stride: int = 3) -> TableHeader:
     block = item_block(ids, stride)
-    with ItemTableWriter(path, "g", len(ids), stride) as writer:
-        for start in range(0, len(ids), block_rows):
-            writer.append(cut(block, start, start + block_rows))
-        return writer.finish()
+    target = FileTarget(path)
+    writer = ItemTableWriter(target, "g", TableShape("items", len(ids), stride))
+    for start in range(0, len(ids), block_rows):
+        writer.append(cut(block, start, start + block_rows))
+    return finish(writer, target)
 
 
 def write_users(path: Path, ids: I64, records: list[bytes], block_rows: int = 7) -> TableHeader:
-    with UserTableWriter(path, "g", len(ids)) as writer:
-        for start in range(0, len(ids), block_rows):
-            at = slice(start, start + block_rows)
-            writer.append(ids[at], records[at])
-        return writer.finish()
+    target = FileTarget(path)
+    writer = UserTableWriter(target, "g", TableShape("users", len(ids)))
+    for start in range(0, len(ids), block_rows):
+        at = slice(start, start + block_rows)
+        writer.append(ids[at], records[at])
+    return finish(writer, target)
+
+
+def finish(writer: ItemTableWriter | UserTableWriter, target: FileTarget) -> TableHeader:
+    header = writer.finish()
+    target.finish(header)
+    target.close()
+    return header
 
 
 def fresh(path: Path) -> Path:
@@ -246,11 +272,11 @@ def test_rows_must_come_in_order_and_once(tmp_path: Path) -> None:
     block = item_block(ids)
     for wrong in (ids[::-1], np.repeat(ids[:2], 2), ids[[0, 0]]):
         with (
-            ItemTableWriter(fresh(tmp_path / "t"), "g", 10, 3) as writer,
+            item_writer(fresh(tmp_path / "t"), 10) as writer,
             pytest.raises(LayoutError, match="ascending order"),
         ):
             writer.append(item_block(wrong))
-    with ItemTableWriter(fresh(tmp_path / "t"), "g", 10, 3) as writer:
+    with item_writer(fresh(tmp_path / "t"), 10) as writer:
         writer.append(cut(block, 0, 5))
         with pytest.raises(LayoutError, match="ascending order"):
             writer.append(cut(block, 4, 6))
@@ -258,7 +284,7 @@ def test_rows_must_come_in_order_and_once(tmp_path: Path) -> None:
 
 def test_the_promised_rows_and_no_others(tmp_path: Path) -> None:
     ids = make_ids(10, 1)
-    with ItemTableWriter(tmp_path / "t", "g", 9, 3) as writer:
+    with item_writer(tmp_path / "t", 9) as writer:
         with pytest.raises(LayoutError, match="more than the 9 items"):
             writer.append(item_block(ids))
         with pytest.raises(LayoutError, match="0 items were written of the 9"):
@@ -269,13 +295,14 @@ def test_the_promised_rows_and_no_others(tmp_path: Path) -> None:
 
 def test_a_finished_table_takes_no_more(tmp_path: Path) -> None:
     ids = make_ids(10, 1)
-    with UserTableWriter(tmp_path / "t", "g", 10) as writer:
+    target = FileTarget(tmp_path / "t")
+    writer = UserTableWriter(target, "g", TableShape("users", 10))
+    writer.append(ids, [b"x"] * 10)
+    finish(writer, target)
+    with pytest.raises(GenerationImmutableError):
         writer.append(ids, [b"x"] * 10)
+    with pytest.raises(GenerationImmutableError):
         writer.finish()
-        with pytest.raises(GenerationImmutableError):
-            writer.append(ids, [b"x"] * 10)
-        with pytest.raises(GenerationImmutableError):
-            writer.finish()
     assert (tmp_path / "t").stat().st_mode & 0o222 == 0
 
 
@@ -285,20 +312,19 @@ def test_a_resumed_table_is_the_same_file(tmp_path: Path, stop: int) -> None:
     block = item_block(ids)
     write_items(tmp_path / "whole", ids)
     path = tmp_path / "resumed"
-    with ItemTableWriter(path, "g", 100, 3) as writer:
+    with item_writer(path, 100) as writer:
         writer.append(cut(block, 0, stop))
         progress = writer.sync()
         writer.append(cut(block, stop, 100))  # not synced: as good as not written
-    restored = TableProgress.from_json(
-        {"rows": progress.rows, "sections": {k: list(v) for k, v in progress.sections.items()}}
-    )
-    with ItemTableWriter(path, "g", 100, 3, restored) as writer:
-        assert writer.rows == stop
-        if stop:
-            with pytest.raises(LayoutError):
-                writer.append(cut(block, stop - 1, stop))
-        writer.append(cut(block, stop, 100))
-        writer.finish()
+    restored = decode_record(encode_record(progress), TableProgress)
+    target = FileTarget(path, is_resumed=True)
+    writer = ItemTableWriter(target, "g", TableShape("items", 100, 3), restored)
+    assert writer.rows == stop
+    if stop:
+        with pytest.raises(LayoutError):
+            writer.append(cut(block, stop - 1, stop))
+    writer.append(cut(block, stop, 100))
+    finish(writer, target)
     assert path.read_bytes() == (tmp_path / "whole").read_bytes()
 
 
@@ -322,12 +348,10 @@ def test_a_bucket_has_one_to_two_ids_on_average() -> None:
     for count in (4, 5, 1000, 1024, 1025, 10**9):
         assert 1 <= count / (1 << bucket_bits(count)) <= 2
     assert bucket_bits(0) == bucket_bits(1) == 1
-    assert starts_dtype(2**32 - 1).itemsize == 4
-    assert starts_dtype(2**32).itemsize == 8
 
 
 def test_sections_begin_on_pages_and_do_not_overlap() -> None:
-    offsets = section_offsets("items", 1000, 7)
+    offsets = TableShape("items", 1000, 7).offsets()
     assert list(offsets) == ["starts", "ids", "categories", "has_category", "rows"]
     assert all(offset % PAGE_BYTES == 0 for offset in offsets.values())
     assert offsets["categories"] - offsets["ids"] >= 8 * 1008
@@ -387,7 +411,7 @@ def test_a_file_of_another_size_is_not_mapped(tmp_path: Path, size: int) -> None
 
 def test_an_unfinished_file_is_not_mapped(tmp_path: Path) -> None:
     ids = make_ids(30, 1)
-    with ItemTableWriter(tmp_path / "t", "g", 30, 3) as writer:
+    with item_writer(tmp_path / "t", 30) as writer:
         writer.append(item_block(ids))
         writer.sync()
     with pytest.raises(GenerationCorruptError, match="no intact header"):
@@ -407,10 +431,10 @@ def test_a_table_of_another_kind_or_generation_is_not_mapped(tmp_path: Path) -> 
 def test_a_header_of_a_later_format_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gkc.store.table.TABLE_FORMAT", "gkc-table/2")
+    monkeypatch.setattr("gkc.store.table_format.TABLE_FORMAT", "gkc-table/3")
     write_items(tmp_path / "t", make_ids(30, 1))
     monkeypatch.undo()
-    with pytest.raises(GenerationCorruptError, match="not of format gkc-table/1"):
+    with pytest.raises(GenerationCorruptError, match="format 'gkc-table/3', this gkc reads"):
         MappedItemTable(tmp_path / "t", "g")
 
 
@@ -430,3 +454,252 @@ def test_the_check_counts_rows_and_names_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "rows").write_bytes(raw)
     with pytest.raises(GenerationCorruptError, match="checksum of section rows"):
         verify_table(tmp_path / "rows", "items", "g", seen.append)
+
+
+# ---- the header
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b'"count":30', b'"count":31'),
+        (b'"count":30', b'"count":4294967296'),
+        (b'"count":30', b'"count":-1'),
+        (b'"stride":3', b'"stride":4'),
+        (b'"id_type":"int64"', b'"id_type":"string"'),
+        (b'"kind":"items"', b'"kind":"users"'),
+        (b'"rows":{', b'"other":{'),
+        (b'"offset":4096', b'"offset":8192'),
+        (b'"categories":0', b'"categories":{}'),
+    ],
+)
+def test_a_sealed_header_that_does_not_fit_itself_is_refused(
+    tmp_path: Path, field: bytes, value: bytes
+) -> None:
+    header = write_items(tmp_path / "t", make_ids(30, 1))
+    content = encode_record(header)
+    assert content.count(field) == 1
+    changed = content.replace(field, value)
+    text = b'{"format":"gkc-table/2","crc32":%d,"content":%b}' % (zlib.crc32(changed), changed)
+    page = (b"gkctable" + len(text).to_bytes(4, "little") + bytes(4) + text).ljust(4096, b"\0")
+    with pytest.raises(RecordError, match=r"\$|kind|rows"):
+        TableHeader.from_page(page)
+
+
+@given(st.binary(max_size=300))
+def test_any_page_is_a_header_or_an_error(noise: bytes) -> None:
+    for page in (noise, noise.ljust(4096), b"gkctable" + noise.ljust(4096, b"[")):
+        with pytest.raises(RecordError):
+            TableHeader.from_page(page)
+
+
+def test_a_table_of_format_1_says_what_to_do(tmp_path: Path) -> None:
+    text = b'{"count": 0, "format": "gkc-table/1", "kind": "items"}'
+    head = b"gkctable" + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little")
+    (tmp_path / "t").write_bytes((head + text).ljust(4096, b"\0"))
+    with pytest.raises(GenerationCorruptError, match=r"earlier gkc.*export its version again"):
+        MappedItemTable(tmp_path / "t", "g")
+
+
+@pytest.mark.parametrize("kind", ["items", "users"])
+def test_a_table_of_2_to_the_32_rows_is_refused_by_name(kind: TableKind) -> None:
+    assert TableShape(kind, 2**32 - 1).lengths()["starts"] == 4 * (2**31 + 1)
+    with pytest.raises(LayoutError, match=f"4294967296 {kind} are too many"):
+        TableShape(kind, 2**32)
+
+
+# ---- strings
+
+NAMES = st.sets(st.text(min_size=1, max_size=30).map(str.encode), max_size=40)
+
+
+def ordered_names(names: set[bytes]) -> list[bytes]:
+    listed = sorted(names)
+    hashes = hash_ids(hash_strings(listed)).tolist()
+    return [name for _, name in sorted(zip(hashes, listed, strict=True))]
+
+
+def string_shape(kind: TableKind, names: list[bytes], **more: int) -> TableShape:
+    size = sum(map(len, names))
+    return TableShape(kind, len(names), id_type="string", id_bytes=size, **more)
+
+
+def write_named_items(
+    path: Path, names: list[bytes], dictionary: list[bytes], block_rows: int = 7
+) -> TableHeader:
+    shape = TableShape(
+        "items",
+        len(names),
+        3,
+        id_type="string",
+        id_bytes=sum(map(len, names)),
+        category_type="string",
+        categories=len(dictionary),
+        category_bytes=sum(map(len, dictionary)),
+    )
+    target = FileTarget(path)
+    writer = ItemTableWriter(target, "g", shape, categories=dictionary)
+    for start in range(0, len(names), block_rows):
+        some = names[start : start + block_rows]
+        block = item_block(hash_strings(some))
+        places = np.arange(start, start + len(some)) % max(len(dictionary), 1)
+        has_category = np.full(len(some), bool(dictionary))
+        writer.append(replace(block, categories=places, has_category=has_category, names=some))
+    return finish(writer, target)
+
+
+@given(names=NAMES, dictionary=NAMES, strangers=NAMES)
+@settings(deadline=None)
+def test_look_ups_of_strings_equal_a_dict(
+    tmp_path_factory: pytest.TempPathFactory,
+    names: set[bytes],
+    dictionary: set[bytes],
+    strangers: set[bytes],
+) -> None:
+    path = fresh(tmp_path_factory.getbasetemp() / "strings.gkt")
+    ordered = ordered_names(names)
+    write_named_items(path, ordered, sorted(dictionary))
+    expected = {name: row for row, name in enumerate(ordered)}
+    table = MappedItemTable(path, "g")
+    asked = [*names, *strangers]
+    assert table.rows_of_names(asked).tolist() == [expected.get(name, -1) for name in asked]
+    assert table.category_names == sorted(dictionary)
+    table.close()
+    verify_table(path, "items", "g", lambda rows: None)
+
+
+def test_strings_of_one_key_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crowded(names: list[bytes]) -> I64:
+        return np.array([len(name) % 3 for name in names], dtype=np.int64)
+
+    for module in ("table", "table_writer"):
+        monkeypatch.setattr(f"gkc.store.{module}.hash_strings", crowded)
+    names = [b"x" * k for k in range(1, 100)]
+    keys = hash_ids(crowded(names)).tolist()
+    ordered = [name for _, name in sorted(zip(keys, names, strict=True))]
+    target = FileTarget(tmp_path / "t")
+    writer = UserTableWriter(target, "g", string_shape("users", ordered))
+    for start in range(0, 99, 10):
+        some = ordered[start : start + 10]
+        writer.append(crowded(some), [b"record" + name for name in some], some)
+    with pytest.raises(LayoutError, match="more than the 99"):
+        writer.append(crowded([b"z"]), [b""], [b"z"])
+    finish(writer, target)
+    verify_table(tmp_path / "t", "users", "g", lambda rows: None)
+    table = MappedUserTable(tmp_path / "t", "g")
+    assert table.rows_of_names(ordered).tolist() == list(range(99))
+    assert table.rows_of_names([b"y", b"yy", b"yyy"]).tolist() == [-1] * 3
+    table.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([b""], "no string id"),
+        ([b"x" * 129], "no string id"),
+        ([b"\xff"], "no string id"),
+        ([b"a", b"a"], "ascending order"),
+        (None, "not of type string"),
+    ],
+)
+def test_strings_that_are_no_ids_are_refused(
+    tmp_path: Path, names: list[bytes] | None, message: str
+) -> None:
+    target = FileTarget(tmp_path / "t")
+    writer = UserTableWriter(target, "g", TableShape("users", 2, id_type="string", id_bytes=2))
+    keys = hash_strings(names or [b"a"])
+    with pytest.raises(LayoutError, match=message):
+        writer.append(keys, [b""] * len(keys), names)
+    target.close()
+
+
+def test_keys_that_are_not_those_of_the_strings_are_refused(tmp_path: Path) -> None:
+    target = FileTarget(tmp_path / "t")
+    writer = UserTableWriter(target, "g", TableShape("users", 1, id_type="string", id_bytes=1))
+    with pytest.raises(LayoutError, match="not those of their strings"):
+        writer.append(np.array([5]), [b""], [b"a"])
+    writer.append(hash_strings([b"a"]), [b""], [b"a"])
+    target.close()
+    fewer = TableShape("users", 1, id_type="string", id_bytes=3)
+    target = FileTarget(tmp_path / "t")
+    writer = UserTableWriter(target, "g", fewer)
+    writer.append(hash_strings([b"a"]), [b""], [b"a"])
+    with pytest.raises(LayoutError, match="1 bytes of section id_bytes were written of the 3"):
+        writer.finish()
+    target.close()
+
+
+@pytest.mark.parametrize("dictionary", [[b"b", b"a"], [b"a", b"a"], [b"a"], [b"", b"a"]])
+def test_a_dictionary_is_in_order_and_whole(tmp_path: Path, dictionary: list[bytes]) -> None:
+    shape = TableShape("items", 0, 3, category_type="string", categories=2, category_bytes=2)
+    target = FileTarget(tmp_path / "t")
+    with pytest.raises(LayoutError, match="dictionary|category"):
+        ItemTableWriter(target, "g", shape, categories=dictionary)
+    target.close()
+
+
+def test_a_category_outside_the_dictionary_is_refused(tmp_path: Path) -> None:
+    shape = TableShape("items", 1, 3, category_type="string", categories=1, category_bytes=1)
+    target = FileTarget(tmp_path / "t")
+    writer = ItemTableWriter(target, "g", shape, categories=[b"a"])
+    block = item_block(np.array([4]))
+    with pytest.raises(LayoutError, match="not in the dictionary"):
+        writer.append(replace(block, categories=np.array([1]), has_category=np.array([True])))
+    target.close()
+
+
+@pytest.mark.parametrize("kind", ["items", "users"])
+def test_a_flipped_bit_of_a_table_of_strings_is_found(tmp_path: Path, kind: TableKind) -> None:
+    names = ordered_names({f"name {k}".encode() for k in range(20)})
+    if kind == "items":
+        header = write_named_items(tmp_path / kind, names, [b"a", b"bc"])
+    else:
+        target = FileTarget(tmp_path / kind)
+        writer = UserTableWriter(target, "g", string_shape("users", names))
+        writer.append(hash_strings(names), [b"record"] * 20, names)
+        header = finish(writer, target)
+    whole = (tmp_path / kind).read_bytes()
+    for section in header.sections.values():
+        for offset in range(section.offset, section.offset + section.length, 5):
+            damaged = bytearray(whole)
+            damaged[offset] ^= 1 << (offset % 8)
+            (tmp_path / "damaged").write_bytes(damaged)
+            with pytest.raises(GenerationCorruptError):
+                verify_table(tmp_path / "damaged", kind, "g", lambda rows: None)
+
+
+def test_a_damaged_pointer_to_a_string_is_damage(tmp_path: Path) -> None:
+    names = ordered_names({f"name {k}".encode() for k in range(20)})
+    header = write_named_items(tmp_path / "t", names, [b"a", b"bc"])
+    for name, match in (("id_offsets", "id_offsets"), ("category_offsets", "category_offsets")):
+        section = header.sections[name]
+        raw = bytearray((tmp_path / "t").read_bytes())
+        raw[section.offset : section.offset + section.length] = b"\x7e" * section.length
+        (tmp_path / "damaged").write_bytes(raw)
+        table = MappedItemTable(tmp_path / "damaged", "g")
+        with pytest.raises(GenerationCorruptError, match=match):
+            _ = table.rows_of_names(names) if name == "id_offsets" else table.category_names
+        table.close()
+
+
+def test_a_closed_table_finds_no_strings(tmp_path: Path) -> None:
+    names = ordered_names({b"a", b"b"})
+    write_named_items(tmp_path / "t", names, [])
+    table = MappedItemTable(tmp_path / "t", "g")
+    table.close()
+    with pytest.raises(GenerationNotFoundError):
+        table.rows_of_names(names)
+
+
+@pytest.mark.parametrize("id_type", ["int64", "string"])
+def test_progress_that_is_none_of_this_table_is_refused(tmp_path: Path, id_type: IdType) -> None:
+    shape = TableShape("users", 9, id_type=id_type, id_bytes=9)
+    target = FileTarget(tmp_path / "t")
+    progress = UserTableWriter(target, "g", shape).sync()
+    for name in progress.sections:
+        section = structs.replace(progress.sections[name], length=2**40)
+        wrong = structs.replace(progress, sections={**progress.sections, name: section})
+        if name != "records":
+            with pytest.raises(RecordError, match=name):
+                UserTableWriter(target, "g", shape, wrong)
+    target.close()

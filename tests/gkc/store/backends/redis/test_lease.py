@@ -17,8 +17,8 @@ from redis.connection import ConnectionPool
 
 from gkc.errors import LeaseLostError, VersionBusyError
 from gkc.store import parse_store_url
-from gkc.store.backends.redis_client import connection_pool
-from gkc.store.backends.redis_lease import RedisLease, process_identity
+from gkc.store.backends.redis.client import connection_pool
+from gkc.store.backends.redis.lease import RedisLease, process_identity
 from tests.redis_server import RedisServer
 
 GENERATION = "0000000001-test"
@@ -122,8 +122,8 @@ def test_a_writer_that_was_paused_finds_its_lease_lost(
 import os, signal
 from gkc.errors import LeaseLostError
 from gkc.store import parse_store_url
-from gkc.store.backends.redis_client import connection_pool
-from gkc.store.backends.redis_lease import RedisLease
+from gkc.store.backends.redis.client import connection_pool
+from gkc.store.backends.redis.lease import RedisLease
 lease = RedisLease(connection_pool(parse_store_url({redis_server_url!r}), 5), {key!r}, "v1", "it",
                    {TTL})
 os.kill(os.getpid(), signal.SIGSTOP)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import redis
 
-from gkc.store.backends.redis_pipe import ReadPipe
+from gkc.store.backends.redis.pipe import ReadPipe
 from gkc.store.urls import parse_store_url
 from tests.redis_server import RedisServer
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
+from msgspec import structs
 
 from gkc.errors import (
     CatalogueLostError,
@@ -38,10 +39,12 @@ from gkc.store import (
     Totals,
     parse_store_url,
 )
-from gkc.store.backends.redis import RedisReader
-from gkc.store.backends.redis_format import GenerationKeys, bucket_numbers, id_fields
-from gkc.store.backends.redis_storage import RedisStorage
-from gkc.store.protocol import Storage, hash_ids
+from gkc.store.backends.redis import RedisReader, RedisStorage
+from gkc.store.backends.redis.layout import GenerationKeys, bucket_numbers
+from gkc.store.chunks import Chunks
+from gkc.store.codec import id_fields
+from gkc.store.ids import hash_ids
+from gkc.store.protocol import Storage
 from gkc.testing.contract import StoreContract
 from gkc.testing.samples import (
     Sample,
@@ -87,22 +90,20 @@ class RedisPlace:
         hashes = hash_ids(np.array([user], dtype=np.int64))
         return f"{prefix}{bucket_numbers(hashes, count)[0]}"
 
-    def block_of(self, generation: str, item: int) -> str:
-        """Return the key of the block that holds an item's id."""
-        prefix = GenerationKeys(self.namespace, generation).directory + ":"
+    def chunk_of(self, generation: str, item: int) -> str:
+        """Return the key of the chunk that holds an item's id."""
+        prefix = GenerationKeys(self.namespace, generation).chunk(0)[:-1]
+        wanted = item.to_bytes(8, "little", signed=True)
         for key in self.data_of(generation):
-            if key.startswith(prefix):
-                raw = self.client.get(key)
-                count = int.from_bytes(raw[:4], "little")
-                if item in np.frombuffer(raw, dtype="<i8", count=count, offset=8):
-                    return key
-        raise AssertionError(f"item {item} is in no block")
+            if key.startswith(prefix) and wanted in self.client.get(key):
+                return key
+        raise AssertionError(f"item {item} is in no chunk")
 
     def lose_user(self, generation: str, user: int) -> None:
         assert self.client.delete(self.bucket_of(generation, user))
 
     def lose_item(self, generation: str, item: int) -> None:
-        assert self.client.delete(self.block_of(generation, item))
+        assert self.client.delete(self.chunk_of(generation, item))
 
     def lose_manifest(self, generation: str) -> None:
         assert self.client.delete(GenerationKeys(self.namespace, generation).manifest)
@@ -115,7 +116,7 @@ class RedisPlace:
         self.client.hset(key, field, bytes(record))
 
     def flip_item_byte(self, generation: str, item: int) -> None:
-        key = self.block_of(generation, item)
+        key = self.chunk_of(generation, item)
         raw = bytearray(self.client.get(key))
         raw[-5] ^= 0x10
         self.client.set(key, bytes(raw))
@@ -213,12 +214,13 @@ async def test_a_bucket_stored_by_many_commands_is_the_same(
 ) -> None:
     found = []
     for command_bytes in (1 << 30, 1):  # all users of a bucket at once, then one by one
-        monkeypatch.setattr("gkc.store.backends.redis_rows._COMMAND_BYTES", command_bytes)
+        monkeypatch.setattr("gkc.store.backends.redis.buckets._COMMAND_BYTES", command_bytes)
         sample = make_sample()
         manifest = await reader.manifest(publish_sample(Publisher(storage), sample).generation)
         await reader.verify(manifest, lambda rows: None)
-        assert await reader.fetch_users(manifest, sample.users.ids) == sample.records
-        found.append((manifest.totals, manifest.checksums))
+        expected = sample.records(manifest.generation)
+        assert await reader.fetch_users(manifest, sample.users.ids) == expected
+        found.append(manifest.totals)
     assert found[0] == found[1]
 
 
@@ -238,9 +240,8 @@ async def test_the_last_bucket_and_the_first_may_be_empty(
         categories=sample.users.categories[:0],
         k_uc=sample.users.k_uc[:0],
     )
-    spec = replace(sample.spec, users=len(ids), user_categories=0)
+    spec = structs.replace(sample.spec, users=len(ids), items=1, user_categories=0)
     assert spec.layout.user_buckets == 1
-    spec = replace(spec, users=len(ids), dim=sample.spec.dim)
     publish_sample(Publisher(storage), replace(sample, users=users, spec=spec))
     manifest = await current_manifest(reader, "v1")
     await reader.verify(manifest, lambda rows: None)
@@ -252,7 +253,7 @@ async def test_more_rows_than_promised_are_refused_before_they_get_unknown_names
 ) -> None:
     sample = make_sample()
     for users, items in ((1000, 2300), (1200, 1900)):
-        spec = replace(sample.spec, users=users, items=items)
+        spec = structs.replace(sample.spec, users=users, items=items)
         with (
             pytest.raises(LayoutError, match="promised"),
             Publisher(storage).stage(spec, max_versions=5, resume=False) as staged,
@@ -278,13 +279,12 @@ async def test_rows_out_of_order_or_of_another_width_are_refused(storage: RedisS
             staged.sink.write_items(other.items)
 
 
-async def test_an_export_goes_on_after_the_last_whole_bucket_and_block(
+async def test_an_export_goes_on_in_the_middle_of_a_bucket_and_a_chunk(
     often: RedisStorage, reader: RedisReader
 ) -> None:
     sample, publisher = make_sample(), Publisher(often)
     before = _interrupt(publisher, sample, user_blocks=2)
-    assert 0 < before.users < 800
-    assert 0 < before.items < 2300
+    assert (before.users, before.items) == (800, 2300)
     with publisher.stage(sample.spec, max_versions=5, resume=True) as staged:
         assert staged.sink.written() == before
         # What was stored is not needed again: only what comes after it is sent.
@@ -295,11 +295,11 @@ async def test_an_export_goes_on_after_the_last_whole_bucket_and_block(
     assert (await reader.manifest(whole)).totals == manifest.totals
 
 
-async def test_a_lost_block_is_found_on_resuming(place: RedisPlace, often: RedisStorage) -> None:
+async def test_a_lost_chunk_is_found_on_resuming(place: RedisPlace, often: RedisStorage) -> None:
     sample, publisher = make_sample(), Publisher(often)
     _interrupt(publisher, sample, user_blocks=0)
     (generation,) = publisher.catalogue().generations
-    place.client.delete(GenerationKeys(place.namespace, generation).block(0))
+    place.client.delete(GenerationKeys(place.namespace, generation).chunk(0))
     with (
         pytest.raises(GenerationCorruptError, match="missing"),
         publisher.stage(sample.spec, max_versions=5, resume=True),
@@ -319,7 +319,7 @@ async def test_a_sealed_generation_cannot_be_begun_anew(storage: RedisStorage) -
 async def test_a_writer_whose_lease_is_gone_writes_nothing_more(
     place: RedisPlace, storage: RedisStorage
 ) -> None:
-    sample = make_sample()
+    sample = make_sample(items=9000, dim=40)
     lease = storage.acquire_lease("v1", "me")
     sink = storage.open_sink("0000000001-test", sample.spec, lease, resume=False)
     lease.release()
@@ -347,7 +347,7 @@ async def test_a_lost_bucket_is_named(
     last = sample.users.ids[-1:]
     assert place.bucket_of(generation, int(last[0])) != key
     (record,) = await reader.fetch_users(manifest, last)
-    assert record == sample.records[-1]
+    assert record == sample.records(generation)[-1]
 
 
 async def test_a_bucket_whose_marker_alone_was_lost_is_damage(
@@ -363,7 +363,7 @@ async def test_a_bucket_whose_marker_alone_was_lost_is_damage(
         await reader.fetch_users(manifest, sample.users.ids[:1])
     with pytest.raises(GenerationCorruptError, match="no marker"):
         await reader.verify(manifest, lambda rows: None)
-    place.client.hset(key, b"", marker[:12] + b"another generation")
+    place.client.hset(key, b"", marker[:16] + b"another generation")
     with pytest.raises(GenerationCorruptError, match="another generation"):
         await reader.fetch_users(manifest, sample.users.ids[:1])
     with pytest.raises(GenerationCorruptError, match="another generation"):
@@ -384,7 +384,7 @@ async def test_a_lost_user_is_found_by_verify(
 async def test_buckets_read_a_user_at_a_time_are_verified_alike(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gkc.store.backends.redis_verify._PIECE_BYTES", 1)
+    monkeypatch.setattr("gkc.store.backends.redis.verify._PIECE_BYTES", 1)
     sample = make_sample()
     generation = publish_sample(Publisher(storage), sample).generation
     manifest = await reader.manifest(generation)
@@ -400,7 +400,7 @@ async def test_buckets_read_a_user_at_a_time_are_verified_alike(
 async def test_a_bucket_deleted_while_it_is_verified_is_no_damage(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gkc.store.backends.redis_verify._PIECE_BYTES", 1)
+    monkeypatch.setattr("gkc.store.backends.redis.verify._PIECE_BYTES", 1)
     publisher, sample = Publisher(storage), make_sample(users=1500)
     generation = publish_sample(publisher, sample).generation
     keys = GenerationKeys(place.namespace, generation)
@@ -414,42 +414,120 @@ async def test_a_bucket_deleted_while_it_is_verified_is_no_damage(
         await reader.verify(await reader.manifest(generation), delete_half_of_the_next)
 
 
-async def test_blocks_that_were_swapped_are_damage(
+async def test_a_marker_of_another_bucket_is_damage(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader
 ) -> None:
     sample = make_sample()
     generation = publish_sample(Publisher(storage), sample).generation
     manifest = await reader.manifest(generation)
+    key = place.bucket_of(generation, int(sample.users.ids[0]))
+    other = place.bucket_of(generation, int(sample.users.ids[-1]))
+    place.client.hset(key, b"", place.client.hget(other, b""))
+    with pytest.raises(GenerationCorruptError, match="has the marker of bucket 2"):
+        await reader.fetch_users(manifest, sample.users.ids[:1])
+    with pytest.raises(GenerationCorruptError, match="has the marker of bucket 2"):
+        await reader.verify(manifest, lambda rows: None)
+    place.client.hset(key, b"", b"short")
+    with pytest.raises(GenerationCorruptError, match="marker"):
+        await reader.fetch_users(manifest, sample.users.ids[:1])
+
+
+async def test_a_record_of_another_user_is_found_by_verify(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample()
+    generation = publish_sample(Publisher(storage), sample).generation
+    key = place.bucket_of(generation, int(sample.users.ids[0]))
+    one, two = id_fields(sample.users.ids[:2])
+    first, second = place.client.hmget(key, one, two)
+    place.client.hset(key, one, second)
+    place.client.hset(key, two, first)
+    with pytest.raises(GenerationCorruptError, match="bucket 0 of its users .* of another user"):
+        await reader.verify(await reader.manifest(generation), lambda rows: None)
+
+
+async def test_chunks_are_the_bytes_of_the_table_file(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample(items=9000, dim=40)
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
+    keys, chunks = GenerationKeys(place.namespace, generation), Chunks(manifest)
+    assert chunks.count == 4
+    stored = [place.client.get(keys.chunk(number)) for number in range(chunks.count)]
+    assert [len(raw) for raw in stored] == [chunks.size(number) for number in range(chunks.count)]
+    (await reader.item_table(manifest, 0)).close()
+    (mirror,) = place.mirror_dir.rglob("*.gkt")
+    assert mirror.read_bytes() == b"".join(stored)
+
+
+async def test_chunks_that_were_swapped_are_named(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample(items=9000, dim=40)
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
     keys = GenerationKeys(place.namespace, generation)
-    first, second = place.client.mget(keys.block(0), keys.block(1))
-    place.client.mset({keys.block(0): second, keys.block(1): first})
-    with pytest.raises(GenerationCorruptError, match="directory"):
-        await reader.fetch_items(manifest, sample.items.ids[:1])
-    with pytest.raises(GenerationCorruptError, match="order"):
+    first, second = place.client.mget(keys.chunk(1), keys.chunk(2))
+    place.client.mset({keys.chunk(1): second, keys.chunk(2): first})
+    with pytest.raises(GenerationCorruptError, match="chunk 1 of its items is damaged"):
         await reader.item_table(manifest, 0)
-    with pytest.raises(GenerationCorruptError, match="follow"):
+    with pytest.raises(GenerationCorruptError, match="of its items is damaged"):
         await reader.verify(manifest, lambda rows: None)
 
 
-@pytest.mark.parametrize("damage", ["lost", "flipped", "short"])
-async def test_a_damaged_directory_makes_no_unknown_items(
-    place: RedisPlace, storage: RedisStorage, reader: RedisReader, damage: str
+async def test_few_items_are_read_by_few_ranges(own_place: RedisPlace) -> None:
+    sample = make_sample(items=30_000, dim=40)
+    storage, _ = own_place.open_pair()
+    publish_sample(Publisher(storage), sample)
+    storage.close()
+    async with _reader(own_place) as reader:
+        manifest = await current_manifest(reader, "v1")
+        for picks in (slice(7, 8), slice(100, 350)):
+            own_place.client.config_resetstat()
+            table = await reader.items_of(manifest, sample.items.ids[picks])
+            rows = table.rows_of(sample.items.ids[picks])
+            np.testing.assert_array_equal(table.take(rows).k_i, sample.items.k_i[picks])
+            calls = own_place.client.info("commandstats")["cmdstat_getrange"]["calls"]
+            assert calls <= 6 * len(rows)
+    assert not list(own_place.mirror_dir.rglob("*.gkt"))
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+async def test_a_chunk_that_is_lost_or_short_makes_no_unknown_items(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader, size: int
 ) -> None:
     sample = make_sample()
     generation = publish_sample(Publisher(storage), sample).generation
     manifest = await reader.manifest(generation)
-    key = GenerationKeys(place.namespace, generation).directory
-    raw = bytearray(place.client.get(key))
-    raw[9] ^= 1
-    changed = {"lost": None, "flipped": bytes(raw), "short": bytes(raw[:8])}[damage]
-    if changed is None:
-        place.client.delete(key)
-    else:
-        place.client.set(key, changed)
-    with pytest.raises(GenerationCorruptError, match="directory"):
-        await reader.fetch_items(manifest, sample.items.ids[:1])
-    with pytest.raises(GenerationCorruptError, match="directory"):
-        await reader.verify(manifest, lambda rows: None)
+    key = GenerationKeys(place.namespace, generation).chunk(0)
+    place.client.set(key, place.client.get(key)[:size])
+    for read in (
+        reader.items_of(manifest, sample.items.ids[-1:]),
+        reader.item_table(manifest, 0),
+        reader.verify(manifest, lambda rows: None),
+    ):
+        with pytest.raises(GenerationCorruptError, match="chunk 0 of its items"):
+            await read
+
+
+async def test_a_mirror_goes_on_where_it_was_interrupted(
+    place: RedisPlace, storage: RedisStorage, reader: RedisReader
+) -> None:
+    sample = make_sample(items=9000, dim=40)
+    generation = publish_sample(Publisher(storage), sample).generation
+    manifest = await reader.manifest(generation)
+    keys = GenerationKeys(place.namespace, generation)
+    last = place.client.get(keys.chunk(3))
+    place.client.delete(keys.chunk(3))
+    with pytest.raises(GenerationCorruptError, match="chunk 3 of its items is missing"):
+        await reader.item_table(manifest, 0)
+    place.client.set(keys.chunk(3), last)
+    place.client.delete(keys.chunk(0), keys.chunk(1), keys.chunk(2))  # they are not read again
+    table = await reader.item_table(manifest, 0)
+    rows = table.rows_of(sample.items.ids)
+    np.testing.assert_array_equal(table.take(rows).k_i, sample.items.k_i)
+    table.close()
 
 
 async def test_keys_of_another_type_are_damage(
@@ -461,7 +539,7 @@ async def test_keys_of_another_type_are_damage(
     user, item = int(sample.users.ids[0]), int(sample.items.ids[0])
     keys = (
         place.bucket_of(generation, user),
-        place.block_of(generation, item),
+        place.chunk_of(generation, item),
         GenerationKeys(place.namespace, generation).manifest,
         f"gkc:{place.namespace}:catalogue",
     )
@@ -471,7 +549,7 @@ async def test_keys_of_another_type_are_damage(
     with pytest.raises(GenerationCorruptError, match="another type"):
         await reader.fetch_users(manifest, sample.users.ids[:1])
     with pytest.raises(GenerationCorruptError, match="another type"):
-        await reader.fetch_items(manifest, sample.items.ids[:1])
+        await reader.items_of(manifest, sample.items.ids[:1])
     with pytest.raises(GenerationCorruptError, match="manifest"):
         await reader.manifest(generation)
     with pytest.raises(CatalogueLostError):
@@ -544,7 +622,7 @@ async def test_many_requests_at_once_share_one_connection(own_place: RedisPlace)
 
         rows = [k % 1200 for k in range(3000)]
         records = await asyncio.gather(*map(fetch, rows))
-        expected = sample.records
+        expected = sample.records(manifest.generation)
         assert records == [expected[row] for row in rows]
         assert len(own_place.client.client_list()) == 1 + 1  # the reader's, and this client's
 
@@ -555,6 +633,7 @@ async def test_whoever_gives_up_does_not_disturb_the_others(
     sample = make_sample()
     publish_sample(Publisher(storage), sample)
     manifest = await current_manifest(reader, "v1")
+    expected = sample.records(manifest.generation)
     for pause in (0.0, 0.0001, 0.001):
         tasks = [
             asyncio.create_task(reader.fetch_users(manifest, sample.users.ids[k : k + 1]))
@@ -566,7 +645,7 @@ async def test_whoever_gives_up_does_not_disturb_the_others(
         done = await asyncio.gather(*tasks, return_exceptions=True)
         for k, answer in enumerate(done):
             if k % 2:
-                assert answer == [sample.records[k]]
+                assert answer == [expected[k]]
             else:
                 assert isinstance(answer, asyncio.CancelledError | list)
 

@@ -50,24 +50,23 @@ class StoreError(GkcError):
 class StoreUrlError(StoreError):
     """The URL names no store that gkc knows."""
 
-    def __init__(self, url: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str, remedy: str = "") -> None:
         self.url = url
         self.reason = reason
-        super().__init__(
-            f"store URL {url!r}: {reason}; use file:PATH, redis://HOST:PORT/DB, "
-            "rediss://HOST:PORT/DB or unix://PATH"
+        self.remedy = remedy or (
+            "use file:PATH, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix://PATH"
         )
+        super().__init__(f"store URL {url!r}: {reason}; {self.remedy}")
 
 
 class StoreUnavailableError(StoreError):
     """The store cannot be reached, refuses us, or does not answer in time."""
 
-    def __init__(self, store: str, cause: str) -> None:
+    def __init__(self, store: str, cause: str, remedy: str = "") -> None:
         self.store = store
         self.cause = cause
-        super().__init__(
-            f"store {store} is not available: {cause}; check that it runs and accepts us"
-        )
+        self.remedy = remedy or "mend that, then try again"
+        super().__init__(f"store {store} is not available: {cause}; {self.remedy}")
 
 
 class UnsafeStoreError(StoreError):

@@ -12,7 +12,9 @@ from gkc.errors import GkcError
 
 EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.StoreUrlError("x:y", "has the unknown scheme 'x'"), ["'x:y'", "file:PATH"]),
-    (errors.StoreUnavailableError("redis://h", "refused"), ["redis://h", "refused", "check"]),
+    (errors.StoreUrlError("redis://...", "names no host", "name one"), ["host; name one"]),
+    (errors.StoreUnavailableError("redis://h", "refused"), ["redis://h", "refused; mend that"]),
+    (errors.StoreUnavailableError("redis://h", "is full", "empty it"), ["is full; empty it"]),
     (errors.UnsafeStoreError("redis://h", "evicts", "set noeviction"), ["evicts", "noeviction"]),
     (errors.CatalogueLostError("file:/x", "is gone"), ["file:/x", "is gone", "export again"]),
     (errors.VersionNotFoundError("v9", ["v2", "v1"]), ["'v9'", "v2, v1"]),

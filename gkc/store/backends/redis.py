@@ -22,9 +22,9 @@ from gkc.errors import (
 from gkc.store.backends.redis_client import (
     WRITE_TIMEOUT_SECONDS,
     Command,
-    as_store_errors,
     connection_pool,
 )
+from gkc.store.backends.redis_faults import as_store_errors
 from gkc.store.backends.redis_format import (
     DIRECTORY,
     ITEM_BLOCKS,

@@ -10,7 +10,8 @@ import numpy as np
 from redis.connection import ConnectionPool
 
 from gkc.errors import GenerationCorruptError, GenerationImmutableError, LayoutError
-from gkc.store.backends.redis_client import Command, WritePipe, as_store_errors
+from gkc.store.backends.redis_client import Command, WritePipe
+from gkc.store.backends.redis_faults import as_store_errors
 from gkc.store.backends.redis_format import (
     DIRECTORY,
     ITEM_BLOCKS,

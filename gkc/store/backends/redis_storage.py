@@ -20,10 +20,9 @@ from gkc.store.backends.redis import parse_catalogue, parse_manifest
 from gkc.store.backends.redis_client import (
     WRITE_TIMEOUT_SECONDS,
     WritePipe,
-    as_store_errors,
     connection_pool,
-    explain,
 )
+from gkc.store.backends.redis_faults import as_store_errors, unavailable
 from gkc.store.backends.redis_format import (
     BLOCK_HEADER_BYTES,
     ITEMS,
@@ -125,9 +124,9 @@ class RedisStorage:
             # Whether it came to pass is not known; if it is there now, it did.
             if self._get(self._catalogue_key) == after:
                 return True
-            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
+            raise unavailable(exc, self.store) from exc
         except redis.RedisError as exc:
-            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
+            raise unavailable(exc, self.store) from exc
 
     def acquire_lease(self, version: str, holder: str) -> Lease:
         """Become the one writer of a version, or raise VersionBusyError at once."""

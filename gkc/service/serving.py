@@ -18,7 +18,7 @@ from gkc.errors import (
 )
 from gkc.service.loaded import LoadedGeneration
 from gkc.service.metrics import Metrics
-from gkc.store import Catalogue, GenerationManifest, KnowledgeReader
+from gkc.store import Catalogue, GenerationManifest, KnowledgeReader, parse_store_url
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +108,10 @@ class Serving:
         if self._at_start is None:
             raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet")
         if catalogue is None or not catalogue.versions:
-            raise ServiceNotReadyError(f"store {self._reader.store} holds no version; export one")
+            where = parse_store_url(self._reader.store)
+            if where.is_missing():
+                raise ServiceNotReadyError(f"no store at {where.path} yet, waiting for an export")
+            raise ServiceNotReadyError(f"store {where.shown} holds no version; export one")
         missing = (self._at_start & catalogue.versions.keys()) - self._loaded.keys()
         if missing or not self._loaded:
             waiting = ", ".join(sorted(missing or catalogue.versions))

@@ -38,6 +38,18 @@ class StoreUrl:
     path: Path
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def is_missing(self) -> bool:
+        """Tell whether this is a ``file:`` store whose directory does not exist (yet)."""
+        if self.scheme != "file":
+            return False
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False  # it may be there: who reads it is told why it cannot be read
+        return False
+
 
 def parse_store_url(url: str) -> StoreUrl:
     """Parse a store URL.

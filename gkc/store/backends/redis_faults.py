@@ -88,7 +88,8 @@ def _of_connection(exc: BaseException, text: str, store: str) -> _Fault | None:
     if store.startswith("redis:"):
         return _Fault(
             f"the connection was cut ({text})",
-            "if the port speaks TLS, use rediss://; else see whether a Redis server runs there",
+            "if the port speaks TLS, use rediss://; else check that a Redis server runs there and "
+            "lets us in: protected mode, a firewall",
         )
     return _Fault(f"the connection was cut ({text})", "see the server's log")
 

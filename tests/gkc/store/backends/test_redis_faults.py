@@ -21,6 +21,7 @@ from gkc.errors import StoreUnavailableError
 from gkc.store import parse_store_url
 from gkc.store.backends.redis import RedisReader
 from gkc.store.backends.redis_faults import unavailable
+from gkc.store.backends.redis_format import catalogue_key
 from gkc.store.backends.redis_storage import RedisStorage
 from gkc.store.catalogue import Catalogue
 from tests.redis_server import START_TIMEOUT_SECONDS, RedisServer, free_port
@@ -245,7 +246,10 @@ def test_protected_mode() -> None:
     refusal = b"-DENIED Redis is running in protected mode because protected mode is enabled and "
     refusal += b"no password is set for the default user.\r\n"
     with another_server(greeting=refusal) as address:
-        assert_told(f"redis://{address}", "in protected mode", "set a password there")
+        told = told_when_read(f"redis://{address}")
+        assert "in protected mode and accepts only its own machine; set a password there" in told
+        # The client library swallows the server's word when it writes.
+        assert "protected mode" in told_when_written(f"redis://{address}")
 
 
 # ---- Redis Cluster
@@ -266,7 +270,7 @@ def test_a_cluster_of_several_nodes(own_redis: RedisServer) -> None:
         peer = ["127.0.0.1", str(nodes[1].port), nodes[1].arguments[-1]]
         one.execute_command("CLUSTER", "MEET", *peer)
         for client in (one, two):
-            _until(lambda client=client: b"cluster_state:ok" in _cluster_info(client))
+            _until(lambda client=client: _cluster_state(client) == "ok")
         told = [told_when_read(node.url) for node in nodes if _is_elsewhere(node)]
         told += [told_when_written(node.url) for node in nodes if _is_elsewhere(node)]
         assert len(told) == 2  # the catalogue lies on one of them; the other refers to it
@@ -351,15 +355,15 @@ def _nodes(own_redis: RedisServer, count: int) -> Iterator[list[RedisServer]]:
         yield nodes
 
 
-def _cluster_info(client: redis.Redis) -> bytes:
-    info: object = client.execute_command("CLUSTER INFO")
-    return info if isinstance(info, bytes) else str(info).encode()
+def _cluster_state(client: redis.Redis) -> str:
+    info: dict[str, str] = client.execute_command("CLUSTER INFO")
+    return info["cluster_state"]
 
 
 def _is_elsewhere(node: RedisServer) -> bool:
     with redis.Redis.from_url(node.url) as client:
         try:
-            client.get("gkc:{center}:catalogue")
+            client.get(catalogue_key("center"))
         except redis.ResponseError:
             return True
         return False

@@ -111,7 +111,7 @@ def variable_warnings() -> list[str]:
 def refusals(error: ValidationError) -> str:
     """Say in one line which settings were refused and why, by the names of their variables."""
     return "; ".join(
-        f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()} {_in_words(e['msg'])}"
+        f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {_in_words(e['msg'])}"
         for e in error.errors()
     )
 

@@ -27,16 +27,22 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"gkc {gkc.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version of gkc.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version of gkc."
+        ),
     ] = False,
 ) -> None:
-    """Answer the options that stand before any subcommand."""
-    if version:
-        print(f"gkc {gkc.__version__}")
-        raise typer.Exit
+    """Take the options that stand before any subcommand."""
 
 
 app.command("serve")(serve)

@@ -51,9 +51,8 @@ def unavailable(exc: BaseException, store: str) -> StoreUnavailableError:
 def _of_answer(exc: BaseException, text: str) -> _Fault | None:
     """Look up what the server itself says."""
     code = getattr(exc, "status_code", None)
-    if code in _OF_CODES:
-        fault = _OF_CODES[code]
-    else:
+    fault = _OF_CODES.get(code) if code else None
+    if fault is None:
         fault = next((f for words, f in _OF_WORDS.items() if words in text), None)
     # What an unknown command was given may be a value of ours: it is not repeated.
     said = text.partition(", with args")[0]

@@ -26,6 +26,7 @@
     │   ├── BatchTooLargeError            more rows than one request may ask for
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
+    │   ├── EncodedBodyError              the body is compressed
     │   ├── NotAcceptableError            no type that the caller accepts can be answered
     │   └── ClientGoneError               the caller hung up before its request was read
     └── CommandError                      a command cannot do what it was asked; says what to do
@@ -263,8 +264,19 @@ class UnsupportedMediaTypeError(RequestError):
     def __init__(self, found: str, supported: Sequence[str]) -> None:
         self.found = found
         self.supported = tuple(supported)
-        named = f"the body is {found!r}" if found else "the body has no Content-Type"
-        super().__init__(f"{named}; send {' or '.join(self.supported)}")
+        named = f"Content-Type is {found!r}" if found else "the request has no Content-Type"
+        super().__init__(f"{named}; send {' or '.join(self.supported)}, and name it there")
+
+
+class EncodedBodyError(RequestError):
+    """The body of a request is compressed, or encoded in another way."""
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        super().__init__(
+            f"Content-Encoding is {encoding!r}, which is not read; "
+            "send the body uncompressed, without Content-Encoding"
+        )
 
 
 class NotAcceptableError(RequestError):

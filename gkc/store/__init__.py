@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gkc.store.catalogue import Catalogue, GenerationEntry, Summary, VersionEntry
+from gkc.store.catalogue import Catalogue, GenerationEntry, Summary, VersionEntry, succession
 from gkc.store.codec import (
     ELEMENT_TYPES,
     ElementType,
@@ -59,6 +59,7 @@ __all__ = [
     "open_publisher",
     "open_reader",
     "parse_store_url",
+    "succession",
     "unpack_records",
 ]
 

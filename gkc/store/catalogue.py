@@ -26,9 +26,11 @@ from gkc.store.generation import GenerationLayout, GenerationManifest, Generatio
 
 CATALOGUE_FORMAT: Final = "gkc-catalogue/1"
 DEFAULT_MAX_VERSIONS: Final = 5
+HISTORY_LENGTH: Final = 32
 TOMBSTONE_SECONDS: Final = 86_400.0
 
 State = Literal["staging", "published", "retired", "abandoned"]
+Succession = Literal["later", "earlier", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ class Catalogue:
     """The store's one small record.
 
     ``revision`` grows by one with each change, ``counter`` with each generation ever begun.
+    ``history`` holds a random token for each of the last revisions, the newest last: two catalogues
+    with the same token for the same revision share all that was before it (see `succession`).
     """
 
     revision: int = 0
@@ -122,6 +126,12 @@ class Catalogue:
     max_versions: int = DEFAULT_MAX_VERSIONS
     versions: Mapping[str, VersionEntry] = field(default_factory=dict)
     generations: Mapping[str, GenerationEntry] = field(default_factory=dict)
+    history: tuple[str, ...] = ()
+
+    def token_at(self, revision: int) -> str | None:
+        """Return the token of a revision; None if it is not (or no longer) known here."""
+        back = self.revision - revision
+        return self.history[-1 - back] if 0 <= back < len(self.history) else None
 
     def version(self, name: str) -> VersionEntry:
         """Return a version's entry.
@@ -168,15 +178,49 @@ class Catalogue:
                 raise LayoutError(f"format is {found!r}, this gkc reads {CATALOGUE_FORMAT!r}")
             versions = {v: VersionEntry(**e) for v, e in value.pop("versions").items()}
             generations = {g: _entry(e) for g, e in value.pop("generations").items()}
-            return cls(versions=versions, generations=generations, **value)
+            _check_named(versions, generations)
+            history = tuple(value.pop("history", ()))
+            return cls(versions=versions, generations=generations, history=history, **value)
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise LayoutError(f"not a catalogue: {exc!r}") from exc
+
+
+def _check_named(
+    versions: Mapping[str, VersionEntry], generations: Mapping[str, GenerationEntry]
+) -> None:
+    for version, entry in versions.items():
+        for generation in (entry.current, entry.previous):
+            if generation is not None and generation not in generations:
+                raise LayoutError(f"version {version!r} names {generation}, which it does not hold")
 
 
 def _entry(value: dict[str, Any]) -> GenerationEntry:
     layout = GenerationLayout(**value.pop("layout"))
     summary = value.pop("summary")
     return GenerationEntry(layout=layout, summary=Summary(**summary) if summary else None, **value)
+
+
+def succession(known: Catalogue, found: Catalogue) -> Succession:
+    """Tell how a catalogue just read relates to the one that a reader knows.
+
+    A store can come back from a backup, and then be written on: its revisions are counted again
+    from a smaller one, but get new tokens. A replica that is late shows a smaller revision with
+    its old token. So the tokens of the smaller of both revisions tell:
+
+    - *later*: ``found`` is what became of ``known``, or the same; to be followed at once.
+    - *earlier*: ``known`` is what became of ``found``: a late replica, or a backup that nobody
+      wrote to yet. To be followed only if it stays.
+    - *other*: both came from a common past, if any, by different changes: a restored store that was
+      written to, or another store. To be followed at once, since ``known`` will not come back.
+
+    Where one of both has no token for that revision, because it is more than `HISTORY_LENGTH`
+    changes ahead or was written before there were any, only the revisions decide.
+    """
+    smaller = min(known.revision, found.revision)
+    ours, theirs = known.token_at(smaller), found.token_at(smaller)
+    if ours and theirs and ours != theirs:
+        return "other"
+    return "earlier" if found.revision < known.revision else "later"
 
 
 def plan_evictions(catalogue: Catalogue, version: str, max_versions: int) -> list[str]:
@@ -371,4 +415,5 @@ def _with(catalogue: Catalogue, entries: Mapping[str, GenerationEntry]) -> Catal
 
 
 def _change(catalogue: Catalogue, **changes: Any) -> Catalogue:  # noqa: ANN401
-    return replace(catalogue, revision=catalogue.revision + 1, **changes)
+    history = (*catalogue.history, secrets.token_hex(4))[-HISTORY_LENGTH:]
+    return replace(catalogue, revision=catalogue.revision + 1, history=history, **changes)

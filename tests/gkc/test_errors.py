@@ -34,6 +34,7 @@ EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.BodyTooLargeError(99), ["99 bytes", "several requests"]),
     (errors.UnsupportedMediaTypeError("text/csv", ["a/b", "c/d"]), ["'text/csv'", "a/b or c/d"]),
     (errors.UnsupportedMediaTypeError("", ["a/b"]), ["no Content-Type", "send a/b"]),
+    (errors.EncodedBodyError("gzip"), ["Content-Encoding is 'gzip'", "send the body uncompressed"]),
     (errors.NotAcceptableError("text/csv", ["a/b", "c/d"]), ["text/csv", "accept a/b or c/d"]),
     (errors.ClientGoneError(), ["closed the connection"]),
     (errors.NotStorableError(3, 70000.0, "f16"), ["row 3", "70000.0", "f16"]),

@@ -17,6 +17,11 @@ MODELS = ("teacher", "two_tower", "category")
 TASKS = ("click", "conversion", "cart")
 """The pretraining tasks of KEEP section 4.2.2, in the order of every task axis in ``keep``."""
 
+TOP_CATEGORIES = 100
+"""Most shown categories that every user is exported with, unless ``keep bundle`` is told otherwise;
+offline rows take as many. On the large simulated log, 20 of its 80 categories left 28 % of the
+test impressions with the default vector."""
+
 
 class ConfigError(GkcError):
     """A training configuration that cannot be used.

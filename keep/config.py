@@ -170,7 +170,7 @@ def read_config(path: Path, preset: str = "default") -> PretrainConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(str(path), f"cannot be read ({exc.strerror}); check the path") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigError(str(path), f"is not TOML ({exc}); write lines like seed = 1") from exc
     return config_from_values(values, str(path), preset)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle
 from exporter.errors import ModelOutputError
+from exporter.inference import RUNTIME
 from exporter.prepare import Prepared, prepare
 from exporter.progress import PhaseProgress
 from exporter.sample import Sample
@@ -153,7 +154,7 @@ def _validated(
 
 
 def _spec(options: ExportOptions, prepared: Prepared, digests: dict[str, str]) -> GenerationSpec:
-    mark = fingerprint(prepared.bundle, digests, options.element_type)
+    mark = fingerprint(prepared.bundle, digests, options.element_type, RUNTIME)
     defaults = default_vectors(prepared, options.element_type)
     return _spec_without_defaults(options, prepared, mark, defaults)
 

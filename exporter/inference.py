@@ -29,7 +29,20 @@ _FATAL: Final = 4
 
 RUNTIME: Final = f"onnxruntime {ort.__version__}"
 """What computes the vectors; another release may give other last bits."""
-_LIKELY_BATCHES: Final = (*range(1, 17), 32, 50, 64, 100, 128, 200, 256, 500, 512, 1000, 1024)
+_LIKELY_BATCHES: Final[tuple[int, ...]] = (
+    *range(1, 17),
+    32,
+    50,
+    64,
+    100,
+    128,
+    200,
+    256,
+    500,
+    512,
+    1000,
+    1024,
+)
 _BATCH_HINT: Final = (
     "it seems made for a fixed number of rows: export it with a dynamic batch dimension "
     "(dynamic_axes or dynamic_shapes in torch.onnx.export)"

@@ -39,7 +39,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
     """A JSON object all of whose keys are known: another one is a typing error."""
 
 
-class Model(Record):
+class Model(Record, frozen=True):
     """What the manifest says of one model.
 
     Attributes
@@ -57,7 +57,7 @@ class Model(Record):
     inputs: Annotated[dict[str, Text], Meta(min_length=1)]
 
 
-class Models(Record):
+class Models(Record, frozen=True):
     """The three models."""
 
     user: Model
@@ -65,7 +65,7 @@ class Models(Record):
     user_category: Model
 
 
-class Tables(Record):
+class Tables(Record, frozen=True):
     """A file or a folder each, relative to the bundle."""
 
     users: Text
@@ -73,7 +73,7 @@ class Tables(Record):
     user_categories: Text
 
 
-class Unknown(Record):
+class Unknown(Record, frozen=True):
     """One row of a model's inputs each: its output answers for ids that were not exported."""
 
     user: dict[str, UnknownValue] | None = None
@@ -81,14 +81,14 @@ class Unknown(Record):
     user_category: dict[str, UnknownValue] | None = None
 
 
-class Task(Record):
+class Task(Record, frozen=True):
     """One task of pretraining, and how wide its vectors are."""
 
     name: Text
     dim: Width
 
 
-class Run(Record):
+class Run(Record, frozen=True):
     """The training run that the models come from."""
 
     id: Text | None = None
@@ -105,7 +105,7 @@ class CompatibleVersion(Struct, frozen=True):
     relative_error: dict[str, float] = {}
 
 
-class Manifest(Record):
+class Manifest(Record, frozen=True):
     """All that a manifest may say; docs/bundle.md tells what each key is for."""
 
     format: Literal["gkc-bundle/1"]

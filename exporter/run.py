@@ -145,8 +145,8 @@ def _validated(
     options: ExportOptions, publisher: Publisher, progress: PhaseProgress
 ) -> Iterator[tuple[Prepared, dict[str, str], list[str]]]:
     """Check store, bundle and tables; give the tables, the files' digests and the evictions."""
-    bundle = load_bundle(options.bundle)
     evicted = publisher.check_export(options.version, options.max_versions)
+    bundle = load_bundle(options.bundle)
     progress.start("validate", None, version=options.version, bundle=bundle.name)
     digests = check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:

@@ -93,8 +93,9 @@ def calendar_day(time: Ints) -> Ints:
     ndarray, shape (n,), int64
         Days.
     """
-    day, second = np.divmod(time, SECONDS_A_DAY)  # apart, since a sum may be beyond int64
-    return day + (second + CHINA_OFFSET_SECONDS) // SECONDS_A_DAY
+    # Days and seconds apart, since a time and the offset together may be beyond int64.
+    day = time // SECONDS_A_DAY
+    return day + (time % SECONDS_A_DAY + CHINA_OFFSET_SECONDS) // SECONDS_A_DAY
 
 
 def within(day: Ints, bounds: Bounds) -> Bools:

@@ -75,11 +75,14 @@ def test_rows_as_served_are_those_read_offline_with_as_many_categories(
         ServedKnowledge(url, "v") as knowledge,
     ):
         served = knowledge(*ids)
-    as_many = {} if top is None else {"top_categories": top}
-    offline = student_knowledge(state, *ids, as_stored=True, **as_many)
+    others = student_knowledge(state, *ids, as_stored=True)
+    offline = (
+        others
+        if top is None
+        else student_knowledge(state, *ids, as_stored=True, top_categories=top)
+    )
     assert np.abs(served - offline).max() < 2e-3 * np.abs(offline).max()
     if top is not None:
-        others = student_knowledge(state, *ids, as_stored=True)
         assert np.abs(served - others).max() > 0.01 * np.abs(offline).max()
 
 

@@ -28,8 +28,9 @@ from bench.report import spread
 from bench.results import Figure, Section, tell
 from bench.student_bundle import write_student_bundle
 from exporter.batches import item_batches, user_batches
-from exporter.bundle import ModelKind, load_bundle
+from exporter.bundle import load_bundle
 from exporter.features import Values
+from exporter.manifest import ModelKind
 from exporter.prepare import prepare
 
 VERSION: Final = "bench"

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from exporter.bundle import ModelKind
 from exporter.features import Values
+from exporter.manifest import ModelKind
 from exporter.partitions import Rows
 from exporter.prepare import Prepared
 from gkc.arrays import I64

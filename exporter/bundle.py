@@ -1,68 +1,44 @@
-"""A bundle, the directory that pretraining hands over: its manifest, read strictly, and digests."""
+"""A bundle, the directory that pretraining hands over: where its files lie, and their digests."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, TypeGuard, get_args
+from typing import Any, Final, NoReturn
 
 import structlog
 
 from exporter.errors import BundleError
+from exporter.manifest import (
+    MANIFEST,
+    MODEL_KINDS,
+    TABLE_KINDS,
+    Manifest,
+    Model,
+    ModelKind,
+    TableKind,
+    UnknownValue,
+    bad_key,
+    nearest,
+    parse_manifest,
+)
+from exporter.onnx_file import external_files
 
 log = structlog.get_logger(__name__)
 
-BUNDLE_FORMAT: Final = "gkc-bundle/1"
-MANIFEST: Final = "manifest.json"
-
-ModelKind = Literal["user", "item", "user_category"]
-MODEL_KINDS: Final[tuple[ModelKind, ...]] = get_args(ModelKind)
-TableKind = Literal["users", "items", "user_categories"]
-TABLE_KINDS: Final[tuple[TableKind, ...]] = get_args(TableKind)
-
-_KNOWN_KEYS: Final = frozenset(
-    [
-        "format",
-        "name",
-        "created_at",
-        "dim",
-        "category_dim",
-        "tasks",
-        "models",
-        "tables",
-        "pad",
-        "unknown",
-        "sha256",
-        "compatible_with",
-    ]
-)
-
-UnknownValue = int | float | bool | list[Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """What the manifest says of one model.
-
-    Attributes
-    ----------
-    kind : {"user", "item", "user_category"}
-    file : str
-        Relative to the bundle.
-    output : str
-        The ONNX output that is the knowledge.
-    inputs : mapping of str to str
-        Column that feeds each ONNX input.
-    """
-
-    kind: ModelKind
-    file: str
-    output: str
-    inputs: Mapping[str, str]
+_MOST_MANIFEST_BYTES: Final = 64 << 20
+_DELTA_LOG: Final = "_delta_log"
+_NO_ROWS: Final = ("_metadata", "_common_metadata")
+"""Parquet files that writers put beside those with the rows."""
+_ID_COLUMNS: Final[Mapping[ModelKind, frozenset[str]]] = {
+    "user": frozenset({"user_id"}),
+    "item": frozenset({"item_id", "category_id"}),
+    "user_category": frozenset({"user_id", "category_id"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +52,11 @@ class Bundle:
     name : str
     dim, category_dim : int
         Width of K_u and K_i, and of K_uc.
-    models : mapping of model kind to ModelSpec
-    tables : mapping of table kind to str
-        File or folder, relative to the bundle.
+    models : mapping of model kind to Model
+    weights : mapping of model kind to list of str
+        Files, relative to the bundle, in which a model keeps weights besides its own.
+    tables : mapping of table kind to list of str
+        Parquet files, relative to the bundle, in the order of their names.
     pad : mapping of str to int
         Width of list columns whose input leaves it open.
     unknown : mapping of model kind to row
@@ -95,8 +73,9 @@ class Bundle:
     name: str
     dim: int
     category_dim: int
-    models: Mapping[ModelKind, ModelSpec]
-    tables: Mapping[TableKind, str]
+    models: Mapping[ModelKind, Model]
+    weights: Mapping[ModelKind, list[str]]
+    tables: Mapping[TableKind, list[str]]
     pad: Mapping[str, int]
     unknown: Mapping[ModelKind, Mapping[str, UnknownValue]]
     sha256: Mapping[str, str]
@@ -111,238 +90,248 @@ class Bundle:
         """Return where a file of the bundle lies."""
         return self.root / relative
 
-    def table_files(self, kind: TableKind) -> list[str]:
-        """Return a table's Parquet files relative to the bundle, in the order of their names.
-
-        Raises
-        ------
-        BundleError
-            If a folder holds none, or one leads outside the bundle.
-        """
-        relative = self.tables[kind]
-        path = self.path(relative)
-        if not path.is_dir():
-            return [relative]
-        inside = sorted(p.relative_to(path).as_posix() for p in path.rglob("*.parquet"))
-        # Writers leave markers and half-written files under such names.
-        names = [n for n in inside if not any(s[0] in "._" for s in PurePosixPath(n).parts)]
-        if not names:
-            raise BundleError(relative, "the folder holds no .parquet file")
-        files = [(PurePosixPath(relative) / n).as_posix() for n in names]
-        for file in files:
-            _inside(self.root, file, MANIFEST)
-        return files
-
 
 def load_bundle(root: Path) -> Bundle:
-    """Read a bundle's manifest and check all that needs neither models nor tables to be opened.
+    """Read a bundle's manifest, find its files, and check all that needs no model to be loaded.
 
     Raises
     ------
     BundleError
-        If the directory or the manifest is missing, or the manifest breaks the format anywhere.
+        If the directory, the manifest or a file is missing, or the manifest breaks the format.
     """
+    raw = _manifest_bytes(root)
+    manifest = parse_manifest(raw)
+    bundle = _Files(root.resolve(), manifest).bundle(hashlib.sha256(raw).hexdigest())
+    _require_all_digests(bundle)
+    return bundle
+
+
+def _manifest_bytes(root: Path) -> bytes:
+    file = root / MANIFEST
     try:
-        raw = (root / MANIFEST).read_bytes()
+        if not root.is_dir():
+            problem = "is no folder" if root.exists() else "is not there"
+            raise BundleError(f"{root}", f"{problem}; --bundle names the folder of {MANIFEST}")
+        if not _is_unicode(str(root.resolve())):
+            raise BundleError(repr(str(root)), "has a path that is not UTF-8")
+        if not file.is_file():
+            problem = "is no file" if file.exists() else "is not there"
+            raise BundleError(f"{file}", f"{problem}, so that {root} is no bundle")
+        if file.stat().st_size > _MOST_MANIFEST_BYTES:
+            raise BundleError(f"{file}", f"is larger than {_MOST_MANIFEST_BYTES >> 20} MiB")
+        return file.read_bytes()
     except OSError as exc:
-        raise BundleError(f"{root / MANIFEST}", f"cannot be read: {exc.strerror}") from exc
-    try:
-        value = json.loads(raw)
-    except ValueError as exc:
-        raise BundleError(MANIFEST, f"is not JSON: {exc}") from exc
-    if not isinstance(value, dict):
-        raise BundleError(MANIFEST, "must be a JSON object")
-    return _Manifest(root.resolve(), value).bundle(hashlib.sha256(raw).hexdigest())
+        raise BundleError(f"{file}", f"cannot be read: {exc.strerror}") from exc
 
 
-class _Manifest:
-    """One pass over a manifest's JSON; every complaint names the key."""
+class _Files:
+    """Finds what a manifest names; every complaint names the key."""
 
-    def __init__(self, root: Path, value: dict[str, Any]) -> None:
+    def __init__(self, root: Path, manifest: Manifest) -> None:
         self._root = root
-        self._value = value
+        self._manifest = manifest
 
     def bundle(self, digest: str) -> Bundle:
-        if self._value.get("format") != BUNDLE_FORMAT:
-            raise self._bad(
-                "format", f"must be {BUNDLE_FORMAT!r}, not {self._value.get('format')!r}"
-            )
-        for key in sorted(self._value.keys() - _KNOWN_KEYS):
-            log.warning("manifest_key_ignored", key=key)
-        if not isinstance(self._value.get("created_at", ""), str):
-            raise self._bad("created_at", "must be a string")
-        self._check_tasks()
-        models = self._models()
+        manifest = self._manifest
+        models = {kind: self._model(kind) for kind in MODEL_KINDS}
+        self._check_pad()
         return Bundle(
             root=self._root,
-            name=self._text(self._value, "name", "name"),
-            dim=self._width("dim"),
-            category_dim=self._width("category_dim"),
+            name=manifest.name,
+            dim=manifest.dim,
+            category_dim=manifest.category_dim,
             models=models,
-            tables=self._tables(),
-            pad=self._pad(),
-            unknown=self._unknown(models),
-            sha256=self._sha256(),
+            weights={kind: self._weights(models[kind].file) for kind in MODEL_KINDS},
+            tables={kind: self._table(kind) for kind in TABLE_KINDS},
+            pad=manifest.pad,
+            unknown=self._unknown(),
+            sha256={
+                self._file(file, f"sha256.{file}"): digest.lower()
+                for file, digest in manifest.sha256.items()
+            },
             manifest_digest=digest,
-            compatible_with=self._compatible_with(),
+            compatible_with=manifest.compatible_with,
         )
 
-    def _bad(self, key: str, problem: str) -> BundleError:
-        return BundleError(MANIFEST, f"{key!r} {problem}")
+    def _inside(self, relative: str, where: str) -> str:
+        """Return a path that stays inside the bundle, written plainly."""
+        if problem := self._why_outside(relative):
+            raise bad_key(where, f"is {relative!r}, which {problem}")
+        return PurePosixPath(relative).as_posix()
 
-    def _text(self, value: Mapping[str, Any], key: str, name: str) -> str:
-        text = value.get(key)
-        if not isinstance(text, str) or not text:
-            raise self._bad(name, "must be a string that is not empty")
-        return text
+    def _why_outside(self, relative: str) -> str | None:
+        pure = PurePosixPath(relative)
+        if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in relative:
+            return "is no path inside the bundle"
+        try:
+            resolved = (self._root / pure).resolve()
+        except (OSError, RuntimeError):
+            return "is a link that leads nowhere"
+        return None if resolved.is_relative_to(self._root) else "leads outside the bundle"
 
-    def _object(self, key: str, *, required: bool = False) -> dict[str, Any]:
-        value = self._value.get(key) if required else self._value.get(key, {})
-        if not isinstance(value, dict):
-            raise self._bad(key, "must be an object")
-        return value
-
-    def _width(self, key: str) -> int:
-        width = self._value.get(key)
-        if not _is_count(width):
-            raise self._bad(key, f"must be a whole number above 0, not {width!r}")
-        return width
-
-    def _check_tasks(self) -> None:
-        tasks = self._value.get("tasks", [])
-        if not isinstance(tasks, list) or not all(
-            isinstance(t, dict) and isinstance(t.get("name"), str) and _is_count(t.get("dim"))
-            for t in tasks
-        ):
-            raise self._bad("tasks", 'must be a list of {"name": text, "dim": width}')
-
-    def _compatible_with(self) -> list[dict[str, Any]]:
-        found = self._value.get("compatible_with", [])
-        if not isinstance(found, list):
-            raise self._bad("compatible_with", "must be a list")
-        for place, one in enumerate(found):
-            self._check_compatible(f"compatible_with.{place}", one)
+    def _file(self, relative: str, where: str) -> str:
+        found = self._inside(relative, where)
+        path = self._root / found
+        if not path.is_file():
+            problem = "is no file" if path.exists() else "is not in the bundle"
+            raise BundleError(relative, f"{problem}, though {where} names it")
         return found
 
-    def _check_compatible(self, where: str, value: object) -> None:
-        if not isinstance(value, dict):
-            raise self._bad(where, "must be an object")
-        self._text(value, "checkpoint", f"{where}.checkpoint")
-        if "method" in value:
-            self._text(value, "method", f"{where}.method")
-        if "day" in value and type(value["day"]) is not int:
-            raise self._bad(f"{where}.day", "must be a whole number")
-        errors = value.get("relative_error", {})
-        if not isinstance(errors, dict) or not all(map(_is_finite, errors.values())):
-            raise self._bad(f"{where}.relative_error", "must map parts to finite numbers")
+    def _model(self, kind: ModelKind) -> Model:
+        model: Model = getattr(self._manifest.models, kind)
+        file = self._file(model.file, f"models.{kind}.file")
+        return Model(file=file, output=model.output, inputs=model.inputs)
 
-    def _models(self) -> dict[ModelKind, ModelSpec]:
-        models = self._object("models", required=True)
-        self._require_keys("models", models, MODEL_KINDS)
-        return {kind: self._model(kind, models[kind]) for kind in MODEL_KINDS}
+    def _weights(self, file: str) -> list[str]:
+        """Return the files of a model's external data, which torch writes for large models."""
+        try:
+            locations = external_files(self._root / file)
+        except OSError as exc:
+            raise BundleError(file, f"cannot be read: {exc.strerror}") from exc
+        except ValueError as exc:
+            problem = f"is no model that onnxruntime can load: not in the ONNX format ({exc})"
+            raise BundleError(file, problem) from exc
+        return [self._weight(file, location) for location in locations]
 
-    def _model(self, kind: ModelKind, value: object) -> ModelSpec:
-        where = f"models.{kind}"
-        if not isinstance(value, dict):
-            raise self._bad(where, "must be an object")
-        inputs = value.get("inputs")
-        if not isinstance(inputs, dict) or not inputs:
-            raise self._bad(f"{where}.inputs", "must map at least one ONNX input to a column")
-        for name in inputs:
-            self._text(inputs, name, f"{where}.inputs.{name}")
-        file = self._text(value, "file", f"{where}.file")
-        if not _inside(self._root, file, f"{where}.file").is_file():
-            raise BundleError(file, f"is not in the bundle, though {where}.file names it")
-        return ModelSpec(kind, file, self._text(value, "output", f"{where}.output"), inputs)
-
-    def _tables(self) -> dict[TableKind, str]:
-        tables = self._object("tables", required=True)
-        self._require_keys("tables", tables, TABLE_KINDS)
-        found: dict[TableKind, str] = {}
-        for kind in TABLE_KINDS:
-            where = f"tables.{kind}"
-            found[kind] = self._text(tables, kind, where)
-            if not _inside(self._root, found[kind], where).exists():
-                raise BundleError(found[kind], f"is not in the bundle, though {where} names it")
+    def _weight(self, file: str, location: str) -> str:
+        pure = PurePosixPath(file).parent / location
+        found = pure.as_posix()
+        if problem := self._why_outside(found):
+            raise BundleError(file, f"keeps weights in {location!r}, which {problem}")
+        if not (self._root / pure).is_file():
+            problem = "is not in the bundle: copy it there, too"
+            raise BundleError(file, f"keeps weights in {found!r}, which {problem}")
         return found
 
-    def _require_keys(self, key: str, value: Mapping[str, Any], kinds: tuple[str, ...]) -> None:
-        if set(value) != set(kinds):
-            raise self._bad(
-                key, f"must have exactly the keys {', '.join(kinds)}, not {sorted(value)}"
-            )
+    def _table(self, kind: TableKind) -> list[str]:
+        where = f"tables.{kind}"
+        relative: str = getattr(self._manifest.tables, kind)
+        found = self._inside(relative, where)
+        if (self._root / found).is_dir():
+            return sorted(self._parts(found))
+        return [self._file(relative, where)]
 
-    def _pad(self) -> dict[str, int]:
-        pad = self._object("pad")
-        for column, width in pad.items():
-            if not _is_count(width):
-                raise self._bad(f"pad.{column}", f"must be a whole number above 0, not {width!r}")
-        return pad
+    def _parts(self, folder: str) -> Iterator[str]:
+        """Yield a folder's files, whatever their names, but those that writers mean to be hidden.
 
-    def _unknown(
-        self, models: Mapping[ModelKind, ModelSpec]
-    ) -> dict[ModelKind, Mapping[str, UnknownValue]]:
-        unknown = self._object("unknown")
+        Raises
+        ------
+        BundleError
+            If there is none, one leads outside the bundle, or one cannot be told.
+        """
+        empty = True
+        for above, folders, files in os.walk(self._root / folder, onerror=self._unreadable):
+            for name in sorted(folders + files):
+                path = Path(above, name)
+                part = path.relative_to(self._root).as_posix()
+                if name == _DELTA_LOG:
+                    raise BundleError(
+                        folder, "is a Delta table, whose files hold deleted rows; write it anew"
+                    )
+                if _is_hidden(path.relative_to(self._root / folder)):
+                    _tell_if_skipped(path, part)
+                elif name in files or path.is_symlink():
+                    empty = False
+                    self._check_part(path, part)
+                    yield part
+        if empty:
+            raise BundleError(folder, "the folder holds no Parquet file")
+
+    def _check_part(self, path: Path, part: str) -> None:
+        if problem := self._why_outside(part):
+            raise BundleError(part, problem)
+        if not path.is_file():
+            what = "a link to a folder" if path.is_dir() else "no regular file"
+            raise BundleError(part, f"is {what}; a table's folder holds Parquet files")
+        if not _is_unicode(part):
+            raise BundleError(repr(part), "has a name that is not UTF-8")
+
+    def _unreadable(self, exc: OSError) -> NoReturn:
+        raise BundleError(str(exc.filename), f"cannot be read: {exc.strerror}") from exc
+
+    def _check_pad(self) -> None:
+        columns = {
+            column
+            for kind in MODEL_KINDS
+            for column in getattr(self._manifest.models, kind).inputs.values()
+        }
+        for column in self._manifest.pad:
+            if column not in columns:
+                hint = nearest(column, sorted(columns))
+                raise bad_key(f"pad.{column}", f"is no column that a model reads; {hint}")
+
+    def _unknown(self) -> dict[ModelKind, Mapping[str, UnknownValue]]:
         rows: dict[ModelKind, Mapping[str, UnknownValue]] = {}
         for kind in MODEL_KINDS:
-            if kind in unknown:
-                rows[kind] = self._unknown_row(models[kind], unknown[kind])
-        if extra := sorted(set(unknown) - set(MODEL_KINDS)):
-            raise self._bad("unknown", f"has the key {extra[0]!r}, which is no model")
+            row = getattr(self._manifest.unknown, kind)
+            if row is not None:
+                rows[kind] = self._unknown_row(kind, row)
         return rows
 
-    def _unknown_row(self, model: ModelSpec, row: object) -> Mapping[str, UnknownValue]:
-        where = f"unknown.{model.kind}"
-        if not isinstance(row, dict):
-            raise self._bad(where, "must be an object: one row of the model's inputs")
+    def _unknown_row(
+        self, kind: ModelKind, row: Mapping[str, UnknownValue]
+    ) -> Mapping[str, UnknownValue]:
+        where = f"unknown.{kind}"
+        model: Model = getattr(self._manifest.models, kind)
         found: dict[str, UnknownValue] = {}
         for name, column in model.inputs.items():
             key = column if column in row else name
             if key not in row:
-                raise self._bad(where, f"lacks the column {column!r} that feeds {model.file}")
+                raise bad_key(where, f"lacks the column {column!r} that feeds {model.file}")
             found[column] = row[key]
-        if model.kind == "item" and "category_id" in row:
+        known = {*model.inputs, *model.inputs.values(), *_ID_COLUMNS[kind]}
+        for key in row:
+            if key not in known:
+                hint = nearest(key, sorted(known))
+                raise bad_key(f"{where}.{key}", f"feeds no input of {model.file}; {hint}")
+        if kind == "item" and "category_id" in row:
             found["category_id"] = row["category_id"]
-        for key, value in found.items():
-            flat = value if isinstance(value, list) else [value]
-            if not all(isinstance(v, int | float) or (v is None and value is None) for v in flat):
-                raise self._bad(f"{where}.{key}", "must be a number or a list of numbers")
         return found
 
-    def _sha256(self) -> dict[str, str]:
-        digests = self._object("sha256")
-        for file, digest in digests.items():
-            where = f"sha256.{file}"
-            if not isinstance(digest, str) or len(digest) != 64:
-                raise self._bad(where, "must be 64 hexadecimal digits")
-            if not _inside(self._root, file, where).is_file():
-                raise BundleError(file, f"is not in the bundle, though {where} names it")
-        return {file: digest.lower() for file, digest in digests.items()}
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a path's name is text; Linux takes any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_hidden(inside: Path) -> bool:
+    """Tell whether Spark, Hive and Arrow pass a path over: markers and half-written files."""
+    return any(p[0] == "." or (p[0] == "_" and "=" not in p) for p in inside.parts)
 
 
-def _is_finite(value: object) -> bool:
-    return type(value) is int or (isinstance(value, float) and math.isfinite(value))
+def _tell_if_skipped(path: Path, part: str) -> None:
+    """Warn of a Parquet file that is passed over because of its name."""
+    if path.name in _NO_ROWS or not stat.S_ISREG(path.lstat().st_mode):
+        return
+    with path.open("rb") as stream:
+        if stream.read(4) == b"PAR1":
+            log.warning("table_file_skipped", file=part, reason="its name begins with . or _")
 
 
-def _inside(root: Path, relative: str, where: str) -> Path:
-    """Return where a bundle's file lies, having checked that no symlink leads outside."""
-    pure = PurePosixPath(relative)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in relative:
-        raise BundleError(
-            MANIFEST, f"{where!r} is {relative!r}, which is no path inside the bundle"
-        )
-    path = root / pure
-    if not path.resolve().is_relative_to(root):
-        raise BundleError(MANIFEST, f"{where!r} is {relative!r}, which leads outside the bundle")
-    return path
+def _require_all_digests(bundle: Bundle) -> None:
+    """Refuse checksums of a part only of a model with its weights, or of a table's folder."""
+    whole = [[bundle.models[kind].file, *bundle.weights[kind]] for kind in MODEL_KINDS]
+    for files in (*whole, *bundle.tables.values()):
+        missing = [file for file in files if file not in bundle.sha256]
+        if missing and len(missing) < len(files):
+            listed = next(file for file in files if file in bundle.sha256)
+            raise bad_key(
+                "sha256",
+                f"has {listed} but not {missing[0]}, which belongs to it; "
+                f"add it: {_digest(bundle, missing[0])}",
+            )
+
+
+def _digest(bundle: Bundle, file: str) -> str:
+    try:
+        with bundle.path(file).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as exc:
+        raise BundleError(file, f"cannot be read: {exc.strerror}") from exc
 
 
 def check_digests(bundle: Bundle) -> dict[str, str]:
-    """Hash every model and table file, compare with the manifest, and return the digests.
+    """Hash every model, its weights and every table file, compare with the manifest, return them.
 
     Raises
     ------
@@ -350,15 +339,10 @@ def check_digests(bundle: Bundle) -> dict[str, str]:
         If a file cannot be read, or is not the one that the manifest was written for.
     """
     files = {m.file for m in bundle.models.values()} | set(bundle.sha256)
-    for kind in TABLE_KINDS:
-        files.update(bundle.table_files(kind))
+    files.update(*bundle.weights.values(), *bundle.tables.values())
     digests: dict[str, str] = {}
     for file in sorted(files):
-        try:
-            with bundle.path(file).open("rb") as stream:
-                digests[file] = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as exc:
-            raise BundleError(file, f"cannot be read: {exc.strerror}") from exc
+        digests[file] = _digest(bundle, file)
         expected = bundle.sha256.get(file, digests[file])
         if digests[file] != expected:
             raise BundleError(

@@ -11,8 +11,9 @@ from typing import Any, Final
 import numpy as np
 
 from exporter.batches import ItemBatch, UserBatch, items_at, pair_offsets, users_at
-from exporter.bundle import ModelKind, check_digests, load_bundle
+from exporter.bundle import check_digests, load_bundle
 from exporter.errors import VerificationError
+from exporter.manifest import ModelKind
 from exporter.prepare import Prepared, prepare
 from exporter.progress import PhaseProgress
 from exporter.run import ExportOptions

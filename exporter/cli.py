@@ -102,6 +102,8 @@ def export(
         _fail(exc)
     except KeyboardInterrupt:
         _fail(InterruptedExportError(version, published=progress.phase == "evict"))
+    except MemoryError:
+        _fail(GkcError("there is not enough memory here for this bundle; export it on more"))
     except OSError as exc:
         # The system refused us a file of the store: its message says which and why.
         _fail(GkcError(f"{exc}; make room or mend the access, then export again"))

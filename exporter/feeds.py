@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.bundle import MANIFEST, Bundle, TableKind, UnknownValue
+from exporter.bundle import Bundle
 from exporter.errors import BundleError
 from exporter.features import Feature, ListColumn, Values, cast_values
 from exporter.inference import Model, ModelInput
+from exporter.manifest import MANIFEST, TableKind, UnknownValue
 from exporter.tables import FeatureTable
 
 Tables = Mapping[TableKind, FeatureTable]
@@ -67,6 +68,8 @@ def _table_of(model: Model, column: str, tables: Tables) -> FeatureTable:
 
 def _feed(bundle: Bundle, model: Model, given: ModelInput, table: FeatureTable) -> Feed:
     is_list = table.is_list(given.column)
+    if is_list is None:
+        is_list = given.rank == 2 and given.width != 1
     what = f"input {given.name!r} of {model.file}"
     if is_list and given.rank == 1:
         raise BundleError(

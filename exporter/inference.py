@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from exporter.bundle import Bundle, ModelKind
+from exporter.bundle import Bundle
 from exporter.errors import BundleError
 from exporter.features import Values
+from exporter.manifest import ModelKind
 from gkc.arrays import F32
 
 _BATCH_SIZES: Final = (128, 256, 512, 2048)
@@ -24,6 +26,27 @@ _TUNING_RUNS: Final = 3
 _LEAST_ROWS: Final = 2
 """Of one row alone, onnxruntime computes other last bits than of the same row among others."""
 _FATAL: Final = 4
+
+RUNTIME: Final = f"onnxruntime {ort.__version__}"
+"""What computes the vectors; another release may give other last bits."""
+_LIKELY_BATCHES: Final[tuple[int, ...]] = (
+    *range(1, 17),
+    32,
+    50,
+    64,
+    100,
+    128,
+    200,
+    256,
+    500,
+    512,
+    1000,
+    1024,
+)
+_BATCH_HINT: Final = (
+    "it seems made for a fixed number of rows: export it with a dynamic batch dimension "
+    "(dynamic_axes or dynamic_shapes in torch.onnx.export)"
+)
 
 _INPUT_TYPES: Final = {
     "tensor(int8)": np.int8,
@@ -47,6 +70,16 @@ ORT_ERRORS: Final[tuple[type[Exception], ...]] = tuple(
     if isinstance(e, type) and issubclass(e, Exception) and e.__module__ == ort_errors.__name__
 )
 """What onnxruntime raises; its exceptions have no common base."""
+
+
+_SOURCE: Final = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : "
+    r"|Load model from .*? failed:"
+    r"|/\S+\.(?:cc|h):\d+ [^(]*\([^()]*\)(?: const)? "
+    r"|\b\w+\.(?:cc|h):\d+ \w+ "
+)
+_NEW_OPSET: Final = re.compile(r"Opset (\d+) is under .*domain (\S+) is till opset (\d+)")
+_NEW_IR: Final = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
 
 
 class InferenceError(Exception):
@@ -201,10 +234,12 @@ class Model:
         try:
             out[rows] = self._run_piece(piece)
         except ORT_ERRORS as exc:
-            row = self._first_failing(piece)
-            raise InferenceError(None if row is None else rows.start + row, _reason(exc)) from exc
+            fault = self._fault(piece, _reason(exc))
+            row = None if fault.row is None else rows.start + fault.row
+            raise InferenceError(row, fault.problem) from exc
         except InferenceError as exc:
-            raise InferenceError(rows.start, exc.problem) from exc
+            row = None if exc.row is None else rows.start + exc.row
+            raise InferenceError(row, exc.problem) from exc
 
     def _run_piece(self, piece: Mapping[str, Values]) -> npt.NDArray[Any]:
         rows = len(next(iter(piece.values())))
@@ -217,12 +252,22 @@ class Model:
         given = len(next(iter(piece.values())))
         if not isinstance(result, np.ndarray) or result.shape != (given, self.width):
             shape = getattr(result, "shape", type(result).__name__)
-            raise InferenceError(
-                0, f"gave shape {shape} for {given} rows, not {(given, self.width)}"
-            )
+            problem = f"gave shape {shape} for {given} rows, not {(given, self.width)}"
+            if isinstance(shape, tuple) and shape[:1] != (given,):
+                raise InferenceError(None, f"{problem}; {_BATCH_HINT}")
+            raise InferenceError(0, problem)
         with np.errstate(over="ignore"):
             cast: npt.NDArray[Any] = result[:rows].astype(np.float32, copy=False)
         return cast
+
+    def _fault(self, piece: Mapping[str, Values], reason: str) -> InferenceError:
+        """Tell whether a row of a piece on which the model fails is to blame, or their number."""
+        row = self._first_failing(piece)
+        if row is None:
+            return InferenceError(None, f"{reason}; {_BATCH_HINT}")
+        if self._fixed is None and (count := self._passing_count(piece, row)):
+            return InferenceError(None, f"runs on {count} rows at a time only; {_BATCH_HINT}")
+        return InferenceError(row, reason)
 
     def _first_failing(self, piece: Mapping[str, Values]) -> int | None:
         """Halve a piece on which the model fails until one failing row is left."""
@@ -231,6 +276,17 @@ class Model:
             middle = (low + high) // 2
             low, high = (low, middle) if self._fails(piece, low, middle) else (middle, high)
         return low if self._fails(piece, low, high) else None
+
+    def _passing_count(self, piece: Mapping[str, Values], row: int) -> int | None:
+        """Return of how many copies of a row the model takes; None if of no likely number."""
+        for count in _LIKELY_BATCHES:
+            copies = {name: values[[row] * count] for name, values in piece.items()}
+            try:
+                self._session.run([self.output], copies)
+            except ORT_ERRORS:
+                continue
+            return count
+        return None
 
     def _fails(self, piece: Mapping[str, Values], low: int, high: int) -> bool:
         try:
@@ -271,7 +327,22 @@ def _load(bundle: Bundle, file: str) -> ort.InferenceSession:
             str(bundle.path(file)), options, providers=["CPUExecutionProvider"]
         )
     except ORT_ERRORS as exc:
-        raise BundleError(file, f"is no model that onnxruntime can load: {_reason(exc)}") from exc
+        raise BundleError(file, _why_not_loaded(_reason(exc))) from exc
+
+
+def _why_not_loaded(reason: str) -> str:
+    """Say what onnxruntime will not load, and what to do, where the cause is a known one."""
+    if found := _NEW_OPSET.search(reason):
+        return (
+            f"is of opset {found[1]}, and {RUNTIME} reads {found[2]} up to "
+            f"opset {found[3]}: export it with opset_version={found[3]} or lower"
+        )
+    if found := _NEW_IR.search(reason):
+        return (
+            f"is of ONNX IR version {found[1]}, and {RUNTIME} reads up to "
+            f"{found[2]}: save it with ir_version={found[2]}, or by an older onnx package"
+        )
+    return f"is no model that onnxruntime can load: {reason}"
 
 
 def new_pool() -> ThreadPoolExecutor:
@@ -283,4 +354,5 @@ def new_pool() -> ThreadPoolExecutor:
 
 
 def _reason(exc: Exception) -> str:
-    return " ".join(str(exc).split())
+    """Return what onnxruntime says, in one line and without the places in its own source."""
+    return " ".join(_SOURCE.sub("", " ".join(str(exc).split())).split())

@@ -10,10 +10,12 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from exporter.bundle import MODEL_KINDS, TABLE_KINDS, Bundle, ModelKind, TableKind
+from exporter.bundle import Bundle
+from exporter.errors import BundleError
 from exporter.features import Feature, Values
 from exporter.feeds import Feed, Tables, plan_feeds
 from exporter.inference import Model, new_pool
+from exporter.manifest import MODEL_KINDS, TABLE_KINDS, ModelKind, TableKind
 from exporter.partitions import Rows, load_rows
 from exporter.spill import CATEGORY, KEY, ROW, Spill, partition_count
 from exporter.tables import FeatureTable
@@ -22,6 +24,8 @@ from gkc.arrays import I64
 _PARTITION_ROWS: Final = 25_000
 _PARTITION_PAIRS: Final = 500_000
 _PARTITION_BYTES: Final = 32 << 20
+_MOST_ROW_BYTES: Final = 64 << 20
+"""Of a model's inputs; a padded list of eight million ids is no feature that anybody means."""
 
 Progress = Callable[[int], None]
 """Told how many more rows are done."""
@@ -60,7 +64,11 @@ class Prepared:
 
     def row_bytes(self, kind: ModelKind) -> int:
         """Return how many bytes one row of a model's inputs takes."""
-        return sum(f.feature.dtype.itemsize * self._width(f) for f in self.feeds[kind])
+        return sum(map(self.feed_bytes, self.feeds[kind]))
+
+    def feed_bytes(self, feed: Feed) -> int:
+        """Return how many bytes one row of an input takes."""
+        return feed.feature.dtype.itemsize * self._width(feed)
 
     def _width(self, feed: Feed) -> int:
         if not feed.feature.is_list:
@@ -127,6 +135,7 @@ def prepare(bundle: Bundle, max_pairs_per_user: int, progress: Progress) -> Iter
         prepared = Prepared(bundle, models, feeds, tables, spills)
         for kind in TABLE_KINDS:
             _read(prepared, kind, progress)
+        _check_widths(prepared)
         _check_partitions(prepared, max_pairs_per_user)
         yield prepared
 
@@ -212,6 +221,19 @@ def _converted(
 
 def _bytes_if_bool(values: Values) -> Values:
     return values.view(np.uint8) if values.dtype.kind == "b" else values
+
+
+def _check_widths(prepared: Prepared) -> None:
+    """Refuse lists so long that not even a few rows of a model's inputs fit into memory."""
+    for kind, feeds in prepared.feeds.items():
+        widest = max(feeds, key=prepared.feed_bytes)
+        if prepared.row_bytes(kind) > _MOST_ROW_BYTES:
+            length = prepared.feed_bytes(widest) // widest.feature.dtype.itemsize
+            raise BundleError(
+                prepared.models[kind].file,
+                f"each row of input {widest.input.name!r} would be padded to {length:,} elements; "
+                f"give {widest.feature.column!r} a smaller length in 'pad' of the manifest",
+            )
 
 
 def _check_partitions(prepared: Prepared, max_pairs_per_user: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle
 from exporter.errors import ModelOutputError
+from exporter.inference import RUNTIME
 from exporter.prepare import Prepared, prepare
 from exporter.progress import PhaseProgress
 from exporter.sample import Sample
@@ -144,8 +145,8 @@ def _validated(
     options: ExportOptions, publisher: Publisher, progress: PhaseProgress
 ) -> Iterator[tuple[Prepared, dict[str, str], list[str]]]:
     """Check store, bundle and tables; give the tables, the files' digests and the evictions."""
-    bundle = load_bundle(options.bundle)
     evicted = publisher.check_export(options.version, options.max_versions)
+    bundle = load_bundle(options.bundle)
     progress.start("validate", None, version=options.version, bundle=bundle.name)
     digests = check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
@@ -153,7 +154,7 @@ def _validated(
 
 
 def _spec(options: ExportOptions, prepared: Prepared, digests: dict[str, str]) -> GenerationSpec:
-    mark = fingerprint(prepared.bundle, digests, options.element_type)
+    mark = fingerprint(prepared.bundle, digests, options.element_type, RUNTIME)
     defaults = default_vectors(prepared, options.element_type)
     return _spec_without_defaults(options, prepared, mark, defaults)
 

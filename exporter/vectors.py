@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from exporter.bundle import MANIFEST, ModelKind, TableKind
 from exporter.errors import ModelOutputError
 from exporter.features import Values
 from exporter.feeds import unknown_inputs
 from exporter.inference import InferenceError
+from exporter.manifest import MANIFEST, ModelKind, TableKind
 from exporter.prepare import Prepared
 from gkc.arrays import F32, I64, U8
 from gkc.errors import NotStorableError

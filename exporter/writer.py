@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from exporter.batches import ItemBatch, UserBatch, item_batches, user_batches
-from exporter.bundle import ModelKind
+from exporter.manifest import ModelKind
 from exporter.prepare import Prepared
 from exporter.sample import Sample
 from exporter.stages import Ahead

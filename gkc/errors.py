@@ -30,6 +30,7 @@
     │   ├── BatchTooLargeError            more rows than one request may ask for
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
+    │   ├── EncodedBodyError              the body is compressed
     │   ├── NotAcceptableError            no type that the caller accepts can be answered
     │   └── ClientGoneError               the caller hung up before its request was read
     ├── RowRuleError                      the compiled rule of rows does not work on this machine
@@ -55,24 +56,23 @@ class StoreError(GkcError):
 class StoreUrlError(StoreError):
     """The URL names no store that gkc knows."""
 
-    def __init__(self, url: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str, remedy: str = "") -> None:
         self.url = url
         self.reason = reason
-        super().__init__(
-            f"store URL {url!r}: {reason}; use file:PATH, redis://HOST:PORT/DB, "
-            "rediss://HOST:PORT/DB or unix://PATH"
+        self.remedy = remedy or (
+            "use file:PATH, redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix://PATH"
         )
+        super().__init__(f"store URL {url!r}: {reason}; {self.remedy}")
 
 
 class StoreUnavailableError(StoreError):
     """The store cannot be reached, refuses us, or does not answer in time."""
 
-    def __init__(self, store: str, cause: str) -> None:
+    def __init__(self, store: str, cause: str, remedy: str = "") -> None:
         self.store = store
         self.cause = cause
-        super().__init__(
-            f"store {store} is not available: {cause}; check that it runs and accepts us"
-        )
+        self.remedy = remedy or "mend that, then try again"
+        super().__init__(f"store {store} is not available: {cause}; {self.remedy}")
 
 
 class UnsafeStoreError(StoreError):
@@ -304,8 +304,19 @@ class UnsupportedMediaTypeError(RequestError):
     def __init__(self, found: str, supported: Sequence[str]) -> None:
         self.found = found
         self.supported = tuple(supported)
-        named = f"the body is {found!r}" if found else "the body has no Content-Type"
-        super().__init__(f"{named}; send {' or '.join(self.supported)}")
+        named = f"Content-Type is {found!r}" if found else "the request has no Content-Type"
+        super().__init__(f"{named}; send {' or '.join(self.supported)}, and name it there")
+
+
+class EncodedBodyError(RequestError):
+    """The body of a request is compressed, or encoded in another way."""
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        super().__init__(
+            f"Content-Encoding is {encoding!r}, which is not read; "
+            "send the body uncompressed, without Content-Encoding"
+        )
 
 
 class NotAcceptableError(RequestError):

@@ -111,8 +111,15 @@ def variable_warnings() -> list[str]:
 def refusals(error: ValidationError) -> str:
     """Say in one line which settings were refused and why, by the names of their variables."""
     return "; ".join(
-        f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {_in_words(e['msg'])}"
+        for e in error.errors()
     )
+
+
+def _in_words(refusal: str) -> str:
+    """Say what pydantic says, without what it says about itself."""
+    plain = refusal.removeprefix("Value error, ").partition(", unable to parse")[0]
+    return plain.replace("Input should be", "must be").replace("String should", "must")
 
 
 def known_variables() -> frozenset[str]:

@@ -32,7 +32,16 @@ from keep.models import Models, table_sizes
 
 FORMAT = "keep-checkpoint/2"
 POINTER = "checkpoint.json"
-DAMAGE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, BadZipFile)
+DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    EOFError,
+    UnpicklingError,
+    BadZipFile,
+)
 """What reading a short, missing or foreign file of a checkpoint raises."""
 
 
@@ -143,11 +152,13 @@ def load_checkpoint(path: Path) -> Pretraining:
     """
     try:
         pointer = json.loads((path / POINTER).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise CheckpointError(path, f"has no readable {POINTER}; make one: keep pretrain") from exc
-    if pointer.get("format") != FORMAT:
-        found = pointer.get("format")
+    if not isinstance(pointer, dict) or pointer.get("format") != FORMAT:
+        found = pointer.get("format") if isinstance(pointer, dict) else None
         raise CheckpointError(path, f"format {found!r} is not {FORMAT!r}; pretrain again")
+    if not isinstance(pointer.get("state"), str):
+        raise CheckpointError(path, f"{POINTER} names no state; pretrain again")
     folder = path / pointer["state"]
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -17,6 +17,11 @@ MODELS = ("teacher", "two_tower", "category")
 TASKS = ("click", "conversion", "cart")
 """The pretraining tasks of KEEP section 4.2.2, in the order of every task axis in ``keep``."""
 
+TOP_CATEGORIES = 100
+"""Most shown categories that every user is exported with, unless ``keep bundle`` is told otherwise;
+offline rows take as many. On the large simulated log, 20 of its 80 categories left 28 % of the
+test impressions with the default vector."""
+
 
 class ConfigError(GkcError):
     """A training configuration that cannot be used.
@@ -165,7 +170,7 @@ def read_config(path: Path, preset: str = "default") -> PretrainConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ConfigError(str(path), f"cannot be read ({exc.strerror}); check the path") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigError(str(path), f"is not TOML ({exc}); write lines like seed = 1") from exc
     return config_from_values(values, str(path), preset)
 

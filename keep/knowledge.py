@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gkc.arrays import F32, Bools
 from keep.checkpoint import Pretraining
-from keep.config import TASKS, PretrainConfig
+from keep.config import TASKS, TOP_CATEGORIES, PretrainConfig
 from keep.features import PADDING, UNKNOWN, Features
 
 Ints = NDArray[np.int64]
@@ -21,9 +21,6 @@ PartModels = Mapping[str, Callable[..., F32]]
 
 STORED_PARTS = ("user", "item", "user_category")
 """What the store holds; the product of the first two is computed when it is asked for."""
-TOP_CATEGORIES = 100
-"""Most shown categories that every user is exported with. On the large simulated log, 20 of its 80
-categories left 28 % of the test impressions with the default vector."""
 
 
 def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
@@ -151,6 +148,7 @@ def student_vectors(
     categories: Ints,
     batch_size: int = 4096,
     models: PartModels | None = None,
+    top_categories: int = TOP_CATEGORIES,
 ) -> tuple[F32, Bools]:
     """Read one part of the students' rows, as it would be stored.
 
@@ -170,6 +168,8 @@ def student_vectors(
     models : mapping, optional
         What computes the vectors (``keep.to_onnx.bundled_models``); the checkpoint's students, in
         torch, if left out.
+    top_categories : int
+        As the bundle was made with (``is_exported``).
 
     Returns
     -------
@@ -183,7 +183,7 @@ def student_vectors(
     category = features.categories.rows(categories)
     exported = {"user": user > UNKNOWN, "item": item > UNKNOWN}.get(part)
     if exported is None:
-        exported = is_exported(features, user, category)
+        exported = is_exported(features, user, category, top_categories)
         user, category = np.where(exported, user, UNKNOWN), np.where(exported, category, UNKNOWN)
     model = (torch_models(state) if models is None else models)[part]
 
@@ -236,6 +236,7 @@ def student_knowledge(
     as_stored: bool = False,
     maps: Mapping[str, Callable[[F32], F32]] | None = None,
     models: PartModels | None = None,
+    top_categories: int = TOP_CATEGORIES,
 ) -> F32:
     """Read the students' rows of pairs, as they would be served (``student_vectors``).
 
@@ -251,7 +252,7 @@ def student_knowledge(
         Whether vectors are rounded to f16 first, as the store does by default.
     maps : mapping, optional
         What each part's vectors go through before they are stored (``keep.compatibility``).
-    models : mapping, optional
+    models, top_categories : mapping, int, optional
         As for ``student_vectors``.
 
     Returns
@@ -266,7 +267,7 @@ def student_knowledge(
     vectors = {}
     for part in STORED_PARTS:
         ids = (users, items, categories)
-        vectors[part], _ = student_vectors(state, part, *ids, batch_size, models)
+        vectors[part], _ = student_vectors(state, part, *ids, batch_size, models, top_categories)
         if maps is not None:
             vectors[part] = maps[part](vectors[part])
         if as_stored:

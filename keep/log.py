@@ -42,6 +42,10 @@ SCHEMA = pa.schema(
 )
 """Columns of a day's file; a row is one impression."""
 
+LAST_SECOND = 4_102_444_800
+"""2100-01-01. What comes after it is no time of an impression but, most likely, milliseconds."""
+TOO_LATE = "is after the year 2099; times are Unix seconds, not milliseconds"
+
 Ints = NDArray[np.int64]
 
 
@@ -279,11 +283,13 @@ def read_info(path: Path) -> LogInfo:
         If it is not the description of a log.
     """
     file = path / INFO_FILE
+    if file.exists() and not file.is_file():
+        raise LogSchemaError(file, "is no file")
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise LogNotFoundError(path) from None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise LogSchemaError(file, f"cannot be read ({_first_line(exc)})") from exc
     if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
         raise LogSchemaError(file, f'has no "format": "{FORMAT}"')
@@ -361,8 +367,8 @@ def check_rows(file: Path, table: Any, first_row: int = 0) -> None:  # noqa: ANN
     Raises
     ------
     LogSchemaError
-        At the first column with a null, a negative day or time, or a cart or conversion without
-        a click; names the row.
+        At the first column with a null, a negative day or time, a time after 2099, or a cart or
+        conversion without a click; names the row.
     """
     for name in SCHEMA.names:
         column = table.column(name)
@@ -372,6 +378,8 @@ def check_rows(file: Path, table: Any, first_row: int = 0) -> None:  # noqa: ANN
     for name in ("day", "time"):
         at_least_zero = table.column(name).to_numpy() >= 0
         _check_whole_column(file, name, at_least_zero, "is negative", first_row)
+    in_time = table.column("time").to_numpy() < LAST_SECOND
+    _check_whole_column(file, "time", in_time, TOO_LATE, first_row)
     click = table.column("click").to_numpy()
     for name in ("cart", "conversion"):
         implied = click | ~table.column(name).to_numpy()

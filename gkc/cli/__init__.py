@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 
+import gkc
 from gkc.cli.get import run as get
 from gkc.cli.serve import run as serve
 from gkc.cli.verify import run as verify
@@ -23,6 +25,26 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"gkc {gkc.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version of gkc."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before any subcommand."""
+
+
 app.command("serve")(serve)
 app.add_typer(versions, name="versions")
 app.command("get")(get)

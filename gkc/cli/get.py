@@ -13,7 +13,7 @@ from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan
 from gkc.center.question import Columns, Question, RowsAnswer
-from gkc.cli.options import AsJson, Store, load, reader_of
+from gkc.cli.options import AsJson, Store, load, reader_of, whole_number
 from gkc.cli.output import console
 from gkc.errors import CommandError, VersionNotFoundError
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
@@ -24,22 +24,23 @@ from gkc.store import KnowledgeReader
 _SHOWN_VALUES = 4
 _IN_WORDS = {ABSENT: "absent: zeros", FOUND: "found", DEFAULT: "default vector"}
 
-_INT64_MIN = -(2**63)
-_INT64_MAX = 2**63 - 1
+_read_id = whole_number(-(2**63), 2**63 - 1)
 
 
 def run(
-    user: Annotated[int, typer.Option(min=_INT64_MIN, max=_INT64_MAX, help="User id.")],
-    item: Annotated[int, typer.Option(min=_INT64_MIN, max=_INT64_MAX, help="Item id.")],
-    version: Annotated[str, typer.Option(help="Version to ask.")],
+    user: Annotated[int, typer.Option(parser=_read_id, metavar="ID", help="User id.")],
+    item: Annotated[int, typer.Option(parser=_read_id, metavar="ID", help="Item id.")],
+    version: Annotated[str, typer.Option(metavar="V", help="Version to ask.")],
     category: Annotated[
         int | None,
-        typer.Option(min=_INT64_MIN, max=_INT64_MAX, help="Category id; else the item's own."),
+        typer.Option(parser=_read_id, metavar="ID", help="Category id; else the item's own."),
     ] = None,
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the knowledge row of one user and item; --json prints the HTTP answer of that row.
+    """Print the knowledge row of one user and item.
+
+    --json prints the HTTP answer of that row.
 
     Example: gkc get --user 7 --item 11 --version 20211220
     """

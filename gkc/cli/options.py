@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
 
+from gkc.errors import CommandError
 from gkc.settings import StoreSettings, refusals, variable_warnings
-from gkc.store import KnowledgeReader, open_reader
+from gkc.store import KnowledgeReader, Publisher, open_publisher, open_reader, parse_store_url
 
 SettingsT = TypeVar("SettingsT", bound=StoreSettings)
 
@@ -42,11 +46,63 @@ def load(settings: type[SettingsT], **flags: str | int | None) -> SettingsT:
         raise typer.BadParameter(refusals(exc)) from exc
 
 
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return what reads an option's whole number, and says plainly what it has to be."""
+    allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        is_number = re.fullmatch(r"[+-]?[0-9]{1,20}", text) is not None
+        if not is_number or int(text) < least or (most is not None and int(text) > most):
+            raise typer.BadParameter(f"{text!r} is no whole number {allowed}")
+        return int(text)
+
+    return read
+
+
+def seconds(text: str) -> float:
+    """Read an option's number of seconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise typer.BadParameter(f"{text!r} is no number of seconds from 0")
+    return number
+
+
 def reader_of(settings: StoreSettings) -> KnowledgeReader:
-    """Open the store that the settings name for reading."""
+    """Open the store that the settings name for reading.
+
+    Raises
+    ------
+    CommandError
+        If it is a directory that does not exist: a misspelt path must not look like an empty store.
+    """
+    _require_store(settings)
     return open_reader(
         settings.store_url,
         settings.namespace,
         mirror_dir=settings.mirror_dir,
         timeout_ms=settings.request_timeout_ms,
     )
+
+
+def publisher_of(settings: StoreSettings) -> Publisher:
+    """Open the store that the settings name for changes of what it serves.
+
+    Raises
+    ------
+    CommandError
+        If it is a directory that does not exist.
+    """
+    _require_store(settings)
+    return open_publisher(settings.store_url, settings.namespace)
+
+
+def _require_store(settings: StoreSettings) -> None:
+    where = parse_store_url(settings.store_url)
+    if where.is_missing():
+        raise CommandError(
+            f"no store at {where.path}; name the right one by --store or GKC_STORE_URL, "
+            f"or export into it: gkc-export --store {where.shown}"
+        )

@@ -6,20 +6,29 @@ from typing import Annotated
 
 import typer
 
-from gkc.cli.options import Store, load
+from gkc.cli.options import Store, load, whole_number
 from gkc.settings import Settings
+from gkc.store import parse_store_url
 
 
 def run(
     store: Store = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on (GKC_HOST; 127.0.0.1).")
+        str | None, typer.Option(metavar="HOST", help="Address to listen on (GKC_HOST; 127.0.0.1).")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one (8000).")
+        int | None,
+        typer.Option(
+            parser=whole_number(0, 65535),
+            metavar="PORT",
+            help="TCP port; 0 takes a free one (GKC_PORT; 8000).",
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that answer (GKC_WORKERS; 1).")
+        int | None,
+        typer.Option(
+            parser=whole_number(1), metavar="N", help="Processes that answer (GKC_WORKERS; 1)."
+        ),
     ] = None,
 ) -> None:
     """Serve what a store holds over HTTP, until SIGTERM or Ctrl-C.
@@ -30,4 +39,7 @@ def run(
     from gkc.service.run import serve
 
     settings = load(Settings, store_url=store, host=host, port=port, workers=workers)
+    where = parse_store_url(settings.store_url)
+    if where.is_missing():
+        typer.echo(f"gkc: no store at {where.path} yet, waiting for an export", err=True)
     serve(settings, lambda line: typer.echo(line))

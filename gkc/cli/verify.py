@@ -19,7 +19,9 @@ def run(
     version: Annotated[str, typer.Option(metavar="V", help="The version to re-read.")],
     store: Store = None,
 ) -> None:
-    """Re-read a version's generation: counts, checksums, markers. Exit status 1 if it is damaged.
+    """Re-read a version's generation: counts, checksums, markers.
+
+    Exit status 1 if it is damaged.
 
     Example: gkc verify --version 20211220
     """

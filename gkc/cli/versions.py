@@ -12,12 +12,12 @@ import orjson
 import typer
 from rich.table import Table
 
-from gkc.cli.options import AsJson, Store, load, reader_of
+from gkc.cli.options import AsJson, Store, load, publisher_of, reader_of, seconds
 from gkc.cli.output import console
 from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
 from gkc.service.listing import VersionInfo, VersionList, version_list
 from gkc.settings import StoreSettings
-from gkc.store import Catalogue, KnowledgeReader, Publisher, open_publisher
+from gkc.store import Catalogue, KnowledgeReader, Publisher, parse_store_url
 
 app = typer.Typer(
     help="List, show, pin, unpin, roll back and delete versions.\n\n"
@@ -26,7 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Version = Annotated[str, typer.Argument(metavar="VERSION", help="A version's name.")]
+_KILO = 1000
+
+Version = Annotated[str, typer.Argument(metavar="V", help="A version's name.")]
 
 
 @app.callback()
@@ -39,7 +41,9 @@ def default(context: typer.Context, store: Store = None, as_json: AsJson = False
 
 @app.command("list")
 def list_versions(context: typer.Context, store: Store = None, as_json: AsJson = False) -> None:
-    """List the versions, newest first; --json prints the body of GET /versions.
+    """List the versions, newest first.
+
+    --json prints the body of GET /versions.
 
     Example: gkc versions list --json
     """
@@ -50,20 +54,23 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
     if not listed.versions:
         print("no versions; export one with gkc-export")
         return
-    table = Table(title=f"{len(listed.versions)} of at most {listed.max_versions} versions")
-    for heading in ("version", "generation", "published", "users", "items", "pairs", "bytes", ""):
+    print(f"{len(listed.versions)} of at most {listed.max_versions} versions")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("version", "published"):
         table.add_column(heading)
+    for heading in ("users", "items", "pairs", "size"):
+        table.add_column(heading, justify="right")
+    table.add_column("state")
     for info in listed.versions:
-        notes = ("pinned" if info.pinned else "", "" if info.ready else "damaged")
+        state = "ready" if info.ready else "damaged"
         table.add_row(
             info.version,
-            info.generation,
             info.published_at,
             f"{info.users:,}",
             f"{info.items:,}",
             f"{info.user_categories:,}",
-            f"{info.bytes:,}",
-            " ".join(filter(None, notes)),
+            _size(info.bytes),
+            f"{state}, pinned" if info.pinned else state,
         )
     console().print(table)
 
@@ -90,7 +97,11 @@ def pin(
     """
     with _publisher(settings := _settings(context, store)) as publisher:
         publisher.set_pinned(version, pinned=True)
-    _tell(_info(_read(settings), version, settings), as_json=as_json)
+    _report(
+        _info(_read(settings), version, settings),
+        f"{version} is pinned: no export evicts it",
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -103,20 +114,26 @@ def unpin(
     """
     with _publisher(settings := _settings(context, store)) as publisher:
         publisher.set_pinned(version, pinned=False)
-    _tell(_info(_read(settings), version, settings), as_json=as_json)
+    _report(
+        _info(_read(settings), version, settings), f"{version} is no longer pinned", as_json=as_json
+    )
 
 
 @app.command()
 def rollback(
     context: typer.Context, version: Version, store: Store = None, as_json: AsJson = False
 ) -> None:
-    """Swap a version's current and previous generation; doing it twice undoes it.
+    """Swap a version's current and previous generation.
+
+    Doing it twice undoes it.
 
     Example: gkc versions rollback 20211220
     """
     with _publisher(settings := _settings(context, store)) as publisher:
         publisher.rollback(version)
-    _tell(_info(_read(settings), version, settings), as_json=as_json)
+    info = _info(_read(settings), version, settings)
+    done = f"{version} serves {info.generation}; rollback again returns to {info.previous}"
+    _report(info, done, as_json=as_json)
 
 
 @app.command()
@@ -133,7 +150,10 @@ def delete(
         bool, typer.Option("--yes", help="Really delete; without it nothing happens.")
     ] = False,
     grace_seconds: Annotated[
-        float, typer.Option(min=0.0, help="Seconds that services have to let go of it.")
+        float,
+        typer.Option(
+            parser=seconds, metavar="SECONDS", help="How long services have to let go of it."
+        ),
     ] = 10.0,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Leave the deletion of data to the next writer.")
@@ -141,7 +161,9 @@ def delete(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a version out of service, then delete its data after the grace period.
+    """Delete a version for good.
+
+    It is out of service at once; its data are deleted after the grace period.
 
     Example: gkc versions delete 20211220 --yes
     """
@@ -197,7 +219,7 @@ def _settings(context: typer.Context, store: str | None) -> StoreSettings:
 
 @contextmanager
 def _publisher(settings: StoreSettings) -> Iterator[Publisher]:
-    publisher = open_publisher(settings.store_url, settings.namespace)
+    publisher = publisher_of(settings)
     try:
         yield publisher
     finally:
@@ -235,7 +257,8 @@ def _info(listed: VersionList, version: str, settings: StoreSettings) -> Version
             return info
     there = ", ".join(info.version for info in listed.versions) or "none"
     raise CommandError(
-        f"version {version!r} is not in {settings.store_url}; versions there: {there}"
+        f"version {version!r} is not in {parse_store_url(settings.store_url).shown}; "
+        f"versions there: {there}"
     )
 
 
@@ -245,5 +268,26 @@ def _tell(info: VersionInfo, *, as_json: bool) -> None:
         return
     table = Table(show_header=False)
     for name, value in info.model_dump().items():
-        table.add_row(name, f"{value:,}" if type(value) is int else str(value))
+        table.add_row(name, _shown(value))
     console().print(table)
+
+
+def _report(info: VersionInfo, done: str, *, as_json: bool) -> None:
+    print(info.model_dump_json() if as_json else done)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _size(size_bytes: int) -> str:
+    """Return a size in the largest unit of which there is a whole one, as 6.1 GB."""
+    size, units = float(size_bytes), iter(("kB", "MB", "GB", "TB"))
+    unit = "B"
+    while round(size, 1) >= _KILO and (larger := next(units, None)):
+        size, unit = size / _KILO, larger
+    return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import gkc
 from gkc.errors import GkcError
 from gkc.service.answering import Answering
+from gkc.service.docs import add_docs
 from gkc.service.http import respond_problem
 from gkc.service.metrics import Metrics
 from gkc.service.middleware import Observed
 from gkc.service.openapi import KNOWLEDGE
-from gkc.service.problems import MEDIA_TYPE, problem_of, problem_of_status
+from gkc.service.problems import MEDIA_TYPE, Problem, problem_of, problem_of_status
 from gkc.service.reader import GuardedReader
 from gkc.service.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
 from gkc.service.serving import Serving
@@ -33,7 +36,8 @@ _MEBIBYTE = 1024 * 1024
 class Front:
     """Sends the one hot path straight to its endpoint, and everything else to FastAPI.
 
-    Going through FastAPI's own routing costs as much as answering a single row.
+    Going through FastAPI's own routing costs as much as answering a single row. Its routes do not
+    answer HEAD, which asks for all of an answer to GET but the body, which the server leaves out.
 
     Parameters
     ----------
@@ -48,6 +52,8 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
         if scope["type"] != "http" or scope["path"] != KNOWLEDGE_PATH:
+            if scope.get("method") == "HEAD":
+                scope = {**scope, "method": "GET"}
             await self._rest(scope, receive, send)
         elif scope["method"] == "POST":
             await self._knowledge(scope, receive, send)
@@ -98,11 +104,15 @@ class Service:
             title="gkc",
             summary="General knowledge center: pretrained knowledge of users and items, served.",
             version=gkc.__version__,
+            docs_url=None,
             redoc_url=None,
+            redirect_slashes=False,
             lifespan=self.lifespan,
         )
         Routes(self.serving, self.metrics).add_to(api)
-        for error in (GkcError, HTTPException, Exception):
+        add_docs(api)
+        api.add_exception_handler(HTTPException, _told_status)
+        for error in (GkcError, Exception):
             api.add_exception_handler(error, _told)
         users: UserReader = self._reader
         if settings.user_cache_mb:
@@ -113,8 +123,7 @@ class Service:
             max_rows=settings.max_rows,
             max_body_bytes=settings.max_body_bytes,
         )
-        paths = [KNOWLEDGE_PATH, *(route.path for route in api.routes if hasattr(route, "path"))]
-        self._app = Observed(Front(knowledge, api), self.metrics, paths)
+        self._app = Observed(Front(knowledge, api), self.metrics, _paths(api))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -134,9 +143,40 @@ class Service:
 
 
 async def _told(_: Request, error: Exception) -> Response:
-    """Tell of an error that an endpoint or FastAPI's routing raised."""
-    if isinstance(error, HTTPException):
-        problem = problem_of_status(error.status_code, error.detail, error.headers or {})
+    """Tell of an error that an endpoint raised."""
+    return _answer(problem_of(error))
+
+
+async def _told_status(request: Request, error: Exception) -> Response:
+    """Tell of a path or a method that FastAPI's routing does not know."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.scope["path"]
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        if path.removesuffix("/") != path and path.removesuffix("/") in _paths(request.app):
+            return _without_slash(request)
+        detail = f"there is nothing at {path}; see /openapi.json"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"allow": "GET, HEAD"}
+        detail = f"{method} is not allowed here; GET it"
     else:
-        problem = problem_of(error)
+        detail = error.detail
+    return _answer(problem_of_status(error.status_code, detail, headers))
+
+
+def _without_slash(request: Request) -> Response:
+    """Send a caller to the same path without its last slash; relative, since Host may lie."""
+    path = request.scope["path"].removesuffix("/")
+    query = request.scope["query_string"].decode("latin-1")
+    location = f"..{path}?{query}" if query else f"..{path}"
+    detail = f"this is at {path}, without a slash at its end"
+    status = HTTPStatus.TEMPORARY_REDIRECT
+    return _answer(problem_of_status(status, detail, {"location": location}))
+
+
+def _paths(api: FastAPI) -> set[str]:
+    return {KNOWLEDGE_PATH, *(route.path for route in api.routes if isinstance(route, Route))}
+
+
+def _answer(problem: Problem) -> Response:
     return Response(problem.body(), problem.status, dict(problem.headers), MEDIA_TYPE)

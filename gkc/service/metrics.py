@@ -18,6 +18,7 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
     generate_latest,
+    values,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -56,6 +57,9 @@ class Metrics:
     """
 
     def __init__(self, multiprocess_dir: Path | None = None) -> None:
+        if multiprocess_dir is None:
+            # The library chose by its environment variable, whatever that names, on its import.
+            values.ValueClass = values.MutexValue
         self._directory = multiprocess_dir
         self._registry = CollectorRegistry()
         self.requests = Counter(

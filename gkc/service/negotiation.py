@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from gkc.errors import NotAcceptableError, UnsupportedMediaTypeError
+from gkc.errors import EncodedBodyError, NotAcceptableError, UnsupportedMediaTypeError
 
 JSON: Final = "application/json"
 SAFETENSORS: Final = "application/x-safetensors"
@@ -20,10 +20,12 @@ def body_type(content_type: str, content_encoding: str) -> str:
     Raises
     ------
     UnsupportedMediaTypeError
-        If it is none of them, or compressed.
+        If it is none of them.
+    EncodedBodyError
+        If it is compressed.
     """
     if content_encoding not in ("", "identity"):
-        raise UnsupportedMediaTypeError(f"{content_encoding}-encoded", MEDIA_TYPES)
+        raise EncodedBodyError(content_encoding)
     named = content_type.partition(";")[0].strip().lower()
     if named not in MEDIA_TYPES:
         raise UnsupportedMediaTypeError(content_type, MEDIA_TYPES)

@@ -149,7 +149,7 @@ _STATUSES: Final = {
     404: "Unknown version; lists the versions that there are.",
     406: "No type that the caller accepts can be answered.",
     413: "Too many rows or bytes.",
-    415: "A media type that is not read.",
+    415: "A media type or a content encoding that is not read.",
     422: "Fields with wrong values, each named by its JSON Pointer.",
     503: "The store is away or damaged, or the version is not ready yet; see Retry-After.",
 }

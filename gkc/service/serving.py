@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -18,12 +19,20 @@ from gkc.errors import (
     VersionNotReadyError,
 )
 from gkc.service.metrics import Metrics
-from gkc.store import Catalogue, GenerationManifest, KnowledgeReader
+from gkc.store import (
+    Catalogue,
+    GenerationManifest,
+    KnowledgeReader,
+    parse_store_url,
+    succession,
+)
 
 log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_EARLIER_SECONDS: Final = 1.0
+"""How long an earlier catalogue must be all that is read before it is followed."""
 _ID_AND_CATEGORY_BYTES: Final = 24
 """What an item takes in a table beside its vector, roughly."""
 _ANY_USER: Final = np.zeros(1, dtype=np.int64)
@@ -64,7 +73,8 @@ class Serving:
         self._load_wait_seconds = load_wait_seconds
         self._catalogue: Catalogue | None = None
         self._lost: str | None = None
-        self._went_back_to: int | None = None
+        self._earlier: tuple[int, float] | None = None
+        self._not_read: str | None = None
         self._at_start: frozenset[str] | None = None
         self._loaded: Mapping[str, LoadedGeneration] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
@@ -108,7 +118,10 @@ class Serving:
         if self._at_start is None:
             raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet")
         if catalogue is None or not catalogue.versions:
-            raise ServiceNotReadyError(f"store {self._reader.store} holds no version; export one")
+            where = parse_store_url(self._reader.store)
+            if where.is_missing():
+                raise ServiceNotReadyError(f"no store at {where.path} yet, waiting for an export")
+            raise ServiceNotReadyError(f"store {where.shown} holds no version; export one")
         missing = (self._at_start & catalogue.versions.keys()) - self._loaded.keys()
         if missing or not self._loaded:
             waiting = ", ".join(sorted(missing or catalogue.versions))
@@ -159,9 +172,15 @@ class Serving:
             while True:
                 try:
                     await self.refresh()
-                except StoreError as exc:
-                    # Counted where it happened; what was served goes on being served.
-                    log.warning("catalogue_not_read", cause=str(exc))
+                except Exception as exc:  # the outermost loop: it goes on, whatever happens
+                    if str(exc) != self._not_read:  # once, not at every look
+                        unforeseen = None if isinstance(exc, StoreError) else exc
+                        log.warning("catalogue_not_read", cause=str(exc), exc_info=unforeseen)
+                    self._not_read = str(exc)
+                else:
+                    if self._not_read is not None:
+                        log.info("catalogue_read_again")
+                    self._not_read = None
                 await asyncio.sleep(self._refresh_seconds)
         finally:
             loads = list(self._loads.values())
@@ -186,11 +205,17 @@ class Serving:
                 return  # another caller's read began after this one was asked for
             self._reads += 1
             try:
-                catalogue = await self._reader.catalogue()
+                self._take(await self._reader.catalogue())
             except CatalogueLostError as exc:
                 self._lose(exc.reason)
-                return
-            self._take(catalogue)
+            except StoreError:
+                raise
+            except Exception as exc:  # something in it that nobody foresaw: it is damaged
+                self._metrics.store_errors.labels("catalogue").inc()
+                reason = f"it cannot be read ({type(exc).__name__}: {exc})"
+                if reason != self._lost:
+                    log.error("catalogue_not_understood", exc_info=exc)
+                self._lose(reason)
 
     def _take(self, catalogue: Catalogue | None) -> None:
         """Act on a catalogue just read."""
@@ -201,13 +226,11 @@ class Serving:
                 self._lose("it was there and has vanished")
             self._at_start = self._at_start or frozenset()
             return
-        known = self._catalogue
-        if known is not None and self._lost is None and catalogue.revision < known.revision:
-            self._refuse_older(known.revision, catalogue.revision)
-            return
         if self._lost is not None:
             log.info("catalogue_found_again", revision=catalogue.revision)
-        self._catalogue, self._lost, self._went_back_to = catalogue, None, None
+        elif self._catalogue is not None and not self._follows(self._catalogue, catalogue):
+            return
+        self._catalogue, self._lost, self._earlier = catalogue, None, None
         if self._at_start is None:
             self._at_start = frozenset(catalogue.versions)
         self._loaded = {v: g for v, g in self._loaded.items() if v in catalogue.versions}
@@ -216,17 +239,30 @@ class Serving:
                 task = asyncio.create_task(self._load(version, entry.current))
                 self._loads[entry.current] = task
 
+    def _follows(self, known: Catalogue, found: Catalogue) -> bool:
+        """Tell whether to follow a catalogue, for which an earlier one has to stay for a while.
+
+        A late replica shows one now and then; a store that was put back shows nothing else.
+        """
+        kind = succession(known, found)
+        revisions = {"known_revision": known.revision, "found_revision": found.revision}
+        if kind == "earlier":
+            if self._earlier is None or self._earlier[0] != found.revision:
+                self._earlier = found.revision, time.monotonic()
+                self._metrics.store_errors.labels("catalogue").inc()
+                log.error("catalogue_went_back", **revisions)
+            if time.monotonic() - self._earlier[1] < _EARLIER_SECONDS:
+                return False
+            log.error("earlier_catalogue_followed", **revisions)
+        elif kind == "other":
+            self._metrics.store_errors.labels("catalogue").inc()
+            log.error("other_catalogue_followed", **revisions)
+        return True
+
     def _lose(self, reason: str) -> None:
-        if self._lost is None:
+        if self._lost != reason:
             log.error("catalogue_lost", store=self._reader.store, reason=reason)
         self._lost = reason
-
-    def _refuse_older(self, known: int, found: int) -> None:
-        """Keep serving what we have when the store shows an older state, such as an old backup."""
-        if self._went_back_to != found:
-            self._metrics.store_errors.labels("catalogue").inc()
-            log.error("catalogue_went_back", known_revision=known, found_revision=found)
-        self._went_back_to = found
 
     async def _load(self, version: str, generation: str) -> None:
         """Load a generation, trying again while the catalogue wants it, and flip to it."""

@@ -1,7 +1,11 @@
-"""uvicorn's HTTP/1.1 protocol, with one write for everything that one turn of the loop answers.
+"""uvicorn's HTTP/1.1 protocol, made to write in one go and to stay HTTP/1.1.
 
 uvicorn writes an answer's head and each piece of its body by itself, and uvloop sends each at once:
 four system calls, and as many wake-ups of the caller, for what fits into one.
+
+Java's HttpClient and ``curl --http2`` send ``Upgrade: h2c`` with every first request, which a
+server may ignore (RFC 9110, 7.8). The parser takes whatever follows such a head for another
+protocol's bytes, so that uvicorn would lose the body.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
@@ -58,3 +63,34 @@ class GatheringProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of requests; a head that asks for another protocol is read without that."""
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(memoryview(data))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            message = "Invalid HTTP request received."
+            self.logger.warning(message)
+            self.send_400_response(message)
+
+    def _feed(self, data: memoryview) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as asked:
+                self.parser.feed_data(self._head_without_upgrade())
+                data = data[asked.args[0] :]
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        """Return the head just read as it would be without its wish."""
+        method, version = self.scope["method"], self.scope["http_version"]
+        kept = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        first = b"%b %b HTTP/%b" % (method.encode(), self.url, version.encode())
+        return b"\r\n".join([first, *kept, b"", b""])
+
+    def _should_upgrade(self) -> bool:
+        """Leave a head that asks for another protocol unanswered: it is read again without that."""
+        return any(name == b"upgrade" for name, _ in self.headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gkc.store import backends
-from gkc.store.catalogue import Catalogue, GenerationEntry, Summary, VersionEntry
+from gkc.store.catalogue import Catalogue, GenerationEntry, Summary, VersionEntry, succession
 from gkc.store.codec import (
     ELEMENT_TYPES,
     ID_BYTES,
@@ -62,6 +62,7 @@ __all__ = [
     "open_publisher",
     "open_reader",
     "parse_store_url",
+    "succession",
 ]
 
 

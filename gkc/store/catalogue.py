@@ -31,9 +31,11 @@ from gkc.store.sealed import Count, Record, seal, unseal
 
 CATALOGUE_FORMAT: Final = "gkc-catalogue/2"
 DEFAULT_MAX_VERSIONS: Final = 5
+HISTORY_LENGTH: Final = 32
 TOMBSTONE_SECONDS: Final = 86_400.0
 
 State = Literal["staging", "published", "retired", "abandoned"]
+Succession = Literal["later", "earlier", "other"]
 
 
 class Summary(Record):
@@ -115,6 +117,8 @@ class Catalogue(Record):
     """The store's one small record.
 
     ``revision`` grows by one with each change, ``counter`` with each generation ever begun.
+    ``history`` holds a random token for each of the last revisions, the newest last: two catalogues
+    with the same token for the same revision share all that was before it (see `succession`).
     """
 
     revision: Count = 0
@@ -123,6 +127,12 @@ class Catalogue(Record):
     max_versions: Count = DEFAULT_MAX_VERSIONS
     versions: dict[Name, VersionEntry] = {}
     generations: dict[Name, GenerationEntry] = {}
+    history: tuple[str, ...] = ()
+
+    def token_at(self, revision: int) -> str | None:
+        """Return the token of a revision; None if it is not (or no longer) known here."""
+        back = self.revision - revision
+        return self.history[-1 - back] if 0 <= back < len(self.history) else None
 
     def version(self, name: str) -> VersionEntry:
         """Return a version's entry.
@@ -199,6 +209,29 @@ def read_catalogue(raw: bytes | None, store: str) -> Catalogue | None:
         raise OldCatalogueError(store) from exc
     except RecordError as exc:
         raise CatalogueLostError(store, f"it cannot be read: {exc}") from exc
+
+
+def succession(known: Catalogue, found: Catalogue) -> Succession:
+    """Tell how a catalogue just read relates to the one that a reader knows.
+
+    A store can come back from a backup, and then be written on: its revisions are counted again
+    from a smaller one, but get new tokens. A replica that is late shows a smaller revision with
+    its old token. So the tokens of the smaller of both revisions tell:
+
+    - *later*: ``found`` is what became of ``known``, or the same; to be followed at once.
+    - *earlier*: ``known`` is what became of ``found``: a late replica, or a backup that nobody
+      wrote to yet. To be followed only if it stays.
+    - *other*: both came from a common past, if any, by different changes: a restored store that was
+      written to, or another store. To be followed at once, since ``known`` will not come back.
+
+    Where one of both has no token for that revision, because it is more than `HISTORY_LENGTH`
+    changes ahead or was written before there were any, only the revisions decide.
+    """
+    smaller = min(known.revision, found.revision)
+    ours, theirs = known.token_at(smaller), found.token_at(smaller)
+    if ours and theirs and ours != theirs:
+        return "other"
+    return "earlier" if found.revision < known.revision else "later"
 
 
 def plan_evictions(catalogue: Catalogue, version: str, max_versions: int) -> list[str]:
@@ -393,4 +426,5 @@ def _with(catalogue: Catalogue, entries: Mapping[str, GenerationEntry]) -> Catal
 
 
 def _change(catalogue: Catalogue, **changes: Any) -> Catalogue:  # noqa: ANN401
-    return replace(catalogue, revision=catalogue.revision + 1, **changes)
+    history = (*catalogue.history, secrets.token_hex(4))[-HISTORY_LENGTH:]
+    return replace(catalogue, revision=catalogue.revision + 1, history=history, **changes)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 from gkc.errors import StoreUrlError
 from gkc.store.generation import is_version_name
+from gkc.store.redis_url import REDIS_SCHEMES, parse_redis_url
 
-_REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +23,32 @@ class StoreUrl:
     ----------
     scheme : {"file", "redis", "rediss", "unix"}
     url : str
-        As given, secrets included: what a client library connects to.
+        As given, secrets included.
     shown : str
         Without user name and password; the absolute path of a ``file:`` store.
     path : Path
         Absolute directory of a ``file:`` store; empty for the others.
+    arguments : mapping
+        Arguments of the client library's connection; empty for a ``file:`` store.
     """
 
     scheme: str
-    url: str
+    url: str = field(repr=False)
     shown: str
     path: Path
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def is_missing(self) -> bool:
+        """Tell whether this is a ``file:`` store whose directory does not exist (yet)."""
+        if self.scheme != "file":
+            return False
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False  # it may be there: who reads it is told why it cannot be read
+        return False
 
 
 def parse_store_url(url: str) -> StoreUrl:
@@ -43,24 +60,16 @@ def parse_store_url(url: str) -> StoreUrl:
         If the scheme is not one of ours, or the place it names is missing. Never repeats a secret.
     """
     scheme, colon, rest = url.partition(":")
-    if not colon:
-        raise StoreUrlError(url, "has no scheme")
-    if scheme == "file":
+    if colon and scheme == "file":
         return _parse_file(url, rest)
-    nameless = f"{scheme}://..."  # of a URL that we do not understand, nothing more is shown
-    if scheme not in _REDIS_SCHEMES:
-        raise StoreUrlError(nameless, f"has the unknown scheme {scheme!r}")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:  # its text repeats what it could not read
-        raise StoreUrlError(nameless, "names no valid host and port") from None
-    if scheme == "unix" and not parts.path:
-        raise StoreUrlError(nameless, "names no socket")
-    if scheme != "unix" and not host:
-        raise StoreUrlError(nameless, "names no host")
-    shown = f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    return StoreUrl(scheme, url, shown, Path())
+    # Of a URL that we do not understand nothing is shown but its scheme: what stands before the
+    # first colon may be a user's name, and what stands before an @ a password.
+    if not _SCHEME.fullmatch(scheme) or not rest.startswith("//"):
+        raise StoreUrlError("..." if "@" in url else url, "has no scheme")
+    if scheme not in REDIS_SCHEMES:
+        raise StoreUrlError(f"{scheme}://...", f"has the unknown scheme {scheme!r}")
+    shown, arguments = parse_redis_url(url)
+    return StoreUrl(scheme, url, shown, Path(), arguments)
 
 
 def require_namespace(store: str, namespace: str) -> None:

@@ -40,6 +40,7 @@ def main() -> None:
     """Run ``keep``: exit 0 done, 1 failed with one line on stderr, 2 wrong usage."""
     try:
         app()
-    except (GkcError, OSError) as error:
-        print("keep: " + " ".join(str(error).split()), file=sys.stderr)
+    except (GkcError, OSError, MemoryError) as error:
+        said = str(error) or "there is not enough memory here"
+        print("keep: " + " ".join(said.split()), file=sys.stderr)
         raise SystemExit(1) from None

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from keep.config import TOP_CATEGORIES
 from keep.log import open_log
 
 
@@ -16,8 +17,12 @@ def bundle_command(
     out: Annotated[Path, typer.Option(help="Bundle directory to make; must not be there yet.")],
     top_categories: Annotated[
         int,
-        typer.Option(min=0, help="Most shown categories every user is paired with."),
-    ] = 20,
+        typer.Option(
+            min=0,
+            help="Most shown categories every user is paired with. Offline rows "
+            "(keep.knowledge) equal the served ones only if they are read with the same number.",
+        ),
+    ] = TOP_CATEGORIES,
     compatible_with: Annotated[
         Path | None,
         typer.Option(help="An older checkpoint of the same log: write the vectors in its axes."),

@@ -30,8 +30,19 @@ Out = Annotated[
         metavar="LOG",
     ),
 ]
-File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE")]
-Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, metavar="FILE...")]
+
+
+def _regular(path: str) -> Path:
+    """Refuse pipes and devices: what is read twice, or told its size, must be a file."""
+    found = Path(path)
+    if not found.is_file():
+        problem = "is no regular file" if found.exists() else "is not there"
+        raise typer.BadParameter(f"{path} {problem}")
+    return found
+
+
+File = Annotated[Path, typer.Argument(parser=_regular, metavar="FILE")]
+Files = Annotated[list[Path], typer.Argument(parser=_regular, metavar="FILE...")]
 Negatives = Annotated[
     int,
     typer.Option(min=0, max=100, help="Impressions drawn per clicked one; the source has none."),

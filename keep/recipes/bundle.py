@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.compatibility import Compatibility, Maps
-from keep.config import TASKS
+from keep.config import TASKS, TOP_CATEGORIES
 from keep.features import PADDING, UNKNOWN, Features
-from keep.knowledge import TOP_CATEGORIES, most_shown
+from keep.knowledge import most_shown
 from keep.log import Log
 from keep.metrics_log import DayMetrics
 from keep.model_card import CARD_FILE, model_card

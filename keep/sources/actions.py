@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gkc.arrays import Bools
-from keep.errors import LogSchemaError
+from keep.errors import LogSchemaError, SourceFormatError
 from keep.log import Ints, LogInfo
 from keep.log_writer import LogWriter
-from keep.sources.spill import DaySpill, split_days
+from keep.sources.spill import DaySpill, split_days, stray_days
 
 CLICK, CART, CONVERSION = 0, 1, 2
 """Kinds of actions; what has no part in the mapping is left out by the reader."""
@@ -93,7 +93,9 @@ def calendar_day(time: Ints) -> Ints:
     ndarray, shape (n,), int64
         Days.
     """
-    return (time + CHINA_OFFSET_SECONDS) // SECONDS_A_DAY
+    # Days and seconds apart, since a time and the offset together may be beyond int64.
+    day = time // SECONDS_A_DAY
+    return day + (time % SECONDS_A_DAY + CHINA_OFFSET_SECONDS) // SECONDS_A_DAY
 
 
 def within(day: Ints, bounds: Bounds) -> Bools:
@@ -118,6 +120,45 @@ def within(day: Ints, bounds: Bounds) -> Bools:
     if last is not None:
         inside &= day <= last
     return inside
+
+
+def check_days(source: Path, spill: DaySpill, bounds: Bounds, outside: int) -> None:
+    """Refuse days that only a few wrong timestamps are of, unless the dates were chosen.
+
+    Parameters
+    ----------
+    source : Path
+        Named in the error.
+    spill : DaySpill
+        Actions by day since 1970.
+    bounds : tuple of int or None
+        First and last day as chosen; an end that was chosen is not judged.
+    outside : int
+        Rows that they left out.
+
+    Raises
+    ------
+    SourceFormatError
+        If an end of the log is of hardly any row, or no row is within the bounds.
+    """
+    rows = spill.rows()
+    if outside and not rows:
+        reason = f"all {outside:,} rows are outside of --first-date and --last-date"
+        raise SourceFormatError(source, f"{reason}, or of actions that are left out")
+    for end, chosen in zip(("first", "last"), bounds, strict=True):
+        strays = stray_days(rows, last=end == "last") if rows and chosen is None else []
+        if strays:
+            kept = [day for day in rows if day not in strays]
+            bound = min(kept) if end == "first" else max(kept)
+            few = sum(rows[day] for day in strays)
+            raise SourceFormatError(
+                source,
+                f"only {few:,} of {sum(rows.values()):,} actions are "
+                f"{'before' if end == 'first' else 'after'} {_iso(bound)}, as far as "
+                f"{_iso(strays[0])}; wrong timestamps would decide which days train and test: "
+                f"leave them out by --{end}-date {_iso(bound)}, or keep them by "
+                f"--{end}-date {_iso(strays[0])}",
+            )
 
 
 def write_log(actions: Actions, options: ActionOptions, out: Path) -> None:

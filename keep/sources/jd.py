@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from keep.errors import SourceFormatError
-from keep.log import Ints
+from keep.log import LAST_SECOND, Ints
 from keep.sources.actions import (
     CART,
     CHINA_OFFSET_SECONDS,
@@ -27,6 +27,7 @@ from keep.sources.actions import (
     Actions,
     Bounds,
     calendar_day,
+    check_days,
     within,
     write_log,
 )
@@ -99,7 +100,8 @@ def import_jd(
     Raises
     ------
     SourceFormatError
-        If a file is not in either format, or the files mix both.
+        If a file is not in either format, the files mix both, or a few wrong timestamps would
+        decide the log's days.
     LogSchemaError, LogPathTakenError
         If the log cannot be written.
     """
@@ -114,6 +116,7 @@ def import_jd(
         reader = _ActionReader(time_column, kinds, products, bounds, spill, advance)
         for file in logs:
             outside += reader.read(file, headers[file])
+        check_days(logs[0], spill, bounds, outside)
         actions = Actions(NAME, source + SOURCE_BOTH, CITATION, LICENCE, spill)
         write_log(actions, options, out)
     return outside
@@ -203,6 +206,7 @@ class _ActionReader:
         refuse(file, line, moment.is_null(), "is not YYYY-MM-DD HH:MM:SS", name)
         seconds: Ints = moment.cast(pa.int64()).to_numpy() - CHINA_OFFSET_SECONDS
         refuse(file, line, seconds < 0, "is before 1970", name)
+        refuse(file, line, seconds >= LAST_SECOND, "is after the year 2099", name)
         return seconds
 
     def _kinds(self, file: Path, line: int, types: Ints) -> NDArray[np.int8]:

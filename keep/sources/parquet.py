@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from keep.errors import LogSchemaError
 from keep.log import SCHEMA, LogInfo, check_rows
 from keep.log_writer import LogWriter
-from keep.sources.spill import Advance, DaySpill, split_days
+from keep.sources.spill import Advance, DaySpill, split_days, stray_days
 
 ROWS_AT_ONCE = 500_000
 NAME = "own"
@@ -71,6 +71,7 @@ def import_parquet(
                 spill.add_table(file, table.column("day").to_numpy().astype(np.int64), table)
                 row += table.num_rows
                 advance(table.num_rows)
+        _check_test_day(files[0], options, spill)
         info = _info(files, options, spill.days(), scenes)
         with LogWriter(out, info) as writer:
             for day in info.days:
@@ -116,10 +117,15 @@ def conform(file: Path, table: Any, first_row: int = 0) -> Any:  # noqa: ANN401
 
 def _converted(file: Path, field: Any, column: Any, first_row: int) -> Any:  # noqa: ANN401
     """Convert a column without losing anything, or say which row cannot be."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     kind = column.type
     if field.name == "scene":
-        text = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if pa.types.is_string(text) or pa.types.is_large_string(text):
+        if (
+            pa.types.is_string(kind)
+            or pa.types.is_large_string(kind)
+            or pa.types.is_string_view(kind)
+        ):
             return column.cast(pa.string()).dictionary_encode().cast(field.type)
     elif field.name == "time" and pa.types.is_timestamp(kind):
         return pc.floor_temporal(column, unit="second").cast(pa.timestamp("s")).cast(pa.int64())
@@ -158,6 +164,20 @@ def _batches(file: Path) -> Any:  # noqa: ANN401 - an iterator of pyarrow tables
     except (OSError, pa.ArrowException) as exc:
         reason = (str(exc).splitlines() or [""])[0]
         raise LogSchemaError(file, f"cannot be read as Parquet ({reason})") from exc
+
+
+def _check_test_day(file: Path, options: ParquetOptions, spill: DaySpill) -> None:
+    """Refuse that a few rows of a wrong day become the test day, unless that day was named."""
+    rows = spill.rows()
+    strays = stray_days(rows, last=True) if rows and options.test_day is None else []
+    if strays:
+        few, last = sum(rows[day] for day in strays), max(rows.keys() - set(strays))
+        raise LogSchemaError(
+            file,
+            f"only {few:,} of {sum(rows.values()):,} rows are of days after {last}, up to "
+            f"{strays[0]}; name the test day: --test-day {last}, or --test-day {strays[0]}",
+            "day",
+        )
 
 
 def _info(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import statistics
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +21,11 @@ from keep.log import Ints
 
 MAX_DAYS = 800
 """Distinct days of one import: each has a file open while the source is read."""
+
+GAP_DAYS = 30
+"""Days without a row, after which a few rows are taken for wrong timestamps."""
+STRAY_SHARE = 0.01
+"""Of all rows, or of the rows of an ordinary day: below it, days at an end are strays."""
 
 Advance = Callable[[int], object]
 """Told how many bytes of the source were read since the last call."""
@@ -38,6 +45,7 @@ class DaySpill:
     def __init__(self, beside: Path) -> None:
         self.beside = beside
         self._writers: dict[int, Any] = {}
+        self._rows: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         """Make the folder."""
@@ -104,6 +112,11 @@ class DaySpill:
                 file = self._file(number)
                 self._writers[number] = pq.ParquetWriter(file, table.schema, compression="zstd")
             self._writers[number].write_table(table.take(pa.array(order[start:end])))
+            self._rows[number] = self._rows.get(number, 0) + end - start
+
+    def rows(self) -> dict[int, int]:
+        """Return how many rows each day has."""
+        return dict(self._rows)
 
     def days(self) -> tuple[int, ...]:
         """Return the days that have rows, ascending; nothing is appended afterwards."""
@@ -147,6 +160,38 @@ class DaySpill:
     def _close(self) -> None:
         for writer in self._writers.values():
             writer.close()
+
+
+def stray_days(rows: Mapping[int, int], *, last: bool) -> list[int]:
+    """Find the days at one end of a log that hardly a row is of: of wrong timestamps, most likely.
+
+    One row of the year 2037 would otherwise be the whole test day.
+
+    Parameters
+    ----------
+    rows : mapping of int to int
+        Rows of each day.
+    last : bool
+        Whether to look at the last days, or at the first ones.
+
+    Returns
+    -------
+    list of int
+        Days, the outermost first: with less than a hundredth of the rows that a day has in the
+        median, or beyond a gap of over 30 days; all together they have less than a hundredth of
+        all rows.
+    """
+    days = sorted(rows, reverse=last)
+    few = STRAY_SHARE * statistics.median(rows.values())
+    strays = seen = 0
+    for place, (day, following) in enumerate(itertools.pairwise(days)):
+        seen += rows[day]
+        if seen >= STRAY_SHARE * sum(rows.values()):
+            break
+        is_thin = rows[day] < few and strays == place
+        if is_thin or abs(following - day) > GAP_DAYS:
+            strays = place + 1
+    return days[:strays]
 
 
 def split_days(days: tuple[int, ...]) -> tuple[int, tuple[int, ...], int]:

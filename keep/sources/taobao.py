@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from keep.log import LAST_SECOND, TOO_LATE
 from keep.sources.actions import (
     CART,
     CLICK,
@@ -16,6 +17,7 @@ from keep.sources.actions import (
     Actions,
     Bounds,
     calendar_day,
+    check_days,
     within,
     write_log,
 )
@@ -69,7 +71,7 @@ def import_taobao(
     Raises
     ------
     SourceFormatError
-        If a line is not in the format.
+        If a line is not in the format, or a few wrong timestamps would decide the log's days.
     LogSchemaError, LogPathTakenError
         If the log cannot be written.
     """
@@ -86,10 +88,12 @@ def import_taobao(
             inside = within(day, bounds)
             outside += int((~inside).sum())
             refuse(file, line, inside & (time < 0), "is before 1970; use --first-date", "timestamp")
+            refuse(file, line, inside & (time >= LAST_SECOND), TOO_LATE, "timestamp")
             kind = codes[known.to_numpy()]
             kept = inside & (kind != LEFT_OUT)
             columns = {n: batch.column(n).to_numpy()[kept] for n in ("user", "item", "category")}
             columns |= {"shop": np.zeros_like(columns["user"]), "time": time[kept]}
             spill.add(file, day[kept], {**columns, "kind": kind[kept]})
+        check_days(file, spill, bounds, outside)
         write_log(Actions(NAME, SOURCE, CITATION, LICENCE, spill), options, out)
     return outside

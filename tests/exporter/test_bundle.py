@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import re
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 from structlog.testing import capture_logs
 
 from exporter.bundle import check_digests, fingerprint, load_bundle
 from exporter.errors import BundleError
-from tests.exporter.bundles import Recipe, build
+from tests.exporter.bundles import Built, Recipe, build
 
 
 def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
@@ -20,7 +22,7 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     assert [bundle.width(k) for k in ("user", "item", "user_category")] == [6, 6, 2]
     assert bundle.models["user"].inputs == {"user_id": "user_id", "history": "history"}
     assert bundle.pad == {"history": 5}
-    assert bundle.tables["items"] == "items.parquet"
+    assert bundle.tables["items"] == ["items.parquet"]
 
 
 def test_optional_keys_may_be_left_out(tmp_path: Path) -> None:
@@ -32,50 +34,12 @@ def test_optional_keys_may_be_left_out(tmp_path: Path) -> None:
     assert (bundle.pad, bundle.unknown, bundle.sha256) == ({}, {}, {})
 
 
-def test_keys_that_nobody_knows_are_warned_about(tmp_path: Path) -> None:
-    built = build(tmp_path / "b")
-    built.change_manifest(lambda m: m.update(padd={}))
-    with capture_logs() as logs:
-        load_bundle(built.path)
-    assert [(e["event"], e["key"]) for e in logs] == [("manifest_key_ignored", "padd")]
-
-
 def test_versions_it_is_compatible_with_are_read_as_they_are(tmp_path: Path) -> None:
     built = build(tmp_path / "b")
     assert load_bundle(built.path).compatible_with == []
     told = [{"checkpoint": "ckpt", "day": 6, "relative_error": {"user": 0.1}}]
     built.change_manifest(lambda m: m.update(compatible_with=told))
-    with capture_logs() as logs:
-        assert load_bundle(built.path).compatible_with == told
-    assert not logs
-
-
-@pytest.mark.parametrize(
-    ("told", "key"),
-    [
-        ({"checkpoint": "ckpt"}, "compatible_with"),
-        (None, "compatible_with"),
-        (["ckpt"], "compatible_with.0"),
-        ([{"checkpoint": "ckpt"}, {"day": 6}], "compatible_with.1.checkpoint"),
-        ([{"checkpoint": ""}], "compatible_with.0.checkpoint"),
-        ([{"checkpoint": "ckpt", "method": 1}], "compatible_with.0.method"),
-        ([{"checkpoint": "ckpt", "day": "6"}], "compatible_with.0.day"),
-        ([{"checkpoint": "ckpt", "day": True}], "compatible_with.0.day"),
-        ([{"checkpoint": "ckpt", "relative_error": 0.1}], "compatible_with.0.relative_error"),
-        *(
-            (
-                [{"checkpoint": "c", "relative_error": {"user": e}}],
-                "compatible_with.0.relative_error",
-            )
-            for e in ("0.1", None, True, math.nan, math.inf)
-        ),
-    ],
-)
-def test_a_compatible_version_told_wrongly_is_named(tmp_path: Path, told: object, key: str) -> None:
-    built = build(tmp_path / "b")
-    built.change_manifest(lambda m: m.update(compatible_with=told))
-    with pytest.raises(BundleError, match=f"'{re.escape(key)}' must "):
-        load_bundle(built.path)
+    assert load_bundle(built.path).compatible_with == told
 
 
 def test_unknown_rows_may_be_keyed_by_column_or_by_input(tmp_path: Path) -> None:
@@ -89,25 +53,136 @@ def test_unknown_rows_may_be_keyed_by_column_or_by_input(tmp_path: Path) -> None
     assert load_bundle(built.path).unknown["item"] == {"item_id": 1, "cost": 2, "category_id": 3}
 
 
-def test_a_folder_is_its_parquet_files_in_order(tmp_path: Path) -> None:
-    built = build(tmp_path / "b", Recipe(folders=True))
-    deep = built.path / "users" / "day=2"
-    deep.mkdir()
-    (deep / "part-0.parquet").write_bytes(b"")
-    (built.path / "users" / "_temporary").mkdir()
-    (built.path / "users" / "_temporary" / "half.parquet").write_bytes(b"")
-    (built.path / "users" / ".part-9.parquet").write_bytes(b"")
-    assert load_bundle(built.path).table_files("users") == [
-        "users/day=2/part-0.parquet",
-        "users/part-0.parquet",
-        "users/part-1.parquet",
-    ]
+def in_folder(built: Built) -> Path:
+    """Put the table of users into a folder of its own, under a name without an ending."""
+    folder = built.path / "users"
+    folder.mkdir()
+    (built.path / "users.parquet").rename(folder / "000000_0")
+    built.change_manifest(lambda m: m["tables"].update(users="users"))
+    return folder
+
+
+def test_a_folder_is_all_its_files_in_order_whatever_their_names(tmp_path: Path) -> None:
+    folder = in_folder(build(tmp_path / "b"))
+    spark = folder / "day=2.parquet"
+    spark.mkdir()
+    (spark / "part-0.PARQUET").touch()
+    (folder / "_day=3").mkdir()
+    (folder / "_day=3" / "part.pq").touch()
+    for marker in ("_SUCCESS", ".part-0.crc", "_metadata"):
+        (folder / marker).write_bytes(b"PAR1" if marker == "_metadata" else b"")
+    with capture_logs() as logs:
+        assert load_bundle(tmp_path / "b").tables["users"] == [
+            "users/000000_0",
+            "users/_day=3/part.pq",
+            "users/day=2.parquet/part-0.PARQUET",
+        ]
+    assert not logs
+
+
+def test_rows_that_are_passed_over_for_their_name_are_told(tmp_path: Path) -> None:
+    folder = in_folder(build(tmp_path / "b"))
+    (folder / "_temporary").mkdir()
+    for hidden in ("_temporary/half.parquet", ".part-9.parquet"):
+        (folder / hidden).write_bytes(b"PAR1")
+    with capture_logs() as logs:
+        assert load_bundle(tmp_path / "b").tables["users"] == ["users/000000_0"]
+    assert [e["file"] for e in logs] == ["users/.part-9.parquet", "users/_temporary/half.parquet"]
+
+
+def link_to_a_folder(folder: Path) -> None:
+    (folder.parent / "more").mkdir()
+    (folder / "more").symlink_to(folder.parent / "more")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (link_to_a_folder, r"users/more: is a link to a folder"),
+        (lambda folder: os.mkfifo(folder / "pipe"), r"users/pipe: is no regular file"),
+        (lambda folder: (folder / "gone").symlink_to(folder / "x"), "users/gone: is no regular"),
+        (lambda folder: (folder / "loop").symlink_to(folder / "loop"), "is a link that leads now"),
+        (lambda folder: (folder / "_delta_log").mkdir(), "users: is a Delta table"),
+        (lambda folder: (folder / os.fsdecode(b"p\xff")).touch(), "has a name that is not UTF-8"),
+    ],
+)
+def test_what_is_no_file_of_a_folder_is_named(
+    change: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    change(in_folder(build(tmp_path / "b")))
+    with pytest.raises(BundleError, match=message):
+        load_bundle(tmp_path / "b")
+
+
+def test_a_bundle_that_is_none_is_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"nope: is not there; --bundle names the folder of"):
+        load_bundle(tmp_path / "nope")
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match="file: is no folder"):
+        load_bundle(tmp_path / "file")
+    with pytest.raises(BundleError, match=r"manifest\.json: is not there, so that"):
+        load_bundle(tmp_path)
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(BundleError, match=r"manifest\.json: is no file"):
+        load_bundle(tmp_path)
 
 
 def test_a_bundle_may_itself_be_a_symlink(tmp_path: Path) -> None:
     built = build(tmp_path / "b")
     (tmp_path / "link").symlink_to(built.path)
-    assert load_bundle(tmp_path / "link").table_files("users") == ["users.parquet"]
+    assert load_bundle(tmp_path / "link").tables["users"] == ["users.parquet"]
+
+
+def with_external_weights(built: Built, kind: str = "item") -> Path:
+    """Keep a model's embeddings in a file beside it, as torch does with large ones."""
+    file = built.path / f"{kind}.onnx"
+    loaded = onnx.load(str(file))
+    onnx.save(
+        loaded,
+        str(file),
+        save_as_external_data=True,
+        location=f"{file.name}.data",
+        size_threshold=1024,
+    )
+    return built.path / f"{file.name}.data"
+
+
+def test_external_weights_are_part_of_their_model(tmp_path: Path) -> None:
+    built = build(tmp_path / "b")
+    data = with_external_weights(built)
+    bundle = load_bundle(built.path)
+    assert bundle.weights["item"] == ["item.onnx.data"]
+    digests = check_digests(bundle)
+    before = fingerprint(bundle, digests)
+    data.write_bytes(data.read_bytes()[::-1])
+    changed = check_digests(bundle)
+    assert {f for f in digests if digests[f] != changed[f]} == {"item.onnx.data"}
+    assert fingerprint(bundle, changed) != before
+
+
+def test_missing_external_weights_are_named(tmp_path: Path) -> None:
+    built = build(tmp_path / "b")
+    with_external_weights(built).unlink()
+    with pytest.raises(BundleError, match=r"^item\.onnx: keeps weights in 'item\.onnx\.data', whi"):
+        load_bundle(built.path)
+
+
+def test_checksums_are_of_a_whole_model_and_a_whole_folder(tmp_path: Path) -> None:
+    built = build(tmp_path / "b", Recipe(folders=True))
+    with_external_weights(built)
+    digests = check_digests(load_bundle(built.path))
+    for file, other in (
+        ("item.onnx", "item.onnx.data"),
+        ("users/part-0.parquet", "users/part-1.parquet"),
+        ("users/part-1.parquet", "users/part-0.parquet"),
+    ):
+        manifest = {**built.manifest(), "sha256": {file: digests[file]}}
+        (built.path / "manifest.json").write_text(json.dumps(manifest))
+        problem = f"'sha256' has {file} but not {other}.*add it: {digests[other]}"
+        with pytest.raises(BundleError, match=problem):
+            load_bundle(built.path)
+    built.change_manifest(lambda m: m.update(sha256={f"./{f}": d for f, d in digests.items()}))
+    assert check_digests(load_bundle(built.path)) == digests
 
 
 def test_digests_cover_every_file(tmp_path: Path) -> None:

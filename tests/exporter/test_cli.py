@@ -188,7 +188,7 @@ def test_no_bundle_is_a_failure_not_a_traceback(tmp_path: Path) -> None:
     result = run("--version", "v1", "--bundle", tmp_path / "none", cwd=tmp_path)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert "none/manifest.json: cannot be read" in line
+    assert "none: is not there; --bundle names the folder of manifest.json" in line
 
 
 def test_a_store_that_is_not_there_is_a_failure(built: Built) -> None:

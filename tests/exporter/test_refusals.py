@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -81,20 +82,20 @@ def wrong_digest_in_folder(built: Built) -> None:
 BAD = "0" * 64
 
 MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
-    "no manifest": (lambda b: (b.path / "manifest.json").unlink(), "cannot be read"),
+    "no manifest": (lambda b: (b.path / "manifest.json").unlink(), "is not there, so that"),
     "not JSON": (lambda b: (b.path / "manifest.json").write_text("{"), "is not JSON"),
     "not an object": (lambda b: (b.path / "manifest.json").write_text("[]"), "a JSON object"),
-    "another format": (manifest(lambda m: m.update(format="gkc-bundle/2")), "'gkc-bundle/2'"),
+    "another format": (manifest(lambda m: m.update(format="gkc-bundle/2")), '"gkc-bundle/2"'),
     "no name": (manifest(lambda m: m.pop("name")), "'name'"),
     "created_at a number": (manifest(lambda m: m.update(created_at=3)), "'created_at'"),
     "no dim": (manifest(lambda m: m.pop("dim")), "'dim'"),
     "dim zero": (manifest(lambda m: m.update(dim=0)), "'dim'"),
     "dim true": (manifest(lambda m: m.update(dim=True)), "'dim'"),
     "category_dim a text": (manifest(lambda m: m.update(category_dim="4")), "'category_dim'"),
-    "tasks without dim": (manifest(lambda m: m.update(tasks=[{"name": "x"}])), "'tasks'"),
+    "tasks without dim": (manifest(lambda m: m.update(tasks=[{"name": "x"}])), "'tasks.0.dim'"),
     "no models": (manifest(lambda m: m.pop("models")), "'models'"),
-    "no item model": (manifest(lambda m: m["models"].pop("item")), "'models'"),
-    "another model": (manifest(lambda m: m["models"].update(shop={})), "'models'"),
+    "no item model": (manifest(lambda m: m["models"].pop("item")), "'models.item'"),
+    "another model": (manifest(lambda m: m["models"].update(shop={})), "'models.shop'"),
     "a model is a text": (manifest(lambda m: m["models"].update(user="x")), "'models.user'"),
     "no inputs": (manifest(lambda m: m["models"]["user"].pop("inputs")), "'models.user.inputs'"),
     "a column is a number": (
@@ -103,7 +104,7 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "no output": (manifest(lambda m: m["models"]["item"].pop("output")), "'models.item.output'"),
     "no tables": (manifest(lambda m: m.update(tables=[])), "'tables'"),
-    "no users": (manifest(lambda m: m["tables"].pop("users")), "'tables'"),
+    "no users": (manifest(lambda m: m["tables"].pop("users")), "'tables.users'"),
     "no such model file": (
         manifest(lambda m: m["models"]["item"].update(file="gone.onnx")),
         "gone.onnx: is not in the bundle",
@@ -122,14 +123,23 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "symlink that leads outside": (outside_by_symlink, "leads outside the bundle"),
     "symlink in a folder": (outside_by_symlink_in_folder, "leads outside the bundle"),
-    "folder without tables": (empty_folder, "users: the folder holds no .parquet file"),
+    "folder without tables": (empty_folder, "users: the folder holds no Parquet file"),
     "pad zero": (manifest(lambda m: m.update(pad={"history": 0})), "'pad.history'"),
+    "pad without end": (manifest(lambda m: m.update(pad={"history": 10**10})), "10,000,000,000"),
+    "pad of no column": (
+        manifest(lambda m: m.update(pad={"histroy": 5})),
+        "'pad.histroy' is no column that a model reads; did you mean 'history'?",
+    ),
     "pad a list": (manifest(lambda m: m.update(pad=[])), "'pad'"),
-    "unknown of no model": (manifest(lambda m: m.update(unknown={"shop": {}})), "'shop'"),
+    "unknown of no model": (manifest(lambda m: m.update(unknown={"shop": {}})), "'unknown.shop'"),
     "unknown a list": (manifest(lambda m: m.update(unknown={"user": []})), "'unknown.user'"),
     "unknown incomplete": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": 0}})),
         "'unknown.user' lacks the column 'history'",
+    ),
+    "unknown of another column": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": 0, "history": [], "histroy": 1}})),
+        "'unknown.user.histroy' feeds no input of user.onnx; did you mean 'history'?",
     ),
     "unknown a text": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": "x", "history": []}})),
@@ -137,7 +147,7 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "unknown list holds null": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": 1, "history": [None]}})),
-        "'unknown.user.history'",
+        "'unknown.user.history.0'",
     ),
     "unknown list for a number": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": [1], "history": []}})),
@@ -505,3 +515,98 @@ def test_right_digests_are_accepted(file_place: Place, export: Export, tmp_path:
     }
     built.change_manifest(lambda m: m.update(sha256={n: d.upper() for n, d in digests.items()}))
     assert re.fullmatch(r"\d{10}-[0-9a-f]{8}", export(built, file_place).generation or "")
+
+
+def edited(name: str, change: Callable[[onnx.ModelProto], object]) -> Change:
+    """Change a model's ONNX."""
+
+    def edit(built: Built) -> None:
+        loaded = onnx.load(str(built.path / name))
+        change(loaded)
+        (built.path / name).write_bytes(loaded.SerializeToString())
+
+    return edit
+
+
+def newer_opset(loaded: onnx.ModelProto) -> None:
+    loaded.opset_import[0].version = 99
+
+
+def newer_ir(loaded: onnx.ModelProto) -> None:
+    loaded.ir_version = 99
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (newer_opset, "item.onnx: is of opset 99, and onnxruntime 1."),
+        (newer_opset, ": export it with opset_version="),
+        (newer_ir, "item.onnx: is of ONNX IR version 99, and onnxruntime 1."),
+        (lambda m: m.graph.node.pop(0), "item.onnx: is no model that onnxruntime can load: "),
+    ],
+)
+def test_models_that_cannot_be_loaded_are_explained_without_onnxruntimes_own_places(
+    change: Callable[[onnx.ModelProto], object],
+    text: str,
+    file_place: Place,
+    export: Export,
+    tmp_path: Path,
+) -> None:
+    built = build(tmp_path / "bundle")
+    edited("item.onnx", change)(built)
+    refuse(export, file_place, built, BundleError, text)
+    with pytest.raises(BundleError) as caught:
+        export(built, file_place)
+    assert not re.search(r"ONNXRuntimeError|onnxruntime_src|::|" + str(tmp_path), str(caught.value))
+
+
+def baked(size: int) -> Callable[[onnx.ModelProto], object]:
+    """Reshape the output to a number of rows."""
+
+    def change(loaded: onnx.ModelProto) -> None:
+        loaded.graph.node[-1].output[0] = "whole"
+        shape = numpy_helper.from_array(np.array([size, -1], np.int64), "shape")
+        loaded.graph.initializer.append(shape)
+        node = helper.make_node("Reshape", ["whole", "shape"], ["knowledge"])
+        loaded.graph.node.append(node)
+
+    return change
+
+
+def repeated(loaded: onnx.ModelProto) -> None:
+    """Reshape all in the middle to as many rows as the model was exported with."""
+    for node in loaded.graph.node:
+        if node.op_type == "Sum":
+            node.output[0] = "before"
+    shape = numpy_helper.from_array(np.array([3, 8], np.int64), "shape")
+    loaded.graph.initializer.append(shape)
+    place = [node.op_type for node in loaded.graph.node].index("Sum") + 1
+    loaded.graph.node.insert(place, helper.make_node("Reshape", ["before", "shape"], ["total"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [(baked(1), "gave shape (1, 160) for 20 rows"), (repeated, "runs on 3 rows at a time only")],
+)
+def test_a_model_for_a_fixed_number_of_rows_is_not_blamed_on_a_row(
+    change: Callable[[onnx.ModelProto], object],
+    text: str,
+    file_place: Place,
+    export: Export,
+    tmp_path: Path,
+) -> None:
+    built = build(tmp_path / "bundle", Recipe(declared_width=False))
+    edited("item.onnx", change)(built)
+    where = "item.onnx, output 'knowledge', for items.parquet: "
+    refuse(export, file_place, built, ModelOutputError, where + text, "dynamic batch dimension")
+
+
+def test_a_column_that_pandas_kept_as_an_index_is_explained(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+    index = {"index_columns": [{"kind": "range", "name": "item_id", "start": 0}], "columns": []}
+    table = built.tables["items"].drop_columns("item_id")
+    built.set_table("items", table.replace_schema_metadata({"pandas": json.dumps(index)}))
+    text = "items.parquet, column 'item_id': the file has no such column; pandas keeps an index"
+    refuse(export, file_place, built, FeatureTableError, text)

@@ -117,3 +117,45 @@ def test_a_table_may_be_one_file(tmp_path: Path) -> None:
     built = build(tmp_path / "b")
     write_table(built.path / "users.parquet", ids(0, 3), folder=False)
     assert FeatureTable(load_bundle(built.path), "users").locate(2) == ("users.parquet", 2)
+
+
+NO_LISTS = pa.table({"user_id": [3, 4], "x": pa.array([None, None], pa.null())})
+
+
+def test_a_part_of_nothing_but_null_fits_lists_and_numbers(tmp_path: Path) -> None:
+    lists = pa.table({"user_id": [1], "x": [[7, 8]]})
+    table = users(tmp_path / "b", lists, NO_LISTS)
+    assert table.is_list("x")
+    feature = Feature("x", np.dtype(np.int64), is_list=True)
+    read = [table.lists(batch, feature, first) for first, batch in table.batches(["x"])]
+    assert [values.tolist() for values, _ in read] == [[7, 8], []]
+    assert [lengths.tolist() for _, lengths in read] == [[2], [0, 0]]
+    numbers = users(tmp_path / "c", pa.table({"user_id": [1], "x": [7]}), NO_LISTS)
+    assert numbers.is_list("x") is False
+    assert users(tmp_path / "d", NO_LISTS).is_list("x") is None
+
+
+def test_the_types_of_parts_without_rows_mean_nothing(tmp_path: Path) -> None:
+    empty = pa.table({"user_id": pa.array([], pa.float64()), "x": pa.array([], pa.string())})
+    table = users(tmp_path / "b", empty, pa.table({"user_id": [1], "x": [[7]]}))
+    table.require_ids("user_id")
+    assert table.is_list("x")
+    assert [first for first, _ in table.batches(["x"])] == [0]
+    alone = users(tmp_path / "c", empty)
+    alone.require_ids("user_id")
+    assert alone.is_list("x") is None
+    assert list(alone.batches(["user_id", "x"])) == []
+    with pytest.raises(FeatureTableError, match="no such column; its columns: user_id, x"):
+        alone.is_list("y")
+
+
+def test_views_and_extensions_are_read_as_what_they_hold(tmp_path: Path) -> None:
+    pairs = pa.array([[1, 2], [3, 4]], pa.list_(pa.int64(), 2))
+    tensor = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int64(), [2]), pairs)
+    view = pa.array([[1, 2], [3, 4]], pa.list_view(pa.int64()))
+    table = users(tmp_path / "b", pa.table({"user_id": range(2), "x": tensor, "y": view}))
+    ((first, batch),) = table.batches(["x", "y"])
+    for name in ("x", "y"):
+        assert table.is_list(name)
+        values, lengths = table.lists(batch, Feature(name, np.dtype(np.int64), is_list=True), first)
+        assert (values.tolist(), lengths.tolist()) == ([1, 2, 3, 4], [2, 2])

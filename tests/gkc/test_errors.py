@@ -12,7 +12,9 @@ from gkc.errors import GkcError
 
 EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.StoreUrlError("x:y", "has the unknown scheme 'x'"), ["'x:y'", "file:PATH"]),
-    (errors.StoreUnavailableError("redis://h", "refused"), ["redis://h", "refused", "check"]),
+    (errors.StoreUrlError("redis://...", "names no host", "name one"), ["host; name one"]),
+    (errors.StoreUnavailableError("redis://h", "refused"), ["redis://h", "refused; mend that"]),
+    (errors.StoreUnavailableError("redis://h", "is full", "empty it"), ["is full; empty it"]),
     (errors.UnsafeStoreError("redis://h", "evicts", "set noeviction"), ["evicts", "noeviction"]),
     (errors.CatalogueLostError("file:/x", "is gone"), ["file:/x", "is gone", "export again"]),
     (errors.VersionNotFoundError("v9", ["v2", "v1"]), ["'v9'", "v2, v1"]),
@@ -32,6 +34,7 @@ EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.BodyTooLargeError(99), ["99 bytes", "several requests"]),
     (errors.UnsupportedMediaTypeError("text/csv", ["a/b", "c/d"]), ["'text/csv'", "a/b or c/d"]),
     (errors.UnsupportedMediaTypeError("", ["a/b"]), ["no Content-Type", "send a/b"]),
+    (errors.EncodedBodyError("gzip"), ["Content-Encoding is 'gzip'", "send the body uncompressed"]),
     (errors.NotAcceptableError("text/csv", ["a/b", "c/d"]), ["text/csv", "accept a/b or c/d"]),
     (errors.ClientGoneError(), ["closed the connection"]),
     (errors.NotStorableError(3, 70000.0, "f16"), ["row 3", "70000.0", "f16"]),

@@ -77,7 +77,17 @@ def test_a_damaged_file_is_said_so(state: Pretraining, tmp_path: Path, file: str
         load_checkpoint(tmp_path)
 
 
-def test_another_format_is_said_so(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.json").write_text(json.dumps({"format": "other/9"}))
-    with pytest.raises(CheckpointError, match="'other/9' is not"):
+@pytest.mark.parametrize(
+    ("pointer", "message"),
+    [
+        ({"format": "other/9"}, "'other/9' is not"),
+        ([], "None is not"),
+        ({"format": "keep-checkpoint/2"}, "names no state"),
+    ],
+)
+def test_a_pointer_to_something_else_is_said_so(
+    pointer: object, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint.json").write_text(json.dumps(pointer))
+    with pytest.raises(CheckpointError, match=message):
         load_checkpoint(tmp_path)

@@ -44,6 +44,7 @@ def test_settings_left_out_are_the_preset_s(tmp_path: Path) -> None:
         ("pairs = 'week'", "pairs must be one of day, batch"),
         ("towers = 3", "towers must be one of task, shared"),
         ("batch_size = ", "is not TOML"),
+        ("mlp = " + "[" * 100_000, "is not TOML"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, text: str, named: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,7 @@ def test_a_missing_column_is_named(log: Log) -> None:
     [
         ("item", pa.array([1] * 7 + [None] + [1] * 12, pa.int64()), 7, "is null"),
         ("time", pa.array([1] * 5 + [-1] + [1] * 14, pa.int64()), 5, "is negative"),
+        ("time", pa.array([1] * 6 + [10**12] + [1] * 13, pa.int64()), 6, "not milliseconds"),
         ("day", pa.array([2] * 3 + [3] + [2] * 16, pa.int32()), 3, "is not 2"),
     ],
 )
@@ -176,3 +178,14 @@ def test_logs_are_read_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_description_that_is_nested_without_end_or_a_pipe_is_refused(log: Log) -> None:
+    file = log.path / "log.json"
+    file.write_text("[" * 200_000)
+    with pytest.raises(LogSchemaError, match="cannot be read"):
+        open_log(log.path)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(LogSchemaError, match="is no file"):
+        open_log(log.path)

@@ -25,7 +25,9 @@ CONFIG = PretrainConfig(
 """Narrow models that train in a moment."""
 
 
-def tiny_days(flip_from: int = DAYS + 1, per_day: int = 400) -> dict[int, Day]:
+def tiny_days(
+    flip_from: int = DAYS + 1, per_day: int = 400, categories: int = CATEGORIES
+) -> dict[int, Day]:
     """Make days 1 to 5; ids are sparse and partly negative; later items appear later.
 
     Parameters
@@ -34,6 +36,8 @@ def tiny_days(flip_from: int = DAYS + 1, per_day: int = 400) -> dict[int, Day]:
         From this day on, every label is turned round.
     per_day : int
         Impressions of a day.
+    categories : int
+        How many there are; ``ITEMS`` gives each item one of its own.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def tiny_days(flip_from: int = DAYS + 1, per_day: int = 400) -> dict[int, Day]:
             user=raw_users(user),
             item=1000 + 7 * item,
             shop=100 + item % SHOPS,
-            category=10 * (item % CATEGORIES),
+            category=10 * (item % categories),
             time=np.sort(rng.integers(0, 1000, per_day)),
             sub_domain=item % 2 == 0,
             click=click,
@@ -70,14 +74,19 @@ def raw_users(user: NDArray[np.int64]) -> NDArray[np.int64]:
     return (user - 20) * 2**40
 
 
-def tiny_log(path: Path, flip_from: int = DAYS + 1, pretrain_until: int = 3) -> Log:
+def tiny_log(
+    path: Path,
+    flip_from: int = DAYS + 1,
+    pretrain_until: int = 3,
+    categories: int = CATEGORIES,
+) -> Log:
     """Write those days as a log: pretraining up to day 3, training on day 4, test on day 5.
 
     Parameters
     ----------
     path : Path
         Directory to make.
-    flip_from : int
+    flip_from, categories : int
         As for ``tiny_days``.
     pretrain_until : int
         Last day of pretraining; the days between it and the test day train.
@@ -96,7 +105,7 @@ def tiny_log(path: Path, flip_from: int = DAYS + 1, pretrain_until: int = 3) -> 
         test_day=DAYS,
     )
     with LogWriter(path, info) as writer:
-        for number, day in tiny_days(flip_from).items():
+        for number, day in tiny_days(flip_from, categories=categories).items():
             columns = {name: column for name, column in vars(day).items() if name != "sub_domain"}
             columns["scene"] = day.sub_domain.astype(np.int32)
             writer.write(number, columns, ("super", "sub"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +63,13 @@ def test_words_for_people(tmp_path: object) -> None:
     without = make_world("v2").publish(place.url)
     told = done("get", "--user", 8, "--item", 8, "--version", without.version, place=place)
     assert told.count("absent: zeros") == 4
+
+
+def test_a_store_that_is_not_there(tmp_path: Path) -> None:
+    place = Place(f"file:{tmp_path / 'nowhere'}", "default")
+    result = gkc("get", "--user", 7, "--item", 1, "--version", "v1", place=place)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert f"no store at {tmp_path / 'nowhere'};" in result.stderr
 
 
 def test_what_cannot_be_answered(tmp_path: object) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import typer
 
-from gkc.cli.options import load
+import gkc
+from gkc.cli.options import load, seconds, whole_number
 from gkc.settings import Settings, StoreSettings
+from tests.commands import Place
+from tests.gkc.cli.in_process import done
 
 
 def test_flags_that_were_not_given_leave_the_environment_alone(
@@ -30,3 +36,29 @@ def test_a_misspelt_variable_is_warned_about(
     assert load(Settings).workers == 1
     told = capsys.readouterr().err
     assert told == "gkc: warning: GKC_WORKER is no setting of gkc; did you mean GKC_WORKERS?\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1.0", "-1", "6", "1_0", "9" * 30, "\N{SUPERSCRIPT TWO}"]
+)
+def test_whole_numbers(text: str) -> None:
+    assert [whole_number(0, 5)(good) for good in ("0", "5", "+3")] == [0, 5, 3]
+    with pytest.raises(typer.BadParameter, match=r"no whole number from 0 to 5"):
+        whole_number(0, 5)(text)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "nan", "inf"])
+def test_seconds(text: str) -> None:
+    assert seconds("1.5") == 1.5
+    with pytest.raises(typer.BadParameter, match="no number of seconds"):
+        seconds(text)
+
+
+def test_the_version_of_gkc(tmp_path: Path) -> None:
+    assert done("--version", place=Place(f"file:{tmp_path}", "x")) == f"gkc {gkc.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["", "serve", "get", "verify", "versions", "versions delete"])
+def test_help_shows_nothing_of_what_parses_it(command: str, tmp_path: Path) -> None:
+    told = done(*command.split(), "--help", place=Place(f"file:{tmp_path}", "x"))
+    assert not re.search(r"range>|<=x|x>=|\w\.\.\.$", told, re.MULTILINE)

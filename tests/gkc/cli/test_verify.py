@@ -31,6 +31,12 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     assert "export its version again" in result.stderr
 
 
+def test_a_store_that_is_not_there(tmp_path: Path) -> None:
+    result = gkc("verify", "--version", "v1", place=Place(f"file:{tmp_path / 'x'}", "default"))
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert f"no store at {tmp_path / 'x'};" in result.stderr
+
+
 def test_an_unknown_version(tmp_path: Path) -> None:
     place = Place(f"file:{tmp_path}", "default")
     assert gkc("verify", "--version", "v1", place=place).returncode == 1

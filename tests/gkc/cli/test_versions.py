@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gkc.cli.versions import _size
 from tests.commands import Place
 from tests.gkc.cli.in_process import done, gkc
 from tests.gkc.service.running import session
@@ -42,11 +43,39 @@ def test_list_json_is_the_body_of_get_versions(place: Place) -> None:
 
 
 def test_list_for_people(place: Place) -> None:
+    Path(place.url.removeprefix("file:")).mkdir()
     assert "no versions" in done("versions", place=place)
-    world = make_world("v1").publish(place.url)
+    make_world("20211220").publish(place.url)
     told = done("versions", place=place)
-    assert "1 of at most 5 versions" in told
-    assert world.generation in told
+    assert told.startswith("1 of at most 5 versions\n")
+    assert told.split()[6:13] == [
+        "version",
+        "published",
+        "users",
+        "items",
+        "pairs",
+        "size",
+        "state",
+    ]
+    assert told.split()[-1] == "ready"
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_a_store_that_is_not_there(place: Place) -> None:
+    path = place.url.removeprefix("file:")
+    for command in (["list"], ["show", "v1"], ["pin", "v1"], ["delete", "v1", "--yes"]):
+        result = gkc("versions", *command, place=place)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert f"no store at {path};" in result.stderr
+    assert not Path(path).exists()
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"), (6_123_456_789, "6.1 GB")],
+)
+def test_sizes(size_bytes: int, shown: str) -> None:
+    assert _size(size_bytes) == shown
 
 
 def test_the_store_may_be_named_before_or_after_the_verb(place: Place, tmp_path: Path) -> None:
@@ -59,7 +88,9 @@ def test_the_store_may_be_named_before_or_after_the_verb(place: Place, tmp_path:
 def test_show(place: Place) -> None:
     world = make_world("v1").publish(place.url)
     assert json.loads(done("versions", "show", "v1", "--json", place=place)) == listed(place)["v1"]
-    assert world.generation in done("versions", "show", "v1", place=place)
+    told = done("versions", "show", "v1", place=place)
+    assert world.generation in told
+    assert not {"None", "True", "False"} & set(told.split())
     result = gkc("versions", "show", "v2", place=place)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert "v1" in result.stderr
@@ -70,6 +101,9 @@ def test_pin_and_unpin(place: Place) -> None:
     assert json.loads(done("versions", "pin", "v1", "--json", place=place))["pinned"]
     assert listed(place)["v1"]["pinned"] is True
     assert "pinned" in done("versions", place=place)
+    assert done("versions", "unpin", "v1", place=place) == "v1 is no longer pinned\n"
+    told = done("versions", "pin", "v1", place=place)
+    assert told == "v1 is pinned: no export evicts it\n"
     done("versions", "unpin", "v1", place=place)
     assert listed(place)["v1"]["pinned"] is False
     assert gkc("versions", "pin", "v2", place=place).returncode == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gkc.errors import NotAcceptableError, UnsupportedMediaTypeError
+from gkc.errors import EncodedBodyError, NotAcceptableError, UnsupportedMediaTypeError
 from gkc.service.negotiation import JSON, SAFETENSORS, answer_type, body_type
 
 
@@ -56,8 +56,14 @@ def test_bodies_that_are_read(content_type: str, encoding: str, expected: str) -
 
 @pytest.mark.parametrize(
     ("content_type", "encoding"),
-    [("", ""), ("text/plain", ""), ("application/jsonp", ""), (JSON, "gzip"), ("*/*", "")],
+    [("", ""), ("text/plain", ""), ("application/jsonp", ""), ("*/*", "")],
 )
 def test_bodies_that_are_not_read(content_type: str, encoding: str) -> None:
     with pytest.raises(UnsupportedMediaTypeError, match=SAFETENSORS):
         body_type(content_type, encoding)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity", "x"])
+def test_bodies_that_are_compressed(encoding: str) -> None:
+    with pytest.raises(EncodedBodyError, match=f"'{encoding}'.*uncompressed"):
+        body_type(JSON, encoding)

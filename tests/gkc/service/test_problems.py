@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ EXAMPLES: list[tuple[GkcError, int]] = [
     (errors.BatchTooLargeError(3, 2), 413),
     (errors.BodyTooLargeError(3), 413),
     (errors.UnsupportedMediaTypeError("text/html", [JSON]), 415),
+    (errors.EncodedBodyError("gzip"), 415),
     (errors.InvalidFieldsError(FieldError("/u", "is wrong")), 422),
     (errors.ClientGoneError(), 499),
     (errors.VersionNotReadyError("a"), 503),
@@ -121,12 +123,18 @@ async def test_413_too_many_bytes_without_a_length(worlds: Any) -> None:
     [
         {"content-type": "application/x-www-form-urlencoded"},
         {"content-type": "text/plain"},
-        {"content-type": JSON, "content-encoding": "gzip"},
         {},
     ],
 )
 def test_415_a_media_type_that_is_not_read(asked: Session, headers: dict[str, str]) -> None:
     assert SAFETENSORS in told(asked.post(content=b"{}", headers=headers), 415)["detail"]
+
+
+def test_415_a_compressed_body(asked: Session) -> None:
+    headers = {"content-type": JSON, "content-encoding": "gzip"}
+    detail = told(asked.post(content=gzip.compress(b"{}"), headers=headers), 415)["detail"]
+    assert "Content-Encoding" in detail
+    assert "uncompressed" in detail
 
 
 def test_422_names_the_field(asked: Session) -> None:

@@ -89,6 +89,136 @@ def test_it_says_where_it_serves_what(place: Place, tmp_path: Path) -> None:
         assert process.stdout.read() == ""
 
 
+@contextmanager
+def starting(url: str, *args: object) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Begin ``gkc serve``; yield its port and the process, whose standard output is a pipe."""
+    port = free_port()
+    command = [BIN / "gkc", "serve", "--store", url, "--port", port, *args]
+    with subprocess.Popen(
+        [str(a) for a in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield port, process
+        finally:
+            process.kill()
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("is_said", [False, True], ids=["starting", "serving"])
+def test_a_signal_ends_it_with_a_store_that_is_away(
+    workers: int, number: signal.Signals, is_said: bool
+) -> None:
+    with starting(f"redis://127.0.0.1:{free_port()}/0", "--workers", workers) as (port, process):
+        assert process.stdout is not None
+        if is_said:
+            assert process.stdout.readline().startswith(f"serving http://127.0.0.1:{port} from ")
+        else:
+            until(lambda: accepts(port))  # by then it builds what it serves
+        children = _workers(process.pid)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        assert process.stdout.read() == ""
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_ctrl_c_at_a_terminal_reaches_every_process_and_tells_no_traceback(place: Place) -> None:
+    make_world().publish(place.url)
+    process = subprocess.Popen(
+        [str(BIN / "gkc"), "serve", "--store", place.url, "--port", "0", "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        until(lambda: bool(_workers(process.pid)))  # they import what they serve with
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_says_so_once_it_answers(place: Place, workers: int) -> None:
+    with starting(place.url, "--workers", workers) as (port, process):
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(20):
+            assert httpx.get(f"http://127.0.0.1:{port}/livez", timeout=5).status_code == 200
+        assert len(_workers(process.pid)) == (workers if workers > 1 else 0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("kind", ["missing", "a file", "of a former run"])
+def test_metrics_need_nothing_of_the_environment(
+    place: Place, tmp_path: Path, workers: int, kind: str
+) -> None:
+    make_world().publish(place.url)
+    directory = tmp_path / "prometheus"
+    env = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    if kind == "a file":
+        directory.touch()
+    if kind == "of a former run":
+        directory.mkdir()
+        count = "import prometheus_client as p; p.Counter('gkc_former', '.').inc()"
+        subprocess.run([sys.executable, "-c", count], env={**os.environ, **env}, check=True)
+        assert list(directory.iterdir())
+    with service(place, "--workers", workers, env=env) as url:
+        until(lambda: all(code(url) == 200 for _ in range(10)))
+        found = samples(url)
+        assert found['gkc_requests_total{code="200",route="/knowledge"}'] >= 10
+        assert not [name for name in found if "former" in name]
+
+
+def test_a_hangup_leaves_a_single_worker_alone(place: Place) -> None:
+    make_world().publish(place.url)
+    with serving(place) as (url, process):
+        process.send_signal(signal.SIGHUP)
+        assert code(url) == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_hangup_replaces_every_worker_while_it_serves(place: Place) -> None:
+    make_world().publish(place.url)
+    with serving(place, "--workers", 2) as (url, process):
+        until(lambda: len(_workers(process.pid)) == 2)
+        until(lambda: all(code(url) == 200 for _ in range(10)))
+        before = _workers(process.pid)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: not _workers(process.pid) & before, seconds=60)
+        until(lambda: all(_answers(url) for _ in range(10)))
+        assert len(_workers(process.pid)) == 2
+
+
+def test_workers_end_when_their_parent_was_killed(place: Place) -> None:
+    make_world().publish(place.url)
+    with starting(place.url, "--workers", 2) as (port, process):
+        assert process.stdout is not None
+        process.stdout.readline()
+        workers = _workers(process.pid)
+        assert len(workers) == 2
+        process.kill()
+        until(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
+        assert not accepts(port)
+
+
 def test_a_port_in_use_is_one_clear_line(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -309,6 +309,66 @@ def test_a_catalogue_of_format_1_says_what_to_do() -> None:
         assert words in str(caught.value)
 
 
+def test_a_catalogue_written_before_there_was_a_history_still_loads() -> None:
+    catalogue = publish(Catalogue(), "v1")
+    value = json.loads(catalogue.to_bytes())
+    del value["history"]
+    old = Catalogue.from_bytes(json.dumps(value).encode())
+    assert old == replace(catalogue, history=())
+    next_one = publish(old, "v1")
+    assert next_one.token_at(old.revision) is None
+    assert next_one.token_at(old.revision + 1) is not None
+    assert rules.succession(old, next_one) == "later"
+    assert rules.succession(next_one, old) == "earlier"
+
+
+# ---- what a reader makes of a catalogue that it reads after another one
+
+
+def changed(catalogue: Catalogue, times: int) -> Catalogue:
+    for _ in range(times):
+        catalogue, _ = begin(catalogue, "v")
+    return catalogue
+
+
+few = st.integers(0, 2 * rules.HISTORY_LENGTH)
+
+
+@given(few, few)
+def test_what_became_of_a_catalogue_is_later_and_the_other_way_round_earlier(
+    past: int, changes: int
+) -> None:
+    first = changed(Catalogue(), past)
+    last = changed(first, changes)
+    assert rules.succession(first, last) == "later"
+    assert rules.succession(last, first) == ("earlier" if changes else "later")
+
+
+@given(few, st.integers(1, rules.HISTORY_LENGTH), st.integers(1, rules.HISTORY_LENGTH))
+def test_what_was_written_after_a_restoration_is_another(past: int, ours: int, theirs: int) -> None:
+    backup = changed(Catalogue(), past)
+    known, found = changed(backup, ours), changed(backup, theirs)
+    assert rules.succession(known, found) == "other"
+    assert rules.succession(known, Catalogue.from_bytes(found.to_bytes())) == "other"
+
+
+@given(few, few)
+def test_the_revision_decides_where_no_token_does(ours: int, theirs: int) -> None:
+    known, found = changed(Catalogue(), ours), replace(changed(Catalogue(), theirs), history=())
+    assert rules.succession(known, found) == ("earlier" if theirs < ours else "later")
+
+
+@given(few)
+def test_each_revision_has_a_token_and_the_last_ones_are_kept(changes: int) -> None:
+    catalogue = changed(Catalogue(), changes)
+    assert len(catalogue.history) == min(changes, rules.HISTORY_LENGTH)
+    assert len(set(catalogue.history)) == len(catalogue.history)
+    assert catalogue.token_at(catalogue.revision + 1) is None
+    assert catalogue.token_at(catalogue.revision - rules.HISTORY_LENGTH) is None
+    if changes:
+        assert catalogue.token_at(catalogue.revision) == catalogue.history[-1]
+
+
 # ---- any sequence of changes
 
 steps = st.lists(

@@ -18,7 +18,7 @@ from keep.recipes.pretrain import pretrain
 from keep.recipes.served import serving
 from keep.served import ServedKnowledge
 from tests.commands import Place, command, done, export
-from tests.keep.tiny import CONFIG, tiny_log
+from tests.keep.tiny import CONFIG, ITEMS, tiny_log
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,39 @@ def test_writes_a_bundle_and_says_what_it_checked_and_covers(
     checked = ("--version", "v3", "--bundle", out, "--dry-run")
     result = command("gkc-export", *checked, place=place)
     assert result.returncode == 0, result.stderr
-    assert "manifest_key_ignored" not in result.stderr
 
     again = command("keep", "bundle", *words)
     assert again.returncode == 1
     assert "is there already" in again.stderr
     assert len(again.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("top", [None, 2])
+def test_rows_as_served_are_those_read_offline_with_as_many_categories(
+    top: int | None, tmp_path: Path
+) -> None:
+    log = tiny_log(tmp_path / "log", categories=ITEMS)
+    state = pretrain(log, tmp_path / "ckpt", config=CONFIG)
+    words = ("--checkpoint", tmp_path / "ckpt", "--log", log.path, "--out", tmp_path / "bundle")
+    done("keep", "bundle", *words, *(() if top is None else ("--top-categories", top)))
+    place = Place(f"file:{tmp_path / 'store'}", "default")
+    export(tmp_path / "bundle", "v", place)
+    day = log.day(4)
+    ids = (day.user, day.item, day.category)
+    with (
+        serving(place.url, os.environ, tmp_path / "serve.log") as url,
+        ServedKnowledge(url, "v") as knowledge,
+    ):
+        served = knowledge(*ids)
+    others = student_knowledge(state, *ids, as_stored=True)
+    offline = (
+        others
+        if top is None
+        else student_knowledge(state, *ids, as_stored=True, top_categories=top)
+    )
+    assert np.abs(served - offline).max() < 2e-3 * np.abs(offline).max()
+    if top is not None:
+        assert np.abs(served - others).max() > 0.01 * np.abs(offline).max()
 
 
 def test_a_version_in_an_older_one_s_axes_says_so_all_the_way_to_the_catalogue(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -93,3 +94,11 @@ def test_wrong_usage_exits_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize("source", ["taobao", "jd", "parquet"])
 def test_every_source_has_help_with_an_example(source: str) -> None:
     assert f"Example: keep import {source}" in done("keep", "import", source, "--help")
+
+
+def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source in ("taobao", "jd", "parquet"):
+        result = command("keep", "import", source, tmp_path / "pipe", "--out", tmp_path / "log")
+        assert result.returncode == 2
+        assert "is no regular file" in result.stderr

@@ -109,3 +109,12 @@ def test_wrong_files_are_named(tmp_path: Path, texts: tuple[str, ...], message: 
     with pytest.raises(SourceFormatError, match=message):
         _import(tmp_path, *texts)
     assert not (tmp_path / "log").exists()
+
+
+def test_one_wrong_time_does_not_decide_the_days(tmp_path: Path) -> None:
+    header, row, *_ = ACTIONS_2016.splitlines()
+    late = row.replace("2016-01-31", "2026-12-31")
+    with pytest.raises(SourceFormatError, match="only 1 of 151 actions are after 2016-01-31"):
+        _import(tmp_path, "\n".join([header, *[row] * 150, late]))
+    with pytest.raises(SourceFormatError, match="column 'time': is after the year 2099"):
+        _import(tmp_path, "\n".join([header, row.replace("2016", "9999")]))

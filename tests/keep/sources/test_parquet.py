@@ -143,3 +143,20 @@ def test_what_is_no_parquet_or_has_no_row_is_refused(tmp_path: Path) -> None:
     pq.write_table(empty, tmp_path / "empty.parquet")
     with pytest.raises(LogSchemaError, match="not one row"):
         import_parquet([tmp_path / "empty.parquet"], tmp_path / "log", ParquetOptions(), _ignore)
+
+
+def test_one_wrong_day_does_not_become_the_test_day(tmp_path: Path) -> None:
+    rows = 800
+    many = {name: column * (rows // 4) for name, column in OWN.items()}
+    many["day"][-1] = 20_991_231
+    with pytest.raises(LogSchemaError, match="name the test day: --test-day 3, or --test-day 2099"):
+        _import(tmp_path, **many)
+    assert _import(tmp_path, ParquetOptions(test_day=3), **many).info.test_day == 3
+
+
+def test_numbers_and_scenes_in_dictionaries_are_read_as_what_they_stand_for(tmp_path: Path) -> None:
+    plain = _import(tmp_path).info.checksum
+    coded = {n: pa.array(OWN[n]).dictionary_encode() for n in ("item", "day", "scene")}
+    assert _import(tmp_path, **coded).info.checksum == plain
+    view = pa.array(OWN["scene"], pa.string_view())
+    assert _import(tmp_path, scene=view).info.checksum == plain

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keep.errors import LogSchemaError
-from keep.sources.spill import MAX_DAYS, DaySpill, split_days
+from keep.sources.spill import MAX_DAYS, DaySpill, split_days, stray_days
 
 
 def test_rows_come_back_by_day_in_the_order_they_came(tmp_path: Path) -> None:
@@ -14,6 +14,7 @@ def test_rows_come_back_by_day_in_the_order_they_came(tmp_path: Path) -> None:
         spill.add(Path("a"), np.array([5, -1, 5]), {"value": np.array([1, 2, 3])})
         spill.add(Path("b"), np.array([5, 7]), {"value": np.array([4, 5])})
         assert spill.days() == (-1, 5, 7)
+        assert spill.rows() == {-1: 1, 5: 3, 7: 1}
         assert spill.columns(5)["value"].tolist() == [1, 3, 4]
         assert spill.columns(-1)["value"].tolist() == [2]
     assert list(tmp_path.iterdir()) == []
@@ -39,3 +40,23 @@ def test_the_last_day_tests_and_up_to_two_before_it_train(
     days: tuple[int, ...], split: tuple[int, tuple[int, ...], int]
 ) -> None:
     assert split_days(days) == split
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "last"),
+    [
+        ({1: 1}, [], []),
+        ({1: 1, 100: 1}, [], []),  # nobody knows which of them is wrong
+        ({1: 500, 2: 500, 3: 1}, [], [3]),  # a day cut off
+        ({1: 500, 2: 500, 3: 6}, [], []),
+        ({1: 500, 2: 500, 40: 9}, [], [40]),  # beyond a gap
+        ({1: 500, 2: 500, 40: 11}, [], []),
+        ({1: 1, 50: 500, 51: 500, 200: 2, 201: 3}, [1], [201, 200]),
+        (dict.fromkeys(range(1, 801), 100), [], []),  # each less than a hundredth of all
+    ],
+)
+def test_days_that_hardly_a_row_is_of_are_found_at_both_ends(
+    rows: dict[int, int], first: list[int], last: list[int]
+) -> None:
+    assert stray_days(rows, last=False) == first
+    assert stray_days(rows, last=True) == last

@@ -139,6 +139,8 @@ def test_rows_outside_of_the_dates_are_counted_and_left_out(tmp_path: Path) -> N
         ("1,2,3,view,1511539200", "line 3, column 'behavior': is none of pv, cart, buy, fav"),
         ("1,,3,pv,1511539200", "line 3, column 'item': is empty"),
         ("1,2,3,pv,-7", "line 3, column 'timestamp': is before 1970; use --first-date"),
+        ("1,2,3,pv,1511539200000", "line 3, column 'timestamp': .* not milliseconds"),
+        (f"1,2,3,pv,{2**63 - 1}", "line 3, column 'timestamp': .* not milliseconds"),
         ("1,2,3,pv", "Expected 5 columns, got 4"),
         ("1,two,3,pv,1511539200", "invalid value 'two'"),
     ],
@@ -152,3 +154,37 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
 def test_a_file_without_a_click_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LogSchemaError, match="not one action"):
         _log(tmp_path, [f"1,100,7,fav,{NOON}"])
+
+
+def _with_one_of(second: int) -> list[str]:
+    """A hundred and fifty actions of three days, and one far from them."""
+    lines = [f"{k},{k % 9},7,pv,{NOON + k % 3 * DAY + k}" for k in range(150)]
+    return [*lines, f"1,1,7,pv,{second}"]
+
+
+@pytest.mark.parametrize(
+    ("second", "advice"),
+    [
+        (2_122_867_355, "by --last-date 2017-11-27, or keep them by --last-date 2037-04-09"),
+        (86_400, "by --first-date 2017-11-25, or keep them by --first-date 1970-01-02"),
+    ],
+)
+def test_one_wrong_timestamp_does_not_decide_the_days(
+    tmp_path: Path, second: int, advice: str
+) -> None:
+    with pytest.raises(SourceFormatError, match=f"only 1 of 151 actions.*{advice}"):
+        _log(tmp_path, _with_one_of(second))
+    assert [path.name for path in tmp_path.iterdir()] == ["UserBehavior.csv"]
+
+
+def test_days_whose_dates_were_chosen_are_not_judged(tmp_path: Path) -> None:
+    far = (2_122_867_355 + 8 * 3600) // DAY
+    kept = _log(tmp_path, _with_one_of(2_122_867_355), bounds=(None, far))
+    assert kept.info.test_day > 7000
+    left_out = _log(tmp_path, _with_one_of(2**63 - 1), bounds=(None, far - 1))
+    assert left_out.info.days == (1, 2, 3)
+
+
+def test_dates_that_leave_nothing_are_said_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceFormatError, match=r"all 12 rows are outside of --first-date"):
+        _log(tmp_path, bounds=(20_000, None))

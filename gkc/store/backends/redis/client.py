@@ -1,142 +1,54 @@
-"""Talking to Redis: connections from a URL, pipelines in both directions, errors of ours."""
+"""Talking to Redis: connections from a URL, a pipeline of writes."""
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import hiredis
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool, parse_url
-from redis.exceptions import (
-    AuthenticationError,
-    AuthenticationWrongNumberOfArgsError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
+from redis.connection import (
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
 )
 from redis.retry import Retry
 
-from gkc.errors import StoreUnavailableError, StoreUrlError
 from gkc.store.urls import StoreUrl
 
 Command = tuple[bytes | str | int, ...]
-_E = TypeVar("_E", bound=BaseException)
 
 WRITE_TIMEOUT_SECONDS: Final = 60.0
 """Longest wait of a command for one answer; a busy server may need long for many writes."""
 
+ANSWERS_AS_BYTES: Final[dict[str, Any]] = {"decode_responses": False, "protocol": 2}
+"""Arguments of every connection: what our reading of answers relies on."""
+
+_CONNECTIONS: Final = {
+    "redis": Connection,
+    "rediss": SSLConnection,
+    "unix": UnixDomainSocketConnection,
+}
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _WINDOW_BYTES: Final = 16 << 20
 pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub
 
 
-@contextmanager
-def as_store_errors(store: str) -> Iterator[None]:
-    """Turn what the client library raises into StoreUnavailableError, which says what to do."""
-    try:
-        yield
-    except (redis.RedisError, OSError) as exc:
-        raise StoreUnavailableError(store, explain(exc, store)) from exc
-
-
-def explain(exc: BaseException, store: str) -> str:
-    """Say what is wrong in words that lead to what to do; never with a secret.
-
-    Parameters
-    ----------
-    exc : BaseException
-        What the client library raised.
-    store : str
-        The store's URL without secrets.
-    """
-    text = str(exc).rstrip(".")
-    for kind, meaning in _MEANINGS.items():
-        if isinstance(exc, kind):
-            return meaning.format(text)
-    for word, meaning in _MEANINGS_OF_WORDS.items():
-        if word in text:
-            return meaning.format(text)
-    if tls := _find_cause(exc, ssl.SSLError):
-        return f"TLS failed ({_why_tls(tls)}); check the port, and ssl_ca_certs in the URL"
-    if isinstance(exc, redis.TimeoutError):
-        hint = "; does this port speak TLS?" if store.startswith("rediss:") else ""
-        return f"it did not answer in time ({text}){hint}"
-    if refusal := _find_cause(exc, OSError):
-        text = f"cannot connect: {_why_not(refusal)}"
-    if store.startswith("redis:") and ("closed" in text or "reset" in text):
-        return f"{text}; if the port speaks TLS, use rediss://"
-    return text or type(exc).__name__
-
-
-_MEANINGS: Final[dict[type[BaseException], str]] = {
-    AuthenticationError: "it refuses the user name or the password of the URL ({})",
-    AuthenticationWrongNumberOfArgsError: "it refuses the user name or the password of the URL",
-    NoPermissionError: "its user may not do this ({}); grant it by ACL SETUSER",
-    BusyLoadingError: "it is still loading its data from disk; try again shortly",
-    OutOfMemoryError: "it is out of memory (OOM); raise its maxmemory or delete versions",
-    ReadOnlyError: "it is a read-only replica; name the primary in the URL",
-}
-_MEANINGS_OF_WORDS: Final = {
-    "MISCONF": "it cannot save to its disk and refuses writes (MISCONF); see its log",
-    "DB index": "it has no database of the number in the URL",
-}
-
-
-def _find_cause(exc: BaseException | None, kind: type[_E]) -> _E | None:
-    while exc is not None:
-        if isinstance(exc, kind):
-            return exc
-        exc = exc.__cause__ or exc.__context__
-    return None
-
-
-def _why_tls(exc: ssl.SSLError) -> str:
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return exc.verify_message
-    return exc.reason or str(exc)
-
-
-def _why_not(exc: OSError) -> str:
-    # An event loop words these itself; the number says it plainly.
-    return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)
-
-
 def connection_pool(where: StoreUrl, timeout_seconds: float) -> ConnectionPool:
-    """Return a pool of connections for commands; none is opened yet, and nothing is retried.
-
-    Raises
-    ------
-    StoreUrlError
-        If the client library cannot read the URL.
-    """
+    """Return a pool of connections for commands; none is opened yet, and nothing is retried."""
     # Its first round trip, CLIENT SETINFO, is needed: it reads what TLS sends after its handshake,
     # which the pool would take for a left-over answer.
-    options = client_options(where, parse_url)
     return ConnectionPool(
-        **options,
+        connection_class=_CONNECTIONS[where.scheme],
+        **where.arguments,
+        **ANSWERS_AS_BYTES,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
     )
-
-
-def client_options(where: StoreUrl, parse: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return the arguments of a connection; what our answers rely on cannot be set by the URL."""
-    try:
-        options: dict[str, Any] = parse(where.url)
-    except ValueError as exc:
-        raise StoreUrlError(where.shown, str(exc)) from exc
-    ours = ("socket_timeout", "socket_connect_timeout", "retry", "retry_on_timeout")
-    for name in (*ours, "retry_on_error", "max_connections", "timeout", "legacy_responses"):
-        options.pop(name, None)
-    return options | {"decode_responses": False, "protocol": 2}
 
 
 class WritePipe:

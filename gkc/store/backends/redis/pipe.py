@@ -18,13 +18,17 @@ import redis
 import redis.asyncio as aioredis
 from redis._parsers import BaseParser
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.connection import parse_url as parse_url_async
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from gkc.store.backends.redis.client import Command, client_options, pack
+from gkc.store.backends.redis.client import ANSWERS_AS_BYTES, Command, pack
 from gkc.store.urls import StoreUrl
 
+_CONNECTIONS: Final[dict[str, type[AbstractConnection]]] = {
+    "redis": aioredis.Connection,
+    "rediss": aioredis.SSLConnection,
+    "unix": aioredis.UnixDomainSocketConnection,
+}
 _CLOSED: Final = "the reader was closed"
 _NOTHING_YET: Final = object()
 
@@ -47,21 +51,15 @@ class ReadPipe:
     where : StoreUrl
     timeout_ms : int
         Longest wait for the answers to one call, connecting included.
-
-    Raises
-    ------
-    StoreUrlError
-        If the client library cannot read the URL.
     """
 
     def __init__(self, where: StoreUrl, timeout_ms: int) -> None:
-        options = client_options(where, parse_url_async)
-        self._connection_class = options.pop("connection_class", aioredis.Connection)
+        self._connection_class = _CONNECTIONS[where.scheme]
         # The deadline of the call takes the place of one for each step of connecting.
         none = {"socket_timeout": None, "socket_connect_timeout": None}
         # Without CLIENT SETINFO a new connection needs no round trip of its own.
         ours = {"retry": Retry(NoBackoff(), 0), "driver_info": None}
-        self._options = options | none | ours
+        self._options = {**where.arguments, **ANSWERS_AS_BYTES, **none, **ours}
         self._timeout_ms = timeout_ms
         self._link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
@@ -149,6 +147,13 @@ def _answers(found: list[Any]) -> list[Any]:
     return found
 
 
+def _unasked(answer: object) -> redis.RedisError:
+    """Return why a server speaks unasked: it refuses us and says so, or is no Redis server."""
+    if isinstance(answer, redis.RedisError):
+        return answer
+    return redis.ConnectionError("the server broke the protocol: it answers what nobody asked")
+
+
 class _Link(asyncio.Protocol):
     """One connection: commands out in order, answers back in the same order.
 
@@ -173,13 +178,22 @@ class _Link(asyncio.Protocol):
         self._out: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
         self.is_open = True
+        self._error: redis.RedisError | None = None
         writer: Any = connection._writer  # the library has no way to hand its transport over
         self._transport: asyncio.Transport = writer.transport
         self._transport.set_protocol(self)
+        reader: Any = connection._reader
+        if early := bytes(reader._buffer):  # it spoke before it was asked anything
+            self.data_received(early)
+        if self._transport.is_closing():
+            self.connection_lost(None)
 
     def ask(self, raw: bytes, count: int, deadline: float) -> asyncio.Future[list[Any]]:
         """Send packed commands at the end of this tick; the future gets their answers."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if self._error is not None:
+            future.set_exception(self._error)
+            return future
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(raw)
@@ -199,13 +213,16 @@ class _Link(asyncio.Protocol):
         replies.feed(data)
         try:
             while (answer := replies.gets(False)) is not _NOTHING_YET:
+                if not self._asked:
+                    self._fail(_unasked(answer))
+                    return
                 asked = self._asked[0]
                 asked.answers.append(answer)
                 if len(asked.answers) == asked.count:
                     self._asked.popleft()
                     if not asked.future.done():
                         asked.future.set_result(asked.answers)
-        except (redis.InvalidResponse, IndexError) as exc:
+        except redis.InvalidResponse as exc:
             self._fail(redis.ConnectionError(f"the server broke the protocol: {exc}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -228,6 +245,7 @@ class _Link(asyncio.Protocol):
 
     def _fail(self, error: redis.RedisError) -> None:
         self.is_open = False
+        self._error = self._error or error  # the first one says why
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

@@ -16,11 +16,11 @@ from gkc.store.backends.redis.chunk_source import ChunkSource
 from gkc.store.backends.redis.client import (
     WRITE_TIMEOUT_SECONDS,
     Command,
-    as_store_errors,
     connection_pool,
     get_bytes,
     is_wrong_type,
 )
+from gkc.store.backends.redis.faults import as_store_errors
 from gkc.store.backends.redis.layout import (
     MARKER_FIELD,
     GenerationKeys,

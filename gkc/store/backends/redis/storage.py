@@ -13,11 +13,10 @@ from gkc.errors import StoreUnavailableError, UnsafeStoreError
 from gkc.store.backends.redis.client import (
     WRITE_TIMEOUT_SECONDS,
     WritePipe,
-    as_store_errors,
     connection_pool,
-    explain,
     get_bytes,
 )
+from gkc.store.backends.redis.faults import as_store_errors, unavailable
 from gkc.store.backends.redis.layout import (
     GenerationKeys,
     barrier_key,
@@ -195,9 +194,9 @@ class RedisStorage:
             # Whether it came to pass is not known; if it is there now, it did.
             if (self.read_raw_catalogue() or b"") == after:
                 return True
-            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
+            raise unavailable(exc, self.store) from exc
         except redis.RedisError as exc:
-            raise StoreUnavailableError(self.store, explain(exc, self.store)) from exc
+            raise unavailable(exc, self.store) from exc
 
     def _delete(self, manifest: str, others: Iterable[str]) -> None:
         pipe = WritePipe(self._pool)

@@ -14,7 +14,8 @@ from redis.connection import ConnectionPool
 
 from gkc.errors import GenerationCorruptError, RecordError
 from gkc.store.backends.redis.buckets import UserBuckets
-from gkc.store.backends.redis.client import Command, WritePipe, as_store_errors, get_bytes
+from gkc.store.backends.redis.client import Command, WritePipe, get_bytes
+from gkc.store.backends.redis.faults import as_store_errors
 from gkc.store.backends.redis.layout import USERS, GenerationKeys
 from gkc.store.chunks import ChunkSizes
 from gkc.store.codec import ItemBlock, UserBlock

@@ -1,0 +1,296 @@
+"""``manifest.json`` as typed records, read strictly: what it may hold, and what each fault is."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from exporter.errors import BundleError
+
+BUNDLE_FORMAT: Final = "gkc-bundle/1"
+MANIFEST: Final = "manifest.json"
+
+ModelKind = Literal["user", "item", "user_category"]
+MODEL_KINDS: Final[tuple[ModelKind, ...]] = get_args(ModelKind)
+TableKind = Literal["users", "items", "user_categories"]
+TABLE_KINDS: Final[tuple[TableKind, ...]] = get_args(TableKind)
+
+_MOST_WIDTH: Final = 65_536
+_MOST_NAME: Final = 200
+_MOST_SHOWN_BYTES: Final = 16_384
+"""Of `Manifest.compatible_with`, which the store's catalogue carries along."""
+
+Number = int | float | bool
+UnknownValue = Number | list[Number] | None
+Text = Annotated[str, Meta(min_length=1)]
+Width = Annotated[int, Meta(ge=1, le=_MOST_WIDTH)]
+Plain = str | int | float | bool | None
+Digest = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+
+
+class Record(Struct, frozen=True, forbid_unknown_fields=True):
+    """A JSON object all of whose keys are known: another one is a typing error."""
+
+
+class Model(Record, frozen=True):
+    """What the manifest says of one model.
+
+    Attributes
+    ----------
+    file : str
+        Relative to the bundle.
+    output : str
+        The ONNX output that is the knowledge.
+    inputs : dict of str to str
+        Column that feeds each ONNX input.
+    """
+
+    file: Text
+    output: Text
+    inputs: Annotated[dict[str, Text], Meta(min_length=1)]
+
+
+class Models(Record, frozen=True):
+    """The three models."""
+
+    user: Model
+    item: Model
+    user_category: Model
+
+
+class Tables(Record, frozen=True):
+    """A file or a folder each, relative to the bundle."""
+
+    users: Text
+    items: Text
+    user_categories: Text
+
+
+class Unknown(Record, frozen=True):
+    """One row of a model's inputs each: its output answers for ids that were not exported."""
+
+    user: dict[str, UnknownValue] | None = None
+    item: dict[str, UnknownValue] | None = None
+    user_category: dict[str, UnknownValue] | None = None
+
+
+class Task(Record, frozen=True):
+    """One task of pretraining, and how wide its vectors are."""
+
+    name: Text
+    dim: Width
+
+
+class Run(Record, frozen=True):
+    """The training run that the models come from."""
+
+    id: Text | None = None
+    commit: Text | None = None
+    log_sha256: Text | None = None
+
+
+class CompatibleVersion(Struct, frozen=True):
+    """An older version in whose axes the vectors lie; may say more than this."""
+
+    checkpoint: Text
+    method: Text = "unsaid"
+    day: int = 0
+    relative_error: dict[str, float] = {}
+
+
+class Manifest(Record, frozen=True):
+    """All that a manifest may say; docs/bundle.md tells what each key is for."""
+
+    format: Literal["gkc-bundle/1"]
+    name: Annotated[str, Meta(min_length=1, max_length=_MOST_NAME)]
+    dim: Width
+    category_dim: Width
+    models: Models
+    tables: Tables
+    created_at: str = ""
+    pad: dict[str, Annotated[int, Meta(ge=1)]] = {}
+    unknown: Unknown = field(default_factory=Unknown)
+    sha256: dict[str, Digest] = {}
+    compatible_with: list[dict[str, Plain | list[Plain] | dict[str, Plain]]] = []
+    tasks: list[Task] = []
+    task_weights: list[list[float]] | dict[str, list[float]] = []
+    vector_space: Text | None = None
+    data_until: Annotated[datetime, Meta(tz=True)] | None = None
+    run: Run = field(default_factory=Run)
+    extra: dict[str, Any] = {}
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Read a manifest's bytes.
+
+    Raises
+    ------
+    BundleError
+        If they are not JSON, or break the format anywhere; names the key.
+    """
+    try:
+        value = json.loads(
+            raw,
+            object_pairs_hook=_without_repetition,
+            parse_constant=_refuse_number,
+            parse_float=_finite,
+        )
+        # JSON may name half of a character by its number, which is no text.
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as exc:
+        reason = "it is nested too deeply" if isinstance(exc, RecursionError) else exc
+        raise BundleError(MANIFEST, f"is not JSON: {reason}") from exc
+    if not isinstance(value, dict):
+        raise BundleError(MANIFEST, "must be a JSON object")
+    manifest: Manifest = _converted(value, Manifest, ())
+    for place, one in enumerate(manifest.compatible_with):
+        _converted(one, CompatibleVersion, ("compatible_with", place))
+    if len(json.dumps(manifest.compatible_with)) > _MOST_SHOWN_BYTES:
+        raise bad_key("compatible_with", f"must be shorter than {_MOST_SHOWN_BYTES:,} bytes")
+    return manifest
+
+
+def bad_key(key: str, problem: str) -> BundleError:
+    """Build the error about one key of the manifest, written with dots."""
+    return BundleError(MANIFEST, f"{key!r} {problem}")
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return a hint at what was meant by a word that nobody knows."""
+    close = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice in one object")
+    return value
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+Path = tuple[str | int, ...]
+
+_NAMES: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a string",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+    "datetime": "a time as RFC 3339 writes it",
+}
+_EXPECTED: Final = re.compile(r"Expected `(.+?)`( matching regex .+| [^,]+)?(?:, got `(.+?)`)?")
+_FIELD: Final = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`", re.DOTALL)
+
+
+def _converted(value: Any, record: Any, above: Path) -> Any:  # noqa: ANN401 - JSON of any kind
+    """Give plain JSON the types of a record, or say which key does not fit and why."""
+    try:
+        return msgspec.convert(value, record)
+    except msgspec.ValidationError as exc:
+        problem, _, place = str(exc).rpartition(" - at `$")
+        problem, place = (problem, place[:-1]) if problem else (place, "")
+        path = _path(value, record, place, problem)
+        raise _fault(record, above, path, value, problem) from exc
+
+
+def _path(value: Any, record: Any, place: str, problem: str) -> Path:  # noqa: ANN401
+    """Return the keys that lead to a fault; msgspec leaves out the key of a mapping."""
+    path: Path = ()
+    for step in re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]]+", place):
+        if step == "[...]":
+            path += (_key_at_fault(value, record, path, problem),)
+        else:
+            path += (int(step[1:-1]) if step[0] == "[" else step,)
+    return path
+
+
+def _key_at_fault(value: Any, record: Any, path: Path, problem: str) -> str:  # noqa: ANN401
+    """Find the key of a mapping whose value has a fault, by looking at each of them alone."""
+    mapping = _at(value, path)
+    for key, one in mapping.items():
+        try:
+            msgspec.convert(_replaced(value, path, {key: one}), record)
+        except msgspec.ValidationError as exc:
+            if str(exc).startswith(problem):
+                return str(key)
+    raise AssertionError(f"no key of {path} has the fault {problem}")
+
+
+def _at(value: Any, path: Path) -> Any:  # noqa: ANN401
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _replaced(value: Any, path: Path, new: Any) -> Any:  # noqa: ANN401
+    if not path:
+        return new
+    copy = value.copy()
+    copy[path[0]] = _replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+def _fault(
+    record: Any,  # noqa: ANN401
+    above: Path,
+    path: Path,
+    value: Any,  # noqa: ANN401
+    problem: str,
+) -> BundleError:
+    if named := _FIELD.fullmatch(problem):
+        key = _dotted((*above, *path, named[1]))
+        if "missing" in problem.partition("`")[0]:
+            return bad_key(key, "must be there")
+        return bad_key(key, f"is no key of a manifest; {nearest(named[1], _keys(record, path))}")
+    key = _dotted((*above, *path))
+    found = _at(value, path)
+    shown = "" if isinstance(found, dict | list) else f", not {json.dumps(found)[:80]}"
+    return bad_key(key, f"must be {_wanted(problem)}{shown}")
+
+
+def _wanted(problem: str) -> str:
+    expected = _EXPECTED.fullmatch(problem)
+    if expected is None:
+        # A time or a fixed text that does not fit: msgspec says it in words of its own.
+        return _NAMES["datetime"] if "RFC3339" in problem else f"{BUNDLE_FORMAT!r}"
+    kinds, limit = expected[1], expected[2] or ""
+    if " matching regex" in limit:
+        return "64 hexadecimal digits"
+    if kinds in ("str", "object") and limit == " of length >= 1":
+        return f"{_NAMES[kinds]} that is not empty"
+    if kinds == "datetime":
+        return _NAMES["datetime"] + ", with its offset from UTC"
+    return " or ".join(_NAMES.get(kind, kind) for kind in kinds.split(" | ")) + limit
+
+
+def _keys(record: Any, path: Path) -> list[str]:  # noqa: ANN401
+    """Return the keys that the record at a path knows."""
+    for step in path:
+        record = get_args(record)[0] if isinstance(step, int) else get_type_hints(record)[step]
+    return [str(name) for name in record.__struct_fields__]
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(map(str, path))

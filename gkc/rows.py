@@ -150,7 +150,7 @@ class TableIndex:
 
     def rows_of(self, ids: I64) -> I64:
         """Return the row of each id, shape (n,), int64; as `find`."""
-        rows = np.empty(len(ids), dtype=np.int64)
+        ids, rows = np.ascontiguousarray(ids), np.empty(len(ids), dtype=np.int64)
         self.find(address(ids), len(ids), address(rows))
         return rows
 

@@ -187,9 +187,14 @@ class Serving:
             for task in loads:
                 task.cancel()
             await asyncio.gather(*loads, return_exceptions=True)
-            for loaded in self._loaded.values():
-                loaded.items.close()
-            self._loaded = {}  # what a table still lends keeps it mapped
+            self._close_tables()
+
+    def _close_tables(self) -> None:
+        """Let go of every table; what one still lends would keep it mapped."""
+        tables = [loaded.items for loaded in self._loaded.values()]
+        self._loaded = {}
+        for table in tables:
+            table.close()
 
     async def refresh(self) -> None:
         """Read the catalogue and act on it; callers that come during a read share the next one.

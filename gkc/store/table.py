@@ -132,8 +132,11 @@ class _Table:
         Whoever reads from it at this moment, or still holds a view of it, keeps it mapped for as
         long. Looking something up afterwards raises GenerationNotFoundError.
         """
+        if self._is_closed:
+            return
         self._is_closed = True
         self.sections = {}
+        del self._index
         try:
             self._map.close()
         except BufferError:  # a view is still out; the mapping goes with the last of them
@@ -204,10 +207,9 @@ class _Table:
 
     def require_whole(self) -> None:
         """Check that nobody cut the file short: the missing pages would kill this process."""
-        try:
-            size = self._map.size()
-        except ValueError as exc:
-            raise GenerationNotFoundError(self.generation) from exc
+        if self._is_closed:
+            raise GenerationNotFoundError(self.generation)
+        size = self._map.size()
         if size != self.size_bytes:
             what = f"{self._where} has {size} bytes instead of {self.size_bytes}"
             raise GenerationCorruptError(self.generation, what)

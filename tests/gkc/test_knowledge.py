@@ -22,8 +22,6 @@ from gkc.knowledge import (
 )
 from gkc.knowledge import Part as PartName
 
-pytestmark = pytest.mark.usefixtures("either_way")
-
 
 def make_factors(n: int = 6, dim: int = 3, category_dim: int = 2, seed: int = 0) -> Factors:
     rng = np.random.default_rng(seed)

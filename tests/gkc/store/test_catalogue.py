@@ -309,19 +309,6 @@ def test_a_catalogue_of_format_1_says_what_to_do() -> None:
         assert words in str(caught.value)
 
 
-def test_a_catalogue_written_before_there_was_a_history_still_loads() -> None:
-    catalogue = publish(Catalogue(), "v1")
-    value = json.loads(catalogue.to_bytes())
-    del value["history"]
-    old = Catalogue.from_bytes(json.dumps(value).encode())
-    assert old == replace(catalogue, history=())
-    next_one = publish(old, "v1")
-    assert next_one.token_at(old.revision) is None
-    assert next_one.token_at(old.revision + 1) is not None
-    assert rules.succession(old, next_one) == "later"
-    assert rules.succession(next_one, old) == "earlier"
-
-
 # ---- what a reader makes of a catalogue that it reads after another one
 
 

@@ -45,7 +45,6 @@ from gkc.store.table_writer import (
 )
 from gkc.testing.samples import EXTREME_IDS, make_ids
 
-pytestmark = pytest.mark.usefixtures("either_way")
 int64s = st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 5) | st.sampled_from(EXTREME_IDS)
 
 

@@ -22,8 +22,8 @@ from gkc.errors import StoreUnavailableError
 from gkc.store import parse_store_url
 from gkc.store.backends.redis import RedisReader
 from gkc.store.backends.redis.faults import unavailable
-from gkc.store.backends.redis_format import catalogue_key
-from gkc.store.backends.redis_storage import RedisStorage
+from gkc.store.backends.redis.layout import catalogue_key
+from gkc.store.backends.redis.storage import RedisStorage
 from gkc.store.catalogue import Catalogue
 from tests.redis_server import START_TIMEOUT_SECONDS, RedisServer, free_port
 

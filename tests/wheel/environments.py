@@ -31,6 +31,12 @@ class Environment:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
+    def borrow(self, *packages: Path) -> None:
+        """Let it have packages of another environment, as if they were installed here."""
+        (site,) = (self.folder / "lib").glob("python*/site-packages")
+        for package in packages:
+            (site / package.name).symlink_to(package)
+
     def install(self, *what: object) -> None:
         """Install with the pip of the tests."""
         pip = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "-qq"]

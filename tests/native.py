@@ -74,10 +74,13 @@ def run_on_aarch64(program: Path, folder: Path) -> str:
 
 
 def _run_program(compiler: list[str], runner: list[str], program: Path, built: Path) -> str:
-    command = [*compiler, *FLAGS, "-O3", str(SOURCE), str(program), "-o", str(built)]
-    for step in (command, [*runner, str(built)]):
-        done = subprocess.run(step, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
+    _run([*compiler, *FLAGS, "-O3", str(SOURCE), str(program), "-o", str(built)])
+    return _run([*runner, str(built)])
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

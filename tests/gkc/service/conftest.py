@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ settings.load_profile("patient")
 
 pytest.register_assert_rewrite("tests.gkc.service.running")
 
-from gkc.kernels import Kernels, use  # noqa: E402 - after the line above, like what follows
+from gkc.kernels import use  # noqa: E402 - after the line above, like what follows
 from tests.gkc.service.running import Session, session  # noqa: E402 - registered first
 from tests.gkc.service.world import Worlds, make_world  # noqa: E402
 
@@ -48,12 +49,13 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
     return Worlds(url, [world.publish(url, max_versions=len(made)) for world in made])
 
 
-@pytest.fixture(scope="session", params=["plain", "numba, users cached"])
-def asked(request: pytest.FixtureRequest, worlds: Worlds, compiled: Kernels) -> Iterator[Session]:
+@pytest.fixture(scope="session", params=["plain", "all that is optional"])
+def asked(request: pytest.FixtureRequest, worlds: Worlds) -> Iterator[Session]:
     """Run one service on those worlds, once with all that is optional."""
     options = {"max_rows": 50, "max_body_bytes": 20_000}
     if request.param != "plain":
-        use(compiled)
+        if find_spec("numba"):
+            use(request.getfixturevalue("compiled"))
         options["user_cache_mb"] = 1
     try:
         with session(worlds.url, **options) as opened:

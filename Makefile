@@ -61,5 +61,5 @@ lock: ## pin what requirements/*.in asks for, with hashes; pins stay unless UPGR
 	$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/feast.in -o requirements/feast.txt  # cannot share our pins
 
 clean: ## remove .venv, caches and built files; stores and data stay
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist gkc/librows.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -60,9 +60,9 @@ class Compiler(NamedTuple):
 
     def describe(self) -> str:
         """Say in one line which compiler it is."""
-        asked = [*self.command, "--version"]
-        said = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
-        return f"{self.name} ({said.splitlines()[0]})"
+        with tempfile.TemporaryDirectory() as folder:
+            said = _run([*self.command, "--version"], caches=folder).stdout
+        return ": ".join([self.name, *said.splitlines()[:1]])
 
     def build(self, source: Path, library: Path, *flags: str) -> None:
         """Compile a shared library, which appears whole or not at all.
@@ -79,7 +79,7 @@ class Compiler(NamedTuple):
             command = [*self.command, *FLAGS, "-fPIC", "-shared", *flags]
             command += [str(source), "-o", str(built)]
             try:
-                done = subprocess.run(command, check=False, capture_output=True, text=True)
+                done = _run(command, caches=folder)
             except OSError as error:
                 raise CompilationError(f"{error}; look at the variable CC") from error
             if done.returncode:
@@ -136,6 +136,17 @@ def get_build_hook() -> type[BuildHookInterface[Any]]:
             build_data["artifacts"].append(f"/gkc/{LIBRARY.name}")
 
     return CompiledRows
+
+
+def _run(command: list[str], caches: str) -> subprocess.CompletedProcess[str]:
+    """Run a compiler; what Zig caches goes into a folder that is soon gone, not into the home.
+
+    Without a home that can be written Zig does not work, or not end.
+    """
+    zig_caches = {"ZIG_GLOBAL_CACHE_DIR": caches, "ZIG_LOCAL_CACHE_DIR": caches}
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, env={**os.environ, **zig_caches}
+    )
 
 
 def _knows_halves(compiler: Compiler) -> bool:

@@ -108,4 +108,4 @@ def test_a_refused_source_leaves_the_former_library(tmp_path: Path) -> None:
 def test_a_compiler_says_which_it_is(tmp_path: Path) -> None:
     _compiler_script(tmp_path, "echo cc of tests 1.0")
     compiler = Compiler("cc", (str(tmp_path / "cc"),), "any")
-    assert compiler.describe() == "cc (cc of tests 1.0)"
+    assert compiler.describe() == "cc: cc of tests 1.0"

@@ -5,9 +5,8 @@ WORKDIR /src
 COPY requirements requirements
 RUN python -m venv /gkc \
  && /gkc/bin/pip install --no-cache-dir --require-hashes -r requirements/exporter.txt \
- && /gkc/bin/pip install --no-cache-dir --require-hashes -r requirements/fast.txt \
- && pip install --no-cache-dir --require-hashes -r requirements/build.txt
-COPY pyproject.toml README.md LICENSE ./
+ && pip install --no-cache-dir --require-hashes -r requirements/build.txt -r requirements/zig.txt
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY gkc gkc
 COPY exporter exporter
 COPY keep keep

@@ -1,11 +1,13 @@
 # make help lists the targets. Variables: PYTHON (interpreter of .venv), TORCH=cpu|cuda|none,
-# STORE=URL (demo and up), PRESET and HOST (loadtest), ARGS (passed on to pytest, bench and loadtest).
+# STORE=URL (demo and up), PRESET and HOST (loadtest), UPGRADE=1 (lock), ARGS (passed on to pytest,
+# bench and loadtest).
 
 PYTHON ?= python3
 TORCH ?=
 STORE ?=
 PRESET ?= smoke
 HOST ?=
+UPGRADE ?=
 ARGS ?=
 BIN := .venv/bin
 UV ?= uv
@@ -18,7 +20,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
 
 install: ## make .venv with every command in .venv/bin (TORCH=cpu|cuda|none)
-	@$(PYTHON) requirements/install.py $(if $(TORCH),--torch $(TORCH))
+	@$(PYTHON) -m requirements.install $(if $(TORCH),--torch $(TORCH))
 
 demo: install ## the whole main job on real input: pretrain, bundle, export, serve, ask (STORE=URL)
 	$(BIN)/python -m keep.recipes.demo $(if $(STORE),--store $(STORE))
@@ -51,13 +53,13 @@ up: install ## the service in the foreground on STORE (STORE=redis starts a Redi
 loadtest: install ## load test, PRESET=smoke|latency|stress, of a service it starts or of a running one (HOST=URL)
 	$(BIN)/python -m loadtest.run $(PRESET) $(if $(HOST),--host $(HOST)) $(ARGS)
 
-lock: ## pin requirements/*.in anew, with hashes (needs uv: pip install uv, or UV=path)
-	$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
-	for name in base build exporter fast keep loadtest peer profile; do \
+lock: ## pin what requirements/*.in asks for, with hashes; pins stay unless UPGRADE=1 (needs uv: pip install uv)
+	$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
+	for name in service build zig exporter keep loadtest peer profile; do \
 	  $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
-	$(COMPILE) --upgrade requirements/feast.in -o requirements/feast.txt  # cannot share our pins
+	$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/feast.in -o requirements/feast.txt  # cannot share our pins
 
 clean: ## remove .venv, caches and built files; stores and data stay
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist gkc/librows.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,8 +1,17 @@
-"""``python -m gkc``: the same as the ``gkc`` command."""
+"""The way into ``gkc``, also as ``python -m gkc``, with or without its extra."""
 
 from __future__ import annotations
 
-from gkc.cli import main
+from gkc.extras import extra_needed
+
+
+def main() -> None:
+    """Run the command, or exit 1 with one line if its extra is not installed."""
+    with extra_needed("service", "gkc"):
+        from gkc.cli import main as run
+
+        run()
+
 
 if __name__ == "__main__":
     main()

@@ -12,6 +12,7 @@ import ctypes
 import platform
 import secrets
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ from gkc.arrays import I64, U8, Bools
 from gkc.errors import LayoutError, RowRuleError
 from gkc.knowledge import PARTS, Part, Vectors, part_spans
 
-LIBRARY: Final = Path(__file__).with_name("librows.so")
+LIBRARY: Final = Path(__file__).with_name(
+    "librows.dylib" if sys.platform == "darwin" else "librows.so"
+)
 
 _TYPES: Final = {"f16": 0, "f32": 1, "int8": 2}
 _NUMBER_BYTES: Final = {"f16": 2, "f32": 4, "int8": 1}

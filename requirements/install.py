@@ -1,6 +1,7 @@
 """Make ``.venv`` in this repository: the pinned packages, torch in a fitting build, and gkc itself.
 
-Run by ``make install`` with any Python from 3.11 on; it needs nothing but the standard library.
+Run by ``make install`` with any Python from 3.11 on; it needs nothing but the standard library, and
+not even a C compiler: where there is none that will do, one is installed as a package.
 torch is outside the hashed files because one release has many builds: pip is asked first what it
 would install, and CUDA packages (gigabytes) are only taken when they were asked for.
 """
@@ -21,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hatch_build import LIBRARY, SOURCE, find_compiler, zig
+
 MINIMUM_PYTHON = (3, 11)
 TORCH_RELEASE = "2.13.0"
 CHOICES = ("cpu", "cuda", "none")
@@ -31,7 +34,15 @@ VENV_PYTHON = VENV / "bin" / "python"
 VENV_PIP = VENV / "bin" / "pip"
 STAMP = VENV / "gkc-install.json"
 LOCK_FILE = ROOT / "requirements" / "dev.txt"
-INPUTS = (LOCK_FILE, ROOT / "pyproject.toml", Path(__file__).resolve())
+ZIG_LOCK_FILE = ROOT / "requirements" / "zig.txt"
+INPUTS = (
+    LOCK_FILE,
+    ZIG_LOCK_FILE,
+    ROOT / "pyproject.toml",
+    ROOT / "hatch_build.py",
+    SOURCE,
+    Path(__file__).resolve(),
+)
 
 _ACCELERATOR_PACKAGE = re.compile(r"^(nvidia-.*|cuda-.*|triton|pytorch-triton.*|rocm.*|hip-.*)$")
 _HEAD_TIMEOUT_SECONDS = 10.0
@@ -221,6 +232,17 @@ def _install_torch(choice: str, installed: str | None) -> None:
     _pip("install", "-qq", *dependencies, requirement)
 
 
+def _install_gkc() -> None:
+    """Install this checkout; its build hook compiles the library. Say with which compiler."""
+    compiler = find_compiler()
+    if compiler is None:
+        print("no C compiler that will do, so the one of ziglang is taken", flush=True)
+        _pip("install", "-qq", "--require-hashes", "-r", str(ZIG_LOCK_FILE))
+        compiler = zig(str(VENV_PYTHON))
+    _pip("install", "-qq", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    print(f"compiled {SOURCE.relative_to(ROOT)} with {compiler.describe()}", flush=True)
+
+
 def _digest() -> str:
     digest = hashlib.sha256()
     for path in INPUTS:
@@ -254,7 +276,7 @@ def install(choice: str | None) -> None:
         stamp = _read_stamp()
         choice = choice or stamp.get("torch", "cpu")
         wanted = {"digest": _digest(), "torch": choice, "root": str(ROOT)}
-        if stamp == wanted:
+        if stamp == wanted and LIBRARY.exists():
             return
         # Commands in a virtual environment hold its path, so a moved one is made anew.
         if not VENV_PIP.exists() or stamp.get("root", str(ROOT)) != str(ROOT):
@@ -265,7 +287,7 @@ def install(choice: str | None) -> None:
         is_chosen = stamp.get("torch") == choice and _release(installed) == TORCH_RELEASE
         if not is_chosen:
             _install_torch(choice, installed)
-        _pip("install", "-qq", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+        _install_gkc()
         STAMP.write_text(json.dumps(wanted))
         print("installed: .venv/bin/gkc, .venv/bin/gkc-export, .venv/bin/keep", flush=True)
 
@@ -274,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, install, and return the exit status (0 done, 1 failed)."""
     parser = argparse.ArgumentParser(
         description="Make .venv with everything gkc needs.",
-        epilog="Example: python3 requirements/install.py --torch none",
+        epilog="Example: python3 -m requirements.install --torch none",
     )
     parser.add_argument("--torch", choices=CHOICES, help="build of torch; default: as before, cpu")
     options = parser.parse_args(arguments)

@@ -34,7 +34,7 @@ for name in forbidden:
 module = importlib.import_module(package)
 names = [info.name for info in pkgutil.walk_packages(module.__path__, package + ".")]
 for name in names:
-    if not name.endswith("__main__"):
+    if not name.endswith((".__main__", ".librows")):
         importlib.import_module(name)
 print(len(names))
 """
@@ -93,7 +93,7 @@ def test_every_command_explains_itself(script: str) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("name", ["base", "exporter", "keep", "build", "dev"])
+@pytest.mark.parametrize("name", ["service", "exporter", "keep", "build", "zig", "dev"])
 def test_a_lock_file_pins_by_hash_and_names_no_host(name: str) -> None:
     text = (REQUIREMENTS / f"{name}.txt").read_text()
     assert "://" not in text
@@ -106,7 +106,7 @@ def test_a_lock_file_pins_by_hash_and_names_no_host(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "absent"),
     [
-        ("base", {"torch", "onnx", "onnxruntime", "pyarrow"}),
+        ("service", {"torch", "onnx", "onnxruntime", "pyarrow"}),
         ("exporter", {"torch", "onnx"}),
         ("keep", {"torch"}),
         ("dev", {"torch"}),
@@ -116,7 +116,7 @@ def test_a_lock_file_leaves_out_what_its_extra_does_not_need(name: str, absent: 
     assert not absent & _locked(name).keys()
 
 
-@pytest.mark.parametrize("name", ["base", "exporter", "keep", "build"])
+@pytest.mark.parametrize("name", ["service", "exporter", "keep", "build"])
 def test_all_lock_files_agree(name: str) -> None:
     everything = _locked("dev")
     assert {package: everything.get(package) for package in _locked(name)} == _locked(name)
@@ -125,18 +125,25 @@ def test_all_lock_files_agree(name: str) -> None:
 @pytest.mark.parametrize(
     ("lock", "stated"),
     [
-        ("base", PROJECT["dependencies"]),
+        ("service", PROJECT["dependencies"]),
         *(
-            (extra, PROJECT["optional-dependencies"][extra])
-            for extra in ("exporter", "keep", "dev")
+            (lock, PROJECT["optional-dependencies"][extra])
+            for lock, extra in (
+                ("service", "store"),
+                ("service", "service"),
+                ("exporter", "exporter"),
+                ("exporter", "offline"),
+                ("keep", "keep"),
+                ("dev", "dev"),
+            )
         ),
     ],
 )
 def test_what_is_pinned_is_what_the_package_asks_for(lock: str, stated: list[str]) -> None:
     pinned = _locked(lock)
     for requirement in map(Requirement, stated):
-        if requirement.name == "torch":
-            continue  # outside the hashed files: requirements/install.py
+        if requirement.name in ("gkc", "torch"):
+            continue  # itself; and what is outside the hashed files: requirements/install.py
         versions = pinned.get(canonicalize_name(requirement.name), [])
         assert versions, requirement.name
         assert all(version in requirement.specifier for version in versions), requirement.name

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gkc.arrays import I64
-from gkc.service.metrics import Metrics
 from gkc.store import GenerationManifest
+
+if TYPE_CHECKING:  # the look-up imports this module where there is no service, nor its packages
+    from gkc.service.metrics import Metrics
 
 ENTRY_BYTES: Final = 320
 """What an entry takes besides its record: key, id, objects' headers, its place in the table."""

@@ -5,12 +5,10 @@ import sys
 
 import pytest
 
-from exporter.__main__ import EXTRA
-
 RUN = "import sys; sys.modules[sys.argv.pop(1)] = None; from exporter.__main__ import main; main()"
 
 
-@pytest.mark.parametrize("missing", sorted(EXTRA))
+@pytest.mark.parametrize("missing", ["onnxruntime", "pyarrow", "typer"])
 def test_a_missing_extra_is_one_line(missing: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RUN, missing, "--version", "v1", "--bundle", "nowhere"],
@@ -22,11 +20,3 @@ def test_a_missing_extra_is_one_line(missing: str) -> None:
     assert done.stderr.count("\n") == 1
     assert f"{missing} is not installed" in done.stderr
     assert "gkc[exporter]" in done.stderr
-
-
-def test_another_missing_module_is_a_fault_and_shows_where() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, "typer", "--help"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr

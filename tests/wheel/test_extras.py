@@ -1,0 +1,145 @@
+"""The wheel in empty environments: what an extra asks for is all that its modules need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.bundles import RECIPES, write_bundle
+from tests.commands import Place, export, free_port, start, wait_for
+from tests.wheel.environments import Environment, write_pins
+
+pytestmark = pytest.mark.slow
+
+Installed = Callable[..., Environment]
+
+ROW = ("--user", 1, "--item", 1, "--version", "v1", "--json")
+SERVICE, EXPORTER, KEEP = "gkc[service]", "gkc[exporter]", "gkc[keep]"
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+for name in sys.argv[1:]:
+    module = importlib.import_module(name)
+    below = pkgutil.walk_packages(getattr(module, "__path__", []), name + ".")
+    for each in (info.name for info in below):
+        if not each.endswith((".__main__", ".librows")):
+            importlib.import_module(each)
+"""
+
+
+@pytest.fixture(scope="session")
+def pins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of the pinned versions: a new release elsewhere fails no test here."""
+    return write_pins(tmp_path_factory.mktemp("pins") / "pins.txt")
+
+
+@pytest.fixture
+def installed(wheel: Path, pins: Path, tmp_path: Path) -> Installed:
+    """Return a function that installs the wheel with some extra into an empty environment."""
+
+    def install(extra: str, *borrowed: Path) -> Environment:
+        environment = Environment.make(tmp_path / "environment")
+        environment.borrow(*borrowed)
+        environment.install("-c", pins, f"{wheel}{extra}")
+        return environment
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle to export."""
+    folder = tmp_path_factory.mktemp("bundle") / "plain"
+    write_bundle(folder, RECIPES[0])
+    return folder
+
+
+@pytest.fixture
+def place(bundle: Path, tmp_path: Path) -> Place:
+    """Return a store that holds version v1 of the bundle."""
+    there = Place(f"file:{tmp_path / 'store'}", "default")
+    export(bundle, "v1", there)
+    return there
+
+
+def _imports(environment: Environment, *packages: str) -> None:
+    environment.run("python", "-W", "error", "-c", IMPORT_ALL, *packages)
+
+
+def _names(environment: Environment, extra: str, *command: object) -> None:
+    """Assert that a command does nothing but say which extra it needs."""
+    done = environment.run(str(command[0]), *command[1:], status=1)
+    assert done.stderr.count("\n") == 1
+    assert f"pip install '{extra}'" in done.stderr
+
+
+def _gets_a_row(environment: Environment, store: str) -> None:
+    answer = json.loads(environment.run("gkc", "get", *ROW, "--store", store).stdout)
+    assert answer["status"] == [[1, 1, 1, 1]]
+
+
+def _exports(environment: Environment, bundle: Path, store: str) -> None:
+    where = ("--store", store, "--grace-seconds", 0)
+    environment.run("gkc-export", "--version", "v1", "--bundle", bundle, *where)
+
+
+def test_the_base_is_what_a_caller_needs(installed: Installed) -> None:
+    environment = installed("")
+    _imports(environment, "gkc.arrays", "gkc.errors", "gkc.knowledge", "gkc.rows")
+    _names(environment, SERVICE, "gkc", "--help")
+    _names(environment, EXPORTER, "gkc-export", "--help")
+    _names(environment, KEEP, "keep", "--help")
+
+
+def test_store(installed: Installed, place: Place) -> None:
+    environment = installed("[store]")
+    _imports(environment, "gkc.store", "gkc.cli")
+    _gets_a_row(environment, place.url)
+    _names(environment, SERVICE, "gkc", "serve", "--store", place.url)
+
+
+def test_service(installed: Installed, place: Place) -> None:
+    environment = installed("[service]")
+    _imports(environment, "gkc")
+    assert "Usage" in environment.run("gkc", "serve", "--help").stdout
+    _names(environment, EXPORTER, "gkc-export", "--help")
+    port = free_port()
+    serving = start(environment.folder / "bin" / "gkc", "serve", "--port", port, place=place)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/readyz", serving)
+    finally:
+        serving.terminate()
+        serving.wait(timeout=30)
+
+
+def test_exporter(installed: Installed, bundle: Path, tmp_path: Path) -> None:
+    environment, store = installed("[exporter]"), f"file:{tmp_path / 'own'}"
+    _imports(environment, "exporter")
+    assert "Usage" in environment.run("gkc-export", "--help").stdout
+    _exports(environment, bundle, store)
+    _gets_a_row(environment, store)
+
+
+def test_offline(installed: Installed, place: Place) -> None:
+    environment = installed("[offline]")
+    _imports(environment, "gkc.store", "pyarrow.parquet")
+    _gets_a_row(environment, place.url)
+
+
+def test_all_of_them_without_torch(installed: Installed, bundle: Path, tmp_path: Path) -> None:
+    environment, store = installed("[all]"), f"file:{tmp_path / 'own'}"
+    _imports(environment, "gkc", "exporter")
+    _exports(environment, bundle, store)
+    _gets_a_row(environment, store)
+
+
+def test_keep(installed: Installed) -> None:
+    torch = pytest.importorskip("torch", reason="installed with TORCH=none")
+    # A gigabyte whose build was chosen with care (requirements/install.py) is not installed twice.
+    packages = Path(torch.__file__).parents[1]
+    environment = installed("[keep]", *packages.glob("*torch*"))
+    _imports(environment, "keep")
+    assert "Usage" in environment.run("keep", "--help").stdout

@@ -14,7 +14,7 @@ import secrets
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -376,8 +376,8 @@ class Rows:
         knowledge: Vectors,
         status: U8 | None = None,
         resolved: tuple[I64, Bools] | None = None,
-    ) -> Callable[[int, int], None]:
-        """Return a function that lays the rows from its first argument to its second.
+    ) -> Laying:
+        """Return what lays the rows, some at a time.
 
         Parameters
         ----------
@@ -393,10 +393,6 @@ class Rows:
         resolved : (ndarray, ndarray), shape (n,), int64 and bool, optional
             Where each row's category goes, and whether it has one.
 
-        Raises
-        ------
-        LayoutError
-            By that function, if a table or a record points outside itself.
         """
         packed = _QUESTION.pack(
             self.n,
@@ -413,14 +409,33 @@ class Rows:
             0 if resolved is None else address(resolved[0]),
             0 if resolved is None else address(resolved[1]),
         )
-        lay, generation_packed = generation.lay, generation.packed
+        held = self, generation, offsets, knowledge, status, resolved
+        return Laying(generation, packed, records, held)
 
-        def lay_rows(start: int, end: int) -> None:
-            outcome = lay(generation_packed, packed, records, start, end)
-            if outcome:
-                raise LayoutError(_FAULTS[outcome])
 
-        return lay_rows
+class Laying:
+    """Rows about to be laid: call it with the first of them and the one after the last.
+
+    Raises
+    ------
+    LayoutError
+        If a table or a record points outside itself.
+    """
+
+    __slots__ = ("_generation", "_held", "_lay", "_question", "_records")
+
+    def __init__(
+        self, generation: GenerationRows, question: bytes, records: bytes, held: tuple[object, ...]
+    ) -> None:
+        self._lay, self._generation = generation.lay, generation.packed
+        self._question, self._records = question, records
+        self._held = held  # the question has their addresses
+
+    def __call__(self, start: int, end: int) -> None:
+        """Lay the rows from ``start`` to ``end``."""
+        outcome = self._lay(self._generation, self._question, self._records, start, end)
+        if outcome:
+            raise LayoutError(_FAULTS[outcome])
 
 
 def stored_bytes(element_type: str, width: int) -> int:

@@ -6,7 +6,7 @@ them in; meanwhile it may have the plan find the items. Loops run over distinct 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
@@ -25,11 +25,10 @@ from gkc.center.question import (
 )
 from gkc.errors import FieldError, GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import PARTS, Part, Vectors
-from gkc.rows import RowForm, Rows, distinct, row_form
+from gkc.rows import Laying, RowForm, Rows, distinct, row_form
 from gkc.store import ID_BYTES
 
 Records = Sequence[bytes | memoryview | None]
-Lay = Callable[[int, int], None]
 
 DTYPES: Final[Mapping[AnswerType, type[np.float32] | type[np.float16]]] = {
     "f32": np.float32,
@@ -148,13 +147,13 @@ class VersionPlan:
         np.cumsum(np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces)), out=offsets[1:])
         return b"".join(pieces), offsets
 
-    def _lay_by_turns(self, rows: Rows, lay: Lay, at_once: int) -> Iterator[None]:
+    def _lay_by_turns(self, rows: Rows, lay: Laying, at_once: int) -> Iterator[None]:
         for start in range(0, rows.n, at_once):
             if start:
                 yield
             self._lay_some(lay, start, min(start + at_once, rows.n))
 
-    def _lay_some(self, lay: Lay, start: int, end: int) -> None:
+    def _lay_some(self, lay: Laying, start: int, end: int) -> None:
         self.generation.items.require_whole()
         try:
             lay(start, end)

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
+import msgspec
 from msgspec.structs import replace
 
 from gkc.errors import (
@@ -36,7 +37,7 @@ TOMBSTONE_SECONDS: Final = 86_400.0
 State = Literal["staging", "published", "retired", "abandoned"]
 
 
-class Summary(Record):
+class Summary(Record, frozen=True):
     """What ``GET /versions`` tells of a generation."""
 
     users: Count
@@ -47,7 +48,7 @@ class Summary(Record):
     dtype: ElementType
     bytes: Count
     bundle: str
-    compatible_with: list[dict[str, Any]] = []
+    compatible_with: list[dict[str, Any]] = msgspec.field(default_factory=list)
 
     @classmethod
     def of(cls, manifest: GenerationManifest) -> Self:
@@ -66,7 +67,7 @@ class Summary(Record):
         )
 
 
-class GenerationEntry(Record):
+class GenerationEntry(Record, frozen=True):
     """The catalogue's note of one generation.
 
     Attributes
@@ -103,7 +104,7 @@ class GenerationEntry(Record):
     summary: Summary | None = None
 
 
-class VersionEntry(Record):
+class VersionEntry(Record, frozen=True):
     """The generations that a version serves now and could be rolled back to."""
 
     current: Name
@@ -111,7 +112,7 @@ class VersionEntry(Record):
     pinned: bool = False
 
 
-class Catalogue(Record):
+class Catalogue(Record, frozen=True):
     """The store's one small record.
 
     ``revision`` grows by one with each change, ``counter`` with each generation ever begun.
@@ -121,8 +122,8 @@ class Catalogue(Record):
     counter: Count = 0
     published: Count = 0
     max_versions: Count = DEFAULT_MAX_VERSIONS
-    versions: dict[Name, VersionEntry] = {}
-    generations: dict[Name, GenerationEntry] = {}
+    versions: dict[Name, VersionEntry] = msgspec.field(default_factory=dict)
+    generations: dict[Name, GenerationEntry] = msgspec.field(default_factory=dict)
 
     def version(self, name: str) -> VersionEntry:
         """Return a version's entry.

@@ -34,7 +34,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 RecordT = TypeVar("RecordT", bound=Record)
 
 
-class _Sealed(Record):
+class _Sealed(Record, frozen=True):
     format: str
     crc32: int
     content: msgspec.Raw

@@ -20,12 +20,14 @@ from gkc.store.backends.file.reader import FileReader
 from gkc.store.backends.file.storage import FileStorage
 from gkc.store.urls import StoreUrl
 
+__all__ = ["FileReader", "FileStorage", "open_reader", "open_storage"]
+
 
 def open_reader(
     where: StoreUrl,
     namespace: str,
-    mirror_dir: Path | None,  # noqa: ARG001 - its files are mapped where they lie
-    timeout_ms: int,  # noqa: ARG001
+    mirror_dir: Path | None,
+    timeout_ms: int,
 ) -> FileReader:
     """Open a store for reading; it need not exist yet."""
     return FileReader(where.path, namespace)

@@ -442,7 +442,7 @@ async def test_a_record_of_another_user_is_found_by_verify(
     first, second = place.client.hmget(key, one, two)
     place.client.hset(key, one, second)
     place.client.hset(key, two, first)
-    with pytest.raises(GenerationCorruptError, match="bucket 0 of its users .* of another user"):
+    with pytest.raises(GenerationCorruptError, match=r"bucket 0 of its users .* of another user"):
         await reader.verify(await reader.manifest(generation), lambda rows: None)
 
 
@@ -924,7 +924,7 @@ async def test_a_swap_that_came_to_pass_is_no_failure(
 def test_a_server_that_may_evict_is_refused(own_place: RedisPlace, policy: str) -> None:
     storage, _ = own_place.open_pair()
     own_place.client.config_set("maxmemory-policy", policy)
-    with pytest.raises(UnsafeStoreError, match=f"{policy}.*noeviction"):
+    with pytest.raises(UnsafeStoreError, match=rf"{policy}.*noeviction"):
         Publisher(storage).check_export("v1", 5)
     for safe in ("noeviction", "volatile-lru", "volatile-ttl"):
         own_place.client.config_set("maxmemory-policy", safe)

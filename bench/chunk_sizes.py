@@ -38,17 +38,18 @@ def main(
 ) -> None:
     """Load and read in turns, and print one table."""
     _, others = separate_cores()
-    with tempfile.TemporaryDirectory() as scratch, redis_serving(Path(scratch), others) as (_, url):
-        with redis.Redis.from_url(url) as client:
-            record = np.random.default_rng(0).bytes(RECORD)
-            client.hset("users", mapping={str(k): record for k in range(USERS)})
-            print(
-                "KiB at once  user read in a load, us: p50    p99    max  quiet p50   p99    MB/s  memory"
-            )
-            for kib in KIB:
-                kept = _store(client, (kib << 10) - HEAD_BYTES, mib << 20)
-                for at_once in AT_ONCE:
-                    _measure(url, client, kib, at_once, rounds, kept)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        redis_serving(Path(scratch), others) as (_, url),
+        redis.Redis.from_url(url) as client,
+    ):
+        record = np.random.default_rng(0).bytes(RECORD)
+        client.hset("users", mapping={str(k): record for k in range(USERS)})
+        print("KiB at once  a user's read in a load, us: p50 p99 max  quiet p50 p99   MB/s  memory")
+        for kib in KIB:
+            kept = _store(client, (kib << 10) - HEAD_BYTES, mib << 20)
+            for at_once in AT_ONCE:
+                _measure(url, client, kib, at_once, rounds, kept)
 
 
 def _store(client: redis.Redis, size: int, total: int) -> float:
@@ -88,7 +89,7 @@ def _measure(
     p50, p99, most = (np.quantile(loading, q) * 1e6 for q in (0.5, 0.99, 1.0))
     quiet50, quiet99 = (np.quantile(quiet, q) * 1e6 for q in (0.5, 0.99))
     print(
-        f"{kib:>3} {at_once:>7}  {p50:>28.0f} {p99:>6.0f} {most:>6.0f} {quiet50:>10.0f} "
+        f"{kib:>3} {at_once:>7}  {p50:>32.0f} {p99:>3.0f} {most:>4.0f} {quiet50:>10.0f} "
         f"{quiet99:>5.0f} {np.median(rates) / 1e6:>7.0f} {kept:>7.4f}"
     )
 

@@ -17,7 +17,6 @@ EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.CatalogueLostError("file:/x", "is gone"), ["file:/x", "is gone", "export again"]),
     (errors.OldCatalogueError("file:/x"), ["file:/x", "earlier gkc", "GKC_NAMESPACE", "--yes"]),
     (errors.NoOldCatalogueError("file:/x"), ["file:/x", "format 1", "GKC_NAMESPACE"]),
-    (errors.RecordError("$.a: is odd"), ["$.a"]),
     (errors.EarlierFormatError(), ["earlier gkc", "format 1"]),
     (errors.VersionNotFoundError("v9", ["v2", "v1"]), ["'v9'", "v2, v1"]),
     (errors.VersionNotFoundError("v9", []), ["'v9'", "none"]),

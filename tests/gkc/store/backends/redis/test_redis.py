@@ -307,6 +307,21 @@ async def test_a_lost_chunk_is_found_on_resuming(place: RedisPlace, often: Redis
         pytest.fail("went on with what was lost")
 
 
+async def test_a_damaged_chunk_is_found_on_resuming(place: RedisPlace, often: RedisStorage) -> None:
+    sample, publisher = make_sample(), Publisher(often)
+    _interrupt(publisher, sample, user_blocks=0)
+    (generation,) = publisher.catalogue().generations
+    key = GenerationKeys(place.namespace, generation).chunk(0)
+    raw = bytearray(place.client.get(key))
+    raw[4096 + 3] ^= 1  # of the first section, which lies behind the header to come
+    place.client.set(key, bytes(raw))
+    with (
+        pytest.raises(GenerationCorruptError, match="chunk 0 of its items is damaged"),
+        publisher.stage(sample.spec, max_versions=5, resume=True),
+    ):
+        pytest.fail("went on with what was damaged")
+
+
 async def test_a_sealed_generation_cannot_be_begun_anew(storage: RedisStorage) -> None:
     sample = small_sample("v1")
     generation = publish_sample(Publisher(storage), sample).generation

@@ -99,14 +99,14 @@ class CatalogueLostError(StoreError):
 class OldCatalogueError(CatalogueLostError):
     """The catalogue is one of an earlier gkc, whose versions this one cannot serve."""
 
+    REASON = (
+        "it was written by an earlier gkc, in format 1, which this one does not read; choose "
+        "another GKC_NAMESPACE, switch the service, then `gkc versions delete --old-format --yes`"
+    )
+
     def __init__(self, store: str) -> None:
-        super().__init__(
-            store,
-            "it was written by an earlier gkc, in format 1, which this one does not read; "
-            "choose another GKC_NAMESPACE, export into it, switch the service, then delete the "
-            "old one's data with `gkc versions delete --old-format --yes`",
-        )
-        self.args = (f"catalogue of {store}: {self.reason}",)
+        super().__init__(store, self.REASON)
+        self.args = (f"catalogue of {store}: {self.REASON}",)
 
 
 class NoOldCatalogueError(StoreError):

@@ -98,7 +98,7 @@ def load(path: Path, *, plain: bool = False) -> ctypes.PyDLL:
 
 def address(array: Array) -> int:
     """Return where the memory of a writable, contiguous array begins."""
-    return _address_of(_memory_of(array)) if array.size else _NOWHERE
+    return _address_of(_memory_of(array.data)) if array.size else _NOWHERE
 
 
 class TableIndex:
@@ -286,7 +286,7 @@ def row_form(
     spans = part_spans(parts, dim, category_dim)
     width = max((end for _, end in spans.values()), default=0)
     first = (spans[part][0] if part in spans else -1 for part in PARTS)
-    dtype = np.dtype(np.float16 if answer_type == "f16" else np.float32)
+    dtype: np.dtype[np.float16 | np.float32] = np.dtype("<f2" if answer_type == "f16" else "<f4")
     return RowForm(
         spans, width, width * dtype.itemsize, dtype, (*first, width, _TYPES[answer_type])
     )
@@ -335,7 +335,7 @@ class Rows:
         self._places_at = 0 if places is None else address(places)
         # Counts of statuses, then the row of each item in its table.
         self._work = work = np.zeros(_COUNTS + size, dtype=np.int64)
-        self._work_at = _address_of(_memory_of(work))
+        self._work_at = address(work)
         if items is None:
             work[_COUNTS] = -1
             self._items_at, self._items_n = 0, 0

@@ -47,6 +47,7 @@ _ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
 
 Categories = tuple[I64, Bools] | tuple[None, None]
 """A column of categories, and where one was given; or none at all."""
+_NO_CATEGORIES: Final[Categories] = (None, None)
 Pointer = Callable[[int], str]
 """Names the field that holds the k-th element of a column."""
 
@@ -93,12 +94,10 @@ def decode_safetensors(body: bytes, max_rows: int) -> Question:
     _require(fields)
     ids = {name: _ids_of_tensor(name, tensor) for name, tensor in tensors.items()}
     versions, index = _versions(_json_if_array("v", metadata["v"]), lambda k: f"/v/{k}")
-    categories = ids.get("c")
-    given = None if categories is None else np.ones(len(categories), dtype=np.bool_)
     columns = _broadcast(
         ids["u"],
         ids["i"],
-        (categories, given),
+        (ids["c"], np.ones(len(ids["c"]), dtype=np.bool_)) if "c" in ids else _NO_CATEGORIES,
         (versions, index),
         max_rows,
     )
@@ -206,7 +205,7 @@ def _id_array(values: list[Any], pointer: Pointer) -> I64:
 def _categories(value: object) -> Categories:
     """Return the categories given, and where one was; None if there is no such column."""
     if value is None:
-        return None, None
+        return _NO_CATEGORIES
     if isinstance(value, list):
         return _category_array(value, lambda k: f"/c/{k}")
     return _category_array([value], lambda _: "/c")
@@ -281,7 +280,7 @@ def _broadcast(
         raise BatchTooLargeError(n, max_rows)
     if len(names) < 2:
         index = _ONE_VERSION[: len(names)]
-    return Columns(n, users, items, *categories, names, index)
+    return Columns(n, users, items, categories[0], given, names, index)
 
 
 def _with_options(columns: Columns, value: Mapping[str, Any]) -> Question:

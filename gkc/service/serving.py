@@ -13,6 +13,7 @@ import structlog
 from gkc.center.generation import LoadedGeneration
 from gkc.errors import (
     CatalogueLostError,
+    OldCatalogueError,
     ServiceNotReadyError,
     StoreError,
     VersionNotFoundError,
@@ -90,6 +91,8 @@ class Serving:
         CatalogueLostError
             If it was there and has vanished, or cannot be read as one.
         """
+        if self._lost == OldCatalogueError.REASON:
+            raise OldCatalogueError(self._reader.store)
         if self._lost is not None:
             raise CatalogueLostError(self._reader.store, self._lost)
         return self._catalogue

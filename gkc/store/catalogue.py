@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
+import msgspec
 from msgspec.structs import replace
 
 from gkc.errors import (
@@ -38,7 +39,7 @@ State = Literal["staging", "published", "retired", "abandoned"]
 Succession = Literal["later", "earlier", "other"]
 
 
-class Summary(Record):
+class Summary(Record, frozen=True):
     """What ``GET /versions`` tells of a generation."""
 
     users: Count
@@ -49,7 +50,7 @@ class Summary(Record):
     dtype: ElementType
     bytes: Count
     bundle: str
-    compatible_with: list[dict[str, Any]] = []
+    compatible_with: list[dict[str, Any]] = msgspec.field(default_factory=list)
 
     @classmethod
     def of(cls, manifest: GenerationManifest) -> Self:
@@ -68,7 +69,7 @@ class Summary(Record):
         )
 
 
-class GenerationEntry(Record):
+class GenerationEntry(Record, frozen=True):
     """The catalogue's note of one generation.
 
     Attributes
@@ -105,7 +106,7 @@ class GenerationEntry(Record):
     summary: Summary | None = None
 
 
-class VersionEntry(Record):
+class VersionEntry(Record, frozen=True):
     """The generations that a version serves now and could be rolled back to."""
 
     current: Name
@@ -113,7 +114,7 @@ class VersionEntry(Record):
     pinned: bool = False
 
 
-class Catalogue(Record):
+class Catalogue(Record, frozen=True):
     """The store's one small record.
 
     ``revision`` grows by one with each change, ``counter`` with each generation ever begun.
@@ -125,8 +126,8 @@ class Catalogue(Record):
     counter: Count = 0
     published: Count = 0
     max_versions: Count = DEFAULT_MAX_VERSIONS
-    versions: dict[Name, VersionEntry] = {}
-    generations: dict[Name, GenerationEntry] = {}
+    versions: dict[Name, VersionEntry] = msgspec.field(default_factory=dict)
+    generations: dict[Name, GenerationEntry] = msgspec.field(default_factory=dict)
     history: tuple[str, ...] = ()
 
     def token_at(self, revision: int) -> str | None:

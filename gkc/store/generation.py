@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
-from msgspec import Meta
+from msgspec import Meta, field
 
 from gkc.errors import GenerationCorruptError, LayoutError, RecordError
 from gkc.store.codec import (
@@ -45,7 +45,7 @@ def is_version_name(name: str) -> bool:
     return VERSION_PATTERN.fullmatch(name) is not None
 
 
-class Defaults(Record):
+class Defaults(Record, frozen=True):
     """What answers for ids that were not exported: one stored vector a part, None for zeros.
 
     ``item_category`` is the category that an unknown item has, None for none.
@@ -57,7 +57,7 @@ class Defaults(Record):
     item_category: Int64 | None = None
 
 
-class GenerationSpec(Record):
+class GenerationSpec(Record, frozen=True):
     """All that is known of a generation before its first vector is written.
 
     Attributes
@@ -92,7 +92,7 @@ class GenerationSpec(Record):
     bundle: str
     fingerprint: str
     defaults: Defaults = Defaults()
-    compatible_with: list[dict[str, Any]] = []
+    compatible_with: list[dict[str, Any]] = field(default_factory=list)
     user_id_type: IdType = "int64"
     item_id_type: IdType = "int64"
     category_id_type: IdType = "int64"
@@ -159,7 +159,7 @@ class GenerationSpec(Record):
         )
 
 
-class GenerationLayout(Record):
+class GenerationLayout(Record, frozen=True):
     """The numbers from which the names of a generation's keys follow; none is searched for.
 
     They are kept with the generation, so that it stays readable when the rule that chose them
@@ -177,7 +177,7 @@ class GenerationLayout(Record):
     chunk_bytes: Annotated[int, Meta(ge=4096, le=1 << 30)]
 
 
-class Totals(Record):
+class Totals(Record, frozen=True):
     """What a writer has stored so far, and the largest absolute value among it, part by part."""
 
     users: Count = 0
@@ -215,7 +215,7 @@ def default_totals(spec: GenerationSpec) -> Totals:
     )
 
 
-class GenerationManifest(Record):
+class GenerationManifest(Record, frozen=True):
     """A sealed generation's record of itself, stored beside its data and never changed.
 
     Attributes
@@ -236,7 +236,7 @@ class GenerationManifest(Record):
     spec: GenerationSpec
     layout: GenerationLayout
     totals: Totals
-    checksums: dict[str, Count] = {}
+    checksums: dict[str, Count] = field(default_factory=dict)
     chunk_crc32s: bytes = b""
 
     @property

@@ -198,7 +198,7 @@ class MirrorDirectory:
         chunks = Chunks(manifest)
         temporary = self._path(manifest.generation, _TEMPORARY)
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with open(fd, "r+b", buffering=0) as file:
+        with FileIO(fd, "r+") as file:
             done = self._chunks_in(file, chunks)
             file.truncate(min(done * chunks.chunk_bytes, chunks.size_bytes))
             file.seek(0, os.SEEK_END)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,8 +10,6 @@ from msgspec import Meta
 from gkc.errors import RecordError
 from gkc.store.generation import CHUNK_BYTES, GenerationLayout, Name
 from gkc.store.sealed import Rows
-
-_FORMAT: Final = "gkc-catalogue/1"
 
 
 class _OldLayout(msgspec.Struct):
@@ -47,7 +45,7 @@ class OldCatalogue(msgspec.Struct):
 
 
 class _Sealed(msgspec.Struct):
-    content: OldCatalogue
+    content: msgspec.Raw = msgspec.Raw()
 
 
 def read_old_catalogue(raw: bytes) -> OldCatalogue:
@@ -58,15 +56,11 @@ def read_old_catalogue(raw: bytes) -> OldCatalogue:
     RecordError
         If it is none.
     """
-    errors = []
-    for kind in (OldCatalogue, _Sealed):
-        try:
-            found = msgspec.json.decode(raw, type=kind)
-        except (msgspec.MsgspecError, RecursionError) as exc:
-            errors.append(str(exc))
-            continue
-        old = found.content if isinstance(found, _Sealed) else found
-        if {".", ".."} & old.generations.keys():
-            raise RecordError("$.generations: names a directory")
-        return old
-    raise RecordError(f"is no catalogue of format {_FORMAT}: {' and '.join(errors)}")
+    try:
+        stored = msgspec.json.decode(raw, type=_Sealed)
+        old = msgspec.json.decode(stored.content or raw, type=OldCatalogue)
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        raise RecordError(f"is no catalogue of format 1: {exc}") from exc
+    if {".", ".."} & old.generations.keys():
+        raise RecordError("$.generations: names a directory")
+    return old

@@ -22,6 +22,7 @@ class ItemTable(Protocol):
     """Items of one generation, all or a few, in memory; safe to read from several threads."""
 
     size_bytes: int
+    count: int
 
     @property
     def sections(self) -> Mapping[str, memoryview]:

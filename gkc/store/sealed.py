@@ -34,7 +34,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 RecordT = TypeVar("RecordT", bound=Record)
 
 
-class _Sealed(Record):
+class _Sealed(Record, frozen=True):
     format: str
     crc32: int
     content: msgspec.Raw
@@ -47,7 +47,7 @@ class _Stamp(msgspec.Struct):
 
 
 class _Wrapped(msgspec.Struct):
-    content: _Stamp
+    content: msgspec.Raw = msgspec.Raw()
 
 
 def encode_record(record: Record) -> bytes:
@@ -112,12 +112,9 @@ def _frame(stamp: str, content: bytes) -> bytes:
 
 def _is_of_format_1(raw: bytes) -> bool:
     """Tell whether this is a record of gkc's first format, bare or sealed as that one was."""
-    for kind in (_Stamp, _Wrapped):
-        try:
-            found = msgspec.json.decode(raw, type=kind)
-        except (msgspec.MsgspecError, RecursionError):
-            continue  # not even JSON of that shape
-        stamp = found.content if isinstance(found, _Wrapped) else found
-        if stamp.format.startswith("gkc-") and stamp.format.endswith("/1"):
-            return True
-    return False
+    try:
+        content = msgspec.json.decode(raw, type=_Wrapped).content
+        stamp = msgspec.json.decode(content or raw, type=_Stamp).format
+    except (msgspec.MsgspecError, RecursionError):
+        return False  # not even JSON of that shape
+    return stamp.startswith("gkc-") and stamp.endswith("/1")

@@ -47,7 +47,7 @@ class Lease(Protocol):
         ...
 
 
-class BucketProgress(Record, tag="buckets"):
+class BucketProgress(Record, frozen=True, tag="buckets"):
     """How far users have come that are stored in buckets.
 
     Attributes
@@ -69,7 +69,7 @@ class BucketProgress(Record, tag="buckets"):
     size_bytes: Count = 0
 
 
-class WriterProgress(Record):
+class WriterProgress(Record, frozen=True):
     """How much of an unfinished generation is stored, enough to go on writing it.
 
     Attributes
@@ -112,8 +112,10 @@ class Finished:
 class StagedStore(Protocol):
     """What a backend does to store one generation; `GenerationSink` decides when."""
 
-    written_bytes: int
-    """Taken so far."""
+    @property
+    def written_bytes(self) -> int:
+        """Bytes taken so far."""
+        ...
 
     def errors(self) -> AbstractContextManager[None]:
         """Turn what the backend's library raises into StoreUnavailableError."""

@@ -79,6 +79,7 @@ class TableShape:
     category_bytes: int = 0
 
     def __post_init__(self) -> None:
+        """Refuse what cannot be stored."""
         if self.count >= MAX_ROWS:
             raise LayoutError(
                 f"{self.count} {self.kind} are too many for one generation: "
@@ -126,7 +127,7 @@ def bucket_bits(count: int) -> int:
     return max(1, (max(count, 1) - 1).bit_length() - 1)
 
 
-class Section(Record):
+class Section(Record, frozen=True):
     """Where a section lies in the file, and the CRC-32 of its bytes."""
 
     offset: Count
@@ -134,7 +135,7 @@ class Section(Record):
     crc32: Crc32
 
 
-class TableHeader(Record):
+class TableHeader(Record, frozen=True):
     """What the first page of a table file says.
 
     Attributes

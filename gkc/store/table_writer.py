@@ -31,8 +31,10 @@ Bytes = bytes | npt.NDArray[np.generic]
 class TableTarget(Protocol):
     """Where the bytes of a table go."""
 
-    piece_bytes: int
-    """What is written ends where a piece of so many bytes does, as far as may be."""
+    @property
+    def piece_bytes(self) -> int:
+        """What is written ends where a piece of so many bytes does, as far as may be."""
+        ...
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write bytes at a place in the table; no place is written twice but after an interrupt."""
@@ -69,7 +71,7 @@ class MemoryTarget:
         """Do nothing: memory is not durable."""
 
 
-class OrderProgress(Record):
+class OrderProgress(Record, frozen=True):
     """How far rows have come: their number, and the last one's place in the order."""
 
     rows: Rows = 0
@@ -152,14 +154,14 @@ class RowOrder:
         return True
 
 
-class SectionProgress(Record):
+class SectionProgress(Record, frozen=True):
     """Bytes written of a section, and their CRC-32."""
 
     length: Count
     crc32: Crc32
 
 
-class TableProgress(Record, tag="table"):
+class TableProgress(Record, frozen=True, tag="table"):
     """How much of an unfinished table is stored, enough to go on writing it."""
 
     order: OrderProgress

@@ -249,7 +249,7 @@ class StoreContract:
         first, second = await reader.fetch_users(manifest, users)
         found = manifest.records.unpack(users, [first, second])
         np.testing.assert_array_equal(found.k_u, sample.users.k_u[:2])
-        with pytest.raises(LayoutError, match=f"record of user {users[0]} is .* of another user"):
+        with pytest.raises(LayoutError, match=rf"record of user {users[0]} is .* of another user"):
             manifest.records.unpack(users, [second, first])
         other = manifest.spec.records("another generation")
         with pytest.raises(LayoutError, match="generation"):

@@ -36,7 +36,7 @@ class Sample:
     items: ItemBlock
 
     def records(self, generation: str) -> list[bytes]:
-        """The users' records as they must be stored."""
+        """Return the users' records as they must be stored."""
         return self.spec.records(generation).pack(self.users)
 
 

@@ -184,9 +184,8 @@ def test_what_an_interrupted_copy_has_is_verified(tmp_path: Path, damage: str) -
     assert len(raw) == 3 * len(CHUNKS[0])
     if damage == "flipped":
         raw[len(CHUNKS[0]) + 77] ^= 1
-    path.write_bytes(
-        {"torn": raw[:-100], "longer": raw + b"more", "whole": b"".join(CHUNKS)}.get(damage, raw)
-    )
+    left = {"torn": raw[:-100], "longer": raw + b"more", "whole": bytearray().join(CHUNKS)}
+    path.write_bytes(left.get(damage, raw))
     source = Source()
     check_and_close(mirrors.open(MANIFEST, source, 0))
     begin = {"flipped": 1, "torn": 2, "longer": 3, "whole": len(CHUNKS)}[damage]

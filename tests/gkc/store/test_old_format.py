@@ -1,4 +1,4 @@
-"""What a gkc of format 1 left: told in words that lead on, deleted by known names, else untouched."""
+"""What a gkc of format 1 left: told in words that lead on, deleted by known names."""
 
 from __future__ import annotations
 

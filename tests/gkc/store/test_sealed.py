@@ -7,6 +7,7 @@ import zlib
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import field
 
 from gkc.errors import EarlierFormatError, RecordError
 from gkc.store.sealed import Count, Int64, Record, decode_record, encode_record, seal, unseal
@@ -14,13 +15,13 @@ from gkc.store.sealed import Count, Int64, Record, decode_record, encode_record,
 FORMAT = "gkc-test/2"
 
 
-class Inner(Record):
+class Inner(Record, frozen=True):
     name: str
     size: Count = 0
 
 
-class Outer(Record):
-    inner: dict[str, Inner] = {}
+class Outer(Record, frozen=True):
+    inner: dict[str, Inner] = field(default_factory=dict)
     raw: bytes = b""
     number: Int64 | None = None
     factor: float = 0.0

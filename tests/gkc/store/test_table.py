@@ -518,9 +518,8 @@ def ordered_names(names: set[bytes]) -> list[bytes]:
     return [name for _, name in sorted(zip(hashes, listed, strict=True))]
 
 
-def string_shape(kind: TableKind, names: list[bytes], **more: int) -> TableShape:
-    size = sum(map(len, names))
-    return TableShape(kind, len(names), id_type="string", id_bytes=size, **more)
+def string_shape(kind: TableKind, names: list[bytes]) -> TableShape:
+    return TableShape(kind, len(names), id_type="string", id_bytes=sum(map(len, names)))
 
 
 def write_named_items(
@@ -632,7 +631,7 @@ def test_keys_that_are_not_those_of_the_strings_are_refused(tmp_path: Path) -> N
 def test_a_dictionary_is_in_order_and_whole(tmp_path: Path, dictionary: list[bytes]) -> None:
     shape = TableShape("items", 0, 3, category_type="string", categories=2, category_bytes=2)
     target = FileTarget(tmp_path / "t")
-    with pytest.raises(LayoutError, match="dictionary|category"):
+    with pytest.raises(LayoutError, match=r"dictionary|category"):
         ItemTableWriter(target, "g", shape, categories=dictionary)
     target.close()
 

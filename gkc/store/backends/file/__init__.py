@@ -20,6 +20,8 @@ from gkc.store.backends.file.reader import FileReader
 from gkc.store.backends.file.storage import FileStorage
 from gkc.store.urls import StoreUrl
 
+__all__ = ["FileReader", "FileStorage", "open_reader", "open_storage"]
+
 
 def open_reader(
     where: StoreUrl,

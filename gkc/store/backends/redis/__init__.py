@@ -8,6 +8,8 @@ from gkc.store.backends.redis.reader import RedisReader
 from gkc.store.backends.redis.storage import RedisStorage
 from gkc.store.urls import StoreUrl
 
+__all__ = ["RedisReader", "RedisStorage", "open_reader", "open_storage"]
+
 
 def open_reader(
     where: StoreUrl, namespace: str, mirror_dir: Path | None, timeout_ms: int

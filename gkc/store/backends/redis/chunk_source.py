@@ -1,4 +1,4 @@
-"""Chunks of the items table read one after the other, over a connection of its own; for a thread."""
+"""Chunks of the items table, read one after the other over a connection of their own."""
 
 from __future__ import annotations
 

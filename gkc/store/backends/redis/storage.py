@@ -187,7 +187,7 @@ class RedisStorage:
         return int(pipeline.execute()[1])
 
     def _swap(self, before: bytes, after: bytes) -> bool:
-        """Replace the catalogue's bytes if they still are ``before``; none stand for no catalogue."""
+        """Replace the catalogue's bytes if they still are ``before``; empty ones stand for none."""
         try:
             return bool(self._client.eval(_SWAP, 1, self._catalogue_key, before, after))
         except (redis.ConnectionError, redis.TimeoutError) as exc:

@@ -307,6 +307,21 @@ async def test_a_lost_chunk_is_found_on_resuming(place: RedisPlace, often: Redis
         pytest.fail("went on with what was lost")
 
 
+async def test_a_damaged_chunk_is_found_on_resuming(place: RedisPlace, often: RedisStorage) -> None:
+    sample, publisher = make_sample(), Publisher(often)
+    _interrupt(publisher, sample, user_blocks=0)
+    (generation,) = publisher.catalogue().generations
+    key = GenerationKeys(place.namespace, generation).chunk(0)
+    raw = bytearray(place.client.get(key))
+    raw[4096 + 3] ^= 1  # of the first section, which lies behind the header to come
+    place.client.set(key, bytes(raw))
+    with (
+        pytest.raises(GenerationCorruptError, match="chunk 0 of its items is damaged"),
+        publisher.stage(sample.spec, max_versions=5, resume=True),
+    ):
+        pytest.fail("went on with what was damaged")
+
+
 async def test_a_sealed_generation_cannot_be_begun_anew(storage: RedisStorage) -> None:
     sample = small_sample("v1")
     generation = publish_sample(Publisher(storage), sample).generation
@@ -442,7 +457,7 @@ async def test_a_record_of_another_user_is_found_by_verify(
     first, second = place.client.hmget(key, one, two)
     place.client.hset(key, one, second)
     place.client.hset(key, two, first)
-    with pytest.raises(GenerationCorruptError, match="bucket 0 of its users .* of another user"):
+    with pytest.raises(GenerationCorruptError, match=r"bucket 0 of its users .* of another user"):
         await reader.verify(await reader.manifest(generation), lambda rows: None)
 
 
@@ -901,7 +916,7 @@ async def test_a_swap_that_came_to_pass_is_no_failure(
 def test_a_server_that_may_evict_is_refused(own_place: RedisPlace, policy: str) -> None:
     storage, _ = own_place.open_pair()
     own_place.client.config_set("maxmemory-policy", policy)
-    with pytest.raises(UnsafeStoreError, match=f"{policy}.*noeviction"):
+    with pytest.raises(UnsafeStoreError, match=rf"{policy}.*noeviction"):
         Publisher(storage).check_export("v1", 5)
     for safe in ("noeviction", "volatile-lru", "volatile-ttl"):
         own_place.client.config_set("maxmemory-policy", safe)

@@ -40,6 +40,10 @@ def run(
 
     settings = load(Settings, store_url=store, host=host, port=port, workers=workers)
     where = parse_store_url(settings.store_url)
-    if where.is_missing():
-        typer.echo(f"gkc: no store at {where.path} yet, waiting for an export", err=True)
-    serve(settings, lambda line: typer.echo(line))
+
+    def announce(line: str) -> None:
+        typer.echo(line)
+        if where.is_missing():
+            typer.echo(f"gkc: no store at {where.path} yet, waiting for an export", err=True)
+
+    serve(settings, announce)

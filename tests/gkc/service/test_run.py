@@ -358,6 +358,7 @@ def test_wrong_settings_are_told() -> None:
 
 
 def test_a_misspelt_setting_is_warned_about(place: Place) -> None:
+    make_world().publish(place.url)
     result = command("gkc", "versions", place=place, env={"GKC_STORE_URI": "x"})
     assert result.returncode == 0
     assert "GKC_STORE_URI" in result.stderr

@@ -20,13 +20,7 @@ from gkc.errors import (
     VersionNotReadyError,
 )
 from gkc.service.metrics import Metrics
-from gkc.store import (
-    Catalogue,
-    GenerationManifest,
-    KnowledgeReader,
-    parse_store_url,
-    succession,
-)
+from gkc.store import Catalogue, KnowledgeReader, parse_store_url, succession
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +28,6 @@ _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _EARLIER_SECONDS: Final = 1.0
 """How long an earlier catalogue must be all that is read before it is followed."""
-_ID_AND_CATEGORY_BYTES: Final = 24
-"""What an item takes in a table beside its vector, roughly."""
 _ANY_USER: Final = np.zeros(1, dtype=np.int64)
 
 
@@ -304,7 +296,7 @@ class Serving:
 
     async def _open(self, generation: str) -> LoadedGeneration:
         manifest = await self._reader.manifest(generation)
-        self._reserved[generation] = _estimated_bytes(manifest)
+        self._reserved[generation] = manifest.spec.item_shape.size_bytes()
         try:
             items = await self._reader.item_table(manifest, self._memory_left(generation))
         finally:
@@ -318,8 +310,3 @@ class Serving:
         taken = sum(loaded.items.size_bytes for loaded in self._loaded.values())
         others = sum(size for g, size in self._reserved.items() if g != generation)
         return max(0, self._item_memory_bytes - taken - others)
-
-
-def _estimated_bytes(manifest: GenerationManifest) -> int:
-    spec = manifest.spec
-    return spec.items * (spec.vector_stride + _ID_AND_CATEGORY_BYTES)

@@ -172,15 +172,20 @@ def test_rows_that_do_not_fit_are_refused(place: Place) -> None:
     users, items = list(user_slices(sample.users)), list(item_slices(sample.items))
     sink.write_users(users[1])
     sink.write_items(items[1])
-    for write, rows, message in (
-        (sink.write_users, users[0], "users must come in ascending order"),
-        (sink.write_items, items[1], "items must come in ascending order"),
-        (sink.write_users, wider.users, "do not fit"),
-        (sink.write_items, wider.items, "do not fit"),
-        (sink.write_items, replace(items[2], names=[b"x"] * 400), "not of type int64"),
+    for wrong_users, message in (
+        (users[0], "users must come in ascending order"),
+        (wider.users, "not fit"),
     ):
         with pytest.raises(LayoutError, match=message):
-            write(rows)  # type: ignore[operator]
+            sink.write_users(wrong_users)
+    named = replace(items[2], names=[b"x"] * 400)
+    for wrong_items, message in (
+        (items[1], "items must come in ascending order"),
+        (wider.items, "not fit"),
+        (named, "not of type int64"),
+    ):
+        with pytest.raises(LayoutError, match=message):
+            sink.write_items(wrong_items)
     with pytest.raises(LayoutError, match="400 users, 400 items"):
         sink.seal()
     sink.close()

@@ -11,6 +11,7 @@ from gkc import errors
 from gkc.errors import GkcError
 
 EXAMPLES: list[tuple[GkcError, list[str]]] = [
+    (errors.RowRuleError("cannot be loaded", "a.so on x86_64"), ["loaded", "x86_64", "install"]),
     (errors.StoreUrlError("x:y", "has the unknown scheme 'x'"), ["'x:y'", "file:PATH"]),
     (errors.StoreUrlError("redis://...", "names no host", "name one"), ["host; name one"]),
     (errors.StoreUnavailableError("redis://h", "refused"), ["redis://h", "refused; mend that"]),

@@ -12,7 +12,11 @@ import pytest
 from hatch_build import LIBRARY, CompilationError, Compiler, find_compiler
 from tests.wheel.environments import Environment, run, unpack
 
-LOAD = "from gkc.rows import LIBRARY, load; print(load(LIBRARY).gkc_choose(1) + 1)"
+LOAD = """
+import ctypes, pathlib, gkc
+library = ctypes.CDLL(str(pathlib.Path(gkc.__file__).with_name("librows.so")))
+print(library.gkc_choose(1))
+"""
 BUILD = (sys.executable, "-m", "hatchling", "build", "-t", "wheel")
 REQUIRED = "from hatchling.build import *; print(get_requires_for_build_wheel())"
 
@@ -49,7 +53,7 @@ def test_without_a_compiler_the_build_brings_its_own(sdist: Path, tmp_path: Path
     (built,) = (tmp_path / "wheels").iterdir()
     environment = Environment.make(tmp_path / "environment")
     environment.install("--no-deps", built)
-    assert int(environment.run("python", "-c", LOAD).stdout) > 0
+    assert int(environment.run("python", "-c", LOAD).stdout) == 0
 
 
 def test_only_a_build_without_a_compiler_needs_one(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
@@ -27,6 +27,7 @@ from exporter.manifest import (
     parse_manifest,
 )
 from exporter.onnx_file import external_files
+from gkc.store import Origin
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +66,8 @@ class Bundle:
         Expected digest, hexadecimal, by relative path.
     manifest_digest : str
         SHA-256 of the manifest itself.
-    compatible_with : list of object
-        Older versions in whose axes the vectors lie, as the manifest tells of them.
+    origin : Origin
+        Where the vectors come from, as the manifest tells.
     """
 
     root: Path
@@ -80,7 +81,7 @@ class Bundle:
     unknown: Mapping[ModelKind, Mapping[str, UnknownValue]]
     sha256: Mapping[str, str]
     manifest_digest: str
-    compatible_with: list[dict[str, Any]]
+    origin: Origin
 
     def width(self, kind: ModelKind) -> int:
         """Return how wide the output of a model must be."""
@@ -150,7 +151,7 @@ class _Files:
                 for file, digest in manifest.sha256.items()
             },
             manifest_digest=digest,
-            compatible_with=manifest.compatible_with,
+            origin=manifest.origin(),
         )
 
     def _inside(self, relative: str, where: str) -> str:

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_type_
 
 import msgspec
 from msgspec import Meta, Struct, field
+from msgspec.structs import asdict
 
 from exporter.errors import BundleError
+from gkc.store import Origin
 
 BUNDLE_FORMAT: Final = "gkc-bundle/1"
 MANIFEST: Final = "manifest.json"
@@ -25,7 +27,7 @@ TABLE_KINDS: Final[tuple[TableKind, ...]] = get_args(TableKind)
 _MOST_WIDTH: Final = 65_536
 _MOST_NAME: Final = 200
 _MOST_SHOWN_BYTES: Final = 16_384
-"""Of `Manifest.compatible_with`, which the store's catalogue carries along."""
+"""Of each key of `Manifest.origin`, which the store's catalogue carries along."""
 
 Number = int | float | bool
 UnknownValue = Number | list[Number] | None
@@ -126,6 +128,18 @@ class Manifest(Record, frozen=True):
     run: Run = field(default_factory=Run)
     extra: dict[str, Any] = {}
 
+    def origin(self) -> Origin:
+        """Return what is kept and shown of where the vectors come from."""
+        told = asdict(self.run)
+        return Origin(
+            compatible_with=self.compatible_with,
+            tasks=[asdict(task) for task in self.tasks],
+            task_weights=self.task_weights,
+            vector_space=self.vector_space,
+            data_until=None if self.data_until is None else self.data_until.isoformat(),
+            run={name: text for name, text in told.items() if text is not None},
+        )
+
 
 def parse_manifest(raw: bytes) -> Manifest:
     """Read a manifest's bytes.
@@ -152,8 +166,9 @@ def parse_manifest(raw: bytes) -> Manifest:
     manifest: Manifest = _converted(value, Manifest, ())
     for place, one in enumerate(manifest.compatible_with):
         _converted(one, CompatibleVersion, ("compatible_with", place))
-    if len(json.dumps(manifest.compatible_with)) > _MOST_SHOWN_BYTES:
-        raise bad_key("compatible_with", f"must be shorter than {_MOST_SHOWN_BYTES:,} bytes")
+    for key, told in asdict(manifest.origin()).items():
+        if len(json.dumps(told)) > _MOST_SHOWN_BYTES:
+            raise bad_key(key, f"must be shorter than {_MOST_SHOWN_BYTES:,} bytes")
     return manifest
 
 

@@ -172,7 +172,7 @@ def _spec_without_defaults(
         items=prepared.tables["items"].rows,
         user_categories=prepared.tables["user_categories"].rows,
         bundle=bundle.name,
-        compatible_with=bundle.compatible_with,
+        origin=bundle.origin,
         fingerprint=mark,
         defaults=defaults or Defaults(),
     )

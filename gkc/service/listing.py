@@ -30,8 +30,13 @@ class VersionInfo(BaseModel):
     pinned: bool
     ready: bool
     bundle: str
+    # What the bundle tells of where its vectors come from; what it does not tell is left out.
     compatible_with: list[dict[str, Any]] = Field(default=[], exclude_if=not_)
-    """Older versions in whose axes the vectors lie, as the bundle tells; left out if none."""
+    tasks: list[dict[str, Any]] = Field(default=[], exclude_if=not_)
+    task_weights: list[Any] | dict[str, Any] = Field(default=[], exclude_if=not_)
+    vector_space: str | None = Field(default=None, exclude_if=not_)
+    data_until: str | None = Field(default=None, exclude_if=not_)
+    run: dict[str, str] = Field(default={}, exclude_if=not_)
 
 
 class VersionList(BaseModel):
@@ -58,6 +63,7 @@ def version_list(catalogue: Catalogue | None, is_ready: Callable[[str, str], boo
         generation = catalogue.generations[entry.current]
         if generation.summary is None:
             raise CatalogueLostError(version, f"it does not describe {entry.current}")
+        summary = asdict(generation.summary)
         versions.append(
             VersionInfo(
                 version=version,
@@ -66,7 +72,8 @@ def version_list(catalogue: Catalogue | None, is_ready: Callable[[str, str], boo
                 published_at=generation.published_at,
                 pinned=entry.pinned,
                 ready=is_ready(version, entry.current),
-                **asdict(generation.summary),
+                **asdict(summary.pop("origin")),
+                **summary,
             )
         )
     return VersionList(max_versions=catalogue.max_versions, versions=versions)

@@ -21,6 +21,7 @@ from gkc.store.generation import (
     GenerationLayout,
     GenerationManifest,
     GenerationSpec,
+    Origin,
     Totals,
     is_version_name,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "ItemBlock",
     "ItemTable",
     "KnowledgeReader",
+    "Origin",
     "Progress",
     "Published",
     "Publisher",

@@ -27,7 +27,7 @@ from gkc.errors import (
     VersionNotFoundError,
 )
 from gkc.store.codec import ElementType
-from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec, Name
+from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec, Name, Origin
 from gkc.store.sealed import Count, Record, seal, unseal
 
 CATALOGUE_FORMAT: Final = "gkc-catalogue/2"
@@ -50,7 +50,7 @@ class Summary(Record, frozen=True):
     dtype: ElementType
     bytes: Count
     bundle: str
-    compatible_with: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    origin: Origin = Origin()
 
     @classmethod
     def of(cls, manifest: GenerationManifest) -> Self:
@@ -65,7 +65,7 @@ class Summary(Record, frozen=True):
             dtype=spec.element_type,
             bytes=totals.size_bytes,
             bundle=spec.bundle,
-            compatible_with=spec.compatible_with,
+            origin=spec.origin,
         )
 
 

@@ -57,6 +57,33 @@ class Defaults(Record, frozen=True):
     item_category: Int64 | None = None
 
 
+class Origin(Record, frozen=True):
+    """Where a generation's vectors come from, as its bundle tells; kept, shown, and never used.
+
+    Attributes
+    ----------
+    compatible_with : list of object
+        Older versions in whose axes the vectors lie.
+    tasks : list of object
+        The tasks that the vectors of each part are laid side by side of: name and width.
+    task_weights : list or object
+        Where one tower serves all tasks, what makes each task's score of the product.
+    vector_space : str or None
+        Equal ones have axes that mean the same.
+    data_until : str or None
+        RFC 3339.
+    run : object
+        Of the training: id, commit, log_sha256.
+    """
+
+    compatible_with: list[dict[str, Any]] = field(default_factory=list)
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    task_weights: list[Any] | dict[str, Any] = field(default_factory=list)
+    vector_space: str | None = None
+    data_until: str | None = None
+    run: dict[str, str] = field(default_factory=dict)
+
+
 class GenerationSpec(Record, frozen=True):
     """All that is known of a generation before its first vector is written.
 
@@ -73,8 +100,7 @@ class GenerationSpec(Record, frozen=True):
     fingerprint : str
         Digest of the bundle and of what decides the stored bytes; only an equal one may be resumed.
     defaults : Defaults
-    compatible_with : list of object
-        Older versions in whose axes the vectors lie, as the bundle tells of them; JSON values.
+    origin : Origin
     user_id_type, item_id_type, category_id_type : {"int64", "string"}
     user_id_bytes, item_id_bytes : int
         Of all ids together, where they are strings.
@@ -92,7 +118,7 @@ class GenerationSpec(Record, frozen=True):
     bundle: str
     fingerprint: str
     defaults: Defaults = Defaults()
-    compatible_with: list[dict[str, Any]] = field(default_factory=list)
+    origin: Origin = Origin()
     user_id_type: IdType = "int64"
     item_id_type: IdType = "int64"
     category_id_type: IdType = "int64"

@@ -36,10 +36,10 @@ def test_optional_keys_may_be_left_out(tmp_path: Path) -> None:
 
 def test_versions_it_is_compatible_with_are_read_as_they_are(tmp_path: Path) -> None:
     built = build(tmp_path / "b")
-    assert load_bundle(built.path).compatible_with == []
+    assert load_bundle(built.path).origin.compatible_with == []
     told = [{"checkpoint": "ckpt", "day": 6, "relative_error": {"user": 0.1}}]
     built.change_manifest(lambda m: m.update(compatible_with=told))
-    assert load_bundle(built.path).compatible_with == told
+    assert load_bundle(built.path).origin.compatible_with == told
 
 
 def test_unknown_rows_may_be_keyed_by_column_or_by_input(tmp_path: Path) -> None:

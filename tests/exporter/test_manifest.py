@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from exporter.errors import BundleError
 from exporter.manifest import MODEL_KINDS, TABLE_KINDS, parse_manifest
@@ -41,7 +42,7 @@ def test_the_least_and_the_most_that_a_manifest_may_say_are_read() -> None:
     assert parse_manifest(json.dumps(LEAST).encode()).pad == {}
     most = parse_manifest(json.dumps(LEAST | OPTIONAL).encode())
     assert most.unknown.user == OPTIONAL["unknown"]["user"]
-    assert most.compatible_with == OPTIONAL["compatible_with"]
+    assert asdict(most.origin()) == {key: OPTIONAL[key] for key in asdict(most.origin())}
     assert most.models.item.inputs == MODEL["inputs"]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from gkc.errors import CatalogueLostError
 from gkc.service.listing import version_list
-from gkc.store import open_reader
+from gkc.store import Origin, open_reader
 from tests.gkc.world import Worlds
 
 
@@ -33,15 +35,22 @@ async def test_versions_are_described_newest_first(worlds: Worlds) -> None:
         version_list(damaged, lambda *_: True)
 
 
-async def test_versions_it_is_compatible_with_are_told_where_there_are_some(worlds: Worlds) -> None:
+async def test_where_vectors_come_from_is_told_as_far_as_the_bundle_tells(worlds: Worlds) -> None:
     catalogue = await open_reader(worlds.url).catalogue()
     assert catalogue is not None
     plain = version_list(catalogue, lambda *_: True).model_dump()["versions"][0]
-    assert "compatible_with" not in plain
+    assert not {"compatible_with", "tasks", "run", "data_until", "origin"} & plain.keys()
     entry = catalogue.generations[plain["generation"]]
     assert entry.summary is not None
-    told = [{"checkpoint": "ckpt", "day": 6}]
-    mapped = replace(entry, summary=replace(entry.summary, compatible_with=told))
+    told: dict[str, Any] = {
+        "compatible_with": [{"checkpoint": "ckpt", "day": 6}],
+        "tasks": [{"name": "click", "dim": 4}],
+        "task_weights": [[1.0, 0.5, 0.0, 2.0]],
+        "vector_space": "keep-2021",
+        "data_until": "2021-12-20T00:00:00+08:00",
+        "run": {"id": "r1"},
+    }
+    mapped = replace(entry, summary=replace(entry.summary, origin=Origin(**told)))
     changed = replace(catalogue, generations={**catalogue.generations, plain["generation"]: mapped})
     [found, *_] = version_list(changed, lambda *_: True).model_dump()["versions"]
-    assert found["compatible_with"] == told
+    assert {key: found[key] for key in told} == told

@@ -15,6 +15,7 @@ from gkc.store import (
     ElementType,
     GenerationManifest,
     GenerationSpec,
+    Origin,
     Totals,
     is_version_name,
 )
@@ -37,7 +38,12 @@ manifests = st.builds(
         defaults=st.builds(
             Defaults, vectors, vectors, pair_vectors, st.none() | st.integers(-(2**63), 2**63 - 1)
         ),
-        compatible_with=st.lists(st.dictionaries(st.text(max_size=3), st.text()), max_size=2),
+        origin=st.builds(
+            Origin,
+            compatible_with=st.lists(st.dictionaries(st.text(max_size=3), st.text()), max_size=2),
+            vector_space=st.none() | st.text(max_size=3),
+            run=st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+        ),
     ),
     layout=st.just(SPEC.layout),
     totals=st.builds(

@@ -277,7 +277,7 @@ class Plan:
             yield from version.lay(of_version, form, tensor, rows=alone)
             tensors["user"], tensors["user_index"] = tensor, user_index.astype(np.int32)
         if "user_category" in parts:
-            first, index = distinct(user_index, *resolved)
+            first, index = distinct(user_index, resolved)
             columns = version.columns.at(first)
             pairs = Rows(
                 len(first), columns.items, columns.categories, columns.given, user_index[first]

@@ -442,7 +442,9 @@ class Rows:
             points outside itself.
         """
         if knowledge.shape[1] != form.width or knowledge.dtype != form.dtype:
-            raise LayoutError(f"an answer of {knowledge.shape} {knowledge.dtype} is of another form")
+            raise LayoutError(
+                f"an answer of {knowledge.shape} {knowledge.dtype} is of another form"
+            )
         if status is not None and status.shape != (len(knowledge), len(PARTS)):
             raise LayoutError(f"statuses of {status.shape} for {len(knowledge)} rows")
         if resolved is not None and not len(resolved[0]) == len(resolved[1]) == self.n:

@@ -69,7 +69,9 @@ class Store:
             row = b"".join(vectors[part].astype(dtype).tobytes() for part in PARTS if part in parts)
         return row, [user_status, item_status, product_status, pair_status], category
 
-    def numbers(self, stored: bytes | None, width: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def numbers(
+        self, stored: bytes | None, width: int
+    ) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """Return a stored vector as float32."""
         if stored is None or not width:
             return np.zeros(width, dtype=np.float32)
@@ -232,7 +234,9 @@ def questions(draw: st.DrawFn) -> Asked:
         answer_rows = n + draw(st.integers(0, 3))
         places = np.array(draw(st.permutations(range(answer_rows)))[:n], dtype=np.int64)
     of_items = items * n if len(items) == 1 else items
-    wide = [None] * n if categories is None else categories * n if len(categories) == 1 else categories
+    wide = (
+        [None] * n if categories is None else categories * n if len(categories) == 1 else categories
+    )
     return Asked(
         rows=list(zip(of_row, of_items[:n], wide[:n], strict=True)),
         users=users,

@@ -19,7 +19,6 @@ from gkc.rows import (
     Rows,
     TableIndex,
     _try,
-    address,
     distinct,
     library,
     load,
@@ -48,7 +47,11 @@ def opened(store: Store) -> GenerationRows:
 
 @settings(max_examples=400, deadline=None)
 @given(
-    store=stores(), asked=questions(), plain=st.booleans(), early=st.booleans(), at=st.integers(0, 30)
+    store=stores(),
+    asked=questions(),
+    plain=st.booleans(),
+    early=st.booleans(),
+    at=st.integers(0, 30),
 )
 def test_rows_are_what_the_contract_says(
     store: Store, asked: Asked, plain: bool, early: bool, at: int
@@ -60,9 +63,7 @@ def test_rows_are_what_the_contract_says(
     knowledge = np.full((asked.answer_rows, form.width), 7, dtype=form.dtype)
     status = np.full((asked.answer_rows, len(PARTS)), 9, dtype=np.uint8)
     resolved = np.full(n, 5, dtype=np.int64), np.zeros(n, dtype=np.bool_)
-    rows = Rows(
-        n, asked.items, asked.categories, asked.given, asked.user_index, asked.places
-    )
+    rows = Rows(n, asked.items, asked.categories, asked.given, asked.user_index, asked.places)
     if early:
         rows.find_items(generation.index)
     lay = rows.laying(generation, *asked.joined(store), form, knowledge, status, resolved)
@@ -80,7 +81,9 @@ def test_rows_are_what_the_contract_says(
     assert (status[untouched] == 9).all()
 
 
-@given(stored=st.sets(ids() | st.integers(-(2**63), 2**63 - 1)), asked=st.lists(ids(), max_size=600))
+@given(
+    stored=st.sets(ids() | st.integers(-(2**63), 2**63 - 1)), asked=st.lists(ids(), max_size=600)
+)
 def test_ids_are_found_where_they_are(stored: set[int], asked: list[int]) -> None:
     store = Store("f16", 1, 0, dict.fromkeys(stored, bytes(2)), {}, {}, None, None, None, None)
     sections = store.sections()
@@ -110,7 +113,7 @@ def test_every_half_is_converted_alike_both_ways() -> None:
     halves = np.arange(1 << 16, dtype=np.uint16).astype("<u2")
     floats = halves.view(np.float16).astype(np.float32)
     for plain in (True, False):
-        widened, again = converted(halves.view(np.float16), "f32", plain)
+        widened = converted(halves.view(np.float16), "f32", plain)
         nan = np.isnan(floats)
         assert (widened.view(np.uint32) == floats.view(np.uint32))[~nan].all()
         quiet = (halves[nan] & 0x8000).astype(np.uint32) << 16 | 0x7FC00000
@@ -248,7 +251,11 @@ def test_the_recorded_bits_come_on_every_processor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "doctored"),
-    [("k] *= y[k]", "k] *= -y[k]"), ("stored < category", "stored <= category"), ("? DEFAULT", "? FOUND")],
+    [
+        ("k] *= y[k]", "k] *= -y[k]"),
+        ("stored < category", "stored <= category"),
+        ("? DEFAULT", "? FOUND"),
+    ],
 )
 def test_a_library_that_answers_other_bits_is_refused(
     code: str, doctored: str, tmp_path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def run(library: str) -> None:
             refused += 1
 
     lay()
-    print(refused)
+    sys.stdout.write(f"{refused}\n")
 
 
 def damaged(content: bytearray, data: st.DataObject) -> bytearray:

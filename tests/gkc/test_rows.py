@@ -214,7 +214,7 @@ def test_columns_and_answers_of_other_sizes_are_refused() -> None:
     with pytest.raises(LayoutError, match="other lengths"):
         Rows(3, three, places=two)
     rows = Rows(3, three)
-    wide = np.empty((3, form.width), np.float32)
+    wide = np.zeros((3, form.width), np.float32)
     with pytest.raises(LayoutError, match="another form"):
         rows.laying(generation, b"", None, form, wide.astype(np.float16))
     with pytest.raises(LayoutError, match="another form"):

@@ -19,7 +19,7 @@
 enum { ABSENT = 0, FOUND = 1, DEFAULT = 2 };               /* status of a part */
 enum { USER = 0, ITEM = 1, USER_ITEM = 2, USER_CATEGORY = 3, PARTS = 4 };
 enum { F16 = 0, F32 = 1, INT8 = 2 };                       /* types of stored and answered numbers */
-enum { FINE = 0, BAD_TABLE = 1, BAD_RECORD = 2 };          /* what a function returns */
+enum { FINE = 0, BAD_TABLE = 1, BAD_RECORD = 2, BAD_QUESTION = 3 }; /* what a function returns */
 
 enum { RECORD_HEADER = 8, AHEAD = 8, LOOKED_UP_AT_ONCE = 256, TILE = 256, CACHE_LINE = 64 };
 
@@ -31,13 +31,17 @@ static uint32_t bits_of(float number) { uint32_t bits; memcpy(&bits, &number, 4)
 static float float_of(uint32_t bits) { float number; memcpy(&number, &bits, 4); return number; }
 
 static float widened(uint16_t half) {
-  float magnitude = float_of((uint32_t)(half & 0x7fff) << 13) * 0x1p112f;
-  return float_of(bits_of(magnitude) | (uint32_t)(half & 0x8000) << 16);
+  uint32_t magnitude = (uint32_t)(half & 0x7fff) << 13, bits = magnitude + 0x38000000;
+  if (magnitude >= 0x0f800000) bits = magnitude + 0x70000000;             /* infinite, no number */
+  if (magnitude > 0x0f800000) bits |= 0x00400000;
+  if (magnitude < 0x00800000)                                             /* less than 0x1p-14 */
+    bits = bits_of(float_of(magnitude + 0x38800000) - 0x1p-14f);
+  return float_of(bits | (uint32_t)(half & 0x8000) << 16);
 }
 
 static uint16_t narrowed(float number) {
   uint32_t bits = bits_of(number), magnitude = bits & 0x7fffffff, half;
-  if (magnitude > 0x7f800000) half = 0x7e00;                              /* not a number */
+  if (magnitude > 0x7f800000) half = 0x7e00 | (magnitude >> 13 & 0x3ff);  /* not a number */
   else if (magnitude >= 0x47800000) half = 0x7c00;                        /* 65536 and more */
   else if (magnitude < 0x38800000) half = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f);
   else half = (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13;
@@ -225,6 +229,12 @@ int gkc_find(const table_index *table, const int64_t *ids, int64_t n, int64_t *p
   return FINE;
 }
 
+/* The row of one id, -1 if it has none, -2 if the table points outside itself. */
+int64_t gkc_find_one(const table_index *table, int64_t id) {
+  int64_t place;
+  return gkc_find(table, &id, 1, &place) ? -2 : place;
+}
+
 /* Number distinct values, or pairs of values, in order of first appearance; return how many there
    are. `first` gets the row in which each appears first, `index` which of them each row has. `slots`
    holds -1 only, `mask` + 1 of them, a power of two and at least twice n. Where `has` is 0, the second
@@ -267,7 +277,7 @@ typedef struct { /* what a generation is, the same for every request */
 } generation;
 
 typedef struct { /* rows of one request and generation, and where their answer goes */
-  int64_t n;
+  int64_t n, answer_rows;
   const int64_t *rows;       /* which row of the answer each is; none: as they come */
   const int64_t *items;      /* to be looked up; none: that was done */
   int64_t *places;           /* each item's row in the table, -1 if it is not there */
@@ -343,6 +353,7 @@ int gkc_lay_rows(const generation *g, const question *q, const uint8_t *records,
   const int64_t number = q->type == F16 ? 2 : 4;
   opened_user user = {0, 0, 0, 0, ABSENT};
   int64_t last_user = -1, last_category = 0, last_pair = -2; /* -2: not looked for yet */
+  if (from < 0 || to > q->n) return BAD_QUESTION;
   if (q->items) {
     int64_t begin = q->one_item ? 0 : from, n = q->one_item ? 1 : to - from;
     if (gkc_find(&g->items, q->items + begin, n, q->places + begin)) return BAD_TABLE;
@@ -354,8 +365,8 @@ int gkc_lay_rows(const generation *g, const question *q, const uint8_t *records,
     }
 
     int64_t u = q->user_index ? q->user_index[k] : 0;
+    if (u < 0 || u >= q->users) return BAD_RECORD;
     if (u != last_user) {
-      if (u < 0 || u >= q->users) return BAD_RECORD;
       int64_t begin = q->offsets ? q->offsets[u] : 0;
       int64_t end = q->offsets ? q->offsets[u + 1] : q->record_bytes;
       if (begin < 0 || end < begin || end > q->record_bytes) return BAD_RECORD;
@@ -390,6 +401,7 @@ int gkc_lay_rows(const generation *g, const question *q, const uint8_t *records,
     else if (user.status == FOUND && item_status == FOUND) status[USER_ITEM] = FOUND;
 
     int64_t row = q->rows ? q->rows[k] : k;
+    if (row < 0 || row >= q->answer_rows) return BAD_QUESTION;
     uint8_t *out = q->answer + row * q->width * number;
     const int64_t *first = q->first;
     if (first[USER] >= 0) lay(g->type, user.vector, g->dim, q->type, out + first[USER] * number);

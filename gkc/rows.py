@@ -33,8 +33,14 @@ LIBRARY: Final = Path(__file__).with_name(
 
 _TYPES: Final = {"f16": 0, "f32": 1, "int8": 2}
 _NUMBER_BYTES: Final = {"f16": 2, "f32": 4, "int8": 1}
-_FAULTS: Final = {1: "a table points outside itself", 2: "a user's record has another length"}
+_FAULTS: Final = {
+    1: "a table points outside itself",
+    2: "a user's record has another length",
+    3: "a row points outside its answer",
+}
 _MOST_ROWS: Final = 1 << 32
+_WIDEST: Final = 1 << 24
+"""So that no size of a record overflows: it has at most 2**32 pairs of 4 bytes a number."""
 _COUNTS: Final = 12
 """Four parts of three statuses."""
 _SEED: Final = secrets.randbits(64)
@@ -42,7 +48,7 @@ _SEED: Final = secrets.randbits(64)
 
 _TABLE: Final = struct.Struct("PPqq")
 _GENERATION: Final = struct.Struct("qqqPPPPPPqq")
-_QUESTION: Final = struct.Struct("qPPPqPPqPqPq6qPPPPP")
+_QUESTION: Final = struct.Struct("qqPPPqPPqPqPq6qPPPPP")
 
 Array = npt.NDArray[np.generic]
 
@@ -88,6 +94,8 @@ def load(path: Path, *, plain: bool = False) -> ctypes.PyDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     loaded.gkc_choose.argtypes = [ctypes.c_int]
     loaded.gkc_find.argtypes = [ctypes.c_char_p, pointer, number, pointer]
+    loaded.gkc_find_one.restype = number
+    loaded.gkc_find_one.argtypes = [ctypes.c_char_p, number]
     loaded.gkc_distinct.restype = number
     loaded.gkc_distinct.argtypes = [pointer, pointer, pointer, number]
     loaded.gkc_distinct.argtypes += [ctypes.c_uint64, pointer, ctypes.c_uint64, pointer, pointer]
@@ -99,6 +107,20 @@ def load(path: Path, *, plain: bool = False) -> ctypes.PyDLL:
 def address(array: Array) -> int:
     """Return where the memory of a writable, contiguous array begins."""
     return _address_of(_memory_of(array.data)) if array.size else _NOWHERE
+
+
+def _opened(name: str, section: memoryview, dtype: str) -> Array:
+    """Return a section as numbers, which the compiled loops read where they lie.
+
+    Raises
+    ------
+    LayoutError
+        If they do not lie at a multiple of their size.
+    """
+    array: Array = np.frombuffer(section, dtype=dtype)
+    if array.size and not array.flags.aligned:
+        raise LayoutError(f"section {name} does not begin at a multiple of {array.itemsize}")
+    return array
 
 
 class TableIndex:
@@ -135,9 +157,10 @@ class TableIndex:
         if not 0 <= count < _MOST_ROWS or len(ids) < 8 * count:
             raise LayoutError(f"section ids of {len(ids)} bytes does not hold {count} ids")
         self.count = count
-        self._held = np.frombuffer(starts, dtype="<u4"), np.frombuffer(ids, dtype="<i8")
+        self._held = _opened("starts", starts, "<u4"), _opened("ids", ids[: 8 * count], "<i8")
         self.packed = _TABLE.pack(*(a.ctypes.data for a in self._held), count, 64 - bits)
-        self._find = (loaded or library()).gkc_find
+        loaded = loaded or library()
+        self._find, self._find_one = loaded.gkc_find, loaded.gkc_find_one
 
     def find(self, ids: int, n: int, places: int) -> None:
         """Write the rows of ``n`` ids to the address ``places``, -1 for an id that is not there.
@@ -151,6 +174,13 @@ class TableIndex:
         if outcome:
             raise LayoutError(_FAULTS[outcome])
 
+    def row_of(self, one: int) -> int:
+        """Return the row of one id, -1 if it is not there; as `find`."""
+        row: int = self._find_one(self.packed, one)
+        if row < -1:
+            raise LayoutError(_FAULTS[1])
+        return row
+
     def rows_of(self, ids: I64) -> I64:
         """Return the row of each id, shape (n,), int64; as `find`."""
         ids, rows = np.ascontiguousarray(ids), np.empty(len(ids), dtype=np.int64)
@@ -158,15 +188,14 @@ class TableIndex:
         return rows
 
 
-def distinct(values: I64, seconds: I64 | None = None, has: Bools | None = None) -> tuple[I64, I64]:
+def distinct(values: I64, seconds: tuple[I64, Bools] | None = None) -> tuple[I64, I64]:
     """Find the distinct values of a column, or the distinct pairs of two, and number them.
 
     Parameters
     ----------
     values : ndarray, shape (n,), int64
-    seconds : ndarray, shape (n,), int64, optional
-    has : ndarray, shape (n,), bool, optional
-        Where there is a second value; all rows without one have the same, none.
+    seconds : (ndarray, ndarray), shape (n,), int64 and bool, optional
+        The second values, and where there is one; all rows without one have the same, none.
 
     Returns
     -------
@@ -182,8 +211,7 @@ def distinct(values: I64, seconds: I64 | None = None, has: Bools | None = None) 
     slots = np.full(2 << n.bit_length(), -1, dtype=np.int64)
     count = library().gkc_distinct(
         address(values),
-        None if seconds is None else address(seconds),
-        None if has is None else address(has),
+        *((None, None) if seconds is None else map(address, seconds)),
         n,
         _SEED,
         address(slots),
@@ -231,6 +259,8 @@ class GenerationRows:
         default_category: int | None,
         loaded: ctypes.PyDLL | None = None,
     ) -> None:
+        if not (1 <= dim <= _WIDEST and 0 <= category_dim <= _WIDEST):
+            raise LayoutError(f"rows of D = {dim} and D_c = {category_dim} cannot be")
         widths = {"user": dim, "item": dim, "user_category": category_dim}
         for name, vector in defaults.items():
             if vector is not None and len(vector) != stored_bytes(element_type, widths[name]):
@@ -240,13 +270,22 @@ class GenerationRows:
             if len(sections[name]) != size * count:
                 raise LayoutError(f"section {name} has {len(sections[name])} bytes")
         self.index = TableIndex(sections["starts"], sections["ids"], count, loaded)
-        self._held = [np.frombuffer(sections[name], dtype=np.uint8) for name in wanted]
-        self._held += [np.frombuffer(defaults.get(name) or b"", dtype=np.uint8) for name in widths]
+        vectors = [defaults.get(name) for name in widths]
+        self._held: list[Array] = [
+            _opened("categories", sections["categories"], "<i8"),
+            np.frombuffer(sections["has_category"], dtype=np.uint8),
+            np.frombuffer(sections["rows"], dtype=np.uint8),
+            *(np.frombuffer(vector or b"", dtype=np.uint8) for vector in vectors),
+        ]
         self.packed = self.index.packed + _GENERATION.pack(
             _TYPES[element_type],
             dim,
             category_dim,
-            *(a.ctypes.data if a.size else 0 for a in self._held),
+            *(a.ctypes.data if a.size else 0 for a in self._held[:3]),
+            *(
+                0 if vector is None else a.ctypes.data if a.size else _NOWHERE
+                for vector, a in zip(vectors, self._held[3:], strict=True)
+            ),
             default_category or 0,
             default_category is not None,
         )
@@ -307,6 +346,11 @@ class Rows:
         Which of the distinct users each row has; None where all have the first.
     places : ndarray, shape (n,), int64, or None
         Which row of the answer each is; None where they come in order.
+
+    Raises
+    ------
+    LayoutError
+        If a column has another length.
     """
 
     __slots__ = (
@@ -332,6 +376,15 @@ class Rows:
         self.n = n
         self._held = items, categories, given, user_index, places
         size = 1 if items is None else len(items)
+        if (
+            (size not in (1, n))
+            or (user_index is not None and len(user_index) != n)
+            or (places is not None and len(places) != n)
+            or (categories is None) != (given is None)
+            or (categories is not None and len(categories) not in (1, n))
+            or (categories is not None and given is not None and len(given) != len(categories))
+        ):
+            raise LayoutError(f"columns of other lengths than {n} or 1")
         self._places_at = 0 if places is None else address(places)
         # Counts of statuses, then the row of each item in its table.
         self._work = work = np.zeros(_COUNTS + size, dtype=np.int64)
@@ -393,9 +446,23 @@ class Rows:
         resolved : (ndarray, ndarray), shape (n,), int64 and bool, optional
             Where each row's category goes, and whether it has one.
 
+        Raises
+        ------
+        LayoutError
+            If an array does not fit the form; by that function, if a table, a record or a row
+            points outside itself.
         """
+        if knowledge.shape[1] != form.width or knowledge.dtype != form.dtype:
+            raise LayoutError(
+                f"an answer of {knowledge.shape} {knowledge.dtype} is of another form"
+            )
+        if status is not None and status.shape != (len(knowledge), len(PARTS)):
+            raise LayoutError(f"statuses of {status.shape} for {len(knowledge)} rows")
+        if resolved is not None and not len(resolved[0]) == len(resolved[1]) == self.n:
+            raise LayoutError(f"resolved categories of other lengths than {self.n}")
         packed = _QUESTION.pack(
             self.n,
+            len(knowledge),
             self._places_at,
             self._items_at,
             *self._question,

@@ -44,6 +44,8 @@ class VersionPlan:
 
     Parameters
     ----------
+    name : str
+        The version.
     generation : LoadedGeneration
     columns : Columns
         Of the whole question.
@@ -61,14 +63,14 @@ class VersionPlan:
     rows : Rows
     """
 
-    __slots__ = ("columns", "generation", "manifest", "places", "rows", "user_index", "users")
+    __slots__ = ("columns", "generation", "manifest", "name", "rows", "user_index", "users")
 
     def __init__(
-        self, generation: LoadedGeneration, columns: Columns, places: I64 | None = None
+        self, name: str, generation: LoadedGeneration, columns: Columns, places: I64 | None = None
     ) -> None:
         if places is not None:
             columns = columns.at(places)
-        self.generation, self.columns, self.places = generation, columns, places
+        self.name, self.generation, self.columns = name, generation, columns
         self.manifest = generation.manifest
         users, user_index = columns.users[: columns.n], None
         if len(users) > 1:
@@ -192,11 +194,11 @@ class Plan:
         _check_answerable(question, loaded)
         self._question = question
         if len(loaded) == 1:
-            self.versions = [VersionPlan(loaded[0], columns)]
+            self.versions = [VersionPlan(columns.versions[0], loaded[0], columns)]
         else:
             self.versions = [
-                VersionPlan(generation, columns, np.flatnonzero(columns.version_index == k))
-                for k, generation in enumerate(loaded)
+                VersionPlan(name, generation, columns, np.flatnonzero(columns.version_index == k))
+                for k, (name, generation) in enumerate(zip(columns.versions, loaded, strict=True))
             ]
 
     def find_items(self) -> None:
@@ -276,7 +278,7 @@ class Plan:
             yield from version.lay(of_version, form, tensor, rows=alone)
             tensors["user"], tensors["user_index"] = tensor, user_index.astype(np.int32)
         if "user_category" in parts:
-            first, index = distinct(user_index, *resolved)
+            first, index = distinct(user_index, resolved)
             columns = version.columns.at(first)
             pairs = Rows(
                 len(first), columns.items, columns.categories, columns.given, user_index[first]
@@ -293,15 +295,10 @@ class Plan:
         return row_form(parts, spec.dim, spec.category_dim, answer_type)
 
     def _served(self) -> dict[str, str]:
-        versions = self._question.columns.versions
-        return {
-            name: plan.manifest.generation
-            for name, plan in zip(versions, self.versions, strict=True)
-        }
+        return {plan.name: plan.manifest.generation for plan in self.versions}
 
     def _counts(self) -> dict[str, I64]:
-        versions = self._question.columns.versions
-        return {name: plan.rows.counts for name, plan in zip(versions, self.versions, strict=True)}
+        return {plan.name: plan.rows.counts for plan in self.versions}
 
 
 def _no_rows(question: Question) -> Answer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from gkc.arrays import I64, U8, Bools
 from gkc.knowledge import PARTS, Part, Vectors
@@ -21,8 +21,7 @@ Array = npt.NDArray[np.generic]
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(Struct, frozen=True):
     """The rows that a request asks for, as columns: one element for all rows, or one a row.
 
     Attributes
@@ -63,8 +62,7 @@ class Columns:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """The rows that are asked for, and how they are to be answered.
 
     Attributes
@@ -82,8 +80,7 @@ class Question:
     layout: Layout = "rows"
 
 
-@dataclass(frozen=True, slots=True)
-class RowsAnswer:
+class RowsAnswer(Struct, frozen=True):
     """An answer whose parts lie side by side.
 
     Attributes
@@ -105,8 +102,7 @@ class RowsAnswer:
     counts: Mapping[str, I64]
 
 
-@dataclass(frozen=True, slots=True)
-class FactoredAnswer:
+class FactoredAnswer(Struct, frozen=True):
     """An answer of distinct vectors and indexes, from which a client computes the same rows.
 
     Attributes

@@ -1,0 +1,78 @@
+"""Damaged tables and records under the compiled loops; run where a sanitizer watches."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gkc.errors import LayoutError
+from gkc.knowledge import PARTS
+from gkc.rows import GenerationRows, Rows, load, row_form
+from tests.gkc.slow_rows import Asked, Store, questions, stores
+
+FLIPS = st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), max_size=4)
+DAMAGED = ("starts", "ids", "categories", "has_category", "rows")
+
+
+def run(library: str) -> None:
+    """Lay rows of damaged stores by one library; print how many were refused."""
+    loaded = load(Path(library))
+    refused = 0
+
+    @settings(max_examples=500, deadline=None, database=None, derandomize=True)
+    @given(stores(), questions(), st.data())
+    def lay(store: Store, asked: Asked, data: st.DataObject) -> None:
+        nonlocal refused
+        loaded.gkc_choose(data.draw(st.booleans()))
+        sections = store.sections()
+        name = data.draw(st.sampled_from(DAMAGED))
+        sections[name] = damaged(sections[name], data)
+        blob, offsets = asked.joined(store)
+        records = bytes(damaged(bytearray(blob), data))
+        if offsets is not None and data.draw(st.booleans()):
+            offsets[data.draw(st.integers(0, len(offsets) - 1))] = data.draw(
+                st.integers(-(2**63), 2**63 - 1)
+            )
+        count = len(store.items) + data.draw(st.sampled_from((0, 0, 0, -1, 1, 2**31)))
+        form = row_form(asked.parts, store.dim, store.category_dim, asked.kind)
+        knowledge = np.empty((asked.answer_rows, form.width), dtype=form.dtype)
+        status = np.empty((asked.answer_rows, len(PARTS)), dtype=np.uint8)
+        rows = Rows(
+            len(asked.rows),
+            asked.items,
+            asked.categories,
+            asked.given,
+            asked.user_index,
+            asked.places,
+        )
+        try:
+            generation = GenerationRows(
+                store.element_type,
+                store.dim,
+                store.category_dim,
+                {name: memoryview(content) for name, content in sections.items()},
+                count,
+                store.defaults(),
+                store.default_category,
+                loaded,
+            )
+            rows.laying(generation, records, offsets, form, knowledge, status)(0, rows.n)
+        except LayoutError:
+            refused += 1
+
+    lay()
+    sys.stdout.write(f"{refused}\n")
+
+
+def damaged(content: bytearray, data: st.DataObject) -> bytearray:
+    """Flip some bytes; sometimes cut the end off."""
+    for at, mask in data.draw(FLIPS):
+        if content:
+            content[at % len(content)] ^= mask
+    if data.draw(st.integers(0, 4)) == 0:
+        del content[data.draw(st.integers(0, len(content))) :]
+    return content

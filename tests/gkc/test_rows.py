@@ -1,0 +1,276 @@
+"""The compiled rule answers what the contract says, to the bit, and refuses what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gkc.arrays import I64
+from gkc.errors import LayoutError, RowRuleError
+from gkc.knowledge import PARTS
+from gkc.rows import (
+    _RECORDED,
+    LIBRARY,
+    GenerationRows,
+    Rows,
+    TableIndex,
+    _try,
+    distinct,
+    library,
+    load,
+    row_form,
+)
+from hatch_build import SOURCE, find_compiler
+from tests.gkc.slow_rows import Asked, Store, ids, questions, row_bytes, slow_hash, stores
+from tests.native import build_sanitized, run_here, run_on_aarch64, run_sanitized
+
+PROGRAM = Path(__file__).with_name("rows_program.c")
+LOADED = library()
+
+
+def opened(store: Store) -> GenerationRows:
+    sections = {name: memoryview(content) for name, content in store.sections().items()}
+    return GenerationRows(
+        store.element_type,
+        store.dim,
+        store.category_dim,
+        sections,
+        len(store.items),
+        store.defaults(),
+        store.default_category,
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    store=stores(),
+    asked=questions(),
+    plain=st.booleans(),
+    early=st.booleans(),
+    at=st.integers(0, 30),
+)
+def test_rows_are_what_the_contract_says(
+    store: Store, asked: Asked, plain: bool, early: bool, at: int
+) -> None:
+    LOADED.gkc_choose(plain)
+    generation = opened(store)
+    n = len(asked.rows)
+    form = row_form(asked.parts, store.dim, store.category_dim, asked.kind)
+    knowledge = np.full((asked.answer_rows, form.width), 7, dtype=form.dtype)
+    status = np.full((asked.answer_rows, len(PARTS)), 9, dtype=np.uint8)
+    resolved = np.full(n, 5, dtype=np.int64), np.zeros(n, dtype=np.bool_)
+    rows = Rows(n, asked.items, asked.categories, asked.given, asked.user_index, asked.places)
+    if early:
+        rows.find_items(generation.index)
+    lay = rows.laying(generation, *asked.joined(store), form, knowledge, status, resolved)
+    lay(0, min(at, n))
+    lay(min(at, n), n)
+    LOADED.gkc_choose(0)
+    told, statuses, counts, categories = asked.expected(store)
+    places = np.arange(n) if asked.places is None else asked.places
+    assert row_bytes(knowledge[places]) == told
+    assert status[places].tolist() == statuses.tolist()
+    assert rows.counts.tolist() == counts.tolist()
+    assert [c if has else None for c, has in zip(*resolved, strict=True)] == categories
+    untouched = np.setdiff1d(np.arange(asked.answer_rows), places)
+    assert (knowledge[untouched] == 7).all()
+    assert (status[untouched] == 9).all()
+
+
+@given(
+    stored=st.sets(ids() | st.integers(-(2**63), 2**63 - 1)), asked=st.lists(ids(), max_size=600)
+)
+def test_ids_are_found_where_they_are(stored: set[int], asked: list[int]) -> None:
+    store = Store("f16", 1, 0, dict.fromkeys(stored, bytes(2)), {}, {}, None, None, None, None)
+    sections = store.sections()
+    index = TableIndex(memoryview(sections["starts"]), memoryview(sections["ids"]), len(stored))
+    ordered = sorted(stored, key=slow_hash)
+    asked = [*asked, *ordered]
+    expected = [ordered.index(id_) if id_ in stored else -1 for id_ in asked]
+    assert index.rows_of(np.array(asked, dtype=np.int64)).tolist() == expected
+
+
+@given(st.lists(st.tuples(ids(), st.none() | ids()), max_size=300), st.booleans())
+def test_distinct_values_in_order_of_first_appearance(
+    pairs: list[tuple[int, int | None]], alone: bool
+) -> None:
+    values = np.array([value for value, _ in pairs], dtype=np.int64)
+    # Where there is no second value, whatever stands there does not matter.
+    seconds = np.array([k if s is None else s for k, (_, s) in enumerate(pairs)], dtype=np.int64)
+    has = np.array([s is not None for _, s in pairs], dtype=np.bool_)
+    keys = [value for value, _ in pairs] if alone else pairs
+    first, index = distinct(values, None if alone else (seconds, has))
+    seen = list(dict.fromkeys(keys))
+    assert first.tolist() == [keys.index(key) for key in seen]
+    assert index.tolist() == [seen.index(key) for key in keys]
+
+
+def test_every_half_is_converted_alike_both_ways() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).astype("<u2")
+    floats = halves.view(np.float16).astype(np.float32)
+    for plain in (True, False):
+        widened = converted(halves.view(np.float16), "f32", plain)
+        nan = np.isnan(floats)
+        assert (widened.view(np.uint32) == floats.view(np.uint32))[~nan].all()
+        quiet = (halves[nan] & 0x8000).astype(np.uint32) << 16 | 0x7FC00000
+        quiet |= (halves[nan] & 0x3FF).astype(np.uint32) << 13
+        assert (widened.view(np.uint32)[nan] == quiet).all()
+        again = converted(widened.astype(np.float32), "f16", plain)
+        assert (again.view(np.uint16)[~nan] == halves[~nan]).all()
+        assert (again.view(np.uint16)[nan] == halves[nan] | 0x200).all()
+
+
+def test_floats_around_every_tie_are_rounded_alike() -> None:
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
+    above = np.append(halves[1:], 65536.0)
+    ties = ((halves + above) / 2).astype(np.float32).view(np.uint32)
+    bits = np.concatenate([ties - 1, ties, ties + 1, np.array([0, 1, 0x7F800000], np.uint32)])
+    bits = np.concatenate([bits, bits | np.uint32(0x80000000)])
+    with np.errstate(over="ignore"):
+        expected = bits.view(np.float32).astype(np.float16)
+    for plain in (True, False):
+        made = converted(bits.view(np.float32), "f16", plain)
+        assert (made.view(np.uint16) == expected.view(np.uint16)).all()
+
+
+def converted(numbers: np.ndarray, kind: str, plain: bool) -> np.ndarray:  # type: ignore[type-arg]
+    """Have one vector of numbers laid in another type."""
+    element_type = "f16" if numbers.dtype == np.float16 else "f32"
+    vector, n = numbers.tobytes(), len(numbers)
+    store = Store(element_type, n, 0, {}, {}, {}, None, vector, None, None)
+    form = row_form(("item",), n, 0, kind)  # type: ignore[arg-type]
+    laid = np.empty((1, n), dtype=form.dtype)
+    LOADED.gkc_choose(plain)
+    rows = Rows(1, np.array([0], dtype=np.int64))
+    rows.laying(opened(store), b"", None, form, laid)(0, 1)
+    LOADED.gkc_choose(0)
+    return laid[0]
+
+
+ONE = Store("f16", 2, 2, {1: bytes(4)}, {1: 3}, {1: (bytes(4), {3: bytes(4)})}, *[None] * 4)
+
+
+def lay_one(record: bytes, offsets: I64 | None = None, user: int = 0, place: int = 0) -> None:
+    form = row_form(PARTS, 2, 2, "f32")
+    index = np.array([user], dtype=np.int64)
+    rows = Rows(1, np.array([1]), user_index=index, places=np.array([place]))
+    rows.laying(opened(ONE), record, offsets, form, np.empty((1, form.width), form.dtype))(0, 1)
+
+
+@pytest.mark.parametrize("pairs", [0, 2, 2**31, 2**32 - 1])
+def test_a_record_of_another_number_of_pairs_is_refused(pairs: int) -> None:
+    record = ONE.record(1)
+    lay_one(record)
+    with pytest.raises(LayoutError, match="record has another length"):
+        lay_one(record[:4] + pairs.to_bytes(4, "little") + record[8:])
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 15, 16, 24, 33])
+def test_a_record_of_another_length_is_refused(size: int) -> None:
+    with pytest.raises(LayoutError, match="record has another length"):
+        lay_one((ONE.record(1) + bytes(8))[:size])
+
+
+@pytest.mark.parametrize("offsets", [[0, 2**40], [-8, 32], [32, 0], [2**62, -(2**62)]])
+def test_records_outside_what_was_read_are_refused(offsets: list[int]) -> None:
+    with pytest.raises(LayoutError, match="record"):
+        lay_one(ONE.record(1), np.array(offsets, dtype=np.int64))
+
+
+@pytest.mark.parametrize("user", [-1, 1, 2**62])
+def test_a_user_who_was_not_read_is_refused(user: int) -> None:
+    with pytest.raises(LayoutError, match="record"):
+        lay_one(ONE.record(1), None, user)
+
+
+@pytest.mark.parametrize("place", [-1, 1, 2**62])
+def test_a_row_outside_its_answer_is_refused(place: int) -> None:
+    with pytest.raises(LayoutError, match="outside its answer"):
+        lay_one(ONE.record(1), place=place)
+
+
+@pytest.mark.parametrize("first", [2, 2**32 - 1])
+def test_a_bucket_outside_its_table_is_refused(first: int) -> None:
+    sections = ONE.sections()
+    for at in (0, 4, 8):
+        starts = bytearray(sections["starts"])
+        starts[at : at + 4] = first.to_bytes(4, "little")
+        index = TableIndex(memoryview(starts), memoryview(sections["ids"]), 1)
+        with pytest.raises(LayoutError, match="outside itself"):
+            index.rows_of(np.arange(64, dtype=np.int64))
+
+
+def test_columns_and_answers_of_other_sizes_are_refused() -> None:
+    three, two = np.arange(3), np.arange(2)
+    form, generation = row_form(PARTS, 2, 2, "f32"), opened(ONE)
+    has = np.ones(2, dtype=np.bool_)
+    for wrong in ((two,), (three, two, has), (three, two), (three, None, None, two)):
+        with pytest.raises(LayoutError, match="other lengths"):
+            Rows(3, *wrong)
+    with pytest.raises(LayoutError, match="other lengths"):
+        Rows(3, three, places=two)
+    rows = Rows(3, three)
+    wide = np.zeros((3, form.width), np.float32)
+    with pytest.raises(LayoutError, match="another form"):
+        rows.laying(generation, b"", None, form, wide.astype(np.float16))
+    with pytest.raises(LayoutError, match="another form"):
+        rows.laying(generation, b"", None, form, wide[:, 1:])
+    with pytest.raises(LayoutError, match="statuses"):
+        rows.laying(generation, b"", None, form, wide, np.empty((2, 4), np.uint8))
+    with pytest.raises(LayoutError, match="resolved"):
+        rows.laying(generation, b"", None, form, wide, resolved=(two, has))
+    with pytest.raises(LayoutError, match="outside its answer"):
+        rows.laying(generation, b"", None, form, wide[:2])(0, 3)
+    with pytest.raises(LayoutError, match="outside its answer"):
+        rows.laying(generation, b"", None, form, wide)(0, 4)
+
+
+def test_sections_at_odd_places_are_refused() -> None:
+    sections = ONE.sections()
+    odd = memoryview(bytearray(b"x" + sections["ids"]))[1:]
+    with pytest.raises(LayoutError, match="section ids does not begin at a multiple of 8"):
+        TableIndex(memoryview(sections["starts"]), odd, 1)
+
+
+def test_faults_never_end_the_process(tmp_path: Path) -> None:
+    code = "import sys; from tests.gkc.rows_faults import run; run(sys.argv[1])"
+    done = run_sanitized(code, build_sanitized(tmp_path))
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert int(done.stdout) > 100
+
+
+def test_the_recorded_bits_come_on_every_processor(tmp_path: Path) -> None:
+    recorded = "".join(f"{crc32}\n" for crc32 in _RECORDED.values())
+    assert run_here(PROGRAM, tmp_path) == 2 * recorded  # as the processor does, and plainly
+    assert run_on_aarch64(PROGRAM, tmp_path) == 2 * recorded
+
+
+@pytest.mark.parametrize(
+    ("code", "doctored"),
+    [
+        ("k] *= y[k]", "k] *= -y[k]"),
+        ("stored < category", "stored <= category"),
+        ("? DEFAULT", "? FOUND"),
+    ],
+)
+def test_a_library_that_answers_other_bits_is_refused(
+    code: str, doctored: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RowRuleError, match="gives other bits"):
+        _try(load(build_doctored(tmp_path, code, doctored)))
+
+
+def build_doctored(folder: Path, code: str, doctored: str) -> Path:
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("no C compiler: install gcc")
+    text = SOURCE.read_text()
+    assert code in text
+    source, built = folder / "rows.c", folder / LIBRARY.name
+    source.write_text(text.replace(code, doctored))
+    compiler.build(source, built)
+    return built

@@ -21,7 +21,7 @@ import numpy as np
 from bench.id_lookup import make_table
 from bench.report import print_circumstances, spread
 from gkc.arrays import I64
-from gkc.service.acceleration import accelerate
+from gkc.http.acceleration import accelerate
 from gkc.store import hash_ids
 from gkc.store.table import MappedItemTable
 

@@ -18,8 +18,8 @@ import typer
 from bench.id_lookup import make_table
 from bench.results import Figure, Section, tell
 from gkc.knowledge import FOUND, PARTS, Factors, assemble, part_spans
-from gkc.service.acceleration import accelerate
-from gkc.service.encoding import encode_json
+from gkc.http.acceleration import accelerate
+from gkc.http.encoding import encode_json
 from gkc.center.question import RowsAnswer
 from gkc.store import hash_ids
 

@@ -26,8 +26,8 @@ from starlette.types import ASGIApp, Message
 from bench.report import circumstances, print_circumstances, spread
 from bench.servers.empty import app as empty_app
 from bench.world import VERSION, Shape, export, questions
-from gkc.service.acceleration import accelerate
-from gkc.service.app import Service
+from gkc.http.acceleration import accelerate
+from gkc.http.app import Service
 from gkc.settings import Settings
 from gkc.store import open_reader
 

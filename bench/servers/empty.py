@@ -10,7 +10,7 @@ import argparse
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from gkc.service.run import SERVER_OPTIONS
+from gkc.http.run import SERVER_OPTIONS
 
 app = FastAPI()
 

@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 
-from gkc.service.run import SERVER_OPTIONS
+from gkc.http.run import SERVER_OPTIONS
 
 
 class Quadruple(BaseModel):

@@ -16,8 +16,8 @@ from gkc.center.question import Columns, Question, RowsAnswer
 from gkc.cli.options import AsJson, Store, load, reader_of, whole_number
 from gkc.cli.output import console
 from gkc.errors import CommandError, VersionNotFoundError
+from gkc.http.encoding import encode_json
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
-from gkc.service.encoding import encode_json
 from gkc.settings import StoreSettings
 from gkc.store import KnowledgeReader
 

@@ -36,7 +36,7 @@ def run(
     Example: gkc serve --store file:./gkc-data --port 8000 --workers 2
     """
     # FastAPI and uvicorn take longer to import than the other commands take to run.
-    from gkc.service.run import serve
+    from gkc.http.run import serve
 
     settings = load(Settings, store_url=store, host=host, port=port, workers=workers)
     where = parse_store_url(settings.store_url)

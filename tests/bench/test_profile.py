@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bench.profile import OTHER, by_step
 
-AROUND = "<module>;run (asyncio/runners.py:118);Observed.__call__ (gkc/service/middleware.py:57)"
+AROUND = "<module>;run (asyncio/runners.py:118);Observed.__call__ (gkc/http/middleware.py:57)"
 
 
 def test_a_sample_counts_for_its_innermost_known_step() -> None:
     lines = [
-        f"{AROUND};KnowledgeEndpoint.__call__ (gkc/service/routes.py:51);"
-        "decode_json (gkc/service/decoding.py:60) 3",
-        f"{AROUND};KnowledgeLookup.answer (gkc/service/lookup.py:99);"
+        f"{AROUND};KnowledgeEndpoint.__call__ (gkc/http/routes.py:51);"
+        "decode_json (gkc/http/decoding.py:60) 3",
+        f"{AROUND};KnowledgeLookup.answer (gkc/http/lookup.py:99);"
         "assemble (gkc/knowledge.py:140) 4",
-        f"{AROUND};KnowledgeLookup.answer (gkc/service/lookup.py:99) 2",
+        f"{AROUND};KnowledgeLookup.answer (gkc/http/lookup.py:99) 2",
         f"{AROUND} 1",
         "<module>;run (asyncio/runners.py:118);"
         "_Link.data_received (gkc/store/backends/redis_pipe.py:199) 5",

@@ -40,4 +40,4 @@ def test_the_whole_path_is_named() -> None:
 
 def test_a_name_that_does_not_exist_is_noticed() -> None:
     with pytest.raises(AttributeError):
-        resolve("gkc.service.lookup.KnowledgeLookup.guess")
+        resolve("gkc.http.lookup.KnowledgeLookup.guess")

@@ -11,7 +11,7 @@ import pytest
 from gkc.store import ELEMENT_TYPES, ElementType
 from tests.commands import Place
 from tests.gkc.cli.in_process import done, gkc
-from tests.gkc.service.running import session
+from tests.gkc.http.running import session
 from tests.gkc.world import CATEGORIES, ITEMS, STRANGERS, USERS, make_world
 from tests.redis_server import RedisServer
 

@@ -12,7 +12,7 @@ import pytest
 from gkc.cli.versions import _size
 from tests.commands import Place
 from tests.gkc.cli.in_process import done, gkc
-from tests.gkc.service.running import session
+from tests.gkc.http.running import session
 from tests.gkc.world import make_world
 
 

@@ -1,0 +1,182 @@
+"""Wiring: settings and a reader in, an ASGI application out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import gkc
+from gkc.errors import GkcError
+from gkc.http.answering import Answering
+from gkc.http.docs import add_docs
+from gkc.http.http import respond_problem
+from gkc.http.metrics import Metrics
+from gkc.http.middleware import Observed
+from gkc.http.openapi import KNOWLEDGE
+from gkc.http.problems import MEDIA_TYPE, Problem, problem_of, problem_of_status
+from gkc.http.reader import GuardedReader
+from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
+from gkc.http.serving import Serving
+from gkc.http.user_cache import UserCache, UserReader
+from gkc.settings import Settings
+from gkc.store import KnowledgeReader
+
+_MEBIBYTE = 1024 * 1024
+
+
+class Front:
+    """Sends the one hot path straight to its endpoint, and everything else to FastAPI.
+
+    Going through FastAPI's own routing costs as much as answering a single row. Its routes do not
+    answer HEAD, which asks for all of an answer to GET but the body, which the server leaves out.
+
+    Parameters
+    ----------
+    knowledge : ASGI application
+    rest : ASGI application
+    """
+
+    def __init__(self, knowledge: ASGIApp, rest: ASGIApp) -> None:
+        self._knowledge = knowledge
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        if scope["type"] != "http" or scope["path"] != KNOWLEDGE_PATH:
+            if scope.get("method") == "HEAD":
+                scope = {**scope, "method": "GET"}
+            await self._rest(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._knowledge(scope, receive, send)
+        else:
+            detail = f"{scope['method']} is not allowed here; POST the rows to ask for"
+            await respond_problem(send, problem_of_status(405, detail, {"allow": "POST"}))
+
+
+class Api(FastAPI):
+    """FastAPI with the hot path, which does not pass through it, in its OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, built once."""
+        if self.openapi_schema is None:
+            document = get_openapi(
+                title=self.title,
+                version=self.version,
+                summary=self.summary,
+                routes=self.routes,
+            )
+            document["paths"] = {KNOWLEDGE_PATH: KNOWLEDGE, **document["paths"]}
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+class Service:
+    """The whole service as one ASGI application.
+
+    Parameters
+    ----------
+    settings : Settings
+    reader : KnowledgeReader
+        Closed when the application shuts down.
+    """
+
+    def __init__(self, settings: Settings, reader: KnowledgeReader) -> None:
+        self.metrics = Metrics(settings.prometheus_multiproc_dir)
+        timeout_seconds = settings.request_timeout_ms / 1000
+        self._reader = GuardedReader(reader, self.metrics, timeout_seconds)
+        self.serving = Serving(
+            self._reader,
+            self.metrics,
+            item_memory_bytes=settings.item_memory_mb * _MEBIBYTE,
+            refresh_seconds=settings.refresh_ms / 1000,
+            load_wait_seconds=timeout_seconds,
+        )
+        api = Api(
+            title="gkc",
+            summary="General knowledge center: pretrained knowledge of users and items, served.",
+            version=gkc.__version__,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            lifespan=self.lifespan,
+        )
+        Routes(self.serving, self.metrics).add_to(api)
+        add_docs(api)
+        api.add_exception_handler(HTTPException, _told_status)
+        for error in (GkcError, Exception):
+            api.add_exception_handler(error, _told)
+        users: UserReader = self._reader
+        if settings.user_cache_mb:
+            users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, self.metrics)
+        knowledge = KnowledgeEndpoint(
+            Answering(self.serving, users),
+            self.metrics,
+            max_rows=settings.max_rows,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        self._app = Observed(Front(knowledge, api), self.metrics, _paths(api))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Follow the catalogue while the application runs, and close the store afterwards."""
+        following = asyncio.create_task(self.serving.follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            await self._reader.close()
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    """Tell of an error that an endpoint raised."""
+    return _answer(problem_of(error))
+
+
+async def _told_status(request: Request, error: Exception) -> Response:
+    """Tell of a path or a method that FastAPI's routing does not know."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.scope["path"]
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        if path.removesuffix("/") != path and path.removesuffix("/") in _paths(request.app):
+            return _without_slash(request)
+        detail = f"there is nothing at {path}; see /openapi.json"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"allow": "GET, HEAD"}
+        detail = f"{method} is not allowed here; GET it"
+    else:
+        detail = error.detail
+    return _answer(problem_of_status(error.status_code, detail, headers))
+
+
+def _without_slash(request: Request) -> Response:
+    """Send a caller to the same path without its last slash; relative, since Host may lie."""
+    path = request.scope["path"].removesuffix("/")
+    query = request.scope["query_string"].decode("latin-1")
+    location = f"..{path}?{query}" if query else f"..{path}"
+    detail = f"this is at {path}, without a slash at its end"
+    status = HTTPStatus.TEMPORARY_REDIRECT
+    return _answer(problem_of_status(status, detail, {"location": location}))
+
+
+def _paths(api: FastAPI) -> set[str]:
+    return {KNOWLEDGE_PATH, *(route.path for route in api.routes if isinstance(route, Route))}
+
+
+def _answer(problem: Problem) -> Response:
+    return Response(problem.body(), problem.status, dict(problem.headers), MEDIA_TYPE)

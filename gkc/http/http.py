@@ -1,0 +1,85 @@
+"""Reading requests and writing answers on bare ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from gkc.errors import BodyTooLargeError, ClientGoneError
+from gkc.http.problems import MEDIA_TYPE, Problem
+
+_COPIED_BYTES: Final = 131_072
+"""A body so small is sent in one piece: copying it costs less than sending one more piece."""
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Return a request's header, its repetitions joined by commas; empty if it has none."""
+    joined = b""
+    for key, value in scope["headers"]:
+        if key == name:
+            joined = joined + b"," + value if joined else value
+    return joined.decode("latin-1")
+
+
+async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+    """Read a request's whole body.
+
+    Raises
+    ------
+    BodyTooLargeError
+        If it has more than ``max_bytes`` bytes; as soon as that is known.
+    ClientGoneError
+        If the caller hangs up first.
+    """
+    declared = header(scope, b"content-length")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise BodyTooLargeError(max_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        chunk = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        if size > max_bytes:
+            raise BodyTooLargeError(max_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def respond(
+    send: Send,
+    status: int,
+    media_type: str,
+    pieces: Sequence[bytes | memoryview],
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
+    """Send a whole answer, its body in consecutive pieces (at least one)."""
+    size = sum(map(len, pieces))
+    if size <= _COPIED_BYTES:
+        pieces = [b"".join(pieces)]
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", media_type.encode("latin-1")),
+                (b"content-length", str(size).encode("latin-1")),
+                *headers,
+            ],
+        }
+    )
+    for piece in pieces[:-1]:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": pieces[-1], "more_body": False})
+
+
+async def respond_problem(send: Send, problem: Problem) -> None:
+    """Send the answer that tells of an error."""
+    headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in problem.headers.items()]
+    await respond(send, problem.status, MEDIA_TYPE, [problem.body()], headers)

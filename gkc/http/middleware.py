@@ -1,0 +1,111 @@
+"""What happens around every request: its id, its metrics, and the net under its errors."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection
+from itertools import count
+from time import perf_counter
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gkc.errors import GkcError
+from gkc.http.http import header, respond_problem
+from gkc.http.metrics import Metrics
+from gkc.http.problems import CLIENT_CLOSED_REQUEST, problem_of
+
+log = structlog.get_logger(__name__)
+
+OTHER_ROUTES: Final = "other"
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_SERVER_ERRORS: Final = 500
+_PROCESS: Final = secrets.token_hex(8)
+_NUMBERS: Final = count()
+"""New request ids: random for each process, then counted."""
+
+
+class Observed:
+    """Gives every request an id, counts and times it, and turns what it raises into problems.
+
+    Parameters
+    ----------
+    app : ASGI application
+    metrics : Metrics
+    routes : collection of str
+        The paths that are told apart in metrics; all others are one.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = frozenset(routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        answer = _AnswerWatch(send, request_id)
+        started = perf_counter()
+        self._metrics.inflight.inc()
+        try:
+            await self._run(scope, receive, answer)
+        finally:
+            self._metrics.inflight.dec()
+            route = scope["path"] if scope["path"] in self._routes else OTHER_ROUTES
+            self._metrics.count_request(route, answer.status, perf_counter() - started)
+
+    async def _run(self, scope: Scope, receive: Receive, answer: _AnswerWatch) -> None:
+        try:
+            await self._app(scope, receive, answer)
+        except Exception as exc:  # a request's outermost net: whatever happens, the process lives
+            problem = problem_of(exc)
+            if problem.status >= _SERVER_ERRORS:
+                unforeseen = None if isinstance(exc, GkcError) else exc
+                log.error(
+                    "request_failed",
+                    path=scope["path"],
+                    code=problem.status,
+                    cause=str(exc),
+                    exc_info=unforeseen,
+                )
+            if answer.is_finished:
+                return
+            if answer.is_started:
+                raise  # half an answer is out: the server must cut the connection
+            await respond_problem(answer, problem)
+
+
+class _AnswerWatch:
+    """Passes an answer on with the request's id, and knows how far it got."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id.encode("latin-1")
+        self.status = CLIENT_CLOSED_REQUEST
+        self.is_started = False
+        self.is_finished = False
+
+    async def __call__(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.body":
+            self.is_finished = not message.get("more_body", False)
+        elif kind == "http.response.start":
+            self.status = message["status"]
+            self.is_started = True
+            headers = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+
+def _request_id(scope: Scope) -> str:
+    """Return the id that the caller gave, if it is fit to be logged and echoed, else a new one."""
+    given = header(scope, b"x-request-id")
+    if given and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"{_PROCESS}{next(_NUMBERS):016x}"

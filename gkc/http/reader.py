@@ -1,0 +1,86 @@
+"""The store as the service reads it: with a deadline, timed, and with every failure counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from gkc.arrays import I64
+from gkc.errors import StoreUnavailableError
+from gkc.http.metrics import Metrics
+from gkc.store import (
+    Catalogue,
+    GenerationManifest,
+    ItemTable,
+    KnowledgeReader,
+    Progress,
+)
+
+
+class GuardedReader:
+    """A `KnowledgeReader` around another one.
+
+    Parameters
+    ----------
+    reader : KnowledgeReader
+    metrics : Metrics
+    timeout_seconds : float
+        Longest wait for one read; item tables, which may have to be copied first, and whole
+        verifications take as long as they take.
+    """
+
+    def __init__(self, reader: KnowledgeReader, metrics: Metrics, timeout_seconds: float) -> None:
+        self._reader = reader
+        self._metrics = metrics
+        self._timeout_seconds = timeout_seconds
+        self.store = reader.store
+
+    async def catalogue(self) -> Catalogue | None:
+        """Read the catalogue."""
+        async with self._guarded("catalogue"):
+            return await self._reader.catalogue()
+
+    async def manifest(self, generation: str) -> GenerationManifest:
+        """Read a generation's manifest."""
+        async with self._guarded("manifest"):
+            return await self._reader.manifest(generation)
+
+    async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> ItemTable:
+        """Map a generation's items; without a deadline."""
+        with self._metrics.store_operation("item_table"):
+            return await self._reader.item_table(manifest, memory_bytes)
+
+    async def fetch_users(
+        self, manifest: GenerationManifest, users: I64
+    ) -> Sequence[bytes | memoryview | None]:
+        """Read the records of distinct users; the deadline of this one is the reader's own."""
+        with self._metrics.store_operation("fetch_users"):
+            return await self._reader.fetch_users(manifest, users)
+
+    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
+        """Read a few distinct items from the store itself."""
+        async with self._guarded("items_of"):
+            return await self._reader.items_of(manifest, items)
+
+    async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
+        """Re-read all of a generation; without a deadline."""
+        with self._metrics.store_operation("verify"):
+            await self._reader.verify(manifest, progress)
+
+    async def close(self) -> None:
+        """Close the reader inside."""
+        await self._reader.close()
+
+    @asynccontextmanager
+    async def _guarded(self, operation: str) -> AsyncIterator[None]:
+        with self._metrics.store_operation(operation):
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    yield
+            except TimeoutError as exc:
+                raise self._late() from exc
+
+    def _late(self) -> StoreUnavailableError:
+        waited = f"no answer within {self._timeout_seconds * 1000:.0f} ms"
+        return StoreUnavailableError(self.store, waited)

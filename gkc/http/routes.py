@@ -1,0 +1,100 @@
+"""The endpoints: each decodes, awaits and encodes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.types import Receive, Scope, Send
+
+from gkc.center.question import Answer, Question
+from gkc.http.answering import Answering
+from gkc.http.decoding import decode_json, decode_safetensors
+from gkc.http.encoding import encode
+from gkc.http.http import header, read_body, respond
+from gkc.http.listing import VersionList, version_list
+from gkc.http.metrics import Metrics
+from gkc.http.negotiation import JSON, answer_type, body_type
+from gkc.http.serving import Serving
+
+KNOWLEDGE_PATH: Final = "/knowledge"
+
+
+class KnowledgeEndpoint:
+    """``POST /knowledge`` on bare ASGI: the hot path, from bytes to bytes.
+
+    Parameters
+    ----------
+    answering : Answering
+    metrics : Metrics
+    max_rows, max_body_bytes : int
+        The most that one request may ask for and may have.
+    """
+
+    def __init__(
+        self, answering: Answering, metrics: Metrics, *, max_rows: int, max_body_bytes: int
+    ) -> None:
+        self._answering = answering
+        self._metrics = metrics
+        self._max_rows = max_rows
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        answered_as = answer_type(header(scope, b"accept"))
+        asked_as = body_type(
+            header(scope, b"content-type"), header(scope, b"content-encoding").lower()
+        )
+        body = await read_body(scope, receive, self._max_body_bytes)
+        decode = decode_json if asked_as == JSON else decode_safetensors
+        request = decode(body, self._max_rows)
+        answer = await self._answering.answer(request)
+        await respond(send, 200, answered_as, await encode(answer, answered_as))
+        self._count(request, answer)
+
+    def _count(self, request: Question, answer: Answer) -> None:
+        self._metrics.count_rows(KNOWLEDGE_PATH, request.columns.n)
+        for version, counts in answer.counts.items():
+            self._metrics.count_parts(version, request.parts, counts)
+
+
+class Routes:
+    """Every endpoint but the hot one.
+
+    Parameters
+    ----------
+    serving : Serving
+    metrics : Metrics
+    """
+
+    def __init__(self, serving: Serving, metrics: Metrics) -> None:
+        self._serving = serving
+        self._metrics = metrics
+
+    def add_to(self, api: FastAPI) -> None:
+        """Add the endpoints to an application."""
+        api.add_api_route("/versions", self.versions, summary="The versions that are served")
+        api.add_api_route("/livez", self.livez, summary="Whether the process lives")
+        api.add_api_route("/readyz", self.readyz, summary="Whether every version can be served")
+        api.add_api_route(
+            "/metrics", self.metrics, summary="Prometheus metrics", response_class=Response
+        )
+
+    async def versions(self) -> VersionList:
+        """List the versions, newest first; ``ready`` is whether this worker serves it by now."""
+        return version_list(self._serving.catalogue(), self._serving.is_loaded)
+
+    async def livez(self) -> dict[str, str]:
+        """Answer as long as the process can."""
+        return {"status": "alive"}
+
+    async def readyz(self) -> dict[str, str]:
+        """Answer 200 once every version that the catalogue held at start can be served."""
+        self._serving.check_ready()
+        return {"status": "ready"}
+
+    def metrics(self) -> Response:
+        """Render the metrics of all workers; in a thread, because it may read many files."""
+        body = self._metrics.render(self._serving.last_catalogue)
+        return Response(body, media_type=CONTENT_TYPE_LATEST)

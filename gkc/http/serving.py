@@ -1,0 +1,312 @@
+"""Which generation answers for each version, following the catalogue in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import structlog
+
+from gkc.center.generation import LoadedGeneration
+from gkc.errors import (
+    CatalogueLostError,
+    OldCatalogueError,
+    ServiceNotReadyError,
+    StoreError,
+    VersionNotFoundError,
+    VersionNotReadyError,
+)
+from gkc.http.metrics import Metrics
+from gkc.store import Catalogue, KnowledgeReader, parse_store_url, succession
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+_EARLIER_SECONDS: Final = 1.0
+"""How long an earlier catalogue must be all that is read before it is followed."""
+_ANY_USER: Final = np.zeros(1, dtype=np.int64)
+
+
+class Serving:
+    """The versions that can be answered, each by one loaded generation.
+
+    A request takes one snapshot of the map and keeps it. A version flips to a new generation by
+    replacing the map, once the new one is loaded; until then the old one answers. Tables that
+    nobody uses any more are unmapped when the last request that holds them ends.
+
+    Parameters
+    ----------
+    reader : KnowledgeReader
+    metrics : Metrics
+    item_memory_bytes : int
+        How much of all item tables together is faulted into memory ahead of requests.
+    refresh_seconds : float
+        Pause between two looks at the catalogue.
+    load_wait_seconds : float
+        How long a request whose generation was deleted waits for the next one to be loaded.
+    """
+
+    def __init__(
+        self,
+        reader: KnowledgeReader,
+        metrics: Metrics,
+        *,
+        item_memory_bytes: int,
+        refresh_seconds: float,
+        load_wait_seconds: float,
+    ) -> None:
+        self._reader = reader
+        self._metrics = metrics
+        self._item_memory_bytes = item_memory_bytes
+        self._refresh_seconds = refresh_seconds
+        self._load_wait_seconds = load_wait_seconds
+        self._catalogue: Catalogue | None = None
+        self._lost: str | None = None
+        self._earlier: tuple[int, float] | None = None
+        self._not_read: str | None = None
+        self._at_start: frozenset[str] | None = None
+        self._loaded: Mapping[str, LoadedGeneration] = {}
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._reserved: dict[str, int] = {}
+        self._reading = asyncio.Lock()
+        self._reads = 0
+
+    def catalogue(self) -> Catalogue | None:
+        """Return the catalogue as last read; None if this namespace has never had one.
+
+        Raises
+        ------
+        CatalogueLostError
+            If it was there and has vanished, or cannot be read as one.
+        """
+        if self._lost == OldCatalogueError.REASON:
+            raise OldCatalogueError(self._reader.store)
+        if self._lost is not None:
+            raise CatalogueLostError(self._reader.store, self._lost)
+        return self._catalogue
+
+    @property
+    def last_catalogue(self) -> Catalogue | None:
+        """The last catalogue that could be read, even if it is lost by now."""
+        return self._catalogue
+
+    def is_loaded(self, version: str, generation: str) -> bool:
+        """Tell whether this very generation answers for the version."""
+        loaded = self._loaded.get(version)
+        return loaded is not None and loaded.manifest.generation == generation
+
+    def check_ready(self) -> None:
+        """Check that every version there was at start can be served, and that there is one.
+
+        Raises
+        ------
+        ServiceNotReadyError
+            If not; says what is missing.
+        CatalogueLostError
+            If the catalogue is lost.
+        """
+        catalogue = self.catalogue()
+        if self._at_start is None:
+            raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet")
+        if catalogue is None or not catalogue.versions:
+            where = parse_store_url(self._reader.store)
+            if where.is_missing():
+                raise ServiceNotReadyError(f"no store at {where.path} yet, waiting for an export")
+            raise ServiceNotReadyError(f"store {where.shown} holds no version; export one")
+        missing = (self._at_start & catalogue.versions.keys()) - self._loaded.keys()
+        if missing or not self._loaded:
+            waiting = ", ".join(sorted(missing or catalogue.versions))
+            raise ServiceNotReadyError(f"versions still to be loaded: {waiting}")
+
+    async def resolve(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
+        """Return the generation that answers for each version: one snapshot for one request.
+
+        The catalogue is re-read once before a version counts as unknown.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If the catalogue has no such version.
+        VersionNotReadyError
+            If it has, but nothing of it is loaded yet.
+        CatalogueLostError, StoreUnavailableError
+            If the catalogue is lost, or cannot be re-read.
+        """
+        if self._lost is not None or not self._loaded.keys() >= set(versions):
+            await self.refresh()
+            self._check_known(versions)
+        loaded = self._loaded
+        return {version: loaded[version] for version in versions}
+
+    async def resolve_anew(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
+        """As `resolve`, from a catalogue read now, and waiting a little for what it names."""
+        await self.refresh()
+        catalogue = self.catalogue()
+        entries = catalogue.versions if catalogue else {}
+        wanted = {entries[version].current for version in versions if version in entries}
+        loads = [task for generation, task in self._loads.items() if generation in wanted]
+        if loads:
+            await asyncio.wait(loads, timeout=self._load_wait_seconds)
+        return await self.resolve(versions)
+
+    def _check_known(self, versions: Sequence[str]) -> None:
+        catalogue = self.catalogue()
+        for version in versions:
+            if catalogue is None or version not in catalogue.versions:
+                raise VersionNotFoundError(version, catalogue.newest_first() if catalogue else ())
+            if version not in self._loaded:
+                raise VersionNotReadyError(version)
+
+    async def follow(self) -> None:
+        """Look at the catalogue again and again, until cancelled; then let go of every table."""
+        try:
+            while True:
+                try:
+                    await self.refresh()
+                except Exception as exc:  # the outermost loop: it goes on, whatever happens
+                    if str(exc) != self._not_read:  # once, not at every look
+                        unforeseen = None if isinstance(exc, StoreError) else exc
+                        log.warning("catalogue_not_read", cause=str(exc), exc_info=unforeseen)
+                    self._not_read = str(exc)
+                else:
+                    if self._not_read is not None:
+                        log.info("catalogue_read_again")
+                    self._not_read = None
+                await asyncio.sleep(self._refresh_seconds)
+        finally:
+            loads = list(self._loads.values())
+            for task in loads:
+                task.cancel()
+            await asyncio.gather(*loads, return_exceptions=True)
+            self._close_tables()
+
+    def _close_tables(self) -> None:
+        """Let go of every table; what one still lends would keep it mapped."""
+        tables = [loaded.items for loaded in self._loaded.values()]
+        self._loaded = {}
+        for table in tables:
+            table.close()
+
+    async def refresh(self) -> None:
+        """Read the catalogue and act on it; callers that come during a read share the next one.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If the store does not answer; nothing changes then.
+        """
+        before = self._reads
+        async with self._reading:
+            if self._reads > before:
+                return  # another caller's read began after this one was asked for
+            self._reads += 1
+            try:
+                self._take(await self._reader.catalogue())
+            except CatalogueLostError as exc:
+                self._lose(exc.reason)
+            except StoreError:
+                raise
+            except Exception as exc:  # something in it that nobody foresaw: it is damaged
+                self._metrics.store_errors.labels("catalogue").inc()
+                reason = f"it cannot be read ({type(exc).__name__}: {exc})"
+                if reason != self._lost:
+                    log.error("catalogue_not_understood", exc_info=exc)
+                self._lose(reason)
+
+    def _take(self, catalogue: Catalogue | None) -> None:
+        """Act on a catalogue just read."""
+        if catalogue is None:
+            if self._catalogue is not None:
+                if self._lost is None:
+                    self._metrics.store_errors.labels("catalogue").inc()
+                self._lose("it was there and has vanished")
+            self._at_start = self._at_start or frozenset()
+            return
+        if self._lost is not None:
+            log.info("catalogue_found_again", revision=catalogue.revision)
+        elif self._catalogue is not None and not self._follows(self._catalogue, catalogue):
+            return
+        self._catalogue, self._lost, self._earlier = catalogue, None, None
+        if self._at_start is None:
+            self._at_start = frozenset(catalogue.versions)
+        self._loaded = {v: g for v, g in self._loaded.items() if v in catalogue.versions}
+        for version, entry in catalogue.versions.items():
+            if not self.is_loaded(version, entry.current) and entry.current not in self._loads:
+                task = asyncio.create_task(self._load(version, entry.current))
+                self._loads[entry.current] = task
+
+    def _follows(self, known: Catalogue, found: Catalogue) -> bool:
+        """Tell whether to follow a catalogue, for which an earlier one has to stay for a while.
+
+        A late replica shows one now and then; a store that was put back shows nothing else.
+        """
+        kind = succession(known, found)
+        revisions = {"known_revision": known.revision, "found_revision": found.revision}
+        if kind == "earlier":
+            if self._earlier is None or self._earlier[0] != found.revision:
+                self._earlier = found.revision, time.monotonic()
+                self._metrics.store_errors.labels("catalogue").inc()
+                log.error("catalogue_went_back", **revisions)
+            if time.monotonic() - self._earlier[1] < _EARLIER_SECONDS:
+                return False
+            log.error("earlier_catalogue_followed", **revisions)
+        elif kind == "other":
+            self._metrics.store_errors.labels("catalogue").inc()
+            log.error("other_catalogue_followed", **revisions)
+        return True
+
+    def _lose(self, reason: str) -> None:
+        if self._lost != reason:
+            log.error("catalogue_lost", store=self._reader.store, reason=reason)
+        self._lost = reason
+
+    async def _load(self, version: str, generation: str) -> None:
+        """Load a generation, trying again while the catalogue wants it, and flip to it."""
+        pause = _FIRST_PAUSE_SECONDS
+        try:
+            while self._wants(version, generation):
+                try:
+                    loaded = await self._open(generation)
+                except Exception as exc:
+                    log.warning(
+                        "generation_not_loaded",
+                        version=version,
+                        generation=generation,
+                        retry_seconds=pause,
+                        exc_info=None if isinstance(exc, StoreError) else exc,
+                        cause=str(exc),
+                    )
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                    continue
+                if self._wants(version, generation):
+                    self._loaded = {**self._loaded, version: loaded}
+                    log.info("generation_loaded", version=version, generation=generation)
+                return
+        finally:
+            del self._loads[generation]
+
+    def _wants(self, version: str, generation: str) -> bool:
+        entry = self._catalogue.versions.get(version) if self._catalogue else None
+        return entry is not None and entry.current == generation
+
+    async def _open(self, generation: str) -> LoadedGeneration:
+        manifest = await self._reader.manifest(generation)
+        self._reserved[generation] = manifest.spec.item_shape.size_bytes()
+        try:
+            items = await self._reader.item_table(manifest, self._memory_left(generation))
+        finally:
+            del self._reserved[generation]
+        # Any user will do: one whose table or bucket is lost must not count as loaded.
+        await self._reader.fetch_users(manifest, _ANY_USER)
+        return LoadedGeneration.of(manifest, items)
+
+    def _memory_left(self, generation: str) -> int:
+        """Return the bytes of the memory budget that no other table takes or will take."""
+        taken = sum(loaded.items.size_bytes for loaded in self._loaded.values())
+        others = sum(size for g, size in self._reserved.items() if g != generation)
+        return max(0, self._item_memory_bytes - taken - others)

@@ -1,0 +1,34 @@
+"""Generations that disappear under a request."""
+
+from __future__ import annotations
+
+from gkc.errors import GenerationCorruptError
+from tests.gkc.http.running import QUESTION, ask, status, store_errors, unreliable
+from tests.gkc.world import make_world
+
+
+async def test_a_deleted_generation_is_answered_from_the_current_one(url: str) -> None:
+    make_world("v1", 1).publish(url)
+    async with unreliable(url, refresh_ms=3_600_000, request_timeout_ms=2000) as (
+        client,
+        _,
+        reader,
+    ):
+        new = make_world("v1", 2).publish(url, keep_previous=0)
+        # The file store keeps deleted tables mapped; a key store says that they are gone.
+        reader.failures_once["fetch_users"] = GenerationCorruptError("g", "bucket 3 is missing")
+        response = await ask(client, QUESTION)
+        assert response.status_code == 200, response.text
+        assert response.json()["versions"] == {"v1": new.generation}
+
+
+async def test_damage_in_the_current_generation_is_503_and_counted(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url) as (client, _, reader):
+        reader.failures["fetch_users"] = GenerationCorruptError("g", "bucket 3 is missing")
+        response = await ask(client, QUESTION)
+        assert response.status_code == 503
+        assert "bucket 3 is missing" in response.json()["detail"]
+        assert await store_errors(client, "fetch_users") == 1
+        del reader.failures["fetch_users"]
+        assert await status(client) == 200

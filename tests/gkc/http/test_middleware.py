@@ -1,0 +1,88 @@
+"""Request ids, and the net under whatever an application raises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from gkc.errors import GenerationCorruptError
+from gkc.http.http import respond
+from gkc.http.metrics import Metrics
+from gkc.http.middleware import Observed
+
+
+def client_of(app: Any, metrics: Metrics | None = None) -> httpx.AsyncClient:
+    observed = Observed(app, metrics or Metrics(), ["/known"])
+    return httpx.AsyncClient(transport=httpx.ASGITransport(observed), base_url="http://gkc")
+
+
+async def good(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, 200, "text/plain", [b"good"])
+
+
+async def test_ids_are_echoed_or_made() -> None:
+    async with client_of(good) as client:
+        given = await client.get("/known", headers={"x-request-id": "abc-1"})
+        assert given.headers["x-request-id"] == "abc-1"
+        made = [(await client.get("/known")).headers["x-request-id"] for _ in range(2)]
+        assert len(set(made)) == 2
+        for unfit in ("with space", "x" * 129):
+            answer = await client.get("/known", headers={"x-request-id": unfit})
+            assert answer.headers["x-request-id"] != unfit
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "has_traceback"),
+    [(ZeroDivisionError("boom"), 500, True), (GenerationCorruptError("g", "x"), 503, False)],
+)
+async def test_server_errors_are_told_and_logged_with_the_id(
+    error: Exception, status: int, has_traceback: bool
+) -> None:
+    async def bad(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    metrics = Metrics()
+    with structlog.testing.capture_logs(
+        processors=[structlog.contextvars.merge_contextvars]
+    ) as logged:
+        async with client_of(bad, metrics) as client:
+            response = await client.get("/known", headers={"x-request-id": "abc-2"})
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "boom" not in response.text
+    (entry,) = logged
+    assert entry["event"] == "request_failed"
+    assert entry["request_id"] == "abc-2"
+    assert (entry["exc_info"] is not None) == has_traceback
+    text = metrics.render(None).decode()
+    assert f'gkc_requests_total{{code="{status}",route="/known"}} 1.0' in text
+    assert "gkc_inflight_requests 0.0" in text
+
+
+async def test_half_an_answer_is_cut_not_completed() -> None:
+    async def half(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise ZeroDivisionError
+
+    async with client_of(half) as client:
+        with pytest.raises(ZeroDivisionError):
+            await client.get("/known")
+
+
+async def test_a_caller_who_hangs_up_is_counted_as_such() -> None:
+    async def hung_up(scope: Scope, receive: Receive, send: Send) -> None:
+        return
+
+    metrics = Metrics()
+    observed = Observed(hung_up, metrics, [])
+
+    async def unused(*_: Any) -> Any:
+        raise AssertionError("nothing is read or sent")
+
+    await observed({"type": "http", "path": "/x", "headers": []}, unused, unused)
+    assert 'gkc_requests_total{code="499",route="other"} 1.0' in metrics.render(None).decode()

@@ -1,0 +1,197 @@
+"""What one turn of the loop writes leaves in one write, whole, in order, and before a close."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import httpx
+import pytest
+import uvicorn
+
+from gkc.http.run import SERVER_OPTIONS
+from gkc.http.wire import GatheringProtocol, GatheringTransport
+
+
+class Sent:
+    """A transport that writes down what is asked of it."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def writelines(self, pieces: list[bytes]) -> None:
+        self.calls.append(list(pieces))
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def is_closing(self) -> bool:
+        return "close" in self.calls
+
+    def get_extra_info(self, name: str) -> str:
+        return f"no {name}"
+
+
+def gathering() -> tuple[Sent, GatheringTransport]:
+    sent = Sent()
+    return sent, GatheringTransport(cast(asyncio.Transport, sent), asyncio.get_running_loop())
+
+
+async def test_one_turn_is_one_write_and_the_next_another() -> None:
+    sent, transport = gathering()
+    transport.write(b"head")
+    transport.write(b"body")
+    assert sent.calls == []
+    await asyncio.sleep(0)
+    assert sent.calls == [[b"head", b"body"]]
+    transport.write(b"next")
+    await asyncio.sleep(0)
+    assert sent.calls == [[b"head", b"body"], [b"next"]]
+
+
+async def test_what_was_written_is_sent_before_the_close() -> None:
+    sent, transport = gathering()
+    transport.write(b"head")
+    transport.close()
+    await asyncio.sleep(0)
+    assert sent.calls == [[b"head"], "close"]
+    assert transport.is_closing()
+
+
+async def test_everything_else_is_the_transports_own() -> None:
+    _, transport = gathering()
+    assert transport.get_extra_info("peername") == "no peername"
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with many pieces, large and small, some of them a while later."""
+    if scope["type"] != "http":
+        return
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-kept", b"yes")]})
+    for piece in (b"a" * 10, b"b" * 300_000, b"c" * 10):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await asyncio.sleep(0.001)
+    await send({"type": "http.response.body", "body": b"d" * 1_000_000})
+
+
+@asynccontextmanager
+async def listening(application: Any) -> AsyncIterator[int]:
+    """Run a real server; yield its port."""
+    assert SERVER_OPTIONS["http"] is GatheringProtocol
+    options = SERVER_OPTIONS | {"lifespan": "off"}
+    server = uvicorn.Server(uvicorn.Config(application, port=0, **options))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    await serving
+
+
+async def test_a_real_server_sends_whole_answers_on_one_connection() -> None:
+    expected = b"a" * 10 + b"b" * 300_000 + b"c" * 10 + b"d" * 1_000_000
+    async with (
+        listening(app) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        for _ in range(3):
+            answer = await client.get("/")
+            assert answer.headers["x-kept"] == "yes"
+            assert answer.content == expected
+        closing = await client.get("/", headers={"connection": "close"})
+        assert closing.content == expected
+
+
+# ---- requests that ask for another protocol
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Tell what was asked."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    told = [scope["method"], scope["path"], len(body), [k.decode() for k, _ in scope["headers"]]]
+    content = json.dumps(told).encode()
+    headers = [(b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def asking(upgrade: str, body: bytes, *, chunked: bool = False, method: str = "POST") -> bytes:
+    length = "transfer-encoding: chunked" if chunked else f"content-length: {len(body)}"
+    if chunked:
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    head = (
+        f"{method} /p?q HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\n"
+        f"upgrade: {upgrade}\r\nhttp2-settings: AAEAAEAA\r\n{length}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def answer_on(reader: asyncio.StreamReader) -> Any:
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+    return json.loads(await reader.readexactly(length))
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket", "TLS/1.0"])
+@pytest.mark.parametrize("step", [1, 7, 10_000_000], ids=["bytewise", "in pieces", "at once"])
+async def test_a_wish_for_another_protocol_is_ignored(
+    upgrade: str, step: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests = [
+        asking(upgrade, b"b" * 300),
+        asking(upgrade, b"c" * 20, chunked=True),
+        asking(upgrade, b"", method="GET"),
+        asking("", b"d" * 5).replace(b"upgrade: \r\n", b""),
+    ]
+    data = b"".join(requests)
+    kept = ["host", "connection", "http2-settings"]
+    with caplog.at_level(logging.WARNING):
+        async with listening(echo) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for start in range(0, len(data), step):
+                writer.write(data[start : start + step])
+                await writer.drain()
+                await asyncio.sleep(0)
+            told = [await answer_on(reader) for _ in requests]
+            writer.close()
+    assert told == [
+        ["POST", "/p", 300, [*kept, "content-length"]],
+        ["POST", "/p", 20, [*kept, "transfer-encoding"]],
+        ["GET", "/p", 0, [*kept, "content-length"]],
+        ["POST", "/p", 5, [*kept, "content-length"]],
+    ]
+    assert not caplog.records, "nobody is told to install what would change nothing"
+
+
+async def test_thousands_of_such_wishes_in_one_piece_are_all_answered() -> None:
+    many = 3000
+    async with listening(echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(asking("h2c", b"b") * many)
+        told = [await answer_on(reader) for _ in range(many)]
+        writer.close()
+    assert all(one[:3] == ["POST", "/p", 1] for one in told)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+    ],
+)
+async def test_a_tunnel_is_refused(request_: bytes) -> None:
+    async with listening(echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_)
+        assert (await reader.read()).startswith(b"HTTP/1.1 400")
+        writer.close()

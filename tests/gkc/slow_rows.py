@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from hypothesis import strategies as st
 
-from gkc.arrays import I64, U8, Bools
+from gkc.arrays import F32, I64, U8, Bools
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, Part, Vectors
 
 ElementType = Literal["f16", "f32", "int8"]
@@ -69,15 +69,14 @@ class Store:
             row = b"".join(vectors[part].astype(dtype).tobytes() for part in PARTS if part in parts)
         return row, [user_status, item_status, product_status, pair_status], category
 
-    def numbers(
-        self, stored: bytes | None, width: int
-    ) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def numbers(self, stored: bytes | None, width: int) -> F32:
         """Return a stored vector as float32."""
         if stored is None or not width:
             return np.zeros(width, dtype=np.float32)
         if self.element_type == "int8":
             scale = np.frombuffer(stored[:4], dtype="<f4")
-            return np.frombuffer(stored[4:], dtype="<i1").astype(np.float32) * scale
+            scaled: F32 = np.frombuffer(stored[4:], dtype="<i1").astype(np.float32) * scale
+            return scaled
         return np.frombuffer(stored, dtype=_NUMBERS[self.element_type]).astype(np.float32)
 
     def sections(self) -> dict[str, bytearray]:
@@ -149,11 +148,11 @@ class Asked:
     def expected(self, store: Store) -> tuple[list[bytes], U8, I64, list[int | None]]:
         """Return rows, statuses, counts and categories, in the order asked."""
         told = [store.row(*row, self.parts, self.kind) for row in self.rows]
-        counts = np.zeros((len(PARTS), 3), dtype=np.int64)
+        counts: I64 = np.zeros((len(PARTS), 3), dtype=np.int64)
         for _, statuses, _ in told:
-            for part, status in enumerate(statuses):
-                counts[part, status] += 1
-        status = np.array([s for _, s, _ in told], dtype=np.uint8).reshape(-1, len(PARTS))
+            for part, code in enumerate(statuses):
+                counts[part, code] += 1
+        status: U8 = np.array([s for _, s, _ in told], dtype=np.uint8).reshape(-1, len(PARTS))
         return [row for row, _, _ in told], status, counts.ravel(), [c for *_, c in told]
 
     def joined(self, store: Store) -> tuple[bytes, I64 | None]:
@@ -210,7 +209,8 @@ def _vectors(element_type: str, rng: np.random.Generator) -> Callable[[int], byt
         spread = 2.0 ** rng.integers(-26 if element_type == "f16" else -80, 15, width)
         vector = rng.uniform(-1, 1, width) * spread
         vector[rng.random(width) < 0.1] = -0.0
-        return vector.astype(_NUMBERS[element_type]).tobytes()
+        stored: bytes = vector.astype(_NUMBERS[element_type]).tobytes()
+        return stored
 
     return vector
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +27,17 @@ from gkc.rows import (
     row_form,
 )
 from hatch_build import SOURCE, find_compiler
-from tests.gkc.slow_rows import Asked, Store, ids, questions, row_bytes, slow_hash, stores
+from tests.gkc.slow_rows import (
+    AnswerType,
+    Asked,
+    ElementType,
+    Store,
+    ids,
+    questions,
+    row_bytes,
+    slow_hash,
+    stores,
+)
 from tests.native import build_sanitized, run_here, run_on_aarch64, run_sanitized
 
 PROGRAM = Path(__file__).with_name("rows_program.c")
@@ -102,7 +114,7 @@ def test_distinct_values_in_order_of_first_appearance(
     # Where there is no second value, whatever stands there does not matter.
     seconds = np.array([k if s is None else s for k, (_, s) in enumerate(pairs)], dtype=np.int64)
     has = np.array([s is not None for _, s in pairs], dtype=np.bool_)
-    keys = [value for value, _ in pairs] if alone else pairs
+    keys: list[object] = [value for value, _ in pairs] if alone else list(pairs)
     first, index = distinct(values, None if alone else (seconds, has))
     seen = list(dict.fromkeys(keys))
     assert first.tolist() == [keys.index(key) for key in seen]
@@ -137,18 +149,21 @@ def test_floats_around_every_tie_are_rounded_alike() -> None:
         assert (made.view(np.uint16) == expected.view(np.uint16)).all()
 
 
-def converted(numbers: np.ndarray, kind: str, plain: bool) -> np.ndarray:  # type: ignore[type-arg]
+def converted(
+    numbers: npt.NDArray[np.floating[Any]], kind: AnswerType, plain: bool
+) -> npt.NDArray[np.floating[Any]]:
     """Have one vector of numbers laid in another type."""
-    element_type = "f16" if numbers.dtype == np.float16 else "f32"
+    element_type: ElementType = "f16" if numbers.dtype == np.float16 else "f32"
     vector, n = numbers.tobytes(), len(numbers)
     store = Store(element_type, n, 0, {}, {}, {}, None, vector, None, None)
-    form = row_form(("item",), n, 0, kind)  # type: ignore[arg-type]
-    laid = np.empty((1, n), dtype=form.dtype)
+    form = row_form(("item",), n, 0, kind)
+    laid: npt.NDArray[np.floating[Any]] = np.empty((1, n), dtype=form.dtype)
     LOADED.gkc_choose(plain)
     rows = Rows(1, np.array([0], dtype=np.int64))
     rows.laying(opened(store), b"", None, form, laid)(0, 1)
     LOADED.gkc_choose(0)
-    return laid[0]
+    row: npt.NDArray[np.floating[Any]] = laid[0]
+    return row
 
 
 ONE = Store("f16", 2, 2, {1: bytes(4)}, {1: 3}, {1: (bytes(4), {3: bytes(4)})}, *[None] * 4)

@@ -52,10 +52,11 @@ def test_a_failure_is_told_and_the_others_are_run(
     status, commands = running("throughput", "latency", failing="throughput")
     assert status == 1
     assert [command[1] for command in commands] == [
+        "bench.throughput",
         "bench.latency",
         "bench.performance",
     ]
-    assert capsys.readouterr().err == "failed: kernels\n"
+    assert capsys.readouterr().err == "failed: throughput\n"
 
 
 def test_a_page_that_cannot_be_written_is_a_failure(

@@ -26,7 +26,6 @@ from starlette.types import ASGIApp, Message
 from bench.report import circumstances, print_circumstances, spread
 from bench.servers.empty import app as empty_app
 from bench.world import VERSION, Shape, export, questions
-from gkc.http.acceleration import accelerate
 from gkc.http.app import Service
 from gkc.settings import Settings
 from gkc.store import open_reader
@@ -55,7 +54,6 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         store = f"file:{scratch}/store"
         export(Path(scratch) / "bundle", SHAPE, store)
-        accelerate()
         costs = uvloop.run(_costs(store))
     if record:
         kept = {

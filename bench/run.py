@@ -12,7 +12,6 @@ import sys
 MEASUREMENTS = (
     "throughput",
     "latency",
-    "kernels",
     "redis_reads",
     "open_loop",
     "growth",

@@ -173,7 +173,7 @@ class _SectionStream:
 
     What is appended is written in pieces that end where those of the target do: in a file those are
     huge pages, in which the kernel then keeps it (on file systems with large folios), and random
-    rows are found faster (``python -m bench.huge_pages``).
+    rows are found faster (docs/decisions/0015-compiled-loops.md).
     """
 
     def __init__(

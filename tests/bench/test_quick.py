@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,19 +14,11 @@ from bench import quick
 from bench.quick import BASELINE, CASES, TOLERATED, _best
 from bench.servers.empty import app as empty_app
 from bench.world import Shape
-from gkc.kernels import use
 
 runner = CliRunner()
 app = typer.Typer()
 app.command()(quick.main)
 SMALL, JSON = "B = 1, rows", "B = 500, JSON"
-
-
-@pytest.fixture(autouse=True)
-def _by_numpy() -> Iterator[None]:
-    """Do without compiled loops again afterwards."""
-    yield
-    use(None)
 
 
 @pytest.fixture

@@ -49,20 +49,20 @@ def test_everything_is_run_and_saved_before_the_page(
 def test_a_failure_is_told_and_the_others_are_run(
     running: Callable[..., tuple[int, Commands]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, commands = running("kernels", "latency", failing="kernels")
+    status, commands = running("throughput", "latency", failing="throughput")
     assert status == 1
     assert [command[1] for command in commands] == [
-        "bench.kernels",
+        "bench.throughput",
         "bench.latency",
         "bench.performance",
     ]
-    assert capsys.readouterr().err == "failed: kernels\n"
+    assert capsys.readouterr().err == "failed: throughput\n"
 
 
 def test_a_page_that_cannot_be_written_is_a_failure(
     running: Callable[..., tuple[int, Commands]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert running("kernels", failing="performance")[0] == 1
+    assert running("latency", failing="performance")[0] == 1
     assert capsys.readouterr().err == "failed: performance\n"
 
 
@@ -70,7 +70,7 @@ def test_nothing_is_run_where_a_name_is_unknown(
     running: Callable[..., tuple[int, Commands]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        running("kernels", "colonels")
+        running("latency", "colonels")
     assert ended.value.code == 2
     assert "no measurement is named colonels" in capsys.readouterr().err
 

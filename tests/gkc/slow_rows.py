@@ -207,9 +207,9 @@ def _vectors(element_type: str, rng: np.random.Generator) -> Callable[[int], byt
             numbers = rng.integers(-127, 128, width).astype("<i1").tobytes()
             return scale.astype("<f4").tobytes() + numbers
         spread = 2.0 ** rng.integers(-26 if element_type == "f16" else -80, 15, width)
-        vector = rng.uniform(-1, 1, width) * spread
-        vector[rng.random(width) < 0.1] = -0.0
-        stored: bytes = vector.astype(_NUMBERS[element_type]).tobytes()
+        numbers_of = rng.uniform(-1, 1, width) * spread
+        numbers_of[rng.random(width) < 0.1] = -0.0
+        stored: bytes = numbers_of.astype(_NUMBERS[element_type]).tobytes()
         return stored
 
     return vector
@@ -228,7 +228,8 @@ def questions(draw: st.DrawFn) -> Asked:
     items = draw(_column(ids(), 1) if draw(st.booleans()) else _column(ids(), n))
     categories: list[int | None] | None = None
     if draw(st.booleans()):
-        categories = draw(_column(st.none() | ids(), 1 if draw(st.booleans()) else n))
+        size = 1 if draw(st.booleans()) else n
+        categories = draw(st.lists(st.none() | ids(), min_size=size, max_size=size))
     answer_rows, places = n, None
     if draw(st.booleans()):
         answer_rows = n + draw(st.integers(0, 3))
@@ -251,8 +252,8 @@ def questions(draw: st.DrawFn) -> Asked:
     )
 
 
-def _column(values: st.SearchStrategy[int | None], n: int) -> st.SearchStrategy[list[int]]:
-    return st.lists(values, min_size=n, max_size=n)  # type: ignore[arg-type]
+def _column(values: st.SearchStrategy[int], n: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(values, min_size=n, max_size=n)
 
 
 def row_bytes(rows: Vectors) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The functions that docs/hot-path.md names exist."""
+"""The functions that docs/hot-path.md names exist, in Python and in C."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "hot-path.md"
-NAMES = list(dict.fromkeys(re.findall(r"`(gkc(?:\.\w+)+)`", PAGE.read_text())))
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "hot-path.md").read_text()
+NAMES = list(dict.fromkeys(re.findall(r"`(gkc(?:\.\w+)+)`", PAGE)))
+COMPILED = sorted(set(re.findall(r"`(gkc_\w+)`", PAGE)))
 
 
 def resolve(name: str) -> object:
@@ -30,8 +32,14 @@ def test_it_exists(name: str) -> None:
     assert callable(resolve(name))
 
 
+def test_the_compiled_functions_exist() -> None:
+    source = (ROOT / "gkc" / "rows.c").read_text()
+    assert "gkc_lay_rows" in COMPILED
+    assert [name for name in COMPILED if f" {name}(const " not in source] == []
+
+
 def test_the_whole_path_is_named() -> None:
-    steps = ["decode_json", "resolve", "fetch_users", "assemble", "encode", "respond"]
+    steps = ["decode_json", "resolve", "Plan", "fetch_users", "lay", "encode", "respond"]
     last = [name.rpartition(".")[2] for name in NAMES]
     places = [last.index(step) for step in steps]
     assert places == sorted(places)
@@ -40,4 +48,4 @@ def test_the_whole_path_is_named() -> None:
 
 def test_a_name_that_does_not_exist_is_noticed() -> None:
     with pytest.raises(AttributeError):
-        resolve("gkc.http.lookup.KnowledgeLookup.guess")
+        resolve("gkc.http.answering.Answering.guess")

@@ -1,0 +1,73 @@
+"""The rights that docs/operations.md gives to users of Redis are enough, and not too many."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.exporter.bundles import build
+from tests.redis_server import RedisServer
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+RIGHTS = re.findall(r"^ {4}(ACL SETUSER .*)$", PAGE, flags=re.MULTILINE)
+WRITES = [
+    ("gkc-export", "--version a --bundle {bundle} --pin"),
+    ("gkc-export", "--version a --bundle {bundle}"),
+    ("gkc-export", "--version b --bundle {bundle} --grace-seconds 0"),
+    ("gkc", "versions rollback a"),
+    ("gkc", "versions unpin a"),
+    ("gkc", "versions delete b --yes --grace-seconds 0"),
+]
+READS = [
+    ("gkc", "versions list"),
+    ("gkc", "get --version a --user 1 --item 1"),
+    ("gkc", "verify --version a"),
+    ("gkc-export", "--version a --bundle {bundle} --check"),
+]
+
+
+def test_the_rights_of_both_users_are_enough(own_redis: RedisServer, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    build(bundle)
+    with redis.Redis.from_url(own_redis.url) as admin:
+        for line in RIGHTS:
+            words = line.replace("PASSWORD", "secret").replace("NAMESPACE", "default").split()
+            admin.execute_command(*words)  # type: ignore[no-untyped-call]
+        for user, commands in (("gkc-writer", WRITES), ("gkc-reader", READS)):
+            store = own_redis.url.replace("redis://", f"redis://{user}:secret@")
+            for program, arguments in commands:
+                run(program, *arguments.format(bundle=bundle).split(), "--store", store)
+        # Redis 7.2 refuses the client library's name, which nobody needs.
+        refused = {entry["object"] for entry in admin.acl_log()}
+        assert refused <= {"client|setinfo"}
+
+
+def test_who_reads_may_not_write(own_redis: RedisServer) -> None:
+    with redis.Redis.from_url(own_redis.url) as admin:
+        (reader,) = (line for line in RIGHTS if "gkc-reader" in line)
+        words = reader.replace("PASSWORD", "secret").replace("NAMESPACE", "default").split()
+        admin.execute_command(*words)  # type: ignore[no-untyped-call]
+    url = own_redis.url.replace("redis://", "redis://gkc-reader:secret@")
+    with (
+        redis.Redis.from_url(url) as client,
+        pytest.raises(redis.exceptions.NoPermissionError),
+    ):
+        client.set("gkc:default:catalogue", b"")
+
+
+def run(program: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr

@@ -204,8 +204,9 @@ def _vectors(element_type: str, rng: np.random.Generator) -> Callable[[int], byt
             if not width:
                 return b""
             scale = np.float32(rng.uniform(0, 2.0 ** rng.integers(-20, 3)))
-            numbers = rng.integers(-127, 128, width).astype("<i1").tobytes()
-            return scale.astype("<f4").tobytes() + numbers
+            numbers: bytes = rng.integers(-127, 128, width).astype("<i1").tobytes()
+            scaled: bytes = scale.astype("<f4").tobytes() + numbers
+            return scaled
         spread = 2.0 ** rng.integers(-26 if element_type == "f16" else -80, 15, width)
         numbers_of = rng.uniform(-1, 1, width) * spread
         numbers_of[rng.random(width) < 0.1] = -0.0

@@ -38,7 +38,7 @@ def test_the_rights_of_both_users_are_enough(own_redis: RedisServer, tmp_path: P
     with redis.Redis.from_url(own_redis.url) as admin:
         for line in RIGHTS:
             words = line.replace("PASSWORD", "secret").replace("NAMESPACE", "default").split()
-            admin.execute_command(*words)  # type: ignore[no-untyped-call]
+            admin.execute_command(*words)
         for user, commands in (("gkc-writer", WRITES), ("gkc-reader", READS)):
             store = own_redis.url.replace("redis://", f"redis://{user}:secret@")
             for program, arguments in commands:
@@ -52,7 +52,7 @@ def test_who_reads_may_not_write(own_redis: RedisServer) -> None:
     with redis.Redis.from_url(own_redis.url) as admin:
         (reader,) = (line for line in RIGHTS if "gkc-reader" in line)
         words = reader.replace("PASSWORD", "secret").replace("NAMESPACE", "default").split()
-        admin.execute_command(*words)  # type: ignore[no-untyped-call]
+        admin.execute_command(*words)
     url = own_redis.url.replace("redis://", "redis://gkc-reader:secret@")
     with (
         redis.Redis.from_url(url) as client,

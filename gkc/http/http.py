@@ -14,17 +14,23 @@ _COPIED_BYTES: Final = 131_072
 """A body so small is sent in one piece: copying it costs less than sending one more piece."""
 
 
-def header(scope: Scope, name: bytes) -> str:
-    """Return a request's header, its repetitions joined by commas; empty if it has none."""
-    joined = b""
-    for key, value in scope["headers"]:
-        if key == name:
-            joined = joined + b"," + value if joined else value
-    return joined.decode("latin-1")
+def headers(scope: Scope) -> dict[bytes, bytes]:
+    """Return a request's headers by their names in small letters, repetitions joined by commas."""
+    joined: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        joined[name] = joined[name] + b"," + value if name in joined else value
+    return joined
 
 
-async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+async def read_body(declared: bytes, receive: Receive, max_bytes: int) -> bytes:
     """Read a request's whole body.
+
+    Parameters
+    ----------
+    declared : bytes
+        The header ``content-length``, empty if there is none.
+    receive : callable
+    max_bytes : int
 
     Raises
     ------
@@ -33,7 +39,6 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     ClientGoneError
         If the caller hangs up first.
     """
-    declared = header(scope, b"content-length")
     if declared.isdigit() and int(declared) > max_bytes:
         raise BodyTooLargeError(max_bytes)
     chunks: list[bytes] = []

@@ -13,7 +13,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gkc.errors import GkcError
-from gkc.http.http import header, respond_problem
+from gkc.http.http import headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import CLIENT_CLOSED_REQUEST, problem_of
 
@@ -98,14 +98,14 @@ class _AnswerWatch:
         elif kind == "http.response.start":
             self.status = message["status"]
             self.is_started = True
-            headers = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
-            message = {**message, "headers": headers}
+            sent = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            message = {**message, "headers": sent}
         await self._send(message)
 
 
 def _request_id(scope: Scope) -> str:
     """Return the id that the caller gave, if it is fit to be logged and echoed, else a new one."""
-    given = header(scope, b"x-request-id")
+    given = headers(scope).get(b"x-request-id", b"").decode("latin-1")
     if given and _REQUEST_ID.fullmatch(given):
         return given
     return f"{_PROCESS}{next(_NUMBERS):016x}"

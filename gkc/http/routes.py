@@ -12,7 +12,7 @@ from gkc.center.question import Answer, Question
 from gkc.http.answering import Answering
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import encode
-from gkc.http.http import header, read_body, respond
+from gkc.http.http import headers, read_body, respond
 from gkc.http.listing import VersionList, version_list
 from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
@@ -42,11 +42,14 @@ class KnowledgeEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        answered_as = answer_type(header(scope, b"accept"))
+        given = headers(scope)
+        answered_as = answer_type(given.get(b"accept", b"").decode("latin-1"))
         asked_as = body_type(
-            header(scope, b"content-type"), header(scope, b"content-encoding").lower()
+            given.get(b"content-type", b"").decode("latin-1"),
+            given.get(b"content-encoding", b"").decode("latin-1").lower(),
         )
-        body = await read_body(scope, receive, self._max_body_bytes)
+        declared = given.get(b"content-length", b"")
+        body = await read_body(declared, receive, self._max_body_bytes)
         decode = decode_json if asked_as == JSON else decode_safetensors
         request = decode(body, self._max_rows)
         answer = await self._answering.answer(request)

@@ -8,7 +8,7 @@ after the other without gaps. Reading is strict: bytes that the format does not 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -89,43 +89,44 @@ def dump(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[byte
     list of bytes-like
         The header, then views of the tensors: nothing is copied.
     """
-    ordered = sorted(tensors.items(), key=_order_of(tensors.values()))
-    shapes = tuple((name, tensor.dtype.str, tensor.shape) for name, tensor in ordered)
-    pieces: list[bytes | memoryview] = [_dumped_header(shapes, tuple(metadata.items()))]
-    pieces += [tensor.data.cast("B") for _, tensor in ordered if tensor.size]
+    shapes = tuple([(name, tensor.dtype.str, tensor.shape) for name, tensor in tensors.items()])
+    header, order = _dumped_header(shapes, tuple(metadata.items()))
+    pieces: list[bytes | memoryview] = [header]
+    pieces += [tensors[name].data.cast("B") for name in order]
     return pieces
-
-
-def _order_of(tensors: Collection[Array]) -> Callable[[tuple[str, Array]], int]:
-    """Return the order in which each tensor is aligned wherever the first one is.
-
-    The largest goes last where that is so: what is small then leaves in one write with it.
-    """
-    widest = max((tensor.itemsize for tensor in tensors), default=1)
-    if any(tensor.nbytes % widest for tensor in tensors):
-        return lambda item: -item[1].itemsize
-    return lambda item: item[1].nbytes
 
 
 @lru_cache(maxsize=4096)
 def _dumped_header(
     shapes: tuple[tuple[str, str, tuple[int, ...]], ...], metadata: tuple[tuple[str, str], ...]
-) -> bytes:
-    """Return the header's length and the header; few are different among many answers."""
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return the header with its length, and the order of the tensors that have elements.
+
+    Few are different among many answers. In this order each tensor is aligned wherever the first
+    one is, and the largest goes last where that is so: what is small then leaves in one write with
+    the header.
+    """
+    dtypes = {name: np.dtype(code) for name, code, _ in shapes}
+    sizes = {name: math.prod(shape) * dtypes[name].itemsize for name, _, shape in shapes}
+    widest = max((dtype.itemsize for dtype in dtypes.values()), default=1)
+    if any(size % widest for size in sizes.values()):
+        ordered = sorted(shapes, key=lambda tensor: -dtypes[tensor[0]].itemsize)
+    else:
+        ordered = sorted(shapes, key=lambda tensor: sizes[tensor[0]])
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
-    for name, code, shape in shapes:
-        dtype = np.dtype(code)
-        end = start + math.prod(shape) * dtype.itemsize
+    for name, _, shape in ordered:
+        end = start + sizes[name]
         header[name] = {
-            "dtype": _NAMES[dtype],
+            "dtype": _NAMES[dtypes[name]],
             "shape": shape,
             "data_offsets": [start, end],
         }
         start = end
     text = orjson.dumps(header)
     text += b" " * (-len(text) % _ALIGNMENT)
-    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    raw = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    return raw, tuple(name for name, *_ in ordered if sizes[name])
 
 
 def _header_length(body: bytes) -> int:

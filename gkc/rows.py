@@ -14,9 +14,9 @@ import secrets
 import struct
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -51,6 +51,8 @@ _GENERATION: Final = struct.Struct("qqqPPPPPPqq")
 _QUESTION: Final = struct.Struct("qqPPPqPPqPqPq6qPPPPP")
 
 Array = npt.NDArray[np.generic]
+Laying = Callable[[int, int], None]
+"""Lays the rows from the first number to before the second; raises `LayoutError`."""
 
 _address_of: Final = ctypes.addressof
 _memory_of: Final = ctypes.c_char.from_buffer
@@ -477,32 +479,21 @@ class Rows:
             0 if resolved is None else address(resolved[1]),
         )
         held = self, generation, offsets, knowledge, status, resolved
-        return Laying(generation, packed, records, held)
+        return partial(_lay, generation.lay, generation.packed, packed, records, held)
 
 
-class Laying:
-    """Rows about to be laid: call it with the first of them and the one after the last.
-
-    Raises
-    ------
-    LayoutError
-        If a table or a record points outside itself.
-    """
-
-    __slots__ = ("_generation", "_held", "_lay", "_question", "_records")
-
-    def __init__(
-        self, generation: GenerationRows, question: bytes, records: bytes, held: tuple[object, ...]
-    ) -> None:
-        self._lay, self._generation = generation.lay, generation.packed
-        self._question, self._records = question, records
-        self._held = held  # the question has their addresses
-
-    def __call__(self, start: int, end: int) -> None:
-        """Lay the rows from ``start`` to ``end``."""
-        outcome = self._lay(self._generation, self._question, self._records, start, end)
-        if outcome:
-            raise LayoutError(_FAULTS[outcome])
+def _lay(
+    lay: Callable[..., int],
+    generation: bytes,
+    question: bytes,
+    records: bytes,
+    _held: tuple[object, ...],  # the question has their addresses
+    start: int,
+    end: int,
+) -> None:
+    outcome = lay(generation, question, records, start, end)
+    if outcome:
+        raise LayoutError(_FAULTS[outcome])
 
 
 def stored_bytes(element_type: str, width: int) -> int:

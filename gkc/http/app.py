@@ -139,6 +139,7 @@ class Service:
             following.cancel()
             with suppress(asyncio.CancelledError):
                 await following
+            self.metrics.add_tally()
             await self._reader.close()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
-from gkc.center.question import Answer, Question
 from gkc.http.answering import Answering
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import encode
@@ -17,6 +17,7 @@ from gkc.http.listing import VersionList, version_list
 from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
 from gkc.http.serving import Serving
+from gkc.http.tally import AnsweredRows
 
 KNOWLEDGE_PATH: Final = "/knowledge"
 
@@ -36,7 +37,7 @@ class KnowledgeEndpoint:
         self, answering: Answering, metrics: Metrics, *, max_rows: int, max_body_bytes: int
     ) -> None:
         self._answering = answering
-        self._metrics = metrics
+        self._tally = metrics.tally
         self._max_rows = max_rows
         self._max_body_bytes = max_body_bytes
 
@@ -54,12 +55,9 @@ class KnowledgeEndpoint:
         request = decode(body, self._max_rows)
         answer = await self._answering.answer(request)
         await respond(send, 200, answered_as, await encode(answer, answered_as))
-        self._count(request, answer)
-
-    def _count(self, request: Question, answer: Answer) -> None:
-        self._metrics.count_rows(KNOWLEDGE_PATH, request.columns.n)
-        for version, counts in answer.counts.items():
-            self._metrics.count_parts(version, request.parts, counts)
+        self._tally.answers.append(
+            AnsweredRows(KNOWLEDGE_PATH, request.columns.n, request.parts, answer.counts)
+        )
 
 
 class Routes:
@@ -97,7 +95,8 @@ class Routes:
         self._serving.check_ready()
         return {"status": "ready"}
 
-    def metrics(self) -> Response:
+    async def metrics(self) -> Response:
         """Render the metrics of all workers; in a thread, because it may read many files."""
-        body = self._metrics.render(self._serving.last_catalogue)
+        self._metrics.add_tally()
+        body = await asyncio.to_thread(self._metrics.render, self._serving.last_catalogue)
         return Response(body, media_type=CONTENT_TYPE_LATEST)

@@ -123,7 +123,7 @@ class Serving:
             raise ServiceNotReadyError(f"versions still to be loaded: {waiting}")
 
     async def resolve(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
-        """Return the generation that answers for each version: one snapshot for one request.
+        """Return what answers for each version, and perhaps for others: one snapshot a request.
 
         The catalogue is re-read once before a version counts as unknown.
 
@@ -139,8 +139,7 @@ class Serving:
         if self._lost is not None or not self._loaded.keys() >= set(versions):
             await self.refresh()
             self._check_known(versions)
-        loaded = self._loaded
-        return {version: loaded[version] for version in versions}
+        return self._loaded
 
     async def resolve_anew(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
         """As `resolve`, from a catalogue read now, and waiting a little for what it names."""

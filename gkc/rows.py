@@ -131,7 +131,7 @@ class TableIndex:
     starts : bytes-like
         uint32 for each bucket and one more: the first row that is not before it.
     ids : bytes-like
-        int64 for each row, ascending by their hashes, perhaps more behind them.
+        int64 for each row, ascending by their hashes.
     count : int
         Number of rows.
     loaded : ctypes.PyDLL, optional
@@ -154,10 +154,10 @@ class TableIndex:
         bits = buckets.bit_length() - 1
         if len(starts) % 4 or buckets != 1 << max(bits, 0) or not 1 <= bits < 32:
             raise LayoutError(f"section starts of {len(starts)} bytes is none")
-        if not 0 <= count < _MOST_ROWS or len(ids) < 8 * count:
+        if not 0 <= count < _MOST_ROWS or len(ids) != 8 * count:
             raise LayoutError(f"section ids of {len(ids)} bytes does not hold {count} ids")
         self.count = count
-        self._held = _opened("starts", starts, "<u4"), _opened("ids", ids[: 8 * count], "<i8")
+        self._held = _opened("starts", starts, "<u4"), _opened("ids", ids, "<i8")
         self.packed = _TABLE.pack(*(a.ctypes.data for a in self._held), count, 64 - bits)
         loaded = loaded or library()
         self._find, self._find_one = loaded.gkc_find, loaded.gkc_find_one

@@ -244,6 +244,12 @@ def test_columns_and_answers_of_other_sizes_are_refused() -> None:
         rows.laying(generation, b"", None, form, wide)(0, 4)
 
 
+@pytest.mark.parametrize("size", [0, 7, 9, 16])
+def test_ids_of_another_number_of_rows_are_refused(size: int) -> None:
+    with pytest.raises(LayoutError, match=f"section ids of {size} bytes does not hold 1 ids"):
+        TableIndex(memoryview(ONE.sections()["starts"]), memoryview(bytes(size)), 1)
+
+
 def test_sections_at_odd_places_are_refused() -> None:
     sections = ONE.sections()
     odd = memoryview(bytearray(b"x" + sections["ids"]))[1:]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gkc.errors import LayoutError
 from gkc.knowledge import PARTS
-from gkc.rows import GenerationRows, Rows, load, row_form
+from gkc.rows import GenerationRows, Rows, row_form
+from gkc.rows_library import load
 from tests.gkc.slow_rows import Asked, Store, questions, stores
 
 FLIPS = st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), max_size=4)

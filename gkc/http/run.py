@@ -62,6 +62,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Raises
     ------
+    RowRuleError
+        If the compiled rule of rows does not work here.
     StoreUrlError
         If the URL names no store.
     CommandError
@@ -69,6 +71,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """
     for number in STOPPING:
         signal.signal(number, lambda *_: os._exit(0))
+    library()  # if it cannot work, one process says so and not each worker
     store = parse_store_url(settings.store_url)
     with _listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]

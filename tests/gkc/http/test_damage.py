@@ -165,6 +165,7 @@ def find(client: redis.Redis, world: World, user: int) -> tuple[bytes, bytes, by
     """Return the bucket, the field and the record of a user."""
     field = user.to_bytes(8, "little", signed=True)
     for key in client.scan_iter(match=f"*{world.generation}*", count=1000):
-        if client.type(key) == b"hash" and (record := client.hget(key, field)):
+        record = client.hget(key, field) if client.type(key) == b"hash" else None
+        if isinstance(record, bytes):
             return key, field, record
     raise AssertionError(f"no record of user {user}")

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import tempfile
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ import uvicorn
 
 from gkc.errors import CommandError
 from gkc.http.app import Service
+from gkc.http.metrics_directory import metrics_directory
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import STOPPING, Beats, Workers
 from gkc.logs import set_up_logging
@@ -114,9 +114,9 @@ def _run_alone(settings: Settings, listener: socket.socket, announce: Callable[[
 def _run_workers(settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
     """Run the workers; their settings and their shared metrics reach them by the environment."""
     workers = Workers(settings.workers, _work, listener)
-    with _metrics_directory() as directory:
+    with metrics_directory() as directory:
         os.environ.update(settings.to_environment())
-        os.environ[_METRICS_DIRECTORY] = directory
+        os.environ[_METRICS_DIRECTORY] = str(directory)
         workers.run(announce)
 
 
@@ -126,16 +126,6 @@ def _work(beats: Beats, listener: socket.socket) -> None:
         _build(Settings()), callback_notify=beats, timeout_notify=0, **SERVER_OPTIONS
     )
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def _metrics_directory() -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix="gkc-metrics-")
-    except OSError as exc:
-        raise CommandError(
-            f"no directory for the metrics that workers share: {exc}; "
-            "name one that can be written to in TMPDIR, or use one worker"
-        ) from exc
 
 
 def _build(settings: Settings) -> Service:

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import tempfile
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ import uvicorn
 
 from gkc.errors import CommandError
 from gkc.http.app import Service
+from gkc.http.metrics_directory import metrics_directory
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import STOPPING, Beats, Workers
 from gkc.logs import set_up_logging
@@ -62,6 +62,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Raises
     ------
+    RowRuleError
+        If the compiled rule of rows does not work here.
     StoreUrlError
         If the URL names no store.
     CommandError
@@ -69,6 +71,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """
     for number in STOPPING:
         signal.signal(number, lambda *_: os._exit(0))
+    library()  # if it cannot work, one process says so and not each worker
     store = parse_store_url(settings.store_url)
     with _listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
@@ -111,9 +114,9 @@ def _run_alone(settings: Settings, listener: socket.socket, announce: Callable[[
 def _run_workers(settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
     """Run the workers; their settings and their shared metrics reach them by the environment."""
     workers = Workers(settings.workers, _work, listener)
-    with _metrics_directory() as directory:
+    with metrics_directory() as directory:
         os.environ.update(settings.to_environment())
-        os.environ[_METRICS_DIRECTORY] = directory
+        os.environ[_METRICS_DIRECTORY] = str(directory)
         workers.run(announce)
 
 
@@ -123,16 +126,6 @@ def _work(beats: Beats, listener: socket.socket) -> None:
         _build(Settings()), callback_notify=beats, timeout_notify=0, **SERVER_OPTIONS
     )
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def _metrics_directory() -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix="gkc-metrics-")
-    except OSError as exc:
-        raise CommandError(
-            f"no directory for the metrics that workers share: {exc}; "
-            "name one that can be written to in TMPDIR, or use one worker"
-        ) from exc
 
 
 def _build(settings: Settings) -> Service:

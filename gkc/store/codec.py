@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import LayoutError, NotStorableError
+from gkc.rows_library import stride
 
 ElementType = Literal["f16", "f32", "int8"]
 ELEMENT_TYPES: Final[tuple[ElementType, ...]] = get_args(ElementType)
@@ -37,13 +38,6 @@ _ALIGNMENT: Final = 8
 _HEAD: Final = struct.Struct("<II")
 _CRC_BYTES: Final = 4
 _INT8_MAX: Final = np.float32(127)
-
-
-def stride(element_type: ElementType, width: int) -> int:
-    """Return the bytes that one stored vector of ``width`` elements takes."""
-    if element_type == "int8":
-        return _SCALE_BYTES + width if width else 0
-    return width * (2 if element_type == "f16" else 4)
 
 
 def encode_vectors(vectors: F32, element_type: ElementType) -> U8:

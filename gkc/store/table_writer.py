@@ -17,13 +17,7 @@ from gkc.errors import GenerationImmutableError, LayoutError, RecordError
 from gkc.store.codec import ItemBlock
 from gkc.store.ids import IdType, check_strings, hash_ids, hash_strings
 from gkc.store.sealed import Count, Crc32, Record, Rows
-from gkc.store.table_format import (
-    WINDOW,
-    Section,
-    TableHeader,
-    TableShape,
-    bucket_bits,
-)
+from gkc.store.table_format import Section, TableHeader, TableShape, bucket_bits
 
 Bytes = bytes | npt.NDArray[np.generic]
 
@@ -293,7 +287,6 @@ class _TableWriter:
         self._require_unfinished()
         self._order.require_all()
         self._streams["starts"].append(self._starts.rest())
-        self._streams["ids"].append(np.zeros(WINDOW, dtype="<i8"))
         self._require_promised_lengths()
         self._flush()
         header = TableHeader(

@@ -187,11 +187,12 @@ def test_a_crowded_bucket_is_searched_to_its_end(tmp_path: Path, crowd: int, buc
     table.close()
 
 
-def test_the_padding_is_never_found(tmp_path: Path) -> None:
+def test_what_fills_up_the_page_behind_the_ids_is_never_found(tmp_path: Path) -> None:
     for count in range(1, 20):
-        ids = in_order(set(range(1, count + 1)))  # the padding holds zeros, which is no id here
+        ids = in_order(set(range(1, count + 1)))  # zeros fill it up, which is no id here
         write_items(fresh(tmp_path / "t"), ids)
         table = MappedItemTable(tmp_path / "t", "g")
+        assert len(table.sections["ids"]) == 8 * count
         for asked in (1, 9):
             assert table.rows_of(np.zeros(asked, dtype=np.int64)).tolist() == [-1] * asked
         table.close()

@@ -1,144 +1,195 @@
 """Decoded question to filled answer in one process: this checkout beside another, in turns.
 
 Each answers from its own `file:` store, warm, in a process of its own; only one works at a time.
+What a whole request passes is counted as well, in functions of gkc.
 
-    python -m bench.core CHECKOUT
-
-CHECKOUT is run with its own `.venv` if it has one.
+    python -m bench.core [CHECKOUT] [--save]
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
-from time import process_time
-from typing import Any, Final, TextIO
+from typing import Annotated, Any, Final
 
-import uvloop
+import typer
 
-from bench.report import print_circumstances, spread
+from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout
+from bench.processes import separate_cores
+from bench.results import Figure, Section, tell
 from bench.world import VERSION, Shape, export, questions
-from gkc.settings import Settings
-from gkc.store import open_reader
 
-HERE: Final = Path(__file__).resolve().parents[1]
+PROGRAM: Final = Path(__file__).with_name("in_process.py")
 SHAPE: Final = Shape(users=20_000, items=200_000)
-ROUNDS: Final = 25
 QUESTIONS: Final = 200
-F16: Final[dict[str, Any]] = {"dtype": "f16"}
-CASES: Final[dict[str, tuple[int, dict[str, Any]]]] = {
-    "B = 1": (1, F16),
-    "B = 50": (50, F16),
-    "B = 500": (500, F16),
-    "B = 500, factored": (500, {"layout": "factored"}),
-    "B = 10,000": (10_000, F16),
+WARM: Final = 20
+F16: Final[Mapping[str, Any]] = {"dtype": "f16"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of question."""
+
+    rows: int
+    options: Mapping[str, Any]
+    target: float
+    stretch: float | None = None
+
+
+CASES: Final[Mapping[str, Case]] = {
+    "B = 1": Case(1, F16, 0.30, 0.22),
+    "B = 50": Case(50, F16, 0.30, 0.24),
+    "B = 500": Case(500, F16, 0.45, 0.37),
+    "B = 500, factored": Case(500, {"layout": "factored"}, 1.03),
+    "B = 10,000": Case(10_000, F16, 1.03),
 }
+ROWS_COUNTED: Final = 500
+MOST_CALLS: Final = 74
+"""Half of what a request of 500 rows passed at 8b4fcbb."""
 
 
-def main(other: Path) -> None:
-    """Ask both in turns, and print how their times compare."""
-    print_circumstances("bench.core")
-    with ExitStack() as stack:
-        ask = [stack.enter_context(_answering(root)) for root in (HERE, other.resolve())]
+def main(
+    other: GivenCheckout = None,
+    *,
+    rounds: Annotated[int, typer.Option(help="Repeats of everything.")] = 15,
+    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
+) -> None:
+    """Ask both in turns, and tell how their times compare."""
+    before = other_checkout(other)
+    own, others = separate_cores()
+    os.sched_setaffinity(0, others)
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        here, there = (
+            stack.enter_context(answering(checkout, folder, own)) for checkout in (HERE, before)
+        )
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
-        for number in range(ROUNDS):
-            for name, (rows, options) in CASES.items():
-                line = json.dumps({"rows": rows, "options": options, "seed": number})
-                found = [_told(one, line) for one in (ask if number % 2 else ask[::-1])]
-                here, there = found if number % 2 else found[::-1]
-                times[name].append((here, there))
-        for name, pairs in times.items():
-            here, there = (1e6 * statistics.median(values) for values in zip(*pairs, strict=True))
-            ratio = spread([a / b for a, b in pairs])
-            print(f"{name:20} {here:7.0f} us here, {there:7.0f} us there: {ratio}")
+        for number in range(rounds):
+            for name, case in CASES.items():
+                asked = {"measure": "seconds", "bodies": _bodies(case, number)}
+                in_turn = (here, there) if number % 2 else (there, here)
+                found = {one: one.ask(asked) for one in in_turn}
+                times[name].append((found[here], found[there]))
+        counting = {"measure": "calls", "bodies": _bodies(CASES["B = 500"], 0)[: WARM + 1]}
+        passed = here.ask(counting), there.ask(counting)
+    tell(section(times, *passed), save=save)
+
+
+@dataclass(frozen=True, eq=False)
+class Answering:
+    """A process that runs `bench.in_process`."""
+
+    process: subprocess.Popen[str]
+
+    def ask(self, measurement: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Have something measured.
+
+        Raises
+        ------
+        SystemExit
+            If the process ended instead.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(measurement), file=self.process.stdin, flush=True)
+        for line in self.process.stdout:
+            if line.startswith("found "):  # others are logged
+                return json.loads(line.removeprefix("found "))
+        raise SystemExit(f"ended: {self.process.args!r}")
 
 
 @contextmanager
-def _answering(root: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run this file on a checkout's code until the block ends."""
-    own = root / ".venv" / "bin" / "python"
-    # With -P the folder of this file does not come before that of PYTHONPATH.
-    command = [str(own) if own.exists() else sys.executable, "-P", __file__]
-    environment = os.environ | {"PYTHONPATH": str(root)}
+def answering(
+    checkout: Checkout, folder: Path, cores: frozenset[int], shape: Shape = SHAPE
+) -> Iterator[Answering]:
+    """Export into a store of the checkout's own, and answer from it until the block ends.
+
+    Parameters
+    ----------
+    checkout : Checkout
+    folder : Path
+        For the store; the bundle in it is shared.
+    cores : frozenset of int
+        Cores of the process.
+    shape : Shape
+        How much is exported.
+    """
+    store = f"file:{folder}/store-of-{checkout.root.name}"
+    export(folder / "bundle", shape, store, checkout=checkout)
     process = subprocess.Popen(
-        command,
-        env=environment,
-        cwd=root,
+        checkout.python(str(PROGRAM), store, VERSION),
+        env=os.environ | checkout.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     with process:
-        yield process
+        yield Answering(process)
         assert process.stdin is not None
         process.stdin.close()
 
 
-def _told(process: subprocess.Popen[str], line: str) -> float:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    print(line, file=process.stdin, flush=True)
-    while (told := process.stdout.readline()) and not told.startswith("took "):
-        pass  # a log line
-    if not told:
-        raise SystemExit(f"ended: {process.args!r}")
-    return float(told.removeprefix("took "))
+def _bodies(case: Case, seed: int) -> list[dict[str, Any]]:
+    count = max(QUESTIONS // max(1, case.rows // 500), 10)
+    return [body | case.options for body in questions(SHAPE, case.rows, count, seed)]
 
 
-def _door(module: str) -> Any:  # noqa: ANN401
-    """Return a module of the HTTP door, which other checkouts call the service."""
-    try:
-        return import_module(f"gkc.http.{module}")
-    except ModuleNotFoundError:
-        return import_module(f"gkc.service.{module}")
+def section(
+    times: Mapping[str, Sequence[tuple[float, float]]],
+    here: Mapping[str, Any],
+    there: Mapping[str, Any],
+) -> Section:
+    """Put what was found in the form that is told.
 
-
-async def _answer_all(store: str, asked: TextIO) -> None:
-    reader = open_reader(store)
-    service = _door("app").Service(Settings(store_url=store), reader)
-    decode_json = _door("decoding").decode_json
-    async with service.lifespan():
-        await service.serving.resolve_anew([VERSION])  # waits until it is loaded
-        answering = _door("answering").Answering(service.serving, _users(reader))
-        for line in asked:
-            case = json.loads(line)
-            count = max(QUESTIONS // max(1, case["rows"] // 500), 10)
-            drawn = questions(SHAPE, case["rows"], count, case["seed"])
-            bodies = [json.dumps(body | case["options"]).encode() for body in drawn]
-            decoded = [decode_json(body, case["rows"]) for body in bodies]
-            seconds = []
-            for question in decoded:
-                began = process_time()
-                await answering.answer(question)
-                seconds.append(process_time() - began)
-            print(f"took {statistics.median(seconds)}", flush=True)
-
-
-def _users(reader: Any) -> Any:  # noqa: ANN401
-    """Return what `Answering` reads users by: before format 2, a look-up around the reader."""
-    try:
-        lookup = import_module("gkc.service.lookup")
-    except ModuleNotFoundError:
-        return reader
-    without = import_module("gkc.service.acceleration").accelerate()
-    if without:
-        raise SystemExit(f"the other checkout answers by numpy alone: {without}")
-    return lookup.KnowledgeLookup(reader)
+    Parameters
+    ----------
+    times : mapping of str to sequence of (float, float)
+        Seconds here and there in each round, by case.
+    here, there : mapping
+        What a request of 500 rows passes.
+    """
+    figures = []
+    for name, pairs in times.items():
+        ratio = [one / other for one, other in pairs]
+        bounds = CASES[name].target, CASES[name].stretch
+        figures.append(
+            Figure(f"in process, {name}: time to the commit before", ratio, "times", *bounds, True)
+        )
+        figures.append(Figure(f"in process, {name}", [1e6 * one for one, _ in pairs], "us"))
+    passed = [float(sum(count for _, count in here["ours"]))]
+    figures.append(
+        Figure(
+            "functions of gkc that a request of 500 rows passes",
+            passed,
+            unit="",
+            target=MOST_CALLS,
+            at_most=True,
+            digits=0,
+        )
+    )
+    passed_there = sum(count for _, count in there["ours"])
+    return Section(
+        module="bench.core",
+        title="The core, in process",
+        method=(
+            f"From a decoded question to its filled answer, CPU time, on one core, from a `file:` "
+            f"store of {SHAPE.users:,} users and {SHAPE.items:,} items, f16, D = {SHAPE.dim}, "
+            f"warm: this checkout and the commit before, each in a process and on a store of its "
+            f"own, in turns. A round's time is the median of its questions. *Functions*: Python "
+            f"functions entered by one warm request, without sockets (`python -m bench.calls` "
+            f"names them)."
+        ),
+        figures=figures,
+        notes=[f"At the commit before, a request of 500 rows passed {passed_there} functions."],
+    )
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            export(Path(scratch) / "bundle", SHAPE, f"file:{scratch}/store")
-            uvloop.run(_answer_all(f"file:{scratch}/store", sys.stdin))
+    typer.run(main)

@@ -33,14 +33,15 @@ from keep.served import SAFETENSORS
 ROWS: Final = 500
 BODIES: Final = 2_000
 CALLS: Final = 300
-"""Of each reference in a round; a round's time is their median."""
+"""Of each reading reference in a round; a round's time is their median."""
+TEACHER_CALLS: Final = 60
 
 
 def main(
     *,
-    rounds: Annotated[int, typer.Option(help="Repeats of everything.")] = 7,
-    seconds: Annotated[int, typer.Option(help="Of one run of wrk.")] = 2,
-    users: Annotated[int, typer.Option(help="Users of the version.")] = Shape.users,
+    rounds: Annotated[int, typer.Option(help="Repeats of everything.")] = 15,
+    seconds: Annotated[int, typer.Option(help="Of one run of wrk.")] = 1,
+    users: Annotated[int, typer.Option(help="Users of the version.")] = 20_000,
     items: Annotated[int, typer.Option(help="Items of the version.")] = Shape.items,
     save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
 ) -> None:
@@ -77,14 +78,14 @@ def _references(
     """Return what is timed beside us, by name: each gives the median of a round, in seconds."""
     blocking = redis.Redis.from_url(knowledge.url)
     return {
-        "MGET": lambda: _median(lambda call: _timed(blocking, keys[call % len(keys)])),
+        "MGET": lambda: _median(CALLS, lambda call: _timed(blocking, keys[call % len(keys)])),
         "asyncio MGET": lambda: uvloop.run(_median_of_asyncio(knowledge.url, keys)),
-        "teacher": lambda: _median(lambda _: teacher.seconds(ROWS)),
+        "teacher": lambda: _median(TEACHER_CALLS, lambda _: teacher.seconds(ROWS)),
     }
 
 
-def _median(seconds: Callable[[int], float]) -> float:
-    return statistics.median(seconds(call) for call in range(CALLS))
+def _median(calls: int, seconds: Callable[[int], float]) -> float:
+    return statistics.median(seconds(call) for call in range(calls))
 
 
 def _timed(client: redis.Redis, keys: Sequence[str]) -> float:
@@ -144,7 +145,7 @@ def _section(times: dict[str, list[float]], shape: Shape, rounds: int) -> Sectio
             f"with hiredis, without decoding the values, pairs or arithmetic; and the teacher of "
             f"the default widths (three tasks, 192 numbers a row) in onnxruntime, on one thread, "
             f"its inputs at hand. {rounds} rounds; a reference's time in a round is the median of "
-            f"{CALLS} calls."
+            f"{CALLS} calls, {TEACHER_CALLS} of the teacher."
         ),
         figures=figures,
         notes=[f"p50: {told}."],

@@ -10,7 +10,9 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import reduce
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -27,22 +29,41 @@ ROWS: Final = (1, 500)
 BODIES: Final = 2_000
 CONCURRENCY: Final = 4
 SAMPLES_PER_SECOND: Final = 500
-STEPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("decode", ("decode_json",)),
-    ("plan", ("resolve (gkc",)),
-    ("users: Redis", ("ReadPipe", "_Link", "RedisReader")),
-    ("users: the rest", ("fetch_users", "_read_users", "unpack", "_unpack_one")),
-    ("items", ("_items (gkc",)),
-    ("pairs and statuses", ("_row_factors", "_status (gkc")),
-    ("assemble", ("assemble (gkc",)),
-    ("encode", ("encode (gkc",)),
-    ("send", ("respond (gkc",)),
-    ("count", ("_count (gkc", "count_request")),
-    ("the rest of look up", ("KnowledgeLookup", "Answering")),
-    ("around it", ("KnowledgeEndpoint", "Observed", "Front")),
-    ("uvicorn: HTTP and its task", ("uvicorn/protocols", "uvicorn/middleware")),
-    ("the loop: uvloop, sockets, kernel", ("asyncio/runners",)),
-)
+STEPS: Final[Mapping[str, Sequence[str]]] = {
+    "decode": ("gkc.http.decoding.decode_json", "gkc.http.decoding.decode_safetensors"),
+    "resolve": ("gkc.http.serving.Serving.resolve",),
+    "plan": ("gkc.center.plan.Plan.__init__",),
+    "users: Redis": (
+        "gkc.store.backends.redis.pipe.ReadPipe.run",
+        "gkc.store.backends.redis.pipe._Link.ask",
+        "gkc.store.backends.redis.pipe._Link.data_received",
+        "gkc.store.backends.redis.pipe._Link._flush",
+        "gkc.store.backends.redis.reader.RedisReader.fetch_users",
+    ),
+    "users: around the read": (
+        "gkc.http.reader.GuardedReader.fetch_users",
+        "gkc.http.user_cache.UserCache.fetch_users",
+    ),
+    "items": ("gkc.center.plan.Plan.find_items",),
+    "lay": ("gkc.center.plan.Plan.lay",),
+    "encode": ("gkc.http.encoding.encode",),
+    "send": ("gkc.http.http.respond", "gkc.http.wire.GatheringTransport._flush"),
+    "count": (
+        "gkc.http.routes.KnowledgeEndpoint._count",
+        "gkc.http.metrics.Metrics.count_request",
+    ),
+    "the rest of answering": ("gkc.http.answering.Answering.answer",),
+    "around it": (
+        "gkc.http.routes.KnowledgeEndpoint.__call__",
+        "gkc.http.middleware.Observed.__call__",
+        "gkc.http.app.Front.__call__",
+    ),
+    "uvicorn: HTTP and its task": (
+        "uvicorn.protocols.http.httptools_impl.RequestResponseCycle.run_asgi",
+        "gkc.http.wire.GatheringProtocol.data_received",
+    ),
+    "the loop: uvloop, sockets, kernel": ("asyncio.runners.Runner.run",),
+}
 """Steps and the functions they are known by; a sample counts for the first step that it is in."""
 OTHER: Final = "other threads and the interpreter"
 
@@ -51,7 +72,7 @@ def main(
     *,
     rounds: Annotated[int, typer.Option(help="Profiles of each kind of request.")] = 3,
     seconds: Annotated[int, typer.Option(help="Of one profile.")] = 8,
-    users: Annotated[int, typer.Option(help="Users of the version.")] = Shape.users,
+    users: Annotated[int, typer.Option(help="Users of the version.")] = 20_000,
     items: Annotated[int, typer.Option(help="Items of the version.")] = Shape.items,
     save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
 ) -> None:
@@ -71,7 +92,7 @@ def main(
                     knowledge.folder / f"{rows}.jsonl",
                 )
                 found = [profile(spy, server, bodies, others, seconds) for _ in range(rounds)]
-                for step in (*(name for name, _ in STEPS), OTHER):
+                for step in (*STEPS, OTHER):
                     times = [one.get(step, 0.0) for one in found]
                     figures.append(Figure(f"B = {rows}: {step}", times, "us", digits=1))
     section = Section(
@@ -143,14 +164,46 @@ def by_step(lines: Iterable[str]) -> Counter[str]:
     Counter of str
         Samples by step; idle worker threads are left out.
     """
+    marks = {step: [mark_of(name) for name in names] for step, names in STEPS.items()}
     counts: Counter[str] = Counter()
     for line in lines:
         stack, _, count = line.rpartition(" ")
         if "concurrent/futures/thread" in stack:
             continue  # waits for work, though it looks busy to the profiler
-        step = next((name for name, marks in STEPS if any(m in stack for m in marks)), OTHER)
+        frames = stack.split(";")
+        step = next((name for name, known in marks.items() if _is_in(frames, known)), OTHER)
         counts[step] += int(count)
     return counts
+
+
+def mark_of(name: str) -> tuple[str, str]:
+    """Return what py-spy tells of a function: how it begins, and its module's file.
+
+    Parameters
+    ----------
+    name : str
+        Dotted, from the package on.
+
+    Raises
+    ------
+    SystemExit
+        If there is no such function: it was renamed, or is gone.
+    """
+    parts = name.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        try:
+            found = reduce(getattr, parts[end:], import_module(".".join(parts[:end])))
+        except ModuleNotFoundError:
+            continue
+        except AttributeError:
+            break
+        assert callable(found)
+        return f"{'.'.join(parts[end:])} (", f"{'/'.join(parts[:end])}.py:"
+    raise SystemExit(f"bench.profile knows a step by {name}, which does not exist")
+
+
+def _is_in(frames: Sequence[str], marks: Sequence[tuple[str, str]]) -> bool:
+    return any(frame.startswith(name) and file in frame for frame in frames for name, file in marks)
 
 
 if __name__ == "__main__":

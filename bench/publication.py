@@ -1,10 +1,11 @@
 """Latency while a generation is exported, loaded and deleted, against quiet; and time to serving.
 
-Requests arrive at a fixed share of the service's capacity all the time (``bench.arrivals``). Quiet
-spans and publications of the same bundle take turns. A thread asks for one row again and again to
-see when the new generation answers. Where the exporter's CPU time goes is said in the method below.
+Requests arrive at a fixed share of the service's capacity (``bench.arrivals``), in a quiet span and
+a publication after it; this checkout and another one, each with its own exporter, take turns. A
+thread asks for one row again and again to see when the new generation answers. Where the exporter's
+CPU time goes is said in the method below.
 
-    python -m bench.publication [--save]
+    python -m bench.publication [CHECKOUT] [--save]
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPConnection
@@ -28,10 +29,12 @@ import typer
 
 from bench.arrivals import Answers, offering
 from bench.bundles import USER_ID_STEP
+from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout, serving_store
 from bench.load import load, write_bodies
-from bench.processes import Server, free_port, our_service, separate_cores, serving
+from bench.processes import Server, redis_serving, separate_cores
+from bench.report import spread
 from bench.results import Figure, Section, tell
-from bench.world import VERSION, Shape, World, world
+from bench.world import VERSION, Shape, World, export
 
 SAFETENSORS = "application/x-safetensors"
 ROWS = 500
@@ -48,9 +51,10 @@ LONGEST_SECONDS = 3600
 
 METHOD = f"""\
 One worker, real Redis, 1 user x {ROWS} items, safetensors f16 rows, Poisson arrivals at \
-{SHARE:.0%} of the capacity that wrk finds beforehand ({CONCURRENCY} connections). Quiet spans and \
-publications take turns. In a publication the exporter writes and verifies the whole bundle as a \
-new generation of the version asked for (*exporting*: from its first row to the swap of the \
+{SHARE:.0%} of the capacity that wrk finds beforehand ({CONCURRENCY} connections). A quiet span \
+and a publication after it are a round; this checkout and the commit before take turns, each at \
+the share of its own capacity. In a publication the exporter writes and verifies the whole bundle \
+as a new generation of the version asked for (*exporting*: from its first row to the swap of the \
 catalogue), the service copies the items and goes over to it (*loading*: from the swap to the end \
 of the grace of {GRACE_SECONDS} s), and the exporter deletes the generation that was served before \
 (*deleting*: as long again). Every p99 is set against that of the quiet span before it. The \
@@ -128,12 +132,23 @@ class Watch:
         connection.close()
 
 
-def publish(made: World, cores: Collection[int]) -> Publication:
-    """Export the world's bundle once more, and wait until the old generation is deleted.
+@dataclass(frozen=True)
+class Side:
+    """A checkout, what it exported, and its service."""
+
+    checkout: Checkout
+    made: World
+    service: Server
+    log: Path
+    """What the service writes to standard error."""
+
+
+def publish(side: Side, cores: Collection[int]) -> Publication:
+    """Export the bundle once more, and wait until the old generation is deleted.
 
     Parameters
     ----------
-    made : World
+    side : Side
         Whose version gets a new generation.
     cores : collection of int
         Cores of the exporter, which runs on them when nobody else wants to.
@@ -148,16 +163,18 @@ def publish(made: World, cores: Collection[int]) -> Publication:
     SystemExit
         If the export fails.
     """
-    command = [sys.executable, "-m", "exporter", "--version", VERSION, "--store", made.url]
-    command += ["--bundle", str(made.folder / "bundle"), "--dtype", made.shape.dtype]
-    command += ["--keep-previous", "0", "--grace-seconds", str(GRACE_SECONDS)]
+    made = side.made
+    what = ["--version", VERSION, "--store", made.url, "--dtype", made.shape.dtype]
+    what += ["--bundle", str(made.folder / "bundle")]
+    how = ["--keep-previous", "0", "--grace-seconds", str(GRACE_SECONDS)]
 
     def yields() -> None:
         os.sched_setaffinity(0, cores)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
     done = subprocess.run(
-        command,
+        side.checkout.module("exporter", *what, *how),
+        env=os.environ | side.checkout.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -255,70 +272,53 @@ def round_of(
     )
 
 
-def measure(
-    made: World, service: Server, log: Path, cores: Collection[int], rounds: int, seconds: int
-) -> tuple[list[Round], float]:
-    """Let quiet spans and publications take turns under load.
+def find_rate(side: Side, bodies: Path, cores: Collection[int]) -> float:
+    """Return the share of a service's capacity at which it is asked, requests a second."""
+    closed = load(
+        side.service, bodies, SAFETENSORS, cores, concurrency=CONCURRENCY, seconds=CAPACITY_SECONDS
+    )
+    return SHARE * closed.rate
+
+
+def measure(side: Side, bodies: Path, rate: float, cores: Collection[int], seconds: int) -> Round:
+    """Measure a quiet span and a publication after it, under load.
 
     Parameters
     ----------
-    made : World
-        What is asked for.
-    service : Server
-        Ours.
-    log : Path
-        What the service writes to standard error.
+    side : Side
+        Who is asked.
+    bodies : Path
+        Requests.
+    rate : float
+        Requests a second.
     cores : collection of int
         Cores of load and exporter.
-    rounds : int
-        How many publications.
     seconds : int
-        How long a quiet span lasts.
-
-    Returns
-    -------
-    list of Round, float
-        What was found, and at how many requests a second.
+        How long the quiet span lasts.
     """
-    questions = [body | {"dtype": "f16"} for body in made.questions(ROWS, QUESTIONS, seed=0)]
-    bodies = write_bodies(questions, made.folder / "bodies")
-    closed = load(
-        service, bodies, SAFETENSORS, cores, concurrency=CONCURRENCY, seconds=CAPACITY_SECONDS
-    )
-    rate = SHARE * closed.rate
-    watch = Watch(service.port)
-    spans: list[tuple[float, float]] = []
-    publications: list[Publication] = []
+    watch = Watch(side.service.port)
     with (
         offering(
-            service, bodies, SAFETENSORS, cores, seconds=LONGEST_SECONDS, rate=rate
+            side.service, bodies, SAFETENSORS, cores, seconds=LONGEST_SECONDS, rate=rate
         ) as offered,
         watch.running(),
     ):
         time.sleep(1)  # connections are made, and the first requests answered
-        for _ in range(rounds):
-            begin = time.monotonic()
-            time.sleep(seconds)
-            spans.append((begin, time.monotonic()))
-            publications.append(publish(made, cores))
-            time.sleep(GRACE_SECONDS)
+        began = time.monotonic()
+        time.sleep(seconds)
+        quiet = began, time.monotonic()
+        publication = publish(side, cores)
+        time.sleep(GRACE_SECONDS)
         answers = offered.stop()
-    mirrors = read_mirrors(log.read_text(encoding="utf-8"))
-    found = [
-        round_of(
-            answers,
-            quiet,
-            publication,
-            watch.first_seen[publication.generation],
-            mirrors[publication.generation],
-        )
-        for quiet, publication in zip(spans, publications, strict=True)
-    ]
-    return found, rate
+    mirrors = read_mirrors(side.log.read_text(encoding="utf-8"))
+    generation = publication.generation
+    return round_of(answers, quiet, publication, watch.first_seen[generation], mirrors[generation])
 
 
-def section(rounds: Sequence[Round], rate: float, shape: Shape) -> Section:
-    """Put what the rounds found in the form that is told."""
+def section(
+    rounds: Sequence[Round], before: Sequence[Round], rates: Sequence[float], shape: Shape
+) -> Section:
+    """Put what the rounds found, here and before, in the form that is told."""
     parts = {
         "publication and deletion": [found.publication for found in rounds],
         "exporting": [found.exporting for found in rounds],
@@ -336,6 +336,16 @@ def section(rounds: Sequence[Round], rate: float, shape: Shape) -> Section:
         )
         for name, answers in parts.items()
     ]
+    p99 = [found.publication.latency_ms(99) for found in rounds]
+    there = [found.publication.latency_ms(99) for found in before]
+    ratios.append(
+        Figure(
+            "p99 during a publication, to the commit before",
+            [one / other for one, other in zip(p99, there, strict=True)],
+            target=1.03,
+            at_most=True,
+        )
+    )
     failed = [found.quiet.failed + found.publication.failed for found in rounds]
     times = [
         Figure(f"{name}: {told}", [answer.latency_ms(percent) for answer in answers], unit="ms")
@@ -370,7 +380,9 @@ def section(rounds: Sequence[Round], rate: float, shape: Shape) -> Section:
         ),
         notes=(
             f"{shape.users:,} users with {shape.pairs} pairs each and {shape.items:,} items, at "
-            f"{rate:,.0f} requests a second.",
+            f"{rates[0]:,.0f} requests a second; the commit before at {rates[1]:,.0f}, p99 "
+            f"{spread([found.quiet.latency_ms(99) for found in before])} ms in quiet and "
+            f"{spread(there)} ms in a publication.",
             "The first answer is seen by asking for one row every "
             f"{1000 * LOOK_SECONDS:.0f} ms, in quiet spans as well.",
         ),
@@ -379,23 +391,37 @@ def section(rounds: Sequence[Round], rate: float, shape: Shape) -> Section:
 
 
 def main(
+    other: GivenCheckout = None,
+    *,
     save: Annotated[bool, typer.Option("--save", help="Keep the result for the page.")] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Publications.")] = 4,
-    seconds: Annotated[int, typer.Option(min=1, help="Of each quiet span.")] = 10,
-    users: Annotated[int, typer.Option(help="Users of each generation.")] = Shape.users,
+    rounds: Annotated[int, typer.Option(min=1, help="Publications of each checkout.")] = 4,
+    seconds: Annotated[int, typer.Option(min=1, help="Of each quiet span.")] = 8,
+    users: Annotated[int, typer.Option(help="Users of each generation.")] = 20_000,
     items: Annotated[int, typer.Option(help="Items of each generation.")] = ITEMS,
 ) -> None:
     """Measure latency while generations are published."""
+    checkouts = HERE, other_checkout(other)
     core, others = separate_cores()
     shape = Shape(users=users, items=items)
-    with tempfile.TemporaryDirectory() as scratch, world(Path(scratch), shape, others) as made:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        redis, url = stack.enter_context(redis_serving(folder, others))
         os.sched_setaffinity(0, others)  # this process asks, too
-        port, log = free_port(), made.folder / "service.log"
-        mirrors = {"GKC_MIRROR_DIR": f"{scratch}/mirrors"}
-        command = our_service(made.url, port)
-        with serving("gkc serve", command, port, core, "/readyz", mirrors, log) as service:
-            found, rate = measure(made, service, log, others, rounds, seconds)
-    tell(section(found, rate, shape), save=save)
+        sides = []
+        for database, checkout in enumerate(checkouts):
+            made = World(shape, redis, f"{url.removesuffix('/0')}/{database}", folder)
+            export(folder / "bundle", shape, made.url, checkout=checkout)
+            service, log = stack.enter_context(serving_store(checkout, made.url, folder, core))
+            sides.append(Side(checkout, made, service, log))
+        questions = [body | {"dtype": "f16"} for body in made.questions(ROWS, QUESTIONS, seed=0)]
+        bodies = write_bodies(questions, folder / "bodies")
+        rates = [find_rate(side, bodies, others) for side in sides]
+        found: list[list[Round]] = [[], []]
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+            for side, rate, its in zip(sides, rates, found, strict=True):
+                its.append(measure(side, bodies, rate, others, seconds))
+    tell(section(found[0], found[1], rates, shape), save=save)
 
 
 if __name__ == "__main__":

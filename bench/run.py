@@ -12,6 +12,8 @@ import sys
 MEASUREMENTS = (
     "throughput",
     "latency",
+    "core",
+    "against",
     "redis_reads",
     "open_loop",
     "growth",

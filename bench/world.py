@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.bundles import USER_ID_STEP, write_bundle
+from bench.checkouts import HERE, Checkout
 from bench.processes import Server, redis_serving
 
 VERSION = "20211220"
@@ -102,7 +101,14 @@ def world(folder: Path, shape: Shape, cores: Collection[int]) -> Iterator[World]
         yield World(shape, server, url, folder)
 
 
-def export(bundle: Path, shape: Shape, store: str, version: str = VERSION) -> None:
+def export(
+    bundle: Path,
+    shape: Shape,
+    store: str,
+    version: str = VERSION,
+    *,
+    checkout: Checkout = HERE,
+) -> None:
     """Write a bundle of this shape, unless it is there, and export it.
 
     Parameters
@@ -115,6 +121,8 @@ def export(bundle: Path, shape: Shape, store: str, version: str = VERSION) -> No
         URL.
     version : str
         Under which name.
+    checkout : Checkout
+        Whose exporter.
     """
     if not bundle.exists():
         write_bundle(
@@ -125,6 +133,6 @@ def export(bundle: Path, shape: Shape, store: str, version: str = VERSION) -> No
             items=shape.items,
             categories=shape.categories,
         )
-    command = [sys.executable, "-m", "exporter", "--version", version, "--bundle", str(bundle)]
-    command += ["--store", store, "--dtype", shape.dtype, "--grace-seconds", "0"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    where = ["--version", version, "--bundle", str(bundle), "--store", store]
+    how = ["--dtype", shape.dtype, "--grace-seconds", "0"]
+    checkout.run(checkout.module("exporter", *where, *how))

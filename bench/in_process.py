@@ -1,0 +1,148 @@
+"""The service inside this process, without sockets: of whichever checkout runs this file.
+
+    python -P in_process.py STORE VERSION
+
+Each line of standard input asks for one measurement and is answered by a line that begins with
+``found``. Imports nothing of ``bench``, of which another checkout has another one.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from time import process_time
+from types import CodeType, FrameType
+from typing import Any, Final
+
+import uvloop
+
+import gkc
+from gkc.settings import Settings
+from gkc.store import open_reader
+
+SCOPE: Final[dict[str, Any]] = {
+    "type": "http",
+    "http_version": "1.1",
+    "method": "POST",
+    "path": "/knowledge",
+    "raw_path": b"/knowledge",
+    "root_path": "",
+    "query_string": b"",
+    "headers": [
+        (b"content-type", b"application/json"),
+        (b"accept", b"application/x-safetensors"),
+    ],
+}
+MOST_ROWS: Final = 10_000
+
+
+@dataclass
+class Calls:
+    """Python functions entered; a coroutine that goes on after waiting is entered again."""
+
+    ours: Counter[CodeType] = field(default_factory=Counter)
+    others: int = 0
+
+    def note(self, frame: FrameType, event: str, _: object) -> None:
+        """Count a call; for `sys.setprofile`."""
+        if event != "call" or frame.f_code.co_filename == __file__:
+            return
+        if frame.f_code.co_filename.startswith(str(Path(gkc.__file__).parent)):
+            self.ours[frame.f_code] += 1
+        else:
+            self.others += 1
+
+    def told(self) -> dict[str, Any]:
+        """Return the functions of gkc and how often each was entered, and the calls elsewhere."""
+        ours = [
+            (f"{Path(code.co_filename).stem}.{code.co_qualname}", count)
+            for code, count in self.ours.most_common()
+        ]
+        return {"ours": ours, "others": self.others}
+
+
+async def seconds(service: Any, users: Any, bodies: Sequence[bytes]) -> float:  # noqa: ANN401
+    """Return the median CPU time from a decoded question to its answer."""
+    answering = _door("answering").Answering(service.serving, users)
+    times = []
+    for question in [_door("decoding").decode_json(body, MOST_ROWS) for body in bodies]:
+        began = process_time()
+        await answering.answer(question)
+        times.append(process_time() - began)
+    return statistics.median(times)
+
+
+async def calls(service: Any, _: Any, bodies: Sequence[bytes]) -> dict[str, Any]:  # noqa: ANN401
+    """Return what the last of some requests passes; the others warm up."""
+    *warm, last = bodies
+    for body in warm:
+        await _ask(service, body)
+    counted = Calls()
+    sys.setprofile(counted.note)
+    try:
+        await _ask(service, last)
+    finally:
+        sys.setprofile(None)
+    return counted.told()
+
+
+MEASURES: Final[dict[str, Callable[..., Awaitable[Any]]]] = {"seconds": seconds, "calls": calls}
+
+
+def _door(module: str) -> Any:  # noqa: ANN401
+    """Return a module of the HTTP door, which other checkouts call the service."""
+    try:
+        return import_module(f"gkc.http.{module}")
+    except ModuleNotFoundError:
+        return import_module(f"gkc.service.{module}")
+
+
+def _users(reader: Any) -> Any:  # noqa: ANN401
+    """Return what `Answering` reads users by: before format 2, a look-up around the reader."""
+    try:
+        lookup = import_module("gkc.service.lookup")
+    except ModuleNotFoundError:
+        return reader
+    without = import_module("gkc.service.acceleration").accelerate()
+    if without:
+        raise SystemExit(f"the other checkout answers by numpy alone: {without}")
+    return lookup.KnowledgeLookup(reader)
+
+
+async def _ask(service: Any, body: bytes) -> None:  # noqa: ANN401
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:  # noqa: ANN401
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    await service(dict(SCOPE), receive, send)
+    if statuses != [200]:
+        raise SystemExit(f"answered {statuses}")
+
+
+async def main(store: str, version: str) -> None:
+    """Measure what is asked for until standard input ends."""
+    reader = open_reader(store)
+    users = _users(reader)
+    service = _door("app").Service(Settings(store_url=store), reader)
+    async with service.lifespan():
+        await service.serving.resolve_anew([version])  # waits until it is loaded
+        for line in sys.stdin:
+            asked = json.loads(line)
+            bodies = [json.dumps(body).encode() for body in asked["bodies"]]
+            found = await MEASURES[asked["measure"]](service, users, bodies)
+            print("found", json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(*sys.argv[1:]))

@@ -63,6 +63,7 @@ def fields_at_fault(value: Any) -> list[str]:
         (GOOD | {"v": ""}, ["/v"]),
         (GOOD | {"v": ["v1", "v/2"]}, ["/v/1"]),
         (GOOD | {"v": "x" * 65}, ["/v"]),
+        (GOOD | {"v": "v1\n"}, ["/v"]),
         (GOOD | {"u": [1, 2, 3]}, ["/u", "/i"]),
         (GOOD | {"c": []}, ["/i", "/c"]),
         (GOOD | {"w": 1, "a/b~": 2}, ["/a~1b~0", "/w"]),
@@ -115,11 +116,28 @@ def test_a_number_as_version_is_told_so() -> None:
         b'{"u": 1}}',
         b"[" * 2000,
         b'{"u": 1e400',
+        rb'{"\ud800": 1e400}',
     ],
 )
 def test_what_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBodyError, match="not JSON"):
         decode_json(body, 10)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"u": "x", "u": 7, "i": 11, "v": "v1"}',
+        b'{"u": 8, "u": 7, "i": [1, 2], "i": 11, "v": "v2", "v": "v1"}',
+        b'{"u": 7, "i": 11, "v": "v1", "c": "x", "c": null, "dtype": "f64", "dtype": "f32"}',
+        b'{"quadruples": 3, "quadruples": [{"u": 8, "u": 7, "i": 11, "v": 3, "v": "v1"}]}',
+    ],
+)
+def test_of_repeated_keys_the_last_counts(body: bytes) -> None:
+    columns = decode_json(body, 10).columns
+    assert (columns.users.tolist(), columns.items.tolist()) == ([7], [11])
+    assert columns.versions == ("v1",)
+    assert columns.given is None or not columns.given.any()
 
 
 @given(u=INT64, ids=st.lists(INT64, min_size=2), c=st.lists(st.none() | INT64, min_size=2))

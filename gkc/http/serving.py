@@ -20,7 +20,8 @@ from gkc.errors import (
     VersionNotReadyError,
 )
 from gkc.http.metrics import Metrics
-from gkc.store import Catalogue, KnowledgeReader, parse_store_url, succession
+from gkc.http.reader import GuardedReader
+from gkc.store import Catalogue, parse_store_url, succession
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ class Serving:
 
     Parameters
     ----------
-    reader : KnowledgeReader
+    reader : GuardedReader
     metrics : Metrics
     item_memory_bytes : int
         How much of all item tables together is faulted into memory ahead of requests.
@@ -52,7 +53,7 @@ class Serving:
 
     def __init__(
         self,
-        reader: KnowledgeReader,
+        reader: GuardedReader,
         metrics: Metrics,
         *,
         item_memory_bytes: int,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, Literal, Self
 
 import msgspec
@@ -105,6 +106,15 @@ class GenerationEntry(Record, frozen=True):
     delete_after: float = 0.0
     summary: Summary | None = None
 
+    def check_published(self, field: str) -> None:
+        """Check what is told of a published generation."""
+        if self.summary is None:
+            raise RecordError(f"{field}.summary: a published one has one")
+        try:
+            datetime.fromisoformat(self.published_at)
+        except ValueError as exc:
+            raise RecordError(f"{field}.published_at: {self.published_at!r} is no time") from exc
+
 
 class VersionEntry(Record, frozen=True):
     """The generations that a version serves now and could be rolled back to."""
@@ -177,8 +187,8 @@ class Catalogue(Record, frozen=True):
             for field in ("current", "previous"):
                 catalogue._check_named(f"$.versions.{name}.{field}", name, getattr(version, field))
         for generation, entry in catalogue.generations.items():
-            if entry.state == "published" and entry.summary is None:
-                raise RecordError(f"$.generations.{generation}.summary: a published one has one")
+            if entry.state == "published":
+                entry.check_published(f"$.generations.{generation}")
             if generation in (".", ".."):
                 raise RecordError(f"$.generations: {generation!r} is no generation")
         return catalogue

@@ -5,7 +5,7 @@ JSON in, safetensors rows out), ``POST /get-online-features`` of Feast's own ser
 ``get_online_features`` of Feast's SDK in a process of its own. Both servers have one worker on one
 core and are asked by the same wrk, once at a time (p50) and four at a time (throughput).
 
-    python -m bench.feast [--rounds 5] [--seconds 3] [--save]
+    python -m bench.feast [--rounds 5] [--seconds 2] [--save]
 
 Feast is installed from ``requirements/feast.txt`` into ``.venv-feast`` at the first run.
 """
@@ -78,12 +78,12 @@ class Side:
 
 
 def main(
-    users: Annotated[int, typer.Option(help="Of the version.")] = Shape.users,
+    users: Annotated[int, typer.Option(help="Of the version.")] = 20_000,
     items: Annotated[int, typer.Option(help="Of the version.")] = Shape.items,
     feast_users: Annotated[int, typer.Option(help="Also in Feast; these are asked for.")] = 10_000,
     feast_items: Annotated[int, typer.Option(help="Also in Feast; these are asked for.")] = 100_000,
     rounds: Annotated[int, typer.Option(help="Repeats of everything.")] = 5,
-    seconds: Annotated[int, typer.Option(help="Of each run of wrk.")] = 3,
+    seconds: Annotated[int, typer.Option(help="Of each run of wrk.")] = 2,
     save: Annotated[bool, typer.Option(help="Keep the figures for docs/performance.md.")] = False,
 ) -> None:
     """Fill both sides, compare their answers, ask them in turns and tell the ratios."""

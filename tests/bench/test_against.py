@@ -1,4 +1,4 @@
-"""Two checkouts are asked in turns, each running its own code."""
+"""Two checkouts are asked in turns, each running its own code on a store of its own."""
 
 from __future__ import annotations
 
@@ -7,40 +7,65 @@ from pathlib import Path
 
 import pytest
 
-from bench.against import CASES, HERE, check_code, compared, main
+from bench import against
+from bench.against import CASES, SHAPES, STORED_OTHERWISE, Found, ask, main, section
+from bench.checkouts import ROOT
 from bench.load import Load
+from bench.processes import Server
+from bench.world import Shape
 from tests.bench.loads import a_load
 
 
+def a_found() -> Found:
+    """Make up two rounds: 1 and 2 ms of CPU time here, 2 and 2 there, p50 likewise."""
+    here = a_load(cpu_ms=1.0, p50_ms=1.0), a_load(cpu_ms=2.0, p50_ms=2.0)
+    there = a_load(cpu_ms=2.0, p50_ms=2.0)
+    loads = {name: [(one, there) for one in here] for name in CASES}
+    for name in STORED_OTHERWISE:
+        loads[name] = [(a_load(cpu_ms=1.1), there), (a_load(cpu_ms=2.2), there)]
+    found = Found(start_seconds=[(1.0, 4.0)], ready_mib=[(60.0, 200.0)])
+    found.loads.update(loads)
+    return found
+
+
 def test_ratios_are_of_runs_of_the_same_round() -> None:
-    found = [
-        (a_load(cpu_ms=1.0, p50_ms=3.0), a_load(cpu_ms=2.0, p50_ms=2.0)),
-        (a_load(cpu_ms=3.0, p50_ms=1.0), a_load(cpu_ms=4.0, p50_ms=2.0)),
-    ]
-    told = compared("1 row", found)
-    assert "CPU time 0.62 (0.50 to 0.75), p50 1.00 (0.50 to 1.50)" in told
+    figures = {figure.name: figure for figure in section(a_found()).figures}
+    assert figures["CPU time to the commit before, B = 50"].values == [0.5, 1.0]
+    assert figures["p50 to the commit before, B = 50"].values == [0.5, 1.0]
+    assert figures["p50 against Feast's, to the commit before"].values == [2.0, 1.0]
+    assert figures["start to ready, embedded, to the commit before"].values == [0.25]
+    assert figures["memory of a ready worker, tiny store, to the commit before"].values == [0.3]
+    for name in STORED_OTHERWISE:
+        assert figures[f"CPU time, {name}, to stored f16"].values == pytest.approx([1.1, 1.1])
+
+
+def test_every_shape_is_to_be_no_slower() -> None:
+    figures = {figure.name: figure for figure in section(a_found()).figures}
+    for name in CASES:
+        assert figures[f"CPU time to the commit before, {name}"].wanted == "≤ 1.03"
 
 
 @pytest.mark.parametrize("bad", [a_load(failed=1), replace(a_load(), requests=0)])
-def test_failed_requests_end_it(bad: Load) -> None:
-    with pytest.raises(SystemExit, match="1 row: requests failed"):
-        compared("1 row", [(a_load(), bad)])
-
-
-def test_a_folder_without_our_code_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="is no checkout of gkc"):
-        check_code(tmp_path, {"PYTHONPATH": str(tmp_path)})
-    check_code(HERE, {"PYTHONPATH": str(HERE)})
+def test_failed_requests_end_it(bad: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(against, "load", lambda *_, **__: bad)
+    with pytest.raises(SystemExit, match="B = 1: theirs: .* failed"):
+        ask(Server("theirs", 0, 0), "B = 1", CASES["B = 1"], Path(), {0}, 1)
 
 
 @pytest.mark.redis
 @pytest.mark.slow
 @pytest.mark.usefixtures("wrk", "_same_cores")
 def test_a_checkout_is_compared_with_a_copy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "gkc").symlink_to(HERE / "gkc", target_is_directory=True)
-    main(tmp_path, rounds=1, seconds=1, users=5, items=30)
-    lines = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(against, "SEVERAL_USERS", 3)
+    monkeypatch.setattr(against, "BODIES", 10)
+    tiny = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
+    for version, shape in SHAPES.items():
+        monkeypatch.setitem(SHAPES, version, replace(tiny, dtype=shape.dtype))
+    for name in ("gkc", "exporter"):
+        (tmp_path / name).symlink_to(ROOT / name, target_is_directory=True)
+    main(tmp_path, rounds=1, seconds=1)
+    told = capsys.readouterr().out
     for name in CASES:
-        assert any(line.startswith(f"{name}: CPU time ") for line in lines)
+        assert f"CPU time to the commit before, {name} " in told

@@ -13,10 +13,10 @@ import orjson
 import typer
 from rich.table import Table
 
+from gkc.center.listing import VersionInfo, VersionList, version_list
 from gkc.cli.options import AsJson, Store, load, publisher_of, reader_of, seconds
 from gkc.cli.output import console
 from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
-from gkc.http.listing import VersionInfo, VersionList, version_list
 from gkc.settings import StoreSettings
 from gkc.store import Catalogue, KnowledgeReader, Publisher, parse_store_url
 

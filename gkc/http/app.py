@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import gkc
 from gkc.errors import GkcError
 from gkc.http.answering import Answering
+from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
-from gkc.http.http import respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.openapi import COMPONENTS, KNOWLEDGE

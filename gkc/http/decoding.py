@@ -132,15 +132,15 @@ def _parse(body: bytes) -> object:
         return orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         try:
-            return _parse_huge_numbers(body)
+            return _parse_leniently(body)
         except (ValueError, RecursionError):
             raise MalformedBodyError("JSON", str(exc)) from exc
 
 
-def _parse_huge_numbers(body: bytes) -> object:
-    """Parse JSON whose numbers may be beyond a double, which orjson takes for bad JSON.
+def _parse_leniently(body: bytes) -> object:
+    """Parse JSON that orjson takes for bad JSON: numbers beyond a double, half surrogate pairs.
 
-    Such a number is a wrong value, and its field is to be named.
+    Such a number or text is a wrong value, and its field is to be named.
     """
 
     def refuse(constant: str) -> object:
@@ -389,8 +389,9 @@ def _require(fields: Iterable[str], inside: str = "") -> None:
 
 
 def _escape(name: str) -> str:
-    """Escape a field's name for a JSON Pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
+    """Escape a field's name for a JSON Pointer (RFC 6901); half a surrogate pair as JSON does."""
+    told = name.encode(errors="backslashreplace").decode()
+    return told.replace("~", "~0").replace("/", "~1")
 
 
 def _invalid(pointer: str, detail: str) -> InvalidFieldsError:

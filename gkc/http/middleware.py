@@ -13,7 +13,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gkc.errors import GkcError
-from gkc.http.http import headers, respond_problem
+from gkc.http.asgi import headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import CLIENT_CLOSED_REQUEST, problem_of
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from gkc.center.listing import VersionList
 from gkc.errors import ClientGoneError
-from gkc.http.listing import VersionList
 from gkc.http.negotiation import JSON, SAFETENSORS
 from gkc.http.problems import KINDS, MEDIA_TYPE, Kind
 from gkc.http.schemas import Columns, Health, Knowledge, Metadata, ProblemDetails, Quadruples

@@ -20,6 +20,7 @@ from gkc.errors import (
     RequestError,
 )
 from gkc.http.decoding import decode_json, decode_safetensors
+from gkc.http.problems import problem_of
 
 GOOD = {"u": 7, "i": [11, 12], "v": "v1"}
 ROW = {"u": 7, "i": 11, "v": "v1"}
@@ -98,6 +99,21 @@ def test_wrong_values_are_named(value: Any, fields: list[str]) -> None:
 def test_numbers_that_are_no_int64_are_named(number: str) -> None:
     with pytest.raises(InvalidFieldsError, match="/i/1 is not an integer within int64"):
         decode_json(b'{"u":1,"v":"x","i":[1,%s]}' % number.encode(), 10)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (rb'{"u": 7, "i": "\ud800", "v": "v1"}', "/i"),
+        (rb'{"u": 7, "i": 11, "v": "\udc00"}', "/v"),
+        (rb'{"u": 7, "i": 11, "v": "v1", "w\ud800": 1}', r"/w\ud800"),
+    ],
+)
+def test_half_a_surrogate_pair_is_named(body: bytes, field: str) -> None:
+    with pytest.raises(InvalidFieldsError) as caught:
+        decode_json(body, 10)
+    assert [e.field for e in caught.value.errors] == [field]
+    assert problem_of(caught.value).body()
 
 
 def test_a_number_as_version_is_told_so() -> None:

@@ -10,7 +10,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from gkc.errors import GenerationCorruptError
-from gkc.http.http import respond
+from gkc.http.asgi import respond
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 

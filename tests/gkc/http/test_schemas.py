@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
+from gkc.center.listing import VersionList
 from gkc.center.question import Question
 from gkc.errors import InvalidFieldsError
 from gkc.http.decoding import decode_json, decode_safetensors
-from gkc.http.listing import VersionList
 from gkc.http.openapi import COMPONENTS, KNOWLEDGE
 from gkc.http.schemas import Health, Knowledge, ProblemDetails
 from tests.gkc.http.running import JSON, Session

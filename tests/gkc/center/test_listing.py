@@ -8,8 +8,8 @@ import pytest
 from msgspec import to_builtins
 from msgspec.structs import replace
 
+from gkc.center.listing import version_list
 from gkc.errors import CatalogueLostError
-from gkc.http.listing import version_list
 from gkc.store import Origin, open_reader
 from tests.gkc.world import Worlds
 

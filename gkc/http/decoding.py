@@ -149,9 +149,7 @@ def _parse_leniently(body: bytes) -> object:
     def integer(digits: str) -> float:
         return int(digits) if len(digits) <= _LONGEST_INT64 else math.inf
 
-    value = json.loads(body.decode(), parse_int=integer, parse_constant=refuse)
-    json.dumps(value, ensure_ascii=False).encode()  # fails on half a surrogate pair, as orjson does
-    return value
+    return json.loads(body.decode(), parse_int=integer, parse_constant=refuse)
 
 
 def _decode_columnar(value: Mapping[str, Any], max_rows: int) -> Columns:

@@ -20,10 +20,13 @@ from msgspec.structs import replace
 from gkc.errors import (
     CatalogueLostError,
     EarlierFormatError,
+    GenerationCorruptError,
+    GenerationNotFoundError,
     LeaseLostError,
     NoPreviousGenerationError,
     OldCatalogueError,
     RecordError,
+    StoreError,
     VersionLimitError,
     VersionNotFoundError,
 )
@@ -220,6 +223,20 @@ def read_catalogue(raw: bytes | None, store: str) -> Catalogue | None:
         raise OldCatalogueError(store) from exc
     except RecordError as exc:
         raise CatalogueLostError(store, f"it cannot be read: {exc}") from exc
+
+
+def missing(
+    generation: str, what: str, catalogue: Catalogue | None, has_manifest: bool = False
+) -> StoreError:
+    """Return the error for missing data of a generation.
+
+    It is damage while the catalogue needs the generation or its manifest is there, for a deletion
+    takes the manifest first; else the generation was deleted.
+    """
+    needed = catalogue.in_state("staging", "published") if catalogue else {}
+    if has_manifest or generation in needed:
+        return GenerationCorruptError(generation, what)
+    return GenerationNotFoundError(generation)
 
 
 def succession(known: Catalogue, found: Catalogue) -> Succession:

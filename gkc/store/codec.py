@@ -324,8 +324,6 @@ class RecordCodec:
         LayoutError
             If a record is damaged, or not that user's; names the user.
         """
-        if len(records) == 1 and records[0] is not None:  # the usual request: nothing is copied
-            return self._unpack_one(ids, records[0])
         k_u = np.zeros((len(records), self._user_bytes), dtype=np.uint8)
         counts = np.zeros(len(records) + 1, dtype=np.int64)
         categories, k_uc = [], []

@@ -11,11 +11,12 @@ import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from gkc.arrays import I64, U8
+from gkc.arrays import I64
 from gkc.errors import (
     GenerationCorruptError,
     GenerationNotFoundError,
@@ -175,9 +176,6 @@ class _Table:
         what = f"{self._where}: section {section} points outside the file"
         return GenerationCorruptError(self.generation, what)
 
-    def _section(self, name: str) -> U8:
-        return np.frombuffer(self.sections[name], dtype=np.uint8)
-
 
 def _mapped(path: Path, kind: TableKind, generation: str) -> tuple[mmap.mmap, TableHeader]:
     fd, header = open_table(path, kind, generation)
@@ -200,13 +198,6 @@ class MemoryItemTable(_Table):
         What the memory is, for messages.
     """
 
-    def __init__(self, memory: mmap.mmap, header: TableHeader, where: str) -> None:
-        super().__init__(memory, header, where)
-        self._ids: I64 = self._section("ids").view("<i8")
-        self._categories: I64 = self._section("categories").view("<i8")
-        self._has_category = self._section("has_category")
-        self._rows = self._section("rows").reshape(self.count, self.header.stride)
-
     def take(self, rows: I64) -> ItemBlock:
         """Return the items at these rows (none negative), copied out of the table.
 
@@ -216,20 +207,17 @@ class MemoryItemTable(_Table):
             If the table was closed.
         """
         try:
-            ids = self._ids.take(rows)
-            k_i = self._rows.take(rows, axis=0)
-            categories = self._categories.take(rows)
-            has_category = self._has_category.take(rows).astype(np.bool_)
-        except IndexError as exc:
+            return ItemBlock(
+                ids=self._column("ids", "<i8").take(rows),
+                k_i=self._column("rows", np.uint8, self.header.stride).take(rows, axis=0),
+                categories=self._column("categories", "<i8").take(rows),
+                has_category=self._column("has_category", np.uint8).take(rows) != 0,
+            )
+        except (IndexError, KeyError) as exc:  # none of its rows, or closed meanwhile
             raise self.outside("rows") from exc
-        return ItemBlock(ids, k_i, categories, has_category)
 
-    def close(self) -> None:
-        """Unmap the table; calling it again does nothing."""
-        self._ids = self._categories = np.zeros(0, dtype=np.int64)
-        self._has_category = np.zeros(0, dtype=np.uint8)
-        self._rows = np.zeros((0, self.header.stride), dtype=np.uint8)
-        super().close()
+    def _column(self, name: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
+        return np.frombuffer(self.sections[name], dtype=dtype).reshape(self.count, *width)
 
 
 class MappedItemTable(MemoryItemTable):

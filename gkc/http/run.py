@@ -6,6 +6,7 @@ once, with the exit status of a stop: there is nothing yet that would have to be
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -34,6 +35,8 @@ _METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _GRACE_SECONDS: Final = 30
 _KEEP_ALIVE_SECONDS: Final = 75
 """Longer than callers keep idle connections, so that it is they who close them."""
+_MALLOC_OPTIONS: Final = {-3: 32 << 20, -1: 64 << 20}
+"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: blocks up to 32 MiB, of which 64 MiB stay while unused."""
 SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
     "http": GatheringProtocol,
@@ -141,7 +144,20 @@ def _build(settings: Settings) -> Service:
     # What is there now stays: no later collection walks through it (169,000 objects, 36 to 71 ms).
     gc.collect()
     gc.freeze()
+    _keep_freed_memory()
     return service
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what an answer leaves for the next one.
+
+    It gives large blocks back at once, and each page of the next answer is then a fault: 450 of
+    them, a third of the time, for 10,000 rows. Other C libraries have no such switch.
+    """
+    tune = getattr(ctypes.CDLL(None), "mallopt", None)
+    if tune is not None:
+        for option, size in _MALLOC_OPTIONS.items():
+            tune(option, size)
 
 
 def _listen(host: str, port: int) -> socket.socket:

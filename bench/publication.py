@@ -52,8 +52,8 @@ LONGEST_SECONDS = 3600
 METHOD = f"""\
 One worker, real Redis, 1 user x {ROWS} items, safetensors f16 rows, Poisson arrivals at \
 {SHARE:.0%} of the capacity that wrk finds beforehand ({CONCURRENCY} connections). A quiet span \
-and a publication after it are a round; this checkout and the commit before take turns, each at \
-the share of its own capacity. In a publication the exporter writes and verifies the whole bundle \
+and a publication after it are a round; this checkout and the commit before take turns, asked as \
+often as each other. In a publication the exporter writes and verifies the whole bundle \
 as a new generation of the version asked for (*exporting*: from its first row to the swap of the \
 catalogue), the service copies the items and goes over to it (*loading*: from the swap to the end \
 of the grace of {GRACE_SECONDS} s), and the exporter deletes the generation that was served before \
@@ -315,9 +315,7 @@ def measure(side: Side, bodies: Path, rate: float, cores: Collection[int], secon
     return round_of(answers, quiet, publication, watch.first_seen[generation], mirrors[generation])
 
 
-def section(
-    rounds: Sequence[Round], before: Sequence[Round], rates: Sequence[float], shape: Shape
-) -> Section:
+def section(rounds: Sequence[Round], before: Sequence[Round], rate: float, shape: Shape) -> Section:
     """Put what the rounds found, here and before, in the form that is told."""
     parts = {
         "publication and deletion": [found.publication for found in rounds],
@@ -380,7 +378,7 @@ def section(
         ),
         notes=(
             f"{shape.users:,} users with {shape.pairs} pairs each and {shape.items:,} items, at "
-            f"{rates[0]:,.0f} requests a second; the commit before at {rates[1]:,.0f}, p99 "
+            f"{rate:,.0f} requests a second; the commit before: p99 "
             f"{spread([found.quiet.latency_ms(99) for found in before])} ms in quiet and "
             f"{spread(there)} ms in a publication.",
             "The first answer is seen by asking for one row every "
@@ -415,13 +413,13 @@ def main(
             sides.append(Side(checkout, made, service, log))
         questions = [body | {"dtype": "f16"} for body in made.questions(ROWS, QUESTIONS, seed=0)]
         bodies = write_bodies(questions, folder / "bodies")
-        rates = [find_rate(side, bodies, others) for side in sides]
+        rate = find_rate(sides[0], bodies, others)
         found: list[list[Round]] = [[], []]
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            for side, rate, its in zip(sides, rates, found, strict=True):
+            for side, its in zip(sides, found, strict=True):
                 its.append(measure(side, bodies, rate, others, seconds))
-    tell(section(found[0], found[1], rates, shape), save=save)
+    tell(section(found[0], found[1], rate, shape), save=save)
 
 
 if __name__ == "__main__":

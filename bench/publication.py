@@ -411,7 +411,9 @@ def main(
             export(folder / "bundle", shape, made.url, checkout=checkout)
             service, log = stack.enter_context(serving_store(checkout, made.url, folder, core))
             sides.append(Side(checkout, made, service, log))
-        questions = [body | {"dtype": "f16"} for body in made.questions(ROWS, QUESTIONS, seed=0)]
+        questions = [
+            body | {"dtype": "f16"} for body in sides[0].made.questions(ROWS, QUESTIONS, seed=0)
+        ]
         bodies = write_bodies(questions, folder / "bodies")
         rate = find_rate(sides[0], bodies, others)
         found: list[list[Round]] = [[], []]

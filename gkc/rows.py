@@ -68,8 +68,13 @@ def library() -> ctypes.PyDLL:
 
 
 def address(array: Array) -> int:
-    """Return where the memory of a writable, contiguous array begins."""
-    return _address_of(_memory_of(array.data)) if array.size else _NOWHERE
+    """Return where the memory of a contiguous array begins."""
+    if not array.size:
+        return _NOWHERE
+    try:
+        return _address_of(_memory_of(array.data))
+    except TypeError:  # it is read-only; three times as slow for the others
+        return array.ctypes.data
 
 
 def _opened(name: str, section: memoryview, dtype: str) -> Array:

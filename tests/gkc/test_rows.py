@@ -237,6 +237,14 @@ def test_ids_of_another_number_of_rows_are_refused(size: int) -> None:
         TableIndex(memoryview(ONE.sections()["starts"]), memoryview(bytes(size)), 1)
 
 
+def test_ids_that_cannot_be_written_are_found_alike() -> None:
+    index = opened(ONE).index
+    ids = np.arange(-3, 9, dtype=np.int64)
+    found = index.rows_of(ids).tolist()
+    ids.flags.writeable = False
+    assert index.rows_of(ids).tolist() == found
+
+
 def test_sections_at_odd_places_are_refused() -> None:
     sections = ONE.sections()
     odd = memoryview(bytearray(b"x" + sections["ids"]))[1:]

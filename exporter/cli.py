@@ -20,7 +20,7 @@ from exporter.run import ExportOptions, ExportReport, plan_export, run_export
 from gkc.errors import GkcError
 from gkc.logs import set_up_logging
 from gkc.settings import StoreSettings, refusals, variable_warnings
-from gkc.store import ElementType, is_version_name
+from gkc.store import ElementType, Retention, is_version_name
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -82,11 +82,8 @@ def export(
         store=store or settings.store_url,
         namespace=settings.namespace,
         element_type=dtype,
-        max_versions=max_versions,
-        keep_previous=keep_previous,
-        grace_seconds=grace_seconds,
+        retention=Retention(max_versions, keep_previous, grace_seconds, pin),
         wait=not no_wait,
-        pin=pin,
         resume=resume,
         max_pairs_per_user=max_pairs_per_user,
     )

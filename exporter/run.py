@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from gkc.store import (
     GenerationSpec,
     Published,
     Publisher,
+    Retention,
     StagedGeneration,
     open_publisher,
 )
@@ -40,15 +41,10 @@ class ExportOptions:
     bundle : Path
     store, namespace : str
     element_type : {"f16", "f32", "int8"}
-    max_versions : int
-        At least 1.
-    keep_previous : int
-        0 or 1.
-    grace_seconds : float
-        How long readers may go on with a retired generation.
+    retention : Retention
     wait : bool
         Whether to delete after the grace, rather than leave it to the next writer.
-    pin, resume : bool
+    resume : bool
     max_pairs_per_user : int
     """
 
@@ -57,11 +53,8 @@ class ExportOptions:
     store: str
     namespace: str = "default"
     element_type: ElementType = "f16"
-    max_versions: int = 5
-    keep_previous: int = 1
-    grace_seconds: float = 10.0
+    retention: Retention = field(default_factory=Retention)
     wait: bool = True
-    pin: bool = False
     resume: bool = False
     max_pairs_per_user: int = 1000
 
@@ -105,7 +98,7 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
         with _validated(options, publisher, progress) as (prepared, digests, _):
             spec = _spec(options, prepared, digests)
             with publisher.stage(
-                spec, max_versions=options.max_versions, resume=options.resume
+                spec, max_versions=options.retention.max_versions, resume=options.resume
             ) as staged:
                 sample = Sample(spec)
                 manifest = _write(options, prepared, spec, staged, sample, progress)
@@ -145,7 +138,7 @@ def _validated(
     options: ExportOptions, publisher: Publisher, progress: PhaseProgress
 ) -> Iterator[tuple[Prepared, dict[str, str], list[str]]]:
     """Check store, bundle and tables; give the tables, the files' digests and the evictions."""
-    evicted = publisher.check_export(options.version, options.max_versions)
+    evicted = publisher.check_export(options.version, options.retention.max_versions)
     bundle = load_bundle(options.bundle)
     progress.start("validate", None, version=options.version, bundle=bundle.name)
     digests = check_digests(bundle)
@@ -214,14 +207,7 @@ def _publish(
     progress: PhaseProgress,
 ) -> Published:
     progress.start("publish", None, generation=staged.generation)
-    return publisher.publish(
-        staged,
-        manifest,
-        max_versions=options.max_versions,
-        keep_previous=options.keep_previous,
-        pin=options.pin,
-        grace_seconds=options.grace_seconds,
-    )
+    return publisher.publish(staged, manifest, options.retention)
 
 
 def _report(

@@ -14,11 +14,12 @@ from exporter.progress import PhaseProgress
 from exporter.run import ExportOptions, plan_export, run_export
 from gkc.arrays import F32
 from gkc.errors import VersionLimitError
-from gkc.store import Defaults, ElementType, decode_vectors
+from gkc.store import Defaults, ElementType, Retention, decode_vectors
 from tests.exporter.bundles import Kind, Recipe, Term, build
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place, catalogue_json, stored
 
+NO_GRACE = Retention(grace_seconds=0.0)
 NO_IDS = np.zeros(0, np.int64)
 UNKNOWN: dict[str, dict[str, Any]] = {
     "user": {"user_id": 0, "history": []},
@@ -240,12 +241,12 @@ def test_a_full_house_of_pins_is_refused_before_a_model_is_loaded(
 ) -> None:
     built = build(tmp_path / "bundle")
     for k in range(2):
-        export(built, place, f"v{k}", pin=True, max_versions=2)
+        export(built, place, f"v{k}", retention=Retention(2, pin=True))
     before = catalogue_json(place)
     for kind in ("user", "item", "user_category"):
         (built.path / f"{kind}.onnx").write_bytes(b"whoever loads this fails otherwise")
     with pytest.raises(VersionLimitError, match="v0, v1"):
-        export(built, place, "v2", max_versions=2)
+        export(built, place, "v2", retention=Retention(2))
     assert catalogue_json(place) == before
 
 
@@ -256,7 +257,7 @@ def test_a_dry_run_writes_nothing_and_names_what_would_be_evicted(
     for k in range(2):
         export(built, place, f"v{k}")
     before, data = catalogue_json(place), place.data()
-    options = ExportOptions("v9", built.path, place.url, place.namespace, max_versions=2)
+    options = ExportOptions("v9", built.path, place.url, place.namespace, retention=Retention(2))
     planned = plan_export(options, PhaseProgress(on_terminal=False))
     assert planned.evicted == ["v0"]
     assert planned.generation is None
@@ -304,7 +305,7 @@ def test_a_resumed_export_stores_the_bytes_of_one_that_was_not_interrupted(
     users, items = list(built.user_vectors()), list(built.item_vectors())
     export(built, place, "whole")
     options = ExportOptions(
-        "v1", built.path, place.url, place.namespace, grace_seconds=0, resume=True
+        "v1", built.path, place.url, place.namespace, retention=NO_GRACE, resume=True
     )
     with pytest.raises(KeyboardInterrupt):
         run_export(options, StoppingProgress(stop_after, KeyboardInterrupt()))
@@ -327,7 +328,7 @@ def test_an_export_interrupted_while_it_verifies_is_resumed(
     built = build(tmp_path / "bundle")
     export(built, place, "whole")
     options = ExportOptions(
-        "v1", built.path, place.url, place.namespace, grace_seconds=0, resume=True
+        "v1", built.path, place.url, place.namespace, retention=NO_GRACE, resume=True
     )
     with pytest.raises(KeyboardInterrupt):
         run_export(options, StoppingProgress(1, KeyboardInterrupt(), "verify"))
@@ -342,7 +343,7 @@ def test_without_resume_what_an_interrupted_export_left_is_swept(
     place: Place, export: Export, tmp_path: Path
 ) -> None:
     built = build(tmp_path / "bundle")
-    options = ExportOptions("v1", built.path, place.url, place.namespace, grace_seconds=0)
+    options = ExportOptions("v1", built.path, place.url, place.namespace, retention=NO_GRACE)
     with pytest.raises(KeyboardInterrupt):
         run_export(options, StoppingProgress(1, KeyboardInterrupt()))
     (staged,) = json.loads(catalogue_json(place))["generations"]
@@ -353,7 +354,7 @@ def test_without_resume_what_an_interrupted_export_left_is_swept(
 def test_another_bundle_is_not_resumed(place: Place, export: Export, tmp_path: Path) -> None:
     built = build(tmp_path / "bundle")
     options = ExportOptions(
-        "v1", built.path, place.url, place.namespace, grace_seconds=0, resume=True
+        "v1", built.path, place.url, place.namespace, retention=NO_GRACE, resume=True
     )
     with pytest.raises(KeyboardInterrupt):
         run_export(options, StoppingProgress(1, KeyboardInterrupt()))

@@ -8,15 +8,21 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
 
-from exporter.check import check_version
 from exporter.errors import InterruptedExportError
-from exporter.progress import PhaseProgress
-from exporter.run import ExportOptions, ExportReport, plan_export, run_export
+from exporter.run import (
+    ExportOptions,
+    ExportReport,
+    PhaseProgress,
+    Report,
+    check_version,
+    plan_export,
+    run_export,
+)
 from gkc.errors import GkcError
 from gkc.logs import set_up_logging
 from gkc.settings import StoreSettings, refusals, variable_warnings
@@ -91,10 +97,10 @@ def export(
     set_up_logging(logging.WARNING if on_terminal else logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     progress = PhaseProgress(on_terminal=on_terminal)
-    action = _check if check else _plan if dry_run else _export
+    action = check_version if check else plan_export if dry_run else run_export
     try:
         with progress:
-            summary, lines = action(options, progress)
+            report = action(options, progress)
     except GkcError as exc:
         _fail(exc)
     except KeyboardInterrupt:
@@ -104,23 +110,8 @@ def export(
     except OSError as exc:
         # The system refused us a file of the store: its message says which and why.
         _fail(GkcError(f"{exc}; make room or mend the access, then export again"))
-    for line in [json.dumps(summary)] if as_json else lines:
+    for line in [json.dumps(report.summary())] if as_json else _lines(report):
         typer.echo(line)
-
-
-def _check(options: ExportOptions, progress: PhaseProgress) -> tuple[dict[str, Any], list[str]]:
-    checked = check_version(options, progress)
-    return checked.summary(), checked.lines()
-
-
-def _plan(options: ExportOptions, progress: PhaseProgress) -> tuple[dict[str, Any], list[str]]:
-    planned = plan_export(options, progress)
-    return planned.summary(), _plan_lines(planned)
-
-
-def _export(options: ExportOptions, progress: PhaseProgress) -> tuple[dict[str, Any], list[str]]:
-    report = run_export(options, progress)
-    return report.summary(), _report_lines(report)
 
 
 def _settings() -> StoreSettings:
@@ -142,28 +133,35 @@ def _fail(error: GkcError) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _report_lines(report: ExportReport) -> list[str]:
+def _lines(report: Report) -> list[str]:
+    """Say for people what was compared, exported, or would be."""
+    if not isinstance(report, ExportReport):
+        return [
+            f"version {report.version}, generation {report.generation}, in {report.store} is what "
+            f"the models give: recomputed {report.users:,} users, {report.items:,} items and "
+            f"{report.user_categories:,} user categories"
+        ]
+    counts = [
+        f"  users            {report.users:>15,}",
+        f"  items            {report.items:>15,}",
+        f"  user categories  {report.user_categories:>15,}",
+    ]
+    evicted = ", ".join(report.evicted) or "nothing"
+    if report.generation is None:
+        return [
+            f"would publish {report.version} into {report.store}; nothing was written",
+            *counts,
+            f"  bytes of vectors {report.bytes:>15,}",
+            f"  would evict      {evicted}",
+        ]
     rows = report.users + report.items + report.user_categories
     speed = rows / max(report.seconds, 1e-9)
     return [
         f"published {report.version} as generation {report.generation} in {report.store}",
-        f"  users            {report.users:>15,}",
-        f"  items            {report.items:>15,}",
-        f"  user categories  {report.user_categories:>15,}",
+        *counts,
         f"  bytes            {report.bytes:>15,}",
         f"  seconds          {report.seconds:>15,.1f}   ({speed:,.0f} rows/s)",
-        f"  evicted          {', '.join(report.evicted) or 'nothing'}",
-    ]
-
-
-def _plan_lines(planned: ExportReport) -> list[str]:
-    return [
-        f"would publish {planned.version} into {planned.store}; nothing was written",
-        f"  users            {planned.users:>15,}",
-        f"  items            {planned.items:>15,}",
-        f"  user categories  {planned.user_categories:>15,}",
-        f"  bytes of vectors {planned.bytes:>15,}",
-        f"  would evict      {', '.join(planned.evicted) or 'nothing'}",
+        f"  evicted          {evicted}",
     ]
 
 

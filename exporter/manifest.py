@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_type_hints
 
@@ -23,6 +24,8 @@ ModelKind = Literal["user", "item", "user_category"]
 MODEL_KINDS: Final[tuple[ModelKind, ...]] = get_args(ModelKind)
 TableKind = Literal["users", "items", "user_categories"]
 TABLE_KINDS: Final[tuple[TableKind, ...]] = get_args(TableKind)
+TABLE_OF: Final[Mapping[ModelKind, TableKind]] = dict(zip(MODEL_KINDS, TABLE_KINDS, strict=True))
+"""The table whose rows a model has one output for."""
 
 _MOST_WIDTH: Final = 65_536
 _MOST_NAME: Final = 200

@@ -242,9 +242,9 @@ async def _compare(
 
 
 def _compare_sizes(manifest: GenerationManifest, prepared: Prepared) -> None:
-    bundle, tables = prepared.bundle, prepared.tables
+    bundle = prepared.bundle.manifest
     sizes = {"dim": bundle.dim, "category_dim": bundle.category_dim}
-    sizes |= {kind: tables[kind].source.rows for kind in TABLE_KINDS}
+    sizes |= {kind: prepared.tables[kind].source.rows for kind in TABLE_KINDS}
     for name, given in sizes.items():
         stored = getattr(manifest.spec, name)
         if stored != given:

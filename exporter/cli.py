@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -39,48 +40,60 @@ The tables are validated first; the rows go into a hidden generation, are verifi
 from one moment to the next. What was served before still serves if anything fails."""
 
 
+Version = Annotated[str, typer.Option(help="Name to publish under, for example 20211220.")]
+Folder = Annotated[Path, typer.Option(help="Directory with manifest.json, models and tables.")]
+Store = Annotated[
+    str | None, typer.Option(help="Store URL; default GKC_STORE_URL, else file:./gkc-data.")
+]
+MaxVersions = Annotated[int, typer.Option(min=1, help="Versions served at most.")]
+KeepPrevious = Annotated[
+    int, typer.Option(min=0, max=1, help="Former generations kept for a rollback.")
+]
+Dtype = Annotated[ElementType, typer.Option(help="Type that vectors are stored in.")]
+MaxPairs = Annotated[int, typer.Option(min=1, help="User-category pairs that one user may have.")]
+GraceSeconds = Annotated[
+    float, typer.Option(min=0, help="How long readers may go on with what was retired.")
+]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Leave deleting what was retired to the next writer.")
+]
+Pin = Annotated[bool, typer.Option("--pin", help="Never evict this version.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with an interrupted export of this bundle.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Validate only; name what would be evicted.")
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Recompute a sample of what is stored and compare.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
+
+
 @app.command(help=_EXAMPLE)
 def export(
-    version: Annotated[str, typer.Option(help="Name to publish under, for example 20211220.")],
-    bundle: Annotated[Path, typer.Option(help="Directory with manifest.json, models and tables.")],
-    store: Annotated[
-        str | None, typer.Option(help="Store URL; default GKC_STORE_URL, else file:./gkc-data.")
-    ] = None,
-    max_versions: Annotated[int, typer.Option(min=1, help="Versions served at most.")] = 5,
-    keep_previous: Annotated[
-        int, typer.Option(min=0, max=1, help="Former generations kept for a rollback.")
-    ] = 1,
-    dtype: Annotated[ElementType, typer.Option(help="Type that vectors are stored in.")] = "f16",
-    max_pairs_per_user: Annotated[
-        int, typer.Option(min=1, help="User-category pairs that one user may have.")
-    ] = 1000,
-    grace_seconds: Annotated[
-        float, typer.Option(min=0, help="How long readers may go on with what was retired.")
-    ] = 10.0,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Leave deleting what was retired to the next writer.")
-    ] = False,
-    pin: Annotated[bool, typer.Option("--pin", help="Never evict this version.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted export of this bundle.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Validate only; name what would be evicted.")
-    ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Recompute a sample of what is stored and compare.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    version: Version,
+    bundle: Folder,
+    store: Store = None,
+    max_versions: MaxVersions = 5,
+    keep_previous: KeepPrevious = 1,
+    dtype: Dtype = "f16",
+    max_pairs_per_user: MaxPairs = 1000,
+    grace_seconds: GraceSeconds = 10.0,
+    no_wait: NoWait = False,
+    pin: Pin = False,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    check: Check = False,
+    as_json: AsJson = False,
 ) -> None:
     """Parse the flags, run, and print; every foreseeable error is one line and status 1."""
     if not is_version_name(version):
-        raise typer.BadParameter(
-            f"{version!r} is no version name: 1 to 64 of A-Z a-z 0-9 . _ -", param_hint="--version"
-        )
+        problem = f"{version!r} is no version name: 1 to 64 of A-Z a-z 0-9 . _ -"
+        raise typer.BadParameter(problem, param_hint="--version")
     if check and (dry_run or resume or pin):
-        raise typer.BadParameter(
-            "it writes nothing; leave the other flags out", param_hint="--check"
-        )
+        problem = "it writes nothing; leave the other flags out"
+        raise typer.BadParameter(problem, param_hint="--check")
     settings = _settings()
     options = ExportOptions(
         version=version,
@@ -93,23 +106,7 @@ def export(
         resume=resume,
         max_pairs_per_user=max_pairs_per_user,
     )
-    on_terminal = sys.stderr.isatty()
-    set_up_logging(logging.WARNING if on_terminal else logging.INFO)
-    signal.signal(signal.SIGTERM, _interrupt)
-    progress = PhaseProgress(on_terminal=on_terminal)
-    action = check_version if check else plan_export if dry_run else run_export
-    try:
-        with progress:
-            report = action(options, progress)
-    except GkcError as exc:
-        _fail(exc)
-    except KeyboardInterrupt:
-        _fail(InterruptedExportError(version, published=progress.phase == "evict"))
-    except MemoryError:
-        _fail(GkcError("there is not enough memory here for this bundle; export it on more"))
-    except OSError as exc:
-        # The system refused us a file of the store: its message says which and why.
-        _fail(GkcError(f"{exc}; make room or mend the access, then export again"))
+    report = _run(check_version if check else plan_export if dry_run else run_export, options)
     for line in [json.dumps(report.summary())] if as_json else _lines(report):
         typer.echo(line)
 
@@ -121,6 +118,27 @@ def _settings() -> StoreSettings:
         return StoreSettings()
     except ValidationError as exc:
         raise typer.BadParameter(refusals(exc)) from exc
+
+
+def _run(
+    action: Callable[[ExportOptions, PhaseProgress], Report], options: ExportOptions
+) -> Report:
+    on_terminal = sys.stderr.isatty()
+    set_up_logging(logging.WARNING if on_terminal else logging.INFO)
+    signal.signal(signal.SIGTERM, _interrupt)
+    progress = PhaseProgress(on_terminal=on_terminal)
+    try:
+        with progress:
+            return action(options, progress)
+    except GkcError as exc:
+        _fail(exc)
+    except KeyboardInterrupt:
+        _fail(InterruptedExportError(options.version, published=progress.phase == "evict"))
+    except MemoryError:
+        _fail(GkcError("there is not enough memory here for this bundle; export it on more"))
+    except OSError as exc:
+        # The system refused us a file of the store: its message says which and why.
+        _fail(GkcError(f"{exc}; make room or mend the access, then export again"))
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

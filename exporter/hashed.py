@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporter.errors import FeatureTableError, SpillError
-from exporter.manifest import TABLE_KINDS, TableKind
+from exporter.manifest import ID_COLUMNS, TABLE_KINDS, TableKind
 from exporter.tables import Feature, FeatureTable, ListColumn, TableBatch, Values
 from gkc.arrays import I64, Bools
 from gkc.store import hash_ids
@@ -35,13 +35,6 @@ _CHUNK_BYTES: Final = 8 << 20
 _PIECE_BYTES: Final = 16 << 10
 
 Tables = Mapping[TableKind, FeatureTable]
-
-ID_COLUMNS: Final[Mapping[TableKind, Sequence[str]]] = {
-    "users": ("user_id",),
-    "items": ("item_id", "category_id"),
-    "user_categories": ("user_id", "category_id"),
-}
-"""The key of each table, then the category that its rows have."""
 
 KEY: Final = "@key"
 """Column with the id that partitions and orders the rows."""

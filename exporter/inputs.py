@@ -11,8 +11,9 @@ import numpy as np
 
 from exporter.bundle import Bundle
 from exporter.errors import BundleError, ModelOutputError
-from exporter.hashed import ID_COLUMNS, HashedTable, Rows, Tables, check_partitions, hash_tables
+from exporter.hashed import HashedTable, Rows, Tables, check_partitions, hash_tables
 from exporter.manifest import (
+    ID_COLUMNS,
     MANIFEST,
     MODEL_KINDS,
     TABLE_KINDS,
@@ -207,7 +208,7 @@ def _feed(bundle: Bundle, model: Model, given: ModelInput, table: FeatureTable) 
             MANIFEST,
             f"{what} is {given.width} wide, but its column {given.column!r} holds single numbers",
         )
-    width = given.width or bundle.pad.get(given.column, _LONGEST) if is_list else 1
+    width = given.width or bundle.manifest.pad.get(given.column, _LONGEST) if is_list else 1
     return Feed(given, table.kind, Feature(given.column, given.dtype, is_list, what), width)
 
 

@@ -244,7 +244,7 @@ def _validated(
     """Check store, bundle and tables; give the tables, the files' digests and the evictions."""
     evicted = publisher.check_export(options.version, options.retention.max_versions)
     bundle = load_bundle(options.bundle)
-    progress.start("validate", None, version=options.version, bundle=bundle.name)
+    progress.start("validate", None, version=options.version, bundle=bundle.manifest.name)
     digests = check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
         yield prepared, digests, evicted
@@ -253,7 +253,7 @@ def _validated(
 def _spec(
     options: ExportOptions, prepared: Prepared, mark: str, defaults: Defaults
 ) -> GenerationSpec:
-    bundle = prepared.bundle
+    bundle = prepared.bundle.manifest
     return GenerationSpec(
         version=options.version,
         element_type=options.element_type,
@@ -263,7 +263,7 @@ def _spec(
         items=prepared.tables["items"].source.rows,
         user_categories=prepared.tables["user_categories"].source.rows,
         bundle=bundle.name,
-        origin=bundle.origin,
+        origin=bundle.origin(),
         fingerprint=mark,
         defaults=defaults,
     )

@@ -20,10 +20,11 @@ from tests.exporter.bundles import Built, Recipe, build
 def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     built = build(tmp_path / "b", Recipe(dim=6, category_dim=2, pad={"history": 5}))
     bundle = load_bundle(built.path)
-    assert (bundle.name, bundle.dim, bundle.category_dim) == ("plain", 6, 2)
+    manifest = bundle.manifest
+    assert (manifest.name, manifest.dim, manifest.category_dim) == ("plain", 6, 2)
     assert [bundle.width(k) for k in ("user", "item", "user_category")] == [6, 6, 2]
     assert bundle.models["user"].inputs == {"user_id": "user_id", "history": "history"}
-    assert bundle.pad == {"history": 5}
+    assert manifest.pad == {"history": 5}
     assert bundle.tables["items"] == ["items.parquet"]
 
 
@@ -33,15 +34,15 @@ def test_optional_keys_may_be_left_out(tmp_path: Path) -> None:
         lambda m: [m.pop(key, None) for key in ("tasks", "pad", "unknown", "sha256", "created_at")]
     )
     bundle = load_bundle(built.path)
-    assert (bundle.pad, bundle.unknown, bundle.sha256) == ({}, {}, {})
+    assert (bundle.manifest.pad, bundle.unknown, bundle.sha256) == ({}, {}, {})
 
 
 def test_versions_it_is_compatible_with_are_read_as_they_are(tmp_path: Path) -> None:
     built = build(tmp_path / "b")
-    assert load_bundle(built.path).origin.compatible_with == []
+    assert load_bundle(built.path).manifest.compatible_with == []
     told = [{"checkpoint": "ckpt", "day": 6, "relative_error": {"user": 0.1}}]
     built.change_manifest(lambda m: m.update(compatible_with=told))
-    assert load_bundle(built.path).origin.compatible_with == told
+    assert load_bundle(built.path).manifest.compatible_with == told
 
 
 def test_unknown_rows_may_be_keyed_by_column_or_by_input(tmp_path: Path) -> None:

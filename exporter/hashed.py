@@ -3,8 +3,8 @@
 A store takes rows in the order of their ids' hashes, and a table may come in any order and size.
 One pass over a table checks each row and appends it to its partition in a temporary file; then a
 partition is read at once and sorted in memory. Users and their pairs have the same partitions. The
-file has no name (it is unlinked as it is made), so a killed export leaves none. That is also why
-pyarrow.dataset does not write it, which besides takes three times as long for 256 partitions.
+file has no name (it is unlinked as it is made), so a killed export leaves none. Decision 0006 has
+what pyarrow.dataset would take instead.
 """
 
 from __future__ import annotations

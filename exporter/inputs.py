@@ -182,34 +182,28 @@ def plan_feeds(bundle: Bundle, model: Model, tables: Tables) -> list[Feed]:
     BundleError
         If a column's shape does not fit the input.
     """
-    return [
-        _feed(bundle, model, given, _table_of(model, given.column, tables))
-        for given in model.inputs
-    ]
+    return [_feed(bundle, model, node, _table_of(model, node, tables)) for node in model.inputs]
 
 
-def _table_of(model: Model, column: str, tables: Tables) -> FeatureTable:
-    if model.kind == "user_category" and not model.table.has_column(column):
+def _table_of(model: Model, node: ModelInput, tables: Tables) -> FeatureTable:
+    if model.kind == "user_category" and not model.table.has_column(node.column):
         return tables["users"]
     return model.table
 
 
-def _feed(bundle: Bundle, model: Model, given: ModelInput, table: FeatureTable) -> Feed:
-    is_list = table.is_list(given.column)
+def _feed(bundle: Bundle, model: Model, node: ModelInput, table: FeatureTable) -> Feed:
+    column, what = node.column, f"input {node.name!r} of {model.file}"
+    is_list = table.is_list(column)
     if is_list is None:
-        is_list = given.rank == 2 and given.width != 1
-    what = f"input {given.name!r} of {model.file}"
-    if is_list and given.rank == 1:
-        raise BundleError(
-            MANIFEST, f"{what} has one dimension, but its column {given.column!r} holds lists"
-        )
-    if not is_list and given.width not in (None, 1):
-        raise BundleError(
-            MANIFEST,
-            f"{what} is {given.width} wide, but its column {given.column!r} holds single numbers",
-        )
-    width = given.width or bundle.manifest.pad.get(given.column, _LONGEST) if is_list else 1
-    return Feed(given, table.kind, Feature(given.column, given.dtype, is_list, what), width)
+        is_list = node.rank == 2 and node.width != 1
+    if is_list and node.rank == 1:
+        problem = f"{what} has one dimension, but its column {column!r} holds lists"
+        raise BundleError(MANIFEST, problem)
+    if not is_list and node.width not in (None, 1):
+        problem = f"{what} is {node.width} wide, but its column {column!r} holds single numbers"
+        raise BundleError(MANIFEST, problem)
+    width = (node.width or bundle.manifest.pad.get(column, _LONGEST)) if is_list else 1
+    return Feed(node, table.kind, Feature(column, node.dtype, is_list, what), width)
 
 
 def _features(feeds: Mapping[ModelKind, list[Feed]]) -> dict[TableKind, list[Feature]]:

@@ -353,7 +353,9 @@ def user_batches(prepared: Prepared, skip: int) -> Iterator[UserBatch]:
     most_users = _most_rows(prepared, "user", _BATCH_USERS)
     most_pairs = _most_rows(prepared, "user_category", _BATCH_PAIRS)
     for partition, stored in _pending(table.sizes, skip):
-        users, pairs = table.load(partition), pair_table.load(partition)
+        # Not in one line, which would hold the former partition until both of the next are read.
+        users = table.load(partition)
+        pairs = pair_table.load(partition)
         offsets = pair_offsets(users, pairs)
         for start, end in _user_spans(offsets, most_users, most_pairs):
             if end > stored:

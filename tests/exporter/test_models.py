@@ -11,9 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter import inference
+from exporter import models
 from exporter.bundle import load_bundle
-from exporter.inference import InferenceError, Model, new_pool
+from exporter.manifest import TABLE_OF, ModelKind
+from exporter.models import InferenceError, Model, new_pool
+from exporter.tables import FeatureTable
 from tests.exporter.bundles import Built, Recipe, Term, build
 
 
@@ -26,7 +28,12 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def item_model(path: Path, pool: ThreadPoolExecutor, **changes: Any) -> tuple[Built, Model]:
     recipe = Recipe(item=[Term("item_id"), Term("price", "float32", 1)], **changes)
     built = build(path, recipe)
-    return built, Model(load_bundle(built.path), "item", pool)
+    return built, load(Model, built, "item", pool)
+
+
+def load(model: type[Model], built: Built, kind: ModelKind, pool: ThreadPoolExecutor) -> Model:
+    bundle = load_bundle(built.path)
+    return model(bundle, kind, FeatureTable(bundle, TABLE_OF[kind]), pool)
 
 
 def inputs(rows: int) -> dict[str, Any]:
@@ -56,7 +63,7 @@ def test_a_row_alone_has_the_bits_that_it_has_among_others(
 ) -> None:
     built = build(tmp_path / "b", Recipe(item=[Term("price", "float32", 1)]))
     save_pooling_model(built.path / "item.onnx")
-    model = Model(load_bundle(built.path), "item", pool)
+    model = load(Model, built, "item", pool)
     prices = np.random.default_rng(5).standard_normal((40, 1)).astype(np.float32)
     together = model.run({"price": prices})
     alone = [model.run({"price": prices[k : k + 1]}) for k in range(len(prices))]
@@ -84,12 +91,12 @@ def save_pooling_model(path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
 
 
-@pytest.mark.parametrize("size", inference._BATCH_SIZES)
+@pytest.mark.parametrize("size", models._BATCH_SIZES)
 def test_every_batch_size_that_may_be_found_fastest_gives_the_same(
     size: int, tmp_path: Path, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built, model = item_model(tmp_path / "b", pool)
-    monkeypatch.setattr(inference, "_BATCH_SIZES", (size,))
+    monkeypatch.setattr(models, "_BATCH_SIZES", (size,))
     found = model.run(inputs(2100))
     assert np.allclose(found, truth(built, 2100), rtol=1e-5, atol=1e-6)
 
@@ -102,7 +109,7 @@ def test_what_a_model_takes_is_read_from_it(tmp_path: Path, pool: ThreadPoolExec
             Term("user_id", "float64", 1, name="f"),
         ]
     )
-    model = Model(load_bundle(build(tmp_path / "b", recipe).path), "user", pool)
+    model = load(Model, build(tmp_path / "b", recipe), "user", pool)
     found = {i.name: (i.column, i.dtype.name, i.rank, i.width) for i in model.inputs}
     assert found == {
         "u": ("user_id", "int32", 1, None),
@@ -136,6 +143,6 @@ def test_batches_run_side_by_side_in_the_pool(tmp_path: Path) -> None:
         tmp_path / "b", Recipe(item=[Term("item_id"), Term("price", "float32", 1)], batch=64)
     )
     with ThreadPoolExecutor(2) as pool:
-        model = Watching(load_bundle(built.path), "item", pool)
+        model = load(Watching, built, "item", pool)
         model.run(inputs(128))
     assert len(threads) == 2

@@ -1,11 +1,11 @@
-"""Run a bundle's ONNX models: arrays in, float32 knowledge out."""
+"""A bundle's ONNX models: arrays in, knowledge out, every fault traced to its row of a table."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,10 +16,12 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from exporter.bundle import Bundle
-from exporter.errors import BundleError
-from exporter.features import Values
+from exporter.errors import BundleError, ModelOutputError
 from exporter.manifest import ModelKind
-from gkc.arrays import F32
+from exporter.tables import FeatureTable, Values
+from gkc.arrays import F32, I64, U8
+from gkc.errors import NotStorableError
+from gkc.store import ElementType, encode_vectors
 
 _BATCH_SIZES: Final = (128, 256, 512, 2048)
 _TUNING_RUNS: Final = 3
@@ -29,19 +31,8 @@ _FATAL: Final = 4
 
 RUNTIME: Final = f"onnxruntime {ort.__version__}"
 """What computes the vectors; another release may give other last bits."""
-_LIKELY_BATCHES: Final[tuple[int, ...]] = (
-    *range(1, 17),
-    32,
-    50,
-    64,
-    100,
-    128,
-    200,
-    256,
-    500,
-    512,
-    1000,
-    1024,
+_LIKELY_BATCHES: Final[Sequence[int]] = sorted(
+    [*range(1, 17), *(1 << k for k in range(5, 11)), 50, 100, 200, 500, 1000]
 )
 _BATCH_HINT: Final = (
     "it seems made for a fixed number of rows: export it with a dynamic batch dimension "
@@ -70,7 +61,6 @@ ORT_ERRORS: Final[tuple[type[Exception], ...]] = tuple(
     if isinstance(e, type) and issubclass(e, Exception) and e.__module__ == ort_errors.__name__
 )
 """What onnxruntime raises; its exceptions have no common base."""
-
 
 _SOURCE: Final = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : "
@@ -127,6 +117,8 @@ class Model:
     ----------
     bundle : Bundle
     kind : {"user", "item", "user_category"}
+    table : FeatureTable
+        Whose rows it has one output for.
     pool : ThreadPoolExecutor
         Runs the batches; may be shared by models.
 
@@ -142,10 +134,13 @@ class Model:
         If the file is no ONNX model, or its inputs or output are not what the manifest says.
     """
 
-    def __init__(self, bundle: Bundle, kind: ModelKind, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, bundle: Bundle, kind: ModelKind, table: FeatureTable, pool: ThreadPoolExecutor
+    ) -> None:
         self._pool = pool
         spec = bundle.models[kind]
         self.kind = kind
+        self.table = table
         self.file = spec.file
         self.output = spec.output
         self.width = bundle.width(kind)
@@ -160,11 +155,11 @@ class Model:
         self._fixed = fixed.pop() if fixed else None
         self._batch_size = self._fixed
 
-    def _require_same_names(self, given: set[str], wanted: set[str]) -> None:
+    def _require_same_names(self, given: set[str], taken: set[str]) -> None:
         optional = {node.name for node in self._session.get_overridable_initializers()}
-        if missing := sorted(wanted - given):
+        if missing := sorted(taken - given):
             raise BundleError(self.file, f"nothing feeds its input {missing[0]!r}")
-        if extra := sorted(given - wanted):
+        if extra := sorted(given - taken):
             why = "has a value of its own" if extra[0] in optional else "is no input of the model"
             raise BundleError(self.file, f"the manifest feeds {extra[0]!r}, which {why}")
 
@@ -181,12 +176,12 @@ class Model:
         return ModelInput(node.name, column, np.dtype(_INPUT_TYPES[node.type]), rank, width)
 
     def _check_output(self) -> None:
-        found = {node.name: node for node in self._session.get_outputs()}
-        if self.output not in found:
+        nodes = {node.name: node for node in self._session.get_outputs()}
+        if self.output not in nodes:
             raise BundleError(
-                self.file, f"has no output {self.output!r}; its outputs: {', '.join(found)}"
+                self.file, f"has no output {self.output!r}; its outputs: {', '.join(nodes)}"
             )
-        node = found[self.output]
+        node = nodes[self.output]
         if node.type not in _OUTPUT_TYPES:
             raise BundleError(self.file, f"output {self.output!r} is {node.type}, not floats")
         shape = node.shape
@@ -195,6 +190,48 @@ class Model:
                 self.file,
                 f"output {self.output!r} has shape {shape}, not the manifest's width {self.width}",
             )
+
+    def infer(self, inputs: Mapping[str, Values], rows: I64) -> F32:
+        """Run the model on a batch.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray, shape (n,) or (n, width)
+        rows : ndarray, shape (n,), int64
+            Rows of the whole table that the outputs are of.
+
+        Returns
+        -------
+        ndarray, shape (n, D) or (n, D_c), float32
+
+        Raises
+        ------
+        ModelOutputError
+            If the model fails, or its output is not as wide as it must be.
+        """
+        try:
+            return self.run(inputs)
+        except InferenceError as exc:
+            raise self.error(exc.problem, rows, exc.row) from exc
+
+    def encode(self, vectors: F32, rows: I64, element_type: ElementType) -> U8:
+        """Encode a batch's outputs, shape (n, D) or (n, D_c), float32, to stored bytes.
+
+        Raises
+        ------
+        ModelOutputError
+            If one is not finite, or does not stay finite in the stored type.
+        """
+        try:
+            return encode_vectors(vectors, element_type)
+        except NotStorableError as exc:
+            problem = f"gave {exc.value!r}, which is not finite as {element_type}"
+            raise self.error(problem, rows, exc.row) from exc
+
+    def error(self, problem: str, rows: I64, at: int | None) -> ModelOutputError:
+        """Build the error about one of a batch's rows, or, with ``at`` None, about the batch."""
+        file, row = self.table.locate(int(rows[at or 0]))
+        return ModelOutputError(self.file, self.output, file, None if at is None else row, problem)
 
     def run(self, inputs: Mapping[str, Values]) -> F32:
         """Run the model on many rows, in batches of the size that is fastest here, on all cores.
@@ -233,13 +270,10 @@ class Model:
         piece = {name: values[rows] for name, values in inputs.items()}
         try:
             out[rows] = self._run_piece(piece)
-        except ORT_ERRORS as exc:
-            fault = self._fault(piece, _reason(exc))
+        except _RUN_ERRORS as exc:
+            fault = exc if isinstance(exc, InferenceError) else self._fault(piece, _reason(exc))
             row = None if fault.row is None else rows.start + fault.row
             raise InferenceError(row, fault.problem) from exc
-        except InferenceError as exc:
-            row = None if exc.row is None else rows.start + exc.row
-            raise InferenceError(row, exc.problem) from exc
 
     def _run_piece(self, piece: Mapping[str, Values]) -> npt.NDArray[Any]:
         rows = len(next(iter(piece.values())))
@@ -332,15 +366,15 @@ def _load(bundle: Bundle, file: str) -> ort.InferenceSession:
 
 def _why_not_loaded(reason: str) -> str:
     """Say what onnxruntime will not load, and what to do, where the cause is a known one."""
-    if found := _NEW_OPSET.search(reason):
+    if opset := _NEW_OPSET.search(reason):
         return (
-            f"is of opset {found[1]}, and {RUNTIME} reads {found[2]} up to "
-            f"opset {found[3]}: export it with opset_version={found[3]} or lower"
+            f"is of opset {opset[1]}, and {RUNTIME} reads {opset[2]} up to "
+            f"opset {opset[3]}: export it with opset_version={opset[3]} or lower"
         )
-    if found := _NEW_IR.search(reason):
+    if version := _NEW_IR.search(reason):
         return (
-            f"is of ONNX IR version {found[1]}, and {RUNTIME} reads up to "
-            f"{found[2]}: save it with ir_version={found[2]}, or by an older onnx package"
+            f"is of ONNX IR version {version[1]}, and {RUNTIME} reads up to "
+            f"{version[2]}: save it with ir_version={version[2]}, or by an older onnx package"
         )
     return f"is no model that onnxruntime can load: {reason}"
 

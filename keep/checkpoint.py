@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 
 from gkc.errors import GkcError
+from keep.atomic import sync, write_text
 from keep.config import PretrainConfig, config_from_values
 from keep.features import Features, Vocabulary
 from keep.models import Models, table_sizes
@@ -124,9 +124,10 @@ def save_checkpoint(state: Pretraining, path: Path) -> None:
     weights = {"models": state.models.state_dict(), "moments": _moments(state)}
     torch.save(weights, folder / "weights.pt")
     for file in folder.iterdir():
-        _sync(file)
-    _sync(folder)
-    _write_pointer(path, {"format": FORMAT, "day": state.day, "state": name})
+        sync(file)
+    sync(folder)
+    pointer = {"format": FORMAT, "day": state.day, "state": name}
+    write_text(path / POINTER, json.dumps(pointer), durable=True)
     for old in path.glob("day-*"):
         if old.name != name:
             shutil.rmtree(old)
@@ -235,20 +236,3 @@ def _load_features(file: Path, length: int) -> Features:
         features.history = arrays["history"]
         features.shown = arrays["shown"]
     return features
-
-
-def _write_pointer(path: Path, pointer: dict[str, object]) -> None:
-    temporary = path / f"{POINTER}.tmp"
-    temporary.write_text(json.dumps(pointer), encoding="utf-8")
-    _sync(temporary)
-    temporary.replace(path / POINTER)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Force a file or directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

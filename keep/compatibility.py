@@ -16,17 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from gkc.arrays import F32
+from gkc.arrays import F32, F64, I64, Bools
 from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.knowledge import student_vectors
 from keep.log import Log
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 SAMPLE = 200_000
 """Users, items and pairs that a map is fitted on, at most."""
@@ -85,7 +81,7 @@ Maps = Mapping[str, LinearMap]
 """A map for each of ``keep.knowledge.STORED_PARTS``."""
 
 
-def fit_map(new: F32, old: F32, weight: Floats, ridge: float) -> LinearMap:
+def fit_map(new: F32, old: F32, weight: F64, ridge: float) -> LinearMap:
     """Fit old = W new + b by weighted ridge regression.
 
     Parameters
@@ -119,14 +115,14 @@ class Shared:
 
     new: F32
     old: F32
-    weight: Floats
+    weight: F64
 
     def split(self, rng: np.random.Generator) -> tuple[Shared, Shared]:
         """Draw what the fit sees, and what is held out from it."""
         held = rng.random(len(self.weight)) < HELD_OUT
         return self._where(~held), self._where(held)
 
-    def _where(self, chosen: NDArray[np.bool_]) -> Shared:
+    def _where(self, chosen: Bools) -> Shared:
         return Shared(self.new[chosen], self.old[chosen], self.weight[chosen])
 
 
@@ -265,7 +261,7 @@ def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -
     return errors
 
 
-def _relative(found: F32, true: F32, weight: Floats) -> float:
+def _relative(found: F32, true: F32, weight: F64) -> float:
     share = (weight / weight.sum())[:, None]
     mean = (share * true).sum(axis=0)
     wrong = (share * (found - true) ** 2).sum()
@@ -273,7 +269,7 @@ def _relative(found: F32, true: F32, weight: Floats) -> float:
     return float(np.sqrt(wrong / max(spread, 1e-30)))
 
 
-def _asked_for(log: Log, until: int) -> dict[str, tuple[Ints, Ints, Ints, Floats]]:
+def _asked_for(log: Log, until: int) -> dict[str, tuple[I64, I64, I64, F64]]:
     """List users, items and user-category pairs of the log up to a day, with their impressions.
 
     Each part comes as (n,) users, items and categories, of which it uses its own.

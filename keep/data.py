@@ -6,16 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gkc.arrays import Bools
+from gkc.arrays import I32, I64, Bools
 from keep.config import TASKS
 from keep.features import Features, Rows, trained_by
 from keep.layers import TableSizes
 from keep.log import Day, Log
 from keep.models import table_sizes
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,14 @@ class Samples:
     """(n,) columns with raw ids, as the log has them."""
     rows: Rows
     """(n,) the same impressions as rows of embedding tables, and their labels."""
-    history: NDArray[np.int32]
+    history: I32
     """(users, T) item rows of each user's latest clicks before the day, 0 where there is none."""
 
     def __len__(self) -> int:
         """Count the impressions."""
         return len(self.rows)
 
-    def behaviours(self, positions: Ints) -> Ints:
+    def behaviours(self, positions: I64) -> I64:
         """Look up what the users of some impressions clicked on earlier days.
 
         Parameters
@@ -111,7 +108,7 @@ class Data:
         self.test_day = test_day
         self.days = tuple(day for day in log.info.days if day < test_day)
         self.features = Features(behaviours)
-        self._history: dict[int, NDArray[np.int32]] = {}
+        self._history: dict[int, I32] = {}
         for number in self.days:
             day = log.day(number)
             self.features.grow(day)

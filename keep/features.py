@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gkc.arrays import Bools
+from gkc.arrays import I32, I64, Bools
 from keep.config import TASKS, PretrainConfig
 from keep.log import Day
 
@@ -23,8 +22,6 @@ PADDING = 0
 """Row of a behaviour that is not there."""
 UNKNOWN = 1
 """Row of an id that no training day has shown."""
-
-Ints = NDArray[np.int64]
 
 
 class Vocabulary:
@@ -36,15 +33,15 @@ class Vocabulary:
         Distinct raw ids; the id at position k has row k + 2.
     """
 
-    def __init__(self, ids: Ints | None = None) -> None:
-        self.ids: Ints = np.empty(0, dtype=np.int64) if ids is None else ids
+    def __init__(self, ids: I64 | None = None) -> None:
+        self.ids: I64 = np.empty(0, dtype=np.int64) if ids is None else ids
         self._order = np.argsort(self.ids)
 
     def __len__(self) -> int:
         """Count the rows, padding and unknown included."""
         return len(self.ids) + 2
 
-    def rows(self, ids: Ints) -> Ints:
+    def rows(self, ids: I64) -> I64:
         """Look up the rows of raw ids; an id never seen has the unknown row.
 
         Parameters
@@ -63,7 +60,7 @@ class Vocabulary:
         position = self._order[np.minimum(spot, len(self.ids) - 1)]
         return np.where(self.ids[position] == ids, position + 2, UNKNOWN)
 
-    def grow(self, ids: Ints) -> None:
+    def grow(self, ids: I64) -> None:
         """Give every id that has none a row behind the present ones, in ascending order.
 
         Parameters
@@ -80,9 +77,9 @@ class Vocabulary:
 class Rows:
     """Samples of one day as table rows and labels; every array has one entry per impression."""
 
-    user: Ints
+    user: I64
     """(n,) rows of the user table."""
-    item: Ints
+    item: I64
     """(n, 3) rows of the item, shop and category tables."""
     labels: Bools
     """(n, 3) click, conversion, cart: the order of ``TASKS``."""
@@ -107,13 +104,13 @@ class Features:
         self.items = Vocabulary()
         self.shops = Vocabulary()
         self.categories = Vocabulary()
-        self.item_shop: Ints = np.array([PADDING, UNKNOWN])
+        self.item_shop: I64 = np.array([PADDING, UNKNOWN])
         """(items,) shop row last seen with each item row."""
-        self.item_category: Ints = np.array([PADDING, UNKNOWN])
+        self.item_category: I64 = np.array([PADDING, UNKNOWN])
         """(items,) category row last seen with each item row."""
-        self.history: NDArray[np.int32] = np.zeros((2, length), dtype=np.int32)
+        self.history: I32 = np.zeros((2, length), dtype=np.int32)
         """(users, length) item rows of the latest clicks, oldest first, padded on the left."""
-        self.shown: Ints = np.zeros(2, dtype=np.int64)
+        self.shown: I64 = np.zeros(2, dtype=np.int64)
         """(categories,) impressions of each category row so far."""
 
     def grow(self, day: Day) -> None:
@@ -209,11 +206,11 @@ class Batch:
     """Per task (n,) float32, the labels of its samples."""
     paired: tuple[Tensor, ...]
     """Per task (m,) int64, which of its samples have a partner."""
-    samples: Ints
+    samples: I64
     """(B,) which impressions of the day these are."""
 
 
-def draw_partners(rows: Rows, rng: np.random.Generator) -> Ints:
+def draw_partners(rows: Rows, rng: np.random.Generator) -> I64:
     """Draw, per sample and task, an impression of the same user with the opposite label.
 
     Parameters
@@ -299,8 +296,8 @@ def training_batches(
 def make_batch(
     rows: Rows,
     features: Features,
-    samples: Ints,
-    partners: Ints,
+    samples: I64,
+    partners: I64,
     unknown_rate: float,
     rng: np.random.Generator,
 ) -> Batch:
@@ -352,7 +349,7 @@ def make_batch(
     )
 
 
-def click_batch(rows: Rows, features: Features, samples: Ints) -> Batch:
+def click_batch(rows: Rows, features: Features, samples: I64) -> Batch:
     """Gather impressions that are only to be scored for the click task, without partners.
 
     Parameters
@@ -381,11 +378,11 @@ def click_batch(rows: Rows, features: Features, samples: Ints) -> Batch:
     )
 
 
-def _with_unknown(rows: Ints, rate: float, rng: np.random.Generator) -> Ints:
+def _with_unknown(rows: I64, rate: float, rng: np.random.Generator) -> I64:
     """Replace a share of the rows by the unknown row; padding stays."""
     replaced = (rng.random(rows.shape, dtype=np.float32) < rate) & (rows != PADDING)
     return np.where(replaced, UNKNOWN, rows)
 
 
-def _lengthened(column: Ints, length: int, fill: int) -> Ints:
+def _lengthened(column: I64, length: int, fill: int) -> I64:
     return np.concatenate([column, np.full(length - len(column), fill, dtype=np.int64)])

@@ -6,15 +6,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gkc.arrays import F32, Bools
+from gkc.arrays import F32, I32, I64, Bools
 from keep.checkpoint import Pretraining
 from keep.config import TASKS, TOP_CATEGORIES, PretrainConfig
 from keep.features import PADDING, UNKNOWN, Features
-
-Ints = NDArray[np.int64]
 
 PartModels = Mapping[str, Callable[..., F32]]
 """Part to its model: table rows as its ONNX has them (``keep.to_onnx.INPUTS``) to vectors."""
@@ -50,10 +47,10 @@ def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
 
 def knowledge_of(
     state: Pretraining,
-    users: Ints,
-    items: Ints,
-    shops: Ints,
-    categories: Ints,
+    users: I64,
+    items: I64,
+    shops: I64,
+    categories: I64,
     batch_size: int = 4096,
 ) -> F32:
     """Read the teacher's knowledge of pairs, with behaviours up to the checkpoint's day.
@@ -95,7 +92,7 @@ def knowledge_of(
 
 
 def is_exported(
-    features: Features, users: Ints, categories: Ints, top_categories: int = TOP_CATEGORIES
+    features: Features, users: I64, categories: I64, top_categories: int = TOP_CATEGORIES
 ) -> Bools:
     """Tell which user-category pairs a bundle has.
 
@@ -121,7 +118,7 @@ def is_exported(
     return np.asarray(known & (top | clicked.any(axis=1)))
 
 
-def most_shown(features: Features, count: int) -> Ints:
+def most_shown(features: Features, count: int) -> I64:
     """List the categories that had most impressions.
 
     Parameters
@@ -136,16 +133,16 @@ def most_shown(features: Features, count: int) -> Ints:
     ndarray, shape (count or fewer,), int64
         Rows of the category table.
     """
-    order: Ints = np.argsort(-features.shown[UNKNOWN + 1 :], kind="stable")[:count]
+    order: I64 = np.argsort(-features.shown[UNKNOWN + 1 :], kind="stable")[:count]
     return order + UNKNOWN + 1
 
 
 def student_vectors(
     state: Pretraining,
     part: str,
-    users: Ints,
-    items: Ints,
-    categories: Ints,
+    users: I64,
+    items: I64,
+    categories: I64,
     batch_size: int = 4096,
     models: PartModels | None = None,
     top_categories: int = TOP_CATEGORIES,
@@ -214,14 +211,14 @@ def torch_models(state: Pretraining) -> PartModels:
     """
     students = state.models
 
-    def item(*columns: Ints) -> F32:
+    def item(*columns: I64) -> F32:
         rows = torch.from_numpy(np.stack(columns, axis=-1))
         return _numpy(students.two_tower.item_knowledge(rows))
 
-    def user(*columns: Ints) -> F32:
+    def user(*columns: I64) -> F32:
         return _numpy(students.two_tower.user_knowledge(*map(torch.from_numpy, columns)))
 
-    def user_category(*columns: Ints) -> F32:
+    def user_category(*columns: I64) -> F32:
         return _numpy(students.category.knowledge(*map(torch.from_numpy, columns)))
 
     return {"user": user, "item": item, "user_category": user_category}
@@ -229,9 +226,9 @@ def torch_models(state: Pretraining) -> PartModels:
 
 def student_knowledge(
     state: Pretraining,
-    users: Ints,
-    items: Ints,
-    categories: Ints,
+    users: I64,
+    items: I64,
+    categories: I64,
     batch_size: int = 4096,
     as_stored: bool = False,
     maps: Mapping[str, Callable[[F32], F32]] | None = None,
@@ -276,7 +273,7 @@ def student_knowledge(
     return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
 
 
-def _as_exported(history: NDArray[np.int32]) -> Ints:
+def _as_exported(history: I32) -> I64:
     """Move each row's padding behind its behaviours, where the exporter has it.
 
     Models ignore padding, but the order of their sums, and so the last bits, depends on its place.

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from gkc.arrays import Bools
+from gkc.arrays import I64, Bools
 from keep.errors import LogNotFoundError, LogSchemaError
 
 FORMAT = "gkc-log/1"
@@ -45,8 +44,6 @@ SCHEMA = pa.schema(
 LAST_SECOND = 4_102_444_800
 """2100-01-01. What comes after it is no time of an impression but, most likely, milliseconds."""
 TOO_LATE = "is after the year 2099; times are Unix seconds, not milliseconds"
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +103,15 @@ class Day:
     each. Where times are equal, the order of rows is the order of events.
     """
 
-    user: Ints
+    user: I64
     """(n,) int64."""
-    item: Ints
+    item: I64
     """(n,) int64."""
-    shop: Ints
+    shop: I64
     """(n,) int64."""
-    category: Ints
+    category: I64
     """(n,) int64."""
-    time: Ints
+    time: I64
     """(n,) int64, Unix seconds."""
     sub_domain: Bools
     """(n,) bool, whether the scene belongs to the downstream sub-domain."""

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from gkc.arrays import Bools
-from keep.log import Day, Ints, Log
+from gkc.arrays import I64, Bools
+from keep.log import Day, Log
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _one_class_users(test: Day | None) -> tuple[int, int, int]:
     return len(users), int(one_class.sum()), int(shown[one_class].sum())
 
 
-def _shared(user: Ints, time: Ints) -> Bools:
+def _shared(user: I64, time: I64) -> Bools:
     """Tell which rows, sorted by user and time, equal a neighbour in both."""
     same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
     shared: Bools = np.r_[False, same] | np.r_[same, False]

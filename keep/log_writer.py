@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from keep.errors import LogNotFoundError, LogPathTakenError
 from keep.log import (
     FORMAT,
     INFO_FILE,
     SCHEMA,
-    Ints,
     LogInfo,
     check_days,
     check_rows,
@@ -58,7 +58,7 @@ class LogWriter:
         self._day = -1
         self._days: list[int] = []
         self._file: Any = None
-        self._distinct: dict[str, Ints] = {
+        self._distinct: dict[str, I64] = {
             name: np.empty(0, dtype=np.int64) for name in ("user", "item", "shop", "category")
         }
         self._sums = dict.fromkeys(("rows", "click", "cart", "conversion"), 0)

@@ -21,6 +21,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from keep.atomic import write_text
 from keep.checkpoint import CheckpointError
 from keep.metrics import Metrics
 
@@ -50,10 +51,8 @@ def write_metrics(checkpoint: Path, lines: Sequence[DayMetrics]) -> None:
     lines : sequence of DayMetrics
         Of all days so far, ascending.
     """
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    temporary = checkpoint / f"{METRICS_FILE}.tmp"
-    temporary.write_text("".join(_to_json(line) + "\n" for line in lines), encoding="utf-8")
-    temporary.replace(checkpoint / METRICS_FILE)
+    text = "".join(_to_json(line) + "\n" for line in lines)
+    write_text(checkpoint / METRICS_FILE, text)
     _write_tensorboard(checkpoint / TENSORBOARD, lines)
 
 
@@ -103,10 +102,10 @@ def _to_json(line: DayMetrics) -> str:
 def _from_json(text: str) -> DayMetrics:
     values = json.loads(text)
     day, model, task = (values.pop(name) for name in ("day", "model", "task"))
-    found: dict[str, Any] = {
+    finite: dict[str, Any] = {
         name: math.nan if value is None else value for name, value in values.items()
     }
-    return DayMetrics(int(day), model, task, Metrics(**found))
+    return DayMetrics(int(day), model, task, Metrics(**finite))
 
 
 def _write_tensorboard(folder: Path, lines: Sequence[DayMetrics]) -> None:

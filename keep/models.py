@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gkc.arrays import F32
 from keep.category import CategoryStudent
 from keep.config import MODELS, TASKS, PretrainConfig
 from keep.din import Teacher
@@ -76,9 +76,7 @@ def table_sizes(features: Features) -> TableSizes:
     )
 
 
-def score_clicks(
-    model: nn.Module, rows: Rows, features: Features, batch_size: int = 4096
-) -> NDArray[np.float32]:
+def score_clicks(model: nn.Module, rows: Rows, features: Features, batch_size: int = 4096) -> F32:
     """Score impressions with a model's click task, without learning from them.
 
     Parameters

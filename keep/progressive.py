@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from gkc.arrays import F32
 from keep.config import TASKS
 from keep.features import Features, Rows, click_batch, trained_by
 from keep.metrics import Metrics, metrics
@@ -16,7 +16,7 @@ from keep.metrics import Metrics, metrics
 
 def score_tasks(
     model: nn.Module, rows: Rows, features: Features, batch_size: int = 4096
-) -> list[NDArray[np.float32]]:
+) -> list[F32]:
     """Score each task's samples of a day in one pass, without learning from them.
 
     Parameters
@@ -37,7 +37,7 @@ def score_tasks(
         the clicked ones (``trained_by``).
     """
     model.eval()
-    parts: list[list[NDArray[np.float32]]] = [[] for _ in TASKS]
+    parts: list[list[F32]] = [[] for _ in TASKS]
     sampled = [trained_by(rows, task) for task in range(len(TASKS))]
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):

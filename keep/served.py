@@ -11,10 +11,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from gkc.arrays import F32
+from gkc.arrays import F32, I64
 from gkc.errors import GkcError
-
-Ints = NDArray[np.int64]
 
 SAFETENSORS = "application/x-safetensors"
 DTYPES = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I32": "<i4", "I64": "<i8"}
@@ -64,7 +62,7 @@ class ServedKnowledge:
         self.url = url
         self.version = version
         self.chunk_rows = chunk_rows
-        self.status_counts: Ints = np.zeros((4, 3), dtype=np.int64)
+        self.status_counts: I64 = np.zeros((4, 3), dtype=np.int64)
         self._connection = HTTPConnection(
             parts.hostname or "127.0.0.1", parts.port, timeout=timeout_seconds
         )
@@ -82,7 +80,7 @@ class ServedKnowledge:
         """Close the connection."""
         self._connection.close()
 
-    def __call__(self, users: Ints, items: Ints, categories: Ints) -> F32:
+    def __call__(self, users: I64, items: I64, categories: I64) -> F32:
         """Ask for the knowledge of rows, in chunks.
 
         Parameters

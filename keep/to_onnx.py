@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gkc.arrays import F32, I64
 from keep.category import CategoryStudent
 from keep.compatibility import Maps
 from keep.knowledge import PartModels
@@ -171,9 +171,7 @@ def export_onnx(name: str, model: nn.Module, behaviours: int, file: Path) -> Non
         )
 
 
-def largest_difference(
-    name: str, model: nn.Module, file: Path, columns: dict[str, NDArray[np.int64]]
-) -> float:
+def largest_difference(name: str, model: nn.Module, file: Path, columns: dict[str, I64]) -> float:
     """Run a model in torch and in onnxruntime and compare.
 
     Parameters
@@ -216,15 +214,15 @@ def bundled_models(bundle: Path) -> PartModels:
     return {name: _onnx_model(name, bundle / f"{name}.onnx") for name in INPUTS}
 
 
-def _onnx_model(name: str, file: Path) -> Callable[..., NDArray[np.float32]]:
+def _onnx_model(name: str, file: Path) -> Callable[..., F32]:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
-    def run(*columns: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(*columns: I64) -> F32:
         rows = len(columns[0])
         if rows == 1:  # alone it would get other last bits than among others
             columns = tuple(np.repeat(column, 2, axis=0) for column in columns)
         (vectors,) = session.run([OUTPUT], dict(zip(INPUTS[name], columns, strict=True)))
-        found: NDArray[np.float32] = vectors[:rows]
+        found: F32 = vectors[:rows]
         return found
 
     return run

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keep.atomic import read_json
 from keep.drift.measures import Measure, Setting
 from keep.reproduce.predictions import read_predictions
 from keep.reproduce.report import interval_cell, markdown_table, signed
@@ -18,7 +19,6 @@ from keep.reproduce.statistics import (
     ratio_of_lifts,
     user_scores,
 )
-from keep.reproduce.workshop import read_json
 
 
 def rows_of_lag(
@@ -74,7 +74,7 @@ def rows_of_lag(
         errors = [read_json(measure.errors(out)) for measure in measures]
         if errors[0]:
             row["relative_error"] = {
-                part: float(np.mean([one[part] for one in errors])) for part in errors[0]
+                part: float(np.mean([of_seed[part] for of_seed in errors])) for part in errors[0]
             }
         rows.append(row)
     return [_finite(row) for row in rows]
@@ -94,18 +94,16 @@ def _row(name: str, scores: UserScores, stale: UserScores) -> dict[str, Any]:
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """Put null in place of what is no number, as JSON has none."""
 
-    def value(one: object) -> object:
-        if isinstance(one, dict):
-            return {name: value(part) for name, part in one.items()}
-        if isinstance(one, list):
-            return [value(part) for part in one]
-        if isinstance(one, float):
-            return round(one, 6) if np.isfinite(one) else None
-        return one
+    def finite(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: finite(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [finite(part) for part in value]
+        if isinstance(value, float):
+            return round(value, 6) if np.isfinite(value) else None
+        return value
 
-    found = value(row)
-    assert isinstance(found, dict)
-    return found
+    return {name: finite(value) for name, value in row.items()}
 
 
 def report(results: Mapping[str, Any]) -> str:

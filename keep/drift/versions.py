@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from keep.atomic import write_json
 from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
 from keep.config import PretrainConfig
 from keep.features import Batch
 from keep.models import Models, distillation_loss
-from keep.recipes.pretrain import ExtraLoss, start, train_day
-from keep.reproduce.workshop import STUDENTS, Workshop, write_json
+from keep.pretraining import ExtraLoss, start, train_day
+from keep.reproduce.workshop import STUDENTS, Workshop
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Chain:
     seed: int
     days: tuple[int, ...]
     """All days learned from."""
-    kept: tuple[int, ...]
-    """Versions kept."""
+    versions: tuple[int, ...]
+    """Those after which a version stays."""
 
     @property
     def name(self) -> str:
@@ -50,7 +51,7 @@ class Chain:
             if state is None:
                 state = start(day, PretrainConfig(seed=self.seed), STUDENTS)
             train_day(state, number, day)
-            if number in self.kept:
+            if number in self.versions:
                 save_checkpoint(state, folder / str(number))
             save_checkpoint(state, latest)
         write_json(self.file(shop.out), {"seconds": time.perf_counter() - began})
@@ -194,6 +195,6 @@ def version(shop: Workshop, chain: str, day: int) -> Pretraining:
     Pretraining
         The students after that day.
     """
-    return shop.kept(
+    return shop.remember(
         ("state", chain, day), lambda: load_checkpoint(chain_folder(shop.out, chain) / str(day))
     )

@@ -24,14 +24,15 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from gkc.errors import GkcError
+from gkc.knowledge import PARTS
 from keep.checkpoint import load_checkpoint
+from keep.comparison import Result, evaluate, report
 from keep.log import Log, open_log
-from keep.recipes.evaluate import Result, evaluate, report
-from keep.recipes.served import BIN, serving
 from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
+from keep.serving import BIN, serving
 
 VERSIONS = {6: "ml1m-day6", 7: "ml1m-day7"}
 """Day that a version has learned up to, and the version's name."""
@@ -41,7 +42,6 @@ CANDIDATES = 500
 """Items asked for one user."""
 SEEDS = (1, 2, 3)
 """Seeds of the downstream models."""
-PARTS = ("user", "item", "user_item", "user_category")
 
 
 class DemoError(GkcError):
@@ -254,7 +254,7 @@ def ask(demo: Demo, url: str, log: Log) -> None:
         print(f"  two versions in one request: {generations}")
 
 
-def print_status(counts: NDArray[np.int64]) -> None:
+def print_status(counts: I64) -> None:
     """Print how many rows of each part were found, answered by the default vector, or absent.
 
     Parameters
@@ -283,7 +283,7 @@ def compare(demo: Demo, url: str, log: Log, checkpoint: Path) -> list[Result]:
     Returns
     -------
     list of Result
-        As ``keep.recipes.evaluate.evaluate`` returns them.
+        As ``keep.comparison.evaluate`` returns them.
     """
     info = log.info
     latest = list(VERSIONS.values())[-1]

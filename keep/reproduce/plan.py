@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 
 from keep.config import TASKS
 from keep.log import LogInfo
-from keep.reproduce.paper import PAPER
+from keep.reproduce.controls import CONTROLS
+from keep.reproduce.paper import PAPER, TABLES
 from keep.reproduce.results import Plan, PlannedRow
-
-TABLES = ("2", "3", "4", "5", "6", "7", "8")
-"""Tables of the paper that have results of methods; table 1 is about its log."""
 
 TRAINING, PRODUCTION, ALL_DAYS = "training", "production", "all"
 """On which days a downstream model is trained: the log's training days; the training days, plugged
@@ -20,19 +18,22 @@ into Base's checkpoint of the version's day; all days before the test."""
 WHOLE = ("user", "item", *TASKS)
 """Parts of the teacher's K(u, i), equation 4."""
 
+SERVED = ("f16", "int8")
+"""Precisions in which knowledge is also tested as the service answers it."""
+
 
 @dataclass(frozen=True)
 class Run:
     """One system, trained and tested once per seed; several tables may show it."""
 
     system: str
-    """Module of ``keep.systems``, or a control: ``teacher``, ``item_rate``, ``oracle``."""
+    """Name in ``SYSTEMS`` or ``CONTROLS``."""
     days: str = TRAINING
     task: int = 0
     """Position in ``TASKS``: what is predicted downstream."""
     knowledge: str = ""
-    """For KEEP: ``teacher``, ``decomposition``, ``degeneration`` or ``both``; and ``f16`` or
-    ``int8``: trained as ``both``, tested with what the service answers in that precision."""
+    """What is plugged in: ``teacher``, ``decomposition``, ``degeneration`` or ``both``; and those
+    ``SERVED``: trained as ``both``, tested with what the service answers in that precision."""
     parts: tuple[str, ...] = WHOLE
     """For the teacher's knowledge: which of its parts."""
     window: int = 0
@@ -51,7 +52,7 @@ class Run:
     @property
     def has_seed(self) -> bool:
         """Whether chance is involved; a control without it has a single score."""
-        return self.system not in ("item_rate", "oracle")
+        return self.system not in CONTROLS or CONTROLS[self.system].has_seed
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from gkc.arrays import F32, I64, Bools, Floats
 from gkc.errors import GkcError
+from keep.atomic import replaced
 
 SCHEMA = pa.schema(
     [
@@ -46,13 +46,13 @@ class PredictionsError(GkcError):
 class Predictions:
     """What one model said about the test day's impressions; every field has one entry for each."""
 
-    user: NDArray[np.int64]
+    user: I64
     """(n,) int64."""
-    item: NDArray[np.int64]
+    item: I64
     """(n,) int64."""
-    label: NDArray[np.bool_]
+    label: Bools
     """(n,) bool, whether the impression was positive."""
-    score: NDArray[np.float32]
+    score: F32
     """(n,) float32, higher means more likely positive."""
 
 
@@ -104,10 +104,10 @@ def prediction_path(directory: Path, table: str, row: str, seed: int) -> Path:
 
 def write_predictions(
     path: Path,
-    user: NDArray[np.int64],
-    item: NDArray[np.int64],
-    label: NDArray[np.bool_],
-    score: NDArray[np.floating],
+    user: I64,
+    item: I64,
+    label: Bools,
+    score: Floats,
 ) -> None:
     """Write a file of predictions, whole or not at all; a former one is replaced.
 
@@ -134,13 +134,8 @@ def write_predictions(
         [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)],
         schema=SCHEMA,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
+    with replaced(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_predictions(path: Path) -> Predictions:

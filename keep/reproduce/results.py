@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gkc.arrays import F64
+from keep.atomic import write_text
 from keep.reproduce.paper import PAPER
 from keep.reproduce.predictions import prediction_path, read_predictions, slug
 from keep.reproduce.statistics import (
-    Floats,
     Lift,
     UserScores,
     gauc_per_seed,
@@ -158,15 +158,9 @@ def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
     Path
         The file.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / RESULTS_FILE
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, text + "\n")
     return path
 
 
@@ -238,7 +232,7 @@ def _note(planned: PlannedRow, own: UserScores) -> str:
     return "; ".join(notes)
 
 
-def _rounded(values: Floats) -> list[float]:
+def _rounded(values: F64) -> list[float]:
     return [round(float(value), DIGITS) for value in values]
 
 

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gkc.arrays import F64, I64
 from keep.gauc import user_aucs
 from keep.reproduce.predictions import Predictions
-
-Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -36,11 +35,11 @@ class UnpairedError(ValueError):
 class UserScores:
     """Each user's AUC under one row of a table, for the users who have both classes."""
 
-    users: NDArray[np.int64]
+    users: I64
     """(U,) int64, ascending."""
-    impressions: NDArray[np.int64]
+    impressions: I64
     """(U,) int64, how many each user has: the weight of the user's AUC."""
-    auc: Floats
+    auc: F64
     """(S, U) float64, one line per seed."""
     seeds: tuple[int, ...]
     """The S seeds."""
@@ -107,7 +106,7 @@ def user_scores(predictions: Mapping[int, Predictions]) -> UserScores:
     return UserScores(users, impressions, auc, tuple(predictions), checksums[first])
 
 
-def gauc_per_seed(row: UserScores) -> Floats:
+def gauc_per_seed(row: UserScores) -> F64:
     """Average the users' AUC by their impressions.
 
     Parameters
@@ -186,7 +185,7 @@ def ratio_of_lifts(row: UserScores, reference: UserScores, base: UserScores) -> 
     return Ratio(float(kept / whole), *_interval(resampled[:, 0] / resampled[:, 1]))
 
 
-def _differences(row: UserScores, base: UserScores) -> Floats:
+def _differences(row: UserScores, base: UserScores) -> F64:
     """Subtract the users' AUC: (S, U), after checking that the two can be paired."""
     if row.checksum != base.checksum:
         raise UnpairedError(
@@ -198,14 +197,14 @@ def _differences(row: UserScores, base: UserScores) -> Floats:
     return np.asarray(row.auc - base.auc, dtype=np.float64)
 
 
-def _means(differences: Floats, impressions: NDArray[np.int64]) -> Floats:
+def _means(differences: F64, impressions: I64) -> F64:
     """Average (..., S, U) over users by impressions: (..., S)."""
     if not len(impressions):
         return np.full(differences.shape[:-1], np.nan, dtype=np.float64)
     return np.asarray(differences @ impressions / impressions.sum(), dtype=np.float64)
 
 
-def _resampled(differences: Floats, impressions: NDArray[np.int64]) -> Iterator[Floats]:
+def _resampled(differences: F64, impressions: I64) -> Iterator[F64]:
     """Yield the mean lifts of K rows, (chunk, K), in resamples of users and seeds.
 
     ``differences`` is (K, S, U). The generator's seed is fixed: the same figures every time, and
@@ -225,13 +224,13 @@ def _resampled(differences: Floats, impressions: NDArray[np.int64]) -> Iterator[
         yield np.einsum("rks,rs->rk", lifts.reshape(size, rows, seeds), drawn_seeds) / seeds
 
 
-def _counts(rng: np.random.Generator, size: int, n: int) -> Floats:
+def _counts(rng: np.random.Generator, size: int, n: int) -> F64:
     """Draw n of n with replacement, ``size`` times, and count how often each came: (size, n)."""
     drawn = rng.integers(n, size=(size, n)) + n * np.arange(size, dtype=np.int64)[:, None]
     return np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
 
 
-def _interval(values: Floats) -> tuple[float, float]:
+def _interval(values: F64) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gkc.arrays import Bools
+from gkc.arrays import I64, Bools
 from keep.errors import LogSchemaError, SourceFormatError
-from keep.log import Ints, LogInfo
+from keep.log import LogInfo
 from keep.log_writer import LogWriter
 from keep.sources.spill import DaySpill, split_days, stray_days
 
@@ -80,7 +80,7 @@ class Actions:
     spill: DaySpill
 
 
-def calendar_day(time: Ints) -> Ints:
+def calendar_day(time: I64) -> I64:
     """Return calendar days of UTC+8, numbered from 0 = 1970-01-01.
 
     Parameters
@@ -98,7 +98,7 @@ def calendar_day(time: Ints) -> Ints:
     return day + (time % SECONDS_A_DAY + CHINA_OFFSET_SECONDS) // SECONDS_A_DAY
 
 
-def within(day: Ints, bounds: Bounds) -> Bools:
+def within(day: I64, bounds: Bounds) -> Bools:
     """Tell which days lie within bounds.
 
     Parameters
@@ -256,13 +256,13 @@ def with_drawn(clicked: Columns, negatives: int, rng: np.random.Generator) -> It
 
 
 def _draw(
-    users: Ints,
-    codes: Ints,
-    owner: Ints,
+    users: I64,
+    codes: I64,
+    owner: I64,
     part: slice,
-    cumulative: Ints,
+    cumulative: I64,
     rng: np.random.Generator,
-) -> Ints:
+) -> I64:
     """Draw an item code for each owner row, -1 where only items that its user clicked came."""
     count = len(cumulative)
     clicked = np.sort(users[part] * count + codes[part])
@@ -279,14 +279,14 @@ def _draw(
     return drawn
 
 
-def _distinct(users: Ints, drawn: Ints, count: int) -> Ints:
+def _distinct(users: I64, drawn: I64, count: int) -> I64:
     """Return the positions of the first of each user and drawn item, in order."""
-    first: Ints = np.sort(np.unique(users * (count + 1) + drawn, return_index=True)[1])
-    kept: Ints = first[drawn[first] >= 0]
+    first: I64 = np.sort(np.unique(users * (count + 1) + drawn, return_index=True)[1])
+    kept: I64 = first[drawn[first] >= 0]
     return kept
 
 
-def _merged(clicked: Columns, part: slice, owner: Ints, like: Ints) -> Columns:
+def _merged(clicked: Columns, part: slice, owner: I64, like: I64) -> Columns:
     """Put drawn impressions behind the clicked ones that they were drawn for."""
     order = np.argsort(np.r_[np.arange(part.start, part.stop), owner], kind="stable")
     merged: Columns = {}

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from keep.errors import SourceFormatError
 from keep.log import LogInfo
 from keep.log_writer import LogWriter
@@ -58,8 +59,6 @@ INTER_HEADER = ["user_id:token", "item_id:token", "rating:float", "timestamp:flo
 ITEM_HEADER = ["item_id:token", "movie_title:token", "release_year:float", "genre:token"]
 YEAR = re.compile(r"\((\d{4})\)$")
 
-Ints = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Movie:
@@ -75,9 +74,9 @@ class Ratings:
 
     user: list[str]
     item: list[str]
-    rating: Ints
+    rating: I64
     """(n,) int64, 1 to 5."""
-    time: Ints
+    time: I64
     """(n,) int64, Unix seconds."""
     movies: dict[str, Movie]
 
@@ -179,7 +178,7 @@ def write_log(ratings: Ratings, out: Path, archive: str) -> None:
         writer.write_beside("ids/items.parquet", _item_names(ratings.movies, titles))
 
 
-def stretches(user: Ints, time: Ints) -> Ints:
+def stretches(user: I64, time: I64) -> I64:
     """Cut each user's history into ten equal stretches, numbered from 1.
 
     Parameters

@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from keep.log import Ints, LogInfo
+from gkc.arrays import F64, I64
+from keep.log import LogInfo
 from keep.log_writer import LogWriter
 
 FIRST_DAY_SECONDS = int(datetime(2021, 12, 1, tzinfo=UTC).timestamp())
@@ -42,7 +43,6 @@ SOURCE = (
     "Ground truth: truth/day=NNNN.parquet, row by row."
 )
 
-Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 
 
@@ -138,7 +138,7 @@ class World:
         self.seed = seed
         self.day = 1
         rng = np.random.default_rng([seed, 0])
-        self.taste: Floats = rng.standard_normal((config.users, config.dim))
+        self.taste: F64 = rng.standard_normal((config.users, config.dim))
         self.activity = _zipf(rng, config.users, config.user_tail)
         self.inclination = config.inclination_deviation * rng.standard_normal(config.users)
         shape = (config.users, config.categories)
@@ -150,9 +150,9 @@ class World:
     def _make_items(self, rng: np.random.Generator) -> None:
         config = self.config
         sizes = _zipf(rng, config.categories, config.category_tail)
-        self.category: Ints = rng.choice(config.categories, config.items, p=sizes)
+        self.category: I64 = rng.choice(config.categories, config.items, p=sizes)
         shops = _zipf(rng, config.shops, config.category_tail)
-        self.shop: Ints = rng.choice(config.shops, config.items, p=shops)
+        self.shop: I64 = rng.choice(config.shops, config.items, p=shops)
         centres = rng.standard_normal((config.categories, config.dim))
         own = rng.standard_normal((config.items, config.dim))
         self.place = (centres[self.category] + own) / np.sqrt(2.0 * config.dim)
@@ -162,7 +162,7 @@ class World:
         appears = rng.integers(2, max(config.days, 2) + 1, config.items)
         old = rng.random(config.items) >= config.new_item_share
         age_at_start = rng.exponential(config.item_age_days, config.items)
-        self.appears: Floats = np.where(old, 1.0 - age_at_start, appears)
+        self.appears: F64 = np.where(old, 1.0 - age_at_start, appears)
 
     def next_day(self) -> None:
         """Let a night pass: tastes drift, items age."""
@@ -172,7 +172,7 @@ class World:
         step = rng.standard_normal(self.taste.shape)
         self.taste = memory * self.taste + np.sqrt(1.0 - memory**2) * step
 
-    def exposure(self) -> Floats:
+    def exposure(self) -> F64:
         """Return how likely each item is to be shown today.
 
         Returns
@@ -219,7 +219,7 @@ class World:
         }
         return columns, truth
 
-    def _truth(self, user: Ints, item: Ints, scene: Ints, rng: np.random.Generator) -> Columns:
+    def _truth(self, user: I64, item: I64, scene: I64, rng: np.random.Generator) -> Columns:
         config = self.config
         closeness = np.einsum("ij,ij->i", self.taste[user], self.place[item])
         taste = config.taste_strength * closeness
@@ -317,11 +317,11 @@ def _info(config: SimulatorConfig, seed: int) -> LogInfo:
     )
 
 
-def _zipf(rng: np.random.Generator, count: int, exponent: float) -> Floats:
+def _zipf(rng: np.random.Generator, count: int, exponent: float) -> F64:
     """Share 1 among ``count`` by a Zipf law, in random order, so that ids tell nothing."""
     weight = np.arange(1, count + 1, dtype=np.float64) ** -exponent
     return np.asarray(rng.permutation(weight / weight.sum()), dtype=np.float64)
 
 
-def _sigmoid(logit: Floats) -> Floats:
+def _sigmoid(logit: F64) -> F64:
     return np.asarray(1.0 / (1.0 + np.exp(-logit)), dtype=np.float64)

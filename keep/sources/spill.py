@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from keep.errors import LogSchemaError
-from keep.log import Ints
 
 MAX_DAYS = 800
 """Distinct days of one import: each has a file open while the source is read."""
@@ -64,7 +64,7 @@ class DaySpill:
         self._close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, source: Path, day: Ints, columns: Mapping[str, NDArray[Any]]) -> None:
+    def add(self, source: Path, day: I64, columns: Mapping[str, NDArray[Any]]) -> None:
         """Append a batch of numeric columns.
 
         Parameters
@@ -83,7 +83,7 @@ class DaySpill:
         """
         self.add_table(source, day, pa.table({n: pa.array(c) for n, c in columns.items()}))
 
-    def add_table(self, source: Path, day: Ints, table: Any) -> None:  # noqa: ANN401
+    def add_table(self, source: Path, day: I64, table: Any) -> None:  # noqa: ANN401
         """Append a batch of any columns.
 
         Parameters

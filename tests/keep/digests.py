@@ -20,18 +20,20 @@ from torch import Tensor
 
 from gkc.arrays import F32
 from keep.checkpoint import Pretraining
+from keep.config import PretrainConfig
 from keep.data import Data, Samples
 from keep.knowledge import knowledge_of, student_knowledge
 from keep.log import Log, open_log
+from keep.pretraining import start, train_day
 from keep.recipes.drift import drift
-from keep.recipes.pretrain import start, train_day
 from keep.recipes.reproduce import reproduce
-from keep.reproduce.jobs import system_module
 from keep.sources.simulator import SimulatorConfig, simulate
-from keep.systems import base
+from keep.systems.base import Options
+from keep.systems.plugged import Plugged
+from keep.systems.registry import SYSTEMS
+from keep.systems.transformer import Encoder
 from tests.keep.tiny import CONFIG, DAYS, tiny_log
 
-SYSTEMS = ("base", "sample_merging", "conet", "darec", "keep", "keep_c", "bert4rec", "s3rec")
 CIRCUMSTANCES = {"seconds", "date", "commit", "machine", "versions"}
 TRAINED, SEED = 4, 1
 
@@ -79,28 +81,25 @@ def system_digests(work: Path) -> dict[str, dict[str, Any]]:
         day = samples.day
         return knowledge_of(state, day.user, day.item, day.shop, day.category)
 
-    found = {}
-    for name in SYSTEMS:
-        module = system_module(name)
-        options = module.Options(**({"dropout": 0.1} if hasattr(module, "pretrain") else {}))
-        extra: dict[str, Any] = {}
-        entry = {"grid": [str(vars(tried)) for tried in module.grid(base.Options(batch_size=7))]}
-        if hasattr(module, "pretrain"):
-            extra["encoder"] = module.pretrain(data, (1, 2), options, SEED)
-            entry["encoder"] = digest(extra["encoder"].state_dict())
-        if name == "keep":
-            extra["knowledge"] = knowledge
-        if name == "keep_c":
-            extra["pretraining"] = CONFIG
+    digests: dict[str, dict[str, Any]] = {}
+    for name, system in SYSTEMS.items():
+        options = system.options(**({"dropout": 0.1} if system.pretrain else {}))
+        given: dict[type, object] = {Plugged: Plugged(knowledge), PretrainConfig: CONFIG}
+        entry: dict[str, Any] = {
+            "grid": [str(vars(tried)) for tried in system.grid(Options(batch_size=7))]
+        }
+        if system.pretrain:
+            given[Encoder] = encoder = system.pretrain(data, (1, 2), options, SEED)
+            entry["encoder"] = digest(encoder.state_dict())
         for task in range(3):
-            ranker = module.train(data, (TRAINED,), options, SEED, task, **extra)
+            ranker = system.train(data, (TRAINED,), options, SEED, task, given.get(system.takes))
             plugged = ranker.plug_in.state_dict() if hasattr(ranker, "plug_in") else {}
             entry[f"task {task}"] = {
                 "weights": digest(ranker.model.state_dict() | plugged),
                 "scores": _sha(ranker.score(data.sub_domain(DAYS))),
             }
-        found[name] = entry
-    return found
+        digests[name] = entry
+    return digests
 
 
 def reproduction(work: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from keep import checkpoint
 from keep.checkpoint import CheckpointError, Pretraining, load_checkpoint, save_checkpoint
-from keep.recipes.pretrain import start, train_day
+from keep.pretraining import start, train_day
 from tests.keep.tiny import CONFIG, tiny_days
 
 

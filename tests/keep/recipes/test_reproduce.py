@@ -14,7 +14,7 @@ from keep.gauc import gauc
 from keep.log import Log
 from keep.recipes import reproduce as module
 from keep.recipes.reproduce import reproduce, user_groups
-from keep.reproduce.plan import TABLES
+from keep.reproduce.paper import TABLES
 from keep.reproduce.pool import ReproductionError
 from keep.reproduce.predictions import read_predictions
 from keep.reproduce.workshop import Workshop, WorkshopError

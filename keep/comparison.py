@@ -6,25 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gkc.arrays import F32
+from gkc.arrays import F32, I64
 from keep.checkpoint import Pretraining
 from keep.data import Data
 from keep.gauc import Gauc, gauc
 from keep.knowledge import knowledge_of
 from keep.log import Day, Log
 from keep.models import score_clicks
-from keep.systems import base, keep
-from keep.systems.training import Ranker
+from keep.popularity import popularity
+from keep.systems.base import BASE
+from keep.systems.plugged import KEEP, Options, Plugged
+from keep.systems.system import Ranker
 from keep.threads import one_thread_each
 
-Ints = NDArray[np.int64]
-Served = Callable[[Ints, Ints, Ints], F32]
+Served = Callable[[I64, I64, I64], F32]
 """Users, items and categories (raw ids, one entry per row) to knowledge rows (equation 6)."""
-
-SMOOTHING = 20.0
-"""Impressions at the mean rate that popularity adds to every item."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Result:
     @property
     def value(self) -> float:
         """Mean GAUC over the seeds."""
-        return float(np.mean([one.value for one in self.gauc]))
+        return float(np.mean([of_seed.value for of_seed in self.gauc]))
 
 
 def evaluate(
@@ -50,7 +47,7 @@ def evaluate(
     train_days: Sequence[int],
     test_day: int,
     seeds: Sequence[int] = (1,),
-    options: keep.Options | None = None,
+    options: Options | None = None,
 ) -> list[Result]:
     """Rank the test day's impressions of the sub-domain in six ways.
 
@@ -73,7 +70,7 @@ def evaluate(
         The day that is ranked; read by nothing else.
     seeds : sequence of int
         Initial weights and order of the downstream models; the same with and without knowledge.
-    options : keep.Options, optional
+    options : Options, optional
         Of the downstream model and its plug-in; defaults if left out.
 
     Returns
@@ -85,13 +82,17 @@ def evaluate(
     ----------
     KEEP (CIKM'22), sections 4.3, 6.1 and equation 7.
     """
-    options = options or keep.Options()
+    options = options or Options()
     data = Data(log, test_day)
     days = {number: data.sub_domain(number) for number in (*data.days, test_day)}
     test = days[test_day]
+    user, click = test.day.user, test.day.click
     used = [days[number] for number in (*train_days, test_day)]
-    extracted = {one.number: _teacher_knowledge(state, one.day) for one in used}
-    answered = {one.number: served(one.day.user, one.day.item, one.day.category) for one in used}
+    extracted = {samples.number: _teacher_knowledge(state, samples.day) for samples in used}
+    answered = {
+        samples.number: served(samples.day.user, samples.day.item, samples.day.category)
+        for samples in used
+    }
 
     def ranked(
         name: str,
@@ -101,20 +102,18 @@ def evaluate(
     ) -> Result:
         def fit(seed: int) -> Ranker:
             if knowledge is None:
-                return base.train(data, numbers, options, seed)
-            return keep.train(
-                data, numbers, options, seed, knowledge=lambda samples: knowledge[samples.number]
-            )
+                return BASE.train(data, numbers, options, seed)
+            plugged = Plugged(lambda samples: knowledge[samples.number])
+            return KEEP.train(data, numbers, options, seed, given=plugged)
 
         with one_thread_each(len(seeds)) as pool:
             scores = list(pool.map(lambda seed: fit(seed).score(test), seeds))
-        found = [gauc(test.day.user, test.day.click, one) for one in scores]
+        by_seed = tuple(gauc(user, click, of_seed) for of_seed in scores)
         if compared is None:
-            return Result(name, tuple(found))
-        pairs = zip(found, compared.gauc, strict=True)
-        return Result(name, tuple(found), tuple(one.value - other.value for one, other in pairs))
+            return Result(name, by_seed)
+        pairs = zip(by_seed, compared.gauc, strict=True)
+        return Result(name, by_seed, tuple(ours.value - theirs.value for ours, theirs in pairs))
 
-    user, click = test.day.user, test.day.click
     popular = gauc(user, click, popularity(log, state.day, test.day))
     rows = state.features.encode(test.day)
     taught = gauc(user, click, score_clicks(state.models.teacher, rows, state.features))
@@ -127,36 +126,6 @@ def evaluate(
         ranked("downstream + knowledge as served", train_days, alone, answered),
         ranked("control: downstream, all days", data.days, alone, None),
     ]
-
-
-def popularity(log: Log, until: int, test: Day) -> F32:
-    """Score impressions by their item's click rate, drawn towards the mean where it is rare.
-
-    Parameters
-    ----------
-    log : Log
-        The super-domain.
-    until : int
-        The last day that is counted.
-    test : Day
-        Impressions to score.
-
-    Returns
-    -------
-    ndarray, shape (n,), float32
-        Smoothed click rates.
-    """
-    days = [log.day(number) for number in log.info.days if number <= until]
-    items = np.concatenate([day.item for day in days])
-    clicks = np.concatenate([day.click for day in days])
-    known, inverse = np.unique(items, return_inverse=True)
-    shown = np.bincount(inverse, minlength=len(known))
-    clicked = np.bincount(inverse, weights=clicks, minlength=len(known))
-    mean = clicks.mean()
-    rate = (clicked + SMOOTHING * mean) / (shown + SMOOTHING)
-    spot = np.minimum(np.searchsorted(known, test.item), len(known) - 1)
-    scores: F32 = np.where(known[spot] == test.item, rate[spot], mean).astype(np.float32)
-    return scores
 
 
 def _teacher_knowledge(state: Pretraining, day: Day) -> F32:
@@ -181,10 +150,11 @@ def report(results: Sequence[Result]) -> str:
     for result in results:
         lift = f"{np.mean(result.lifts):>+9.4f}" if result.lifts else ""
         lines.append(f"{result.name:<36}{result.value:>8.4f}{lift}")
-    one = results[0].gauc[0]
+    first = results[0].gauc[0]
     lines.append(
         f"mean of {seeds} seeds, lift over the downstream model without knowledge; positive rate "
-        f"{one.positive_rate:.3f}; {one.users:,} users count with {one.impressions:,} impressions, "
-        f"{one.users_left_out:,} users of one class are left out"
+        f"{first.positive_rate:.3f}; {first.users:,} users count with {first.impressions:,} "
+        f"impressions, "
+        f"{first.users_left_out:,} users of one class are left out"
     )
     return "\n".join(lines)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.compatibility import Compatibility, Maps
@@ -26,8 +26,6 @@ from keep.log import Log
 from keep.metrics_log import DayMetrics
 from keep.model_card import CARD_FILE, model_card
 from keep.to_onnx import INPUTS, OUTPUT, export_onnx, largest_difference, serving_models
-
-Ints = NDArray[np.int64]
 
 TOLERANCE = 1e-5
 """Largest difference allowed between ONNX and torch."""
@@ -70,8 +68,8 @@ def bundle(
     top_categories: int = TOP_CATEGORIES,
     metrics: Sequence[DayMetrics] = (),
     compatible_with: Compatibility | None = None,
-) -> Path:
-    """Write a bundle of a checkpoint, check it against torch, and print what it covers.
+) -> list[str]:
+    """Write a bundle of a checkpoint, check it against torch, and say what it covers.
 
     Parameters
     ----------
@@ -90,8 +88,8 @@ def bundle(
 
     Returns
     -------
-    Path
-        ``out``.
+    list of str
+        What was found, a line each.
 
     Raises
     ------
@@ -109,7 +107,6 @@ def bundle(
             pq.write_table(table, temporary / f"{name}.parquet")
         maps = None if compatible_with is None else compatible_with.maps
         difference = _write_models(state, tables, temporary, maps)
-        print(f"largest difference between ONNX and torch: {difference:.1e}")
         if not difference <= TOLERANCE:
             raise BundleError(out, f"ONNX differs from torch by {difference:.1e}; not written")
         covered = coverage(tables, log)
@@ -122,12 +119,16 @@ def bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
-    print(f"bundle of day {state.day}: {counts}")
-    print(covered)
+    report = [
+        f"largest difference between ONNX and torch: {difference:.1e}",
+        f"bundle of day {state.day}: {counts}",
+        covered,
+    ]
     if compatible_with is not None:
         errors = ", ".join(f"{k} {v:.3f}" for k, v in compatible_with.relative_error.items())
-        print(f"in the axes of {compatible_with.checkpoint}, day {compatible_with.day}: {errors}")
-    return out
+        older = compatible_with
+        report.append(f"in the axes of {older.checkpoint}, day {older.day}: {errors}")
+    return report
 
 
 def make_tables(features: Features, top_categories: int) -> Tables:
@@ -175,7 +176,7 @@ def make_tables(features: Features, top_categories: int) -> Tables:
     return Tables(users, items, pairs)
 
 
-def pair_rows(features: Features, top_categories: int) -> tuple[Ints, Ints]:
+def pair_rows(features: Features, top_categories: int) -> tuple[I64, I64]:
     """Choose the user-category pairs: each user's behaviour categories and the most shown ones.
 
     Parameters
@@ -249,7 +250,7 @@ def _write_models(state: Pretraining, tables: Tables, folder: Path, maps: Maps |
     return largest
 
 
-def _sample(state: Pretraining, tables: Tables) -> dict[str, dict[str, Ints]]:
+def _sample(state: Pretraining, tables: Tables) -> dict[str, dict[str, I64]]:
     """Choose rows of each table, spread evenly, and the unknown row, as model inputs."""
     features = state.features
     users = np.r_[UNKNOWN, _spread(tables.users["user_row"].to_numpy())]
@@ -272,9 +273,9 @@ def _sample(state: Pretraining, tables: Tables) -> dict[str, dict[str, Ints]]:
     }
 
 
-def _spread(rows: Ints) -> Ints:
+def _spread(rows: I64) -> I64:
     chosen = np.linspace(0, len(rows) - 1, num=min(SAMPLE, len(rows)), dtype=np.int64)
-    spread: Ints = rows[chosen]
+    spread: I64 = rows[chosen]
     return spread
 
 

@@ -36,15 +36,7 @@ FILES = {"user": "users", "item": "items", "user_category": "user_categories"}
 
 
 class BundleError(GkcError):
-    """A bundle that cannot be written, or must not be used.
-
-    Parameters
-    ----------
-    path : Path
-        The bundle's directory.
-    problem : str
-        What is wrong and what to do.
-    """
+    """A bundle that cannot be written, or must not be used."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
@@ -73,23 +65,14 @@ def bundle(
 
     Parameters
     ----------
-    state : Pretraining
-        The checkpoint.
     log : Log
         What the checkpoint learned from; its test day tells what the tables cover.
     out : Path
         The bundle's directory; it must not be there yet and appears whole or not at all.
     top_categories : int
         How many of the most shown categories every user is paired with, besides the user's own.
-    metrics : sequence of DayMetrics
-        The checkpoint's (``keep.metrics_log.read_metrics``), for the model card.
     compatible_with : Compatibility, optional
         An older version in whose axes the vectors are to lie.
-
-    Returns
-    -------
-    list of str
-        What was found, a line each.
 
     Raises
     ------
@@ -134,13 +117,6 @@ def bundle(
 def make_tables(features: Features, top_categories: int) -> Tables:
     """Lay out every known user and item, and the user-category pairs to export.
 
-    Parameters
-    ----------
-    features : Features
-        Vocabularies and behaviours up to the checkpoint's day.
-    top_categories : int
-        How many of the most shown categories every user is paired with.
-
     Returns
     -------
     Tables
@@ -179,13 +155,6 @@ def make_tables(features: Features, top_categories: int) -> Tables:
 def pair_rows(features: Features, top_categories: int) -> tuple[I64, I64]:
     """Choose the user-category pairs: each user's behaviour categories and the most shown ones.
 
-    Parameters
-    ----------
-    features : Features
-        Behaviours and how often each category was shown.
-    top_categories : int
-        How many of the most shown categories every user gets.
-
     Returns
     -------
     users, categories : ndarray, shape (pairs,), int64
@@ -207,15 +176,8 @@ def coverage(tables: Tables, log: Log) -> str:
 
     Parameters
     ----------
-    tables : Tables
-        What is exported.
     log : Log
         Its test day is looked at: ids only, no label.
-
-    Returns
-    -------
-    str
-        One line of shares of the sub-domain's test impressions.
     """
     test = log.day(log.info.test_day)
     user, item, category = (

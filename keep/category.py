@@ -14,13 +14,6 @@ from keep.layers import ItemFeatures, TableSizes, TargetAttention, behaviour_mas
 class CategoryStudent(nn.Module):
     """The teacher with the category's embedding in the item's place; behaviours stay whole.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    config : PretrainConfig
-        Widths.
-
     References
     ----------
     KEEP (CIKM'22), section 5.2.2.
@@ -40,10 +33,6 @@ class CategoryStudent(nn.Module):
 
         Parameters
         ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
         categories : Tensor, shape (B, G), int64
             Category rows.
 
@@ -61,11 +50,6 @@ class CategoryStudent(nn.Module):
     def forward(self, batch: Batch) -> list[Tensor]:
         """Score what the losses need.
 
-        Parameters
-        ----------
-        batch : Batch
-            A training step.
-
         Returns
         -------
         list of Tensor, each shape (R,), float32
@@ -79,15 +63,6 @@ class CategoryStudent(nn.Module):
 
     def knowledge(self, user: Tensor, behaviours: Tensor, category: Tensor) -> Tensor:
         """Compute K_uc of equation 6.
-
-        Parameters
-        ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-        category : Tensor, shape (B,), int64
-            Category rows.
 
         Returns
         -------

@@ -46,15 +46,7 @@ DAMAGE = (
 
 
 class CheckpointError(GkcError):
-    """A checkpoint that cannot be read or used.
-
-    Parameters
-    ----------
-    path : Path
-        The checkpoint's directory.
-    problem : str
-        What is wrong and what to do.
-    """
+    """A checkpoint that cannot be read or used."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
@@ -76,20 +68,7 @@ class Pretraining:
 
 
 def make_optimizers(models: Models, config: PretrainConfig) -> dict[str, torch.optim.Adam]:
-    """Make an Adam for each model.
-
-    Parameters
-    ----------
-    models : Models
-        Whose parameters are to be updated.
-    config : PretrainConfig
-        Learning rates.
-
-    Returns
-    -------
-    dict
-        Model name to its optimizer, without state yet.
-    """
+    """Make an Adam for each model."""
     students = config.student_learning_rate
     return {
         name: torch.optim.Adam(
@@ -102,15 +81,7 @@ def make_optimizers(models: Models, config: PretrainConfig) -> dict[str, torch.o
 
 
 def save_checkpoint(state: Pretraining, path: Path) -> None:
-    """Write a state and make it the checkpoint's current one, atomically.
-
-    Parameters
-    ----------
-    state : Pretraining
-        Training after a whole day.
-    path : Path
-        The checkpoint's directory; made if need be.
-    """
+    """Write a state and make it the checkpoint's current one, atomically."""
     name = f"day-{state.day:04d}-{secrets.token_hex(4)}"
     folder = path / name
     folder.mkdir(parents=True)
@@ -135,16 +106,6 @@ def save_checkpoint(state: Pretraining, path: Path) -> None:
 
 def load_checkpoint(path: Path) -> Pretraining:
     """Read the current state of a checkpoint.
-
-    Parameters
-    ----------
-    path : Path
-        The checkpoint's directory.
-
-    Returns
-    -------
-    Pretraining
-        Ready to go on with the next day.
 
     Raises
     ------
@@ -176,18 +137,7 @@ def load_checkpoint(path: Path) -> Pretraining:
 
 
 def holds_checkpoint(path: Path) -> bool:
-    """Tell whether a directory holds a checkpoint.
-
-    Parameters
-    ----------
-    path : Path
-        Any path.
-
-    Returns
-    -------
-    bool
-        True if a current state is named there.
-    """
+    """Tell whether a directory holds a checkpoint."""
     return (path / POINTER).exists()
 
 

@@ -58,20 +58,12 @@ def evaluate(
 
     Parameters
     ----------
-    log : Log
-        Super- and sub-domain.
     state : Pretraining
         The checkpoint that the served version was made from.
-    served : callable
-        Answers with served knowledge.
-    train_days : sequence of int
-        The downstream model's training days, ascending.
     test_day : int
         The day that is ranked; read by nothing else.
     seeds : sequence of int
         Initial weights and order of the downstream models; the same with and without knowledge.
-    options : Options, optional
-        Of the downstream model and its plug-in; defaults if left out.
 
     Returns
     -------
@@ -133,18 +125,7 @@ def _teacher_knowledge(state: Pretraining, day: Day) -> F32:
 
 
 def report(results: Sequence[Result]) -> str:
-    """Put the comparison in a table.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        As ``evaluate`` returns them.
-
-    Returns
-    -------
-    str
-        One line per ranking, and below what the figures were counted over.
-    """
+    """Put the comparison in a table."""
     seeds = max(len(result.gauc) for result in results)
     lines = [f"{'ranking of the test day':<36}{'GAUC':>8}{'lift':>9}"]
     for result in results:

@@ -37,15 +37,7 @@ SHARED_AT_LEAST = 20
 
 
 class IncompatibleError(GkcError):
-    """A version that another cannot be mapped to.
-
-    Parameters
-    ----------
-    name : str
-        The older version's checkpoint.
-    problem : str
-        What does not fit.
-    """
+    """A version that another cannot be mapped to."""
 
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
@@ -131,8 +123,6 @@ def shared_vectors(new: Pretraining, old: Pretraining, log: Log) -> dict[str, Sh
 
     Parameters
     ----------
-    new, old : Pretraining
-        Two versions of the same log.
     log : Log
         Its impressions up to the old version's day tell how often an id is asked for.
 
@@ -153,20 +143,7 @@ def shared_vectors(new: Pretraining, old: Pretraining, log: Log) -> dict[str, Sh
 
 
 def fit_maps(shared: Mapping[str, Shared], ridge: float) -> dict[str, LinearMap]:
-    """Fit a map for each part.
-
-    Parameters
-    ----------
-    shared : mapping of str to Shared
-        As ``shared_vectors`` reads them.
-    ridge : float
-        Strength.
-
-    Returns
-    -------
-    dict
-        A part's name to its map.
-    """
+    """Fit a map for each part."""
     return {part: fit_map(one.new, one.old, one.weight, ridge) for part, one in shared.items()}
 
 
@@ -195,15 +172,6 @@ class Compatibility:
 def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Compatibility:
     """Fit the maps that put a version into an older one's axes.
 
-    Parameters
-    ----------
-    new, old : Pretraining
-        Versions of the same log.
-    name : str
-        The older one's checkpoint.
-    log : Log
-        Tells how often an id is asked for.
-
     Returns
     -------
     Compatibility
@@ -226,15 +194,6 @@ def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Co
 
 def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -> dict[str, float]:
     """Measure maps on ids that they were not fitted on.
-
-    Parameters
-    ----------
-    shared : mapping of str to Shared
-        As ``shared_vectors`` reads them.
-    ridge : float
-        Strength.
-    seed : int
-        Chooses what is held out.
 
     Returns
     -------

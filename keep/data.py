@@ -54,29 +54,13 @@ class Samples:
         ----------
         chosen : ndarray, shape (n,), bool
             Which ones.
-
-        Returns
-        -------
-        Samples
-            In the same order.
         """
         day = Day(**{name: column[chosen] for name, column in vars(self.day).items()})
         rows = Rows(self.rows.user[chosen], self.rows.item[chosen], self.rows.labels[chosen])
         return Samples(self.number, day, rows, self.history)
 
     def of_task(self, task: int) -> Samples:
-        """Keep the impressions that a task is defined on: conversion and cart are, on clicks.
-
-        Parameters
-        ----------
-        task : int
-            Position in ``TASKS``.
-
-        Returns
-        -------
-        Samples
-            All impressions for the click task, the clicked ones for the others.
-        """
+        """Keep the impressions that a task is defined on: conversion and cart are, on clicks."""
         return self if task == TASKS.index("click") else self.where(trained_by(self.rows, task))
 
 
@@ -88,8 +72,6 @@ class Data:
 
     Parameters
     ----------
-    log : Log
-        Super- and sub-domain.
     test_day : int
         The day that is ranked: nothing is fitted to it.
     behaviours : int
@@ -129,45 +111,18 @@ class Data:
         ----------
         number : int
             One of ``days``, or the test day.
-
-        Returns
-        -------
-        Samples
-            In the log's order.
         """
         day = self.log.day(number)
         return Samples(number, day, self.features.encode(day), self._history[number])
 
     def sub_domain(self, number: int) -> Samples:
-        """Read a day with the impressions of the sub-domain; it is kept in memory.
-
-        Parameters
-        ----------
-        number : int
-            One of ``days``, or the test day.
-
-        Returns
-        -------
-        Samples
-            In the log's order.
-        """
+        """Read a day with the impressions of the sub-domain; it is kept in memory."""
         if number not in self._sub_domain:
             samples = self.super_domain(number)
             self._sub_domain[number] = samples.where(samples.day.sub_domain)
         return self._sub_domain[number]
 
     def super_domains(self, numbers: Sequence[int]) -> Iterator[Samples]:
-        """Read several days of all scenes, one in memory at a time.
-
-        Parameters
-        ----------
-        numbers : sequence of int
-            Days, in the order of training.
-
-        Yields
-        ------
-        Samples
-            One day after another.
-        """
+        """Read several days of all scenes, one in memory at a time."""
         for number in numbers:
             yield self.super_domain(number)

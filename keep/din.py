@@ -20,13 +20,6 @@ from keep.layers import (
 class TaskMlps(nn.Module):
     """One private MLP per task over a shared concatenation; two logits each.
 
-    Parameters
-    ----------
-    width : int
-        Width of the concatenation.
-    hidden : tuple of int
-        Hidden layers.
-
     References
     ----------
     KEEP (CIKM'22), section 4.2.2 and figure 4.
@@ -40,13 +33,6 @@ class TaskMlps(nn.Module):
     def knowledge(self, task: int, features: Tensor) -> Tensor:
         """Compute the layer before the logits.
 
-        Parameters
-        ----------
-        task : int
-            Position in ``TASKS``.
-        features : Tensor, shape (R, width), float32
-            Shared concatenations.
-
         Returns
         -------
         Tensor, shape (R, hidden[-1]), float32
@@ -56,13 +42,6 @@ class TaskMlps(nn.Module):
 
     def forward(self, task: int, features: Tensor) -> Tensor:
         """Score rows for one task.
-
-        Parameters
-        ----------
-        task : int
-            Position in ``TASKS``.
-        features : Tensor, shape (R, width), float32
-            Shared concatenations.
 
         Returns
         -------
@@ -75,13 +54,6 @@ class TaskMlps(nn.Module):
 
 class Teacher(nn.Module):
     """DIN over user id, item, shop, category and behaviours, three tasks.
-
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    config : PretrainConfig
-        Widths.
 
     References
     ----------
@@ -100,10 +72,6 @@ class Teacher(nn.Module):
 
         Parameters
         ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
         items : Tensor, shape (B, G, 3), int64
             Item, shop and category row of G candidates.
 
@@ -121,11 +89,6 @@ class Teacher(nn.Module):
     def forward(self, batch: Batch) -> list[Tensor]:
         """Score what the losses need.
 
-        Parameters
-        ----------
-        batch : Batch
-            A training step.
-
         Returns
         -------
         list of Tensor, each shape (R,), float32
@@ -139,15 +102,6 @@ class Teacher(nn.Module):
 
     def knowledge(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
         """Read the extracted knowledge of user-item pairs.
-
-        Parameters
-        ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows.
-        items : Tensor, shape (B, 3), int64
-            Item, shop and category rows.
 
         Returns
         -------

@@ -42,18 +42,7 @@ class Vocabulary:
         return len(self.ids) + 2
 
     def rows(self, ids: I64) -> I64:
-        """Look up the rows of raw ids; an id never seen has the unknown row.
-
-        Parameters
-        ----------
-        ids : ndarray, shape (n,), int64
-            Raw ids, in any order, repeated or not.
-
-        Returns
-        -------
-        ndarray, shape (n,), int64
-            Their rows.
-        """
+        """Look up the rows of raw ids; an id never seen has the unknown row."""
         if len(self.ids) == 0:
             return np.full(len(ids), UNKNOWN, dtype=np.int64)
         spot = np.searchsorted(self.ids, ids, sorter=self._order)
@@ -61,13 +50,7 @@ class Vocabulary:
         return np.where(self.ids[position] == ids, position + 2, UNKNOWN)
 
     def grow(self, ids: I64) -> None:
-        """Give every id that has none a row behind the present ones, in ascending order.
-
-        Parameters
-        ----------
-        ids : ndarray, shape (n,), int64
-            Raw ids of a day.
-        """
+        """Give every id that has none a row behind the present ones, in ascending order."""
         new = np.setdiff1d(ids, self.ids)
         self.ids = np.concatenate([self.ids, new])
         self._order = np.argsort(self.ids)
@@ -135,18 +118,7 @@ class Features:
         self.item_category[items] = self.categories.rows(day.category)
 
     def encode(self, day: Day) -> Rows:
-        """Turn a day's impressions into rows; ids without a row become the unknown row.
-
-        Parameters
-        ----------
-        day : Day
-            Any day, or a part of one.
-
-        Returns
-        -------
-        Rows
-            In the day's own order.
-        """
+        """Turn a day's impressions into rows; ids without a row become the unknown row."""
         item = [
             self.items.rows(day.item),
             self.shops.rows(day.shop),
@@ -217,8 +189,6 @@ def draw_partners(rows: Rows, rng: np.random.Generator) -> I64:
     ----------
     rows : Rows
         A day's impressions: users are compared within them only.
-    rng : numpy.random.Generator
-        Where the choice among several comes from.
 
     Returns
     -------
@@ -247,13 +217,6 @@ def draw_partners(rows: Rows, rng: np.random.Generator) -> I64:
 def trained_by(rows: Rows, task: int) -> Bools:
     """Tell which impressions a task learns from: click from all, the others from clicks.
 
-    Parameters
-    ----------
-    rows : Rows
-        Impressions.
-    task : int
-        Position in ``TASKS``.
-
     Returns
     -------
     ndarray, shape (n,), bool
@@ -273,15 +236,6 @@ def training_batches(
         The day's impressions, encoded after ``Features.grow``.
     features : Features
         State *before* the day's clicks are observed.
-    config : PretrainConfig
-        Batch size and the rate of ids replaced by the unknown row.
-    rng : numpy.random.Generator
-        Source of all chance.
-
-    Yields
-    ------
-    Batch
-        Every impression once.
     """
     if config.pairs == "day" and config.pair_weight > 0:
         partners = draw_partners(rows, rng)
@@ -305,8 +259,6 @@ def make_batch(
 
     Parameters
     ----------
-    rows : Rows
-        A day's impressions.
     features : Features
         Holds the behaviours before that day.
     samples : ndarray, shape (B,), int64
@@ -315,13 +267,6 @@ def make_batch(
         Positions of the partners, -1 for none.
     unknown_rate : float
         Share of ids replaced by the unknown row.
-    rng : numpy.random.Generator
-        Chooses the replaced ids.
-
-    Returns
-    -------
-    Batch
-        Ready for the models.
     """
     chosen = np.concatenate([samples[:, None], np.maximum(partners, 0)], axis=1)  # (B, 4)
     user = _with_unknown(rows.user[samples], unknown_rate, rng)
@@ -354,10 +299,6 @@ def click_batch(rows: Rows, features: Features, samples: I64) -> Batch:
 
     Parameters
     ----------
-    rows : Rows
-        Impressions.
-    features : Features
-        Holds the behaviours to score with.
     samples : ndarray, shape (B,), int64
         Positions in ``rows``.
 

@@ -68,15 +68,6 @@ def gauc(users: I64, labels: Bools, scores: Floats) -> Gauc:
 def user_aucs(users: I64, labels: Bools, scores: Floats) -> tuple[I64, I64, F64]:
     """Compute the AUC of each user who has both classes, exact also with tied scores.
 
-    Parameters
-    ----------
-    users : ndarray, shape (n,), int64
-        Whose impression each row is.
-    labels : ndarray, shape (n,), bool
-        Whether it was positive.
-    scores : ndarray, shape (n,), floating
-        The ranking's score; higher means more likely positive.
-
     Returns
     -------
     users : ndarray, shape (U,), int64

@@ -23,11 +23,6 @@ STORED_PARTS = ("user", "item", "user_category")
 def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
     """Tell where the parts of K(u, i) lie.
 
-    Parameters
-    ----------
-    config : PretrainConfig
-        Widths.
-
     Returns
     -------
     dict
@@ -57,12 +52,8 @@ def knowledge_of(
 
     Parameters
     ----------
-    state : Pretraining
-        A checkpoint with a teacher.
     users, items, shops, categories : ndarray, shape (n,), int64
         Raw ids of each pair and of the item's features; unknown ones are read as the unknown id.
-    batch_size : int
-        Pairs computed together.
 
     Returns
     -------
@@ -98,13 +89,8 @@ def is_exported(
 
     Parameters
     ----------
-    features : Features
-        Of the checkpoint that is bundled.
     users, categories : ndarray, shape (n,), int64
         Rows of the embedding tables.
-    top_categories : int
-        How many of the most shown categories every user is paired with, besides those of the
-        user's behaviours.
 
     Returns
     -------
@@ -120,13 +106,6 @@ def is_exported(
 
 def most_shown(features: Features, count: int) -> I64:
     """List the categories that had most impressions.
-
-    Parameters
-    ----------
-    features : Features
-        Counts impressions by category.
-    count : int
-        How many at most.
 
     Returns
     -------
@@ -154,14 +133,10 @@ def student_vectors(
 
     Parameters
     ----------
-    state : Pretraining
-        A checkpoint with both students.
     part : str
         ``user``, ``item`` or ``user_category``.
     users, items, categories : ndarray, shape (n,), int64
         Raw ids, of which the part uses its own.
-    batch_size : int
-        Rows computed together.
     models : mapping, optional
         What computes the vectors (``keep.to_onnx.bundled_models``); the checkpoint's students, in
         torch, if left out.
@@ -197,18 +172,7 @@ def student_vectors(
 
 
 def torch_models(state: Pretraining) -> PartModels:
-    """Make the students compute what is stored, part by part.
-
-    Parameters
-    ----------
-    state : Pretraining
-        A checkpoint with both students.
-
-    Returns
-    -------
-    mapping
-        Each of ``STORED_PARTS`` to its model.
-    """
+    """Make the students compute what is stored, part by part."""
     students = state.models
 
     def item(*columns: I64) -> F32:
@@ -239,18 +203,12 @@ def student_knowledge(
 
     Parameters
     ----------
-    state : Pretraining
-        A checkpoint with both students.
     users, items, categories : ndarray, shape (n,), int64
         Raw ids; unknown ones are read as the unknown id.
-    batch_size : int
-        Pairs computed together.
     as_stored : bool
         Whether vectors are rounded to f16 first, as the store does by default.
     maps : mapping, optional
         What each part's vectors go through before they are stored (``keep.compatibility``).
-    models, top_categories : mapping, int, optional
-        As for ``student_vectors``.
 
     Returns
     -------

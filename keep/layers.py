@@ -21,20 +21,7 @@ class TableSizes(NamedTuple):
 
 
 def embedding(rows: int, dim: int, std: float) -> nn.Embedding:
-    """Make a table with small random rows and a padding row of zeros.
-
-    Parameters
-    ----------
-    rows, dim : int
-        The table's shape.
-    std : float
-        Standard deviation of the fresh rows.
-
-    Returns
-    -------
-    nn.Embedding
-        Row 0 stays zero.
-    """
+    """Make a table with small random rows and a padding row of zeros."""
     table = nn.Embedding(rows, dim, padding_idx=0)
     with torch.no_grad():
         table.weight.normal_(0.0, std)
@@ -62,17 +49,7 @@ def mlp(widths: Sequence[int]) -> nn.Sequential:
 
 
 class ItemFeatures(nn.Module):
-    """Embeddings of an item's id, shop and category, shared by candidates and behaviours.
-
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the tables.
-    dim : int
-        Width of each embedding.
-    std : float
-        Standard deviation of fresh embeddings.
-    """
+    """Embeddings of an item's id, shop and category, shared by candidates and behaviours."""
 
     item_shop: Tensor
     item_category: Tensor
@@ -130,13 +107,6 @@ class TargetAttention(nn.Module):
     wider than its hidden layer exists per behaviour: hidden = k (W_k + diag(q) W_p) + q W_q + b.
     Weights are not normalised, as in DIN. A candidate narrower than a behaviour is projected.
 
-    Parameters
-    ----------
-    query_dim, key_dim : int
-        Widths of a candidate's and of a behaviour's features.
-    width : int
-        Hidden units of the activation unit.
-
     References
     ----------
     KEEP (CIKM'22), section 4.2.1; DIN (KDD'18), as cited there [32].
@@ -161,8 +131,6 @@ class TargetAttention(nn.Module):
             G candidates of each sample.
         keys : Tensor, shape (B, T, key_dim), float32
             The sample's behaviours.
-        mask : Tensor, shape (B, T), float32
-            1 where there is a behaviour, 0 where there is padding.
 
         Returns
         -------

@@ -128,15 +128,7 @@ class Day:
 
 
 class Log:
-    """A log on disk, read day by day; made by ``open_log``.
-
-    Parameters
-    ----------
-    path : Path
-        Directory of the log.
-    info : LogInfo
-        What its ``log.json`` says.
-    """
+    """A log on disk, read day by day; made by ``open_log``."""
 
     def __init__(self, path: Path, info: LogInfo) -> None:
         self.path = path
@@ -144,16 +136,6 @@ class Log:
 
     def table(self, day: int) -> Any:  # noqa: ANN401 - pyarrow publishes no types
         """Read a day as it is stored, scenes included.
-
-        Parameters
-        ----------
-        day : int
-            One of ``info.days``.
-
-        Returns
-        -------
-        pyarrow.Table
-            With ``SCHEMA``; checked.
 
         Raises
         ------
@@ -173,16 +155,6 @@ class Log:
 
     def day(self, day: int) -> Day:
         """Read one day.
-
-        Parameters
-        ----------
-        day : int
-            One of ``info.days``.
-
-        Returns
-        -------
-        Day
-            Its impressions.
 
         Raises
         ------
@@ -224,16 +196,6 @@ def open_log(path: Path | str) -> Log:
 
     Values are checked when a day is read, so that opening stays cheap.
 
-    Parameters
-    ----------
-    path : Path or str
-        Directory of the log.
-
-    Returns
-    -------
-    Log
-        Ready to be read.
-
     Raises
     ------
     LogNotFoundError
@@ -261,16 +223,6 @@ def open_log(path: Path | str) -> Log:
 
 def read_info(path: Path) -> LogInfo:
     """Read the ``log.json`` of a log.
-
-    Parameters
-    ----------
-    path : Path
-        Directory of the log.
-
-    Returns
-    -------
-    LogInfo
-        What it says.
 
     Raises
     ------
@@ -304,13 +256,6 @@ def read_info(path: Path) -> LogInfo:
 def day_file(path: Path, day: int) -> Path:
     """Name the file of a day.
 
-    Parameters
-    ----------
-    path : Path
-        Directory of the log.
-    day : int
-        Day, at least 0.
-
     Returns
     -------
     Path
@@ -321,13 +266,6 @@ def day_file(path: Path, day: int) -> Path:
 
 def check_days(file: Path, info: LogInfo) -> None:
     """Check that the days of a log are in order and hold the days of the downstream task.
-
-    Parameters
-    ----------
-    file : Path
-        Named in the error.
-    info : LogInfo
-        Description whose days are checked.
 
     Raises
     ------
@@ -354,10 +292,6 @@ def check_rows(file: Path, table: Any, first_row: int = 0) -> None:  # noqa: ANN
 
     Parameters
     ----------
-    file : Path
-        Named in the error.
-    table : pyarrow.Table
-        Columns of ``SCHEMA``, of its types.
     first_row : int
         Row of the file at which the table starts.
 

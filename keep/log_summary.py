@@ -52,16 +52,6 @@ class HistoryFacts:
 def summarise(log: Log) -> Summary:
     """Count what the log's own description leaves out, one day in memory at a time.
 
-    Parameters
-    ----------
-    log : Log
-        Any log.
-
-    Returns
-    -------
-    Summary
-        Its figures.
-
     Raises
     ------
     LogSchemaError
@@ -94,16 +84,6 @@ def summarise(log: Log) -> Summary:
 def history_facts(log: Log) -> HistoryFacts:
     """Measure ties and the overlap of days in calendar time; holds users and times of all days.
 
-    Parameters
-    ----------
-    log : Log
-        Any log that fits into memory.
-
-    Returns
-    -------
-    HistoryFacts
-        Its figures.
-
     Raises
     ------
     LogSchemaError
@@ -132,16 +112,6 @@ def history_facts(log: Log) -> HistoryFacts:
 
 def describe(log: Log) -> str:
     """Say in a paragraph of figures what a log holds, and how it was made.
-
-    Parameters
-    ----------
-    log : Log
-        Any log.
-
-    Returns
-    -------
-    str
-        Lines for a person; the last ones are the source, the licence and the citation.
 
     Raises
     ------
@@ -178,16 +148,6 @@ def describe(log: Log) -> str:
 
 def describe_history(log: Log) -> str:
     """Say in figures how the users' histories lie in time.
-
-    Parameters
-    ----------
-    log : Log
-        Any log that fits into memory.
-
-    Returns
-    -------
-    str
-        Lines for a person.
 
     Raises
     ------

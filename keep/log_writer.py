@@ -41,8 +41,6 @@ class LogWriter:
     ----------
     path : Path
         Directory of the new log: absent, empty, or a log of the same name.
-    info : LogInfo
-        What the log is; days, counts and checksum are found while writing.
 
     Raises
     ------
@@ -93,8 +91,6 @@ class LogWriter:
         columns : mapping of str to ndarray, shape (n,)
             ``user``, ``item``, ``shop``, ``category``, ``time`` int64; ``scene`` integer
             positions in ``scenes``; ``click``, ``cart``, ``conversion`` bool.
-        scenes : tuple of str
-            Names of the scenes.
 
         Raises
         ------
@@ -114,8 +110,6 @@ class LogWriter:
 
         Parameters
         ----------
-        day : int
-            Not below the day of an earlier call.
         table : pyarrow.Table
             With ``SCHEMA``; its ``day`` column says ``day`` throughout.
 
@@ -145,8 +139,6 @@ class LogWriter:
         ----------
         name : str
             Path below the log, such as ``ids/users.parquet``.
-        table : pyarrow.Table
-            Any columns.
         """
         file = self.temporary / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -201,13 +193,6 @@ class LogWriter:
 
 def check_replaceable(path: Path, name: str) -> None:
     """Check that a log may be put at a path, before any work is done for it.
-
-    Parameters
-    ----------
-    path : Path
-        Directory of the new log.
-    name : str
-        Name of the new log.
 
     Raises
     ------

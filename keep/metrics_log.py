@@ -42,15 +42,7 @@ class DayMetrics:
 
 
 def write_metrics(checkpoint: Path, lines: Sequence[DayMetrics]) -> None:
-    """Write all days' metrics to a checkpoint's directory, in place of what is there.
-
-    Parameters
-    ----------
-    checkpoint : Path
-        The checkpoint's directory; made if need be.
-    lines : sequence of DayMetrics
-        Of all days so far, ascending.
-    """
+    """Write all days' metrics to a checkpoint's directory, in place of what is there."""
     text = "".join(_to_json(line) + "\n" for line in lines)
     write_text(checkpoint / METRICS_FILE, text)
     _write_tensorboard(checkpoint / TENSORBOARD, lines)
@@ -61,16 +53,9 @@ def read_metrics(checkpoint: Path, until: int) -> list[DayMetrics]:
 
     Parameters
     ----------
-    checkpoint : Path
-        The checkpoint's directory.
     until : int
         Last day wanted: the checkpoint's own. A run that was killed while it saved a day may have
         left metrics of that day.
-
-    Returns
-    -------
-    list of DayMetrics
-        Ascending by day; empty if the checkpoint has none.
 
     Raises
     ------

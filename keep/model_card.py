@@ -100,27 +100,10 @@ def model_card(
 
     Parameters
     ----------
-    name : str
-        The bundle's.
-    state : Pretraining
-        The checkpoint that the bundle was made of.
-    info : LogInfo
-        The log that it was pretrained on.
     rows : mapping of str to int
         Table name to its rows.
-    difference : float
-        The largest difference found between ONNX and torch.
-    coverage : str
-        What of the test day the tables answer, in words.
     metrics : sequence of DayMetrics
         As ``keep pretrain`` left them beside the checkpoint; none if it left none.
-    compatible_with : sequence of mapping
-        As the manifest says it.
-
-    Returns
-    -------
-    str
-        Markdown; the same for the same arguments and software.
 
     References
     ----------
@@ -163,11 +146,6 @@ def model_card(
 
 def commit_of(root: Path) -> str | None:
     """Tell which commit a checkout is at.
-
-    Parameters
-    ----------
-    root : Path
-        Its root.
 
     Returns
     -------

@@ -24,15 +24,6 @@ class Models(nn.Module):
 
     A model's initial weights depend on the seed and its name, not on which others are there.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    config : PretrainConfig
-        Widths and seed.
-    trained : sequence of str
-        Which of ``MODELS``.
-
     Attributes
     ----------
     trained : tuple of str
@@ -56,18 +47,7 @@ class Models(nn.Module):
 
 
 def table_sizes(features: Features) -> TableSizes:
-    """Count the rows that the vocabularies need now.
-
-    Parameters
-    ----------
-    features : Features
-        The vocabularies.
-
-    Returns
-    -------
-    TableSizes
-        Rows of each table.
-    """
+    """Count the rows that the vocabularies need now."""
     return TableSizes(
         users=len(features.users),
         items=len(features.items),
@@ -78,17 +58,6 @@ def table_sizes(features: Features) -> TableSizes:
 
 def score_clicks(model: nn.Module, rows: Rows, features: Features, batch_size: int = 4096) -> F32:
     """Score impressions with a model's click task, without learning from them.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A teacher or a student.
-    rows : Rows
-        Impressions.
-    features : Features
-        Holds the behaviours to score with.
-    batch_size : int
-        Rows scored together.
 
     Returns
     -------
@@ -111,10 +80,6 @@ def task_losses(logits: list[Tensor], batch: Batch, config: PretrainConfig) -> l
     ----------
     logits : list of Tensor, each shape (R,), float32
         Per task, as ``batch.scored`` lists them.
-    batch : Batch
-        Labels and which samples have partners.
-    config : PretrainConfig
-        Alpha, and where pairs come from.
 
     Returns
     -------
@@ -140,8 +105,6 @@ def distillation_loss(logits: list[Tensor], teacher: list[Tensor], batch: Batch)
     ----------
     logits, teacher : list of Tensor, each shape (R,), float32
         Per task, as ``batch.scored`` lists them.
-    batch : Batch
-        Tells which are the samples' own.
 
     Returns
     -------
@@ -163,12 +126,8 @@ def grow_tables(
 
     Parameters
     ----------
-    models : Models
-        Whose tables are replaced where they are too short.
     optimizers : dict of str to torch.optim.Adam
         Each model's; its state grows with the tables, by zeros.
-    features : Features
-        The vocabularies, and the items' shops and categories.
     """
     sizes = table_sizes(features)
     for name, model in models.named_children():
@@ -182,15 +141,7 @@ def grow_tables(
 
 
 def set_item_tables(layer: ItemFeatures, features: Features) -> None:
-    """Copy the items' shop and category rows into the buffers that behaviours are read through.
-
-    Parameters
-    ----------
-    layer : ItemFeatures
-        Whose buffers are replaced.
-    features : Features
-        What is known of the items.
-    """
+    """Copy the items' shop and category rows into the buffers that behaviours are read through."""
     layer.item_shop = torch.from_numpy(features.item_shop.copy())
     layer.item_category = torch.from_numpy(features.item_category.copy())
 

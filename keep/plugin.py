@@ -36,11 +36,6 @@ class KnowledgeInput(nn.Module):
     """What plug-ins have in common: standardised knowledge whose projection is added to a layer.
 
     Subclasses say in ``forward`` how knowledge is projected.
-
-    Parameters
-    ----------
-    knowledge_width : int
-        Columns of the knowledge.
     """
 
     mean: Tensor
@@ -159,12 +154,8 @@ class PlugIn(KnowledgeInput):
 
     Parameters
     ----------
-    knowledge_width : int
-        Columns of the knowledge.
     layer_width : int
         Width of h_m, the output that the result is added to.
-    hidden : int
-        Width of the MLP's hidden layer.
 
     References
     ----------
@@ -201,13 +192,6 @@ class Concatenation(KnowledgeInput):
     A layer over [x, K] is W x + b + W_K K. The model keeps W and b, this module holds W_K, which
     starts as the wider layer's would. So the model's output is another one from the first step
     on, which is why the paper adds instead.
-
-    Parameters
-    ----------
-    knowledge_width : int
-        Columns of the knowledge.
-    layer : nn.Linear
-        The layer whose inputs it joins.
 
     References
     ----------

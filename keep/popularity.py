@@ -16,12 +16,8 @@ def popularity(log: Log, until: int, test: Day) -> F32:
 
     Parameters
     ----------
-    log : Log
-        The super-domain.
     until : int
         The last day that is counted.
-    test : Day
-        Impressions to score.
 
     Returns
     -------

@@ -81,15 +81,6 @@ def start(day: Day, config: PretrainConfig, models: Sequence[str] = MODELS) -> P
     ----------
     day : Day
         The first day; only its ids are used.
-    config : PretrainConfig
-        Widths and seed.
-    models : sequence of str
-        Which of ``MODELS`` are trained.
-
-    Returns
-    -------
-    Pretraining
-        State before any day.
     """
     features = Features(config.behaviours)
     features.grow(day)
@@ -113,10 +104,6 @@ def train_day(
         Changed in place.
     number : int
         The day's number; together with the seed it fixes all chance of the day.
-    day : Day
-        Its impressions.
-    extra_loss : callable, optional
-        Added to the loss of every step of every model.
 
     Returns
     -------

@@ -19,17 +19,6 @@ def score_tasks(
 ) -> list[F32]:
     """Score each task's samples of a day in one pass, without learning from them.
 
-    Parameters
-    ----------
-    model : nn.Module
-        A teacher or a student.
-    rows : Rows
-        Impressions.
-    features : Features
-        Holds the behaviours to score with.
-    batch_size : int
-        Rows scored together.
-
     Returns
     -------
     list of ndarray, each shape (samples of the task,), float32
@@ -55,10 +44,6 @@ def validate(model: nn.Module, rows: Rows, features: Features) -> dict[str, Metr
 
     Parameters
     ----------
-    model : nn.Module
-        A teacher or a student that has learned nothing of the day yet.
-    rows : Rows
-        The day's impressions.
     features : Features
         State before the day's clicks are observed.
 

@@ -19,15 +19,7 @@ DTYPES = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I32": "<i4", "I64": "<i8"}
 
 
 class ServiceError(GkcError):
-    """The service did not answer with knowledge.
-
-    Parameters
-    ----------
-    url : str
-        The service's base URL.
-    problem : str
-        What happened and what to do.
-    """
+    """The service did not answer with knowledge."""
 
     def __init__(self, url: str, problem: str) -> None:
         self.url = url
@@ -42,10 +34,6 @@ class ServedKnowledge:
     ----------
     url : str
         Base URL, for example ``http://127.0.0.1:8000``.
-    version : str
-        The version that a downstream model is trained against.
-    chunk_rows : int
-        Rows of one request.
     timeout_seconds : float
         Longest wait for the connection, and for each piece of an answer.
 
@@ -115,18 +103,6 @@ class ServedKnowledge:
     def ask(self, body: dict[str, object], accept: str) -> bytes:
         """Send one ``POST /knowledge``.
 
-        Parameters
-        ----------
-        body : dict
-            The JSON request.
-        accept : str
-            Media type of the answer.
-
-        Returns
-        -------
-        bytes
-            The answer's body.
-
         Raises
         ------
         ServiceError
@@ -157,11 +133,6 @@ def decode_safetensors(content: bytes) -> dict[str, NDArray[np.generic]]:
     ----------
     content : bytes
         Eight bytes of header length, a JSON header, the tensors' bytes.
-
-    Returns
-    -------
-    dict
-        Tensor name to a read-only array.
     """
     header_end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:header_end])

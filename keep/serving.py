@@ -27,15 +27,7 @@ SETPRIV = shutil.which("setpriv") if sys.platform == "linux" else None
 
 
 class CommandError(GkcError):
-    """One of our commands failed.
-
-    Parameters
-    ----------
-    command : str
-        Which one.
-    problem : str
-        What happened.
-    """
+    """One of our commands failed."""
 
     def __init__(self, command: str, problem: str) -> None:
         self.command = command
@@ -45,13 +37,6 @@ class CommandError(GkcError):
 
 def run_quietly(words: Sequence[object], environment: Mapping[str, str]) -> None:
     """Run one of our commands to its end.
-
-    Parameters
-    ----------
-    words : sequence
-        The command's name and its arguments.
-    environment : mapping of str to str
-        Its environment.
 
     Raises
     ------
@@ -75,15 +60,6 @@ def run_quietly(words: Sequence[object], environment: Mapping[str, str]) -> None
 @contextmanager
 def serving(store: str, environment: Mapping[str, str], output: Path) -> Iterator[str]:
     """Run ``gkc serve`` on a free port until the block ends.
-
-    Parameters
-    ----------
-    store : str
-        The store's URL.
-    environment : mapping of str to str
-        Of the service.
-    output : Path
-        File for what it prints.
 
     Yields
     ------
@@ -119,10 +95,6 @@ def served_knowledge(bundle: Path, work: Path, dtype: str = "f16") -> Iterator[S
 
     Parameters
     ----------
-    bundle : Path
-        What ``keep bundle`` wrote.
-    work : Path
-        Folder for the store and the logs.
     dtype : str
         Element type of the store: ``f16``, ``f32`` or ``int8``.
 

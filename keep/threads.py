@@ -16,11 +16,6 @@ def one_thread_each(models: int) -> Iterator[ThreadPoolExecutor]:
     The models have nothing in common but the data, so that this needs no barrier inside a step,
     where torch's own threads would wait for each other at every operation.
 
-    Parameters
-    ----------
-    models : int
-        How many train at the same time.
-
     Yields
     ------
     ThreadPoolExecutor

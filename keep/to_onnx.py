@@ -29,13 +29,7 @@ INPUTS = {
 
 
 class UserModel(nn.Module):
-    """The user towers: K_u.
-
-    Parameters
-    ----------
-    student : TwoTower
-        Trained.
-    """
+    """The user towers: K_u."""
 
     def __init__(self, student: TwoTower) -> None:
         super().__init__()
@@ -47,13 +41,7 @@ class UserModel(nn.Module):
 
 
 class ItemModel(nn.Module):
-    """The item towers: K_i.
-
-    Parameters
-    ----------
-    student : TwoTower
-        Trained.
-    """
+    """The item towers: K_i."""
 
     def __init__(self, student: TwoTower) -> None:
         super().__init__()
@@ -65,13 +53,7 @@ class ItemModel(nn.Module):
 
 
 class UserCategoryModel(nn.Module):
-    """The category-degenerated student: K_uc.
-
-    Parameters
-    ----------
-    student : CategoryStudent
-        Trained.
-    """
+    """The category-degenerated student: K_uc."""
 
     def __init__(self, student: CategoryStudent) -> None:
         super().__init__()
@@ -87,13 +69,6 @@ class Mapped(nn.Module):
 
     The map mixes the tasks' vectors, so that as a layer of its own it is smaller than folded into
     the towers of every task.
-
-    Parameters
-    ----------
-    model : nn.Module
-        One of the above.
-    layer : nn.Linear
-        The map.
     """
 
     def __init__(self, model: nn.Module, layer: nn.Linear) -> None:
@@ -109,13 +84,6 @@ class Mapped(nn.Module):
 
 def serving_models(models: Models, maps: Maps | None = None) -> dict[str, nn.Module]:
     """Cut from the students what is served.
-
-    Parameters
-    ----------
-    models : Models
-        Trained.
-    maps : Maps, optional
-        What each model's vectors go through (``keep.compatibility``).
 
     Returns
     -------
@@ -138,14 +106,8 @@ def export_onnx(name: str, model: nn.Module, behaviours: int, file: Path) -> Non
 
     Parameters
     ----------
-    name : str
-        ``user``, ``item`` or ``user_category``.
-    model : nn.Module
-        As ``serving_models`` returns it.
     behaviours : int
         Second dimension of ``behaviour_items``.
-    file : Path
-        Where to write.
 
     Notes
     -----
@@ -176,12 +138,6 @@ def largest_difference(name: str, model: nn.Module, file: Path, columns: dict[st
 
     Parameters
     ----------
-    name : str
-        ``user``, ``item`` or ``user_category``.
-    model : nn.Module
-        What was exported.
-    file : Path
-        What it was exported to.
     columns : dict
         Input name to rows, shape (n,) or (n, T), int64.
 
@@ -200,11 +156,6 @@ def largest_difference(name: str, model: nn.Module, file: Path, columns: dict[st
 
 def bundled_models(bundle: Path) -> PartModels:
     """Load the models of a bundle, to compute what any store of it must answer, to the bit.
-
-    Parameters
-    ----------
-    bundle : Path
-        What ``keep bundle`` wrote.
 
     Returns
     -------

@@ -16,13 +16,6 @@ class TwoTower(nn.Module):
     With ``config.towers == "shared"`` all tasks share one pair of towers, and each task weighs
     the numbers of their product.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    config : PretrainConfig
-        Widths.
-
     Notes
     -----
     The paper stores K_u and K_i whose element-wise product stands for K_ui, and extracts K_ui for
@@ -48,13 +41,6 @@ class TwoTower(nn.Module):
     def user_features(self, user: Tensor, behaviours: Tensor) -> Tensor:
         """Put the user's embedding beside the mean of the behaviours.
 
-        Parameters
-        ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-
         Returns
         -------
         Tensor, shape (B, user_dim + item_dim), float32
@@ -65,11 +51,6 @@ class TwoTower(nn.Module):
 
     def forward(self, batch: Batch) -> list[Tensor]:
         """Score what the losses need.
-
-        Parameters
-        ----------
-        batch : Batch
-            A training step.
 
         Returns
         -------
@@ -95,13 +76,6 @@ class TwoTower(nn.Module):
     def user_knowledge(self, user: Tensor, behaviours: Tensor) -> Tensor:
         """Compute K_u of equation 6.
 
-        Parameters
-        ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-
         Returns
         -------
         Tensor, shape (B, D), float32
@@ -112,11 +86,6 @@ class TwoTower(nn.Module):
 
     def item_knowledge(self, items: Tensor) -> Tensor:
         """Compute K_i of equation 6.
-
-        Parameters
-        ----------
-        items : Tensor, shape (B, 3), int64
-            Item, shop and category rows.
 
         Returns
         -------

@@ -16,8 +16,6 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], object]]:
 
     Parameters
     ----------
-    what : str
-        What is being done.
     total : int or None
         How much there is to do, None if that is not known.
 

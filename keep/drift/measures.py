@@ -55,8 +55,6 @@ def settings(log_days: Sequence[int], train_days: Sequence[int], until: int) -> 
     ----------
     log_days : sequence of int
         Days of the log, ascending, the last one being the test day.
-    train_days : sequence of int
-        Training days.
     until : int
         Last day that any version may learn from: later knowledge would hold training labels.
 

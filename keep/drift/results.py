@@ -26,19 +26,6 @@ def rows_of_lag(
 ) -> list[dict[str, Any]]:
     """Compare the ways to version v + k.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the measurements.
-    at : Setting
-        The test.
-    seeds : sequence of int
-        What was measured.
-    chosen : mapping of str to float
-        Each way's strength.
-    lag : int
-        k.
-
     Returns
     -------
     list of dict
@@ -107,18 +94,7 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def report(results: Mapping[str, Any]) -> str:
-    """Put the results in Markdown.
-
-    Parameters
-    ----------
-    results : mapping
-        What ``results.json`` holds.
-
-    Returns
-    -------
-    str
-        A table for each lag.
-    """
+    """Put the results in Markdown."""
     at = results["setting"]["testing"]
     lines = [
         "# Serving another version than the trained one",

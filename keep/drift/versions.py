@@ -98,15 +98,11 @@ def hold_to(state: Pretraining, old: Models, method: str, strength: float) -> Ex
 
     Parameters
     ----------
-    state : Pretraining
-        The version that learns on.
     old : Models
         The older one's students; they stay as they are.
     method : str
         ``penalty``: the mean squared difference of the vectors of a step's users, items and pairs,
         so that each id counts as often as it is shown. ``distillation``: that of the task logits.
-    strength : float
-        Weight.
 
     Returns
     -------
@@ -183,17 +179,8 @@ def version(shop: Workshop, chain: str, day: int) -> Pretraining:
 
     Parameters
     ----------
-    shop : Workshop
-        Holds the folder.
     chain : str
         ``seed`` and a number, or a ``Tied.folder``.
-    day : int
-        The version's day.
-
-    Returns
-    -------
-    Pretraining
-        The students after that day.
     """
     return shop.remember(
         ("state", chain, day), lambda: load_checkpoint(chain_folder(shop.out, chain) / str(day))

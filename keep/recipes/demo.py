@@ -45,15 +45,7 @@ SEEDS = (1, 2, 3)
 
 
 class DemoError(GkcError):
-    """A step of the demo failed.
-
-    Parameters
-    ----------
-    step : str
-        Which one.
-    problem : str
-        What happened.
-    """
+    """A step of the demo failed."""
 
     def __init__(self, step: str, problem: str) -> None:
         self.step = step
@@ -96,11 +88,6 @@ class Demo:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Command line; the process's own if left out.
-
     Returns
     -------
     int
@@ -135,10 +122,6 @@ def run(demo: Demo, log_path: Path, tidy: bool) -> None:
 
     Parameters
     ----------
-    demo : Demo
-        Where to work.
-    log_path : Path
-        Where the log is, or is to be.
     tidy : bool
         Whether to delete the versions at the end, since the store stays.
 
@@ -190,16 +173,6 @@ def _bundle_and_export(demo: Demo, log_path: Path, checkpoint: Path, day: int) -
 def service(demo: Demo) -> Iterator[str]:
     """Run ``gkc serve`` on a free port until the block ends.
 
-    Parameters
-    ----------
-    demo : Demo
-        Its store is served.
-
-    Yields
-    ------
-    str
-        Base URL of the service, ready to answer.
-
     Raises
     ------
     CommandError
@@ -214,17 +187,7 @@ def service(demo: Demo) -> Iterator[str]:
 
 
 def ask(demo: Demo, url: str, log: Log) -> None:
-    """Ask for one user and many items, in JSON and in safetensors, and print what came.
-
-    Parameters
-    ----------
-    demo : Demo
-        Times the step.
-    url : str
-        The service.
-    log : Log
-        Whose test day gives the user and the items.
-    """
+    """Ask for one user and many items, in JSON and in safetensors, and print what came."""
     day = log.day(log.info.test_day)
     user = int(day.user[day.sub_domain][0])
     items = np.unique(day.item)[:CANDIDATES].tolist()
@@ -267,24 +230,7 @@ def print_status(counts: I64) -> None:
 
 
 def compare(demo: Demo, url: str, log: Log, checkpoint: Path) -> list[Result]:
-    """Train downstream models without knowledge and with it, read from the service.
-
-    Parameters
-    ----------
-    demo : Demo
-        Times the step.
-    url : str
-        The service.
-    log : Log
-        Super- and sub-domain.
-    checkpoint : Path
-        The checkpoint that the latest version was made from.
-
-    Returns
-    -------
-    list of Result
-        As ``keep.comparison.evaluate`` returns them.
-    """
+    """Train downstream models without knowledge and with it, read from the service."""
     info = log.info
     latest = list(VERSIONS.values())[-1]
     print("\ncomparing downstream models on the test day ...", flush=True)
@@ -298,15 +244,6 @@ def compare(demo: Demo, url: str, log: Log, checkpoint: Path) -> list[Result]:
 
 def summarise(demo: Demo, log: Log, results: list[Result]) -> None:
     """Print figures with the mapping beside them, and the steps' times.
-
-    Parameters
-    ----------
-    demo : Demo
-        Its times.
-    log : Log
-        How it was made stands beside the figures.
-    results : list of Result
-        The comparison.
 
     Raises
     ------

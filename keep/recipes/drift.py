@@ -39,15 +39,6 @@ def drift(
         A log with at least five days of pretraining.
     out : Path
         Folder of the results; one that was begun with the same log and seeds is gone on with.
-    preset : str
-        One of ``PRESETS``.
-    seeds : int, optional
-        The preset's if left out.
-
-    Returns
-    -------
-    dict
-        What ``results.json`` holds.
 
     Raises
     ------

@@ -28,21 +28,12 @@ def pretrain(
 
     Parameters
     ----------
-    log : Log
-        The super-domain: all impressions of each day.
     out : Path
         Checkpoint to write. It may be ``from_checkpoint`` itself.
     from_checkpoint : Path, optional
         Go on with the day after this one; its configuration is kept.
     until : int, optional
         Last day to learn from; the log's own ``pretrain_until`` if left out.
-    config : PretrainConfig, optional
-        For a training from scratch; defaults if left out.
-
-    Returns
-    -------
-    Pretraining
-        State after the last day.
 
     Raises
     ------

@@ -99,22 +99,9 @@ def reproduce(
 
     Parameters
     ----------
-    log_path : Path
-        The log.
     out : Path
         Folder of the reproduction; one that was begun with the same log, preset and seeds is gone
         on with.
-    tables : sequence of str
-        Some of ``TABLES``.
-    preset_name : str
-        One of ``PRESETS``.
-    seeds : int, optional
-        Reported seeds; the preset's if left out.
-
-    Returns
-    -------
-    dict
-        What ``results.json`` holds.
 
     Raises
     ------
@@ -424,8 +411,6 @@ def super_domain_clicks(shop: Workshop, users: I64) -> I64:
 
     Parameters
     ----------
-    shop : Workshop
-        The log.
     users : ndarray, shape (n,), int64
         Raw ids, repeated or not.
 
@@ -445,17 +430,7 @@ def super_domain_clicks(shop: Workshop, users: I64) -> I64:
 
 
 def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) -> None:
-    """Lay the runs' predictions where the contract wants them, one file per row and seed.
-
-    Parameters
-    ----------
-    shop : Workshop
-        The reproduction.
-    entries : Entries
-        Tables.
-    seeds : sequence of int
-        The reported seeds.
-    """
+    """Lay the runs' predictions where the contract wants them, one file per row and seed."""
     for table, rows in entries.items():
         for entry in rows:
             for seed in seeds if entry.run.has_seed else seeds[:1]:

@@ -85,14 +85,8 @@ def make_plan(
 
     Parameters
     ----------
-    info : LogInfo
-        How long pretraining is.
-    tables : sequence of str
-        Some of ``TABLES``.
     groups : sequence of (float, float)
         Table 7's bounds of super-domain clicks.
-    with_truth : bool
-        Whether the log comes with its ground truth.
 
     Returns
     -------
@@ -112,34 +106,12 @@ def make_plan(
 
 
 def runs_of(entries: Entries) -> tuple[Run, ...]:
-    """Collect the runs behind some tables, each once.
-
-    Parameters
-    ----------
-    entries : Entries
-        Tables.
-
-    Returns
-    -------
-    tuple of Run
-        In order of first appearance.
-    """
+    """Collect the runs behind some tables, each once."""
     return tuple(dict.fromkeys(entry.run for rows in entries.values() for entry in rows))
 
 
 def shown(entries: Entries) -> Plan:
-    """List the rows that are shown.
-
-    Parameters
-    ----------
-    entries : Entries
-        Tables.
-
-    Returns
-    -------
-    Plan
-        As ``keep.reproduce.results.build_results`` wants it.
-    """
+    """List the rows that are shown."""
     return {
         table: [entry.row for entry in rows if entry.is_shown] for table, rows in entries.items()
     }
@@ -147,11 +119,6 @@ def shown(entries: Entries) -> Plan:
 
 def windows(info: LogInfo) -> tuple[int, ...]:
     """Choose table 6's amounts of pretraining data: a day, a quarter of the days, all of them.
-
-    Parameters
-    ----------
-    info : LogInfo
-        The log's days.
 
     Returns
     -------

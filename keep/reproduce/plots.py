@@ -24,13 +24,6 @@ Row = Mapping[str, Any]
 def draw_plots(results: Mapping[str, Any], directory: Path) -> list[Path]:
     """Draw the lifts of every table, and the curve and the groups of tables 6 and 7.
 
-    Parameters
-    ----------
-    results : mapping
-        What ``build_results`` returned or ``results.json`` holds.
-    directory : Path
-        Where to; made if absent.
-
     Returns
     -------
     list of Path

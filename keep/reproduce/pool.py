@@ -24,15 +24,7 @@ from keep.reproduce.workshop import Workshop
 
 
 class ReproductionError(GkcError):
-    """A reproduction that cannot start, or a job of it that failed.
-
-    Parameters
-    ----------
-    what : str
-        The folder or the job.
-    problem : str
-        What is wrong and what to do.
-    """
+    """A reproduction that cannot start, or a job of it that failed."""
 
     def __init__(self, what: str, problem: str) -> None:
         self.what = what
@@ -58,15 +50,7 @@ class Job(Protocol):
 
 
 class Pool:
-    """Workers that do the jobs of one stage after another; made by ``workers``.
-
-    Parameters
-    ----------
-    executor : Executor
-        Its processes hold a workshop each.
-    out : Path
-        Folder that the jobs' files are in.
-    """
+    """Workers that do the jobs of one stage after another; made by ``workers``."""
 
     def __init__(self, executor: Executor, out: Path) -> None:
         self.executor = executor
@@ -77,8 +61,6 @@ class Pool:
 
         Parameters
         ----------
-        stage : str
-            What progress calls them together.
         jobs : sequence of Job
             In the order in which they are started; none needs another of them.
 
@@ -120,15 +102,6 @@ class Pool:
 @contextmanager
 def workers(log_path: Path, out: Path, behaviours: int) -> Iterator[Pool]:
     """Start a process for each core; each trains with one thread.
-
-    Parameters
-    ----------
-    log_path : Path
-        The log.
-    out : Path
-        The folder that is worked in.
-    behaviours : int
-        How many clicks every model sees of a user.
 
     Yields
     ------

@@ -26,15 +26,7 @@ SCHEMA = pa.schema(
 
 
 class PredictionsError(GkcError):
-    """A file of predictions is missing or is none.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    problem : str
-        What is wrong and what to do.
-    """
+    """A file of predictions is missing or is none."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
@@ -83,17 +75,6 @@ def slug(name: str) -> str:
 def prediction_path(directory: Path, table: str, row: str, seed: int) -> Path:
     """Say where the predictions of a row and seed are kept.
 
-    Parameters
-    ----------
-    directory : Path
-        What ``--out`` named.
-    table : str
-        The paper's number of the table, for example ``2``.
-    row : str
-        The row's name.
-    seed : int
-        The seed it was trained with.
-
     Returns
     -------
     Path
@@ -113,8 +94,6 @@ def write_predictions(
 
     Parameters
     ----------
-    path : Path
-        Where to; directories are made.
     user, item : ndarray, shape (n,), int64
         The impressions.
     label : ndarray, shape (n,), bool
@@ -140,16 +119,6 @@ def write_predictions(
 
 def read_predictions(path: Path) -> Predictions:
     """Read a file that ``write_predictions`` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    Predictions
-        Its columns, in its order.
 
     Raises
     ------

@@ -114,10 +114,6 @@ def build_results(directory: Path, plan: Plan, facts: Facts) -> dict[str, Any]:
     directory : Path
         What ``--out`` named; each row's predictions of all ``facts.seeds`` lie where
         ``prediction_path`` says.
-    plan : mapping of str to sequence of PlannedRow
-        The rows of each table, in the order in which they are shown.
-    facts : Facts
-        Everything else that belongs to the results.
 
     Returns
     -------
@@ -144,20 +140,7 @@ def build_results(directory: Path, plan: Plan, facts: Facts) -> dict[str, Any]:
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
-    """Write ``results.json``, whole or not at all.
-
-    Parameters
-    ----------
-    directory : Path
-        Where to; made if absent.
-    results : mapping
-        What ``build_results`` returned.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
+    """Write ``results.json``, whole or not at all."""
     path = directory / RESULTS_FILE
     text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")

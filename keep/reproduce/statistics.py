@@ -81,11 +81,6 @@ def user_scores(predictions: Mapping[int, Predictions]) -> UserScores:
     predictions : mapping of int to Predictions
         By seed; at least one. All have the same impressions in the same order.
 
-    Returns
-    -------
-    UserScores
-        AUC of the users who have both classes.
-
     Raises
     ------
     UnpairedError
@@ -108,11 +103,6 @@ def user_scores(predictions: Mapping[int, Predictions]) -> UserScores:
 
 def gauc_per_seed(row: UserScores) -> F64:
     """Average the users' AUC by their impressions.
-
-    Parameters
-    ----------
-    row : UserScores
-        Any row.
 
     Returns
     -------
@@ -156,12 +146,6 @@ def paired_lift(row: UserScores, base: UserScores) -> Lift:
 
 def ratio_of_lifts(row: UserScores, reference: UserScores, base: UserScores) -> Ratio:
     """Compute which share of another row's lift a row keeps: the ratio of the mean lifts.
-
-    Parameters
-    ----------
-    row, reference, base : UserScores
-        All of the same impressions and seeds, as in ``paired_lift``. Both lifts are those to
-        ``base``.
 
     Returns
     -------

@@ -37,15 +37,7 @@ TEACHER, STUDENTS = ("teacher",), ("two_tower", "category")
 
 
 class WorkshopError(GkcError):
-    """A folder that cannot be worked in.
-
-    Parameters
-    ----------
-    out : Path
-        The folder.
-    problem : str
-        What is wrong and what to do.
-    """
+    """A folder that cannot be worked in."""
 
     def __init__(self, out: Path, problem: str) -> None:
         self.out = out
@@ -75,22 +67,7 @@ class Served(NamedTuple):
 
 
 class Workshop:
-    """A reproduction's folder and log, with what one process has read of them.
-
-    Parameters
-    ----------
-    log_path : Path
-        The log.
-    out : Path
-        The reproduction's folder.
-    behaviours : int
-        How many clicks every model sees of a user.
-
-    Attributes
-    ----------
-    log : Log
-        Opened.
-    """
+    """A reproduction's folder and log, with what one process has read of them."""
 
     def __init__(self, log_path: Path, out: Path, behaviours: int) -> None:
         self.log: Log = open_log(log_path)
@@ -173,18 +150,7 @@ class Workshop:
         return self._truth_file(self.log.info.test_day).exists()
 
     def data(self, test_day: int) -> Data:
-        """Prepare the log for models that are tested on a day; kept in memory.
-
-        Parameters
-        ----------
-        test_day : int
-            The log's test day, or the tuning day.
-
-        Returns
-        -------
-        Data
-            The same object for the same day.
-        """
+        """Prepare the log for models that are tested on a day; kept in memory."""
         return self.remember(("data", test_day), lambda: Data(self.log, test_day, self.behaviours))
 
     def truth(self, test: Samples) -> F32:
@@ -209,13 +175,7 @@ class Workshop:
         return self.log.path / "truth" / f"day={day:04d}.parquet"
 
     def pretrain(self, pretraining: Pretrained) -> None:
-        """Pretrain up to the version's day, or go on where a killed process stopped.
-
-        Parameters
-        ----------
-        pretraining : Pretrained
-            What is learned.
-        """
+        """Pretrain up to the version's day, or go on where a killed process stopped."""
         path = self._checkpoint(pretraining.name)
         state = load_checkpoint(path) if holds_checkpoint(path) else None
         days = [day for day in self.log.info.days if day <= self.version_day]
@@ -230,11 +190,6 @@ class Workshop:
     def teacher_of(self, seed: int) -> str:
         """Name the pretraining that has a seed's teacher: with the students where they are needed.
 
-        Parameters
-        ----------
-        seed : int
-            A reported one.
-
         Returns
         -------
         str
@@ -244,18 +199,7 @@ class Workshop:
         return both if holds_checkpoint(self._checkpoint(both)) else f"teacher-{seed}"
 
     def state(self, name: str) -> Pretraining:
-        """Load a pretraining; the latest ones stay in memory.
-
-        Parameters
-        ----------
-        name : str
-            As in ``Pretrained``.
-
-        Returns
-        -------
-        Pretraining
-            After the version's day.
-        """
+        """Load a pretraining; the latest ones stay in memory."""
         return self.remember(("state", name), lambda: load_checkpoint(self._checkpoint(name)))
 
     def _checkpoint(self, name: str) -> Path:
@@ -266,15 +210,8 @@ class Workshop:
 
         Parameters
         ----------
-        name : str
-            A pretraining that has a teacher.
         parts : sequence of str
             Some of ``user``, ``item`` and the tasks, equation 4.
-
-        Returns
-        -------
-        Knowledge
-            Rows of the impressions it is given.
         """
         spans = teacher_spans(self.state(name).config)
 
@@ -289,15 +226,8 @@ class Workshop:
 
         Parameters
         ----------
-        name : str
-            A pretraining that has the students.
         columns : slice
             Of the row of equation 6.
-
-        Returns
-        -------
-        Knowledge
-            Rows of the impressions it is given.
         """
 
         def knowledge(samples: Samples) -> F32:
@@ -327,13 +257,6 @@ class Workshop:
         ----------
         key : tuple
             Its first word is the kind.
-        make : callable
-            Makes it.
-
-        Returns
-        -------
-        object
-            What ``make`` returned, now or earlier.
         """
         if key not in self._memory:
             same = [other for other in self._memory if other[0] == key[0]]
@@ -345,20 +268,7 @@ class Workshop:
 
     @contextmanager
     def served(self, name: str, dtype: str) -> Iterator[Served]:
-        """Export the students of a pretraining, serve them, and answer from the service.
-
-        Parameters
-        ----------
-        name : str
-            A pretraining that has the students.
-        dtype : str
-            Element type of the store.
-
-        Yields
-        ------
-        Served
-            Ends with the block.
-        """
+        """Export the students of a pretraining, serve them, and answer from the service."""
         state = self.state(name)
         with tempfile.TemporaryDirectory(prefix="gkc-reproduce-") as work:
             folder = Path(work) / "bundle"

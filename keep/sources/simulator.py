@@ -118,13 +118,6 @@ PRESETS = {
 class World:
     """Users and items of a simulation, as they are on one day.
 
-    Parameters
-    ----------
-    config : SimulatorConfig
-        What is simulated.
-    seed : int
-        At least 0; fixes all chance.
-
     Attributes
     ----------
     day : int
@@ -252,12 +245,8 @@ def simulate(
 
     Parameters
     ----------
-    config : SimulatorConfig
-        What is simulated.
     seed : int
         At least 0; the same seed, parameters and NumPy give the same columns, bit for bit.
-    out : Path
-        Directory of the new log.
     advance : callable
         Told how many days were written since the last call.
 
@@ -278,18 +267,7 @@ def simulate(
 
 
 def log_name(config: SimulatorConfig) -> str:
-    """Return the name of a simulated log.
-
-    Parameters
-    ----------
-    config : SimulatorConfig
-        What is simulated.
-
-    Returns
-    -------
-    str
-        ``simulated-`` and the preset.
-    """
+    """Return the name of a simulated log."""
     return f"simulated-{config.preset}"
 
 

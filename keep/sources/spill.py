@@ -69,8 +69,6 @@ class DaySpill:
 
         Parameters
         ----------
-        source : Path
-            Named in the error.
         day : ndarray, shape (n,), int64
             Day of each row.
         columns : mapping of str to ndarray, shape (n,)
@@ -88,10 +86,6 @@ class DaySpill:
 
         Parameters
         ----------
-        source : Path
-            Named in the error.
-        day : ndarray, shape (n,), int64
-            Day of each row.
         table : pyarrow.Table
             The same schema in every call.
 
@@ -124,27 +118,11 @@ class DaySpill:
         return tuple(sorted(self._writers))
 
     def table(self, day: int) -> Any:  # noqa: ANN401 - pyarrow publishes no types
-        """Read a day back, in the order in which its rows came.
-
-        Parameters
-        ----------
-        day : int
-            One of ``days()``.
-
-        Returns
-        -------
-        pyarrow.Table
-            All its rows.
-        """
+        """Read a day back, in the order in which its rows came."""
         return pq.read_table(self._file(day), partitioning=None)
 
     def columns(self, day: int) -> dict[str, NDArray[Any]]:
         """Read a day of numeric columns back.
-
-        Parameters
-        ----------
-        day : int
-            One of ``days()``.
 
         Returns
         -------
@@ -169,8 +147,6 @@ def stray_days(rows: Mapping[int, int], *, last: bool) -> list[int]:
 
     Parameters
     ----------
-    rows : mapping of int to int
-        Rows of each day.
     last : bool
         Whether to look at the last days, or at the first ones.
 
@@ -196,11 +172,6 @@ def stray_days(rows: Mapping[int, int], *, last: bool) -> list[int]:
 
 def split_days(days: tuple[int, ...]) -> tuple[int, tuple[int, ...], int]:
     """Choose what days are for: the last one tests, up to two before it train, the rest pretrains.
-
-    Parameters
-    ----------
-    days : tuple of int
-        Days of a log, ascending, at least one.
 
     Returns
     -------

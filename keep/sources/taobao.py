@@ -54,14 +54,8 @@ def import_taobao(
     ----------
     file : Path
         The CSV file, of any size and order.
-    out : Path
-        Directory of the new log.
-    options : ActionOptions
-        How actions become impressions.
     bounds : tuple of int or None
         First and last calendar day (UTC+8, days since 1970) that is kept.
-    advance : callable
-        Told how many bytes were read.
 
     Returns
     -------

@@ -117,8 +117,8 @@ def load_checkpoint(path: Path) -> Pretraining:
     except (OSError, ValueError, RecursionError) as exc:
         raise CheckpointError(path, f"has no readable {POINTER}; make one: keep pretrain") from exc
     if not isinstance(pointer, dict) or pointer.get("format") != FORMAT:
-        found = pointer.get("format") if isinstance(pointer, dict) else None
-        raise CheckpointError(path, f"format {found!r} is not {FORMAT!r}; pretrain again")
+        stated = pointer.get("format") if isinstance(pointer, dict) else None
+        raise CheckpointError(path, f"format {stated!r} is not {FORMAT!r}; pretrain again")
     if not isinstance(pointer.get("state"), str):
         raise CheckpointError(path, f"{POINTER} names no state; pretrain again")
     folder = path / pointer["state"]

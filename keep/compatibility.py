@@ -132,19 +132,22 @@ def shared_vectors(new: Pretraining, old: Pretraining, log: Log) -> dict[str, Sh
         A part's name to its shared vectors. Pairs are those of the log that both export.
     """
     pairs = _asked_for(log, old.day)
-    found = {}
+    shared = {}
     for part, (users, items, categories, weight) in pairs.items():
-        (one, known), (other, too) = (
+        (ours, exported), (theirs, exported_before) = (
             student_vectors(state, part, users, items, categories) for state in (new, old)
         )
-        both = known & too
-        found[part] = Shared(one[both], other[both], weight[both])
-    return found
+        both = exported & exported_before
+        shared[part] = Shared(ours[both], theirs[both], weight[both])
+    return shared
 
 
 def fit_maps(shared: Mapping[str, Shared], ridge: float) -> dict[str, LinearMap]:
     """Fit a map for each part."""
-    return {part: fit_map(one.new, one.old, one.weight, ridge) for part, one in shared.items()}
+    return {
+        part: fit_map(vectors.new, vectors.old, vectors.weight, ridge)
+        for part, vectors in shared.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,9 @@ class Compatibility:
             "checkpoint": self.checkpoint,
             "day": self.day,
             "method": "ridge",
-            "relative_error": {part: round(one, 6) for part, one in self.relative_error.items()},
+            "relative_error": {
+                part: round(error, 6) for part, error in self.relative_error.items()
+            },
         }
 
 
@@ -186,9 +191,9 @@ def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Co
     if widths[0] != widths[1]:
         raise IncompatibleError(name, f"is {widths[1]} wide, the new version {widths[0]}")
     shared = shared_vectors(new, old, log)
-    for part, one in shared.items():
-        if len(one.weight) < SHARED_AT_LEAST:
-            raise IncompatibleError(name, f"shares only {len(one.weight)} ids of {part}")
+    for part, vectors in shared.items():
+        if len(vectors.weight) < SHARED_AT_LEAST:
+            raise IncompatibleError(name, f"shares only {len(vectors.weight)} ids of {part}")
     return Compatibility(name, old.day, fit_maps(shared, RIDGE), relative_errors(shared, RIDGE))
 
 
@@ -204,8 +209,8 @@ def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -
     """
     rng = np.random.default_rng(seed)
     errors, mapped, true = {}, {}, {}
-    for part, one in shared.items():
-        fitted, held = one.split(rng)
+    for part, vectors in shared.items():
+        fitted, held = vectors.split(rng)
         mapped[part] = fit_map(fitted.new, fitted.old, fitted.weight, ridge)(held.new)
         true[part] = held.old
         errors[part] = _relative(mapped[part], held.old, held.weight)
@@ -220,10 +225,10 @@ def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -
     return errors
 
 
-def _relative(found: F32, true: F32, weight: F64) -> float:
+def _relative(mapped: F32, true: F32, weight: F64) -> float:
     share = (weight / weight.sum())[:, None]
     mean = (share * true).sum(axis=0)
-    wrong = (share * (found - true) ** 2).sum()
+    wrong = (share * (mapped - true) ** 2).sum()
     spread = (share * (true - mean) ** 2).sum()
     return float(np.sqrt(wrong / max(spread, 1e-30)))
 
@@ -237,7 +242,7 @@ def _asked_for(log: Log, until: int) -> dict[str, tuple[I64, I64, I64, F64]]:
     user = np.concatenate([day.user for day in days])
     item = np.concatenate([day.item for day in days])
     category = np.concatenate([day.category for day in days])
-    found = {}
+    asked_for = {}
     columns = {"user": user[:, None], "item": item[:, None]}
     columns["user_category"] = np.stack([user, category], axis=1)
     rng = np.random.default_rng(0)
@@ -246,5 +251,5 @@ def _asked_for(log: Log, until: int) -> dict[str, tuple[I64, I64, I64, F64]]:
         if len(first) > SAMPLE:
             drawn = np.sort(rng.choice(len(first), SAMPLE, replace=False))
             first, count = first[drawn], count[drawn]
-        found[part] = (user[first], item[first], category[first], count.astype(np.float64))
-    return found
+        asked_for[part] = (user[first], item[first], category[first], count.astype(np.float64))
+    return asked_for

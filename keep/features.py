@@ -275,13 +275,13 @@ def make_batch(
     behaviours = _with_unknown(behaviours, unknown_rate, rng)
     scored, labels, paired = [], [], []
     for task in range(len(TASKS)):
-        own = np.flatnonzero(np.ones(len(samples)) if task == 0 else rows.labels[samples, 0])
-        has = np.flatnonzero(partners[own, task] >= 0)
-        line = np.concatenate([own, own[has]])
-        candidate = np.repeat([0, 1 + task], [len(own), len(has)])
+        of_task = np.flatnonzero(np.ones(len(samples)) if task == 0 else rows.labels[samples, 0])
+        has = np.flatnonzero(partners[of_task, task] >= 0)
+        line = np.concatenate([of_task, of_task[has]])
+        candidate = np.repeat([0, 1 + task], [len(of_task), len(has)])
         scored.append((torch.from_numpy(line), torch.from_numpy(candidate)))
-        own_labels = rows.labels[samples[own], task].astype(np.float32)
-        labels.append(torch.from_numpy(own_labels))
+        task_labels = rows.labels[samples[of_task], task].astype(np.float32)
+        labels.append(torch.from_numpy(task_labels))
         paired.append(torch.from_numpy(has))
     return Batch(
         user=torch.from_numpy(user),

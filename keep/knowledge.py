@@ -97,8 +97,8 @@ def is_exported(
     ndarray, shape (n,), bool
         Whether both are known, and the category is one of the user's or of the most shown.
     """
-    own = features.history[users]  # (n, T)
-    clicked = (features.item_category[own] == categories[:, None]) & (own != PADDING)
+    behaviours = features.history[users]  # (n, T)
+    clicked = (features.item_category[behaviours] == categories[:, None]) & (behaviours != PADDING)
     top = np.isin(categories, most_shown(features, top_categories))
     known = (users > UNKNOWN) & (categories > UNKNOWN)
     return np.asarray(known & (top | clicked.any(axis=1)))
@@ -161,8 +161,8 @@ def student_vectors(
 
     def vectors(rows: slice) -> F32:
         if part == "item":
-            own = item[rows]
-            return model(own, features.item_shop[own], features.item_category[own])
+            items = item[rows]
+            return model(items, features.item_shop[items], features.item_category[items])
         behaviours = _as_exported(features.history[user[rows]])
         if part == "user":
             return model(user[rows], behaviours)
@@ -241,8 +241,8 @@ def _as_exported(history: I32) -> I64:
 
 
 def _numpy(vectors: Tensor) -> F32:
-    found: F32 = vectors.numpy()
-    return found
+    array: F32 = vectors.numpy()
+    return array
 
 
 def _in_batches(row: Callable[[slice], F32], count: int, batch_size: int) -> F32:

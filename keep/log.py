@@ -208,16 +208,16 @@ def open_log(path: Path | str) -> Log:
     for day in info.days:
         file = day_file(path, day)
         try:
-            found = pq.read_schema(file)
+            schema = pq.read_schema(file)
         except (OSError, pa.ArrowException) as exc:
             raise LogSchemaError(file, f"cannot be read ({_first_line(exc)})") from exc
-        for wanted in SCHEMA:
-            index = found.get_field_index(wanted.name)
+        for column in SCHEMA:
+            index = schema.get_field_index(column.name)
             if index < 0:
-                raise LogSchemaError(file, "is missing, or there more than once", wanted.name)
-            if found.field(index).type != wanted.type:
-                reason = f"has type {found.field(index).type}, not {wanted.type}"
-                raise LogSchemaError(file, reason, wanted.name)
+                raise LogSchemaError(file, "is missing, or there more than once", column.name)
+            if schema.field(index).type != column.type:
+                reason = f"has type {schema.field(index).type}, not {column.type}"
+                raise LogSchemaError(file, reason, column.name)
     return Log(path, info)
 
 
@@ -235,18 +235,18 @@ def read_info(path: Path) -> LogInfo:
     if file.exists() and not file.is_file():
         raise LogSchemaError(file, "is no file")
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise LogNotFoundError(path) from None
     except (OSError, ValueError, RecursionError) as exc:
         raise LogSchemaError(file, f"cannot be read ({_first_line(exc)})") from exc
-    if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise LogSchemaError(file, f'has no "format": "{FORMAT}"')
     known = {f.name: str(f.type) for f in dataclasses.fields(LogInfo)}
-    for name in sorted(found.keys() ^ known.keys()):
+    for name in sorted(content.keys() ^ known.keys()):
         raise LogSchemaError(file, f"has no {name!r}" if name in known else f"unknown {name!r}")
     values: dict[str, Any] = {
-        name: _typed(file, name, known[name], value) for name, value in found.items()
+        name: _typed(file, name, known[name], value) for name, value in content.items()
     }
     info = LogInfo(**values)
     check_days(file, info)
@@ -328,8 +328,8 @@ def _check_whole_column(
 def _in_scenes(table: Any, scenes: tuple[str, ...]) -> Bools:  # noqa: ANN401
     parts = [np.empty(0, dtype=np.bool_)]
     for chunk in table.column("scene").chunks:
-        wanted = np.array([name in scenes for name in chunk.dictionary.to_pylist()], dtype=np.bool_)
-        parts.append(wanted[chunk.indices.to_numpy()])
+        inside = np.array([name in scenes for name in chunk.dictionary.to_pylist()], dtype=np.bool_)
+        parts.append(inside[chunk.indices.to_numpy()])
     return np.concatenate(parts)
 
 

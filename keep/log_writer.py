@@ -206,11 +206,11 @@ def check_replaceable(path: Path, name: str) -> None:
     if not any(path.iterdir()):
         return
     try:
-        found = read_info(path).name
+        there = read_info(path).name
     except LogNotFoundError:
         raise LogPathTakenError(path, "a directory with other files", name) from None
-    if found != name:
-        raise LogPathTakenError(path, f"a log named {found!r}", name)
+    if there != name:
+        raise LogPathTakenError(path, f"a log named {there!r}", name)
 
 
 def _stable_values(table: Any, name: str) -> NDArray[Any]:  # noqa: ANN401

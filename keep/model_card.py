@@ -157,10 +157,12 @@ def commit_of(root: Path) -> str | None:
         return None
     words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        found = subprocess.run([*words, "--exclude=*"], capture_output=True, text=True, check=True)
+        described = subprocess.run(
+            [*words, "--exclude=*"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return described.stdout.strip()
 
 
 def _evaluation(metrics: Sequence[DayMetrics]) -> str:
@@ -200,8 +202,8 @@ def _spans(days: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
-def _axes(one: Mapping[str, object]) -> str:
-    errors = one["relative_error"]
+def _axes(older: Mapping[str, object]) -> str:
+    errors = older["relative_error"]
     assert isinstance(errors, Mapping)
     text = ", ".join(f"{part} {error:.2f}" for part, error in errors.items())
-    return f"checkpoint {one['checkpoint']}, day {one['day']} ({one['method']}; error {text})"
+    return f"checkpoint {older['checkpoint']}, day {older['day']} ({older['method']}; error {text})"

@@ -89,12 +89,12 @@ def task_losses(logits: list[Tensor], batch: Batch, config: PretrainConfig) -> l
     losses = []
     for task in range(len(TASKS)):
         labels, paired = batch.labels[task], batch.paired[task]
-        own, partner = logits[task][: len(labels)], logits[task][len(labels) :]
+        scores, partner = logits[task][: len(labels)], logits[task][len(labels) :]
         if config.pairs == "batch":
-            pairs = batch_pair_loss(own, labels)
+            pairs = batch_pair_loss(scores, labels)
         else:
-            pairs = pair_loss(own[paired], labels[paired], partner)
-        losses.append(point_loss(own, labels) + config.pair_weight * pairs)
+            pairs = pair_loss(scores[paired], labels[paired], partner)
+        losses.append(point_loss(scores, labels) + config.pair_weight * pairs)
     return losses
 
 
@@ -113,9 +113,9 @@ def distillation_loss(logits: list[Tensor], teacher: list[Tensor], batch: Batch)
     """
     losses = []
     for task, labels in enumerate(batch.labels):
-        own = slice(len(labels))
+        samples = slice(len(labels))
         if len(labels):
-            losses.append(functional.mse_loss(logits[task][own], teacher[task][own]))
+            losses.append(functional.mse_loss(logits[task][samples], teacher[task][samples]))
     return torch.stack(losses).sum()
 
 

@@ -68,9 +68,9 @@ class DayReport:
     def day_metrics(self) -> list[DayMetrics]:
         """List the metrics as ``metrics.jsonl`` keeps them, one per model and task."""
         return [
-            DayMetrics(self.day, model, task, found)
+            DayMetrics(self.day, model, task, values)
             for model, per_task in self.metrics.items()
-            for task, found in per_task.items()
+            for task, values in per_task.items()
         ]
 
 
@@ -203,11 +203,11 @@ def _extra_losses(
     lessons = iter(taught or ())
 
     def extra(batch: Batch, logits: list[Tensor]) -> list[Tensor]:
-        found = []
+        losses = []
         if taught is not None:
-            found.append(weight * distillation_loss(logits, next(lessons), batch))
+            losses.append(weight * distillation_loss(logits, next(lessons), batch))
         if extra_loss is not None:
-            found.append(extra_loss(name, batch, logits))
-        return found
+            losses.append(extra_loss(name, batch, logits))
+        return losses
 
     return extra

@@ -34,8 +34,8 @@ def score_tasks(
             lines = [torch.from_numpy(np.flatnonzero(chosen[samples])) for chosen in sampled]
             scored = tuple((line, torch.zeros_like(line)) for line in lines)
             logits = model(replace(click_batch(rows, features, samples), scored=scored))
-            for part, found in zip(parts, logits, strict=True):
-                part.append(found.numpy())
+            for part, task_logits in zip(parts, logits, strict=True):
+                part.append(task_logits.numpy())
     return [np.concatenate(part) if part else np.empty(0, dtype=np.float32) for part in parts]
 
 
@@ -57,10 +57,10 @@ def validate(model: nn.Module, rows: Rows, features: Features) -> dict[str, Metr
     Blum, Kalai and Langford, "Beating the hold-out: bounds for k-fold and progressive
     cross-validation", COLT 1999.
     """
-    found = {}
+    by_task = {}
     for task, logits in enumerate(score_tasks(model, rows, features)):
         samples = trained_by(rows, task)
         labels = rows.labels[samples, task]
         if labels.any() and not labels.all():
-            found[TASKS[task]] = metrics(rows.user[samples], labels, logits)
-    return found
+            by_task[TASKS[task]] = metrics(rows.user[samples], labels, logits)
+    return by_task

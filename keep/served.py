@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gkc.arrays import F32, I64
 from gkc.errors import GkcError
+from gkc.knowledge import SAFETENSORS as SAFETENSORS
 
-SAFETENSORS = "application/x-safetensors"
 DTYPES = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I32": "<i4", "I64": "<i8"}
 
 

@@ -143,5 +143,5 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, output: Path)
         time.sleep(0.05)
     said = output.read_text(encoding="utf-8", errors="replace")[-TAIL:]
     ended = process.poll()
-    found = f"not ready after {READY_SECONDS:.0f} s" if ended is None else f"exited {ended}"
-    raise CommandError("gkc serve", f"{found}; it said:\n{said}")
+    problem = f"not ready after {READY_SECONDS:.0f} s" if ended is None else f"exited {ended}"
+    raise CommandError("gkc serve", f"{problem}; it said:\n{said}")

@@ -173,7 +173,7 @@ def _onnx_model(name: str, file: Path) -> Callable[..., F32]:
         if rows == 1:  # alone it would get other last bits than among others
             columns = tuple(np.repeat(column, 2, axis=0) for column in columns)
         (vectors,) = session.run([OUTPUT], dict(zip(INPUTS[name], columns, strict=True)))
-        found: F32 = vectors[:rows]
-        return found
+        asked: F32 = vectors[:rows]
+        return asked
 
     return run

@@ -120,17 +120,17 @@ def hold_to(state: Pretraining, old: Models, method: str, strength: float) -> Ex
     }
 
     def known(batch: Batch) -> Tensor:
-        own = batch.items[:, 0]  # (B, 3)
-        ids = (batch.user < rows["user"]) & (own[:, 0] < rows["item"])
-        return ids & (own[:, 2] < rows["category"]) & (batch.behaviours < rows["item"]).all(dim=1)
+        items = batch.items[:, 0]  # (B, 3)
+        ids = (batch.user < rows["user"]) & (items[:, 0] < rows["item"])
+        return ids & (items[:, 2] < rows["category"]) & (batch.behaviours < rows["item"]).all(dim=1)
 
     def vectors(models: Models, name: str, batch: Batch, chosen: Tensor) -> list[Tensor]:
         user, behaviours = batch.user[chosen], batch.behaviours[chosen]
-        own = batch.items[chosen, 0]
+        items = batch.items[chosen, 0]
         if name == "two_tower":
             k_u = models.two_tower.user_knowledge(user, behaviours)
-            return [k_u, models.two_tower.item_knowledge(own)]
-        return [models.category.knowledge(user, behaviours, own[:, 2])]
+            return [k_u, models.two_tower.item_knowledge(items)]
+        return [models.category.knowledge(user, behaviours, items[:, 2])]
 
     def penalty(name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
         chosen = known(batch).nonzero().squeeze(1)
@@ -139,7 +139,7 @@ def hold_to(state: Pretraining, old: Models, method: str, strength: float) -> Ex
         with torch.no_grad():
             before = vectors(old, name, batch, chosen)
         now = vectors(state.models, name, batch, chosen)
-        parts = [((one - other) ** 2).mean() for one, other in zip(now, before, strict=True)]
+        parts = [((new - former) ** 2).mean() for new, former in zip(now, before, strict=True)]
         return strength * torch.stack(parts).sum()
 
     def distillation(name: str, batch: Batch, logits: list[Tensor]) -> Tensor:

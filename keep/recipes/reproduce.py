@@ -164,14 +164,14 @@ class _Work:
                 f"has training days {list(info.train_days)}, but two are needed: options are "
                 "chosen on the last of them, trained on those before",
             )
-        mine = {
+        facts = {
             "checksum": info.checksum,
             "preset": self.preset_name,
             "seeds": list(self.seeds),
         }
-        named = {*tables, *self.shop.claim(mine).get("tables", ())}
+        named = {*tables, *self.shop.claim(facts).get("tables", ())}
         all_tables = tuple(table for table in TABLES if table in named)
-        self.shop.note({**mine, "tables": all_tables})
+        self.shop.note({**facts, "tables": all_tables})
         return all_tables
 
     def tune(self, pool: Pool, entries: Entries) -> None:

@@ -36,7 +36,7 @@ def circumstances() -> dict[str, Any]:
 
 def _commit() -> str:
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude=*"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -45,7 +45,7 @@ def _commit() -> str:
         )
     except FileNotFoundError:
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"
 
 
 def _processor() -> str:

@@ -170,12 +170,12 @@ def _kinds() -> list[Entry]:
 
 
 def _tasks() -> list[Entry]:
-    one, two = "click", "click, conversion"
+    click, both = "click", "click, conversion"
     return [
         _base(BASE),
-        _entry(one, _with_parts("user", "item", "click"), paper=one),
-        _entry(two, _with_parts("user", "item", *TASKS[:2]), paper=two, against=(one,)),
-        _entry(f"{two}, cart", KEEP, paper=f"{two}, cart", against=(two,)),
+        _entry(click, _with_parts("user", "item", "click"), paper=click),
+        _entry(both, _with_parts("user", "item", *TASKS[:2]), paper=both, against=(click,)),
+        _entry(f"{both}, cart", KEEP, paper=f"{both}, cart", against=(both,)),
     ]
 
 

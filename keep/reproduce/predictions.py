@@ -66,10 +66,10 @@ def slug(name: str) -> str:
     ValueError
         If the name has neither a letter nor a digit.
     """
-    found = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if not found:
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not words:
         raise ValueError(f"{name!r} has neither a letter nor a digit to name a directory")
-    return found
+    return words
 
 
 def prediction_path(directory: Path, table: str, row: str, seed: int) -> Path:
@@ -132,7 +132,7 @@ def read_predictions(path: Path) -> Predictions:
     except (pa.ArrowException, OSError) as exc:
         raise PredictionsError(path, f"cannot be read ({exc}); remove it and run again") from exc
     if not table.schema.equals(SCHEMA):
-        found = ", ".join(f"{field.name} {field.type}" for field in table.schema)
-        raise PredictionsError(path, f"has the columns {found}; remove it and run again")
+        columns = ", ".join(f"{field.name} {field.type}" for field in table.schema)
+        raise PredictionsError(path, f"has the columns {columns}; remove it and run again")
     user, item, label, score = (table[name].to_numpy() for name in SCHEMA.names)
     return Predictions(user, item, label, score)

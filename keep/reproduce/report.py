@@ -144,9 +144,9 @@ def _section(number: str, table: Mapping[str, Any]) -> str:
     lines = zip(*columns.values(), strict=True)
     parts = [f"## Table {number}: {TITLES[number]}", markdown_table(list(columns), lines)]
     compared = [
-        [f"{row['name']} over {other}", signed(found["lift"]), interval_cell(found["interval"])]
+        [f"{row['name']} over {other}", signed(lift["lift"]), interval_cell(lift["interval"])]
         for row in rows
-        for other, found in row["against"].items()
+        for other, lift in row["against"].items()
     ]
     if compared:
         parts.append(markdown_table(["paired difference", "GAUC", "95 % interval"], compared))
@@ -169,7 +169,9 @@ def _circumstances(results: Results) -> str:
 
 def circumstances_lines(results: Results) -> list[str]:
     """Say where the figures of one run come from, a line for each fact."""
-    versions = ", ".join(f"{name} {found}" for name, found in sorted(results["versions"].items()))
+    versions = ", ".join(
+        f"{name} {version}" for name, version in sorted(results["versions"].items())
+    )
     return [
         f"log {results['log']['name']}, checksum `{results['log']['checksum']}`",
         f"command `{results['command']}`, preset {results['preset']}",

@@ -171,27 +171,27 @@ def _scores(directory: Path, number: str, name: str, seeds: Sequence[int]) -> Us
 
 
 def _row(number: str, planned: PlannedRow, scores: Mapping[str, UserScores]) -> Row:
-    own = scores[planned.name]
+    ranked = scores[planned.name]
     base = None if planned.base is None else scores[planned.base]
-    lift = Lift(0.0, 0.0, 0.0, ()) if base is None else paired_lift(own, base)
+    lift = Lift(0.0, 0.0, 0.0, ()) if base is None else paired_lift(ranked, base)
     paper = None if planned.paper is None else PAPER[number][planned.paper]
-    against = {name: paired_lift(own, scores[name]) for name in planned.against}
+    against = {name: paired_lift(ranked, scores[name]) for name in planned.against}
     return Row(
         name=planned.name,
-        gauc=_rounded(gauc_per_seed(own)),
+        gauc=_rounded(gauc_per_seed(ranked)),
         lift=round(lift.mean, DIGITS),
         interval=_interval(lift.low, lift.high),
         paper=None if paper is None else dataclasses.asdict(paper),
         base=planned.base,
         base_gauc=None if base is None else _rounded(gauc_per_seed(base)),
-        users=len(own.users),
-        impressions=int(own.impressions.sum()),
+        users=len(ranked.users),
+        impressions=int(ranked.impressions.sum()),
         against={
-            name: {"lift": round(found.mean, DIGITS), "interval": _interval(found.low, found.high)}
-            for name, found in against.items()
+            name: {"lift": round(over.mean, DIGITS), "interval": _interval(over.low, over.high)}
+            for name, over in against.items()
         },
         share=_share(planned, scores),
-        note=_note(planned, own),
+        note=_note(planned, ranked),
     )
 
 
@@ -206,11 +206,11 @@ def _share(planned: PlannedRow, scores: Mapping[str, UserScores]) -> dict[str, A
     }
 
 
-def _note(planned: PlannedRow, own: UserScores) -> str:
+def _note(planned: PlannedRow, ranked: UserScores) -> str:
     notes = [planned.note] if planned.note else []
     if planned.deterministic:
         notes.append("one score, paired with every seed")
-    if not len(own.users):
+    if not len(ranked.users):
         notes.append("no user has both classes, so there is no GAUC")
     return "; ".join(notes)
 

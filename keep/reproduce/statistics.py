@@ -90,14 +90,14 @@ def user_scores(predictions: Mapping[int, Predictions]) -> UserScores:
     ----------
     KEEP (CIKM'22), equation 7.
     """
-    checksums = {seed: _checksum(found) for seed, found in predictions.items()}
+    checksums = {seed: _checksum(ranked) for seed, ranked in predictions.items()}
     first = next(iter(checksums))
     for seed, checksum in checksums.items():
         if checksum != checksums[first]:
             raise UnpairedError(f"seeds {first} and {seed} rank different impressions or labels")
-    found = [user_aucs(p.user, p.label, p.score) for p in predictions.values()]
-    users, impressions, _ = found[0]
-    auc = np.stack([auc for _, _, auc in found])
+    aucs = [user_aucs(p.user, p.label, p.score) for p in predictions.values()]
+    users, impressions, _ = aucs[0]
+    auc = np.stack([auc for _, _, auc in aucs])
     return UserScores(users, impressions, auc, tuple(predictions), checksums[first])
 
 

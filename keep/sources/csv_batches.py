@@ -47,11 +47,11 @@ def csv_batches(
     convert = csv.ConvertOptions(column_types=dict(types), include_columns=list(types))
     try:
         with path.open("rb") as raw:
-            told, line = 0, 1 if header else 2
+            reported, line = 0, 1 if header else 2
             for batch in csv.open_csv(raw, read_options=read, convert_options=convert):
                 position = raw.tell()
-                advance(position - told)
-                told = position
+                advance(position - reported)
+                reported = position
                 for name in types:
                     refuse(path, line, batch.column(name).is_null(), "is empty", name)
                 yield line, batch
@@ -76,9 +76,9 @@ def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None
     SourceFormatError
         If any row is at fault; names the line of the first.
     """
-    found = np.asarray(faults)
-    if found.any():
-        raise SourceFormatError(path, reason, line + int(found.argmax()), column)
+    is_faulty = np.asarray(faults)
+    if is_faulty.any():
+        raise SourceFormatError(path, reason, line + int(is_faulty.argmax()), column)
 
 
 def read_header(path: Path) -> list[str]:

@@ -74,9 +74,9 @@ def check_sha256(file: Path, expected: str) -> None:
         If the file has another one.
     """
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != expected:
-        raise ChecksumError(file, expected, found)
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != expected:
+        raise ChecksumError(file, expected, digest)
 
 
 def _pip_download(folder: Path) -> None:

@@ -122,7 +122,7 @@ def _time_column(logs: Sequence[Path], headers: Mapping[Path, list[str]]) -> str
     if not logs:
         first = next(iter(headers))
         raise SourceFormatError(first, "no file given has a user_id column: name an action log", 1)
-    found = {}
+    columns = {}
     for file in logs:
         header = headers[file]
         names = [name for name in ("action_time", "time") if name in header]
@@ -130,10 +130,10 @@ def _time_column(logs: Sequence[Path], headers: Mapping[Path, list[str]]) -> str
         if not names or missing:
             reason = f"has no column {(missing or ['action_time'])[0]!r} among {', '.join(header)}"
             raise SourceFormatError(file, reason, 1)
-        found[file] = names[0]
-    if len(set(found.values())) > 1:
+        columns[file] = names[0]
+    if len(set(columns.values())) > 1:
         raise SourceFormatError(logs[0], "the files are of both 2016 and 2019: import one of them")
-    return found[logs[0]]
+    return columns[logs[0]]
 
 
 def _read_products(
@@ -169,10 +169,10 @@ class _ActionReader:
 
     def read(self, file: Path, header: list[str]) -> int:
         """Read one file; return how many rows lay outside the bounds."""
-        own = {kind: _first_of(names, header) for kind, names in ATTRIBUTES.items()}
+        attributes = {kind: _first_of(names, header) for kind, names in ATTRIBUTES.items()}
         types = {"user_id": pa.float64(), "sku_id": pa.int64(), "type": pa.int64()}
         types |= {self.time_column: pa.string()}
-        types |= {name: pa.int64() for name in own.values() if name}
+        types |= {name: pa.int64() for name in attributes.values() if name}
         outside = 0
         for line, batch in csv_batches(file, types, self.advance):
             time = self._seconds(file, line, batch.column(self.time_column))
@@ -183,7 +183,7 @@ class _ActionReader:
             kept = inside & (kind != LEFT_OUT)
             item = batch.column("sku_id").to_numpy()
             columns = {"user": _whole_ids(file, line, batch), "item": item, "time": time}
-            for attribute, name in own.items():
+            for attribute, name in attributes.items():
                 columns[attribute] = self._attribute(item, attribute, batch, name)
             columns["kind"] = kind
             self.spill.add(file, day[kept], {n: c[kept] for n, c in columns.items()})
@@ -212,12 +212,12 @@ class _ActionReader:
 
     def _attribute(self, item: I64, kind: str, batch: Any, name: str) -> I64:  # noqa: ANN401
         """Take an attribute from the product table, else from the action, else 0."""
-        own = _column_or_zeros(batch, name)
+        of_action = _column_or_zeros(batch, name)
         known = self.products.item
         if len(known) == 0:
-            return own
+            return of_action
         spot = np.minimum(np.searchsorted(known, item), len(known) - 1)
-        return np.where(known[spot] == item, self.products.attributes[kind][spot], own)
+        return np.where(known[spot] == item, self.products.attributes[kind][spot], of_action)
 
 
 def _whole_ids(file: Path, line: int, batch: Any) -> I64:  # noqa: ANN401

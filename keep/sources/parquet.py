@@ -143,8 +143,8 @@ def _labels(file: Path, name: str, column: Any, first_row: int) -> Any:  # noqa:
 def _batches(file: Path) -> Any:  # noqa: ANN401 - an iterator of pyarrow tables
     try:
         with pq.ParquetFile(file) as source:
-            wanted = [name for name in source.schema_arrow.names if name in SCHEMA.names]
-            for batch in source.iter_batches(ROWS_AT_ONCE, columns=wanted):
+            names = [name for name in source.schema_arrow.names if name in SCHEMA.names]
+            for batch in source.iter_batches(ROWS_AT_ONCE, columns=names):
                 yield pa.Table.from_batches([batch])
     except (OSError, pa.ArrowException) as exc:
         reason = (str(exc).splitlines() or [""])[0]

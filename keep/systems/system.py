@@ -34,15 +34,7 @@ class Training:
 
 
 class Ranker(Protocol):
-    """A trained system."""
-
-    def score(self, samples: Samples) -> F32:
-        """Score n impressions of a day: (n,) logits; higher means more likely positive."""
-        ...
-
-
-class Trainable(Ranker, Protocol):
-    """A system that is trained by steps."""
+    """A compared system, fresh or trained."""
 
     @property
     def model(self) -> nn.Module:
@@ -53,23 +45,28 @@ class Trainable(Ranker, Protocol):
         """List what is trained."""
         ...
 
+    def score(self, samples: Samples) -> F32:
+        """Score n impressions of a day: (n,) logits; higher means more likely positive."""
+        ...
 
-O = TypeVar("O", bound=Training)  # noqa: E741 - of a system's options
+
+S = TypeVar("S", bound=Training)
+"""A system's options, its settings."""
 G = TypeVar("G")
+"""What it is given beside the log."""
 R = TypeVar("R", bound=Ranker)
-T = TypeVar("T", bound=Trainable)
-O_co = TypeVar("O_co", bound=Training, covariant=True)
+S_co = TypeVar("S_co", bound=Training, covariant=True)
 G_co = TypeVar("G_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Lesson(Generic[O_co, G_co]):
+class Lesson(Generic[S_co, G_co]):
     """What a system is trained on, how, and with what."""
 
     data: Data
     days: tuple[int, ...]
     """Training days, ascending."""
-    options: O_co
+    options: S_co
     seed: int
     """Of initial weights, order and all other chance."""
     task: int
@@ -87,20 +84,20 @@ class Lesson(Generic[O_co, G_co]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class System(Generic[O, G, R]):
+class System(Generic[S, G, R]):
     """A compared system."""
 
-    options: type[O]
+    options: type[S]
     tried: tuple[Mapping[str, Any], ...]
     """What is tried on the tuning day, at most twelve: changes to Base's best options."""
-    learn: Callable[[Lesson[O, G]], R]
+    learn: Callable[[Lesson[S, G]], R]
     """Builds and trains it: ``one_pass``, but for KEEP-C."""
     takes: type = NoneType
     """What it is ``given`` beside the log."""
-    pretrain: Callable[[Data, Sequence[int], O, int], nn.Module] | None = None
+    pretrain: Callable[[Data, Sequence[int], S, int], nn.Module] | None = None
     """Of a self-supervised system: data, days, options and seed to the encoder that it takes."""
 
-    def grid(self, best: Training) -> tuple[O, ...]:
+    def grid(self, best: Training) -> tuple[S, ...]:
         """List the options to try, given those of Base that were found best."""
         return tuple(self.options(**{**vars(best), **changes}) for changes in self.tried)
 
@@ -108,7 +105,7 @@ class System(Generic[O, G, R]):
         self,
         data: Data,
         days: Sequence[int],
-        options: O,
+        options: S,
         seed: int,
         task: int = 0,
         given: G | None = None,
@@ -124,10 +121,10 @@ def every(**choices: Sequence[Any]) -> tuple[dict[str, Any], ...]:
 
 
 def one_pass(
-    build: Callable[[Lesson[O, G]], tuple[T, Step]],
-    days: Callable[[Lesson[O, G]], Iterable[Samples]],
+    build: Callable[[Lesson[S, G]], tuple[R, Step]],
+    days: Callable[[Lesson[S, G]], Iterable[Samples]],
     draws: bool = False,
-) -> Callable[[Lesson[O, G]], T]:
+) -> Callable[[Lesson[S, G]], R]:
     """Train by Adam, one pass over the days.
 
     Parameters
@@ -140,18 +137,18 @@ def one_pass(
         Whether training itself draws from torch's generator, as dropout does.
     """
 
-    def learn(lesson: Lesson[O, G]) -> T:
+    def learn(lesson: Lesson[S, G]) -> R:
         with seeded(lesson.seed):
-            system, loss = build(lesson)
+            ranker, loss = build(lesson)
             if draws:
-                run(system, loss, lesson)
+                run(ranker, loss, lesson)
         if not draws:
-            run(system, loss, lesson)
-        return system
+            run(ranker, loss, lesson)
+        return ranker
 
-    def run(system: T, loss: Step, lesson: Lesson[O, G]) -> None:
-        system.model.train()
-        fit(system.parameters(), days(lesson), loss, lesson.options, lesson.seed)
+    def run(ranker: R, loss: Step, lesson: Lesson[S, G]) -> None:
+        ranker.model.train()
+        fit(ranker.parameters(), days(lesson), loss, lesson.options, lesson.seed)
 
     return learn
 

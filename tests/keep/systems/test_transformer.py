@@ -182,4 +182,6 @@ def test_the_grid_is_twelve_fine_tunings_of_one_encoder() -> None:
     for trial in trials:
         shared = {name: value for name, value in vars(trial).items() if name not in fine_tuning}
         assert shared == {name: vars(start)[name] for name in shared}
-    assert {trial.batch_size for trial in trials} == {t.batch_size for t in BASE.grid(BASE.options())}
+    assert {trial.batch_size for trial in trials} == {
+        t.batch_size for t in BASE.grid(BASE.options())
+    }

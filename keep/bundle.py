@@ -102,16 +102,17 @@ def bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
-    report = [
+    return [
         f"largest difference between ONNX and torch: {difference:.1e}",
         f"bundle of day {state.day}: {counts}",
         covered,
+        *([] if compatible_with is None else [_in_axes(compatible_with)]),
     ]
-    if compatible_with is not None:
-        errors = ", ".join(f"{k} {v:.3f}" for k, v in compatible_with.relative_error.items())
-        older = compatible_with
-        report.append(f"in the axes of {older.checkpoint}, day {older.day}: {errors}")
-    return report
+
+
+def _in_axes(older: Compatibility) -> str:
+    errors = ", ".join(f"{part} {error:.3f}" for part, error in older.relative_error.items())
+    return f"in the axes of {older.checkpoint}, day {older.day}: {errors}"
 
 
 def make_tables(features: Features, top_categories: int) -> Tables:

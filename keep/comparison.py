@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gkc.arrays import F32, I64
 from keep.checkpoint import Pretraining
-from keep.data import Data
+from keep.data import Data, Samples
 from keep.gauc import Gauc, gauc
 from keep.knowledge import knowledge_of
 from keep.log import Day, Log
@@ -17,7 +17,6 @@ from keep.models import score_clicks
 from keep.popularity import popularity
 from keep.systems.base import BASE
 from keep.systems.plugged import KEEP, Options, Plugged
-from keep.systems.system import Ranker
 from keep.threads import one_thread_each
 
 Served = Callable[[I64, I64, I64], F32]
@@ -74,50 +73,62 @@ def evaluate(
     ----------
     KEEP (CIKM'22), sections 4.3, 6.1 and equation 7.
     """
-    options = options or Options()
     data = Data(log, test_day)
     days = {number: data.sub_domain(number) for number in (*data.days, test_day)}
     test = days[test_day]
-    user, click = test.day.user, test.day.click
     used = [days[number] for number in (*train_days, test_day)]
     extracted = {samples.number: _teacher_knowledge(state, samples.day) for samples in used}
     answered = {
         samples.number: served(samples.day.user, samples.day.item, samples.day.category)
         for samples in used
     }
-
-    def ranked(
-        name: str,
-        numbers: Sequence[int],
-        compared: Result | None,
-        knowledge: dict[int, F32] | None,
-    ) -> Result:
-        def fit(seed: int) -> Ranker:
-            if knowledge is None:
-                return BASE.train(data, numbers, options, seed)
-            plugged = Plugged(lambda samples: knowledge[samples.number])
-            return KEEP.train(data, numbers, options, seed, given=plugged)
-
-        with one_thread_each(len(seeds)) as pool:
-            scores = list(pool.map(lambda seed: fit(seed).score(test), seeds))
-        by_seed = tuple(gauc(user, click, of_seed) for of_seed in scores)
-        if compared is None:
-            return Result(name, by_seed)
-        pairs = zip(by_seed, compared.gauc, strict=True)
-        return Result(name, by_seed, tuple(ours.value - theirs.value for ours, theirs in pairs))
-
+    user, click = test.day.user, test.day.click
     popular = gauc(user, click, popularity(log, state.day, test.day))
     rows = state.features.encode(test.day)
     taught = gauc(user, click, score_clicks(state.models.teacher, rows, state.features))
-    alone = ranked("downstream, no knowledge", train_days, None, None)
+    downstream = _Downstream(data, test, options or Options(), seeds)
+    alone = downstream.ranked("downstream, no knowledge", train_days)
     return [
         Result("item click rate", (popular,)),
         Result("teacher's click logit", (taught,)),
         alone,
-        ranked("downstream + teacher's K(u, i)", train_days, alone, extracted),
-        ranked("downstream + knowledge as served", train_days, alone, answered),
-        ranked("control: downstream, all days", data.days, alone, None),
+        downstream.ranked("downstream + teacher's K(u, i)", train_days, alone, extracted),
+        downstream.ranked("downstream + knowledge as served", train_days, alone, answered),
+        downstream.ranked("control: downstream, all days", data.days, alone),
     ]
+
+
+@dataclass(frozen=True)
+class _Downstream:
+    """A downstream model, trained with every seed."""
+
+    data: Data
+    test: Samples
+    options: Options
+    seeds: Sequence[int]
+
+    def ranked(
+        self,
+        name: str,
+        days: Sequence[int],
+        alone: Result | None = None,
+        knowledge: Mapping[int, F32] | None = None,
+    ) -> Result:
+        """Train on some days, with each day's rows of knowledge if there is any, and rank."""
+        with one_thread_each(len(self.seeds)) as pool:
+            scores = list(pool.map(lambda seed: self._scores(days, seed, knowledge), self.seeds))
+        day = self.test.day
+        by_seed = tuple(gauc(day.user, day.click, of_seed) for of_seed in scores)
+        if alone is None:
+            return Result(name, by_seed)
+        pairs = zip(by_seed, alone.gauc, strict=True)
+        return Result(name, by_seed, tuple(ours.value - theirs.value for ours, theirs in pairs))
+
+    def _scores(self, days: Sequence[int], seed: int, knowledge: Mapping[int, F32] | None) -> F32:
+        if knowledge is None:
+            return BASE.train(self.data, days, self.options, seed).score(self.test)
+        plugged = Plugged(lambda samples: knowledge[samples.number])
+        return KEEP.train(self.data, days, self.options, seed, given=plugged).score(self.test)
 
 
 def _teacher_knowledge(state: Pretraining, day: Day) -> F32:

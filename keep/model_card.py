@@ -123,25 +123,31 @@ def model_card(
         difference=difference,
         coverage=coverage,
         settings=_table(["setting", "value"], [[f"`{k}`", f"{v}"] for k, v in settings.items()]),
-        log=info.name,
-        source=info.source,
-        citation=info.citation or "none named",
-        licence=info.licence or "none named",
-        checksum=info.checksum,
-        learned=_spans([day for day in info.days if day <= state.day]),
-        days=_spans(info.days),
-        impressions=info.rows,
-        users=info.users,
-        items=info.items,
-        clicks=info.clicks,
-        carts=info.carts,
-        conversions=info.conversions,
+        **_log_facts(info, state.day),
         evaluation=_evaluation(metrics),
         commit=commit_of(ROOT) or "commit unknown",
         versions=", ".join(
             [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]
         ),
     )
+
+
+def _log_facts(info: LogInfo, until: int) -> dict[str, object]:
+    return {
+        "log": info.name,
+        "source": info.source,
+        "citation": info.citation or "none named",
+        "licence": info.licence or "none named",
+        "checksum": info.checksum,
+        "learned": _spans([day for day in info.days if day <= until]),
+        "days": _spans(info.days),
+        "impressions": info.rows,
+        "users": info.users,
+        "items": info.items,
+        "clicks": info.clicks,
+        "carts": info.carts,
+        "conversions": info.conversions,
+    }
 
 
 def commit_of(root: Path) -> str | None:

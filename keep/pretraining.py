@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from keep.checkpoint import Pretraining, make_optimizers
 from keep.config import MODELS, TASKS, PretrainConfig
-from keep.features import Batch, Features, training_batches
+from keep.features import Batch, Features, Rows, training_batches
 from keep.log import Day
 from keep.metrics import Metrics
 from keep.metrics_log import DayMetrics
@@ -122,20 +122,17 @@ def train_day(
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task(f"day {number}", total=len(rows) * len(state.optimizers))
 
-        def batches() -> Iterator[Batch]:
-            rng = np.random.default_rng([config.seed, number])
-            return training_batches(rows, features, config, rng)
-
         def learn(name: str, taught: Taught) -> tuple[dict[str, Metrics], tuple[float, ...]]:
             model, optimizer = models.get_submodule(name), state.optimizers[name]
             # Without state, nothing was learned on an earlier day.
             before = validate(model, rows, features) if optimizer.state else {}
-            counted = (batch for batch in batches() if not stop.is_set())
+            counted = (batch for batch in _batches(state, number, rows) if not stop.is_set())
             extra = _extra_losses(name, config.distillation, taught, extra_loss)
             return before, _train(model, optimizer, counted, config, extra, progress, bar)
 
         for names in _at_the_same_time(state):
-            taught = _taught(state, batches()) if _is_distilled(state, names) else None
+            lessons = _batches(state, number, rows)
+            taught = _taught(state, lessons) if _is_distilled(state, names) else None
             with one_thread_each(len(names)) as pool:
                 try:
                     learning = {name: pool.submit(learn, name, taught) for name in names}
@@ -149,6 +146,11 @@ def train_day(
     features.observe(day)
     state.day = number
     return DayReport(number, len(rows), losses, metrics, time.perf_counter() - began)
+
+
+def _batches(state: Pretraining, number: int, rows: Rows) -> Iterator[Batch]:
+    rng = np.random.default_rng([state.config.seed, number])
+    return training_batches(rows, state.features, state.config, rng)
 
 
 def _train(

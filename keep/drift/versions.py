@@ -94,74 +94,77 @@ class Tied:
 
 
 def hold_to(state: Pretraining, old: Models, method: str, strength: float) -> ExtraLoss:
-    """Make the loss that keeps a version near an older one.
+    """Make the loss that keeps a version near an older one, whose students stay as they are.
+
+    Ids that the older version did not know are left alone.
 
     Parameters
     ----------
-    old : Models
-        The older one's students; they stay as they are.
     method : str
-        ``penalty``: the mean squared difference of the vectors of a step's users, items and pairs,
-        so that each id counts as often as it is shown. ``distillation``: that of the task logits.
-
-    Returns
-    -------
-    callable
-        As ``train_day`` takes it. Ids that the older version did not know are left alone.
+        ``penalty`` or ``distillation``, as ``Held`` has them.
     """
     old.eval()
-    rows = {
-        name: len(table.weight)
-        for name, table in (
-            ("user", old.two_tower.user),
-            ("item", old.two_tower.features.item),
-            ("category", old.two_tower.features.category),
-        )
-    }
+    held = Held(state.models, old, strength)
+    return {"penalty": held.penalty, "distillation": held.distillation}[method]
 
-    def known(batch: Batch) -> Tensor:
-        items = batch.items[:, 0]  # (B, 3)
-        ids = (batch.user < rows["user"]) & (items[:, 0] < rows["item"])
-        return ids & (items[:, 2] < rows["category"]) & (batch.behaviours < rows["item"]).all(dim=1)
 
-    def vectors(models: Models, name: str, batch: Batch, chosen: Tensor) -> list[Tensor]:
-        user, behaviours = batch.user[chosen], batch.behaviours[chosen]
-        items = batch.items[chosen, 0]
-        if name == "two_tower":
-            k_u = models.two_tower.user_knowledge(user, behaviours)
-            return [k_u, models.two_tower.item_knowledge(items)]
-        return [models.category.knowledge(user, behaviours, items[:, 2])]
+@dataclass(frozen=True)
+class Held:
+    """Students that learn on, and what they were."""
 
-    def penalty(name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
-        chosen = known(batch).nonzero().squeeze(1)
+    new: Models
+    old: Models
+    strength: float
+    """Weight of the loss."""
+
+    def penalty(self, name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
+        """Take the mean squared difference of the vectors of a step's users, items and pairs.
+
+        So each id counts as often as it is shown.
+        """
+        chosen = self._known(batch).nonzero().squeeze(1)
         if len(chosen) == 0:
             return 0.0 * logits[0].sum()
         with torch.no_grad():
-            before = vectors(old, name, batch, chosen)
-        now = vectors(state.models, name, batch, chosen)
+            before = _vectors(self.old, name, batch, chosen)
+        now = _vectors(self.new, name, batch, chosen)
         parts = [((new - former) ** 2).mean() for new, former in zip(now, before, strict=True)]
-        return strength * torch.stack(parts).sum()
+        return self.strength * torch.stack(parts).sum()
 
-    def distillation(name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
-        limits = torch.tensor([rows["item"], len(old.two_tower.features.shop.weight)])
+    def distillation(self, name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
+        """Take that of the task logits; ids that are new to the older version are unknown to it."""
+        features = self.old.two_tower.features
+        tables = (features.item, features.shop, features.category)
+        items = [
+            _within(batch.items[..., column], len(table.weight))
+            for column, table in enumerate(tables)
+        ]
         safe = dataclasses.replace(
             batch,
-            user=_within(batch.user, rows["user"]),
-            behaviours=_within(batch.behaviours, rows["item"]),
-            items=torch.stack(
-                [
-                    _within(batch.items[..., 0], int(limits[0])),
-                    _within(batch.items[..., 1], int(limits[1])),
-                    _within(batch.items[..., 2], rows["category"]),
-                ],
-                dim=-1,
-            ),
+            user=_within(batch.user, len(self.old.two_tower.user.weight)),
+            behaviours=_within(batch.behaviours, len(features.item.weight)),
+            items=torch.stack(items, dim=-1),
         )
         with torch.no_grad():
-            before = old.get_submodule(name)(safe)
-        return strength * distillation_loss(logits, before, batch)
+            before = self.old.get_submodule(name)(safe)
+        return self.strength * distillation_loss(logits, before, batch)
 
-    return penalty if method == "penalty" else distillation
+    def _known(self, batch: Batch) -> Tensor:
+        """Tell in which lines, (B,), the older version knows user, item, category, behaviours."""
+        users, features = len(self.old.two_tower.user.weight), self.old.two_tower.features
+        rows, items = len(features.item.weight), batch.items[:, 0]  # (B, 3)
+        known = (batch.user < users) & (items[:, 0] < rows)
+        known &= items[:, 2] < len(features.category.weight)
+        return known & (batch.behaviours < rows).all(dim=1)
+
+
+def _vectors(models: Models, name: str, batch: Batch, chosen: Tensor) -> list[Tensor]:
+    user, behaviours = batch.user[chosen], batch.behaviours[chosen]
+    items = batch.items[chosen, 0]
+    if name == "two_tower":
+        k_u = models.two_tower.user_knowledge(user, behaviours)
+        return [k_u, models.two_tower.item_knowledge(items)]
+    return [models.category.knowledge(user, behaviours, items[:, 2])]
 
 
 def _within(ids: Tensor, rows: int) -> Tensor:

@@ -61,18 +61,11 @@ def bundle(
     metrics: Sequence[DayMetrics] = (),
     compatible_with: Compatibility | None = None,
 ) -> list[str]:
-    """Write a bundle of a checkpoint, check it against torch, and say what it covers.
+    """Write a bundle of a checkpoint, check it against torch, and say in lines what it covers.
 
-    Parameters
-    ----------
-    log : Log
-        What the checkpoint learned from; its test day tells what the tables cover.
-    out : Path
-        The bundle's directory; it must not be there yet and appears whole or not at all.
-    top_categories : int
-        How many of the most shown categories every user is paired with, besides the user's own.
-    compatible_with : Compatibility, optional
-        An older version in whose axes the vectors are to lie.
+    ``out`` appears whole or not at all. Every user is paired with the ``top_categories`` most shown
+    categories, besides the user's own. The log's test day tells what the tables cover. Vectors lie
+    in the axes of the older version that the bundle is compatible with, if any.
 
     Raises
     ------
@@ -118,10 +111,7 @@ def _in_axes(older: Compatibility) -> str:
 def make_tables(features: Features, top_categories: int) -> Tables:
     """Lay out every known user and item, and the user-category pairs to export.
 
-    Returns
-    -------
-    Tables
-        Raw ids as keys, and beside them the rows that the models take.
+    Raw ids are the keys; beside them stand the rows that the models take.
     """
     history = features.history[2:]  # (users, T), oldest first, padded on the left
     offsets = np.r_[0, np.cumsum((history != PADDING).sum(axis=1))].astype(np.int32)
@@ -173,13 +163,7 @@ def pair_rows(features: Features, top_categories: int) -> tuple[I64, I64]:
 
 
 def coverage(tables: Tables, log: Log) -> str:
-    """Say how much of the test day the exported rows answer.
-
-    Parameters
-    ----------
-    log : Log
-        Its test day is looked at: ids only, no label.
-    """
+    """Say how much of the test day the exported rows answer; of that day only ids are looked at."""
     test = log.day(log.info.test_day)
     user, item, category = (
         column[test.sub_domain] for column in (test.user, test.item, test.category)

@@ -53,16 +53,8 @@ def evaluate(
     The downstream model's behaviours are the super-domain clicks of earlier days, so that what
     knowledge adds is not merely the sight of other scenes' clicks. Knowledge is that of the
     checkpoint's day, on every day alike. The control trains without knowledge on every day of the
-    sub-domain before the test.
-
-    Parameters
-    ----------
-    state : Pretraining
-        The checkpoint that the served version was made from.
-    test_day : int
-        The day that is ranked; read by nothing else.
-    seeds : sequence of int
-        Initial weights and order of the downstream models; the same with and without knowledge.
+    sub-domain before the test. The test day is read by nothing but the ranking. Seeds fix initial
+    weights and order of the downstream models, the same with and without knowledge.
 
     Returns
     -------

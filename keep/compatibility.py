@@ -119,17 +119,10 @@ class Shared:
 
 
 def shared_vectors(new: Pretraining, old: Pretraining, log: Log) -> dict[str, Shared]:
-    """Read the vectors that both versions have, as each of them exports them.
+    """Read, part by part, the vectors that both versions have, as each of them exports them.
 
-    Parameters
-    ----------
-    log : Log
-        Its impressions up to the old version's day tell how often an id is asked for.
-
-    Returns
-    -------
-    dict
-        A part's name to its shared vectors. Pairs are those of the log that both export.
+    Impressions of the log up to the old version's day tell how often an id is asked for; pairs are
+    those of the log that both export.
     """
     pairs = _asked_for(log, old.day)
     shared = {}
@@ -175,12 +168,7 @@ class Compatibility:
 
 
 def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Compatibility:
-    """Fit the maps that put a version into an older one's axes.
-
-    Returns
-    -------
-    Compatibility
-        Maps, and their error on ids that they were not fitted on.
+    """Fit the maps that put a version into an older one's axes, and measure them on other ids.
 
     Raises
     ------
@@ -198,14 +186,10 @@ def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Co
 
 
 def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -> dict[str, float]:
-    """Measure maps on ids that they were not fitted on.
+    """Measure maps, part by part, on ids that they were not fitted on.
 
-    Returns
-    -------
-    dict
-        For ``user``, ``item``, ``user_category``, and ``user_item`` of a user with an item drawn by
-        chance: the root of sum w |mapped - old|^2 / sum w |old - mean|^2. 0 is exact, 1 is what
-        the mean alone does.
+    The error is the root of sum w |mapped - old|^2 / sum w |old - mean|^2: 0 is exact, 1 is what
+    the mean alone does. ``user_item`` is that of a user with an item drawn by chance.
     """
     rng = np.random.default_rng(seed)
     errors, mapped, true = {}, {}, {}

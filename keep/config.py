@@ -107,12 +107,7 @@ PRESETS = {"default": PretrainConfig(), "paper": PretrainConfig(batch_size=2000)
 def config_from_values(
     values: dict[str, object], source: str, preset: str = "default"
 ) -> PretrainConfig:
-    """Check plain values, as TOML or JSON hold them, and make a configuration of them.
-
-    Parameters
-    ----------
-    values : dict
-        Setting name to value; settings left out are the preset's.
+    """Check plain values, as TOML or JSON hold them; settings left out are the preset's.
 
     Raises
     ------

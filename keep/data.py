@@ -33,28 +33,14 @@ class Samples:
         return len(self.rows)
 
     def behaviours(self, positions: I64) -> I64:
-        """Look up what the users of some impressions clicked on earlier days.
+        """Look up what users clicked on earlier days, at (B,) positions.
 
-        Parameters
-        ----------
-        positions : ndarray, shape (B,), int64
-            Which impressions.
-
-        Returns
-        -------
-        ndarray, shape (B, T), int64
-            Item rows, oldest first, 0 where there is none.
+        These are (B, T) item rows, oldest first, 0 where there is none.
         """
         return self.history[self.rows.user[positions]].astype(np.int64)
 
     def where(self, chosen: Bools) -> Samples:
-        """Keep some of the impressions.
-
-        Parameters
-        ----------
-        chosen : ndarray, shape (n,), bool
-            Which ones.
-        """
+        """Keep some of the impressions: (n,) bool."""
         day = Day(**{name: column[chosen] for name, column in vars(self.day).items()})
         rows = Rows(self.rows.user[chosen], self.rows.item[chosen], self.rows.labels[chosen])
         return Samples(self.number, day, rows, self.history)
@@ -67,15 +53,8 @@ class Samples:
 class Data:
     """All that a downstream model may see of a log when it is tested on one day.
 
-    Vocabularies, the items' shops and categories, and behaviours come from the days before the
-    test day. An id that only the test day has is the unknown one.
-
-    Parameters
-    ----------
-    test_day : int
-        The day that is ranked: nothing is fitted to it.
-    behaviours : int
-        How many of a user's latest super-domain clicks are kept.
+    Vocabularies, the items' shops and categories, and behaviours come from the days before the test
+    day. An id that only the test day has is the unknown one.
 
     Attributes
     ----------
@@ -105,13 +84,7 @@ class Data:
         return table_sizes(self.features)
 
     def super_domain(self, number: int) -> Samples:
-        """Read a day with the impressions of all scenes.
-
-        Parameters
-        ----------
-        number : int
-            One of ``days``, or the test day.
-        """
+        """Read a day with the impressions of all scenes: one of ``days``, or the test day."""
         day = self.log.day(number)
         return Samples(number, day, self.features.encode(day), self._history[number])
 

@@ -25,12 +25,9 @@ UNKNOWN = 1
 
 
 class Vocabulary:
-    """Raw ids of one kind and the rows they have in the embedding tables.
+    """Raw ids of one kind, (n,) distinct ones, and the rows they have in the embedding tables.
 
-    Parameters
-    ----------
-    ids : ndarray, shape (n,), int64, optional
-        Distinct raw ids; the id at position k has row k + 2.
+    The id at position k has row k + 2.
     """
 
     def __init__(self, ids: I64 | None = None) -> None:
@@ -75,10 +72,7 @@ class Rows:
 class Features:
     """What has been seen of a log so far: vocabularies, items' features, users' behaviours.
 
-    Parameters
-    ----------
-    length : int
-        How many behaviours are kept per user.
+    Of each user the latest ``length`` behaviours are kept.
     """
 
     def __init__(self, length: int) -> None:
@@ -97,12 +91,9 @@ class Features:
         """(categories,) impressions of each category row so far."""
 
     def grow(self, day: Day) -> None:
-        """Give the day's new ids rows and note which shop and category its items have.
+        """Give the next day's new ids rows and note its items' shops and categories.
 
-        Parameters
-        ----------
-        day : Day
-            The next day of the log; its labels are not looked at.
+        Its labels are not looked at.
         """
         self.users.grow(day.user)
         self.items.grow(day.item)
@@ -130,10 +121,7 @@ class Features:
     def observe(self, day: Day) -> None:
         """Remember the day's clicks as the users' latest behaviours, and what was shown.
 
-        Parameters
-        ----------
-        day : Day
-            A day whose ids have rows already (``grow``); equal times keep the log's order.
+        Its ids have rows already (``grow``); equal times keep the log's order.
         """
         shown = self.categories.rows(day.category)
         self.shown += np.bincount(shown, minlength=len(self.shown))
@@ -183,12 +171,7 @@ class Batch:
 
 
 def draw_partners(rows: Rows, rng: np.random.Generator) -> I64:
-    """Draw, per sample and task, an impression of the same user with the opposite label.
-
-    Parameters
-    ----------
-    rows : Rows
-        A day's impressions: users are compared within them only.
+    """Draw, per sample and task, an impression of the same user and day with the opposite label.
 
     Returns
     -------
@@ -215,27 +198,16 @@ def draw_partners(rows: Rows, rng: np.random.Generator) -> I64:
 
 
 def trained_by(rows: Rows, task: int) -> Bools:
-    """Tell which impressions a task learns from: click from all, the others from clicks.
-
-    Returns
-    -------
-    ndarray, shape (n,), bool
-        True where the impression is a sample of the task.
-    """
+    """Tell, (n,), which impressions a task learns from: click from all, the others from clicks."""
     return np.ones(len(rows), dtype=np.bool_) if task == 0 else rows.labels[:, 0]
 
 
 def training_batches(
     rows: Rows, features: Features, config: PretrainConfig, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    """Shuffle a day and cut it into training steps.
+    """Shuffle a day, encoded after ``Features.grow``, and cut it into training steps.
 
-    Parameters
-    ----------
-    rows : Rows
-        The day's impressions, encoded after ``Features.grow``.
-    features : Features
-        State *before* the day's clicks are observed.
+    ``features`` is the state *before* the day's clicks are observed.
     """
     if config.pairs == "day" and config.pair_weight > 0:
         partners = draw_partners(rows, rng)
@@ -260,7 +232,7 @@ def make_batch(
     Parameters
     ----------
     features : Features
-        Holds the behaviours before that day.
+        Holds the behaviours before the rows' day.
     samples : ndarray, shape (B,), int64
         Positions in ``rows``.
     partners : ndarray, shape (B, 3), int64
@@ -295,17 +267,9 @@ def make_batch(
 
 
 def click_batch(rows: Rows, features: Features, samples: I64) -> Batch:
-    """Gather impressions that are only to be scored for the click task, without partners.
+    """Gather impressions, at (B,) positions, that are only to be scored for the click task.
 
-    Parameters
-    ----------
-    samples : ndarray, shape (B,), int64
-        Positions in ``rows``.
-
-    Returns
-    -------
-    Batch
-        One candidate per sample; nothing is replaced by the unknown row.
+    There is one candidate per sample; nothing is replaced by the unknown row.
     """
     line = torch.arange(len(samples))
     return Batch(

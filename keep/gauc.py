@@ -68,6 +68,8 @@ def gauc(users: I64, labels: Bools, scores: Floats) -> Gauc:
 def user_aucs(users: I64, labels: Bools, scores: Floats) -> tuple[I64, I64, F64]:
     """Compute the AUC of each user who has both classes, exact also with tied scores.
 
+    Columns are as for ``gauc``.
+
     Returns
     -------
     users : ndarray, shape (U,), int64

@@ -21,12 +21,7 @@ STORED_PARTS = ("user", "item", "user_category")
 
 
 def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
-    """Tell where the parts of K(u, i) lie.
-
-    Returns
-    -------
-    dict
-        ``user``, ``item`` and each task to its first column and the one behind its last.
+    """Tell where the parts of K(u, i) lie: first column, and the one behind the last.
 
     References
     ----------
@@ -85,17 +80,9 @@ def knowledge_of(
 def is_exported(
     features: Features, users: I64, categories: I64, top_categories: int = TOP_CATEGORIES
 ) -> Bools:
-    """Tell which user-category pairs a bundle has.
+    """Tell which user-category pairs, (n,) table rows each, a bundle has: (n,) bool.
 
-    Parameters
-    ----------
-    users, categories : ndarray, shape (n,), int64
-        Rows of the embedding tables.
-
-    Returns
-    -------
-    ndarray, shape (n,), bool
-        Whether both are known, and the category is one of the user's or of the most shown.
+    Both must be known, and the category one of the user's or of the most shown.
     """
     behaviours = features.history[users]  # (n, T)
     clicked = (features.item_category[behaviours] == categories[:, None]) & (behaviours != PADDING)
@@ -105,13 +92,7 @@ def is_exported(
 
 
 def most_shown(features: Features, count: int) -> I64:
-    """List the categories that had most impressions.
-
-    Returns
-    -------
-    ndarray, shape (count or fewer,), int64
-        Rows of the category table.
-    """
+    """List the categories that had most impressions, at most ``count``, as rows of their table."""
     order: I64 = np.argsort(-features.shown[UNKNOWN + 1 :], kind="stable")[:count]
     return order + UNKNOWN + 1
 

@@ -30,18 +30,7 @@ def embedding(rows: int, dim: int, std: float) -> nn.Embedding:
 
 
 def mlp(widths: Sequence[int]) -> nn.Sequential:
-    """Stack linear layers with ReLU after each but the last.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Input width, then each layer's.
-
-    Returns
-    -------
-    nn.Sequential
-        (B, widths[0]) to (B, widths[-1]).
-    """
+    """Stack linear layers with ReLU after each but the last: (B, widths[0]) to (B, widths[-1])."""
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]
@@ -63,34 +52,15 @@ class ItemFeatures(nn.Module):
         self.register_buffer("item_category", torch.zeros(sizes.items, dtype=torch.int64))
 
     def forward(self, items: Tensor) -> Tensor:
-        """Embed candidates.
-
-        Parameters
-        ----------
-        items : Tensor, shape (..., 3), int64
-            Rows of item, shop and category.
-
-        Returns
-        -------
-        Tensor, shape (..., 3 * dim), float32
-            The three embeddings side by side.
-        """
+        """Embed candidates, (..., 3) rows of item, shop and category: (..., 3 * dim)."""
         item, shop, category = items.unbind(-1)
         parts = [self.item(item), self.shop(shop), self.category(category)]
         return torch.cat(parts, dim=-1)
 
     def behaviours(self, items: Tensor) -> Tensor:
-        """Embed behaviours, whose shop and category come from a constant table.
+        """Embed behaviours, (B, T) item rows: (B, T, 3 * dim), zeros where there is padding.
 
-        Parameters
-        ----------
-        items : Tensor, shape (B, T), int64
-            Item rows.
-
-        Returns
-        -------
-        Tensor, shape (B, T, 3 * dim), float32
-            Zeros where there is padding.
+        Their shop and category come from a constant table.
         """
         parts = [
             self.item(items),
@@ -150,35 +120,14 @@ class TargetAttention(nn.Module):
 
 
 def behaviour_mask(behaviours: Tensor) -> Tensor:
-    """Mark which behaviours are there.
-
-    Parameters
-    ----------
-    behaviours : Tensor, shape (B, T), int64
-        Item rows, 0 for padding.
-
-    Returns
-    -------
-    Tensor, shape (B, T), float32
-        1 or 0.
-    """
+    """Mark which behaviours, (B, T) item rows, are there: 1, or 0 for padding."""
     return (behaviours != 0).to(torch.float32)
 
 
 def mean_pool(keys: Tensor, mask: Tensor) -> Tensor:
-    """Average the behaviours that are there.
+    """Average the behaviours that are there, (B, T, d) with a (B, T) mask of 1 and 0: (B, d).
 
-    Parameters
-    ----------
-    keys : Tensor, shape (B, T, d), float32
-        Behaviours, zeros where there is padding.
-    mask : Tensor, shape (B, T), float32
-        1 where there is a behaviour.
-
-    Returns
-    -------
-    Tensor, shape (B, d), float32
-        Zeros for a user without behaviours.
+    A user without behaviours has zeros.
     """
     count = mask.sum(dim=1, keepdim=True).clamp(min=1.0)
     return keys.sum(dim=1) / count

@@ -169,17 +169,9 @@ class Log:
         return Day(sub_domain=_in_scenes(table, self.info.sub_domain_scenes), **columns)
 
     def days(self, first: int, last: int) -> Iterator[Day]:
-        """Read the days from ``first`` to ``last``, both included, in ascending order.
+        """Read the days from ``first`` to ``last``, both included, one in memory at a time.
 
-        Parameters
-        ----------
-        first, last : int
-            Bounds; days that the log does not have are passed over.
-
-        Yields
-        ------
-        Day
-            One after another, so that one is in memory at a time.
+        Days that the log does not have are passed over.
 
         Raises
         ------
@@ -254,13 +246,7 @@ def read_info(path: Path) -> LogInfo:
 
 
 def day_file(path: Path, day: int) -> Path:
-    """Name the file of a day.
-
-    Returns
-    -------
-    Path
-        ``days/day=NNNN.parquet`` below it.
-    """
+    """Name the file of a day: ``days/day=NNNN.parquet`` below the log."""
     return path / "days" / f"day={day:04d}.parquet"
 
 
@@ -288,12 +274,7 @@ def check_days(file: Path, info: LogInfo) -> None:
 
 
 def check_rows(file: Path, table: Any, first_row: int = 0) -> None:  # noqa: ANN401
-    """Check values against the schema.
-
-    Parameters
-    ----------
-    first_row : int
-        Row of the file at which the table starts.
+    """Check values of a table, which starts at a row of the file, against the schema.
 
     Raises
     ------

@@ -37,11 +37,6 @@ class LogWriter:
     A context manager: leaving it without an exception publishes the log, leaving it with one
     removes what was written. A log of the same name at ``path`` is replaced, by two renames.
 
-    Parameters
-    ----------
-    path : Path
-        Directory of the new log: absent, empty, or a log of the same name.
-
     Raises
     ------
     LogPathTakenError
@@ -106,12 +101,7 @@ class LogWriter:
         self.write_table(day, table)
 
     def write_table(self, day: int, table: Any) -> None:  # noqa: ANN401
-        """Append impressions of a day, given as a table.
-
-        Parameters
-        ----------
-        table : pyarrow.Table
-            With ``SCHEMA``; its ``day`` column says ``day`` throughout.
+        """Append impressions of a day, as a table with ``SCHEMA``.
 
         Raises
         ------
@@ -133,13 +123,7 @@ class LogWriter:
         self._count(table)
 
     def write_beside(self, name: str, table: Any) -> None:  # noqa: ANN401
-        """Put another table into the log's directory, outside the schema.
-
-        Parameters
-        ----------
-        name : str
-            Path below the log, such as ``ids/users.parquet``.
-        """
+        """Put another table, such as ``ids/users.parquet``, into the log's directory."""
         file = self.temporary / name
         file.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, file, compression="zstd")

@@ -49,13 +49,9 @@ def write_metrics(checkpoint: Path, lines: Sequence[DayMetrics]) -> None:
 
 
 def read_metrics(checkpoint: Path, until: int) -> list[DayMetrics]:
-    """Read the metrics that lie beside a checkpoint.
+    """Read the metrics that lie beside a checkpoint, up to its own day.
 
-    Parameters
-    ----------
-    until : int
-        Last day wanted: the checkpoint's own. A run that was killed while it saved a day may have
-        left metrics of that day.
+    A run that was killed while it saved a day may have left metrics of that day.
 
     Raises
     ------

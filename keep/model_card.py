@@ -96,14 +96,7 @@ def model_card(
     metrics: Sequence[DayMetrics],
     compatible_with: Sequence[Mapping[str, object]] = (),
 ) -> str:
-    """Write the card of a bundle.
-
-    Parameters
-    ----------
-    rows : mapping of str to int
-        Table name to its rows.
-    metrics : sequence of DayMetrics
-        As ``keep pretrain`` left them beside the checkpoint; none if it left none.
+    """Write the card of a bundle, with metrics as ``keep pretrain`` left them.
 
     References
     ----------
@@ -151,13 +144,9 @@ def _log_facts(info: LogInfo, until: int) -> dict[str, object]:
 
 
 def commit_of(root: Path) -> str | None:
-    """Tell which commit a checkout is at.
+    """Tell which commit a checkout's root is at, with ``-dirty`` if tracked files were changed.
 
-    Returns
-    -------
-    str or None
-        The commit, with ``-dirty`` behind it if tracked files were changed; None if ``root`` is no
-        checkout's root or git is not there.
+    There is none if it is no checkout's root, or git is not there.
     """
     if not (root / ".git").exists():
         return None

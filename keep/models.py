@@ -20,14 +20,10 @@ from keep.two_tower import TwoTower
 
 
 class Models(nn.Module):
-    """Models that one pass over the log trains, each with embeddings of its own.
+    """Some of ``MODELS``, which one pass over the log trains, each with embeddings of its own.
 
     A model's initial weights depend on the seed and its name, not on which others are there.
-
-    Attributes
-    ----------
-    trained : tuple of str
-        Names of the models that are there, in the order of ``MODELS``.
+    ``trained`` names those that are there, in the order of ``MODELS``.
     """
 
     teacher: Teacher
@@ -57,13 +53,7 @@ def table_sizes(features: Features) -> TableSizes:
 
 
 def score_clicks(model: nn.Module, rows: Rows, features: Features, batch_size: int = 4096) -> F32:
-    """Score impressions with a model's click task, without learning from them.
-
-    Returns
-    -------
-    ndarray, shape (n,), float32
-        s_ui of the click task.
-    """
+    """Score n impressions with a model's click task, without learning from them: (n,) s_ui."""
     model.eval()
     scores = np.empty(len(rows), dtype=np.float32)
     with torch.inference_mode():
@@ -74,17 +64,9 @@ def score_clicks(model: nn.Module, rows: Rows, features: Features, batch_size: i
 
 
 def task_losses(logits: list[Tensor], batch: Batch, config: PretrainConfig) -> list[Tensor]:
-    """Compute equation 3 for each task of one model.
+    """Compute equation 3 for each task of one model, whose loss is their sum.
 
-    Parameters
-    ----------
-    logits : list of Tensor, each shape (R,), float32
-        Per task, as ``batch.scored`` lists them.
-
-    Returns
-    -------
-    list of Tensor, each shape (), float32
-        The model's loss is their sum.
+    ``logits`` are (R,) per task, as ``batch.scored`` lists them.
     """
     losses = []
     for task in range(len(TASKS)):
@@ -101,15 +83,8 @@ def task_losses(logits: list[Tensor], batch: Batch, config: PretrainConfig) -> l
 def distillation_loss(logits: list[Tensor], teacher: list[Tensor], batch: Batch) -> Tensor:
     """Compare a student's task logits with the teacher's.
 
-    Parameters
-    ----------
-    logits, teacher : list of Tensor, each shape (R,), float32
-        Per task, as ``batch.scored`` lists them.
-
-    Returns
-    -------
-    Tensor, shape (), float32
-        The mean squared difference over a task's samples, summed over the tasks.
+    Both are (R,) per task, as ``batch.scored`` lists them. The loss is the mean squared difference
+    over a task's samples, summed over the tasks.
     """
     losses = []
     for task, labels in enumerate(batch.labels):
@@ -124,10 +99,7 @@ def grow_tables(
 ) -> None:
     """Make the tables as long as the vocabularies; a new id starts as the unknown one.
 
-    Parameters
-    ----------
-    optimizers : dict of str to torch.optim.Adam
-        Each model's; its state grows with the tables, by zeros.
+    The optimizers' state grows with the tables, by zeros.
     """
     sizes = table_sizes(features)
     for name, model in models.named_children():

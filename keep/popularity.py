@@ -12,17 +12,9 @@ SMOOTHING = 20.0
 
 
 def popularity(log: Log, until: int, test: Day) -> F32:
-    """Score impressions by their item's click rate, drawn towards the mean where it is rare.
+    """Score n impressions by their item's click rate, drawn to the mean where it is rare: (n,).
 
-    Parameters
-    ----------
-    until : int
-        The last day that is counted.
-
-    Returns
-    -------
-    ndarray, shape (n,), float32
-        Smoothed click rates.
+    Clicks are counted up to the day ``until``.
     """
     days = [log.day(number) for number in log.info.days if number <= until]
     items = np.concatenate([day.item for day in days])

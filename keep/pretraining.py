@@ -75,13 +75,7 @@ class DayReport:
 
 
 def start(day: Day, config: PretrainConfig, models: Sequence[str] = MODELS) -> Pretraining:
-    """Make fresh models whose tables fit the first day.
-
-    Parameters
-    ----------
-    day : Day
-        The first day; only its ids are used.
-    """
+    """Make fresh models whose tables fit the ids of the first day."""
     features = Features(config.behaviours)
     features.grow(day)
     made = Models(table_sizes(features), config, models)
@@ -96,20 +90,9 @@ def train_day(
     """Learn from one day: grow the tables, take its steps, then remember its clicks.
 
     The models train at the same time, each in its own thread, on the same batches. With
-    distillation the teacher learns first, then the students.
-
-    Parameters
-    ----------
-    state : Pretraining
-        Changed in place.
-    number : int
-        The day's number; together with the seed it fixes all chance of the day.
-
-    Returns
-    -------
-    DayReport
-        Losses, without the extra ones, and the metrics of predictions made before the day was
-        learned from.
+    distillation the teacher learns first, then the students. ``state`` is changed in place; the
+    day's number and the seed fix all chance of the day. The report's losses are without the extra
+    ones, its metrics are of predictions made before the day was learned from.
     """
     began = time.perf_counter()
     config, features, models = state.config, state.features, state.models

@@ -19,11 +19,8 @@ def score_tasks(
 ) -> list[F32]:
     """Score each task's samples of a day in one pass, without learning from them.
 
-    Returns
-    -------
-    list of ndarray, each shape (samples of the task,), float32
-        Per task, s_ui in the order of ``rows``: click of all impressions, conversion and cart of
-        the clicked ones (``trained_by``).
+    Per task there is s_ui in the order of ``rows``: click of all impressions, conversion and cart
+    of the clicked ones (``trained_by``).
     """
     model.eval()
     parts: list[list[F32]] = [[] for _ in TASKS]
@@ -40,17 +37,9 @@ def score_tasks(
 
 
 def validate(model: nn.Module, rows: Rows, features: Features) -> dict[str, Metrics]:
-    """Judge a model's predictions of a day, task by task.
+    """Judge a model's predictions of a day that was not learned or observed yet, task by task.
 
-    Parameters
-    ----------
-    features : Features
-        State before the day's clicks are observed.
-
-    Returns
-    -------
-    dict
-        Task to its metrics; a task whose samples are all of one class is left out.
+    A task whose samples are all of one class is left out.
 
     References
     ----------

@@ -30,17 +30,10 @@ class ServiceError(GkcError):
 class ServedKnowledge:
     """Knowledge of one version from a running service; one connection, kept open.
 
-    Parameters
-    ----------
-    url : str
-        Base URL, for example ``http://127.0.0.1:8000``.
-    timeout_seconds : float
-        Longest wait for the connection, and for each piece of an answer.
-
-    Notes
-    -----
-    ``status_counts`` sums up the status bytes of every answer: a row per part, in the order user,
-    item, user_item, user_category; columns absent, found, default.
+    ``url`` is like ``http://127.0.0.1:8000``; ``timeout_seconds`` is the longest wait for the
+    connection, and for each piece of an answer. ``status_counts`` sums up the status bytes of every
+    answer: a row per part, in the order user, item, user_item, user_category; columns absent,
+    found, default.
     """
 
     def __init__(
@@ -129,10 +122,7 @@ class ServedKnowledge:
 def decode_safetensors(content: bytes) -> dict[str, NDArray[np.generic]]:
     """Read the tensors of a safetensors answer.
 
-    Parameters
-    ----------
-    content : bytes
-        Eight bytes of header length, a JSON header, the tensors' bytes.
+    It has eight bytes of header length, a JSON header, the tensors' bytes.
     """
     header_end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:header_end])

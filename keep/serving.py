@@ -59,12 +59,7 @@ def run_quietly(words: Sequence[object], environment: Mapping[str, str]) -> None
 
 @contextmanager
 def serving(store: str, environment: Mapping[str, str], output: Path) -> Iterator[str]:
-    """Run ``gkc serve`` on a free port until the block ends.
-
-    Yields
-    ------
-    str
-        Base URL of the service, ready to answer.
+    """Run ``gkc serve`` on a free port until the block ends; its URL is ready to answer.
 
     Raises
     ------
@@ -91,17 +86,9 @@ def serving(store: str, environment: Mapping[str, str], output: Path) -> Iterato
 
 @contextmanager
 def served_knowledge(bundle: Path, work: Path, dtype: str = "f16") -> Iterator[ServedKnowledge]:
-    """Export a bundle into a store of its own, serve it, and ask.
+    """Export a bundle as ``f16``, ``f32`` or ``int8`` into a store of its own, serve it, and ask.
 
-    Parameters
-    ----------
-    dtype : str
-        Element type of the store: ``f16``, ``f32`` or ``int8``.
-
-    Yields
-    ------
-    ServedKnowledge
-        Raw users, items and categories to knowledge rows (equation 6), over HTTP.
+    What answers takes raw users, items and categories to rows of equation 6, over HTTP.
 
     Raises
     ------

@@ -83,13 +83,7 @@ class Mapped(nn.Module):
 
 
 def serving_models(models: Models, maps: Maps | None = None) -> dict[str, nn.Module]:
-    """Cut from the students what is served.
-
-    Returns
-    -------
-    dict
-        ``user``, ``item`` and ``user_category`` to their modules, in evaluation mode.
-    """
+    """Cut from the students what is served, by part, in evaluation mode."""
     models.eval()
     served: dict[str, nn.Module] = {
         "user": UserModel(models.two_tower),
@@ -103,11 +97,6 @@ def serving_models(models: Models, maps: Maps | None = None) -> dict[str, nn.Mod
 
 def export_onnx(name: str, model: nn.Module, behaviours: int, file: Path) -> None:
     """Write one model as ONNX, with any number of rows and a fixed number of behaviours.
-
-    Parameters
-    ----------
-    behaviours : int
-        Second dimension of ``behaviour_items``.
 
     Notes
     -----
@@ -134,17 +123,9 @@ def export_onnx(name: str, model: nn.Module, behaviours: int, file: Path) -> Non
 
 
 def largest_difference(name: str, model: nn.Module, file: Path, columns: dict[str, I64]) -> float:
-    """Run a model in torch and in onnxruntime and compare.
+    """Run a model in torch and in onnxruntime and find the largest absolute difference.
 
-    Parameters
-    ----------
-    columns : dict
-        Input name to rows, shape (n,) or (n, T), int64.
-
-    Returns
-    -------
-    float
-        The largest absolute difference of any number; 0 where there is no row.
+    Inputs are rows by name, (n,) or (n, T), int64; without a row there is no difference.
     """
     if len(columns[INPUTS[name][0]]) == 0:
         return 0.0
@@ -155,13 +136,7 @@ def largest_difference(name: str, model: nn.Module, file: Path, columns: dict[st
 
 
 def bundled_models(bundle: Path) -> PartModels:
-    """Load the models of a bundle, to compute what any store of it must answer, to the bit.
-
-    Returns
-    -------
-    mapping
-        Each stored part to its model, as ``keep.knowledge.student_vectors`` takes them.
-    """
+    """Load the models of a bundle, to compute what any store of it must answer, to the bit."""
     return {name: _onnx_model(name, bundle / f"{name}.onnx") for name in INPUTS}
 
 

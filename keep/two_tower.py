@@ -39,24 +39,12 @@ class TwoTower(nn.Module):
             self.task_weights = nn.Parameter(torch.ones(len(TASKS), config.tower[-1]))
 
     def user_features(self, user: Tensor, behaviours: Tensor) -> Tensor:
-        """Put the user's embedding beside the mean of the behaviours.
-
-        Returns
-        -------
-        Tensor, shape (B, user_dim + item_dim), float32
-            Input of the user towers.
-        """
+        """Put the user's embedding beside the mean of the behaviours: (B, user_dim + item_dim)."""
         pooled = mean_pool(self.features.behaviours(behaviours), behaviour_mask(behaviours))
         return torch.cat([self.user(user), pooled], dim=-1)
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Score what the losses need.
-
-        Returns
-        -------
-        list of Tensor, each shape (R,), float32
-            Per task, the logits of ``batch.scored``.
-        """
+        """Score what the losses need: per task the (R,) logits of ``batch.scored``."""
         users = self.user_features(batch.user, batch.behaviours)  # (B, 96)
         items = self.features(batch.items)  # (B, 4, 48)
         logits = []
@@ -74,23 +62,11 @@ class TwoTower(nn.Module):
         return product.sum(dim=-1)
 
     def user_knowledge(self, user: Tensor, behaviours: Tensor) -> Tensor:
-        """Compute K_u of equation 6.
-
-        Returns
-        -------
-        Tensor, shape (B, D), float32
-            The towers' user vectors side by side.
-        """
+        """Compute K_u of equation 6, (B, D): the towers' user vectors side by side."""
         features = self.user_features(user, behaviours)
         return torch.cat([tower(features) for tower in self.user_towers], dim=-1)
 
     def item_knowledge(self, items: Tensor) -> Tensor:
-        """Compute K_i of equation 6.
-
-        Returns
-        -------
-        Tensor, shape (B, D), float32
-            The towers' item vectors side by side.
-        """
+        """Compute K_i of equation 6, (B, D), from (B, 3) rows of item, shop and category."""
         features = self.features(items)
         return torch.cat([tower(features) for tower in self.item_towers], dim=-1)

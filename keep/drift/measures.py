@@ -49,19 +49,10 @@ class Setting:
 
 
 def settings(log_days: Sequence[int], train_days: Sequence[int], until: int) -> dict[str, Setting]:
-    """Lay out the test, and the same one day earlier, on which strengths are chosen.
+    """Lay out ``testing``, and ``choosing`` of strengths, which is the same one day earlier.
 
-    Parameters
-    ----------
-    log_days : sequence of int
-        Days of the log, ascending, the last one being the test day.
-    until : int
-        Last day that any version may learn from: later knowledge would hold training labels.
-
-    Returns
-    -------
-    dict
-        ``choosing`` and ``testing``.
+    The log's last day is the test day. No version may learn from a day after ``until``: its
+    knowledge would hold training labels.
 
     Raises
     ------

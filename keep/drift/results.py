@@ -24,13 +24,10 @@ from keep.reproduce.statistics import (
 def rows_of_lag(
     out: Path, at: Setting, seeds: Sequence[int], chosen: Mapping[str, float], lag: int
 ) -> list[dict[str, Any]]:
-    """Compare the ways to version v + k.
+    """Compare the ways to version v + k, a row of JSON values each.
 
-    Returns
-    -------
-    list of dict
-        A row for each way, with JSON values: GAUC by seed; ``cost``, stale minus it, with its 95 %
-        interval; ``matched``; ``removed``, the share of the fresh-seed cost that is gone.
+    It has GAUC by seed; ``cost``, stale minus it, with its 95 % interval; ``matched``; ``removed``,
+    the share of the fresh-seed cost that is gone.
     """
 
     def scores(method: str, which: str = "mismatched") -> UserScores:

@@ -94,14 +94,9 @@ class Tied:
 
 
 def hold_to(state: Pretraining, old: Models, method: str, strength: float) -> ExtraLoss:
-    """Make the loss that keeps a version near an older one, whose students stay as they are.
+    """Make the ``penalty`` or ``distillation`` that keeps a version near an older one.
 
     Ids that the older version did not know are left alone.
-
-    Parameters
-    ----------
-    method : str
-        ``penalty`` or ``distillation``, as ``Held`` has them.
     """
     old.eval()
     held = Held(state.models, old, strength)
@@ -178,13 +173,7 @@ def chain_folder(out: Path, name: str) -> Path:
 
 
 def version(shop: Workshop, chain: str, day: int) -> Pretraining:
-    """Load a version of a chain; a few stay in memory.
-
-    Parameters
-    ----------
-    chain : str
-        ``seed`` and a number, or a ``Tied.folder``.
-    """
+    """Load a version of a chain, ``seed`` and a number or a ``Tied.folder``."""
     return shop.remember(
         ("state", chain, day), lambda: load_checkpoint(chain_folder(shop.out, chain) / str(day))
     )

@@ -86,13 +86,7 @@ class Demo:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or 1 if a step failed or the teacher does not beat the item click rate.
-    """
+    """Run the demo; exit 1 if a step failed or the teacher does not beat the item click rate."""
     parser = argparse.ArgumentParser(prog="python -m keep.recipes.demo", description=__doc__)
     parser.add_argument("--store", help="Store URL; default: an embedded store that is removed.")
     parser.add_argument("--log-cache", type=Path, help="Keep the log here and reuse it.")
@@ -118,12 +112,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def run(demo: Demo, log_path: Path, tidy: bool) -> None:
-    """Do the main job, step by step.
-
-    Parameters
-    ----------
-    tidy : bool
-        Whether to delete the versions at the end, since the store stays.
+    """Do the main job, step by step; a tidy one deletes its versions, since the store stays.
 
     Raises
     ------
@@ -218,13 +207,7 @@ def ask(demo: Demo, url: str, log: Log) -> None:
 
 
 def print_status(counts: I64) -> None:
-    """Print how many rows of each part were found, answered by the default vector, or absent.
-
-    Parameters
-    ----------
-    counts : ndarray, shape (4, 3), int64
-        Rows of each part with status 0, 1 and 2.
-    """
+    """Print how many rows of each part, (4, 3), were absent, found, or got the default vector."""
     for part, (absent, found, default) in zip(PARTS, counts.tolist(), strict=True):
         print(f"  {part:<14} found {found:>6}   default {default:>6}   absent {absent:>6}")
 

@@ -33,12 +33,7 @@ def drift(
 ) -> dict[str, Any]:
     """Measure every way to a newer version at every lag; write and print the results.
 
-    Parameters
-    ----------
-    log_path : Path
-        A log with at least five days of pretraining.
-    out : Path
-        Folder of the results; one that was begun with the same log and seeds is gone on with.
+    A folder that was begun with the same log and seeds is gone on with.
 
     Raises
     ------

@@ -26,14 +26,8 @@ def pretrain(
 ) -> Pretraining:
     """Train day by day, print a report of each and leave a checkpoint and metrics after each.
 
-    Parameters
-    ----------
-    out : Path
-        Checkpoint to write. It may be ``from_checkpoint`` itself.
-    from_checkpoint : Path, optional
-        Go on with the day after this one; its configuration is kept.
-    until : int, optional
-        Last day to learn from; the log's own ``pretrain_until`` if left out.
+    ``out`` may be ``from_checkpoint`` itself, whose configuration is kept. The last day is the
+    log's own ``pretrain_until`` unless another is named.
 
     Raises
     ------

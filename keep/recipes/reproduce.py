@@ -97,11 +97,7 @@ def reproduce(
 ) -> dict[str, Any]:
     """Do all that the tables need and is not done yet, then write and print the results.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the reproduction; one that was begun with the same log, preset and seeds is gone
-        on with.
+    A folder that was begun with the same log, preset and seeds is gone on with.
 
     Raises
     ------
@@ -385,15 +381,8 @@ def _students(name: str, config: PretrainConfig) -> Pretrained:
 def user_groups(shop: Workshop) -> tuple[tuple[float, float], ...]:
     """Choose table 7's groups: the paper's limits, or quartiles where a group would be too small.
 
-    Parameters
-    ----------
-    shop : Workshop
-        The log. Of the test day, only which users have both classes is looked at.
-
-    Returns
-    -------
-    tuple of (float, float)
-        Lowest number of super-domain clicks, and the first number beyond the group.
+    A group has its lowest number of super-domain clicks, and the first number beyond it. Of the
+    test day, only which users have both classes is looked at.
     """
     test = shop.data(shop.log.info.test_day).sub_domain(shop.log.info.test_day)
     users, _, _ = user_aucs(test.day.user, test.day.click, np.zeros(len(test), np.float32))
@@ -407,18 +396,7 @@ def user_groups(shop: Workshop) -> tuple[tuple[float, float], ...]:
 
 
 def super_domain_clicks(shop: Workshop, users: I64) -> I64:
-    """Count users' clicks in the super-domain up to the version's day.
-
-    Parameters
-    ----------
-    users : ndarray, shape (n,), int64
-        Raw ids, repeated or not.
-
-    Returns
-    -------
-    ndarray, shape (n,), int64
-        Clicks of each.
-    """
+    """Count the clicks of users, (n,) raw ids, in the super-domain up to the version's day."""
     data = shop.data(shop.log.info.test_day)
     counts = np.zeros(data.sizes.users, dtype=np.int64)
     for number in data.days:

@@ -14,14 +14,10 @@ PACKAGES = ("torch", "numpy", "pyarrow")
 
 
 def circumstances() -> dict[str, Any]:
-    """Describe this machine and this moment.
+    """Describe this machine and this moment in JSON values.
 
-    Returns
-    -------
-    dict
-        ``machine`` (one line), ``date`` (UTC, ISO), ``commit`` (of the checkout that the code runs
-        from, with ``-dirty`` where files were changed; ``unknown`` outside one) and ``versions`` by
-        package. JSON values.
+    The commit is that of the checkout that the code runs from, with ``-dirty`` where files were
+    changed, ``unknown`` outside one; the date is of UTC.
     """
     return {
         "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",

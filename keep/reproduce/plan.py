@@ -81,17 +81,9 @@ def make_plan(
     groups: Sequence[tuple[float, float]],
     with_truth: bool,
 ) -> Entries:
-    """List what the tables show.
+    """List the rows of some tables, in the paper's order; controls stand below.
 
-    Parameters
-    ----------
-    groups : sequence of (float, float)
-        Table 7's bounds of super-domain clicks.
-
-    Returns
-    -------
-    Entries
-        Table to rows, in the paper's order; controls stand below.
+    ``groups`` are table 7's bounds of super-domain clicks.
     """
     rows: dict[str, list[Entry]] = {
         "2": _compared(with_truth),
@@ -118,12 +110,9 @@ def shown(entries: Entries) -> Plan:
 
 
 def windows(info: LogInfo) -> tuple[int, ...]:
-    """Choose table 6's amounts of pretraining data: a day, a quarter of the days, all of them.
+    """Choose table 6's amounts of pretraining data, in latest days: one, a quarter, all of them.
 
-    Returns
-    -------
-    tuple of int
-        Latest days, ascending; the paper has 1, 6 and 24 months.
+    The paper has 1, 6 and 24 months.
     """
     days = sum(day <= info.pretrain_until for day in info.days)
     return tuple(sorted({1, max(1, round(days / 4)), days}))

@@ -22,12 +22,9 @@ Row = Mapping[str, Any]
 
 
 def draw_plots(results: Mapping[str, Any], directory: Path) -> list[Path]:
-    """Draw the lifts of every table, and the curve and the groups of tables 6 and 7.
+    """Draw the lifts of every table, and the curve and the groups of tables 6 and 7, as PNG files.
 
-    Returns
-    -------
-    list of Path
-        The PNG files: ``table-<number>.png``, and for table 7 ``table-7-gauc.png`` beside it.
+    They are ``table-<number>.png``, and for table 7 ``table-7-gauc.png`` beside it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     log = results["log"]["name"]

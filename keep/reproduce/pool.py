@@ -57,12 +57,7 @@ class Pool:
         self.out = out
 
     def run(self, stage: str, jobs: Sequence[Job]) -> None:
-        """Do the jobs that are not done yet, and show how far they are.
-
-        Parameters
-        ----------
-        jobs : sequence of Job
-            In the order in which they are started; none needs another of them.
+        """Do jobs that are not done yet, none of which needs another, and show how far they are.
 
         Raises
         ------
@@ -101,12 +96,9 @@ class Pool:
 
 @contextmanager
 def workers(log_path: Path, out: Path, behaviours: int) -> Iterator[Pool]:
-    """Start a process for each core; each trains with one thread.
+    """Start a process for each core, each of which trains with one thread, until the block ends.
 
-    Yields
-    ------
-    Pool
-        Stops with the block; after an error, without starting further jobs.
+    After an error no further job is started.
     """
     with ProcessPoolExecutor(
         torch.get_num_threads(),

@@ -49,17 +49,7 @@ class Predictions:
 
 
 def slug(name: str) -> str:
-    """Turn a row's name into its directory's: lower case letters, digits and single hyphens.
-
-    Parameters
-    ----------
-    name : str
-        For example ``KEEP (1 month)``.
-
-    Returns
-    -------
-    str
-        For example ``keep-1-month``.
+    """Turn a row's name, ``KEEP (1 month)``, into its directory's, ``keep-1-month``.
 
     Raises
     ------
@@ -73,13 +63,7 @@ def slug(name: str) -> str:
 
 
 def prediction_path(directory: Path, table: str, row: str, seed: int) -> Path:
-    """Say where the predictions of a row and seed are kept.
-
-    Returns
-    -------
-    Path
-        ``directory/predictions/<table>/<slug of row>/<seed>.parquet``.
-    """
+    """Name the file of a row and seed: ``predictions/<table>/<slug of row>/<seed>.parquet``."""
     return directory / "predictions" / table / slug(row) / f"{seed}.parquet"
 
 
@@ -90,16 +74,7 @@ def write_predictions(
     label: Bools,
     score: Floats,
 ) -> None:
-    """Write a file of predictions, whole or not at all; a former one is replaced.
-
-    Parameters
-    ----------
-    user, item : ndarray, shape (n,), int64
-        The impressions.
-    label : ndarray, shape (n,), bool
-        Whether each was positive.
-    score : ndarray, shape (n,), floating
-        The model's score, stored as float32.
+    """Write (n,) columns of predictions, whole or not at all; scores are stored as float32.
 
     Raises
     ------

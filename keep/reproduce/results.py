@@ -107,20 +107,10 @@ Plan = Mapping[str, Sequence[PlannedRow]]
 
 
 def build_results(directory: Path, plan: Plan, facts: Facts) -> dict[str, Any]:
-    """Compute the tables from the predictions under a directory.
+    """Compute the tables from the seeds' predictions, which lie where ``prediction_path`` says.
 
-    Parameters
-    ----------
-    directory : Path
-        What ``--out`` named; each row's predictions of all ``facts.seeds`` lie where
-        ``prediction_path`` says.
-
-    Returns
-    -------
-    dict
-        The contents of ``results.json``: ``format``, the facts, and ``tables``, by the paper's
-        number, each with its ``rows``. JSON values only; the same predictions give the same
-        figures.
+    They come as ``results.json`` holds them: ``format``, the facts, and ``tables``, by the paper's
+    number, each with its ``rows``. JSON values only; the same predictions give the same figures.
 
     Raises
     ------

@@ -74,12 +74,7 @@ class Ratio:
 
 
 def user_scores(predictions: Mapping[int, Predictions]) -> UserScores:
-    """Compute each user's AUC under every seed of a row.
-
-    Parameters
-    ----------
-    predictions : mapping of int to Predictions
-        By seed; at least one. All have the same impressions in the same order.
+    """Compute each user's AUC under every seed, at least one, of a row.
 
     Raises
     ------
@@ -102,12 +97,7 @@ def user_scores(predictions: Mapping[int, Predictions]) -> UserScores:
 
 
 def gauc_per_seed(row: UserScores) -> F64:
-    """Average the users' AUC by their impressions.
-
-    Returns
-    -------
-    ndarray, shape (S,), float64
-        GAUC of each seed; NaN where no user has both classes.
+    """Average the users' AUC by their impressions, (S,); NaN where no user has both classes.
 
     References
     ----------
@@ -121,16 +111,8 @@ def gauc_per_seed(row: UserScores) -> F64:
 def paired_lift(row: UserScores, base: UserScores) -> Lift:
     """Compute how much better a row ranks than another, seed by seed, with a 95 % interval.
 
-    Parameters
-    ----------
-    row, base : UserScores
-        Both of the same impressions and seeds. A row of a single seed, a control without chance,
-        is paired with every seed of the other.
-
-    Returns
-    -------
-    Lift
-        Positive where ``row`` is better; NaN where no user has both classes.
+    A row of a single seed, a control without chance, is paired with every seed of the other. The
+    lift is NaN where no user has both classes.
 
     Raises
     ------
@@ -145,13 +127,9 @@ def paired_lift(row: UserScores, base: UserScores) -> Lift:
 
 
 def ratio_of_lifts(row: UserScores, reference: UserScores, base: UserScores) -> Ratio:
-    """Compute which share of another row's lift a row keeps: the ratio of the mean lifts.
+    """Compute which share of another row's lift a row keeps: the ratio of their mean lifts.
 
-    Returns
-    -------
-    Ratio
-        1 where ``row`` has all of the lift of ``reference``. Both lifts of a resample come from the
-        same users and seeds.
+    Both lifts of a resample come from the same users and seeds.
 
     Raises
     ------

@@ -82,17 +82,10 @@ class Workshop:
         return self.log.info.pretrain_until
 
     def claim(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the folder this run's, or go on with the run that it is.
+        """Make the folder this run's, or go on with its run; return what was noted before.
 
-        Parameters
-        ----------
-        facts : mapping
-            JSON values that the run of a folder never changes: the log's checksum, for example.
-
-        Returns
-        -------
-        dict
-            What was noted before, more than ``facts`` perhaps; empty in a new folder.
+        ``facts`` are JSON values that the run of a folder never changes: the log's checksum, for
+        example.
 
         Raises
         ------
@@ -154,17 +147,9 @@ class Workshop:
         return self.remember(("data", test_day), lambda: Data(self.log, test_day, self.behaviours))
 
     def truth(self, test: Samples) -> F32:
-        """Read the simulator's click logits without their noise: no model can know more.
+        """Read the simulator's click logits of a sub-domain's day, (n,), without their noise.
 
-        Parameters
-        ----------
-        test : Samples
-            All impressions of the sub-domain on a day.
-
-        Returns
-        -------
-        ndarray, shape (n,), float32
-            Scores of the oracle.
+        No model can know more.
         """
         score = np.array(pq.read_table(self._truth_file(test.number)).column("score"))
         day = self.log.day(test.number)
@@ -190,10 +175,7 @@ class Workshop:
     def teacher_of(self, seed: int) -> str:
         """Name the pretraining that has a seed's teacher: with the students where they are needed.
 
-        Returns
-        -------
-        str
-            As in ``Pretrained``; the teacher is the same either way.
+        The teacher is the same either way.
         """
         both = f"students-{seed}"
         return both if holds_checkpoint(self._checkpoint(both)) else f"teacher-{seed}"
@@ -206,13 +188,7 @@ class Workshop:
         return self.out / "work" / "pretrain" / name
 
     def teacher_knowledge(self, name: str, parts: Sequence[str]) -> Knowledge:
-        """Read parts of the teacher's knowledge.
-
-        Parameters
-        ----------
-        parts : sequence of str
-            Some of ``user``, ``item`` and the tasks, equation 4.
-        """
+        """Read parts of the teacher's knowledge: ``user``, ``item`` and tasks, equation 4."""
         spans = teacher_spans(self.state(name).config)
 
         def knowledge(samples: Samples) -> F32:
@@ -222,13 +198,7 @@ class Workshop:
         return knowledge
 
     def student_knowledge(self, name: str, columns: slice) -> Knowledge:
-        """Read a part of the students' rows.
-
-        Parameters
-        ----------
-        columns : slice
-            Of the row of equation 6.
-        """
+        """Read columns of the students' rows, equation 6."""
 
         def knowledge(samples: Samples) -> F32:
             return self._read(name, samples, self._student_rows)[:, columns]
@@ -251,12 +221,9 @@ class Workshop:
         return student_knowledge(self.state(name), *_ids(samples))
 
     def remember(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
-        """Return what was made for a key before, or make it; a few of each kind are kept.
+        """Return what was made for a key before, or make it.
 
-        Parameters
-        ----------
-        key : tuple
-            Its first word is the kind.
+        A few of each kind, the key's first word, stay in memory.
         """
         if key not in self._memory:
             same = [other for other in self._memory if other[0] == key[0]]

@@ -81,38 +81,14 @@ class Actions:
 
 
 def calendar_day(time: I64) -> I64:
-    """Return calendar days of UTC+8, numbered from 0 = 1970-01-01.
-
-    Parameters
-    ----------
-    time : ndarray, shape (n,), int64
-        Unix seconds.
-
-    Returns
-    -------
-    ndarray, shape (n,), int64
-        Days.
-    """
+    """Return calendar days of UTC+8, numbered from 0 = 1970-01-01, of (n,) Unix seconds."""
     # Days and seconds apart, since a time and the offset together may be beyond int64.
     day = time // SECONDS_A_DAY
     return day + (time % SECONDS_A_DAY + CHINA_OFFSET_SECONDS) // SECONDS_A_DAY
 
 
 def within(day: I64, bounds: Bounds) -> Bools:
-    """Tell which days lie within bounds.
-
-    Parameters
-    ----------
-    day : ndarray, shape (n,), int64
-        Days since 1970.
-    bounds : tuple of int or None
-        First and last day, both included; None is no bound.
-
-    Returns
-    -------
-    ndarray, shape (n,), bool
-        True inside.
-    """
+    """Tell which days, (n,), lie within bounds, both included; None is no bound."""
     first, last = bounds
     inside = np.ones(len(day), dtype=np.bool_)
     if first is not None:
@@ -123,14 +99,7 @@ def within(day: I64, bounds: Bounds) -> Bools:
 
 
 def check_days(source: Path, spill: DaySpill, bounds: Bounds, outside: int) -> None:
-    """Refuse days that only a few wrong timestamps are of, unless the dates were chosen.
-
-    Parameters
-    ----------
-    spill : DaySpill
-        Actions by day since 1970.
-    bounds : tuple of int or None
-        First and last day as chosen; an end that was chosen is not judged.
+    """Refuse days that only a few wrong timestamps are of; an end that was chosen is not judged.
 
     Raises
     ------
@@ -183,17 +152,10 @@ def write_log(actions: Actions, options: ActionOptions, out: Path) -> None:
 
 
 def clicked_impressions(actions: Columns) -> Columns:
-    """Join a day's actions into one clicked impression per user and item.
+    """Join a day's actions, in the order of the source, into one impression per user and item.
 
-    Parameters
-    ----------
-    actions : dict of str to ndarray, shape (n,)
-        The day, in the order of the source.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (m,)
-        Columns of the schema but day and scene, by user, then time, then order in the source.
+    They have the columns of the schema but day and scene, by user, then time, then order in the
+    source.
     """
     order = np.lexsort((actions["time"], actions["item"], actions["user"]))
     user, item = actions["user"][order], actions["item"][order]
@@ -210,19 +172,10 @@ def clicked_impressions(actions: Columns) -> Columns:
 
 
 def with_drawn(clicked: Columns, negatives: int, rng: np.random.Generator) -> Iterator[Columns]:
-    """Add impressions that were not clicked to a day's clicked ones.
+    """Add impressions that were not clicked to a day's clicked ones, which are sorted by user.
 
-    Parameters
-    ----------
-    clicked : dict of str to ndarray, shape (m,)
-        A whole day, sorted by user.
-    negatives : int
-        How many are drawn per clicked impression, at most: repetitions are left out.
-
-    Yields
-    ------
-    dict of str to ndarray, shape (k,)
-        Impressions of some users, each clicked one followed by those drawn for it.
+    At most ``negatives`` are drawn for each, without repetitions, and follow it. The day comes in
+    parts, of some users each.
     """
     items, first, counts = np.unique(clicked["item"], return_index=True, return_counts=True)
     cumulative = np.cumsum(counts)

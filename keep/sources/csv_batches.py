@@ -22,12 +22,7 @@ def csv_batches(
     advance: Advance,
     header: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Read chosen columns of a CSV file.
-
-    Parameters
-    ----------
-    header : sequence of str, optional
-        Names of all columns, for a file without a header line.
+    """Read chosen columns of a CSV file, with the names of all its columns if it has no header.
 
     Yields
     ------
@@ -62,19 +57,12 @@ def csv_batches(
 
 
 def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None:  # noqa: ANN401
-    """Refuse a batch that has a faulty row.
-
-    Parameters
-    ----------
-    line : int
-        Line of the file at which the batch starts.
-    faults : array-like, shape (n,), bool
-        True where a row is at fault.
+    """Refuse a batch, which starts at a line of the file, if any of its (n,) rows is at fault.
 
     Raises
     ------
     SourceFormatError
-        If any row is at fault; names the line of the first.
+        Names the line of the first faulty row.
     """
     is_faulty = np.asarray(faults)
     if is_faulty.any():
@@ -82,12 +70,7 @@ def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None
 
 
 def read_header(path: Path) -> list[str]:
-    """Read the names in the first line of a CSV file.
-
-    Returns
-    -------
-    list of str
-        Names, without quotes, blanks and byte order mark.
+    """Read the names in the first line of a CSV file, without quotes, blanks and byte order mark.
 
     Raises
     ------

@@ -77,20 +77,10 @@ def import_jd(
     bounds: Bounds,
     advance: Advance,
 ) -> int:
-    """Write a log from JD's action logs and product tables.
+    """Write a log from JD's action logs and product tables; return the rows outside the bounds.
 
-    Parameters
-    ----------
-    files : sequence of Path
-        CSV files in any order; one with a ``user_id`` column is an action log, else a product
-        table.
-    bounds : tuple of int or None
-        First and last calendar day (UTC+8, days since 1970) that is kept.
-
-    Returns
-    -------
-    int
-        Rows outside the bounds, left out.
+    Files come in any order; one with a ``user_id`` column is an action log, else a product table.
+    Bounds are the first and last calendar day (UTC+8, days since 1970) that is kept.
 
     Raises
     ------

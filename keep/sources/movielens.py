@@ -82,12 +82,7 @@ class Ratings:
 
 
 def read_archive(path: Path) -> Ratings:
-    """Read either packing of MovieLens 1M.
-
-    Returns
-    -------
-    Ratings
-        With the wheel's strings as ids, whichever packing it was.
+    """Read either packing of MovieLens 1M, with the wheel's strings as ids.
 
     Raises
     ------
@@ -156,17 +151,8 @@ def write_log(ratings: Ratings, out: Path, archive: str) -> None:
 def stretches(user: I64, time: I64) -> I64:
     """Cut each user's history into ten equal stretches, numbered from 1.
 
-    Parameters
-    ----------
-    user : ndarray, shape (n,), int64
-        Who rated.
-    time : ndarray, shape (n,), int64
-        When, in seconds; where equal, the order of the arrays decides.
-
-    Returns
-    -------
-    ndarray, shape (n,), int64
-        Stretch ``1 + 10 * k // m`` of the k-th (from 0) of a user's m ratings.
+    The k-th (from 0) of a user's m ratings has stretch ``1 + 10 * k // m``. Columns are (n,); where
+    seconds are equal, the order of the arrays decides.
     """
     order = np.lexsort((time, user))
     in_order = user[order]

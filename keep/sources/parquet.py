@@ -40,12 +40,8 @@ def import_parquet(
 ) -> None:
     """Write a log from Parquet files with the columns of the schema; others are left out.
 
-    Integers of any type become ids, whole 0 and 1 become labels, timestamps become seconds.
-
-    Parameters
-    ----------
-    files : sequence of Path
-        Any number, days in any order; rows of a day keep the order of files and rows.
+    Integers of any type become ids, whole 0 and 1 become labels, timestamps become seconds. Days
+    may come in any order; rows of a day keep the order of files and rows.
 
     Raises
     ------
@@ -73,12 +69,7 @@ def import_parquet(
 
 
 def conform(file: Path, table: Any, first_row: int = 0) -> Any:  # noqa: ANN401
-    """Bring a table to the schema.
-
-    Parameters
-    ----------
-    first_row : int
-        Row of the file at which the table starts.
+    """Bring a table, which starts at a row of the file, to the schema.
 
     Raises
     ------

@@ -116,14 +116,9 @@ PRESETS = {
 
 
 class World:
-    """Users and items of a simulation, as they are on one day.
+    """Users and items of a simulation, as they are on one day, counted from 1.
 
-    Attributes
-    ----------
-    day : int
-        Current day, from 1.
-    taste : ndarray, shape (users, dim), float64
-        The users' tastes on that day; each component has variance 1.
+    The users' tastes on that day, (users, dim), have variance 1 in each component.
     """
 
     def __init__(self, config: SimulatorConfig, seed: int) -> None:
@@ -166,13 +161,7 @@ class World:
         self.taste = memory * self.taste + np.sqrt(1.0 - memory**2) * step
 
     def exposure(self) -> F64:
-        """Return how likely each item is to be shown today.
-
-        Returns
-        -------
-        ndarray, shape (items,), float64
-            Adds up to 1; 0 for items that are not there yet.
-        """
+        """Return how likely each item is to be shown today, (items,); 0 for those not there yet."""
         age = self.day - self.appears
         weight = np.where(age >= 0, self.popularity * np.exp(-age / self.config.item_age_days), 0)
         return np.asarray(weight / weight.sum(), dtype=np.float64)
@@ -241,14 +230,9 @@ class World:
 def simulate(
     config: SimulatorConfig, seed: int, out: Path, advance: Callable[[int], object]
 ) -> None:
-    """Simulate and write a log, with its ground truth beside it.
+    """Simulate and write a log, with its ground truth beside it; each day written is told.
 
-    Parameters
-    ----------
-    seed : int
-        At least 0; the same seed, parameters and NumPy give the same columns, bit for bit.
-    advance : callable
-        Told how many days were written since the last call.
+    The same seed, at least 0, parameters and NumPy give the same columns, bit for bit.
 
     Raises
     ------

@@ -34,12 +34,8 @@ Advance = Callable[[int], object]
 class DaySpill:
     """Rows of a source, appended batch by batch and read back day by day.
 
-    A context manager: what it wrote is removed at the end.
-
-    Parameters
-    ----------
-    beside : Path
-        Where the log will be; the files are kept next to it, on the same file system.
+    A context manager: what it wrote, beside the log to be on the same file system, is removed at
+    the end.
     """
 
     def __init__(self, beside: Path) -> None:
@@ -65,14 +61,7 @@ class DaySpill:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, source: Path, day: I64, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Append a batch of numeric columns.
-
-        Parameters
-        ----------
-        day : ndarray, shape (n,), int64
-            Day of each row.
-        columns : mapping of str to ndarray, shape (n,)
-            The same columns and types in every call.
+        """Append a batch of numeric columns, (n,), always the same, and the day of each row.
 
         Raises
         ------
@@ -82,12 +71,7 @@ class DaySpill:
         self.add_table(source, day, pa.table({n: pa.array(c) for n, c in columns.items()}))
 
     def add_table(self, source: Path, day: I64, table: Any) -> None:  # noqa: ANN401
-        """Append a batch of any columns.
-
-        Parameters
-        ----------
-        table : pyarrow.Table
-            The same schema in every call.
+        """Append a batch of any columns, with the same schema in every call.
 
         Raises
         ------
@@ -122,13 +106,7 @@ class DaySpill:
         return pq.read_table(self._file(day), partitioning=None)
 
     def columns(self, day: int) -> dict[str, NDArray[Any]]:
-        """Read a day of numeric columns back.
-
-        Returns
-        -------
-        dict of str to ndarray, shape (n,)
-            In the order in which the rows came.
-        """
+        """Read a day of numeric columns, (n,), back, in the order in which the rows came."""
         table = self.table(day)
         return {name: np.array(table.column(name)) for name in table.column_names}
 
@@ -143,19 +121,9 @@ class DaySpill:
 def stray_days(rows: Mapping[int, int], *, last: bool) -> list[int]:
     """Find the days at one end of a log that hardly a row is of: of wrong timestamps, most likely.
 
-    One row of the year 2037 would otherwise be the whole test day.
-
-    Parameters
-    ----------
-    last : bool
-        Whether to look at the last days, or at the first ones.
-
-    Returns
-    -------
-    list of int
-        Days, the outermost first: with less than a hundredth of the rows that a day has in the
-        median, or beyond a gap of over 30 days; all together they have less than a hundredth of
-        all rows.
+    One row of the year 2037 would otherwise be the whole test day. Strays, the outermost first,
+    have less than a hundredth of the rows that a day has in the median, or lie beyond a gap of over
+    30 days; all together they have less than a hundredth of all rows.
     """
     days = sorted(rows, reverse=last)
     few = STRAY_SHARE * statistics.median(rows.values())
@@ -173,14 +141,8 @@ def stray_days(rows: Mapping[int, int], *, last: bool) -> list[int]:
 def split_days(days: tuple[int, ...]) -> tuple[int, tuple[int, ...], int]:
     """Choose what days are for: the last one tests, up to two before it train, the rest pretrains.
 
-    Returns
-    -------
-    pretrain_until : int
-        Last day of pretraining.
-    train_days : tuple of int
-        Training days; fewer than two where pretraining would be left without a day.
-    test_day : int
-        Test day.
+    Returns the last day of pretraining, the training days and the test day; there are fewer than
+    two training days where pretraining would be left without a day.
     """
     *before, test = days
     trained = min(2, max(len(before) - 1, 0))

@@ -48,19 +48,9 @@ def import_taobao(
     bounds: Bounds,
     advance: Advance,
 ) -> int:
-    """Write a log from ``UserBehavior.csv``.
+    """Write a log from ``UserBehavior.csv``; return the rows outside the bounds.
 
-    Parameters
-    ----------
-    file : Path
-        The CSV file, of any size and order.
-    bounds : tuple of int or None
-        First and last calendar day (UTC+8, days since 1970) that is kept.
-
-    Returns
-    -------
-    int
-        Rows outside the bounds, left out.
+    Bounds are the first and last calendar day (UTC+8, days since 1970) that is kept.
 
     Raises
     ------

@@ -53,19 +53,9 @@ class Cloze(nn.Module):
         self.bias = nn.Parameter(torch.from_numpy(np.log(counts / counts.sum())).float())
 
     def forward(self, windows: Tensor, hidden: Tensor) -> Tensor:
-        """Measure how surprising the hidden clicks are.
+        """Measure the mean surprise, in nats, of clicks hidden from the encoder; 0 if none is.
 
-        Parameters
-        ----------
-        windows : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-        hidden : Tensor, shape (B, T), bool
-            Which clicks are hidden from the encoder.
-
-        Returns
-        -------
-        Tensor, shape (), float32
-            Mean cross-entropy of a hidden click, in nats; 0 if none is hidden.
+        ``windows`` are (B, T) item rows, 0 for padding; ``hidden`` is (B, T) bool.
         """
         context = functional.gelu(self.project(self.encoder(windows, hidden)[hidden]))
         rows = self.encoder.features.behaviours(self.choices)  # (V, width)

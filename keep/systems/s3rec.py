@@ -53,7 +53,7 @@ class Views(NamedTuple):
 def draw_views(
     windows: I64, stream: I64, items: I64, mask_rate: float, rng: np.random.Generator
 ) -> Views:
-    """Draw what is hidden and what it is compared with.
+    """Draw what is hidden, a share of the clicks, and what it is compared with.
 
     Parameters
     ----------
@@ -63,9 +63,6 @@ def draw_views(
         All clicks one after another; other items and strange segments are drawn from it.
     items : ndarray, shape (V,), int64
         Its distinct items, ascending, at least two.
-    mask_rate : float
-        Share of clicks hidden.
-    rng : numpy.random.Generator
     """
     B, T = windows.shape
     drawn = stream[rng.integers(0, len(stream), (B, T))]
@@ -84,19 +81,9 @@ def draw_views(
 
 
 def nce(same: Tensor, different: Tensor) -> Tensor:
-    """Tell views of the same thing from views of different things.
+    """Tell (n,) logits of views of the same thing from (m,) logits of views of different things.
 
-    Parameters
-    ----------
-    same : Tensor, shape (n,), float32
-        Logits f(x, y) of pairs that belong together.
-    different : Tensor, shape (m,), float32
-        Logits of pairs that do not.
-
-    Returns
-    -------
-    Tensor, shape (), float32
-        - sum log sigmoid(same) - sum log(1 - sigmoid(different)).
+    The loss is - sum log sigmoid(same) - sum log(1 - sigmoid(different)).
     """
     return functional.softplus(-same).sum() + functional.softplus(different).sum()
 

@@ -13,11 +13,8 @@ from keep.data import Data
 def clicks(data: Data, days: Sequence[int]) -> tuple[I64, I64]:
     """Collect the clicks of all scenes over some days, ascending, user by user, oldest first.
 
-    Returns
-    -------
-    users, items : ndarray, each shape (n,), int64
-        Rows of the user and item tables, sorted by user, day and time; equal times keep the log's
-        order.
+    Returns (n,) rows of the user and item tables, sorted by user, day and time; equal times keep
+    the log's order.
     """
     users, items = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for number in days:
@@ -34,13 +31,9 @@ def clicks(data: Data, days: Sequence[int]) -> tuple[I64, I64]:
 def windows(data: Data, days: Sequence[int]) -> I64:
     """Cut each user's clicks into windows that do not overlap, the newest window full first.
 
-    Windows are as long, and padded on the same side, as the behaviours that downstream models
-    see, so positions mean the same. A window of one click has no context and is left out.
-
-    Returns
-    -------
-    ndarray, shape (W, T), int64
-        Item rows, oldest first, 0 for padding on the left; by user, a user's newest window first.
+    Windows are as long, and padded on the same side, as the behaviours that downstream models see,
+    so positions mean the same. A window of one click has no context and is left out. They are (W,
+    T) item rows, oldest first, 0 for padding; by user, a user's newest window first.
     """
     length = data.features.length
     user, item = clicks(data, days)

@@ -154,21 +154,7 @@ def make_encoder(data: Data, options: Options) -> Encoder:
 
 
 def hide(windows: I64, rate: float, rng: np.random.Generator) -> Bools:
-    """Choose clicks to hide, each by itself.
-
-    Parameters
-    ----------
-    windows : ndarray, shape (B, T), int64
-        Item rows, 0 for padding.
-    rate : float
-        Probability that a click is hidden.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray, shape (B, T), bool
-        Never true where there is padding.
-    """
+    """Choose clicks of (B, T) windows to hide, each with the same probability; no padding."""
     hidden: Bools = (rng.random(windows.shape, dtype=np.float32) < rate) & (windows != PADDING)
     return hidden
 

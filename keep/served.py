@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gkc.arrays import F32, I64
 from gkc.errors import GkcError
+from gkc.knowledge import PARTS
 from gkc.knowledge import SAFETENSORS as SAFETENSORS
 
 DTYPES = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I32": "<i4", "I64": "<i8"}
@@ -32,8 +33,7 @@ class ServedKnowledge:
 
     ``url`` is like ``http://127.0.0.1:8000``; ``timeout_seconds`` is the longest wait for the
     connection, and for each piece of an answer. ``status_counts`` sums up the status bytes of every
-    answer: a row per part, in the order user, item, user_item, user_category; columns absent,
-    found, default.
+    answer: a row for each of ``PARTS``, columns absent, found, default.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ServedKnowledge:
         self.url = url
         self.version = version
         self.chunk_rows = chunk_rows
-        self.status_counts: I64 = np.zeros((4, 3), dtype=np.int64)
+        self.status_counts: I64 = np.zeros((len(PARTS), 3), dtype=np.int64)
         self._connection = HTTPConnection(
             parts.hostname or "127.0.0.1", parts.port, timeout=timeout_seconds
         )
@@ -115,7 +115,7 @@ class ServedKnowledge:
         return content
 
     def _count(self, status: NDArray[np.generic]) -> None:
-        for part in range(4):
+        for part in range(len(PARTS)):
             self.status_counts[part] += np.bincount(status[:, part].astype(np.int64), minlength=3)
 
 

@@ -207,7 +207,7 @@ def ask(demo: Demo, url: str, log: Log) -> None:
 
 
 def print_status(counts: I64) -> None:
-    """Print how many rows of each part, (parts, 3), were absent, found, or got the default vector."""
+    """Print how many rows of each part, (parts, 3), were absent, found, or got the default."""
     for part, (absent, found, default) in zip(PARTS, counts.tolist(), strict=True):
         print(f"  {part:<14} found {found:>6}   default {default:>6}   absent {absent:>6}")
 

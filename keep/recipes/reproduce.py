@@ -306,7 +306,7 @@ class _Work:
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
         windows = sorted({run.window for run in runs if run.knowledge == "teacher"})
-        needs_teacher = any(run.system in ("teacher", "keep") for run in runs)
+        needs_teacher = any("teacher" in (run.system, run.knowledge) for run in runs)
         needs_students = any(run.knowledge not in ("", "teacher") for run in runs)
         jobs: list[Job] = []
         for seed in self.seeds:
@@ -358,7 +358,7 @@ class _Work:
     def _trial_log(self, method: str) -> list[dict[str, Any]]:
         """Collect a system's trials, each with its GAUC by tuning seed; pretraining is KEEP's."""
         trials: list[Trial | PretrainTrial] = list(self._trials(method))
-        if method == "keep":
+        if SYSTEMS[method].takes is Plugged:
             trials += map(PretrainTrial, self._pretraining_trials())
             tried = {f"variant {variant}, both" for variant in VARIANTS}
             trials += [trial for trial in self._variant_trials() if trial.method in tried]

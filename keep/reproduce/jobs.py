@@ -200,7 +200,7 @@ def test_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
 
 
 def _served_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
-    """Rank by what the service answers, the model that was trained with both students' vectors."""
+    """Rank by what the service answers in place of both students' vectors."""
     ranker = _both(shop, dataclasses.replace(run, knowledge="both"), seed)
     assert isinstance(ranker, KeepRanker)
     with shop.served(f"students-{seed}", run.knowledge) as served:
@@ -212,6 +212,7 @@ def _served_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
 
 
 def _both(shop: Workshop, run: Run, seed: int) -> Ranker:
+    """Train with both students' vectors; the same model then ranks by what the service answers."""
     return shop.remember(("ranker", seed), lambda: _train(shop, run, seed))
 
 

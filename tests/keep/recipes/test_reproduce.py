@@ -97,7 +97,8 @@ def test_turning_every_label_of_the_test_day_changes_no_prediction(
         assert np.array_equal(one.label, ~other.label)
         np.testing.assert_array_equal(one.score, other.score, err_msg=str(file))
         compared += 1
-    assert compared == 11 * 2 + 1
+    rows = results(done)["tables"]["2"]["rows"]
+    assert compared == sum(len(row["gauc"]) for row in rows) > 0
 
 
 def test_another_log_is_refused_in_the_same_folder(done: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from gkc.arrays import I64, Bools
 from keep.errors import LogNotFoundError, LogSchemaError
@@ -44,6 +45,9 @@ SCHEMA = pa.schema(
 LAST_SECOND = 4_102_444_800
 """2100-01-01. What comes after it is no time of an impression but, most likely, milliseconds."""
 TOO_LATE = "is after the year 2099; times are Unix seconds, not milliseconds"
+
+Columns = dict[str, NDArray[Any]]
+"""Columns of impressions by name, (n,) each."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -14,12 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 
-from gkc.arrays import I64
 from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
-from keep.gauc import user_aucs
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.controls import CONTROLS
+from keep.reproduce.groups import super_domain_clicks, user_groups
 from keep.reproduce.jobs import (
     Encode,
     Job,
@@ -41,7 +39,7 @@ from keep.reproduce.results import Facts, build_results, write_results
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
-    Pretrained,
+    PretrainingPlan,
     Workshop,
 )
 from keep.systems.plugged import Options, Plugged
@@ -49,10 +47,6 @@ from keep.systems.registry import SYSTEMS
 
 FIRST_TUNING_SEED = 1001
 """Tuning seeds start here, reported ones at 1: they never meet."""
-GROUP_LIMITS = (0.0, 50.0, 150.0, 300.0, float("inf"))
-"""Table 7's bounds in the paper, clicks of a user in the super-domain."""
-GROUP_USERS = 300
-"""Users that a group must have at least."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +196,11 @@ class _Work:
         planned = [run.system for run in runs_of(entries) if run.system not in CONTROLS]
         return tuple(dict.fromkeys(["base", *planned]))
 
-    def _pretraining_trials(self) -> list[Pretrained]:
+    def _pretraining_trials(self) -> list[PretrainingPlan]:
         grid = PRETRAINING_GRID[: self.preset.pretraining_trials]
         seed = FIRST_TUNING_SEED
         return [
-            Pretrained(f"trial-{number}", TEACHER, PretrainConfig(**{**values, "seed": seed}))
+            PretrainingPlan(f"trial-{number}", TEACHER, PretrainConfig(**{**values, "seed": seed}))
             for number, values in enumerate(grid)
         ]
 
@@ -258,7 +252,7 @@ class _Work:
         trials = [trial for trial in self._variant_trials() if trial.method == method]
         return float(np.mean([read_json(trial.file(self.out))["gauc"] for trial in trials]))
 
-    def _students(self) -> dict[str, Pretrained]:
+    def _students(self) -> dict[str, PretrainingPlan]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         students = {}
         for variant, values in {**VARIANTS, **COMPARED}.items():
@@ -315,11 +309,11 @@ class _Work:
                 values = read_json(self.out / "work" / "chosen.json")["students"]
                 tuned = dataclasses.replace(config, **values)
                 every = (*TEACHER, *STUDENTS)  # one pass for the teacher's rows and the students'
-                jobs.append(Pretrain(Pretrained(f"students-{seed}", every, tuned)))
+                jobs.append(Pretrain(PretrainingPlan(f"students-{seed}", every, tuned)))
             elif needs_teacher:
-                jobs.append(Pretrain(Pretrained(f"teacher-{seed}", TEACHER, config)))
+                jobs.append(Pretrain(PretrainingPlan(f"teacher-{seed}", TEACHER, config)))
             jobs += [
-                Pretrain(Pretrained(f"teacher-{seed}-latest{days}", TEACHER, config, days))
+                Pretrain(PretrainingPlan(f"teacher-{seed}-latest{days}", TEACHER, config, days))
                 for days in windows
                 if days
             ]
@@ -373,38 +367,9 @@ class _Work:
         return list(log.values())
 
 
-def _students(name: str, config: PretrainConfig) -> Pretrained:
+def _students(name: str, config: PretrainConfig) -> PretrainingPlan:
     """Plan the students' pretraining; what they learn from a teacher, they learn beside one."""
-    return Pretrained(name, (*TEACHER, *STUDENTS) if config.distillation else STUDENTS, config)
-
-
-def user_groups(shop: Workshop) -> tuple[tuple[float, float], ...]:
-    """Choose table 7's groups: the paper's limits, or quartiles where a group would be too small.
-
-    A group has its lowest number of super-domain clicks, and the first number beyond it. Of the
-    test day, only which users have both classes is looked at.
-    """
-    test = shop.data(shop.log.info.test_day).sub_domain(shop.log.info.test_day)
-    users, _, _ = user_aucs(test.day.user, test.day.click, np.zeros(len(test), np.float32))
-    clicks = super_domain_clicks(shop, users)
-    counts, _ = np.histogram(clicks, GROUP_LIMITS)
-    limits: Sequence[float] = GROUP_LIMITS
-    if counts.min() < GROUP_USERS:
-        quartiles = np.unique(np.ceil(np.quantile(clicks, (0.25, 0.5, 0.75))))
-        limits = (0.0, *quartiles[quartiles > 0].tolist(), float("inf"))
-    return tuple(itertools.pairwise(limits))
-
-
-def super_domain_clicks(shop: Workshop, users: I64) -> I64:
-    """Count the clicks of users, (n,) raw ids, in the super-domain up to the version's day."""
-    data = shop.data(shop.log.info.test_day)
-    counts = np.zeros(data.sizes.users, dtype=np.int64)
-    for number in data.days:
-        if number <= shop.version_day:
-            day = shop.log.day(number)
-            rows = data.features.users.rows(day.user[day.click])
-            counts += np.bincount(rows, minlength=len(counts))
-    return counts[data.features.users.rows(users)]
+    return PretrainingPlan(name, (*TEACHER, *STUDENTS) if config.distillation else STUDENTS, config)
 
 
 def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) -> None:

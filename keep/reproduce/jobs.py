@@ -24,7 +24,7 @@ from keep.gauc import gauc
 from keep.reproduce.controls import CONTROLS, teacher_scores
 from keep.reproduce.plan import ALL_DAYS, PRODUCTION, SERVED, WHOLE, Run
 from keep.reproduce.predictions import write_predictions
-from keep.reproduce.workshop import Pretrained, Workshop
+from keep.reproduce.workshop import PretrainingPlan, Workshop
 from keep.systems import base
 from keep.systems.plugged import KeepRanker, Knowledge, Plugged
 from keep.systems.registry import SYSTEMS
@@ -36,25 +36,23 @@ from keep.systems.transformer import Encoder
 class Pretrain:
     """Pretrain teacher or students."""
 
-    pretraining: Pretrained
+    plan: PretrainingPlan
 
     @property
     def name(self) -> str:
         """What progress shows."""
-        return f"pretrain {self.pretraining.name}"
+        return f"pretrain {self.plan.name}"
 
     def file(self, out: Path) -> Path:
         """Name the file that the job leaves."""
-        return out / "work" / "pretrain" / f"{self.pretraining.name}.json"
+        return out / "work" / "pretrain" / f"{self.plan.name}.json"
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
         began = time.perf_counter()
-        shop.pretrain(self.pretraining)
+        shop.pretrain(self.plan)
         seconds = time.perf_counter() - began
-        write_json(
-            self.file(shop.out), {"seconds": seconds, **dataclasses.asdict(self.pretraining)}
-        )
+        write_json(self.file(shop.out), {"seconds": seconds, **dataclasses.asdict(self.plan)})
 
 
 @dataclass(frozen=True)
@@ -88,26 +86,26 @@ class Encode:
 class PretrainTrial:
     """Measure a pretraining's settings: the teacher's click logit on the tuning day."""
 
-    pretraining: Pretrained
+    plan: PretrainingPlan
 
     @property
     def name(self) -> str:
         """What progress shows."""
-        return f"tune {self.pretraining.name}"
+        return f"tune {self.plan.name}"
 
     def file(self, out: Path) -> Path:
         """Name the file that the job leaves."""
-        return out / "work" / "tuning" / f"{self.pretraining.name}.json"
+        return out / "work" / "tuning" / f"{self.plan.name}.json"
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
         day = shop.log.info.train_days[-1]
         test = shop.data(day).sub_domain(day)
-        scores = teacher_scores(shop, self.pretraining.name, test)
+        scores = teacher_scores(shop, self.plan.name, test)
         trial = {
             "method": "pretraining",
-            "options": dataclasses.asdict(self.pretraining.config),
-            "seed": self.pretraining.config.seed,
+            "options": dataclasses.asdict(self.plan.config),
+            "seed": self.plan.config.seed,
             "day": day,
             "gauc": _gauc(test, scores),
         }
@@ -126,7 +124,7 @@ class Trial:
     seed: int
     knowledge: str = ""
     """For a system that is plugged in, as in ``Run``."""
-    pretrained: str = ""
+    pretraining: str = ""
     """For such a system: which pretraining."""
 
     @property
@@ -143,8 +141,8 @@ class Trial:
         """Do it in this process."""
         *days, day = shop.log.info.train_days
         data = shop.data(day)
-        names = Pretrainings(self.pretrained, self.pretrained)
-        plugged = Plugged(KNOWLEDGE[self.knowledge](shop, names)) if self.knowledge else None
+        source = Source(self.pretraining, self.pretraining)
+        plugged = Plugged(KNOWLEDGE[self.knowledge](shop, source)) if self.knowledge else None
         began = time.perf_counter()
         system, given = SYSTEMS[self.system], taken(shop, self.system, self.seed, plugged)
         ranker = system.train(data, days, self.options, self.seed, given=given)
@@ -229,7 +227,7 @@ def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
 
 def _plugged(shop: Workshop, run: Run, seed: int) -> Plugged:
     teacher = f"teacher-{seed}-latest{run.window}" if run.window else shop.teacher_of(seed)
-    knowledge = KNOWLEDGE[run.knowledge](shop, Pretrainings(teacher, f"students-{seed}", run.parts))
+    knowledge = KNOWLEDGE[run.knowledge](shop, Source(teacher, f"students-{seed}", run.parts))
     if run.days != PRODUCTION:
         return Plugged(knowledge)
     data = shop.data(shop.log.info.test_day)
@@ -258,7 +256,7 @@ def taken(shop: Workshop, system: str, seed: int, plugged: Plugged | None) -> ob
 
 
 @dataclass(frozen=True)
-class Pretrainings:
+class Source:
     """Names of the pretrainings whose knowledge is plugged in."""
 
     teacher: str
@@ -267,30 +265,30 @@ class Pretrainings:
     """Of the teacher's knowledge."""
 
 
-def _teacher_s(shop: Workshop, names: Pretrainings) -> Knowledge:
-    return shop.teacher_knowledge(names.teacher, names.parts)
+def _teacher_s(shop: Workshop, source: Source) -> Knowledge:
+    return shop.teacher_knowledge(source.teacher, source.parts)
 
 
-def _decomposition(shop: Workshop, names: Pretrainings) -> Knowledge:
-    return shop.student_knowledge(names.students, slice(0, _category_column(shop, names)))
+def _decomposition(shop: Workshop, source: Source) -> Knowledge:
+    return shop.student_knowledge(source.students, slice(0, _category_column(shop, source)))
 
 
-def _degeneration(shop: Workshop, names: Pretrainings) -> Knowledge:
-    ids = shop.teacher_knowledge(names.teacher, ("user", "item"))
-    columns = slice(_category_column(shop, names), None)
-    category = shop.student_knowledge(names.students, columns)
+def _degeneration(shop: Workshop, source: Source) -> Knowledge:
+    ids = shop.teacher_knowledge(source.teacher, ("user", "item"))
+    columns = slice(_category_column(shop, source), None)
+    category = shop.student_knowledge(source.students, columns)
     return lambda samples: np.concatenate([ids(samples), category(samples)], axis=1)
 
 
-def _both_students(shop: Workshop, names: Pretrainings) -> Knowledge:
-    return shop.student_knowledge(names.students, slice(None))
+def _both_students(shop: Workshop, source: Source) -> Knowledge:
+    return shop.student_knowledge(source.students, slice(None))
 
 
-def _category_column(shop: Workshop, names: Pretrainings) -> int:
-    return 3 * shop.state(names.students).config.dim
+def _category_column(shop: Workshop, source: Source) -> int:
+    return 3 * shop.state(source.students).config.dim
 
 
-KNOWLEDGE: Mapping[str, Callable[[Workshop, Pretrainings], Knowledge]] = {
+KNOWLEDGE: Mapping[str, Callable[[Workshop, Source], Knowledge]] = {
     "teacher": _teacher_s,
     "decomposition": _decomposition,
     "degeneration": _degeneration,

@@ -13,12 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from keep.reproduce.paper import TITLES
+from keep.reproduce.report import Row
 
 OURS, PAPERS, FAINT = "#1f5fa8", "#d9822b", "#888888"
 WIDTH = 8.0
 """Inches."""
-
-Row = Mapping[str, Any]
 
 
 def draw_plots(results: Mapping[str, Any], directory: Path) -> list[Path]:

@@ -46,7 +46,7 @@ class WorkshopError(GkcError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrained:
+class PretrainingPlan:
     """One pretraining: what is learned, from which days, with which settings."""
 
     name: str
@@ -159,16 +159,16 @@ class Workshop:
     def _truth_file(self, day: int) -> Path:
         return self.log.path / "truth" / f"day={day:04d}.parquet"
 
-    def pretrain(self, pretraining: Pretrained) -> None:
+    def pretrain(self, plan: PretrainingPlan) -> None:
         """Pretrain up to the version's day, or go on where a killed process stopped."""
-        path = self._checkpoint(pretraining.name)
+        path = self._checkpoint(plan.name)
         state = load_checkpoint(path) if holds_checkpoint(path) else None
         days = [day for day in self.log.info.days if day <= self.version_day]
-        for number in days[-pretraining.window :]:
+        for number in days[-plan.window :]:
             if state is not None and number <= state.day:
                 continue
             day = self.log.day(number)
-            state = start(day, pretraining.config, pretraining.models) if state is None else state
+            state = start(day, plan.config, plan.models) if state is None else state
             train_day(state, number, day)
             save_checkpoint(state, path)
 

@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gkc.arrays import I64, Bools
 from keep.errors import LogSchemaError, SourceFormatError
-from keep.log import LogInfo
+from keep.log import Columns, LogInfo
 from keep.log_writer import LogWriter
 from keep.sources.spill import DaySpill, split_days, stray_days
 
@@ -48,7 +46,6 @@ RULE = (
     "days before it train, all before those pretrain."
 )
 
-Columns = dict[str, NDArray[Any]]
 Bounds = tuple[int | None, int | None]
 
 

@@ -18,14 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from gkc.arrays import F64, I64
-from keep.log import LogInfo
+from keep.log import Columns, LogInfo
 from keep.log_writer import LogWriter
 
 FIRST_DAY_SECONDS = int(datetime(2021, 12, 1, tzinfo=UTC).timestamp())
@@ -42,8 +40,6 @@ SOURCE = (
     "day, with {test_impressions:,} further impressions of the sub-domain; two before it train. "
     "Ground truth: truth/day=NNNN.parquet, row by row."
 )
-
-Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)

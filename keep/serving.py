@@ -27,15 +27,7 @@ SETPRIV = shutil.which("setpriv") if sys.platform == "linux" else None
 
 
 class CommandError(GkcError):
-    """One of our commands failed.
-
-    Parameters
-    ----------
-    command : str
-        Which one.
-    problem : str
-        What happened.
-    """
+    """One of our commands failed."""
 
     def __init__(self, command: str, problem: str) -> None:
         self.command = command
@@ -45,13 +37,6 @@ class CommandError(GkcError):
 
 def run_quietly(words: Sequence[object], environment: Mapping[str, str]) -> None:
     """Run one of our commands to its end.
-
-    Parameters
-    ----------
-    words : sequence
-        The command's name and its arguments.
-    environment : mapping of str to str
-        Its environment.
 
     Raises
     ------
@@ -74,21 +59,7 @@ def run_quietly(words: Sequence[object], environment: Mapping[str, str]) -> None
 
 @contextmanager
 def serving(store: str, environment: Mapping[str, str], output: Path) -> Iterator[str]:
-    """Run ``gkc serve`` on a free port until the block ends.
-
-    Parameters
-    ----------
-    store : str
-        The store's URL.
-    environment : mapping of str to str
-        Of the service.
-    output : Path
-        File for what it prints.
-
-    Yields
-    ------
-    str
-        Base URL of the service, ready to answer.
+    """Run ``gkc serve`` on a free port until the block ends; its URL is ready to answer.
 
     Raises
     ------
@@ -115,21 +86,9 @@ def serving(store: str, environment: Mapping[str, str], output: Path) -> Iterato
 
 @contextmanager
 def served_knowledge(bundle: Path, work: Path, dtype: str = "f16") -> Iterator[ServedKnowledge]:
-    """Export a bundle into a store of its own, serve it, and ask.
+    """Export a bundle as ``f16``, ``f32`` or ``int8`` into a store of its own, serve it, and ask.
 
-    Parameters
-    ----------
-    bundle : Path
-        What ``keep bundle`` wrote.
-    work : Path
-        Folder for the store and the logs.
-    dtype : str
-        Element type of the store: ``f16``, ``f32`` or ``int8``.
-
-    Yields
-    ------
-    ServedKnowledge
-        Raw users, items and categories to knowledge rows (equation 6), over HTTP.
+    What answers takes raw users, items and categories to rows of equation 6, over HTTP.
 
     Raises
     ------
@@ -171,5 +130,5 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, output: Path)
         time.sleep(0.05)
     said = output.read_text(encoding="utf-8", errors="replace")[-TAIL:]
     ended = process.poll()
-    found = f"not ready after {READY_SECONDS:.0f} s" if ended is None else f"exited {ended}"
-    raise CommandError("gkc serve", f"{found}; it said:\n{said}")
+    problem = f"not ready after {READY_SECONDS:.0f} s" if ended is None else f"exited {ended}"
+    raise CommandError("gkc serve", f"{problem}; it said:\n{said}")

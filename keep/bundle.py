@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.compatibility import Compatibility, Maps
@@ -27,8 +27,6 @@ from keep.metrics_log import DayMetrics
 from keep.model_card import CARD_FILE, model_card
 from keep.to_onnx import INPUTS, OUTPUT, export_onnx, largest_difference, serving_models
 
-Ints = NDArray[np.int64]
-
 TOLERANCE = 1e-5
 """Largest difference allowed between ONNX and torch."""
 SAMPLE = 2000
@@ -38,15 +36,7 @@ FILES = {"user": "users", "item": "items", "user_category": "user_categories"}
 
 
 class BundleError(GkcError):
-    """A bundle that cannot be written, or must not be used.
-
-    Parameters
-    ----------
-    path : Path
-        The bundle's directory.
-    problem : str
-        What is wrong and what to do.
-    """
+    """A bundle that cannot be written, or must not be used."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
@@ -70,28 +60,12 @@ def bundle(
     top_categories: int = TOP_CATEGORIES,
     metrics: Sequence[DayMetrics] = (),
     compatible_with: Compatibility | None = None,
-) -> Path:
-    """Write a bundle of a checkpoint, check it against torch, and print what it covers.
+) -> list[str]:
+    """Write a bundle of a checkpoint, check it against torch, and say in lines what it covers.
 
-    Parameters
-    ----------
-    state : Pretraining
-        The checkpoint.
-    log : Log
-        What the checkpoint learned from; its test day tells what the tables cover.
-    out : Path
-        The bundle's directory; it must not be there yet and appears whole or not at all.
-    top_categories : int
-        How many of the most shown categories every user is paired with, besides the user's own.
-    metrics : sequence of DayMetrics
-        The checkpoint's (``keep.metrics_log.read_metrics``), for the model card.
-    compatible_with : Compatibility, optional
-        An older version in whose axes the vectors are to lie.
-
-    Returns
-    -------
-    Path
-        ``out``.
+    ``out`` appears whole or not at all. Every user is paired with the ``top_categories`` most shown
+    categories, besides the user's own. The log's test day tells what the tables cover. Vectors lie
+    in the axes of the older version that the bundle is compatible with, if any.
 
     Raises
     ------
@@ -109,7 +83,6 @@ def bundle(
             pq.write_table(table, temporary / f"{name}.parquet")
         maps = None if compatible_with is None else compatible_with.maps
         difference = _write_models(state, tables, temporary, maps)
-        print(f"largest difference between ONNX and torch: {difference:.1e}")
         if not difference <= TOLERANCE:
             raise BundleError(out, f"ONNX differs from torch by {difference:.1e}; not written")
         covered = coverage(tables, log)
@@ -122,28 +95,23 @@ def bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
-    print(f"bundle of day {state.day}: {counts}")
-    print(covered)
-    if compatible_with is not None:
-        errors = ", ".join(f"{k} {v:.3f}" for k, v in compatible_with.relative_error.items())
-        print(f"in the axes of {compatible_with.checkpoint}, day {compatible_with.day}: {errors}")
-    return out
+    return [
+        f"largest difference between ONNX and torch: {difference:.1e}",
+        f"bundle of day {state.day}: {counts}",
+        covered,
+        *([] if compatible_with is None else [_in_axes(compatible_with)]),
+    ]
+
+
+def _in_axes(older: Compatibility) -> str:
+    errors = ", ".join(f"{part} {error:.3f}" for part, error in older.relative_error.items())
+    return f"in the axes of {older.checkpoint}, day {older.day}: {errors}"
 
 
 def make_tables(features: Features, top_categories: int) -> Tables:
     """Lay out every known user and item, and the user-category pairs to export.
 
-    Parameters
-    ----------
-    features : Features
-        Vocabularies and behaviours up to the checkpoint's day.
-    top_categories : int
-        How many of the most shown categories every user is paired with.
-
-    Returns
-    -------
-    Tables
-        Raw ids as keys, and beside them the rows that the models take.
+    Raw ids are the keys; beside them stand the rows that the models take.
     """
     history = features.history[2:]  # (users, T), oldest first, padded on the left
     offsets = np.r_[0, np.cumsum((history != PADDING).sum(axis=1))].astype(np.int32)
@@ -175,15 +143,8 @@ def make_tables(features: Features, top_categories: int) -> Tables:
     return Tables(users, items, pairs)
 
 
-def pair_rows(features: Features, top_categories: int) -> tuple[Ints, Ints]:
+def pair_rows(features: Features, top_categories: int) -> tuple[I64, I64]:
     """Choose the user-category pairs: each user's behaviour categories and the most shown ones.
-
-    Parameters
-    ----------
-    features : Features
-        Behaviours and how often each category was shown.
-    top_categories : int
-        How many of the most shown categories every user gets.
 
     Returns
     -------
@@ -202,20 +163,7 @@ def pair_rows(features: Features, top_categories: int) -> tuple[Ints, Ints]:
 
 
 def coverage(tables: Tables, log: Log) -> str:
-    """Say how much of the test day the exported rows answer.
-
-    Parameters
-    ----------
-    tables : Tables
-        What is exported.
-    log : Log
-        Its test day is looked at: ids only, no label.
-
-    Returns
-    -------
-    str
-        One line of shares of the sub-domain's test impressions.
-    """
+    """Say how much of the test day the exported rows answer; of that day only ids are looked at."""
     test = log.day(log.info.test_day)
     user, item, category = (
         column[test.sub_domain] for column in (test.user, test.item, test.category)
@@ -249,7 +197,7 @@ def _write_models(state: Pretraining, tables: Tables, folder: Path, maps: Maps |
     return largest
 
 
-def _sample(state: Pretraining, tables: Tables) -> dict[str, dict[str, Ints]]:
+def _sample(state: Pretraining, tables: Tables) -> dict[str, dict[str, I64]]:
     """Choose rows of each table, spread evenly, and the unknown row, as model inputs."""
     features = state.features
     users = np.r_[UNKNOWN, _spread(tables.users["user_row"].to_numpy())]
@@ -272,9 +220,9 @@ def _sample(state: Pretraining, tables: Tables) -> dict[str, dict[str, Ints]]:
     }
 
 
-def _spread(rows: Ints) -> Ints:
+def _spread(rows: I64) -> I64:
     chosen = np.linspace(0, len(rows) - 1, num=min(SAMPLE, len(rows)), dtype=np.int64)
-    spread: Ints = rows[chosen]
+    spread: I64 = rows[chosen]
     return spread
 
 

@@ -13,12 +13,12 @@ import httpx
 import numpy as np
 import pytest
 
+from keep.bundle import bundle
 from keep.checkpoint import Pretraining
 from keep.knowledge import student_knowledge
 from keep.log import Log
-from keep.recipes.bundle import bundle
 from keep.recipes.pretrain import pretrain
-from keep.recipes.served import SETPRIV, CommandError, run_quietly, served_knowledge, serving
+from keep.serving import SETPRIV, CommandError, run_quietly, served_knowledge, serving
 from keep.to_onnx import bundled_models
 from tests.keep.tiny import CONFIG, tiny_log
 
@@ -35,7 +35,9 @@ def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
 
 @pytest.fixture(scope="module")
 def made(state: Pretraining, log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundle(state, log, tmp_path_factory.mktemp("out") / "bundle")
+    out = tmp_path_factory.mktemp("out") / "bundle"
+    bundle(state, log, out)
+    return out
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("f32", 2e-6), ("f16", 2e-3), ("int8", 3e-2)])
@@ -85,7 +87,7 @@ def test_a_service_ends_with_the_block(made: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(SETPRIV is None, reason="needs util-linux' setpriv")
 def test_a_service_ends_with_a_killed_parent(made: Path, tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from keep.recipes.served import *\n"
+        "import sys, time; from pathlib import Path; from keep.serving import *\n"
         "with served_knowledge(Path(sys.argv[1]), Path(sys.argv[2])) as knowledge:\n"
         "    print(knowledge.url, flush=True); time.sleep(60)"
     )

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from keep import bundle as bundle_module
+from keep.bundle import BundleError, bundle, make_tables, pair_rows
 from keep.checkpoint import Pretraining
 from keep.config import PretrainConfig
 from keep.features import UNKNOWN
 from keep.log import Log
-from keep.recipes import bundle as bundle_recipe
-from keep.recipes.bundle import BundleError, bundle, make_tables, pair_rows
 from keep.recipes.pretrain import pretrain
 from tests.keep.tiny import CONFIG, tiny_log
 
@@ -35,7 +35,9 @@ def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
 
 @pytest.fixture(scope="module")
 def made(state: Pretraining, log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundle(state, log, tmp_path_factory.mktemp("out") / "tiny-day3", top_categories=2)
+    out = tmp_path_factory.mktemp("out") / "tiny-day3"
+    bundle(state, log, out, top_categories=2)
+    return out
 
 
 def run(made: Path, name: str, columns: dict[str, Any]) -> Any:
@@ -160,7 +162,7 @@ def test_coverage_counts_test_impressions_whose_ids_are_exported(
     state: Pretraining, log: Log
 ) -> None:
     tables = make_tables(state.features, 20)
-    text = bundle_recipe.coverage(tables, log)
+    text = bundle_module.coverage(tables, log)
     test = log.day(5)
     known = np.isin(test.item[test.sub_domain], tables.items["item_id"].to_numpy()).mean()
     assert known < 1
@@ -176,7 +178,7 @@ def test_an_existing_directory_is_not_overwritten(state: Pretraining, log: Log, 
 def test_a_difference_from_torch_leaves_no_bundle(
     state: Pretraining, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_recipe, "TOLERANCE", -1.0)
+    monkeypatch.setattr(bundle_module, "TOLERANCE", -1.0)
     with pytest.raises(BundleError, match="ONNX differs from torch"):
         bundle(state, log, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gkc.arrays import I64
 from keep.data import Data, Samples
-from keep.systems.training import Ints, Training, fit, inputs, labels, score, seeded
+from keep.systems.system import Training, fit, inputs, labels, score, seeded
 from tests.keep.systems.narrow import tiny_data
 
 
@@ -24,13 +25,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.weight = nn.Parameter(torch.zeros(3))
-        self.shown: list[tuple[int, Ints]] = []
+        self.shown: list[tuple[int, I64]] = []
 
-    def __call__(self, samples: Samples, positions: Ints) -> Tensor:
+    def __call__(self, samples: Samples, positions: I64) -> Tensor:
         self.shown.append((samples.number, positions))
         return ((self.weight - 1.0) ** 2).sum()
 
-    def of_day(self, number: int) -> Ints:
+    def of_day(self, number: int) -> I64:
         return np.concatenate([positions for day, positions in self.shown if day == number])
 
 
@@ -75,7 +76,7 @@ def test_steps_are_adam_s(data: Data) -> None:
 def test_scores_do_not_depend_on_how_they_are_batched(data: Data) -> None:
     samples = data.super_domain(5)
 
-    def logits(part: Samples, positions: Ints) -> Tensor:
+    def logits(part: Samples, positions: I64) -> Tensor:
         assert torch.is_inference_mode_enabled()
         return torch.from_numpy(part.day.item[positions].astype(np.float32))
 

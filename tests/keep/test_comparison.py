@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gkc.arrays import F32
+from gkc.arrays import F32, I64
 from keep.checkpoint import Pretraining
+from keep.comparison import evaluate, report
 from keep.log import Log
-from keep.recipes.evaluate import SMOOTHING, Ints, evaluate, popularity, report
 from keep.recipes.pretrain import pretrain
-from keep.systems.keep import Options
+from keep.systems.plugged import Options
 from tests.keep.tiny import CONFIG, tiny_log
 
 OPTIONS = Options(feature_dim=4, hidden=(12, 6), batch_size=32)
@@ -28,7 +28,7 @@ def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
     return pretrain(log, tmp_path_factory.mktemp("ckpt"), config=CONFIG)
 
 
-def made_up(users: Ints, items: Ints, categories: Ints) -> F32:
+def made_up(users: I64, items: I64, categories: I64) -> F32:
     return np.stack([users % 7, items % 5, categories], axis=1).astype(np.float32)
 
 
@@ -57,15 +57,3 @@ def test_the_test_day_s_labels_change_no_score(
     # Equal scores with every label turned round: each AUC becomes its complement.
     for one, other in zip(straight, turned, strict=True):
         assert one.value + other.value == pytest.approx(1.0), one.name
-
-
-def test_popularity_is_the_smoothed_click_rate_of_the_days_given(log: Log) -> None:
-    test = log.day(5)
-    scores = popularity(log, 2, test)
-    days = [log.day(1), log.day(2)]
-    items = np.concatenate([day.item for day in days])
-    clicks = np.concatenate([day.click for day in days])
-    for row in range(0, len(test), 37):
-        mine = clicks[items == test.item[row]]
-        expected = (mine.sum() + SMOOTHING * clicks.mean()) / (len(mine) + SMOOTHING)
-        assert scores[row] == pytest.approx(expected, rel=1e-6)

@@ -48,7 +48,7 @@ def test_every_shape_is_to_be_no_slower() -> None:
 @pytest.mark.parametrize("bad", [a_load(failed=1), replace(a_load(), requests=0)])
 def test_failed_requests_end_it(bad: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(against, "load", lambda *_, **__: bad)
-    with pytest.raises(SystemExit, match="B = 1: theirs: .* failed"):
+    with pytest.raises(SystemExit, match=r"B = 1: theirs: .* failed"):
         ask(Server("theirs", 0, 0), "B = 1", CASES["B = 1"], Path(), {0}, 1)
 
 

@@ -109,16 +109,6 @@ def _main(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-@pytest.mark.parametrize("name", [Name.LATENCY, Name.STRESS])
-def test_without_wrk_a_test_that_needs_it_says_so_before_it_starts_anything(
-    name: Name, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "")
-    result = _main(name)
-    assert isinstance(result.exception, SystemExit)
-    assert result.exception.code == "no wrk on this machine: apt-get install wrk"
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -133,9 +123,8 @@ def test_wrong_usage_exits_with_2(arguments: list[str], told: str) -> None:
     assert told in result.output
 
 
-def test_every_name_is_a_preset_and_only_smoke_does_without_wrk() -> None:
+def test_every_name_is_a_preset() -> None:
     assert PRESETS.keys() == set(Name)
-    assert [name for name, preset in PRESETS.items() if not preset.measures_ceiling] == ["smoke"]
 
 
 def test_what_was_made_has_the_ids_of_the_bundle() -> None:

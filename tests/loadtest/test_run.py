@@ -12,7 +12,6 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from bench import processes
 from bench.bundles import USER_ID_STEP
 from bench.processes import free_port, separate_cores
 from bench.world import Shape
@@ -98,7 +97,7 @@ def test_a_host_where_nobody_listens_is_named(host: str) -> None:
 
 
 def test_without_redis_the_own_service_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "find_redis_server", lambda: None)
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit, match="no redis-server"), own_service(TINY, {0}, {0}):
         pass
 

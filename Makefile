@@ -42,7 +42,6 @@ bench-quick: install ## whether the hot path became slower than recorded, in und
 
 bench-training: install ## training throughput beside another DIN, in .venv-peer (ARGS)
 	$(BIN)/python -m bench.training $(ARGS)
-	$(BIN)/python -m bench.training_memory
 
 bench-feast: install ## the service beside Feast, in .venv-feast (ARGS)
 	$(BIN)/python -m bench.feast $(ARGS)

@@ -15,22 +15,17 @@ your own, with its own packages:
 from __future__ import annotations
 
 import dataclasses
-import sys
-import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout, serving_store
-from bench.load import Load, load, write_bodies
-from bench.processes import Server, redis_serving, separate_cores
+from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout
+from bench.load import Load
 from bench.results import Figure, Section, tell
+from bench.stage import CONCURRENCY, Ask, Stage
 from bench.world import VERSION, Shape, export, questions
 from keep.served import SAFETENSORS
 
@@ -50,6 +45,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
 }
 """The versions that both serve."""
 SEVERAL_USERS: Final = 50
+SIDES: Final = ("here", "there")
 
 Body = dict[str, Any]
 Reshape = Callable[[Sequence[Body]], Iterable[Body]]
@@ -99,7 +95,7 @@ class Case:
     """One kind of request."""
 
     rows: int = 500
-    concurrency: int = 4
+    concurrency: int = CONCURRENCY
     version: str = VERSION
     accept: str = SAFETENSORS
     ask: Reshape = as_rows
@@ -146,7 +142,7 @@ for every 20 ms, and memory the resident set then, both of one worker on an embe
 class Found:
     """What was measured; a pair of here and there for each round."""
 
-    loads: dict[str, list[tuple[Load, Load]]] = field(default_factory=lambda: defaultdict(list))
+    loads: dict[str, list[tuple[Load, Load]]] = field(default_factory=dict)
     start_seconds: list[tuple[float, float]] = field(default_factory=list)
     ready_mib: list[tuple[float, float]] = field(default_factory=list)
 
@@ -160,106 +156,49 @@ def main(
 ) -> None:
     """Tell how requests, start and memory here compare with those there."""
     checkouts = HERE, other_checkout(other)
-    own, others = separate_cores()
-    found = Found()
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        folder = Path(scratch)
-        measure_starts(checkouts, folder, own, rounds, found)
-        _, url = stack.enter_context(redis_serving(folder, others))
-        bundles = Bundles(folder)
-        servers = []
-        for database, checkout in enumerate(checkouts):
-            store = f"{url.removesuffix('/0')}/{database}"
+    with Stage() as stage:
+        found = measure_starts(stage, checkouts, rounds)
+        _, url = stage.redis()
+        asked = {}
+        for side, checkout in zip(SIDES, checkouts, strict=True):
+            store = f"{url.removesuffix('/0')}/{SIDES.index(side)}"
             for version, shape in SHAPES.items():
-                bundles.export(shape, store, version, checkout)
-            server, _ = stack.enter_context(serving_store(checkout, store, folder, own))
-            servers.append(server)
-        here, there = servers
-        bodies = {name: write_requests(folder, name, case) for name, case in CASES.items()}
-        for number in range(rounds):
-            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            # Who goes first changes, so that what else the machine does favours nobody.
-            in_turn = (here, there) if number % 2 else (there, here)
+                bundle = stage.folder / f"bundle-{shape.items}-{shape.dim}"
+                export(bundle, shape, store, version, checkout=checkout)
+            server = stage.serve(store, checkout=checkout)
             for name, case in CASES.items():
-                runs = {
-                    server: ask(server, name, case, bodies[name], others, seconds)
-                    for server in in_turn
-                }
-                found.loads[name].append((runs[here], runs[there]))
+                bodies = stage.write(name, requests(case))
+                asked[name, side] = Ask(server, bodies, case.accept, case.concurrency)
+        runs = stage.in_turns(asked, rounds, seconds)
+    for name in CASES:
+        found.loads[name] = list(zip(*(runs[name, side] for side in SIDES), strict=True))
     tell(section(found), save=save)
 
 
-@dataclass(frozen=True)
-class Bundles:
-    """Bundles in a folder, each written once."""
-
-    folder: Path
-
-    def export(self, shape: Shape, store: str, version: str, checkout: Checkout) -> None:
-        """Export knowledge of a shape with a checkout's own exporter."""
-        bundle = self.folder / f"bundle-{shape.items}-{shape.dim}"
-        export(bundle, shape, store, version, checkout=checkout)
-
-
-def measure_starts(
-    checkouts: Sequence[Checkout],
-    folder: Path,
-    cores: Collection[int],
-    rounds: int,
-    found: Found,
-) -> None:
-    """Start each service on a tiny embedded store, in turns.
-
-    Parameters
-    ----------
-    checkouts : sequence of Checkout
-        Here and there.
-    folder : Path
-        For the stores.
-    cores : collection of int
-        Of the service.
-    rounds : int
-        How often.
-    found : Found
-        Gets seconds and memory.
-    """
-    bundles = Bundles(folder)
-    stores = [f"file:{folder}/tiny-{number}" for number in range(len(checkouts))]
+def measure_starts(stage: Stage, checkouts: Sequence[Checkout], rounds: int) -> Found:
+    """Start each service on a tiny embedded store, in turns; return seconds and memory."""
+    found = Found()
+    stores = [f"file:{stage.folder}/tiny-{side}" for side in SIDES]
     for checkout, store in zip(checkouts, stores, strict=True):
-        bundles.export(TINY, store, VERSION, checkout)
+        export(stage.folder / "tiny", TINY, store, checkout=checkout)
     for _ in range(rounds):
         seconds, memory = [], []
         for checkout, store in zip(checkouts, stores, strict=True):
-            began = time.perf_counter()
-            with serving_store(checkout, store, folder, cores) as (server, _):
+            with Stage() as alone:
+                began = time.perf_counter()
+                server = alone.serve(store, checkout=checkout)
                 seconds.append(time.perf_counter() - began)
                 memory.append(server.resident_mib())
         found.start_seconds.append((seconds[0], seconds[1]))
         found.ready_mib.append((memory[0], memory[1]))
+    return found
 
 
-def write_requests(folder: Path, name: str, case: Case) -> Path:
-    """Write the requests of a case."""
+def requests(case: Case) -> list[Body]:
+    """Draw the requests of a case."""
     count = min(BODIES, MOST_ROWS_WRITTEN // case.rows)
     drawn = questions(SHAPES[case.version], case.rows, count, seed=1)
-    versioned = [{**body, "v": case.version} for body in drawn]
-    return write_bodies(list(case.ask(versioned)), folder / f"{name}.jsonl")
-
-
-def ask(
-    server: Server, name: str, case: Case, bodies: Path, cores: Collection[int], seconds: int
-) -> Load:
-    """Load a server with the requests of a case.
-
-    Raises
-    ------
-    SystemExit
-        If requests failed.
-    """
-    found = load(server, bodies, case.accept, cores, concurrency=case.concurrency, seconds=seconds)
-    if found.failed or not found.requests:
-        raise SystemExit(f"{name}: {server.name}: {found.failed} of {found.requests} failed")
-    return found
+    return list(case.ask([{**body, "v": case.version} for body in drawn]))
 
 
 def section(found: Found) -> Section:

@@ -3,8 +3,7 @@
 The generator is a process of its own, pinned to its cores. A request is due when the schedule says,
 however late the answers before it are, and its latency counts from then: a server that hangs is
 charged for everyone who came meanwhile. A request that finds no idle connection waits for one.
-
-Without a rate the load is closed, as wrk's: each connection asks again once it is answered.
+Load from callers who wait for each answer is wrk's (`bench.load`).
 """
 
 from __future__ import annotations
@@ -123,7 +122,7 @@ def offering(
     cores: Collection[int],
     *,
     seconds: float,
-    rate: float | None = None,
+    rate: float,
     connections: int = CONNECTIONS,
     seed: int = 0,
     path: str = "/knowledge",
@@ -142,8 +141,8 @@ def offering(
         Cores of the load generator.
     seconds : float
         How long at most.
-    rate : float, optional
-        Arrivals per second; without one the load is closed.
+    rate : float
+        Arrivals per second.
     connections : int
         All of them are kept open; so many requests can be under way.
     seed : int
@@ -158,8 +157,8 @@ def offering(
     """
     command = [sys.executable, "-m", "bench.arrivals", "--port", str(server.port)]
     command += ["--path", path, "--bodies", str(bodies), "--accept", accept]
-    command += ["--connections", str(connections), "--seconds", str(seconds), "--seed", str(seed)]
-    command += [] if rate is None else ["--rate", str(rate)]
+    command += ["--connections", str(connections), "--seconds", str(seconds)]
+    command += ["--seed", str(seed), "--rate", str(rate)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, cores)
     )
@@ -182,7 +181,7 @@ def offer(
     cores: Collection[int],
     *,
     seconds: float,
-    rate: float | None = None,
+    rate: float,
     connections: int = CONNECTIONS,
     seed: int = 0,
 ) -> Answers:
@@ -306,11 +305,11 @@ class Sender:
     ----------
     requests : sequence of bytes
         Whole requests, sent in turn.
-    gaps : iterator of float, optional
-        Seconds between arrivals; without it the load is closed.
+    gaps : iterator of float
+        Seconds between arrivals.
     """
 
-    def __init__(self, requests: Sequence[bytes], gaps: Iterator[float] | None) -> None:
+    def __init__(self, requests: Sequence[bytes], gaps: Iterator[float]) -> None:
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._requests = itertools.cycle(requests)
         self._gaps = gaps
@@ -351,10 +350,7 @@ class Sender:
             self._connections.append(made)
         self._idle.extend(self._connections)
         loop.call_later(seconds, self.stop)
-        if self._gaps is None:
-            self._ask_everywhere()
-        else:
-            self._follow(_Alarm(), self._gaps)
+        self._follow(_Alarm())
         try:
             await asyncio.wait_for(self._ended, seconds + _PATIENCE_SECONDS)
         finally:
@@ -373,8 +369,6 @@ class Sender:
         self._answers.append((due, late, now - due, status))
         if self._waiting:
             connection.send(next(self._requests), *self._waiting.popleft())
-        elif self._gaps is None and not self._is_stopped:
-            connection.send(next(self._requests), now, 0.0)
         else:
             self._idle.append(connection)
             self._end_if_idle()
@@ -385,13 +379,9 @@ class Sender:
             told = f"the server closed a connection: {error or 'without an error'}"
             self._ended.set_exception(ConnectionError(told))
 
-    def _ask_everywhere(self) -> None:
-        while self._idle:
-            self._idle.popleft().send(next(self._requests), time.monotonic(), 0.0)
-
-    def _follow(self, alarm: _Alarm, gaps: Iterator[float]) -> None:
+    def _follow(self, alarm: _Alarm) -> None:
         """Send what is due whenever the alarm goes off, and set it for what comes next."""
-        due = time.monotonic() + next(gaps)
+        due = time.monotonic() + next(self._gaps)
 
         def arrive() -> None:
             nonlocal due
@@ -405,7 +395,7 @@ class Sender:
                     self._idle.popleft().send(next(self._requests), due, late)
                 else:
                     self._waiting.append((due, late))
-                due += next(gaps)
+                due += next(self._gaps)
             alarm.set(due)
 
         asyncio.get_running_loop().add_reader(alarm.fd, arrive)
@@ -462,8 +452,7 @@ class _Connection(asyncio.BufferedProtocol):
 async def _run(arguments: argparse.Namespace) -> npt.NDArray[np.void]:
     lines = arguments.bodies.read_bytes().splitlines()
     requests = [request_of(line, arguments.path, arguments.accept) for line in lines]
-    rate: float | None = arguments.rate
-    sender = Sender(requests, None if rate is None else poisson_gaps(rate, arguments.seed))
+    sender = Sender(requests, poisson_gaps(arguments.rate, arguments.seed))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sender.stop)
     gc.disable()  # it would pause us, and there are no cycles to find
     sys.stdout.buffer.write(_BEGUN)
@@ -480,7 +469,7 @@ def main() -> None:
     parser.add_argument("--accept", required=True)
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--rate", type=float)
+    parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
     records = uvloop.run(_run(parser.parse_args()))
     np.save(sys.stdout.buffer, records)

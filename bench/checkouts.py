@@ -12,15 +12,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-
-from bench.processes import Server, free_port, serving
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 BEFORE: Final = "8b4fcbb"
@@ -107,36 +104,6 @@ def other_checkout(given: Path | None) -> Checkout:
     install = ["make", "--directory", str(MADE), "install", "TORCH=none"]
     subprocess.run(install, check=True, stdout=sys.stderr)
     return Checkout(MADE).check()
-
-
-@contextmanager
-def serving_store(
-    checkout: Checkout, store: str, folder: Path, cores: Collection[int]
-) -> Iterator[tuple[Server, Path]]:
-    """Serve a store with a checkout's code until the block ends.
-
-    Parameters
-    ----------
-    checkout : Checkout
-    store : str
-        URL.
-    folder : Path
-        For mirrors and log.
-    cores : collection of int
-        Of the service.
-
-    Yields
-    ------
-    Server, Path
-        Ready, and the file that has what it writes to standard error.
-    """
-    port = free_port()
-    command = checkout.module("gkc", "serve", "--store", store, "--port", str(port))
-    mirrors = folder / f"mirrors-of-{checkout.root.name}"
-    environment = {**checkout.environment, "GKC_MIRROR_DIR": str(mirrors)}
-    name, log = f"gkc serve of {checkout.root.name}", mirrors.with_suffix(".log")
-    with serving(name, command, port, cores, "/readyz", environment, log) as server:
-        yield server, log
 
 
 def unpack(commit: str, folder: Path, repository: Path = ROOT) -> None:

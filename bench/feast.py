@@ -1,11 +1,10 @@
 """The service beside Feast: the same vectors in the same Redis, 1 user by B items.
 
-Three ways to the vectors take turns in every round: ``POST /knowledge`` of the service (columnar
-JSON in, safetensors rows out), ``POST /get-online-features`` of Feast's own server, and
-``get_online_features`` of Feast's SDK in a process of its own. Both servers have one worker on one
-core and are asked by the same wrk, once at a time (p50) and four at a time (throughput).
+``POST /knowledge`` of the service and ``POST /get-online-features`` of Feast's own server have one
+worker on one core each, and are asked by the same wrk in turns, once at a time (p50) and four at a
+time (throughput).
 
-    python -m bench.feast [--rounds 5] [--seconds 2] [--save]
+    python -m bench.feast [--save]
 
 Feast is installed from ``requirements/feast.txt`` into ``.venv-feast`` at the first run.
 """
@@ -15,69 +14,53 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import statistics
 import subprocess
-import sys
-import tempfile
-import time
-from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from bench.environments import separate_environment
-from bench.feast_found import (
-    CHECKED,
-    FACTORED,
-    FASTEST,
-    ONE,
-    OURS,
-    ROWS,
-    SEVERAL,
-    SHOWN,
-    Found,
-    section,
-    vectors_of,
-)
-from bench.feast_store import Peer, feast_serve, peer_running, write_repository, write_vectors
-from bench.feast_views import FORMS, KINDS, feast_question
-from bench.load import Load, load, write_bodies
-from bench.processes import Server, free_port, our_service, separate_cores, serving
-from bench.results import tell
-from bench.world import VERSION, Shape, World, export, world
+from bench.bundles import USER_ID_STEP
+from bench.environments import ROOT, separate_environment
+from bench.feast_views import KINDS
+from bench.load import Load
+from bench.processes import Server, free_port, serving
+from bench.report import spread
+from bench.results import Figure, Section, tell
+from bench.stage import CONCURRENCY, Ask, Stage, ratios
+from bench.world import VERSION, Shape, World
 from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
 
-Vectors = NDArray[np.float32]
+ROWS: Final = (50, 500)
+JUDGED: Final = 500
+TARGET, STRETCH = 50, 150
+QUESTIONS: Final = 1000
+CHECKED: Final = 20
+"""Requests of each number of rows whose answers are compared before anything is timed."""
+FEAST_PATH: Final = "/get-online-features"
+USERS_AT_ONCE: Final = 200
+ITEMS_AT_ONCE: Final = 10_000
+Runs = Mapping[tuple[str, int, int], Sequence[Load]]
+"""By side, rows and requests under way."""
 
-QUESTIONS = 1000
-"""Different requests of each number of rows; every run of wrk begins with the first."""
-SDK_CALLS = 60
-LOADED_VERSION = "loaded"
-IN_HALVES = {"dtype": "f16"}
-"""What Feast hands out, and what is stored."""
-FEAST_PATH = "/get-online-features"
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of those asked over HTTP."""
-
-    name: str
-    """Our layout, or the form in which Feast is asked for the vectors."""
-    server: Server
-    path: str
-    accept: str
-    bodies: dict[int, Path]
-    """By the number of rows."""
+METHOD: Final = """\
+Feast holds the vectors of {users:,} of the version's {all_users:,} users, with their {pairs} \
+pairs each, and of {items:,} of its {all_items:,} items. Both sides are asked for these only, \
+drawn evenly, by the same wrk. Our answer is whole rows, f16 safetensors; Feast's is K_u, K_i and \
+K_uc of every row as JSON. It has a view for each kind of key and a vector as one feature: the \
+bytes of its float16, base64 in the answer, which is its fastest form (`Array(Float32)`, the \
+ordinary type for a vector, took 2.7 times as long: `git show 8b4fcbb:docs/performance.md`). Feast \
+reads each distinct key once, all in one pipeline. `feast serve` runs one worker without access \
+log, without restarts and without refreshes of the registry. Before the timing, {checked} answers \
+of each size were compared to the bit."""
 
 
 def main(
+    *,
     users: Annotated[int, typer.Option(help="Of the version.")] = 20_000,
     items: Annotated[int, typer.Option(help="Of the version.")] = Shape.items,
     feast_users: Annotated[int, typer.Option(help="Also in Feast; these are asked for.")] = 10_000,
@@ -88,74 +71,135 @@ def main(
 ) -> None:
     """Fill both sides, compare their answers, ask them in turns and tell the ratios."""
     commands = separate_environment("feast")
-    on_service, on_others = separate_cores()
     shape = Shape(users=users, items=items)
-    found = Found()
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        world(Path(scratch), shape, on_others) as whole,
-    ):
-        asked = dataclasses.replace(shape, users=feast_users, items=feast_items)
-        part = dataclasses.replace(whole, shape=asked)
-        repository = write_repository(part)
-        port, feast_port = free_port(), free_port()
-        ours = ("gkc serve", our_service(whole.url, port), port, on_service, "/readyz")
-        serve = feast_serve(commands, repository, feast_port)
-        with serving(*ours) as service:
-            write_vectors(part, service, repository)
-        with peer_running(commands, repository, on_service) as peer:
-            measure_loading(part, peer, rounds, found)
-            with (
-                serving(*ours) as service,
-                serving("feast serve", serve, feast_port, on_service, "/health") as server,
-            ):
-                for form in FORMS:
-                    compare_answers(part, service, server, form)
-                sides = write_requests(part, service, server)
-                measure_asking(sides, peer, on_others, rounds, seconds, found)
-            tell(section(shape, asked, found, peer.versions), save=save)
+    part = dataclasses.replace(shape, users=feast_users, items=feast_items)
+    with Stage() as stage:
+        knowledge = dataclasses.replace(stage.world(shape), shape=part)
+        ours = stage.serve(knowledge.url)
+        repository = write_repository(knowledge)
+        write_vectors(knowledge, ours, repository)
+        versions = fill(commands, repository)
+        port = free_port()
+        command = feast_serve(commands, repository, port)
+        with serving("feast serve", command, port, stage.own, "/health") as feast:
+            asked = {}
+            for rows in ROWS:
+                compare_answers(knowledge, ours, feast, rows)
+                drawn = knowledge.questions(rows, QUESTIONS, seed=2)
+                rows_of_ours = [{**body, "dtype": "f16"} for body in drawn]
+                to_feast = [feast_question(knowledge, body) for body in drawn]
+                for under_way in (1, CONCURRENCY):
+                    asked["ours", rows, under_way] = Ask(
+                        ours, stage.write(f"ours-{rows}", rows_of_ours), concurrency=under_way
+                    )
+                    bodies = stage.write(f"feast-{rows}", to_feast)
+                    asked["Feast", rows, under_way] = Ask(
+                        feast, bodies, "application/json", under_way, FEAST_PATH
+                    )
+            runs = stage.in_turns(asked, rounds, seconds)
+    tell(section(shape, part, runs, versions), save=save)
 
 
-def measure_loading(part: World, peer: Peer, rounds: int, found: Found) -> None:
-    """Fill Feast, a part each round, and export the same vectors in turn.
+def write_repository(part: World) -> Path:
+    """Write what configures Feast for a world's Redis server; return the repository's folder."""
+    repository = part.folder / "feast"
+    repository.mkdir()
+    configuration = {
+        "project": "gkc",
+        "provider": "local",
+        # Kept for ever once read: nothing changes in it.
+        "registry": {"path": str(repository / "registry.db"), "cache_ttl_seconds": 0},
+        "online_store": {
+            "type": "redis",
+            "connection_string": f"127.0.0.1:{part.redis.port}",
+            "skip_dedup": True,
+        },
+        "offline_store": {"type": "file"},
+        "auth": {"type": "no_auth"},
+        "entity_key_serialization_version": 3,
+    }
+    text = json.dumps(configuration)  # JSON is YAML as well
+    (repository / "feature_store.yaml").write_text(text, encoding="ascii")
+    return repository
 
-    Parameters
-    ----------
-    part : World
-        What is loaded.
-    peer : Peer
-        Fills Feast.
-    rounds : int
-        Parts.
-    found : Found
-        Told the rates.
+
+def write_vectors(part: World, service: Server, folder: Path) -> None:
+    """Ask the service for all vectors of a part, and write them for Feast: ``KIND.npz``.
+
+    A file holds float16 ``vectors`` (n, D), and int64 columns (n,) of the ids.
     """
-    bundle, count = part.folder / LOADED_VERSION, vectors_of(part.shape)
-    export(bundle, part.shape, part.url, LOADED_VERSION)  # writes the bundle
-    for number in range(rounds):
-        began = time.perf_counter()
-        export(bundle, part.shape, part.url, LOADED_VERSION)
-        found.ours_loaded.append(count / (time.perf_counter() - began))
-        found.feast_loaded.append(peer.write(FASTEST, number, rounds))
-    for form in FORMS:
-        if form != FASTEST:
-            peer.write(form, 0, 1)
-    command = [sys.executable, "-m", "gkc", "versions", "delete", LOADED_VERSION, "--yes"]
-    command += ["--store", part.url, "--grace-seconds", "0"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    shape = part.shape
+    items, users = np.arange(shape.items), np.arange(shape.users) * USER_ID_STEP
+    of, at = np.repeat(users, shape.pairs), np.tile(np.arange(shape.pairs), shape.users)
+    with ServedKnowledge(f"http://127.0.0.1:{service.port}", VERSION) as knowledge:
+
+        def factored(part_name: str, **ids: object) -> NDArray[np.generic]:
+            asked = {**ids, "v": VERSION, "parts": [part_name], "layout": "factored"}
+            return decode_safetensors(knowledge.ask(asked, SAFETENSORS))[part_name]
+
+        of_items = [factored("item", u=0, i=ids.tolist()) for ids in chunks(items, ITEMS_AT_ONCE)]
+        of_users = [factored("user", u=ids.tolist(), i=0) for ids in chunks(users, USERS_AT_ONCE)]
+        of_pairs = [
+            factored("user_category", u=ids.tolist(), i=0, c=categories.tolist())
+            for ids, categories in zip(
+                *(chunks(column, USERS_AT_ONCE * shape.pairs) for column in (of, at)), strict=True
+            )
+        ]
+    np.savez(folder / "item.npz", item_id=items, vectors=np.concatenate(of_items))
+    np.savez(folder / "user.npz", user_id=users, vectors=np.concatenate(of_users))
+    vectors = np.concatenate(of_pairs)
+    np.savez(folder / "user_category.npz", user_id=of, category_id=at, vectors=vectors)
 
 
-def compare_answers(part: World, service: Server, server: Server, form: str) -> None:
+def chunks(column: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
+    """Cut a column into pieces of so many."""
+    return (column[start : start + size] for start in range(0, len(column), size))
+
+
+def fill(commands: Path, repository: Path) -> dict[str, str]:
+    """Have Feast take the vectors; return the versions of its packages.
+
+    Raises
+    ------
+    SystemExit
+        If it fails.
+    """
+    command = [str(commands / "python"), "-m", "bench.feast_peer", str(repository)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"Feast could not be filled:\n{done.stderr[-2000:]}")
+    versions: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return versions
+
+
+def feast_serve(commands: Path, repository: Path, port: int) -> list[str]:
+    """Return the command that serves Feast as its users would in production.
+
+    What it prints goes to ``serve.log`` in the repository, and what gunicorn keeps in the home
+    directory does too.
+    """
+    serve = [str(commands / "feast"), "--chdir", str(repository), "serve", "--port", str(port)]
+    serve += ["--workers", "1", "--no-access-log"]
+    serve += ["--max-requests", "0", "--registry_ttl_sec", "0"]  # no restarts and no refreshes
+    quiet = ["sh", "-c", 'exec "$@" 2> "$0"', str(repository / "serve.log")]
+    return ["env", f"HOME={repository}", *quiet, *serve]
+
+
+def feast_question(part: World, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask Feast for what a columnar request asks for; it looks no category up."""
+    items = body["i"]
+    return {
+        "features": [f"{kind}:{feature}" for kind, (_, feature) in KINDS.items()],
+        "entities": {
+            "user_id": [body["u"]] * len(items),
+            "item_id": items,
+            "category_id": [part.category_of(item) for item in items],
+        },
+    }
+
+
+def compare_answers(part: World, service: Server, feast: Server, rows: int) -> None:
     """Ask both sides the same and compare the rows to the bit.
-
-    Parameters
-    ----------
-    part : World
-        What is asked for.
-    service, server : Server
-        Ours, and Feast's.
-    form : str
-        In which Feast is asked.
 
     Raises
     ------
@@ -163,137 +207,22 @@ def compare_answers(part: World, service: Server, server: Server, form: str) -> 
         If they differ.
     """
     with ServedKnowledge(f"http://127.0.0.1:{service.port}", VERSION) as knowledge:
-        for rows in ROWS:
-            questions = part.questions(rows, CHECKED, seed=1)
-            for ours, feast in zip(questions, _to_feast(part, questions, form), strict=True):
-                asked = {**ours, **IN_HALVES}
-                expected = decode_safetensors(knowledge.ask(asked, SAFETENSORS))["knowledge"]
-                rows_there = rows_of(_ask(server, feast), part.shape.dim).astype(np.float16)
-                if not np.array_equal(rows_there, expected):
-                    raise SystemExit(f"Feast ({form}) answers other numbers than the service")
+        for body in part.questions(rows, CHECKED, seed=1):
+            asked = {**body, "dtype": "f16"}
+            expected = decode_safetensors(knowledge.ask(asked, SAFETENSORS))["knowledge"]
+            answer = ask_feast(feast, feast_question(part, body))
+            if not np.array_equal(rows_of(answer, part.shape.dim).astype(np.float16), expected):
+                raise SystemExit("Feast answers other numbers than the service")
 
 
-def rows_of(answer: dict[str, Any], dim: int) -> Vectors:
-    """Make knowledge rows from Feast's answer.
-
-    Parameters
-    ----------
-    answer : dict
-        Of ``POST /get-online-features``: a vector is base64 of float16, a list of numbers, or None
-        where Feast has none.
-    dim : int
-        Width D of each vector.
-
-    Returns
-    -------
-    ndarray, shape (B, 4 * D), float32
-        ``[k_u, k_i, k_u * k_i, k_uc]``, zeros for what Feast has not.
-    """
-    names, results = answer["metadata"]["feature_names"], answer["results"]
-    columns = {name: result["values"] for name, result in zip(names, results, strict=True)}
-    k_u, k_i, k_uc = (
-        np.stack([_vector(value, dim) for value in columns[kind.feature]]) for kind in KINDS
-    )
-    return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
-
-
-def write_requests(part: World, service: Server, server: Server) -> list[Side]:
-    """Write the same requests for every side.
-
-    Parameters
-    ----------
-    part : World
-        What is asked for.
-    service, server : Server
-        Ours, and Feast's.
-
-    Returns
-    -------
-    list of Side
-        Ours in each layout, then Feast in each form.
-    """
-    bodies: dict[str, dict[int, Path]] = defaultdict(dict)
-    for rows in ROWS:
-        questions = part.questions(rows, QUESTIONS, seed=2)
-        asked = {
-            OURS: [{**body, **IN_HALVES} for body in questions],
-            FACTORED: [{**body, "layout": "factored"} for body in questions],
-        }
-        asked |= {form: _to_feast(part, questions, form) for form in FORMS}
-        for side, requests in asked.items():
-            bodies[side][rows] = write_bodies(requests, part.folder / f"{side}-{rows}.jsonl")
-    ours, feast = (service, "/knowledge", SAFETENSORS), (server, FEAST_PATH, "application/json")
-    return [
-        *(Side(layout, *ours, bodies[layout]) for layout in (OURS, FACTORED)),
-        *(Side(form, *feast, bodies[form]) for form in FORMS),
-    ]
-
-
-def measure_asking(
-    sides: Sequence[Side],
-    peer: Peer,
-    cores: Collection[int],
-    rounds: int,
-    seconds: int,
-    found: Found,
-) -> None:
-    """Load the sides in turn, and time the SDK.
-
-    Parameters
-    ----------
-    sides : sequence of Side
-        Those asked over HTTP.
-    peer : Peer
-        Has the SDK.
-    cores : collection of int
-        Cores of wrk.
-    rounds, seconds : int
-        Repeats, and the length of each run of wrk.
-    found : Found
-        Told what each repeat gave.
+def ask_feast(server: Server, question: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask Feast's server once.
 
     Raises
     ------
     SystemExit
-        If a request failed.
+        If it refuses.
     """
-    (questions,) = (side.bodies for side in sides if side.name == FASTEST)
-    for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-        # Who goes first changes, so that what else the machine does favours nobody.
-        in_turn = sides[::-1] if number % 2 else sides
-        for rows in ROWS:
-            for concurrency in (ONE, SEVERAL):
-                for side in in_turn:
-                    done = _load(side, rows, cores, concurrency, seconds)
-                    found.loads[side.name, rows, concurrency].append(done)
-            times = peer.time_sdk(questions[rows], number * SDK_CALLS, SDK_CALLS)
-            found.sdk_ms[rows].append(statistics.median(times))
-
-
-def _load(side: Side, rows: int, cores: Collection[int], concurrency: int, seconds: int) -> Load:
-    done = load(
-        side.server,
-        side.bodies[rows],
-        side.accept,
-        cores,
-        concurrency=concurrency,
-        seconds=seconds,
-        path=side.path,
-    )
-    if done.failed or not done.requests:
-        raise SystemExit(f"{SHOWN[side.name]}: {done.failed} of {done.requests} requests failed")
-    return done
-
-
-def _to_feast(part: World, questions: Sequence[dict[str, Any]], form: str) -> list[dict[str, Any]]:
-    return [
-        feast_question(asked["u"], asked["i"], list(map(part.category_of, asked["i"])), form)
-        for asked in questions
-    ]
-
-
-def _ask(server: Server, question: dict[str, Any]) -> dict[str, Any]:
     connection = HTTPConnection("127.0.0.1", server.port)
     try:
         headers = {"Content-Type": "application/json"}
@@ -308,12 +237,78 @@ def _ask(server: Server, question: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _vector(value: str | list[float] | None, dim: int) -> Vectors:
-    if value is None:
-        return np.zeros(dim, dtype=np.float32)
-    if isinstance(value, str):
-        return np.frombuffer(base64.b64decode(value), dtype="<f2").astype(np.float32)
-    return np.array(value, dtype=np.float32)
+def rows_of(answer: Mapping[str, Any], dim: int) -> NDArray[np.float32]:
+    """Make knowledge rows from Feast's answer.
+
+    Parameters
+    ----------
+    answer : mapping
+        Of ``POST /get-online-features``: a vector is base64 of float16, or None where Feast has
+        none.
+    dim : int
+        Width D of each vector.
+
+    Returns
+    -------
+    ndarray, shape (B, 4 * D), float32
+        ``[k_u, k_i, k_u * k_i, k_uc]``, zeros for what Feast has not.
+    """
+    names, results = answer["metadata"]["feature_names"], answer["results"]
+    columns = {name: result["values"] for name, result in zip(names, results, strict=True)}
+    nothing = base64.b64encode(bytes(2 * dim))
+    k_u, k_i, k_uc = (
+        np.stack(
+            [
+                np.frombuffer(base64.b64decode(value or nothing), dtype="<f2").astype(np.float32)
+                for value in columns[feature]
+            ]
+        )
+        for _, feature in KINDS.values()
+    )
+    return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
+
+
+def section(whole: Shape, part: Shape, runs: Runs, versions: Mapping[str, str]) -> Section:
+    """Put what was found in the form that is told: ratios, and absolute values in the notes."""
+    figures, notes = [], []
+    for rows in reversed(ROWS):
+        ours, feast = (runs[side, rows, 1] for side in ("ours", "Feast"))
+        several, of_feast = (runs[side, rows, CONCURRENCY] for side in ("ours", "Feast"))
+        bounds = (TARGET, STRETCH) if rows == JUDGED else (None, None)
+        p50 = ratios([run.p50_ms for run in feast], [run.p50_ms for run in ours])
+        rate = ratios([run.rate for run in several], [run.rate for run in of_feast])
+        cpu = ratios([run.cpu_ms for run in of_feast], [run.cpu_ms for run in several])
+        under_way = f"{CONCURRENCY} under way"
+        figures += [
+            Figure(f"p50, Feast to ours, B = {rows}", p50, "times", *bounds, digits=1),
+            Figure(
+                f"requests/s, ours to Feast, {under_way}, B = {rows}",
+                *(rate, "times", *bounds),
+                digits=1,
+            ),
+            Figure(f"CPU time of the server, Feast to ours, B = {rows}", cpu, digits=1),
+        ]
+        told = "; ".join(
+            f"{side} {spread([run.p50_ms for run in alone])} ms, "
+            f"{spread([run.rate for run in many], 0)} requests/s"
+            for side, alone, many in (("ours", ours, several), ("Feast", feast, of_feast))
+        )
+        notes.append(f"B = {rows}, p50 alone, and requests/s with {under_way}: {told}.")
+    environment = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return Section(
+        module="bench.feast",
+        title="Beside Feast",
+        method=METHOD.format(
+            users=part.users,
+            all_users=whole.users,
+            items=part.items,
+            all_items=whole.items,
+            pairs=part.pairs,
+            checked=CHECKED,
+        ),
+        figures=figures,
+        notes=[*notes, f"Feast's environment: {environment}."],
+    )
 
 
 if __name__ == "__main__":

@@ -1,21 +1,17 @@
-"""Feast's side of ``bench.feast``, run in ``.venv-feast``: the views, the loading and the SDK.
+"""Feast's side of ``bench.feast``, run in ``.venv-feast``: registers the views and fills them.
 
 python -m bench.feast_peer REPOSITORY
 
-REPOSITORY holds ``feature_store.yaml`` and the vectors, ``KIND.npz``. Every line of standard input
-is a JSON list, a method and its arguments; every line of standard output, a JSON list as well,
-answers one. The first line of output names the versions.
+REPOSITORY holds ``feature_store.yaml`` and the vectors, ``KIND.npz``. A vector is kept as the bytes
+of its float16, the form that Feast answers fastest. Prints the versions of its packages as JSON.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
@@ -27,128 +23,53 @@ from feast import (  # type: ignore[import-not-found]
     FileSource,
     ValueType,
 )
-from feast.types import Array, Bytes, Float32, Int64  # type: ignore[import-not-found]
+from feast.types import Bytes, Int64  # type: ignore[import-not-found]
 
-from bench.feast_views import FORMS, KINDS, Kind
+from bench.feast_views import KINDS
 
-TYPES = {"bytes": Bytes, "floats": Array(Float32)}
 ROWS_AT_ONCE = 2000
 """Of a call of ``write_to_online_store``; larger frames are no faster."""
-PACKAGES = (
-    *("feast", "fastapi", "uvicorn", "gunicorn", "uvloop", "redis", "hiredis"),
-    *("protobuf", "numpy", "pandas", "pyarrow"),
-)
+PACKAGES = ("feast", "fastapi", "uvicorn", "gunicorn", "uvloop", "redis", "hiredis", "protobuf")
 
 
-class Peer:
-    """A Feast repository, its views registered.
-
-    Parameters
-    ----------
-    repository : Path
-        Its folder.
-    """
-
-    def __init__(self, repository: Path) -> None:
-        self.store = FeatureStore(str(repository))
-        self.columns = {kind: dict(np.load(repository / f"{kind.name}.npz")) for kind in KINDS}
-        keys = ("user", "item", "category")
-        entities = {
-            f"{key}_id": Entity(name=key, join_keys=[f"{key}_id"], value_type=ValueType.INT64)
-            for key in keys
-        }
-        views = [_view(kind, form, entities, repository) for form in FORMS for kind in KINDS]
-        self.store.apply([*entities.values(), *views])
-
-    def write(self, form: str, part: int, parts: int) -> tuple[int, float]:
-        """Write one of equal parts of all vectors to the online store.
-
-        Parameters
-        ----------
-        form : str
-            Of ``FORMS``.
-        part, parts : int
-            Which, from 0 on, and of how many.
-
-        Returns
-        -------
-        int, float
-            Rows, and seconds in ``write_to_online_store``: making the frames is not counted.
-        """
-        rows, seconds = 0, 0.0
-        for kind in KINDS:
-            count = len(self.columns[kind]["vectors"])
-            end = count * (part + 1) // parts
-            for start in range(count * part // parts, end, ROWS_AT_ONCE):
-                frame = self._frame(kind, form, start, min(start + ROWS_AT_ONCE, end))
-                began = time.perf_counter()
-                self.store.write_to_online_store(kind.view(form), frame)
-                seconds += time.perf_counter() - began
-                rows += len(frame)
-        return rows, seconds
-
-    def time_sdk(self, questions: str, first: int, count: int) -> list[float]:
-        """Time ``get_online_features`` of the SDK.
-
-        Parameters
-        ----------
-        questions : str
-            A file of ``feast_question``, a line of JSON each.
-        first, count : int
-            Which of its lines, from ``first`` on, in turn.
-
-        Returns
-        -------
-        list of float
-            Milliseconds of each; what it returns is not turned into a dictionary.
-        """
-        lines = Path(questions).read_text(encoding="ascii").splitlines()
-        times = []
-        for number in range(first, first + count):
-            question = json.loads(lines[number % len(lines)])
-            began = time.perf_counter()
-            self.store.get_online_features(
-                features=question["features"], entity_rows=question["entities"]
+def main(repository: Path) -> None:
+    """Register a view for each kind of key, and write its vectors."""
+    store = FeatureStore(str(repository))
+    entities = {
+        f"{key}_id": Entity(name=key, join_keys=[f"{key}_id"], value_type=ValueType.INT64)
+        for key in ("user", "item", "category")
+    }
+    store.apply([*entities.values(), *(_view(kind, entities, repository) for kind in KINDS)])
+    for kind, (keys, feature) in KINDS.items():
+        columns = np.load(repository / f"{kind}.npz")
+        ids, vectors = {key: columns[key] for key in keys}, columns["vectors"]
+        for start in range(0, len(vectors), ROWS_AT_ONCE):
+            some = slice(start, start + ROWS_AT_ONCE)
+            now = pd.Timestamp.now(tz="UTC")
+            frame = pd.DataFrame(
+                {key: column[some] for key, column in ids.items()}
+                | {feature: list(map(bytes, vectors[some])), "event_timestamp": now}
             )
-            times.append(1000 * (time.perf_counter() - began))
-        return times
-
-    def _frame(self, kind: Kind, form: str, start: int, end: int) -> pd.DataFrame:
-        chosen = {name: column[start:end] for name, column in self.columns[kind].items()}
-        vectors = chosen.pop("vectors")
-        values = map(bytes, vectors) if form == "bytes" else vectors.astype(np.float32)
-        now = pd.Timestamp.now(tz="UTC")
-        return pd.DataFrame({**chosen, kind.feature: list(values), "event_timestamp": now})
+            store.write_to_online_store(kind, frame)
+    print(json.dumps({name: version(name) for name in PACKAGES}))
 
 
-def _view(kind: Kind, form: str, entities: dict[str, Any], repository: Path) -> FeatureView:
-    name = kind.view(form)
+def _view(kind: str, entities: dict[str, Entity], repository: Path) -> FeatureView:
+    keys, feature = KINDS[kind]
     # A view must name where batches would come from; nothing is read from there.
     source = FileSource(
-        name=f"{name}_source",
-        path=str(repository / f"{name}.parquet"),
+        name=f"{kind}_source",
+        path=str(repository / f"{kind}.parquet"),
         timestamp_field="event_timestamp",
     )
-    schema = [Field(name=key, dtype=Int64) for key in kind.keys]
+    schema = [Field(name=key, dtype=Int64) for key in keys]
     return FeatureView(
-        name=name,
-        entities=[entities[key] for key in kind.keys],
-        schema=[*schema, Field(name=kind.feature, dtype=TYPES[form])],
+        name=kind,
+        entities=[entities[key] for key in keys],
+        schema=[*schema, Field(name=feature, dtype=Bytes)],
         source=source,
     )
 
 
-def main() -> None:
-    """Do what standard input asks until it ends."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Feast prints; ours are the answers only
-    peer = Peer(Path(sys.argv[1]))
-    commands = {"write": peer.write, "time_sdk": peer.time_sdk}
-    print(json.dumps([(name, version(name)) for name in PACKAGES]), file=answers, flush=True)
-    for line in sys.stdin:
-        command, *arguments = json.loads(line)
-        print(json.dumps(commands[command](*arguments)), file=answers, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

@@ -34,6 +34,13 @@ def items_spec(dim: int, items: int) -> GenerationSpec:
     return _spec(dim, items=items)
 
 
+def blocks_of(
+    spec: GenerationSpec, pairs: Counts | None
+) -> Iterator[UserBlock] | Iterator[ItemBlock]:
+    """Make all users of a generation, with these numbers of pairs, or else all its items."""
+    return item_blocks(spec) if pairs is None else user_blocks(spec, pairs)
+
+
 def user_blocks(spec: GenerationSpec, pairs: Counts) -> Iterator[UserBlock]:
     """Make all users in stored order; the k-th has ``pairs[k]`` categories from 0 on."""
     rng = np.random.default_rng(1)

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import redis
@@ -21,14 +19,12 @@ import redis.asyncio
 import typer
 import uvloop
 
-from bench.load import load, write_bodies
 from bench.online_teacher import OnlineTeacher, write_teacher
 from bench.plain_keys import load_plain_keys
-from bench.processes import free_port, our_service, separate_cores, serving
 from bench.report import spread
 from bench.results import Figure, Section, tell
-from bench.world import Shape, World, world
-from keep.served import SAFETENSORS
+from bench.stage import Ask, Stage, ratios
+from bench.world import Shape
 
 ROWS: Final = 500
 BODIES: Final = 2_000
@@ -46,106 +42,111 @@ def main(
     save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
 ) -> None:
     """Measure in turns, and tell."""
-    own, others = separate_cores()
     shape = Shape(users=users, items=items)
-    with tempfile.TemporaryDirectory() as scratch, world(Path(scratch), shape, others) as knowledge:
-        port = free_port()
-        command = our_service(knowledge.url, port)
-        with serving("gkc serve", command, port, own, "/readyz") as ours:
-            load_plain_keys(knowledge, ours)
-            questions = knowledge.questions(ROWS, BODIES, seed=1)
-            asked = [{**body, "dtype": "f16"} for body in questions]
-            bodies = write_bodies(asked, knowledge.folder / "rows.jsonl")
-            keys = [_keys(body) for body in questions]
-            teacher_file = knowledge.folder / "teacher.onnx"
-            write_teacher(teacher_file)
-            os.sched_setaffinity(0, own)  # the references stand where the service stands
-            references = _references(knowledge, keys, OnlineTeacher(teacher_file, own))
-            times: dict[str, list[float]] = {"ours": [], **{name: [] for name in references}}
-            for _ in range(rounds):
-                found = load(ours, bodies, SAFETENSORS, others, concurrency=1, seconds=seconds)
-                if found.failed or not found.requests:
-                    raise SystemExit(f"{found.failed} of {found.requests} requests failed")
-                times["ours"].append(found.p50_ms)
-                for name, measure in references.items():
-                    times[name].append(1000 * measure())
-    tell(_section(times, shape, rounds), save=save)
+    with Stage() as stage:
+        knowledge = stage.world(shape)
+        ours = stage.serve(knowledge.url)
+        load_plain_keys(knowledge, ours)
+        questions = knowledge.questions(ROWS, BODIES, seed=1)
+        bodies = stage.write("rows", [{**body, "dtype": "f16"} for body in questions])
+        keys = [keys_of(body) for body in questions]
+        write_teacher(stage.folder / "teacher.onnx")
+        os.sched_setaffinity(0, stage.own)  # the references stand where the service stands
+        teacher = OnlineTeacher(stage.folder / "teacher.onnx", stage.own)
+        client = redis.Redis.from_url(knowledge.url)
+        measures: dict[str, Callable[[], float]] = {
+            "ours": lambda: stage.ask(Ask(ours, bodies, concurrency=1), seconds).p50_ms,
+            "MGET": lambda: 1000 * mget_seconds(client, keys),
+            "asyncio MGET": lambda: 1000 * uvloop.run(asyncio_mget_seconds(knowledge.url, keys)),
+            "teacher": lambda: 1000 * median_of(TEACHER_CALLS, lambda _: teacher.seconds(ROWS)),
+        }
+        times: dict[str, list[float]] = {name: [] for name in measures}
+        for _ in range(rounds):
+            for name, measure in measures.items():
+                times[name].append(measure())
+    tell(section(times, shape, rounds), save=save)
 
 
-def _references(
-    knowledge: World, keys: Sequence[Sequence[str]], teacher: OnlineTeacher
-) -> dict[str, Callable[[], float]]:
-    """Return what is timed beside us, by name: each gives the median of a round, in seconds."""
-    blocking = redis.Redis.from_url(knowledge.url)
-    return {
-        "MGET": lambda: _median(CALLS, lambda call: _timed(blocking, keys[call % len(keys)])),
-        "asyncio MGET": lambda: uvloop.run(_median_of_asyncio(knowledge.url, keys)),
-        "teacher": lambda: _median(TEACHER_CALLS, lambda _: teacher.seconds(ROWS)),
-    }
+def mget_seconds(client: redis.Redis, keys: Sequence[Sequence[str]]) -> float:
+    """Return the median time of blocking reads."""
+
+    def seconds(call: int) -> float:
+        began = time.perf_counter()
+        refuse_missing(client.mget(keys[call % len(keys)]))
+        return time.perf_counter() - began
+
+    return median_of(CALLS, seconds)
 
 
-def _median(calls: int, seconds: Callable[[int], float]) -> float:
-    return statistics.median(seconds(call) for call in range(calls))
-
-
-def _timed(client: redis.Redis, keys: Sequence[str]) -> float:
-    began = time.perf_counter()
-    _check(client.mget(keys))
-    return time.perf_counter() - began
-
-
-async def _median_of_asyncio(url: str, keys: Sequence[Sequence[str]]) -> float:
+async def asyncio_mget_seconds(url: str, keys: Sequence[Sequence[str]]) -> float:
+    """Return the median time of reads on an event loop."""
     times = []
     async with redis.asyncio.Redis.from_url(url) as client:
         await client.ping()
         for call in range(CALLS):
             began = time.perf_counter()
-            _check(await client.mget(keys[call % len(keys)]))
+            refuse_missing(await client.mget(keys[call % len(keys)]))
             times.append(time.perf_counter() - began)
     return statistics.median(times)
 
 
-def _check(values: Collection[Any]) -> None:
+def median_of(calls: int, seconds: Callable[[int], float]) -> float:
+    """Return the median of so many calls."""
+    return statistics.median(seconds(call) for call in range(calls))
+
+
+def refuse_missing(values: Collection[Any]) -> None:
+    """Check that every key was there.
+
+    Raises
+    ------
+    SystemExit
+        If not.
+    """
     if None in values:
         raise SystemExit("a key is missing: the references would do less than we do")
 
 
-def _keys(body: dict[str, Any]) -> list[str]:
+def keys_of(body: Mapping[str, Any]) -> list[str]:
     """Name what the plain layout holds of a request: its user and its items."""
     user, version = body["u"], body["v"]
     return [f"{version}:u:{user}", *(f"{version}:i:{item}" for item in body["i"])]
 
 
-def _section(times: dict[str, list[float]], shape: Shape, rounds: int) -> Section:
-    def ratio(over: str, under: str) -> list[float]:
-        return [one / other for one, other in zip(times[over], times[under], strict=True)]
-
-    where = f"B = {ROWS}, D = {shape.dim}"
+def section(times: Mapping[str, Sequence[float]], shape: Shape, rounds: int) -> Section:
+    """Put the milliseconds of each round in the form that is told."""
     bounds: dict[str, Any] = {"target": 0.6, "stretch": 0.45, "at_most": True}
-    to_mget = ratio("ours", "MGET")
     figures = [
-        Figure(f"p50 over HTTP to p50 of redis-py's MGET, {where}", to_mget, **bounds),
-        Figure(f"the same to redis-py's asyncio MGET, {where}", ratio("ours", "asyncio MGET")),
         Figure(
-            f"p50 of the teacher in onnxruntime to p50 over HTTP, {where}",
-            ratio("teacher", "ours"),
+            f"p50 over HTTP to p50 of redis-py's MGET, B = {ROWS}",
+            ratios(times["ours"], times["MGET"]),
+            **bounds,
+        ),
+        Figure(
+            f"the same to redis-py's asyncio MGET, B = {ROWS}",
+            ratios(times["ours"], times["asyncio MGET"]),
+        ),
+        Figure(
+            f"p50 of the teacher in onnxruntime to p50 over HTTP, B = {ROWS}",
+            ratios(times["teacher"], times["ours"]),
             target=20,
             stretch=50,
             digits=1,
         ),
+        Figure(f"p50 over HTTP, B = {ROWS}", times["ours"], "ms"),
     ]
     told = "; ".join(f"{name} {spread(values, 3)} ms" for name, values in times.items())
     return Section(
         module="bench.latency",
         title="One request alone",
         method=(
-            f"1 user by {ROWS} candidates, drawn evenly, safetensors rows in f16, one request "
-            f"under way. The references run on the core of the service, without HTTP: `MGET` of "
-            f"the user's key and the {ROWS} items' keys ({2 * shape.dim} bytes each) by redis-py "
-            f"with hiredis, without decoding the values, pairs or arithmetic; and the teacher of "
-            f"the default widths (three tasks, 192 numbers a row) in onnxruntime, on one thread, "
-            f"its inputs at hand. {rounds} rounds; a reference's time in a round is the median of "
-            f"{CALLS} calls, {TEACHER_CALLS} of the teacher."
+            f"1 user by {ROWS} candidates, drawn evenly, D = {shape.dim}, safetensors rows in f16, "
+            f"one request under way. The references run on the core of the service, without HTTP: "
+            f"`MGET` of the user's key and the {ROWS} items' keys ({2 * shape.dim} bytes each) by "
+            f"redis-py with hiredis, without decoding the values, pairs or arithmetic; and the "
+            f"teacher of the default widths (three tasks, 192 numbers a row) in onnxruntime, on "
+            f"one thread, its inputs at hand. {rounds} rounds; a reference's time in a round is "
+            f"the median of {CALLS} calls, {TEACHER_CALLS} of the teacher."
         ),
         figures=figures,
         notes=[f"p50: {told}."],

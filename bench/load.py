@@ -30,8 +30,6 @@ class Load:
     """CPU time of the server for each request."""
     page_faults: float
     """Of the server for each request."""
-    peak_mib: float
-    """Most memory of the server at a time."""
 
     @property
     def rate(self) -> float:
@@ -125,16 +123,10 @@ def load(
     ]
     target = [f"http://127.0.0.1:{server.port}{path}", "--", str(bodies), accept]
     before, faults_before = server.cpu_seconds(), server.page_faults()
-    server.forget_peak()
     done = subprocess.run([*pinned, *how, *target], capture_output=True, text=True, check=False)
     cpu, faults = server.cpu_seconds() - before, server.page_faults() - faults_before
     if done.returncode:
         raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
     found = json.loads(done.stdout.splitlines()[-1])
     requests = max(found["requests"], 1)
-    return Load(
-        **found,
-        cpu_ms=1000 * cpu / requests,
-        page_faults=faults / requests,
-        peak_mib=server.peak_mib(),
-    )
+    return Load(**found, cpu_ms=1000 * cpu / requests, page_faults=faults / requests)

@@ -29,9 +29,36 @@ HEADING = """\
 Written by `make bench` from the JSON in [`performance/`](performance/); change that, or \
 `performance/remarks.md`, not this page.
 
+One worker on one core, a real Redis on the same machine, 1 user by B candidates, vectors 64 wide, \
+stored and answered in f16: a row is 256 numbers. How each was measured stands below."""
+READING = """\
 A ratio compares two things measured in one run, in turns. Figures are medians of the repeats, \
 with their range in parentheses; the verdict is the median's. CPU time is that of the process that \
-serves, and the primary figure where both are given: load, service and Redis share the cores."""
+serves, and the primary figure where both are given: load, service and Redis share the cores. \
+*The commit before* is 8b4fcbb."""
+OPENING: Sequence[tuple[str, str, Sequence[str]]] = (
+    ("an answer of 500 rows takes (p50)", "latency", ["p50 over HTTP, B = 500"]),
+    (
+        "a core answers, for 1 / 50 / 500 rows",
+        "throughput",
+        [f"requests/s, B = {rows}, rows" for rows in (1, 50, 500)],
+    ),
+    (
+        "beside `MGET` of the same 501 keys by redis-py, without HTTP",
+        "latency",
+        ["p50 over HTTP to p50 of redis-py's MGET, B = 500"],
+    ),
+    ("beside Feast, Feast's p50 to ours, 500 rows", "feast", ["p50, Feast to ours, B = 500"]),
+    (
+        "beside Feast, our requests/s to Feast's, 500 rows",
+        "feast",
+        ["requests/s, ours to Feast, 4 under way, B = 500"],
+    ),
+    ("from the start of the process to ready", "against", ["start to ready, embedded"]),
+    ("memory of a ready worker, without its items", "against", ["memory of a ready worker"]),
+)
+"""What a user wants to know first: what it is, and the measurement and figures that tell it."""
+FIRST_PICTURE = "growth-rows"
 SIZE = (6.4, 3.6)
 """Of a picture, inches."""
 LOGARITHMIC = 30
@@ -55,7 +82,8 @@ def page(sections: Sequence[Section], remarks: str) -> str:
     str
         Markdown.
     """
-    parts = [HEADING, "## What was to be reached", _verdicts(sections)]
+    parts = [HEADING, *_opening(sections), "## What was to be reached", READING]
+    parts.append(_verdicts(sections))
     parts += ["## What was missed, and why", remarks.strip()] if remarks.strip() else []
     for section in sections:
         parts += [f"## {section.title}", section.method.strip()]
@@ -64,7 +92,7 @@ def page(sections: Sequence[Section], remarks: str) -> str:
             for figure in section.figures
         ]
         parts += [markdown_table(("figure", "found"), rows)] if rows else []
-        parts += [f"![{curve.title}](performance/{curve.name}.svg)" for curve in section.curves]
+        parts += [_shown(curve) for curve in section.curves if curve.name != FIRST_PICTURE]
         parts += ["\n".join(f"- {note}" for note in section.notes)] if section.notes else []
         told = [f"{name} `{value}`" for name, value in section.circumstances.items()]
         parts += ["\n".join(f"- {line}" for line in told)]
@@ -108,6 +136,27 @@ def draw(curve: Curve) -> Picture:
     if len(curve.lines) > 1:
         axes.legend()
     return picture
+
+
+def _opening(sections: Sequence[Section]) -> list[str]:
+    """Tell what a user wants to know, as far as it has been measured."""
+    found = {
+        (section.module.removeprefix("bench."), figure.name): figure
+        for section in sections
+        for figure in section.figures
+    }
+    rows = []
+    for told, module, names in OPENING:
+        figures = [found[module, name] for name in names if (module, name) in found]
+        if figures:
+            medians = " / ".join(f"{figure.median:,.{figure.digits}f}" for figure in figures)
+            rows.append((told, f"**{medians}** {figures[0].unit}"))
+    pictures = [_shown(c) for s in sections for c in s.curves if c.name == FIRST_PICTURE]
+    return [*([markdown_table(("what", "found"), rows)] if rows else []), *pictures]
+
+
+def _shown(curve: Curve) -> str:
+    return f"![{curve.title}](performance/{curve.name}.svg)"
 
 
 def _number(value: float) -> str:

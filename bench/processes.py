@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +15,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-
-from tests.redis_server import RedisServer, find_redis_server
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -29,6 +28,8 @@ class Server:
     name: str
     pid: int
     port: int
+    log: Path = Path(os.devnull)
+    """What it writes to standard error, if that is kept."""
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that it has taken so far, its worker processes' too."""
@@ -42,15 +43,6 @@ class Server:
         """Return its resident memory, shared pages counted in each process."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGESIZE") / 2**20
-
-    def forget_peak(self) -> None:
-        """Let `peak_mib` begin anew, with the memory that is taken at this moment."""
-        for pid in (self.pid, *_children(self.pid)):
-            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-
-    def peak_mib(self) -> float:
-        """Return the most resident memory that each of its processes had at a time, added up."""
-        return sum(_peak_kib(pid) for pid in (self.pid, *_children(self.pid))) / 1024
 
     def proportional_mib(self) -> float:
         """Return the memory of all its processes, each shared page counted once among them."""
@@ -108,9 +100,10 @@ def serving(
         deadline = time.monotonic() + START_SECONDS
         while not _is_ready(port, ready):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{name} did not start: {' '.join(command)}")
+                said = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log else ""
+                raise SystemExit(f"{name} did not start: {' '.join(command)}\n{said}".strip())
             time.sleep(0.02)
-        yield Server(name, process.pid, port)
+        yield Server(name, process.pid, port, log or Path(os.devnull))
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -141,16 +134,14 @@ def redis_serving(folder: Path, cores: Collection[int]) -> Iterator[tuple[Server
     SystemExit
         If this machine has no ``redis-server``.
     """
-    binary = find_redis_server()
+    binary = shutil.which("redis-server")
     if binary is None:
         raise SystemExit("no redis-server on this machine: install one")
-    server = RedisServer(binary, folder)
-    server.start()
-    try:
-        os.sched_setaffinity(server.pid, cores)
-        yield Server("redis-server", server.pid, server.port), server.url
-    finally:
-        server.stop()
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
+    with serving("redis-server", command, port, cores) as server:
+        yield server, f"redis://127.0.0.1:{port}/0"
 
 
 def our_service(store: str, port: int, *more: str) -> list[str]:
@@ -211,13 +202,6 @@ def _proportional_kib(pid: int) -> int:
     told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     found = re.search(r"^Pss: +(\d+) kB$", told, re.MULTILINE)
     assert found is not None, f"no Pss in {told!r}"
-    return int(found[1])
-
-
-def _peak_kib(pid: int) -> int:
-    told = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", told, re.MULTILINE)
-    assert found is not None, f"no VmHWM in {told!r}"
     return int(found[1])
 
 

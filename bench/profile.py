@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
@@ -19,15 +19,12 @@ from typing import Annotated, Final
 import typer
 
 from bench.environments import separate_environment
-from bench.load import load, write_bodies
-from bench.processes import Server, free_port, our_service, separate_cores, serving
 from bench.results import Figure, Section, tell
-from bench.world import Shape, world
-from keep.served import SAFETENSORS
+from bench.stage import CONCURRENCY, Ask, Stage
+from bench.world import Shape
 
 ROWS: Final = (1, 500)
 BODIES: Final = 2_000
-CONCURRENCY: Final = 4
 SAMPLES_PER_SECOND: Final = 500
 STEPS: Final[Mapping[str, Sequence[str]]] = {
     "decode": ("gkc.http.decoding.decode_json", "gkc.http.decoding.decode_safetensors"),
@@ -75,23 +72,17 @@ def main(
 ) -> None:
     """Profile requests of one row and of many, and tell."""
     spy = separate_environment("profile") / "py-spy"
-    own, others = separate_cores()
-    shape = Shape(users=users, items=items)
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory() as scratch, world(Path(scratch), shape, others) as knowledge:
-        port = free_port()
-        command = our_service(knowledge.url, port)
-        with serving("gkc serve", command, port, own, "/readyz") as server:
-            for rows in ROWS:
-                asked = knowledge.questions(rows, BODIES, seed=1)
-                bodies = write_bodies(
-                    [{**body, "dtype": "f16"} for body in asked],
-                    knowledge.folder / f"{rows}.jsonl",
-                )
-                found = [profile(spy, server, bodies, others, seconds) for _ in range(rounds)]
-                for step in (*STEPS, OTHER):
-                    times = [one.get(step, 0.0) for one in found]
-                    figures.append(Figure(f"B = {rows}: {step}", times, "us", digits=1))
+    with Stage() as stage:
+        knowledge = stage.world(Shape(users=users, items=items))
+        server = stage.serve(knowledge.url)
+        for rows in ROWS:
+            asked = knowledge.questions(rows, BODIES, seed=1)
+            bodies = stage.write(f"{rows}", [{**body, "dtype": "f16"} for body in asked])
+            found = [profile(spy, stage, Ask(server, bodies), seconds) for _ in range(rounds)]
+            for step in (*STEPS, OTHER):
+                times = [one.get(step, 0.0) for one in found]
+                figures.append(Figure(f"B = {rows}: {step}", times, "us", digits=1))
     section = Section(
         module="bench.profile",
         title="Where a request's time goes",
@@ -107,21 +98,16 @@ def main(
     tell(section, save=save)
 
 
-def profile(
-    spy: Path, server: Server, bodies: Path, cores: Collection[int], seconds: int
-) -> dict[str, float]:
+def profile(spy: Path, stage: Stage, asked: Ask, seconds: int) -> dict[str, float]:
     """Load a server, sample it, and split its CPU time per request.
 
     Parameters
     ----------
     spy : Path
         The profiler.
-    server : Server
-        Who is asked.
-    bodies : Path
-        Requests.
-    cores : collection of int
-        Of load and profiler.
+    stage : Stage
+    asked : Ask
+        Of whom, and what.
     seconds : int
         How long.
 
@@ -134,13 +120,11 @@ def profile(
         command = [str(spy), "record", "--rate", str(SAMPLES_PER_SECOND), "--nonblocking"]
         command += ["--duration", str(seconds), "--format", "raw", "--output", raw.name]
         sampling = subprocess.Popen(
-            [*command, "--pid", str(server.pid)],
+            [*command, "--pid", str(asked.server.pid)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        found = load(
-            server, bodies, SAFETENSORS, cores, concurrency=CONCURRENCY, seconds=seconds + 1
-        )
+        found = stage.ask(asked, seconds + 1)
         if sampling.wait():
             raise SystemExit("py-spy could not sample the service; it may need root (ptrace)")
         counts = by_step(Path(raw.name).read_text(encoding="utf-8").splitlines())

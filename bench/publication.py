@@ -14,11 +14,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPConnection
@@ -29,17 +28,16 @@ import typer
 
 from bench.arrivals import Answers, offering
 from bench.bundles import USER_ID_STEP
-from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout, serving_store
-from bench.load import load, write_bodies
-from bench.processes import Server, redis_serving, separate_cores
+from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout
+from bench.processes import Server
 from bench.report import spread
 from bench.results import Figure, Section, tell
+from bench.stage import CONCURRENCY, Ask, Stage
 from bench.world import VERSION, Shape, World, export
+from keep.served import SAFETENSORS
 
-SAFETENSORS = "application/x-safetensors"
 ROWS = 500
 QUESTIONS = 2000
-CONCURRENCY = 4
 CAPACITY_SECONDS = 5
 SHARE = 0.3
 ITEMS = 200_000
@@ -139,8 +137,6 @@ class Side:
     checkout: Checkout
     made: World
     service: Server
-    log: Path
-    """What the service writes to standard error."""
 
 
 def publish(side: Side, cores: Collection[int]) -> Publication:
@@ -272,14 +268,6 @@ def round_of(
     )
 
 
-def find_rate(side: Side, bodies: Path, cores: Collection[int]) -> float:
-    """Return the share of a service's capacity at which it is asked, requests a second."""
-    closed = load(
-        side.service, bodies, SAFETENSORS, cores, concurrency=CONCURRENCY, seconds=CAPACITY_SECONDS
-    )
-    return SHARE * closed.rate
-
-
 def measure(side: Side, bodies: Path, rate: float, cores: Collection[int], seconds: int) -> Round:
     """Measure a quiet span and a publication after it, under load.
 
@@ -310,7 +298,7 @@ def measure(side: Side, bodies: Path, rate: float, cores: Collection[int], secon
         publication = publish(side, cores)
         time.sleep(GRACE_SECONDS)
         answers = offered.stop()
-    mirrors = read_mirrors(side.log.read_text(encoding="utf-8"))
+    mirrors = read_mirrors(side.service.log.read_text(encoding="utf-8"))
     generation = publication.generation
     return round_of(answers, quiet, publication, watch.first_seen[generation], mirrors[generation])
 
@@ -399,28 +387,24 @@ def main(
 ) -> None:
     """Measure latency while generations are published."""
     checkouts = HERE, other_checkout(other)
-    core, others = separate_cores()
     shape = Shape(users=users, items=items)
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        folder = Path(scratch)
-        redis, url = stack.enter_context(redis_serving(folder, others))
-        os.sched_setaffinity(0, others)  # this process asks, too
+    with Stage() as stage:
+        redis, url = stage.redis()
+        os.sched_setaffinity(0, stage.others)  # this process asks, too
         sides = []
         for database, checkout in enumerate(checkouts):
-            made = World(shape, redis, f"{url.removesuffix('/0')}/{database}", folder)
-            export(folder / "bundle", shape, made.url, checkout=checkout)
-            service, log = stack.enter_context(serving_store(checkout, made.url, folder, core))
-            sides.append(Side(checkout, made, service, log))
-        questions = [
-            body | {"dtype": "f16"} for body in sides[0].made.questions(ROWS, QUESTIONS, seed=0)
-        ]
-        bodies = write_bodies(questions, folder / "bodies")
-        rate = find_rate(sides[0], bodies, others)
+            made = World(shape, redis, f"{url.removesuffix('/0')}/{database}", stage.folder)
+            export(stage.folder / "bundle", shape, made.url, checkout=checkout)
+            sides.append(Side(checkout, made, stage.serve(made.url, checkout=checkout)))
+        drawn = sides[0].made.questions(ROWS, QUESTIONS, seed=0)
+        questions = [body | {"dtype": "f16"} for body in drawn]
+        bodies = stage.write("bodies", questions)
+        rate = SHARE * stage.ask(Ask(sides[0].service, bodies), CAPACITY_SECONDS).rate
         found: list[list[Round]] = [[], []]
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
             for side, its in zip(sides, found, strict=True):
-                its.append(measure(side, bodies, rate, others, seconds))
+                its.append(measure(side, bodies, rate, stage.others, seconds))
     tell(section(found[0], found[1], rate, shape), save=save)
 
 

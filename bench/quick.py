@@ -54,7 +54,7 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         store = f"file:{scratch}/store"
         export(Path(scratch) / "bundle", SHAPE, store)
-        costs = uvloop.run(_costs(store))
+        costs = uvloop.run(measure(store))
     if record:
         kept = {
             "circumstances": circumstances("bench.quick"),
@@ -73,7 +73,7 @@ def main(
         raise typer.Exit(1)
 
 
-async def _costs(store: str) -> dict[str, list[float]]:
+async def measure(store: str) -> dict[str, list[float]]:
     """Return for each case the rounds' best CPU times, as multiples of the empty route's."""
     service = Service(Settings(store_url=store), open_reader(store))
     async with service.lifespan():
@@ -83,12 +83,12 @@ async def _costs(store: str) -> dict[str, list[float]]:
             for name, (rows, accept, extra) in CASES.items():
                 drawn = questions(SHAPE, rows, REQUESTS, seed=number)
                 bodies = [json.dumps({**body, **extra}).encode() for body in drawn]
-                floor = await _best(empty_app, bodies, accept)
-                costs[name].append(await _best(service, bodies, accept) / floor)
+                floor = await least_seconds(empty_app, bodies, accept)
+                costs[name].append(await least_seconds(service, bodies, accept) / floor)
         return costs
 
 
-async def _best(app: ASGIApp, bodies: Sequence[bytes], accept: str) -> float:
+async def least_seconds(app: ASGIApp, bodies: Sequence[bytes], accept: str) -> float:
     """Return the least CPU seconds that an application took for one of the requests."""
     scope: dict[str, Any] = {
         "type": "http",

@@ -9,64 +9,41 @@ the same uvicorn options and get the same requests, in turns.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
 
-from bench.load import Load, load, write_bodies
+from bench.load import Load
 from bench.plain_keys import load_plain_keys
-from bench.processes import (
-    Server,
-    free_port,
-    our_service,
-    reference,
-    separate_cores,
-    serving,
-)
+from bench.processes import Server
 from bench.results import Figure, Section, tell
-from bench.world import Shape, World, world
+from bench.stage import CONCURRENCY, Ask, Stage, ratios
+from bench.world import Shape, World
 from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
 
-CONCURRENCY: Final = 4
 BODIES: Final = 2_000
 """Distinct requests of each shape; a run goes round them."""
 CHECKED: Final = 20
 """Of these, compared with the plain service's answers outside the timed runs."""
-ROWS: Final = (1, 50, 500)
-MOST: Final = max(ROWS)
 FACTORED: Final = "factored"
-TARGETS: Final[Mapping[tuple[int, str], tuple[float, float]]] = {
+EMPTY_TARGETS: Final[Mapping[tuple[int, str], tuple[float, float]]] = {
     (1, "rows"): (0.60, 0.70),
     (50, "rows"): (0.55, 0.65),
     (500, "rows"): (0.32, 0.40),
     (500, FACTORED): (0.45, 0.60),
 }
-"""Of the empty route: target and stretch of rows and layout, for both rate and CPU time."""
+"""Target and stretch of rows and layout, for both rate and CPU time."""
 WIRE_TARGETS: Final[Mapping[int, tuple[float, float]]] = {
     1: (0.60, 0.75),
     50: (0.60, 0.70),
     500: (0.50, 0.60),
 }
-"""Of the route that sends as many bytes: the same by rows."""
+"""The same beside the route that sends as many bytes, by rows."""
 PLAIN_TARGETS: Final = (10.0, 20.0)
-
-
-@dataclass(frozen=True)
-class _Case:
-    """Requests of one kind to one server."""
-
-    server: Server
-    rows: int
-    layout: str
-    bodies: Path
-    accept: str
-    runs: list[Load] = field(default_factory=list)
+Asked = tuple[str, int, str]
+"""Who is asked, for how many rows, in which layout."""
 
 
 def main(
@@ -94,66 +71,43 @@ def main(
             f"{seconds} s for each, in turns. {CHECKED} answers of each shape are compared with "
             f"the plain service's."
         ),
-        figures=measure(shape, rounds, seconds),
+        figures=figures(measure(shape, rounds, seconds)),
     )
     tell(section, save=save)
 
 
-def measure(shape: Shape, rounds: int, seconds: int) -> list[Figure]:
-    """Export knowledge of a shape and measure requests for it.
+def measure(
+    shape: Shape, rounds: int, seconds: int, sizes: Sequence[int] = tuple(WIRE_TARGETS)
+) -> dict[Asked, list[Load]]:
+    """Export knowledge of a shape, and ask all servers for it in turns.
 
     Parameters
     ----------
     shape : Shape
         How much knowledge.
-    rounds : int
-        Runs of each kind of request.
-    seconds : int
-        Of a run.
-
-    Returns
-    -------
-    list of Figure
-        Ratios, then what they are ratios of.
+    rounds, seconds : int
+        Runs of each kind of request, and how long one is.
+    sizes : sequence of int
+        Numbers of rows; the last is asked for as factors and of the plain service as well.
     """
-    own, others = separate_cores()
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        folder = Path(scratch)
-        knowledge = stack.enter_context(world(folder, shape, others))
-
-        def start(name: str, command: Sequence[str], port: int, ready: str | None = None) -> Server:
-            return stack.enter_context(serving(name, command, port, own, ready))
-
-        port = free_port()
-        ours = start("gkc serve", our_service(knowledge.url, port), port, "/readyz")
+    asked: dict[Asked, Ask] = {}
+    with Stage() as stage:
+        knowledge = stage.world(shape)
+        ours, empty = stage.serve(knowledge.url), stage.reference("empty")
+        plain = stage.reference("plain", "--redis", knowledge.url)
         load_plain_keys(knowledge, ours)
-        port = free_port()
-        plain = start("plain", reference("plain", port, "--redis", knowledge.url), port)
-        port = free_port()
-        empty = start("empty", reference("empty", port), port)
-        wires = {}
-        for rows in ROWS:
+        for rows in sizes:
             check_answers(knowledge, ours, plain, rows)
-            port, size = free_port(), answer_bytes(knowledge, ours, rows)
-            wires[rows] = start("wire", reference("wire", port, "--bytes", str(size)), port)
-        cases = _cases(knowledge, ours, plain, empty, wires)
-        for number in range(rounds):
-            # Who goes first changes, so that what else the machine does favours nobody.
-            for case in cases[number % len(cases) :] + cases[: number % len(cases)]:
-                case.runs.append(
-                    load(
-                        case.server,
-                        case.bodies,
-                        case.accept,
-                        others,
-                        concurrency=CONCURRENCY,
-                        seconds=seconds,
-                    )
-                )
-        for case in cases:
-            if any(run.failed or not run.requests for run in case.runs):
-                raise SystemExit(f"{case.server.name}, B = {case.rows}: requests failed")
-        return _figures(cases)
+            drawn = knowledge.questions(rows, BODIES, seed=1)
+            columnar = stage.write(f"rows-{rows}", [{**body, "dtype": "f16"} for body in drawn])
+            wire = stage.reference("wire", "--bytes", str(answer_bytes(knowledge, ours, rows)))
+            for name, server in (("empty", empty), ("wire", wire), ("ours", ours)):
+                asked[name, rows, "rows"] = Ask(server, columnar)
+        factored = stage.write(FACTORED, [{**body, "layout": FACTORED} for body in drawn])
+        asked["ours", rows, FACTORED] = Ask(ours, factored)
+        by_row = stage.write("plain", [plain_question(knowledge, body) for body in drawn])
+        asked["plain", rows, "rows"] = Ask(plain, by_row, "application/json")
+        return stage.in_turns(asked, rounds, seconds)
 
 
 def answer_bytes(knowledge: World, ours: Server, rows: int) -> int:
@@ -165,15 +119,6 @@ def answer_bytes(knowledge: World, ours: Server, rows: int) -> int:
 
 def check_answers(knowledge: World, ours: Server, plain: Server, rows: int) -> None:
     """Compare some answers of ours with the plain service's.
-
-    Parameters
-    ----------
-    knowledge : World
-        What both serve.
-    ours, plain : Server
-        Both services.
-    rows : int
-        Of a request.
 
     Raises
     ------
@@ -194,20 +139,7 @@ def check_answers(knowledge: World, ours: Server, plain: Server, rows: int) -> N
 
 
 def plain_question(knowledge: World, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask the plain service for what a columnar request asks for: an object for each row.
-
-    Parameters
-    ----------
-    knowledge : World
-        Knows the items' categories.
-    body : mapping
-        One of ``World.questions``.
-
-    Returns
-    -------
-    dict
-        The body of the plain service's request.
-    """
+    """Ask the plain service for what a columnar request asks for: an object for each row."""
     return {
         "quadruples": [
             {"u": body["u"], "i": item, "c": knowledge.category_of(item), "v": body["v"]}
@@ -216,59 +148,33 @@ def plain_question(knowledge: World, body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cases(
-    knowledge: World, ours: Server, plain: Server, empty: Server, wires: Mapping[int, Server]
-) -> list[_Case]:
-    """Write the requests of every kind."""
-    cases = []
-    for rows in ROWS:
-        asked = [{**body, "dtype": "f16"} for body in knowledge.questions(rows, BODIES, seed=1)]
-        columnar = write_bodies(asked, knowledge.folder / f"rows-{rows}.jsonl")
-        cases.append(_Case(empty, rows, "", columnar, SAFETENSORS))
-        cases.append(_Case(wires[rows], rows, "", columnar, SAFETENSORS))
-        cases.append(_Case(ours, rows, "rows", columnar, SAFETENSORS))
-        if rows == MOST:
-            factored = write_bodies(
-                [{**body, "layout": FACTORED} for body in asked],
-                knowledge.folder / "factored.jsonl",
-            )
-            cases.append(_Case(ours, rows, FACTORED, factored, SAFETENSORS))
-            by_row = write_bodies(
-                [plain_question(knowledge, body) for body in asked],
-                knowledge.folder / "plain.jsonl",
-            )
-            cases.append(_Case(plain, rows, "", by_row, "application/json"))
-    return cases
-
-
-def _figures(cases: Sequence[_Case]) -> list[Figure]:
+def figures(runs: Mapping[Asked, Sequence[Load]]) -> list[Figure]:
     """Compare the runs of one round with each other."""
-    runs = {(case.server.name, case.rows, case.layout): case.runs for case in cases}
-    figures = []
-    for (rows, layout), bounds in TARGETS.items():
-        ours, what = runs["gkc serve", rows, layout], f"B = {rows}, {layout}"
-        figures += _compared(f"of the empty route's, {what}", ours, runs["empty", rows, ""], bounds)
+    told = []
+    for (rows, layout), bounds in EMPTY_TARGETS.items():
+        ours, what = runs["ours", rows, layout], f"B = {rows}, {layout}"
+        told += compared(f"of the empty route's, {what}", ours, runs["empty", rows, "rows"], bounds)
         if layout == "rows":
-            wire, bounds = runs["wire", rows, ""], WIRE_TARGETS[rows]
-            figures += _compared(f"of the wire's, {what}", ours, wire, bounds)
-        figures.append(Figure(f"requests/s, {what}", [run.rate for run in ours], "/s", digits=0))
-        figures.append(Figure(f"CPU time, {what}", [run.cpu_ms * 1000 for run in ours], "us"))
-        figures.append(
-            Figure(f"page faults of a request, {what}", [run.page_faults for run in ours], "")
-        )
-    ours, plain = runs["gkc serve", MOST, "rows"], runs["plain", MOST, ""]
-    rate = [one.rate / other.rate for one, other in zip(ours, plain, strict=True)]
-    told = f"rate of the plain service's, B = {MOST}"
-    figures.append(Figure(told, rate, "times", *PLAIN_TARGETS))
-    return figures
+            wire = runs["wire", rows, layout]
+            told += compared(f"of the wire's, {what}", ours, wire, WIRE_TARGETS[rows])
+        told += [
+            Figure(f"requests/s, {what}", [run.rate for run in ours], "/s", digits=0),
+            Figure(f"CPU time, {what}", [run.cpu_ms * 1000 for run in ours], "us"),
+            Figure(f"page faults of a request, {what}", [run.page_faults for run in ours], ""),
+        ]
+    most = max(WIRE_TARGETS)
+    ours, plain = (runs[name, most, "rows"] for name in ("ours", "plain"))
+    rate = ratios([run.rate for run in ours], [run.rate for run in plain])
+    told.append(Figure(f"rate of the plain service's, B = {most}", rate, "times", *PLAIN_TARGETS))
+    return told
 
 
-def _compared(
+def compared(
     told: str, ours: Sequence[Load], others: Sequence[Load], bounds: tuple[float, float]
 ) -> list[Figure]:
     """Set our rate against another's, by CPU time and by the clock."""
-    cpu = [other.cpu_ms / one.cpu_ms for one, other in zip(ours, others, strict=True)]
-    rate = [one.rate / other.rate for one, other in zip(ours, others, strict=True)]
+    cpu = ratios([run.cpu_ms for run in others], [run.cpu_ms for run in ours])
+    rate = ratios([run.rate for run in ours], [run.rate for run in others])
     return [
         Figure(f"{name} {told}", values, "times", *bounds)
         for name, values in (("rate by CPU time", cpu), ("rate", rate))

@@ -174,7 +174,7 @@ def _print_results(ours: list[Result], peer: list[Result]) -> None:
     ):
         values = [spread([getattr(r, field) for r in side], 4) for side in (ours, peer)]
         print(f"{name:26}{values[0]:28}{values[1]:28}")
-    for name, field in (("samples/s with data", "fit_rate"), ("samples/s, step only", "step_rate")):
+    for name, field in (("samples/s with data", "fit_rate"),):
         rates = [[getattr(r, field) for r in side] for side in (ours, peer)]
         ratios = [one / other for one, other in zip(*rates, strict=True)]
         print(f"{name:26}{spread(rates[0], 0):28}{spread(rates[1], 0):28}{spread(ratios)}")

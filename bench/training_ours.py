@@ -58,16 +58,6 @@ class Ours:
             summed += self._step(batch) * len(batch.samples)
         return float(summed) / samples
 
-    def batches(self, count: int) -> list[Batch]:
-        """Gather batches beforehand."""
-        rows = self.features.encode(_first(self.day, count * self.task.batch_size))
-        self.model.train()
-        return list(self._batches(rows, np.arange(len(rows))))
-
-    def step(self, batch: Batch) -> None:
-        """Take one step."""
-        self._step(batch)
-
     def held_out(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Score impressions that were not learned from."""
         rows = self.features.encode(_parts(self.day, slice(self.task.samples, None)))

@@ -9,7 +9,6 @@ from types import ModuleType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bench.training_task import Side, Task, peer_file, run_side
 
@@ -59,26 +58,6 @@ class Peer:
             columns, self.labels[:samples], batch_size=self.task.batch_size, epochs=1, verbose=0
         )
         return float(history.history["loss"][0])
-
-    def batches(self, count: int) -> list[tuple[Tensor, Tensor]]:
-        """Put the columns side by side, as ``fit`` does."""
-        columns = [self.columns[name] for name in self.model.feature_index]
-        parts = [column.reshape(len(column), -1) for column in columns]
-        size = self.task.batch_size
-        matrix = np.concatenate([part[: count * size] for part in parts], axis=-1)
-        inputs = torch.split(torch.from_numpy(matrix).float(), size)
-        labels = torch.split(torch.from_numpy(self.labels[: count * size]), size)
-        self.model.train()
-        return list(zip(inputs, labels, strict=True))
-
-    def step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Do what the loop of ``fit`` does with a batch."""
-        inputs, labels = batch
-        predicted = self.model(inputs).squeeze(-1)
-        self.model.optim.zero_grad()
-        loss = self.model.loss_func(predicted, labels, reduction="sum")
-        loss.backward()
-        self.model.optim.step()
 
     def held_out(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Call the package's own ``predict``."""

@@ -10,10 +10,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -48,8 +47,6 @@ class Task:
     """Impressions trained on, once."""
     held_out: int = 16_384
     """Impressions after those, to compare what was learned."""
-    steps: int = 40
-    """Batches of the pure step."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,6 @@ class Result:
     """Mean log loss of the held-out impressions after it."""
     fit_rate: float
     """Samples per second of the pass, from columns in memory to a trained model."""
-    step_rate: float
-    """Samples per second of forward, backward and update alone, on batches made before."""
 
 
 class Side(Protocol):
@@ -81,12 +76,6 @@ class Side(Protocol):
 
         Returns their mean log loss during the pass.
         """
-
-    def batches(self, count: int) -> Sequence[Any]:
-        """Make batches of consecutive samples for ``step``."""
-
-    def step(self, batch: Any) -> None:  # noqa: ANN401 - each side has its own
-        """Update the model once."""
 
     def held_out(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return labels and predicted probabilities of the held-out impressions."""
@@ -120,20 +109,12 @@ def run_side(make: SideFactory) -> None:
     fit_seconds = time.perf_counter() - began
     held_out_loss = log_loss(*side.held_out())
 
-    batches = side.batches(task.steps + WARM_UP_BATCHES)
-    for batch in batches[:WARM_UP_BATCHES]:
-        side.step(batch)
-    began = time.perf_counter()
-    for batch in batches[WARM_UP_BATCHES:]:
-        side.step(batch)
-    step_seconds = time.perf_counter() - began
     result = Result(
         package=side.package,
         parameters=side.parameters,
         training_loss=training_loss,
         held_out_loss=held_out_loss,
         fit_rate=task.samples / fit_seconds,
-        step_rate=task.steps * task.batch_size / step_seconds,
     )
     print(json.dumps(dataclasses.asdict(result)), flush=True)
 

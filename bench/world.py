@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 
 from bench.bundles import USER_ID_STEP, write_bundle
 from bench.checkouts import HERE, Checkout
-from bench.processes import Server, redis_serving
+from bench.processes import Server
 
 VERSION = "20211220"
 
@@ -76,29 +74,6 @@ def questions(shape: Shape, rows: int, count: int, seed: int) -> list[dict[str, 
         {"u": user, "i": candidates, "v": VERSION}
         for user, candidates in zip(users, items, strict=True)
     ]
-
-
-@contextmanager
-def world(folder: Path, shape: Shape, cores: Collection[int]) -> Iterator[World]:
-    """Start a Redis server and export a version of this shape into it.
-
-    Parameters
-    ----------
-    folder : Path
-        Scratch.
-    shape : Shape
-        How much is exported.
-    cores : collection of int
-        Cores of the server.
-
-    Yields
-    ------
-    World
-        Ends with the block.
-    """
-    with redis_serving(folder, cores) as (server, url):
-        export(folder / "bundle", shape, url)
-        yield World(shape, server, url, folder)
 
 
 def export(

@@ -5,24 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.environments import ROOT, separate_environment
-from loadtest.plan import Answer, Plan, Question, Step, read_found, write_plan
+from loadtest.plan import Found, Plan, Question, read_found, write_plan
 
 STOP_SECONDS = 15
 """Requests under way at the end have so long; longer than the models wait for an answer."""
 _LOG = "locust.log"
 _LINES_SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a run of Locust found."""
-
-    answers: Sequence[Answer]
-    steps: Sequence[Step]
 
 
 def generate(
@@ -40,8 +31,8 @@ def generate(
         URL of whom.
     folder : Path
         Everything that goes in and comes out is written there: ``plan.json``,
-        ``questions.jsonl``, ``answers.csv``, ``steps.csv``, ``report.html``, ``report_*.csv`` and
-        ``locust.log``.
+        ``questions.jsonl``, ``answers.csv``, ``generator.json``, ``report.html``,
+        ``report_*.csv`` and ``locust.log``.
     cores : collection of int
         Cores that it may use; it uses one at a time.
 
@@ -58,6 +49,8 @@ def generate(
         str(separate_environment("loadtest") / "locust"),
         *("--locustfile", str(ROOT / "loadtest" / "locustfile.py")),
         *("--headless", "--only-summary", "--host", host, "--stop-timeout", str(STOP_SECONDS)),
+        *("--users", str(plan.models), "--spawn-rate", str(plan.models)),
+        *("--run-time", f"{plan.seconds:g}s"),
         *("--exit-code-on-error", "0"),  # failed requests are counted by whoever reads the answers
         *("--html", str(folder / "report.html"), "--csv", str(folder / "report")),
     ]
@@ -76,5 +69,4 @@ def generate(
     if done.returncode:
         lines = (folder / _LOG).read_text(encoding="utf-8").splitlines()[-_LINES_SHOWN:]
         raise SystemExit("\n".join([f"Locust failed with status {done.returncode}:", *lines]))
-    answers, steps = read_found(folder)
-    return Found(answers, steps)
+    return read_found(folder)

@@ -14,21 +14,12 @@ import random
 import time
 from pathlib import Path
 
-from locust import FastHttpUser, LoadTestShape, events, task
+from locust import FastHttpUser, events, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 
 from loadtest.checks import fault
-from loadtest.plan import (
-    Answer,
-    Question,
-    Step,
-    goes_on,
-    group_of,
-    read_plan,
-    throughput,
-    write_found,
-)
+from loadtest.plan import Answer, Found, Question, group_of, read_plan, write_found
 
 FOLDER = Path(os.environ["LOADTEST_FOLDER"])
 PLAN, QUESTIONS = read_plan(FOLDER)
@@ -49,6 +40,21 @@ class Asked:
         self.answers: list[Answer] = []
         self.kept: list[tuple[int, Question, bytes]] = []
         self.kept_bytes = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to count now."""
+        self.began, self.cpu_began = time.perf_counter(), time.process_time()
+
+    @property
+    def at(self) -> float:
+        """Seconds since the test began."""
+        return time.perf_counter() - self.began
+
+    @property
+    def cpu_share(self) -> float:
+        """CPU time of this process since then, as a share of a core."""
+        return (time.process_time() - self.cpu_began) / self.at
 
     def keep(self, question: Question, content: bytes) -> None:
         """Perhaps keep the answer that was recorded last."""
@@ -69,42 +75,6 @@ ASKED = Asked()
 gc.freeze()  # requests live as long as the process: the collector need not walk through them
 
 
-class Steps(LoadTestShape):
-    """Simulated models, step after step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[Step] = []
-        self.rates: list[float] = []
-        self.began = time.perf_counter()
-        self.cpu_began = time.process_time()
-
-    @property
-    def at(self) -> float:
-        """Seconds since the step began."""
-        return time.perf_counter() - self.began
-
-    def tick(self) -> tuple[int, float] | None:
-        """Return how many models there are to be, and how many are to start per second."""
-        if self.at >= PLAN.seconds and not self._next():
-            return None
-        models = PLAN.models[len(self.steps)]
-        return models, float(models)
-
-    def reset_time(self) -> None:
-        """Begin a step now."""
-        super().reset_time()
-        self.began, self.cpu_began = time.perf_counter(), time.process_time()
-
-    def _next(self) -> bool:
-        step, cpu_seconds = len(self.steps), time.process_time() - self.cpu_began
-        self.steps.append(Step(PLAN.models[step], self.at, cpu_seconds))
-        self.reset_time()
-        self.rates.append(throughput(ASKED.answers, step, PLAN.seconds))
-        failed = sum(1 for answer in ASKED.answers if answer.fault)
-        return len(self.steps) < len(PLAN.models) and goes_on(self.rates, failed)
-
-
 class RankingModel(FastHttpUser):
     """A ranking model that asks for the knowledge of one user and its candidates."""
 
@@ -120,7 +90,7 @@ class RankingModel(FastHttpUser):
         """Return the seconds until the next request is due: Poisson arrivals, or none."""
         if PLAN.rate is None:
             return 0.0
-        self.due += random.expovariate(PLAN.rate / PLAN.models[0])
+        self.due += random.expovariate(PLAN.rate / PLAN.models)
         return max(self.due - time.perf_counter(), 0.0)
 
     @task
@@ -136,15 +106,13 @@ class RankingModel(FastHttpUser):
             name=name,
             catch_response=True,
         ) as response:
-            shape = self.environment.shape_class
             response.request_meta["response_time"] += late_ms
             ms = response.request_meta["response_time"]
             wrong = _fault(response)
             if wrong:
                 response.failure(wrong)
             answer = Answer(
-                len(shape.steps),
-                shape.at,
+                ASKED.at,
                 question.candidates,
                 question.accept,
                 late_ms,
@@ -157,14 +125,21 @@ class RankingModel(FastHttpUser):
                 ASKED.keep(question, response.content or b"")
 
 
+@events.test_start.add_listener
+def begin(**_: object) -> None:
+    """Count from here, not from Locust's own start."""
+    ASKED.begin()
+
+
 @events.test_stop.add_listener
 def finish(environment: Environment, **_: object) -> None:
     """Look into the answers that were kept, and write what was found.
 
     A request that ended in an exception is in no list: then the whole test has failed.
     """
+    cpu_share = ASKED.cpu_share
     ASKED.check(environment)
-    write_found(ASKED.answers, environment.shape_class.steps, FOLDER)
+    write_found(Found(ASKED.answers, cpu_share), FOLDER)
     if environment.runner.exceptions:
         environment.process_exit_code = 1
 

@@ -17,23 +17,21 @@ JSON = "application/json"
 GROUPS = ((1, 1), (2, 50), (51, 200), (201, 500), (501, 1000))
 """Numbers of candidates that are told of together, first and last."""
 WARM_UP = 0.1
-"""Share of each step that is not counted."""
-GROWTH = 1.05
-"""A step whose throughput is less than this many times the best before it has not grown."""
-STEPS_WITHOUT_GROWTH = 2
-"""So many in a row end a test."""
+"""Share of the time that is not counted."""
 
-_PLAN, _QUESTIONS, _ANSWERS, _STEPS = "plan.json", "questions.jsonl", "answers.csv", "steps.csv"
+_PLAN, _QUESTIONS, _ANSWERS, _GENERATOR = (
+    *("plan.json", "questions.jsonl", "answers.csv"),
+    "generator.json",
+)
 
 
 @dataclass(frozen=True)
 class Plan:
     """What Locust is to do."""
 
-    models: Sequence[int]
-    """Simulated models, for each step; several steps end early once throughput no longer grows."""
+    models: int
+    """Simulated models."""
     seconds: float
-    """Of each step."""
     rate: float | None
     """Requests per second that all models make together; None: as fast as they are answered."""
     checked: float
@@ -60,9 +58,8 @@ class Question:
 class Answer(NamedTuple):
     """What became of one request."""
 
-    step: int
     at: float
-    """Seconds from the step's beginning to the answer."""
+    """Seconds from the test's beginning to the answer."""
     candidates: int
     accept: str
     late_ms: float
@@ -73,15 +70,6 @@ class Answer(NamedTuple):
     """Empty if there is none."""
     checked: int
     """1 if the answer was looked into, else 0."""
-
-
-class Step(NamedTuple):
-    """What one step took of the generator."""
-
-    models: int
-    seconds: float
-    cpu_seconds: float
-    """Of Locust."""
 
 
 def group_of(candidates: int) -> str:
@@ -102,39 +90,8 @@ def group_of(candidates: int) -> str:
 
 
 def is_counted(answer: Answer, seconds: float) -> bool:
-    """Tell whether an answer counts: it came after the warm-up and within the step's time."""
+    """Tell whether an answer counts: it came after the warm-up and before the time was over."""
     return WARM_UP * seconds <= answer.at < seconds
-
-
-def throughput(answers: Iterable[Answer], step: int, seconds: float) -> float:
-    """Return the answers per second of a step, without those that failed."""
-    good = (a for a in answers if a.step == step and not a.fault and is_counted(a, seconds))
-    return sum(1 for _ in good) / ((1 - WARM_UP) * seconds)
-
-
-def goes_on(rates: Sequence[float], failed: int) -> bool:
-    """Tell whether a rising test goes on to its next step.
-
-    Parameters
-    ----------
-    rates : sequence of float
-        Throughput of the steps so far.
-    failed : int
-        Answers that failed so far.
-
-    Returns
-    -------
-    bool
-        False once an answer failed, or throughput did not grow ``STEPS_WITHOUT_GROWTH`` times in
-        a row.
-    """
-    if failed:
-        return False
-    best, without_growth = 0.0, 0
-    for rate in rates:
-        without_growth = without_growth + 1 if rate < GROWTH * best else 0
-        best = max(best, rate)
-    return without_growth < STEPS_WITHOUT_GROWTH
 
 
 def write_plan(plan: Plan, questions: Iterable[Question], folder: Path) -> None:
@@ -151,32 +108,32 @@ def read_plan(folder: Path) -> tuple[Plan, list[Question]]:
     return Plan(**json.loads((folder / _PLAN).read_text(encoding="utf-8"))), questions
 
 
-def write_found(answers: Iterable[Answer], steps: Iterable[Step], folder: Path) -> None:
-    """Write what Locust found into a folder: ``answers.csv`` and ``steps.csv``."""
-    _write_csv(folder / _ANSWERS, Answer._fields, answers)
-    _write_csv(folder / _STEPS, Step._fields, steps)
+@dataclass(frozen=True)
+class Found:
+    """What a run of Locust found."""
+
+    answers: Sequence[Answer]
+    cpu_share: float
+    """Locust's CPU time, as a share of a core; near 1 the limit is its own."""
 
 
-def read_found(folder: Path) -> tuple[list[Answer], list[Step]]:
-    """Read what ``write_found`` wrote."""
-    answers = [
-        Answer(int(step), float(at), int(n), accept, float(late), float(ms), fault, int(checked))
-        for step, at, n, accept, late, ms, fault, checked in _read_csv(folder / _ANSWERS)
-    ]
-    steps = [
-        Step(int(models), float(seconds), float(cpu))
-        for models, seconds, cpu in _read_csv(folder / _STEPS)
-    ]
-    return answers, steps
-
-
-def _write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+def write_found(found: Found, folder: Path) -> None:
+    """Write what Locust found into a folder: ``answers.csv`` and ``generator.json``."""
+    with (folder / _ANSWERS).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(rows)
+        writer.writerow(Answer._fields)
+        writer.writerows(found.answers)
+    told = json.dumps({"cpu_share": found.cpu_share})
+    (folder / _GENERATOR).write_text(told, encoding="utf-8")
 
 
-def _read_csv(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))[1:]
+def read_found(folder: Path) -> Found:
+    """Read what ``write_found`` wrote."""
+    with (folder / _ANSWERS).open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    answers = [
+        Answer(float(at), int(n), accept, float(late), float(ms), fault, int(checked))
+        for at, n, accept, late, ms, fault, checked in rows
+    ]
+    told = json.loads((folder / _GENERATOR).read_text(encoding="utf-8"))
+    return Found(answers, told["cpu_share"])

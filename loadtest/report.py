@@ -12,18 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtest.ceiling import CONCURRENCY, Ceiling
-from loadtest.generator import Found
 from loadtest.plan import (
     GROUPS,
     JSON,
     SAFETENSORS,
+    WARM_UP,
     Answer,
+    Found,
     Plan,
-    Step,
     group_of,
     is_counted,
-    throughput,
 )
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
@@ -43,18 +41,6 @@ class Row(NamedTuple):
     """``PERCENTILES`` of their times."""
 
 
-class StepRow(NamedTuple):
-    """A step of a rising test."""
-
-    models: int
-    rate: float
-    """Answers per second."""
-    ms: Sequence[float]
-    """``PERCENTILES`` of all answers; none if there were no answers."""
-    generator: float
-    """Locust's CPU time, as a share of a core."""
-
-
 def percentiles(milliseconds: Sequence[float]) -> list[float]:
     """Return ``PERCENTILES`` of some times: each a time that was measured, not a mean of two.
 
@@ -72,15 +58,6 @@ def percentiles(milliseconds: Sequence[float]) -> list[float]:
     # Rounded first: 99.9% of 1000 is 999.0000000000001 in floating point.
     ranks = (math.ceil(round(p * len(ordered) / 100, 6)) for p in PERCENTILES)
     return [ordered[rank - 1] for rank in ranks]
-
-
-def good(found: Found, step: int, plan: Plan) -> list[Answer]:
-    """Return a step's answers that count and did not fail."""
-    return [
-        answer
-        for answer in found.answers
-        if answer.step == step and not answer.fault and is_counted(answer, plan.seconds)
-    ]
 
 
 def rows(answers: Sequence[Answer]) -> list[Row]:
@@ -107,32 +84,19 @@ def rows(answers: Sequence[Answer]) -> list[Row]:
     ]
 
 
-def step_rows(found: Found, plan: Plan) -> list[StepRow]:
-    """Return throughput and percentiles of every step that was taken."""
-    return [_step_row(found, plan, at, step) for at, step in enumerate(found.steps)]
-
-
-def best_step(steps: Sequence[StepRow]) -> int:
-    """Return which step had the highest throughput."""
-    return max(range(len(steps)), key=lambda at: steps[at].rate)
-
-
 def faults(answers: Sequence[Answer]) -> list[tuple[str, int]]:
     """Return what failed, most frequent first, and how many times."""
     return Counter(answer.fault for answer in answers if answer.fault).most_common()
 
 
-def print_report(found: Found, plan: Plan, ceilings: Sequence[Ceiling], table: Path) -> bool:
+def print_report(found: Found, plan: Plan, table: Path) -> bool:
     """Print what a load test found.
 
     Parameters
     ----------
     found : Found
-        One step at least.
     plan : Plan
         What was to be done.
-    ceilings : sequence of Ceiling
-        What the generator itself can do.
     table : Path
         Where the percentiles are written as CSV.
 
@@ -141,22 +105,13 @@ def print_report(found: Found, plan: Plan, ceilings: Sequence[Ceiling], table: P
     bool
         Whether answers came, and none of them failed.
     """
-    steps = step_rows(found, plan)
-    best = best_step(steps)
-    counted = good(found, best, plan)
-    if len(plan.models) > 1:
-        _print_steps(steps)
-        print(
-            f"ceiling: {steps[best].rate:,.0f} answers/s with {steps[best].models} models; of it:"
-        )
+    counted = [
+        answer for answer in found.answers if not answer.fault and is_counted(answer, plan.seconds)
+    ]
     groups = rows(counted)
     _print_rows(groups)
     write_rows(groups, table)
-    _print_generator(steps[best], counted, plan)
-    if ceilings:
-        print(f"{CONCURRENCY} requests at a time; below 1 the limit is Locust's, not the server's:")
-    for ceiling in ceilings:
-        print(f"  {ceiling.told}")
+    _print_generator(found, counted, plan)
     failed = faults(found.answers)
     checked = sum(answer.checked for answer in found.answers)
     wrong = sum(count for _, count in failed)
@@ -176,41 +131,18 @@ def write_rows(found: Sequence[Row], path: Path) -> None:
         writer.writerows([row.group, row.answers, *row.ms] for row in found)
 
 
-def _step_row(found: Found, plan: Plan, at: int, step: Step) -> StepRow:
-    times = [answer.ms for answer in good(found, at, plan)]
-    return StepRow(
-        step.models,
-        throughput(found.answers, at, plan.seconds),
-        percentiles(times) if times else (),
-        step.cpu_seconds / step.seconds,
-    )
-
-
-def _print_steps(found: Sequence[StepRow]) -> None:
-    print(f"  {'models':>6}{'answers/s':>11}{_heads()}  ms{'Locust':>10}")
-    for row in found:
-        cells = f"{row.models:>6}{row.rate:>11,.0f}{_cells(row.ms)}"
-        print(f"  {cells}{row.generator:>12.0%} of a core")
-
-
 def _print_rows(found: Sequence[Row]) -> None:
-    print(f"  {'candidates':12}{'answers':>9}{_heads()}  ms")
+    heads = "".join(f"{f'p{p:g}':>10}" for p in PERCENTILES)
+    print(f"  {'candidates':12}{'answers':>9}{heads}  ms")
     for row in found:
-        print(f"  {row.group:12}{row.answers:>9,}{_cells(row.ms)}")
+        cells = "".join(f"{value:>10,.2f}" for value in row.ms)
+        print(f"  {row.group:12}{row.answers:>9,}{cells}")
 
 
-def _print_generator(step: StepRow, counted: Sequence[Answer], plan: Plan) -> None:
-    told = f"Locust, which can use one core, used {step.generator:.0%} of it"
+def _print_generator(found: Found, counted: Sequence[Answer], plan: Plan) -> None:
+    rate = len(counted) / ((1 - WARM_UP) * plan.seconds)
+    told = f"{rate:,.1f} answers/s"
     if plan.rate is not None and counted:
         late = percentiles([answer.late_ms for answer in counted])
-        told += f"; {step.rate:,.1f} answers/s of {plan.rate:g} due; sent late by"
-        told += f" {late[0]:.2f} ms (p50), {late[2]:.2f} ms (p99)"
-    print(told)
-
-
-def _heads() -> str:
-    return "".join(f"{f'p{p:g}':>10}" for p in PERCENTILES)
-
-
-def _cells(ms: Sequence[float]) -> str:
-    return "".join(f"{value:>10,.2f}" for value in ms) or f"{'-':>10}" * len(PERCENTILES)
+        told += f" of {plan.rate:g} due; sent late by {late[0]:.2f} ms (p50), {late[2]:.2f} (p99)"
+    print(f"{told}; Locust, which can use one core, used {found.cpu_share:.0%} of it")

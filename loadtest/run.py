@@ -3,7 +3,8 @@
     python -m loadtest.run [smoke|latency|stress] [--host http://127.0.0.1:8000]
 
 Its own service answers from knowledge that it makes, two versions in a Redis server of its own.
-latency and stress need wrk, to tell Locust's limit from the service's. Locust is installed from
+How much of its core Locust itself used is told, and so whether a limit is its own: what the service
+can do at most is measured by ``bench.throughput``. Locust is installed from
 ``requirements/loadtest.txt`` into ``.venv-loadtest`` at the first run. HTML and CSV go to
 ``loadtest/results/PRESET``. Exits with 1 if a request failed or an answer was wrong.
 """
@@ -25,21 +26,18 @@ import typer
 
 from bench.bundles import USER_ID_STEP
 from bench.environments import ROOT
-from bench.load import find_wrk
 from bench.processes import (
     Server,
     free_port,
     our_service,
     redis_serving,
-    reference,
     separate_cores,
     serving,
 )
 from bench.report import print_circumstances
 from bench.world import Shape, export
-from loadtest.ceiling import Ceiling, ceiling
 from loadtest.generator import generate
-from loadtest.plan import Plan, Question
+from loadtest.plan import Plan
 from loadtest.presets import PRESETS, Name, Preset
 from loadtest.report import print_report
 from loadtest.traffic import DESCRIPTION, Ids, Known, draw
@@ -62,7 +60,7 @@ def main(
     rate: Annotated[
         float | None, typer.Option(help="Requests per second, of smoke and latency.", min=0.1)
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Of each step.", min=1)] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long.", min=1)] = None,
 ) -> None:
     """Load a service with the traffic of ranking models."""
     preset = PRESETS[name]
@@ -70,19 +68,17 @@ def main(
         raise typer.BadParameter(f"{name} has no rate: each model asks as soon as it is answered")
     if version and not host:
         raise typer.BadParameter("--version goes with --host")
-    if preset.measures_ceiling:
-        find_wrk()  # before minutes are spent on making knowledge
     preset = replace(preset, rate=rate or preset.rate, seconds=seconds or preset.seconds)
     print_circumstances("loadtest.run")
     print(f"{name}: {preset.purpose}\n{DESCRIPTION}", flush=True)
     cores, others = separate_cores()
     if host:
         host = host.rstrip("/")
-        is_good = _test(name, preset, known_by(host, version or ()), host, None, others)
+        is_good = _test(name, preset, known_by(host, version or ()), host, others)
     else:
         with own_service(preset.shape, cores, others) as server:
             url = f"http://127.0.0.1:{server.port}"
-            is_good = _test(name, preset, made(preset.shape), url, server, others)
+            is_good = _test(name, preset, made(preset.shape), url, others)
     if not is_good:
         raise typer.Exit(1)
 
@@ -163,14 +159,7 @@ def known_by(host: str, wanted: Sequence[str]) -> Known:
     )
 
 
-def _test(
-    name: Name,
-    preset: Preset,
-    known: Known,
-    host: str,
-    server: Server | None,
-    cores: Collection[int],
-) -> bool:
+def _test(name: Name, preset: Preset, known: Known, host: str, cores: Collection[int]) -> bool:
     plan = Plan(
         preset.models,
         preset.seconds,
@@ -179,29 +168,14 @@ def _test(
         known.widths,
         known.is_complete,
     )
-    questions = draw(known, QUESTIONS)
-    ceilings = _ceilings(plan, questions, server, cores) if preset.measures_ceiling else []
-    most = len(preset.models) * preset.seconds
     results = RESULTS / name
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
-    print(f"asking {host} for up to {most:,.0f} s", flush=True)
-    found = generate(plan, questions, host, results, cores)
-    is_good = print_report(found, plan, ceilings, results / "percentiles.csv")
+    print(f"asking {host} for {preset.seconds:,.0f} s", flush=True)
+    found = generate(plan, draw(known, QUESTIONS), host, results, cores)
+    is_good = print_report(found, plan, results / "percentiles.csv")
     print(f"HTML and CSV are in {results.relative_to(ROOT)}")
     return is_good
-
-
-def _ceilings(
-    plan: Plan, questions: Sequence[Question], server: Server | None, cores: Collection[int]
-) -> list[Ceiling]:
-    """Compare Locust with wrk on a server that answers with nothing, and on our own service."""
-    print("measuring how fast Locust can ask, beside wrk", flush=True)
-    port, service_cores = free_port(), separate_cores()[0]
-    command = reference("empty", port)
-    with serving("a server that answers with nothing", command, port, service_cores) as empty:
-        found = [ceiling(empty, plan, questions, cores)]
-    return [*found, ceiling(server, plan, questions, cores)] if server else found
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ _NUMBERS_AT_ONCE: Final = 50_000
 _TWICE_ROUNDED: Final = np.array(0x15AE43FD, dtype=np.uint32).view(np.float32)
 """The one float32 whose shortest decimal, read as a double and cast, is another float32.
 
-Shown for every float32 by ``python -m bench.json_bits``.
+Shown for every float32 by ``git show 8b4fcbb:bench/json_bits.py``.
 """
 
 

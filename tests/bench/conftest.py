@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench import results
-from bench.processes import Server, free_port, our_service, reference, serving
+from bench.processes import Server
 from bench.results import Section, read_section
-from bench.world import Shape, World, world
+from bench.stage import Stage
+from bench.world import Shape, World
+from tests.redis_server import find_redis_server
 
 SHAPE = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
 
@@ -24,31 +26,40 @@ def wrk() -> None:
         pytest.skip("no wrk: install the package `wrk`")
 
 
-@pytest.fixture(scope="session")
-def empty() -> Iterator[Server]:
-    """Yield the server that answers whatever is posted to /knowledge with nothing."""
-    port = free_port()
-    with serving("empty", reference("empty", port), port, os.sched_getaffinity(0)) as server:
-        yield server
+@pytest.fixture(scope="session", autouse=True)
+def _redis_on_path() -> Iterator[None]:
+    """Let benchmarks find the Redis server that tests have."""
+    binary = find_redis_server()
+    with pytest.MonkeyPatch.context() as patch:
+        if binary is not None:
+            patch.setenv("PATH", str(binary.parent), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="session")
-def refusing() -> Iterator[Server]:
-    """Yield a server that answers ``{}`` with 422."""
-    port = free_port()
-    command = reference("plain", port, "--redis", "redis://nowhere")  # it gets no further
-    with serving("refusing", command, port, os.sched_getaffinity(0)) as server:
-        yield server
+def stage() -> Iterator[Stage]:
+    """Yield a stage for servers that all tests share."""
+    with Stage() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Server]]:
-    """Yield a small version, and the service that serves it with a cache of users."""
-    folder, port, cores = tmp_path_factory.mktemp("world"), free_port(), os.sched_getaffinity(0)
-    with world(folder, SHAPE, cores) as knowledge:
-        command, cache = our_service(knowledge.url, port), {"GKC_USER_CACHE_MB": "1"}
-        with serving("gkc serve", command, port, cores, "/readyz", cache) as server:
-            yield knowledge, server
+def empty(stage: Stage) -> Server:
+    """Return the server that answers whatever is posted to /knowledge with nothing."""
+    return stage.reference("empty")
+
+
+@pytest.fixture(scope="session")
+def refusing(stage: Stage) -> Server:
+    """Return a server that answers ``{}`` with 422."""
+    return stage.reference("plain", "--redis", "redis://nowhere")  # it gets no further
+
+
+@pytest.fixture(scope="session")
+def served(stage: Stage) -> tuple[World, Server]:
+    """Return a small version, and the service that serves it."""
+    knowledge = stage.world(SHAPE)
+    return knowledge, stage.serve(knowledge.url)
 
 
 @pytest.fixture

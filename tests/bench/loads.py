@@ -16,5 +16,4 @@ def a_load(*, rate: float = 1.0, cpu_ms: float = 1.0, p50_ms: float = 1.0, faile
         p99_ms=p50_ms,
         cpu_ms=cpu_ms,
         page_faults=0.0,
-        peak_mib=100 * p50_ms,
     )

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench import against
-from bench.against import CASES, SHAPES, STORED_OTHERWISE, Found, ask, main, section
+from bench.against import CASES, SHAPES, STORED_OTHERWISE, Found, main, section
 from bench.checkouts import ROOT
-from bench.load import Load
-from bench.processes import Server
 from bench.world import Shape
 from tests.bench.loads import a_load
 
@@ -43,13 +41,6 @@ def test_every_shape_is_to_be_no_slower() -> None:
     figures = {figure.name: figure for figure in section(a_found()).figures}
     for name in CASES:
         assert figures[f"CPU time to the commit before, {name}"].wanted == "≤ 1.03"
-
-
-@pytest.mark.parametrize("bad", [a_load(failed=1), replace(a_load(), requests=0)])
-def test_failed_requests_end_it(bad: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(against, "load", lambda *_, **__: bad)
-    with pytest.raises(SystemExit, match=r"B = 1: theirs: .* failed"):
-        ask(Server("theirs", 0, 0), "B = 1", CASES["B = 1"], Path(), {0}, 1)
 
 
 @pytest.mark.redis

@@ -149,25 +149,6 @@ async def test_requests_are_due_when_the_schedule_says_however_late_answers_are(
     assert (records["latency_s"] > records["late_s"]).all()
 
 
-async def test_a_closed_load_asks_again_once_it_is_answered() -> None:
-    may_answer, came = asyncio.Event(), asyncio.Queue[bytes]()
-    sender = Sender([request_of(b"{}", "/", "*/*")], None)
-    async with _serving(may_answer, came) as port:
-        sending = asyncio.create_task(sender.run(port, 3, seconds=60))
-        for _ in range(3):
-            await came.get()
-        await asyncio.sleep(0.01)
-        assert came.empty()  # nothing is asked before an answer
-        may_answer.set()
-        for _ in range(7):
-            await came.get()
-        sender.stop()
-        records = await sending
-    assert len(records) == 10 + came.qsize()
-    assert (records["late_s"] == 0).all()
-    assert (records["status"] == 200).all()
-
-
 async def test_a_closed_connection_ends_the_load() -> None:
     class Hangs(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,15 +1,15 @@
-"""The floors of an export: the exporter's own batches, and the very keys that it left."""
+"""The floor of an export: the exporter's own batches, in its models alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import redis
 
-from bench.export import PAIRS, _export, _pipe, _write_commands, read_inputs
+from bench.export import PAIRS, main, read_inputs, section
+from bench.results import Section
 from bench.student_bundle import write_student_bundle
-from tests.redis_server import RedisServer
 
 USERS, ITEMS = 30, 40
 
@@ -28,22 +28,17 @@ def test_the_models_get_every_row_once(bundle: Path) -> None:
     assert rows == {"item": ITEMS, "user": USERS, "user_category": USERS * PAIRS}
 
 
+def test_an_export_is_as_fast_as_the_models_or_slower() -> None:
+    found = section({"models": [2.0, 3.0], "Redis": [4.0, 4.0], "file:": [2.5, 3.0]}, [9, 9], 1, 1)
+    to_redis, to_files, peak = found.figures
+    assert to_redis.values == [0.5, 0.75]
+    assert to_redis.wanted == "≥ 0.6 / ≥ 0.8"
+    assert to_files.values == [0.8, 1.0]
+    assert peak.values == [1.0]
+
+
 @pytest.mark.redis
-def test_redis_alone_loads_the_very_keys_of_an_export(
-    bundle: Path, own_redis: RedisServer, tmp_path: Path
-) -> None:
-    _export(bundle, own_redis.url)
-    _write_commands(own_redis.url, tmp_path / "commands")
-    with redis.Redis.from_url(own_redis.url) as client:
-        before = _everything(client)
-        client.flushall()
-        _pipe(own_redis.url, tmp_path / "commands")
-        assert _everything(client) == before
-    assert len(before) > 3
-
-
-def _everything(client: redis.Redis) -> dict[bytes, object]:
-    return {
-        key: client.hgetall(key) if client.type(key) == b"hash" else client.get(key)
-        for key in client.scan_iter()
-    }
+@pytest.mark.slow
+def test_small_bundles_are_measured(kept: Callable[[str], Section]) -> None:
+    main(users=5, items=7, memory_users=5, rounds=1, save=True)
+    assert all(figure.median > 0 for figure in kept("export").figures)

@@ -9,12 +9,11 @@ import pytest
 import redis
 
 from bench import latency
-from bench.latency import _keys, _median_of_asyncio, _section, _timed, main
+from bench.latency import asyncio_mget_seconds, keys_of, main, mget_seconds, section
 from bench.plain_keys import load_plain_keys
 from bench.processes import Server
 from bench.results import Section
 from bench.world import VERSION, Shape, World
-from tests.bench.loads import a_load
 
 TIMES = {
     "ours": [2.0, 4.0],
@@ -26,14 +25,14 @@ ROWS = 5
 
 
 def test_references_are_those_of_the_same_round() -> None:
-    to_mget, to_asyncio, of_teacher = _section(TIMES, Shape(), rounds=2).figures
+    to_mget, to_asyncio, of_teacher, _ = section(TIMES, Shape(), rounds=2).figures
     assert to_mget.values == pytest.approx([0.5, 0.4])
     assert to_asyncio.values == pytest.approx([0.25, 0.5])
     assert of_teacher.values == pytest.approx([25, 50])
 
 
 def test_ours_is_to_be_less_than_mget_and_much_less_than_the_teacher() -> None:
-    to_mget, to_asyncio, of_teacher = _section(TIMES, Shape(), rounds=2).figures
+    to_mget, to_asyncio, of_teacher, _ = section(TIMES, Shape(), rounds=2).figures
     assert to_mget.wanted == "≤ 0.6 / ≤ 0.45"
     assert of_teacher.wanted == "≥ 20 / ≥ 50"
     assert to_asyncio.verdict == ""
@@ -45,7 +44,7 @@ def keys(served: tuple[World, Server]) -> Iterator[list[str]]:
     knowledge, _ = served
     load_plain_keys(*served)
     (body,) = knowledge.questions(ROWS, 1, seed=1)
-    yield _keys(body)
+    yield keys_of(body)
     with redis.Redis.from_url(knowledge.url) as client:
         for key in client.scan_iter(f"{VERSION}:*"):
             client.delete(key)
@@ -59,18 +58,18 @@ def test_a_reference_that_finds_less_than_we_do_ends_it(
     url = served[0].url
     assert len(keys) == 1 + ROWS
     with redis.Redis.from_url(url) as client:
-        assert _timed(client, keys) > 0
-        assert asyncio.run(_median_of_asyncio(url, [keys])) > 0
+        assert mget_seconds(client, [keys]) > 0
+        assert asyncio.run(asyncio_mget_seconds(url, [keys])) > 0
         client.delete(keys[-1])
         with pytest.raises(SystemExit, match="a key is missing"):
-            _timed(client, keys)
+            mget_seconds(client, [keys])
     with pytest.raises(SystemExit, match="a key is missing"):
-        asyncio.run(_median_of_asyncio(url, [keys]))
+        asyncio.run(asyncio_mget_seconds(url, [keys]))
 
 
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ROWS", "BODIES", "CALLS"):
+    for name in ("ROWS", "BODIES", "CALLS", "TEACHER_CALLS"):
         monkeypatch.setattr(latency, name, ROWS)
 
 
@@ -80,16 +79,5 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_small_version_is_measured(kept: Callable[[str], Section]) -> None:
     main(rounds=1, seconds=1, users=5, items=30, save=True)
     figures = kept("latency").figures
-    assert len(figures) == 3
+    assert len(figures) == 4
     assert all(len(figure.values) == 1 and figure.median > 0 for figure in figures)
-
-
-@pytest.mark.redis
-@pytest.mark.slow
-@pytest.mark.usefixtures("_small", "_same_cores")
-def test_a_failed_request_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "load", lambda *_, **__: a_load(failed=1))
-    for of_no_use in ("write_teacher", "OnlineTeacher"):
-        monkeypatch.setattr(latency, of_no_use, lambda *_: None)
-    with pytest.raises(SystemExit, match="1 of 1000 requests failed"):
-        main(rounds=1, seconds=1, users=5, items=30)

@@ -38,7 +38,6 @@ def test_answers_their_times_and_the_servers_cpu_time_are_counted(
     assert found.bytes_read > found.requests
     assert found.rate == found.requests / found.seconds
     assert 0 < found.p50_ms <= found.p99_ms
-    assert 0 < found.peak_mib <= empty.peak_mib()
     assert 0 < found.cpu_ms * found.requests <= 1000 * taken * 1.001  # of rounding
 
 

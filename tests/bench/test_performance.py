@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from bench import performance
-from bench.performance import PAGE, draw, page, write
+from bench.performance import FIRST_PICTURE, PAGE, draw, page, write
 from bench.results import FOLDER, Curve, Figure, Section, read_section
 from bench.run import MEASUREMENTS
 
@@ -43,6 +44,34 @@ def test_a_miss_stays_visible() -> None:
     assert verdicts.count("**missed**") == 1
     assert "- slow: because." in text
     assert "only told" in text[text.index("## Of bench.x") :]
+
+
+def test_a_user_finds_first_what_he_wants_to_know() -> None:
+    text = page(
+        [
+            made_up("bench.latency", Figure("p50 over HTTP, B = 500", [0.4, 0.5, 0.9], "ms")),
+            made_up(
+                "bench.throughput",
+                *(
+                    Figure(f"requests/s, B = {n}, rows", [7000.0 / n], "/s", digits=0)
+                    for n in (1, 50)
+                ),
+            ),
+        ],
+        "",
+    )
+    opening = text[: text.index("## What was to be")]
+    assert "| an answer of 500 rows takes (p50) | **0.50** ms |" in opening
+    assert "| a core answers, for 1 / 50 / 500 rows | **7,000 / 140** /s |" in opening
+    assert "Feast" not in opening
+
+
+def test_the_first_picture_stands_there_alone() -> None:
+    section = made_up("bench.growth")
+    curve = dataclasses.replace(section.curves[0], name=FIRST_PICTURE)
+    text = page([dataclasses.replace(section, curves=[curve])], "")
+    assert text.count(f"performance/{FIRST_PICTURE}.svg") == 1
+    assert text.index(FIRST_PICTURE) < text.index("## What was to be")
 
 
 def test_page_and_pictures_are_the_same_each_time(tmp_path: Path) -> None:
@@ -111,3 +140,10 @@ def test_the_committed_page_is_that_of_the_committed_figures() -> None:
     remarks = FOLDER / "remarks.md"
     told = remarks.read_text(encoding="utf-8") if remarks.exists() else ""
     assert PAGE.read_text(encoding="utf-8") == page(sections, told)
+
+
+def test_no_two_committed_pictures_share_a_title() -> None:
+    files = [FOLDER / f"{name}.json" for name in MEASUREMENTS]
+    curves = [curve for f in files if f.exists() for curve in read_section(f).curves]
+    assert len({curve.title for curve in curves}) == len(curves) > 1
+    assert {path.stem for path in FOLDER.glob("*.svg")} == {curve.name for curve in curves}

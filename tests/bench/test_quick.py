@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from typer.testing import CliRunner
 
 from bench import quick
-from bench.quick import BASELINE, CASES, TOLERATED, _best
+from bench.quick import BASELINE, CASES, TOLERATED, least_seconds
 from bench.servers.empty import app as empty_app
 from bench.world import Shape
 
@@ -39,7 +39,7 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
         return found
 
     monkeypatch.setattr(quick, "export", lambda *_: None)
-    monkeypatch.setattr(quick, "_costs", measured)
+    monkeypatch.setattr(quick, "measure", measured)
     return found
 
 
@@ -88,6 +88,6 @@ def test_a_small_version_is_measured_and_compared(
 
 
 async def test_a_request_that_is_refused_ends_it() -> None:
-    assert await _best(empty_app, [b"{}"], "*/*") > 0
+    assert await least_seconds(empty_app, [b"{}"], "*/*") > 0
     with pytest.raises(SystemExit, match=r"answered \[404\]: b'\{\}'"):
-        await _best(FastAPI(), [b"{}"], "*/*")
+        await least_seconds(FastAPI(), [b"{}"], "*/*")

@@ -24,7 +24,6 @@ def task(tmp_path: Path) -> Task:
         batch_size=64,
         samples=512,
         held_out=88,
-        steps=2,
         threads=1,
     )
     write_data(task, TINY_LOG)
@@ -55,7 +54,7 @@ def test_both_sides_start_from_the_same_impressions(task: Task) -> None:
 
 def test_ours_trains_every_weight_that_it_counts_and_no_other(task: Task) -> None:
     side = Ours(task)
-    side.step(side.batches(1)[0])
+    side.fit(task.batch_size)
     trained = [weights for weights in side.model.parameters() if weights.grad is not None]
     assert sum(weights.numel() for weights in trained) == side.parameters
 

@@ -7,9 +7,9 @@ import pytest
 
 from loadtest import generator
 from loadtest.generator import generate
-from loadtest.plan import SAFETENSORS, Answer, Plan, Question, Step, read_plan, write_found
+from loadtest.plan import SAFETENSORS, Answer, Found, Plan, Question, read_plan, write_found
 
-PLAN = Plan([4], 10.0, 40.0, 1.0, {"20211220": 64}, is_complete=True)
+PLAN = Plan(4, 10.0, 40.0, 1.0, {"20211220": 64}, is_complete=True)
 QUESTIONS = [Question(SAFETENSORS, {"u": 1, "i": [2, 3], "v": "20211220", "dtype": "f16"})]
 CORES = os.sched_getaffinity(0)
 
@@ -32,16 +32,16 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> Non
 def test_a_plan_goes_in_and_what_was_found_comes_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path
 ) -> None:
-    answers = [Answer(0, 2.0, 2, SAFETENSORS, 0.1, 2.5, "", 1)]
-    write_found(answers, [Step(4, 10.0, 1.5)], tmp_path)
-    pretend(monkeypatch, tmp_path, f'echo "$@"; cp {tmp_path}/*.csv "$LOADTEST_FOLDER"')
-    found = generate(PLAN, QUESTIONS, "http://127.0.0.1:1", folder, CORES)
-    assert found.answers == answers
-    assert found.steps == [Step(4, 10.0, 1.5)]
+    found = Found([Answer(2.0, 2, SAFETENSORS, 0.1, 2.5, "", 1)], 0.15)
+    write_found(found, tmp_path)
+    copy = f'cp {tmp_path}/answers.csv {tmp_path}/generator.json "$LOADTEST_FOLDER"'
+    pretend(monkeypatch, tmp_path, f'echo "$@"; {copy}')
+    assert generate(PLAN, QUESTIONS, "http://127.0.0.1:1", folder, CORES) == found
     assert read_plan(folder) == (PLAN, QUESTIONS)
     asked = (folder / "locust.log").read_text()
     assert "--headless" in asked
     assert "--host http://127.0.0.1:1" in asked
+    assert "--users 4 --spawn-rate 4 --run-time 10s" in asked
 
 
 def test_a_generator_that_fails_is_told_of_in_its_own_words(

@@ -11,24 +11,22 @@ from loadtest.plan import (
     JSON,
     SAFETENSORS,
     Answer,
+    Found,
     Plan,
     Question,
-    Step,
-    goes_on,
     group_of,
     is_counted,
     read_found,
     read_plan,
-    throughput,
     write_found,
     write_plan,
 )
 
-PLAN = Plan([1, 2], 10.0, None, 0.01, {"20211220": 256}, is_complete=True)
+PLAN = Plan(2, 10.0, None, 0.01, {"20211220": 256}, is_complete=True)
 
 
-def answer(step: int = 0, at: float = 5.0, fault: str = "") -> Answer:
-    return Answer(step, at, 20, SAFETENSORS, 0.0, 2.5, fault, 0)
+def answer(at: float = 5.0, fault: str = "") -> Answer:
+    return Answer(at, 20, SAFETENSORS, 0.0, 2.5, fault, 0)
 
 
 def test_the_groups_cover_every_number_of_candidates_once() -> None:
@@ -61,15 +59,14 @@ def test_what_was_found_comes_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, fault: str
 ) -> None:
     folder = tmp_path_factory.mktemp("found")
-    answers = [answer(), answer(1, 0.1 + 0.2, fault)]
-    steps = [Step(1, 10.002, 3.25), Step(2, 10.0, 1 / 3)]
-    write_found(answers, steps, folder)
-    assert read_found(folder) == (answers, steps)
+    found = Found([answer(), answer(0.1 + 0.2, fault)], 1 / 3)
+    write_found(found, folder)
+    assert read_found(folder) == found
 
 
 def test_nothing_found_comes_back_as_nothing(tmp_path: Path) -> None:
-    write_found([], [], tmp_path)
-    assert read_found(tmp_path) == ([], [])
+    write_found(Found([], 0.0), tmp_path)
+    assert read_found(tmp_path) == Found([], 0.0)
 
 
 @pytest.mark.parametrize(
@@ -77,38 +74,3 @@ def test_nothing_found_comes_back_as_nothing(tmp_path: Path) -> None:
 )
 def test_the_warm_up_and_what_comes_late_do_not_count(at: float, *, counts: bool) -> None:
     assert is_counted(answer(at=at), seconds=10.0) is counts
-
-
-def test_throughput_counts_good_answers_of_one_step() -> None:
-    counted = [answer() for _ in range(18)]
-    others = [answer(at=0.5), answer(step=1), answer(fault="status 503")]
-    assert throughput([*counted, *others], 0, 10.0) == 18 / 9
-    assert throughput([], 0, 10.0) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("rates", "more"),
-    [
-        ([100.0], True),
-        ([100.0, 200.0, 390.0], True),
-        ([100.0, 104.0], True),  # one step that has not grown may be noise
-        ([100.0, 104.0, 104.0], False),
-        ([100.0, 90.0, 106.0, 107.0], True),
-        ([100.0, 200.0, 150.0, 120.0], False),
-        ([0.0], True),
-    ],
-)
-def test_a_rising_test_ends_when_throughput_no_longer_grows(
-    rates: list[float], *, more: bool
-) -> None:
-    assert goes_on(rates, failed=0) is more
-
-
-def test_a_rising_test_ends_when_an_answer_failed() -> None:
-    assert not goes_on([100.0], failed=1)
-
-
-@given(st.lists(st.floats(1, 1e6), min_size=1, max_size=9))
-def test_a_rising_test_goes_on_as_long_as_it_grows(rates: list[float]) -> None:
-    grown = [rate * 10.0 ** (7 * k) for k, rate in enumerate(rates)]
-    assert goes_on(grown, failed=0)

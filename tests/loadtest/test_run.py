@@ -12,7 +12,6 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from bench import processes
 from bench.bundles import USER_ID_STEP
 from bench.processes import free_port, separate_cores
 from bench.world import Shape
@@ -98,7 +97,7 @@ def test_a_host_where_nobody_listens_is_named(host: str) -> None:
 
 
 def test_without_redis_the_own_service_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "find_redis_server", lambda: None)
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit, match="no redis-server"), own_service(TINY, {0}, {0}):
         pass
 
@@ -107,16 +106,6 @@ def _main(*arguments: str) -> Result:
     app = typer.Typer()
     app.command()(run.main)
     return CliRunner().invoke(app, arguments)
-
-
-@pytest.mark.parametrize("name", [Name.LATENCY, Name.STRESS])
-def test_without_wrk_a_test_that_needs_it_says_so_before_it_starts_anything(
-    name: Name, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "")
-    result = _main(name)
-    assert isinstance(result.exception, SystemExit)
-    assert result.exception.code == "no wrk on this machine: apt-get install wrk"
 
 
 @pytest.mark.parametrize(
@@ -133,9 +122,8 @@ def test_wrong_usage_exits_with_2(arguments: list[str], told: str) -> None:
     assert told in result.output
 
 
-def test_every_name_is_a_preset_and_only_smoke_does_without_wrk() -> None:
+def test_every_name_is_a_preset() -> None:
     assert PRESETS.keys() == set(Name)
-    assert [name for name, preset in PRESETS.items() if not preset.measures_ceiling] == ["smoke"]
 
 
 def test_what_was_made_has_the_ids_of_the_bundle() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.drift import PAGE, RESULTS, page, verdict
+from keep.drift.page import PAGE, RESULTS, page, verdict
 
 
 def results(removed: float | None) -> dict[str, Any]:

@@ -1,18 +1,16 @@
 """Write docs/reproduction.md from the results that are committed in docs/reproduction/.
 
-python -m bench.reproduction
+python -m keep.reproduce.page
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.verdicts import verdicts
 from keep.reproduce.paper import TITLES
 from keep.reproduce.report import (
     MISSING,
@@ -30,8 +28,9 @@ from keep.reproduce.report import (
     tuned_lines,
 )
 from keep.reproduce.results import FORMAT
+from keep.reproduce.verdicts import verdicts
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 FOLDER = DOCS / "reproduction"
 PAGE = DOCS / "reproduction.md"
 REMARKS = FOLDER / "remarks.md"
@@ -40,7 +39,7 @@ REMARKS = FOLDER / "remarks.md"
 HEADING = """\
 # The paper's tables, reproduced
 
-Written by `python -m bench.reproduction` from the JSON in [`reproduction/`](reproduction/); \
+Written by `python -m keep.reproduce.page` from the JSON in [`reproduction/`](reproduction/); \
 change that, or `reproduction/remarks.md`, not this page.
 
 GAUC: mean ± standard deviation over seeds. Lift: mean paired difference to the base. Intervals \
@@ -204,14 +203,18 @@ def _notes(tables: Mapping[str, Mapping[str, Row]]) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def main() -> int:
-    """Write the page; return 1 if there are no results."""
+def main() -> None:
+    """Write the page.
+
+    Raises
+    ------
+    SystemExit
+        If there are no results.
+    """
     runs = read_results(FOLDER)
     if not runs:
-        print(f"no results in {FOLDER.relative_to(DOCS.parent)}", file=sys.stderr)
-        return 1
+        raise SystemExit(f"no results in {FOLDER.relative_to(DOCS.parent)}")
     PAGE.write_text(current_page(runs), encoding="utf-8")
-    return 0
 
 
 def current_page(runs: Sequence[Results]) -> str:
@@ -238,4 +241,4 @@ def current_page(runs: Sequence[Results]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

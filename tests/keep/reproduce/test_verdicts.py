@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.verdicts import BOTH, SYSTEMS, Verdict, verdicts
+from keep.reproduce.verdicts import BOTH, SYSTEMS, Verdict, verdicts
 
 CHECKSUMS = {"simulated-large": "abc", "movielens-1m": "def"}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import reproduction
+from keep.reproduce import page as reproduction
 from keep.reproduce.report import gauc_cell, interval_cell, share_cell, signed
 from keep.reproduce.results import write_results
 from tests.keep.reproduce.planted import planted_results
@@ -147,7 +147,7 @@ def test_only_results_are_read(one: dict[str, Any], tmp_path: Path) -> None:
 
 def test_the_page_is_what_the_committed_results_say() -> None:
     runs = reproduction.read_results(reproduction.FOLDER)
-    assert reproduction.PAGE.exists() == bool(runs), "run python -m bench.reproduction"
+    assert reproduction.PAGE.exists() == bool(runs), "run python -m keep.reproduce.page"
     if runs:
         written = reproduction.PAGE.read_text(encoding="utf-8")
-        assert written == reproduction.current_page(runs), "run python -m bench.reproduction"
+        assert written == reproduction.current_page(runs), "run python -m keep.reproduce.page"

@@ -1,12 +1,11 @@
 """Write docs/drift.md from the results of ``keep drift`` that are committed as docs/drift.json.
 
-python -m bench.drift
+python -m keep.drift.page
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from keep.drift.results import report
 from keep.reproduce.report import interval_cell, signed
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS = DOCS / "drift.json"
 PAGE = DOCS / "drift.md"
 WANTED = 2 / 3
@@ -37,7 +36,9 @@ def page(results: Mapping[str, Any]) -> str:
         Markdown.
     """
     title, _, tables = report(results).partition("\n")
-    note = "Written by `python -m bench.drift` from [drift.json](drift.json); change that instead."
+    note = (
+        "Written by `python -m keep.drift.page` from [drift.json](drift.json); change that instead."
+    )
     return "\n\n".join([title, note, verdict(results), tables.strip()]) + "\n"
 
 
@@ -72,15 +73,19 @@ def verdict(results: Mapping[str, Any]) -> str:
     return "\n".join([*costs, f"{wanted}: {found}"])
 
 
-def main() -> int:
-    """Write the page; return 1 if there are no results."""
+def main() -> None:
+    """Write the page.
+
+    Raises
+    ------
+    SystemExit
+        If there are no results.
+    """
     if not RESULTS.exists():
-        print(f"no results in {RESULTS.relative_to(DOCS.parent)}", file=sys.stderr)
-        return 1
+        raise SystemExit(f"no results in {RESULTS.relative_to(DOCS.parent)}")
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     PAGE.write_text(page(results), encoding="utf-8")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -50,7 +50,7 @@ def test_a_log_without_one_of_its_steps_is_refused(missing: int) -> None:
 
 
 def test_when_it_serves_is_read_from_the_services_log() -> None:
-    log = [
+    log: list[dict[str, object]] = [
         {"event": "generation_loaded", "generation": generation, "timestamp": at}
         for generation, at in (("2-b", "1"), ("3-c", "26.5"))
     ]

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 USER_ID_STEP = 1_000_003
 """User ``k`` has this id times ``k``: a fixed odd multiplier scatters the ids, as real ones are."""
+Counts = npt.NDArray[np.int64]
 _CHUNK = 50_000
 _VOCABULARY = 50_000
 _BEHAVIOURS = 50
@@ -24,8 +25,7 @@ _SEED = 1
 
 def write_bundle(
     folder: Path,
-    users: int,
-    pairs: int,
+    pairs: Counts,
     dim: int,
     *,
     items: int = 100_000,
@@ -37,10 +37,8 @@ def write_bundle(
     ----------
     folder : Path
         Made here.
-    users : int
-        How many; their ids are multiples of ``USER_ID_STEP``.
-    pairs : int
-        Of each user, with the categories 0 to ``pairs`` - 1.
+    pairs : ndarray, shape (users,), int64
+        Of each user, with categories from 0 on; ids are multiples of ``USER_ID_STEP``.
     dim : int
         Width of every vector.
     items : int
@@ -51,7 +49,7 @@ def write_bundle(
     folder.mkdir()
     random = np.random.default_rng(_SEED)
     with pq.ParquetWriter(folder / "users.parquet", _schema("user_id", behaviours=True)) as table:
-        for ids in _chunks(users):
+        for ids in _chunks(len(pairs)):
             lists = random.integers(1, _VOCABULARY, (len(ids), _BEHAVIOURS))
             column = pa.FixedSizeListArray.from_arrays(pa.array(lists.reshape(-1)), _BEHAVIOURS)
             table.write_table(
@@ -63,9 +61,10 @@ def write_bundle(
     with pq.ParquetWriter(
         folder / "user_categories.parquet", _schema("user_id", "category_id")
     ) as table:
-        for ids in _chunks(users):
-            category = np.tile(np.arange(pairs), len(ids))
-            table.write_table(pa.table({"user_id": np.repeat(ids, pairs), "category_id": category}))
+        for ids in _chunks(len(pairs)):
+            own = pairs[ids // USER_ID_STEP]
+            category = np.arange(own.sum()) - np.repeat(np.cumsum(own) - own, own)
+            table.write_table(pa.table({"user_id": np.repeat(ids, own), "category_id": category}))
     item = np.arange(items)
     table = pa.table({"item_id": item, "category_id": item % categories})
     pq.write_table(table, folder / "items.parquet")

@@ -138,7 +138,7 @@ def answering(
 
 def _bodies(case: Case, seed: int) -> list[dict[str, Any]]:
     count = max(QUESTIONS // max(1, case.rows // 500), 10)
-    return [body | case.options for body in questions(SHAPE, case.rows, count, seed)]
+    return [{**body, **case.options} for body in questions(SHAPE, case.rows, count, seed)]
 
 
 def section(

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
+import numpy as np
 import typer
 
 from bench.bundles import write_bundle
@@ -86,7 +87,7 @@ def measure_peaks(folder: Path, users: int) -> list[float]:
     peaks = []
     for count in (users, 4 * users):
         bundle, store = folder / f"bundle-{count}", folder / f"store-{count}"
-        write_bundle(bundle, count, 10, 64)
+        write_bundle(bundle, np.full(count, 10), 64)
         peaks.append(export(bundle, f"file:{store}").peak_mib)
         shutil.rmtree(bundle)
         shutil.rmtree(store)

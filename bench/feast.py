@@ -274,18 +274,14 @@ def section(whole: Shape, part: Shape, runs: Runs, versions: Mapping[str, str]) 
     for rows in reversed(ROWS):
         ours, feast = (runs[side, rows, 1] for side in ("ours", "Feast"))
         several, of_feast = (runs[side, rows, CONCURRENCY] for side in ("ours", "Feast"))
-        bounds = (TARGET, STRETCH) if rows == JUDGED else (None, None)
+        judged: dict[str, Any] = {"target": TARGET, "stretch": STRETCH} if rows == JUDGED else {}
         p50 = ratios([run.p50_ms for run in feast], [run.p50_ms for run in ours])
         rate = ratios([run.rate for run in several], [run.rate for run in of_feast])
         cpu = ratios([run.cpu_ms for run in of_feast], [run.cpu_ms for run in several])
         under_way = f"{CONCURRENCY} under way"
         figures += [
-            Figure(f"p50, Feast to ours, B = {rows}", p50, "times", *bounds, digits=1),
-            Figure(
-                f"requests/s, ours to Feast, {under_way}, B = {rows}",
-                *(rate, "times", *bounds),
-                digits=1,
-            ),
+            Figure(f"p50, Feast to ours, B = {rows}", p50, digits=1, **judged),
+            Figure(f"requests/s, ours to Feast, {under_way}, B = {rows}", rate, digits=1, **judged),
             Figure(f"CPU time of the server, Feast to ours, B = {rows}", cpu, digits=1),
         ]
         told = "; ".join(

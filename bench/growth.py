@@ -76,13 +76,16 @@ def measure_requests(rounds: int, seconds: int) -> Runs:
     """Ask for one version, beside none and beside others, in all sizes and by many at once."""
     asked: dict[tuple[str, int], Ask] = {}
     with Stage() as stage, Stage() as full:
+        served = []
         for place, versions in ((stage, [VERSION]), (full, [VERSION, *OTHER_VERSIONS])):
             _, url = place.redis()
             for version in versions:
                 export(stage.folder / "bundle", SMALL, url, version)
-            service = place.serve(url)
-            rows = place.write("rows", drawn(ROWS))
-            asked["versions", len(versions)] = Ask(service, rows, concurrency=1)
+            served.append(place.serve(url))
+        alone, service = served
+        rows = stage.write("rows", drawn(ROWS))
+        asked["versions", 1] = Ask(alone, rows, concurrency=1)
+        asked["versions", 1 + len(OTHER_VERSIONS)] = Ask(service, rows, concurrency=1)
         for n in ALL_CONCURRENCY:
             asked["under way", n] = Ask(service, rows, concurrency=n)
         for n in ALL_ROWS:

@@ -2,14 +2,13 @@
 
     python -m bench.stored_bytes [--save]
 
-Each generation is written by the exporter's own sink: into an idle Redis server of ours, whose
-``used_memory`` is read before and after, and into an embedded store, whose files are added up.
+Each generation is exported into an idle Redis server of ours, whose ``used_memory`` is read before
+and after, and into an embedded store, whose files are added up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,19 +16,10 @@ import numpy as np
 import redis
 import typer
 
-from bench.generations import (
-    Counts,
-    blocks_of,
-    items_spec,
-    load_generation,
-    payload_bytes,
-    users_spec,
-)
+from bench.bundles import Counts, write_bundle
 from bench.results import Figure, Section, tell
 from bench.stage import Stage
-from gkc.store import GenerationSpec, ItemBlock, UserBlock, parse_store_url
-from gkc.store.backends.file import FileStorage
-from gkc.store.backends.redis import RedisStorage
+from bench.world import Shape, export
 
 PAIRS: Final = 40
 WIDTHS: Final = (64, 192)
@@ -37,36 +27,38 @@ LOG_NORMAL: Final = (3.4, 0.6, 300)
 """Mean and deviation of the logarithm, and the most pairs: a median of 30, a long tail."""
 OF_USERS: Final = (1.15, 1.08)
 OF_ITEMS: Final = (1.10, 1.05)
+ID_BYTES: Final = 8
+ITEM_BYTES: Final = 17
+"""Of an item besides its vector: id, category, whether it has one."""
 
 
 def main(
     *,
-    users: Annotated[int, typer.Option(help="Of each generation of users.")] = 50_000,
+    users: Annotated[int, typer.Option(help="Of each generation of users.")] = 20_000,
     items: Annotated[int, typer.Option(help="Of each generation of items.")] = 500_000,
     save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
 ) -> None:
-    """Write each kind of generation, and tell."""
+    """Export each kind of generation, and tell."""
     figures, of_files = [], []
-    users_pairs = {
-        f"users of {PAIRS} pairs": np.full(users, PAIRS),
-        "users of log-normal pairs": log_normal_pairs(users),
+    kinds = {
+        f"users of {PAIRS} pairs": (np.full(users, PAIRS), 1, OF_USERS),
+        "users of log-normal pairs": (log_normal_pairs(users), 1, OF_USERS),
+        "items": (np.ones(1, dtype=np.int64), items, OF_ITEMS),
     }
     for dim in WIDTHS:
-        specs = {name: (users_spec(dim, pairs), pairs) for name, pairs in users_pairs.items()}
-        for name, (spec, pairs) in {**specs, "items": (items_spec(dim, items), None)}.items():
-            told, bounds = f"{name}, D = {dim}", OF_ITEMS if pairs is None else OF_USERS
-            values = [in_redis(spec, blocks_of(spec, pairs))]
-            figures.append(Figure(told, values, "bytes", *bounds, at_most=True, digits=3))
-            values = [in_files(spec, blocks_of(spec, pairs))]
-            of_files.append(Figure(f"{told}, in files", values, "bytes", digits=3))
+        for name, (pairs, count, bounds) in kinds.items():
+            told = f"{name}, D = {dim}"
+            in_redis, in_files = kept_for_a_byte(dim, pairs, count)
+            figures.append(Figure(told, [in_redis], "bytes", *bounds, at_most=True, digits=3))
+            of_files.append(Figure(f"{told}, in files", [in_files], "bytes", digits=3))
     section = Section(
         module="bench.stored_bytes",
         title="What Redis and files keep for a byte of knowledge",
         method=(
-            f"`used_memory` of an idle Redis before and after a generation of {users:,} users or "
-            f"{items:,} items, f16, over the bytes of the vectors, ids and categories themselves. "
-            f"Keys, buckets' markers, the allocator's size classes and hash tables are the rest. "
-            f"*In files* is the size of all files of the generation in an embedded store. "
+            f"`used_memory` of an idle Redis before and after an export of {users:,} users (and "
+            f"one item) or {items:,} items (and one user), f16, over the bytes of the vectors, ids "
+            f"and categories themselves. Keys, buckets' markers, the allocator's size classes and "
+            f"hash tables are the rest. *In files* is the size of all files of an embedded store. "
             f"Log-normal: a median of 30 pairs, at most {LOG_NORMAL[2]}. One value each: memory "
             f"does not vary."
         ),
@@ -82,24 +74,30 @@ def log_normal_pairs(users: int) -> Counts:
     return np.clip(np.rint(drawn), 1, most).astype(np.int64)
 
 
-def in_redis(spec: GenerationSpec, blocks: Iterable[UserBlock | ItemBlock]) -> float:
-    """Write a generation into a fresh server; return what Redis keeps for a byte of payload."""
+def kept_for_a_byte(dim: int, pairs: Counts, items: int) -> tuple[float, float]:
+    """Export users with so many pairs, and items; return what Redis and files keep for a byte."""
+    payload = payload_bytes(dim, pairs, items)
     with Stage() as stage:
+        bundle, files = stage.folder / "bundle", stage.folder / "store"
+        write_bundle(bundle, pairs, dim, items=items)
         _, url = stage.redis()
-        with (
-            redis.Redis.from_url(url) as client,
-            closing(RedisStorage(parse_store_url(url), "bench")) as storage,
-        ):
-            before = used_memory(client)
-            load_generation(storage, spec, blocks)
-            return (used_memory(client) - before) / payload_bytes(spec)
+        with redis.Redis.from_url(url) as client:
+            in_redis = grown(lambda: used_memory(client), bundle, url)
+        in_files = grown(lambda: stored_bytes(files), bundle, f"file:{files}")
+    return in_redis / payload, in_files / payload
 
 
-def in_files(spec: GenerationSpec, blocks: Iterable[UserBlock | ItemBlock]) -> float:
-    """Write a generation into an embedded store; return its files' bytes for one of payload."""
-    with Stage() as stage:
-        load_generation(FileStorage(stage.folder, "bench"), spec, blocks)
-        return stored_bytes(stage.folder) / payload_bytes(spec)
+def grown(measure: Callable[[], int], bundle: Path, store: str) -> int:
+    """Return by how much something grows with an export."""
+    before = measure()
+    export(bundle, Shape(), store)
+    return measure() - before
+
+
+def payload_bytes(dim: int, pairs: Counts, items: int) -> int:
+    """Return the bytes of the vectors, ids and categories themselves."""
+    keyed = len(pairs) + int(pairs.sum())
+    return keyed * (ID_BYTES + 2 * dim) + items * (ITEM_BYTES + 2 * dim)
 
 
 def stored_bytes(folder: Path) -> int:

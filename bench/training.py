@@ -45,8 +45,6 @@ LOG = SimulatorConfig(
     days=8,
 )
 SEED = 1
-TRAINED_DAY = LOG.days
-"""The last day, so that histories are long; a measurement chooses nothing by it."""
 
 
 def main(

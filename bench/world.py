@@ -102,8 +102,7 @@ def export(
     if not bundle.exists():
         write_bundle(
             bundle,
-            shape.users,
-            shape.pairs,
+            np.full(shape.users, shape.pairs),
             shape.dim,
             items=shape.items,
             categories=shape.categories,

@@ -93,7 +93,8 @@ def test_small_versions_are_measured(
     monkeypatch.setattr(growth, "ROWS", 5)
     for name in ("ALL_ROWS", "ALL_DISTINCT", "ALL_CONCURRENCY"):
         monkeypatch.setattr(growth, name, (1, 5))
-    monkeypatch.setattr(growth, "item_counts", lambda _: [30, 60, 90])
+    monkeypatch.setattr(growth, "item_counts", lambda _: [30, 90])
+    monkeypatch.setattr(growth, "OTHER_VERSIONS", ("second",))
     main(rounds=1, seconds=1, save=True)
     found = kept("growth")
     assert len(found.curves) == 4

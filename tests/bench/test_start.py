@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench.results import Section
-from bench.start import FEW, KINDS, WORKERS, count_loaded, main, section
+from bench.stage import Stage
+from bench.start import FEW, KINDS, WORKERS, count_loaded, measure, section
+from bench.world import Shape, export
 
 
 def test_workers_that_loaded_are_counted_in_a_log_that_is_being_written(tmp_path: Path) -> None:
@@ -32,8 +32,11 @@ def test_workers_are_set_against_one_of_their_round() -> None:
     assert curve.title == "5,000 items are served 2.0 s after a start at the latest"
 
 
-@pytest.mark.redis
 @pytest.mark.slow
-def test_starts_and_memory_of_small_stores(kept: Callable[[str], Section]) -> None:
-    main(rounds=1, items=2 * FEW, save=True)
-    assert all(figure.median > 0 for figure in kept("start").figures)
+def test_starts_and_memory_of_a_small_store() -> None:
+    with Stage() as stage:
+        store = f"file:{stage.folder}/store"
+        export(stage.folder / "bundle", Shape(users=10, items=FEW, pairs=2), store)
+        found = measure(stage, {FEW: {"embedded": store, "Redis": store}}, rounds=1)
+    assert found.keys() == {(name, FEW) for name in (*KINDS, "1", str(WORKERS))}
+    assert all(value > 0 for values in found.values() for value in values)

@@ -275,8 +275,9 @@ def _versions(value: object, pointer: Pointer) -> tuple[tuple[str, ...], I64]:
         k = next(k for k, name in enumerate(value) if not isinstance(name, str))
         raise _invalid(pointer(k), _not_a_name(value[k]))
     distinct = {name: place for place, name in enumerate(dict.fromkeys(value))}
-    for name in distinct:
-        _version_name(name, pointer(value.index(name)))
+    wrong = next((name for name in distinct if not is_version_name(name)), None)
+    if wrong is not None:
+        raise _invalid(pointer(value.index(wrong)), _not_a_name(wrong))
     if len(distinct) == 1 and len(value) > 1:
         return tuple(distinct), np.zeros(len(value), dtype=np.int64)
     index = np.fromiter(map(distinct.__getitem__, value), dtype=np.int64, count=len(value))

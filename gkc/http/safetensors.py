@@ -22,6 +22,9 @@ _LENGTH_BYTES: Final = 8
 _ALIGNMENT: Final = 8
 _MAX_HEADER_BYTES: Final = 100_000_000
 """The reference implementation's limit."""
+_MOST_DIMENSIONS: Final = 8
+"""Tensors of a question have one."""
+_LARGEST: Final = 1 << 40
 
 _DTYPES: Final = {
     "BOOL": np.dtype(np.bool_),
@@ -160,6 +163,8 @@ def _entry(name: str, value: object) -> tuple[np.dtype[Any], tuple[int, ...], in
     shape, offsets = value["shape"], value["data_offsets"]
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise _malformed(f"tensor {name!r} has a shape or offsets that are no sizes")
+    if len(shape) > _MOST_DIMENSIONS or math.prod(size or 1 for size in shape) > _LARGEST:
+        raise _malformed(f"tensor {name!r} has too many dimensions, or too large ones")
     start, end = offsets
     if end - start != math.prod(shape) * dtype.itemsize:
         raise _malformed(f"tensor {name!r} of shape {shape} does not take {end - start} bytes")

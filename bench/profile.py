@@ -44,11 +44,8 @@ STEPS: Final[Mapping[str, Sequence[str]]] = {
     "items": ("gkc.center.plan.Plan.find_items",),
     "lay": ("gkc.center.plan.Plan.lay",),
     "encode": ("gkc.http.encoding.encode",),
-    "send": ("gkc.http.http.respond", "gkc.http.wire.GatheringTransport._flush"),
-    "count": (
-        "gkc.http.routes.KnowledgeEndpoint._count",
-        "gkc.http.metrics.Metrics.count_request",
-    ),
+    "send": ("gkc.http.asgi.respond", "gkc.http.wire.GatheringTransport._flush"),
+    "count": ("gkc.http.tally.Tally.end", "gkc.http.metrics.Metrics.add_tally"),
     "the rest of answering": ("gkc.http.answering.Answering.answer",),
     "around it": (
         "gkc.http.routes.KnowledgeEndpoint.__call__",

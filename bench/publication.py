@@ -1,6 +1,6 @@
 """Latency while a generation is exported, loaded and deleted, against quiet; and time to serving.
 
-Requests arrive at a fixed share of the service's capacity (``bench.arrivals``), in a quiet span and
+Requests arrive at a fixed share of this one's capacity (``bench.arrivals``), in a quiet span and
 a publication after it; this checkout and another one, each with its own exporter, take turns.
 
     python -m bench.publication [CHECKOUT] [--save]
@@ -43,9 +43,9 @@ LONGEST_SECONDS: Final = 3600
 METHOD: Final = f"""\
 One worker, real Redis, 1 user x {ROWS} items, safetensors f16 rows, Poisson arrivals at \
 {SHARE:.0%} of the capacity that wrk finds beforehand ({CONCURRENCY} connections). A quiet span \
-and a publication after it are a round; this checkout and the commit before take turns, each at \
-the share of its own capacity. In a publication the exporter writes and verifies the whole bundle \
-as a new generation of the version asked for (*exporting*: from its first row to the swap of the \
+and a publication after it are a round; this checkout and the commit before take turns, asked as \
+often as each other. In a publication the exporter writes and verifies the whole bundle as a new \
+generation of the version asked for (*exporting*: from its first row to the swap of the \
 catalogue), the service copies the items and goes over to it (*loading*: from the swap to the end \
 of the grace of {GRACE_SECONDS} s), and the exporter deletes the generation that was served before \
 (*deleting*: as long again). Every p99 is set against that of the quiet span before it. The \
@@ -116,15 +116,13 @@ def main(
             sides.append(Side(checkout, store, stage.serve(store, checkout=checkout)))
         drawn = questions(shape, ROWS, QUESTIONS, seed=0)
         bodies = stage.write("bodies", [body | {"dtype": "f16"} for body in drawn])
-        rates = [
-            SHARE * stage.ask(Ask(side.service, bodies), CAPACITY_SECONDS).rate for side in sides
-        ]
+        rate = SHARE * stage.ask(Ask(sides[0].service, bodies), CAPACITY_SECONDS).rate
         found: list[list[Round]] = [[], []]
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            for side, rate, its in zip(sides, rates, found, strict=True):
+            for side, its in zip(sides, found, strict=True):
                 its.append(measure(side, bundle, bodies, rate, stage.others, seconds))
-    tell(section(found[0], found[1], rates, shape), save=save)
+    tell(section(found[0], found[1], rate, shape), save=save)
 
 
 def measure(
@@ -259,9 +257,7 @@ def round_of(
     return Round(answers.due_within(*quiet), parts, loaded - found.published)
 
 
-def section(
-    rounds: Sequence[Round], before: Sequence[Round], rates: Sequence[float], shape: Shape
-) -> Section:
+def section(rounds: Sequence[Round], before: Sequence[Round], rate: float, shape: Shape) -> Section:
     """Put what the rounds found, here and before, in the form that is told."""
     at_most = partial(Figure, at_most=True)
     here, there = ([one.whole.latency_ms(99) for one in side] for side in (rounds, before))
@@ -303,7 +299,7 @@ def section(
         figures=figures,
         notes=[
             f"{shape.users:,} users with {shape.pairs} pairs each and {shape.items:,} items, at "
-            f"{rates[0]:,.0f} requests a second; the commit before at {rates[1]:,.0f}, p99 "
+            f"{rate:,.0f} requests a second; the commit before: p99 "
             f"{spread(quiet_before)} ms in quiet and {spread(there)} ms in a publication."
         ],
         packages=("uvloop",),

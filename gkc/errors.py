@@ -131,11 +131,13 @@ class VersionNotFoundError(StoreError):
 
 
 class VersionNotReadyError(StoreError):
-    """The version is published, but this process has not loaded it yet."""
+    """The version is published, but this process has not loaded it yet; why, if it tried."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, cause: str = "") -> None:
         self.version = version
-        super().__init__(f"version {version!r} is being loaded; ask again shortly")
+        self.cause = cause
+        state = f"cannot be loaded: {cause}; this is tried again" if cause else "is being loaded"
+        super().__init__(f"version {version!r} {state}; ask again shortly")
 
 
 class ServiceNotReadyError(StoreError):

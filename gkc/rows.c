@@ -56,9 +56,12 @@ static void widen_plain(const uint8_t *halves, float *out, int64_t n) {
   }
 }
 
-static void narrow_plain(const float *numbers, uint8_t *out, int64_t n) {
+static void narrow_plain(const uint8_t *numbers, uint8_t *out, int64_t n) {
   for (int64_t k = 0; k < n; k++) {
-    uint16_t half = narrowed(numbers[k]);
+    float number;
+    uint16_t half;
+    memcpy(&number, numbers + 4 * k, 4);
+    half = narrowed(number);
     memcpy(out + 2 * k, &half, 2);
   }
 }
@@ -84,12 +87,13 @@ WITH_F16C static void widen_f16c(const uint8_t *halves, float *out, int64_t n) {
   widen_plain(halves + 2 * k, out + k, n - k);
 }
 
-WITH_F16C static void narrow_f16c(const float *numbers, uint8_t *out, int64_t n) {
+WITH_F16C static void narrow_f16c(const uint8_t *numbers, uint8_t *out, int64_t n) {
   int64_t k = 0;
-  for (; k + 8 <= n; k += 8)
-    _mm_storeu_si128((void *)(out + 2 * k),
-                     _mm256_cvtps_ph(_mm256_loadu_ps(numbers + k), _MM_FROUND_TO_NEAREST_INT));
-  narrow_plain(numbers + k, out + 2 * k, n - k);
+  for (; k + 8 <= n; k += 8) {
+    __m256 x = _mm256_loadu_ps((const void *)(numbers + 4 * k));
+    _mm_storeu_si128((void *)(out + 2 * k), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
+  narrow_plain(numbers + 4 * k, out + 2 * k, n - k);
 }
 
 WITH_F16C static void multiply_f16c(const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
@@ -105,7 +109,7 @@ WITH_F16C static void multiply_f16c(const uint8_t *a, const uint8_t *b, uint8_t 
 #endif
 
 static void (*widen)(const uint8_t *, float *, int64_t) = widen_plain;
-static void (*narrow)(const float *, uint8_t *, int64_t) = narrow_plain;
+static void (*narrow)(const uint8_t *, uint8_t *, int64_t) = narrow_plain;
 static void (*multiply_halves)(const uint8_t *, const uint8_t *, uint8_t *, int64_t) = multiply_plain;
 
 /* Choose how this process converts halves; call it once before anything else. Returns whether the
@@ -143,7 +147,7 @@ static void load(int64_t type, const uint8_t *vector, int64_t at, int64_t n, flo
 }
 
 static void store(int64_t type, const float *numbers, uint8_t *out, int64_t at, int64_t n) {
-  if (type == F16) narrow(numbers, out + 2 * at, n);
+  if (type == F16) narrow((const uint8_t *)numbers, out + 2 * at, n);
   else memcpy(out + 4 * at, numbers, (size_t)(4 * n));
 }
 
@@ -156,6 +160,8 @@ static void lay(int64_t stored, const uint8_t *vector, int64_t n, int64_t answer
     memcpy(out, vector, (size_t)stride(answered, n));
   } else if (stored == F16 && answered == F32 && !((uintptr_t)out & 3)) {
     widen(vector, (float *)(void *)out, n);
+  } else if (stored == F32 && answered == F16) {
+    narrow(vector, out, n);
   } else {
     for (int64_t at = 0; at < n; at += TILE) {
       int64_t some = n - at < TILE ? n - at : TILE;

@@ -9,30 +9,22 @@ them by the compiled loops.
 from __future__ import annotations
 
 import ctypes
-import platform
 import secrets
 import struct
-import sys
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import cache, lru_cache, partial
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gkc.arrays import I64, U8, Bools
-from gkc.errors import LayoutError, RowRuleError
+from gkc.errors import LayoutError
 from gkc.knowledge import PARTS, Part, Vectors, part_spans
+from gkc.rows_library import GENERATION, LIBRARY, QUESTION, TABLE, TYPES, load, stride
+from gkc.rows_trial import check
 
-LIBRARY: Final = Path(__file__).with_name(
-    "librows.dylib" if sys.platform == "darwin" else "librows.so"
-)
-
-_TYPES: Final = {"f16": 0, "f32": 1, "int8": 2}
-_NUMBER_BYTES: Final = {"f16": 2, "f32": 4, "int8": 1}
 _FAULTS: Final = {
     1: "a table points outside itself",
     2: "a user's record has another length",
@@ -46,11 +38,13 @@ _COUNTS: Final = 12
 _SEED: Final = secrets.randbits(64)
 """So that nobody can choose values that all fall into one place of a table of distinct values."""
 
-_TABLE: Final = struct.Struct("PPqq")
-_GENERATION: Final = struct.Struct("qqqPPPPPPqq")
-_QUESTION: Final = struct.Struct("qqPPPqPPqPqPq6qPPPPP")
+_TABLE: Final = struct.Struct(TABLE)
+_GENERATION: Final = struct.Struct(GENERATION)
+_QUESTION: Final = struct.Struct(QUESTION)
 
 Array = npt.NDArray[np.generic]
+Laying = Callable[[int, int], None]
+"""Lays the rows from the first number to before the second; raises `LayoutError`."""
 
 _address_of: Final = ctypes.addressof
 _memory_of: Final = ctypes.c_char.from_buffer
@@ -69,44 +63,18 @@ def library() -> ctypes.PyDLL:
         If it is not there, is of another platform, or answers other bits than it should.
     """
     loaded = load(LIBRARY)
-    _try(loaded)
-    return loaded
-
-
-def load(path: Path, *, plain: bool = False) -> ctypes.PyDLL:
-    """Load a build of ``rows.c``.
-
-    Parameters
-    ----------
-    path : Path
-    plain : bool
-        Convert halves by plain loops even if the processor could do it.
-
-    Raises
-    ------
-    RowRuleError
-        If it is not there, or is of another platform.
-    """
-    try:
-        loaded = ctypes.PyDLL(str(path))
-    except OSError as exc:
-        raise RowRuleError(f"cannot be loaded ({exc})", _build(path)) from exc
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    loaded.gkc_choose.argtypes = [ctypes.c_int]
-    loaded.gkc_find.argtypes = [ctypes.c_char_p, pointer, number, pointer]
-    loaded.gkc_find_one.restype = number
-    loaded.gkc_find_one.argtypes = [ctypes.c_char_p, number]
-    loaded.gkc_distinct.restype = number
-    loaded.gkc_distinct.argtypes = [pointer, pointer, pointer, number]
-    loaded.gkc_distinct.argtypes += [ctypes.c_uint64, pointer, ctypes.c_uint64, pointer, pointer]
-    loaded.gkc_lay_rows.argtypes = [ctypes.c_char_p] * 3 + [number, number]
-    loaded.gkc_choose(plain)
+    check(loaded)
     return loaded
 
 
 def address(array: Array) -> int:
-    """Return where the memory of a writable, contiguous array begins."""
-    return _address_of(_memory_of(array.data)) if array.size else _NOWHERE
+    """Return where the memory of a contiguous array begins."""
+    if not array.size:
+        return _NOWHERE
+    try:
+        return _address_of(_memory_of(array.data))
+    except TypeError:  # it is read-only; three times as slow for the others
+        return array.ctypes.data
 
 
 def _opened(name: str, section: memoryview, dtype: str) -> Array:
@@ -131,7 +99,7 @@ class TableIndex:
     starts : bytes-like
         uint32 for each bucket and one more: the first row that is not before it.
     ids : bytes-like
-        int64 for each row, ascending by their hashes, perhaps more behind them.
+        int64 for each row, ascending by their hashes.
     count : int
         Number of rows.
     loaded : ctypes.PyDLL, optional
@@ -154,10 +122,10 @@ class TableIndex:
         bits = buckets.bit_length() - 1
         if len(starts) % 4 or buckets != 1 << max(bits, 0) or not 1 <= bits < 32:
             raise LayoutError(f"section starts of {len(starts)} bytes is none")
-        if not 0 <= count < _MOST_ROWS or len(ids) < 8 * count:
+        if not 0 <= count < _MOST_ROWS or len(ids) != 8 * count:
             raise LayoutError(f"section ids of {len(ids)} bytes does not hold {count} ids")
         self.count = count
-        self._held = _opened("starts", starts, "<u4"), _opened("ids", ids[: 8 * count], "<i8")
+        self._held = _opened("starts", starts, "<u4"), _opened("ids", ids, "<i8")
         self.packed = _TABLE.pack(*(a.ctypes.data for a in self._held), count, 64 - bits)
         loaded = loaded or library()
         self._find, self._find_one = loaded.gkc_find, loaded.gkc_find_one
@@ -263,9 +231,9 @@ class GenerationRows:
             raise LayoutError(f"rows of D = {dim} and D_c = {category_dim} cannot be")
         widths = {"user": dim, "item": dim, "user_category": category_dim}
         for name, vector in defaults.items():
-            if vector is not None and len(vector) != stored_bytes(element_type, widths[name]):
+            if vector is not None and len(vector) != stride(element_type, widths[name]):
                 raise LayoutError(f"the default vector of {name} has {len(vector)} bytes")
-        wanted = {"categories": 8, "has_category": 1, "rows": stored_bytes(element_type, dim)}
+        wanted = {"categories": 8, "has_category": 1, "rows": stride(element_type, dim)}
         for name, size in wanted.items():
             if len(sections[name]) != size * count:
                 raise LayoutError(f"section {name} has {len(sections[name])} bytes")
@@ -278,7 +246,7 @@ class GenerationRows:
             *(np.frombuffer(vector or b"", dtype=np.uint8) for vector in vectors),
         ]
         self.packed = self.index.packed + _GENERATION.pack(
-            _TYPES[element_type],
+            TYPES[element_type],
             dim,
             category_dim,
             *(a.ctypes.data if a.size else 0 for a in self._held[:3]),
@@ -326,9 +294,7 @@ def row_form(
     width = max((end for _, end in spans.values()), default=0)
     first = (spans[part][0] if part in spans else -1 for part in PARTS)
     dtype: np.dtype[np.float16 | np.float32] = np.dtype("<f2" if answer_type == "f16" else "<f4")
-    return RowForm(
-        spans, width, width * dtype.itemsize, dtype, (*first, width, _TYPES[answer_type])
-    )
+    return RowForm(spans, width, width * dtype.itemsize, dtype, (*first, width, TYPES[answer_type]))
 
 
 class Rows:
@@ -477,108 +443,18 @@ class Rows:
             0 if resolved is None else address(resolved[1]),
         )
         held = self, generation, offsets, knowledge, status, resolved
-        return Laying(generation, packed, records, held)
+        return partial(_lay, generation.lay, generation.packed, packed, records, held)
 
 
-class Laying:
-    """Rows about to be laid: call it with the first of them and the one after the last.
-
-    Raises
-    ------
-    LayoutError
-        If a table or a record points outside itself.
-    """
-
-    __slots__ = ("_generation", "_held", "_lay", "_question", "_records")
-
-    def __init__(
-        self, generation: GenerationRows, question: bytes, records: bytes, held: tuple[object, ...]
-    ) -> None:
-        self._lay, self._generation = generation.lay, generation.packed
-        self._question, self._records = question, records
-        self._held = held  # the question has their addresses
-
-    def __call__(self, start: int, end: int) -> None:
-        """Lay the rows from ``start`` to ``end``."""
-        outcome = self._lay(self._generation, self._question, self._records, start, end)
-        if outcome:
-            raise LayoutError(_FAULTS[outcome])
-
-
-def stored_bytes(element_type: str, width: int) -> int:
-    """Return the bytes of one stored vector of ``width`` numbers."""
-    return _NUMBER_BYTES[element_type] * width + (4 if element_type == "int8" and width else 0)
-
-
-def _build(path: Path) -> str:
-    return f"{path} on {platform.machine()}, {platform.platform()}"
-
-
-_RECORDED: Final = {"f16": 619_025_019, "f32": 130_070_182, "int8": 3_298_810_959}
-"""CRC-32 of the rows that each element type gives in `_try`."""
-
-
-def _try(loaded: ctypes.PyDLL) -> None:
-    """Lay some rows whose bits are recorded.
-
-    Raises
-    ------
-    RowRuleError
-        If they come out otherwise.
-    """
-    for element_type, recorded in _RECORDED.items():
-        if _trial(loaded, element_type) != recorded:
-            raise RowRuleError(f"gives other bits than it should ({element_type})", _build(LIBRARY))
-
-
-def _trial(loaded: ctypes.PyDLL, element_type: str) -> int:
-    """Return the CRC-32 of some rows: every status, every answer type, halves of every exponent."""
-    dim, items = 21, 16
-    size = stored_bytes(element_type, dim)
-    numbers = np.arange(items * dim, dtype=np.uint32) * np.uint32(2_654_435_761)
-    if element_type == "f16":  # no infinities and nothing that is no number
-        stored = (numbers >> np.uint32(16)).astype("<u2") & np.uint16(0xBBFF)
-    elif element_type == "f32":
-        stored = ((numbers & np.uint32(0xBFFFFFFF)) | np.uint32(0x30000000)).astype("<u4")
-    else:
-        stored = (numbers >> np.uint32(24)).astype("<u1")
-    vectors = stored.view(np.uint8).reshape(items, -1)
-    if element_type == "int8":
-        scales = np.arange(1, items + 1, dtype="<f4").view(np.uint8).reshape(items, 4)
-        vectors = np.concatenate([scales, vectors], axis=1)
-    # Each half of the table is one bucket, so about half of the ids are found.
-    starts, stored = np.array((0, 8, items), dtype="<u4"), np.arange(items, dtype="<i8")
-    sections = {
-        "starts": memoryview(starts.tobytes()),
-        "ids": memoryview(stored.tobytes()),
-        "categories": memoryview(np.arange(items, dtype="<i8").tobytes()),
-        "has_category": memoryview(bytes(k % 3 > 0 for k in range(items))),
-        "rows": memoryview(vectors.tobytes()),
-    }
-    defaults = {"user": None, "item": vectors[1].tobytes(), "user_category": vectors[2].tobytes()}
-    generation = GenerationRows(element_type, dim, dim, sections, items, defaults, 3, loaded)
-    pairs = np.arange(0, items, 2, dtype="<i8")
-    record = b"".join(
-        (
-            struct.pack("<II", 0, len(pairs)),
-            vectors[0].tobytes().ljust(-(-size // 8) * 8, b"\0"),
-            pairs.tobytes(),
-            vectors[pairs].tobytes(),
-        )
-    )
-    record = record.ljust(-(-len(record) // 8) * 8, b"\0")
-    ids = np.arange(-2, items, dtype=np.int64)
-    n = len(ids)
-    user_index = np.arange(n, dtype=np.int64) // 15
-    offsets = np.array((0, len(record), len(record)), dtype=np.int64)
-    crc32 = 0
-    answer_types: tuple[Literal["f16", "f32"], ...] = ("f16", "f32")
-    for answer_type in answer_types:
-        form = row_form(PARTS, dim, dim, answer_type)
-        laid: Vectors = np.empty((n, form.width), dtype=form.dtype)
-        status = np.empty((n, len(PARTS)), dtype=np.uint8)
-        rows = Rows(n, ids, user_index=user_index)
-        rows.laying(generation, record, offsets, form, laid, status)(0, n)
-        for made in (laid, status, rows.counts):
-            crc32 = zlib.crc32(made.tobytes(), crc32)
-    return crc32
+def _lay(
+    lay: Callable[..., int],
+    generation: bytes,
+    question: bytes,
+    records: bytes,
+    _held: tuple[object, ...],  # the question has their addresses
+    start: int,
+    end: int,
+) -> None:
+    outcome = lay(generation, question, records, start, end)
+    if outcome:
+        raise LayoutError(_FAULTS[outcome])

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -55,27 +56,34 @@ def run_sanitized(code: str, *arguments: object) -> subprocess.CompletedProcess[
     )
 
 
-def run_here(program: Path, folder: Path) -> str:
+def run_here(program: Path, folder: Path, *arguments: object) -> str:
     """Compile a C program together with ``rows.c``, run it, and return what it printed."""
     compiler = find_compiler()
     if compiler is None:
         pytest.skip("no C compiler: install gcc")
-    return _run_program(list(compiler.command), [], program, folder / "here")
+    return _run_program(list(compiler.command), [], program, folder / "here", arguments)
 
 
-def run_on_aarch64(program: Path, folder: Path) -> str:
+def run_on_aarch64(program: Path, folder: Path, *arguments: object) -> str:
     """As `run_here`, on an emulated processor of another kind."""
     for needed in (_CROSS_COMPILER, _EMULATOR):
         if shutil.which(needed) is None:
             pytest.skip(
                 f"no {needed}: install gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user"
             )
-    return _run_program([_CROSS_COMPILER, "-static"], [_EMULATOR], program, folder / "aarch64")
+    compiler, built = [_CROSS_COMPILER, "-static"], folder / "aarch64"
+    return _run_program(compiler, [_EMULATOR], program, built, arguments)
 
 
-def _run_program(compiler: list[str], runner: list[str], program: Path, built: Path) -> str:
+def _run_program(
+    compiler: list[str],
+    runner: list[str],
+    program: Path,
+    built: Path,
+    arguments: Sequence[object],
+) -> str:
     _run([*compiler, *FLAGS, "-O3", str(SOURCE), str(program), "-o", str(built)])
-    return _run([*runner, str(built)])
+    return _run([*runner, str(built), *map(str, arguments)])
 
 
 def _run(command: list[str]) -> str:

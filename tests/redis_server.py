@@ -7,11 +7,23 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+import pytest
 import redis
 
 START_TIMEOUT_SECONDS = 15.0
+
+
+class TlsServer(NamedTuple):
+    """Where a server speaks TLS, on this machine, and what it proves that with."""
+
+    port: int
+    certificate: Path
+    key: Path
 
 
 class RedisServer:
@@ -75,6 +87,41 @@ class RedisServer:
                 return bool(client.ping())
             except redis.ConnectionError:
                 return False
+
+
+@contextmanager
+def tls_server(plain: RedisServer, folder: Path) -> Iterator[TlsServer]:
+    """Run a server that speaks TLS, beside one that does not."""
+    certificate, key = _make_certificate(folder)
+    port = free_port()
+    server = RedisServer(
+        plain.binary,
+        plain.folder,
+        *("--tls-port", str(port), "--tls-auth-clients", "no"),
+        *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+        *("--tls-ca-cert-file", str(certificate)),
+    )
+    try:
+        server.start()
+    except AssertionError:
+        pytest.skip("this redis-server was built without TLS")
+    try:
+        yield TlsServer(port, certificate, key)
+    finally:
+        server.stop()
+
+
+def _make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Return a self-signed certificate for 127.0.0.1, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    request = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    request += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    request += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(request, check=True, capture_output=True)
+    return certificate, key
 
 
 def free_port() -> int:

@@ -166,8 +166,8 @@ def test_make_knows_every_target_of_the_contract() -> None:
     assert contract <= listed
 
 
-def test_every_path_that_contributing_names_exists() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+def test_every_path_that_the_pages_for_developers_name_exists() -> None:
+    text = "".join((ROOT / name).read_text() for name in ("CONTRIBUTING.md", "docs/structure.md"))
     named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", text))
     assert "gkc/store/protocol.py" in named
     assert sorted(path for path in named if not (ROOT / path).exists()) == []

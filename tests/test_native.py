@@ -2,14 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.native import build_sanitized, run_here, run_on_aarch64, run_sanitized
-
-PROGRAM = Path(__file__).parent / "gkc" / "rows_program.c"
+from tests.native import build_sanitized, run_sanitized
 
 LOAD = """
 import sys
 from pathlib import Path
-from gkc.rows import load
+from gkc.rows_library import load
 print(load(Path(sys.argv[1])).gkc_choose(1) + 1)
 """
 
@@ -49,9 +47,3 @@ def test_a_read_beyond_an_array_and_an_overflow_are_noticed(tmp_path: Path) -> N
     overflow = run_sanitized(CALL_BEYOND, library, 15, 1)
     assert overflow.returncode != 0
     assert "signed integer overflow" in overflow.stderr
-
-
-def test_another_processor_gives_the_same(tmp_path: Path) -> None:
-    here = run_here(PROGRAM, tmp_path)
-    assert here
-    assert run_on_aarch64(PROGRAM, tmp_path) == here

@@ -63,7 +63,19 @@ class VersionPlan:
     rows : Rows
     """
 
-    __slots__ = ("columns", "generation", "manifest", "name", "rows", "user_index", "users")
+    __slots__ = (
+        "_offsets",
+        "_records",
+        "columns",
+        "generation",
+        "manifest",
+        "name",
+        "rows",
+        "user_index",
+        "users",
+    )
+    _records: bytes
+    _offsets: I64 | None
 
     def __init__(
         self, name: str, generation: LoadedGeneration, columns: Columns, places: I64 | None = None
@@ -77,6 +89,7 @@ class VersionPlan:
             first, user_index = distinct(users)
             users = users[first]
         self.users, self.user_index = users, user_index
+        self._records, self._offsets = b"", None
         self.rows = Rows(
             columns.n, columns.items, columns.categories, columns.given, user_index, places
         )
@@ -95,9 +108,36 @@ class VersionPlan:
         except LayoutError as exc:
             raise GenerationCorruptError(self.manifest.generation, str(exc)) from exc
 
+    def take(self, records: Records) -> None:
+        """Take the records of `users`, None for one who is not there, before rows are laid.
+
+        Raises
+        ------
+        GenerationCorruptError
+            If one is damaged, or another user's.
+        """
+        users, check = self.users.tobytes(), self.generation.records.check
+        try:
+            if len(records) == 1:  # the usual question
+                record = records[0]
+                if record is not None:
+                    check(users, record)
+                    self._records = bytes(record)
+                return
+            for row, record in enumerate(records):
+                if record is not None:
+                    check(users[ID_BYTES * row : ID_BYTES * (row + 1)], record)
+        except LayoutError as exc:
+            what = f"the record of one of its users {exc}"
+            raise GenerationCorruptError(self.manifest.generation, what) from exc
+        pieces = [record or b"" for record in records]
+        self._offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
+        sizes = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
+        np.cumsum(sizes, out=self._offsets[1:])
+        self._records = b"".join(pieces)
+
     def lay(
         self,
-        records: Records,
         form: RowForm,
         knowledge: Vectors,
         status: U8 | None = None,
@@ -112,48 +152,20 @@ class VersionPlan:
             If records or tables are damaged.
         """
         rows = rows or self.rows
-        blob, offsets = self._joined(records)
-        lay = rows.laying(self.generation.rows, blob, offsets, form, knowledge, status, resolved)
+        lay = rows.laying(
+            self.generation.rows, self._records, self._offsets, form, knowledge, status, resolved
+        )
         at_once = min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // (form.row_bytes + len(PARTS)) + 1)
         if rows.n <= at_once:
             self._lay_some(lay, 0, rows.n)
             return ()
-        return self._lay_by_turns(rows, lay, at_once)
+        return self._lay_by_turns(rows.n, lay, at_once)
 
-    def _joined(self, records: Records) -> tuple[bytes, I64 | None]:
-        """Put records one behind the other; tell where each begins and ends, if there are several.
-
-        Raises
-        ------
-        GenerationCorruptError
-            If one is damaged, or another user's.
-        """
-        users = self.users.tobytes()
-        check = self.generation.records.check
-        try:
-            if len(records) == 1:  # the usual question
-                record = records[0]
-                if record is None:
-                    return b"", None
-                check(users, record)
-                return bytes(record), None
-            pieces = []
-            for row, record in enumerate(records):
-                if record is not None:
-                    check(users[ID_BYTES * row : ID_BYTES * (row + 1)], record)
-                pieces.append(record or b"")
-        except LayoutError as exc:
-            what = f"the record of one of its users {exc}"
-            raise GenerationCorruptError(self.manifest.generation, what) from exc
-        offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
-        np.cumsum(np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces)), out=offsets[1:])
-        return b"".join(pieces), offsets
-
-    def _lay_by_turns(self, rows: Rows, lay: Laying, at_once: int) -> Iterator[None]:
-        for start in range(0, rows.n, at_once):
+    def _lay_by_turns(self, n: int, lay: Laying, at_once: int) -> Iterator[None]:
+        for start in range(0, n, at_once):
             if start:
                 yield
-            self._lay_some(lay, start, min(start + at_once, rows.n))
+            self._lay_some(lay, start, min(start + at_once, n))
 
     def _lay_some(self, lay: Laying, start: int, end: int) -> None:
         self.generation.items.require_whole()
@@ -226,33 +238,32 @@ class Plan:
         GenerationCorruptError
             If records or tables are damaged.
         """
-        if not self.versions:
-            self.answer = _no_rows(self._question)
-            return ()
-        if self._question.layout == "factored":
-            return self._lay_factored(records)
-        return self._lay_rows(records)
-
-    def _lay_rows(self, records: Sequence[Records]) -> Iterable[None]:
         question = self._question
+        if not self.versions:
+            self.answer = _no_rows(question)
+            return ()
+        for version, of_version in zip(self.versions, records, strict=True):
+            version.take(of_version)
+        if question.layout == "factored":
+            return self._lay_factored()
         n = question.columns.n
         form = self._form(question.parts, question.dtype)
         knowledge: Vectors = np.empty((n, form.width), dtype=form.dtype)
         status = np.empty((n, len(PARTS)), dtype=np.uint8)
-        self.answer = RowsAnswer(self._served(), form.spans, knowledge, status, self._counts())
+        generations, counts = self._sources()
+        self.answer = RowsAnswer(generations, form.spans, knowledge, status, counts)
         if len(self.versions) == 1:
-            return self.versions[0].lay(records[0], form, knowledge, status)
-        pairs = zip(self.versions, records, strict=True)
-        return chain.from_iterable(v.lay(r, form, knowledge, status) for v, r in pairs)
+            return self.versions[0].lay(form, knowledge, status)
+        return chain.from_iterable(v.lay(form, knowledge, status) for v in self.versions)
 
-    def _lay_factored(self, records: Sequence[Records]) -> Iterator[None]:
+    def _lay_factored(self) -> Iterator[None]:
         """Lay each distinct vector once: those of every row's item, of users, and of pairs.
 
         All are rows of a single part, laid by the one rule, in the stored precision.
         """
         question = self._question
         n, parts = question.columns.n, question.parts
-        version, of_version = self.versions[0], records[0]
+        version = self.versions[0]
         is_f16 = version.manifest.spec.element_type == "f16"
         tensors: dict[str, Array] = {}
 
@@ -268,14 +279,14 @@ class Plan:
         resolved = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.bool_)
         asked: tuple[Part, ...] = ("item",) if is_product_asked or "item" in parts else ()
         form, tensor = vectors(n, *asked)
-        yield from version.lay(of_version, form, tensor, status, resolved)
+        yield from version.lay(form, tensor, status, resolved)
         if asked:
             tensors["item"] = tensor
         if is_product_asked or "user" in parts:
             users = len(version.users)
             alone = Rows(users, None, user_index=np.arange(users, dtype=np.int64))
             form, tensor = vectors(users, "user")
-            yield from version.lay(of_version, form, tensor, rows=alone)
+            yield from version.lay(form, tensor, rows=alone)
             tensors["user"], tensors["user_index"] = tensor, user_index.astype(np.int32)
         if "user_category" in parts:
             first, index = distinct(user_index, resolved)
@@ -284,21 +295,24 @@ class Plan:
                 len(first), columns.items, columns.categories, columns.given, user_index[first]
             )
             form, tensor = vectors(len(first), "user_category")
-            yield from version.lay(of_version, form, tensor, rows=pairs)
+            yield from version.lay(form, tensor, rows=pairs)
             tensors["user_category"] = tensor
             tensors["user_category_index"] = index.astype(np.int32)
         spans = self._form(parts, question.dtype).spans
-        self.answer = FactoredAnswer(self._served(), spans, tensors, status, self._counts())
+        generations, counts = self._sources()
+        self.answer = FactoredAnswer(generations, spans, tensors, status, counts)
 
     def _form(self, parts: tuple[Part, ...], answer_type: AnswerType) -> RowForm:
         spec = self.versions[0].manifest.spec
         return row_form(parts, spec.dim, spec.category_dim, answer_type)
 
-    def _served(self) -> dict[str, str]:
-        return {plan.name: plan.manifest.generation for plan in self.versions}
-
-    def _counts(self) -> dict[str, I64]:
-        return {plan.name: plan.rows.counts for plan in self.versions}
+    def _sources(self) -> tuple[dict[str, str], dict[str, I64]]:
+        """Return the generation of each version, and the counts of its statuses."""
+        generations, counts = {}, {}
+        for plan in self.versions:
+            generations[plan.name] = plan.manifest.generation
+            counts[plan.name] = plan.rows.counts
+        return generations, counts
 
 
 def _no_rows(question: Question) -> Answer:

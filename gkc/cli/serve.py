@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gkc.cli.options import Store, load, whole_number
+from gkc.extras import extra_needed
 from gkc.settings import Settings
 from gkc.store import parse_store_url
 
@@ -36,7 +37,8 @@ def run(
     Example: gkc serve --store file:./gkc-data --port 8000 --workers 2
     """
     # FastAPI and uvicorn take longer to import than the other commands take to run.
-    from gkc.http.run import serve
+    with extra_needed("service", "gkc serve"):
+        from gkc.http.run import serve
 
     settings = load(Settings, store_url=store, host=host, port=port, workers=workers)
     where = parse_store_url(settings.store_url)

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
+import msgspec
 import orjson
 import typer
 from rich.table import Table
 
+from gkc.center.listing import VersionInfo, VersionList, version_list
 from gkc.cli.options import AsJson, Store, load, publisher_of, reader_of, seconds
 from gkc.cli.output import console
 from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
-from gkc.http.listing import VersionInfo, VersionList, version_list
 from gkc.settings import StoreSettings
 from gkc.store import Catalogue, KnowledgeReader, Publisher, parse_store_url
 
@@ -49,7 +50,7 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
     """
     listed = _read(_settings(context, store))
     if as_json:
-        print(listed.model_dump_json())
+        print(_json(listed))
         return
     if not listed.versions:
         print("no versions; export one with gkc-export")
@@ -264,16 +265,20 @@ def _info(listed: VersionList, version: str, settings: StoreSettings) -> Version
 
 def _tell(info: VersionInfo, *, as_json: bool) -> None:
     if as_json:
-        print(info.model_dump_json())
+        print(_json(info))
         return
     table = Table(show_header=False)
-    for name, value in info.model_dump().items():
+    for name, value in msgspec.to_builtins(info).items():
         table.add_row(name, _shown(value))
     console().print(table)
 
 
+def _json(listed: VersionInfo | VersionList) -> str:
+    return msgspec.json.encode(listed).decode()
+
+
 def _report(info: VersionInfo, done: str, *, as_json: bool) -> None:
-    print(info.model_dump_json() if as_json else done)
+    print(_json(info) if as_json else done)
 
 
 def _shown(value: object) -> str:

@@ -55,7 +55,7 @@ class Answering:
             return await self._answer_from(question, generations)
         except (GenerationNotFoundError, GenerationCorruptError) as exc:
             current = await self._serving.resolve_anew(versions)
-            if _ids(current) == _ids(generations):
+            if _ids(current, versions) == _ids(generations, versions):
                 raise
             log.info("generation_gone", generation=exc.generation)
         return await self._answer_from(question, current)
@@ -91,7 +91,7 @@ class Answering:
             self._reading -= 1
 
     async def _read_all(self, versions: Sequence[VersionPlan]) -> Sequence[Records]:
-        if len(versions) == 1:
+        if len(versions) == 1:  # the usual question
             return [await self._read(versions[0])]
         return await asyncio.gather(*map(self._read, versions))
 
@@ -101,5 +101,5 @@ class Answering:
         return await self._reader.fetch_users(version.manifest, version.users)
 
 
-def _ids(generations: Mapping[str, LoadedGeneration]) -> dict[str, str]:
-    return {version: loaded.manifest.generation for version, loaded in generations.items()}
+def _ids(generations: Mapping[str, LoadedGeneration], versions: Sequence[str]) -> list[str]:
+    return [generations[version].manifest.generation for version in versions]

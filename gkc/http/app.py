@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import gkc
 from gkc.errors import GkcError
 from gkc.http.answering import Answering
+from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
-from gkc.http.http import respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
-from gkc.http.openapi import KNOWLEDGE
+from gkc.http.openapi import COMPONENTS, KNOWLEDGE
 from gkc.http.problems import MEDIA_TYPE, Problem, problem_of, problem_of_status
 from gkc.http.reader import GuardedReader
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
@@ -63,7 +63,7 @@ class Front:
 
 
 class Api(FastAPI):
-    """FastAPI with the hot path, which does not pass through it, in its OpenAPI document."""
+    """FastAPI with our types in its OpenAPI document, and the hot path, which it never sees."""
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, built once."""
@@ -75,6 +75,7 @@ class Api(FastAPI):
                 routes=self.routes,
             )
             document["paths"] = {KNOWLEDGE_PATH: KNOWLEDGE, **document["paths"]}
+            document["components"] = COMPONENTS
             self.openapi_schema = document
         return self.openapi_schema
 
@@ -139,6 +140,7 @@ class Service:
             following.cancel()
             with suppress(asyncio.CancelledError):
                 await following
+            self.metrics.add_tally()
             await self._reader.close()
 
 

@@ -1,6 +1,8 @@
 """Wire format → columns: the first step of a request. Nothing after it looks at single rows.
 
-Each field is checked as a whole; which element is at fault is searched for only once one is.
+Columns in JSON are decoded by their type, in a quarter less time than by hand. Where that fails,
+and for quadruples, which it makes slower, fields are checked by hand, each as a whole; which
+element is at fault is searched for only once one is.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import orjson
 
@@ -27,7 +30,7 @@ from gkc.center.question import (
     in_row_order,
 )
 from gkc.errors import BatchTooLargeError, FieldError, InvalidFieldsError, MalformedBodyError
-from gkc.http import safetensors
+from gkc.http import safetensors, schemas
 from gkc.knowledge import PARTS, Part
 from gkc.store import is_version_name
 
@@ -43,6 +46,7 @@ _INT64_MAX: Final = 2**63 - 1
 _LONGEST_INT64: Final = 20
 _NOT_INT64: Final = "is not an integer within int64"
 
+_COLUMNS: Final = msgspec.json.Decoder(schemas.Columns)
 _ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
 
 Categories = tuple[I64, Bools] | tuple[None, None]
@@ -64,15 +68,18 @@ def decode_json(body: bytes, max_rows: int) -> Question:
     BatchTooLargeError
         If there are more than ``max_rows`` rows.
     """
-    value = _parse(body)
-    if not isinstance(value, dict):
-        raise _invalid("", "must be a JSON object")
-    columns = (
-        _decode_quadruples(value, max_rows)
-        if "quadruples" in value
-        else _decode_columnar(value, max_rows)
+    try:
+        asked = _COLUMNS.decode(body)
+    except msgspec.MsgspecError:
+        return _decode_checking(body, max_rows)
+    columns = _broadcast(
+        _column(asked.u),
+        _column(asked.i),
+        _category_column(asked.c),
+        _versions(asked.v, _version_pointer),
+        max_rows,
     )
-    return _with_options(columns, value)
+    return Question(columns, in_row_order(asked.parts), asked.dtype, asked.layout)
 
 
 def decode_safetensors(body: bytes, max_rows: int) -> Question:
@@ -93,7 +100,7 @@ def decode_safetensors(body: bytes, max_rows: int) -> Question:
     _refuse_unknown(metadata, _OPTIONS | {"v"})
     _require(fields)
     ids = {name: _ids_of_tensor(name, tensor) for name, tensor in tensors.items()}
-    versions, index = _versions(_json_if_array("v", metadata["v"]), lambda k: f"/v/{k}")
+    versions, index = _versions(_json_if_array("v", metadata["v"]), _version_pointer)
     columns = _broadcast(
         ids["u"],
         ids["i"],
@@ -107,20 +114,33 @@ def decode_safetensors(body: bytes, max_rows: int) -> Question:
     return _with_options(columns, options)
 
 
+def _decode_checking(body: bytes, max_rows: int) -> Question:
+    """Decode what is no `Columns`: quadruples, or a fault, which is to be named."""
+    value = _parse(body)
+    if not isinstance(value, dict):
+        raise _invalid("", "must be a JSON object")
+    columns = (
+        _decode_quadruples(value, max_rows)
+        if "quadruples" in value
+        else _decode_columnar(value, max_rows)
+    )
+    return _with_options(columns, value)
+
+
 def _parse(body: bytes) -> object:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         try:
-            return _parse_huge_numbers(body)
+            return _parse_leniently(body)
         except (ValueError, RecursionError):
             raise MalformedBodyError("JSON", str(exc)) from exc
 
 
-def _parse_huge_numbers(body: bytes) -> object:
-    """Parse JSON whose numbers may be beyond a double, which orjson takes for bad JSON.
+def _parse_leniently(body: bytes) -> object:
+    """Parse JSON that orjson takes for bad JSON: numbers beyond a double, half surrogate pairs.
 
-    Such a number is a wrong value, and its field is to be named.
+    Such a number or text is a wrong value, and its field is to be named.
     """
 
     def refuse(constant: str) -> object:
@@ -139,7 +159,7 @@ def _decode_columnar(value: Mapping[str, Any], max_rows: int) -> Columns:
         _ids(value["u"], "u"),
         _ids(value["i"], "i"),
         _categories(value.get("c")),
-        _versions(value["v"], lambda k: f"/v/{k}"),
+        _versions(value["v"], _version_pointer),
         max_rows,
     )
 
@@ -183,6 +203,19 @@ def _check_quadruples(rows: Sequence[Any]) -> None:
         _require(fields, f"/quadruples/{k}")
 
 
+def _column(values: int | list[int]) -> I64:
+    """Return the column of ids that are known to be ids."""
+    return np.array(values if isinstance(values, list) else [values], dtype=np.int64)
+
+
+def _category_column(values: int | list[int | None] | None) -> Categories:
+    """Return the column of categories that are known to be ids or None."""
+    if values is None:
+        return _NO_CATEGORIES
+    filled, has_category = _filled(values if isinstance(values, list) else [values])
+    return _column(filled), has_category
+
+
 def _ids(value: object, name: str) -> I64:
     """Return an id column, shape (1,) or (n,)."""
     if isinstance(value, list):
@@ -212,11 +245,16 @@ def _categories(value: object) -> Categories:
 
 
 def _category_array(values: list[Any], pointer: Pointer) -> Categories:
-    if None not in values:
-        return _id_array(values, pointer), np.ones(len(values), dtype=np.bool_)
-    has_category = np.fromiter((v is not None for v in values), dtype=np.bool_, count=len(values))
-    filled = [0 if v is None else v for v in values]
+    filled, has_category = _filled(values)
     return _id_array(filled, pointer), has_category
+
+
+def _filled(values: list[Any]) -> tuple[list[Any], Bools]:
+    """Return the categories with 0 where none was given, and where one was."""
+    if None not in values:
+        return values, np.ones(len(values), dtype=np.bool_)
+    has_category = np.fromiter((v is not None for v in values), dtype=np.bool_, count=len(values))
+    return [0 if v is None else v for v in values], has_category
 
 
 def _ids_of_tensor(name: str, tensor: Array) -> I64:
@@ -243,6 +281,10 @@ def _versions(value: object, pointer: Pointer) -> tuple[tuple[str, ...], I64]:
         return tuple(distinct), np.zeros(len(value), dtype=np.int64)
     index = np.fromiter(map(distinct.__getitem__, value), dtype=np.int64, count=len(value))
     return tuple(distinct), index
+
+
+def _version_pointer(k: int) -> str:
+    return f"/v/{k}"
 
 
 def _version_name(value: object, pointer: str) -> str:
@@ -345,8 +387,9 @@ def _require(fields: Iterable[str], inside: str = "") -> None:
 
 
 def _escape(name: str) -> str:
-    """Escape a field's name for a JSON Pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
+    """Escape a field's name for a JSON Pointer (RFC 6901); half a surrogate pair as JSON does."""
+    told = name.encode(errors="backslashreplace").decode()
+    return told.replace("~", "~0").replace("/", "~1")
 
 
 def _invalid(pointer: str, detail: str) -> InvalidFieldsError:

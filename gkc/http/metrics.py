@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter as Numbers
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
+import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     generate_latest,
     values,
@@ -27,6 +29,7 @@ from prometheus_client.registry import Collector
 import gkc
 from gkc.arrays import I64
 from gkc.errors import StoreError
+from gkc.http.tally import AnsweredRows, Histogram, Tally, by_name
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, Part
 from gkc.store import Catalogue
 
@@ -112,30 +115,33 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
+        self.tally = Tally(self.add_tally)
 
-    def count_request(self, route: str, code: int, seconds: float) -> None:
-        """Count one request of a route, answered with this status after so many seconds."""
-        self._request_counts(route, str(code)).inc()
-        self._route_seconds(route).observe(seconds)
+    def add_tally(self) -> None:
+        """Add what the tally has."""
+        tally = self.tally
+        requests, answers, reads = tally.requests, tally.answers, tally.reads
+        tally.clear()
+        self.inflight.set(tally.under_way)
+        for (route, code), count in Numbers((route, code) for route, code, _ in requests).items():
+            self._request_counts(route, str(code)).inc(count)
+        for route, seconds in by_name((route, seconds) for route, _, seconds in requests).items():
+            self._route_seconds(route).observe_all(seconds)
+        for route, rows in by_name((answer.route, answer.rows) for answer in answers).items():
+            self._route_rows(route).observe_all(rows)
+        for operation, seconds in by_name(reads).items():
+            self._operation_seconds(operation).observe_all(seconds)
+        self._count_parts(answers)
 
-    def count_rows(self, route: str, rows: int) -> None:
-        """Count the rows that one request of a route asked for."""
-        self._route_rows(route).observe(rows)
-
-    def count_parts(self, version: str, parts: Sequence[Part], counts: I64) -> None:
-        """Count what became of these parts of some rows of one version.
-
-        Parameters
-        ----------
-        version : str
-        parts : sequence of str
-            The parts that were asked for.
-        counts : ndarray, shape (12,), int64
-            How many rows had each status, in each of all parts.
-        """
-        for place, rows in enumerate(counts.tolist()):
-            if rows and (part := PARTS[place // 3]) in parts:
-                self._part_counts(version, part, STATUS_NAMES[place % 3]).inc(rows)
+    def _count_parts(self, answers: Iterable[AnsweredRows]) -> None:
+        counted: defaultdict[tuple[str, tuple[Part, ...]], list[I64]] = defaultdict(list)
+        for answer in answers:
+            for version, counts in answer.counts.items():
+                counted[version, answer.parts].append(counts)
+        for (version, parts), several in counted.items():
+            for place, rows in enumerate(np.sum(several, axis=0).tolist()):
+                if rows and (part := PARTS[place // 3]) in parts:
+                    self._part_counts(version, part, STATUS_NAMES[place % 3]).inc(rows)
 
     def user_cache(self) -> tuple[Counter, Counter]:
         """Add the counters of a cache of users' records; there are none without one.
@@ -154,7 +160,7 @@ class Metrics:
 
     def store_operation(self, operation: str) -> StoreOperation:
         """Time a read of the store, and count it if it fails."""
-        return StoreOperation(self._operation_seconds(operation), self.store_errors, operation)
+        return StoreOperation(self.tally, self.store_errors, operation)
 
     def render(self, catalogue: Catalogue | None) -> bytes:
         """Return all values in Prometheus's text format, those of all workers together."""
@@ -173,17 +179,16 @@ class StoreOperation:
 
     Parameters
     ----------
-    seconds : Histogram
-        Of this operation.
+    tally : Tally
     errors : Counter
         Of every operation.
     operation : str
     """
 
-    __slots__ = ("_errors", "_operation", "_seconds", "_started")
+    __slots__ = ("_errors", "_operation", "_started", "_tally")
 
-    def __init__(self, seconds: Histogram, errors: Counter, operation: str) -> None:
-        self._seconds = seconds
+    def __init__(self, tally: Tally, errors: Counter, operation: str) -> None:
+        self._tally = tally
         self._errors = errors
         self._operation = operation
 
@@ -192,8 +197,9 @@ class StoreOperation:
         self._started = perf_counter()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Observe the time; count an error of the store."""
-        self._seconds.observe(perf_counter() - self._started)
+        """Tally the time; count an error of the store."""
+        self._tally.reads.append((self._operation, perf_counter() - self._started))
+        self._tally.schedule()
         if kind is not None and issubclass(kind, StoreError):
             self._errors.labels(self._operation).inc()
 

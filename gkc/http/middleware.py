@@ -13,7 +13,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gkc.errors import GkcError
-from gkc.http.http import headers, respond_problem
+from gkc.http.asgi import headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import CLIENT_CLOSED_REQUEST, problem_of
 
@@ -40,7 +40,7 @@ class Observed:
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str]) -> None:
         self._app = app
-        self._metrics = metrics
+        self._tally = metrics.tally
         self._routes = frozenset(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,13 +52,12 @@ class Observed:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         answer = _AnswerWatch(send, request_id)
         started = perf_counter()
-        self._metrics.inflight.inc()
+        self._tally.begin()
         try:
             await self._run(scope, receive, answer)
         finally:
-            self._metrics.inflight.dec()
             route = scope["path"] if scope["path"] in self._routes else OTHER_ROUTES
-            self._metrics.count_request(route, answer.status, perf_counter() - started)
+            self._tally.end(route, answer.status, perf_counter() - started)
 
     async def _run(self, scope: Scope, receive: Receive, answer: _AnswerWatch) -> None:
         try:

@@ -1,158 +1,92 @@
-"""What ``/openapi.json`` says of ``POST /knowledge``, which does not pass through FastAPI."""
+"""What ``/openapi.json`` says: the types of requests and answers, and the table of errors.
+
+By hand only what neither can tell: binary forms, headers, examples.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from gkc.center.question import ANSWER_TYPES, LAYOUTS
+import msgspec
+
+from gkc.center.listing import VersionList
+from gkc.errors import ClientGoneError
 from gkc.http.negotiation import JSON, SAFETENSORS
-from gkc.http.problems import MEDIA_TYPE
-from gkc.knowledge import PARTS
+from gkc.http.problems import KINDS, MEDIA_TYPE, Kind
+from gkc.http.schemas import Columns, Health, Knowledge, Metadata, ProblemDetails, Quadruples
 
-_ID: Final[dict[str, Any]] = {"type": "integer", "format": "int64"}
-_CATEGORY: Final[dict[str, Any]] = {
-    "type": ["integer", "null"],
-    "format": "int64",
-    "description": "Left out or null: the item's own exported category.",
-}
-_VERSION: Final[dict[str, Any]] = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+_TYPES: Final = (Columns, Quadruples, Metadata, Knowledge, VersionList, Health, ProblemDetails)
+_REFERENCES, _SCHEMAS = msgspec.json.schema_components(
+    _TYPES, ref_template="#/components/schemas/{name}"
+)
+_REFERENCE: Final = dict(zip(_TYPES, _REFERENCES, strict=True))
 
-_OPTIONS: Final[dict[str, Any]] = {
-    "parts": {
-        "type": "array",
-        "minItems": 1,
-        "items": {"enum": list(PARTS)},
-        "default": list(PARTS),
-        "description": "The parts to answer, always laid out in this order.",
-    },
-    "dtype": {
-        "enum": list(ANSWER_TYPES),
-        "default": "f32",
-        "description": "Element type of the answered rows.",
-    },
-    "layout": {
-        "enum": list(LAYOUTS),
-        "default": "rows",
-        "description": f"`factored` saves bytes; only with `Accept: {SAFETENSORS}`.",
-    },
-}
+_REQUEST_ID: Final = "X-Request-ID"
+_RETRY_AFTER: Final = "Retry-After"
 
-
-def _one_or_many(element: dict[str, Any]) -> dict[str, Any]:
-    return {"oneOf": [element, {"type": "array", "items": element}]}
-
-
-_COLUMNAR: Final[dict[str, Any]] = {
-    "title": "Columns",
-    "description": "One value for all rows, or one a row; lists of one value are broadcast.",
-    "type": "object",
-    "required": ["u", "i", "v"],
-    "additionalProperties": False,
-    "properties": {
-        "u": _one_or_many(_ID),
-        "i": _one_or_many(_ID),
-        "c": _one_or_many(_CATEGORY),
-        "v": _one_or_many(_VERSION),
-        **_OPTIONS,
-    },
-}
-
-_QUADRUPLES: Final[dict[str, Any]] = {
-    "title": "Quadruples",
-    "type": "object",
-    "required": ["quadruples"],
-    "additionalProperties": False,
-    "properties": {
-        "quadruples": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["u", "i", "v"],
-                "additionalProperties": False,
-                "properties": {"u": _ID, "i": _ID, "c": _CATEGORY, "v": _VERSION},
-            },
+COMPONENTS: Final[dict[str, Any]] = {
+    "schemas": _SCHEMAS,
+    "headers": {
+        _REQUEST_ID: {
+            "description": "The caller's, if it sent one; logs name the request by it.",
+            "schema": {"type": "string"},
         },
-        **_OPTIONS,
-    },
-}
-
-_ANSWER: Final[dict[str, Any]] = {
-    "title": "Knowledge",
-    "type": "object",
-    "required": ["versions", "parts", "knowledge", "status"],
-    "properties": {
-        "versions": {
-            "type": "object",
-            "additionalProperties": {"type": "string"},
-            "description": "The generation that answered for each version.",
-        },
-        "parts": {
-            "type": "object",
-            "additionalProperties": {
-                "type": "array",
-                "prefixItems": [{"type": "integer"}, {"type": "integer"}],
-            },
-            "description": "First and end column of each part.",
-        },
-        "knowledge": {
-            "type": "array",
-            "items": {"type": "array", "items": {"type": "number"}},
-            "description": "One row of numbers a row asked for.",
-        },
-        "status": {
-            "type": "array",
-            "items": {
-                "type": "array",
-                "minItems": len(PARTS),
-                "maxItems": len(PARTS),
-                "items": {"enum": [0, 1, 2]},
-            },
-            "description": f"Of {', '.join(PARTS)}: 0 absent, 1 found, 2 the default vector.",
+        _RETRY_AFTER: {
+            "description": "Seconds after which to ask again.",
+            "schema": {"type": "integer"},
         },
     },
 }
+"""All that is defined once and referred to."""
 
-PROBLEM: Final[dict[str, Any]] = {
-    "title": "Problem",
-    "description": "RFC 9457 problem details.",
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "detail"],
-                "properties": {
-                    "field": {"type": "string", "description": "JSON Pointer, such as /i/3."},
-                    "detail": {"type": "string"},
-                },
-            },
-        },
-        "versions": {
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "With 404: the versions that there are.",
-        },
-    },
-}
 
-_BINARY: Final[dict[str, Any]] = {"type": "string", "format": "binary"}
-_EXAMPLE: Final[dict[str, Any]] = {"u": 7, "i": [11, 12, 13], "c": [3, 3, 5], "v": "20211220"}
+def responses(
+    answered: str, content: dict[str, Any], *errors: type[Exception]
+) -> dict[int | str, dict[str, Any]]:
+    """Return the responses of an operation.
 
-_STATUSES: Final = {
-    400: "Not JSON, or not safetensors.",
-    404: "Unknown version; lists the versions that there are.",
-    406: "No type that the caller accepts can be answered.",
-    413: "Too many rows or bytes.",
-    415: "A media type or a content encoding that is not read.",
-    422: "Fields with wrong values, each named by its JSON Pointer.",
-    503: "The store is away or damaged, or the version is not ready yet; see Retry-After.",
-}
+    Parameters
+    ----------
+    answered : str
+        What it answers when all is well.
+    content : object
+        The media types that it answers with.
+    errors : type of Exception
+        Those of `KINDS` that may come instead, besides one that nobody foresaw.
+    """
+    kinds = [KINDS[error] for error in (*errors, Exception)]
+    statuses = sorted({kind.status for kind in kinds})
+    return {
+        200: {"description": answered, "headers": _headers(_REQUEST_ID), "content": content},
+        **{status: _refusal([k for k in kinds if k.status == status]) for status in statuses},
+    }
+
+
+def json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the content of JSON that holds a type of `gkc.http.schemas`."""
+    return {JSON: {"schema": _REFERENCE[kind]}}
+
+
+def _refusal(kinds: Iterable[Kind]) -> dict[str, Any]:
+    """Return the response of one status, whichever kind of error it tells of."""
+    retries = any(kind.retry_after_seconds is not None for kind in kinds)
+    return {
+        "description": "\n".join(f"- `{kind.type}`: {kind.when}" for kind in kinds),
+        "headers": _headers(_REQUEST_ID, *([_RETRY_AFTER] if retries else [])),
+        "content": {MEDIA_TYPE: {"schema": _REFERENCE[ProblemDetails]}},
+    }
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _binary(description: str) -> dict[str, Any]:
+    return {
+        SAFETENSORS: {"schema": {"type": "string", "format": "binary", "description": description}}
+    }
+
 
 KNOWLEDGE: Final[dict[str, Any]] = {
     "post": {
@@ -168,23 +102,36 @@ KNOWLEDGE: Final[dict[str, Any]] = {
         "requestBody": {
             "required": True,
             "content": {
-                JSON: {"schema": {"oneOf": [_COLUMNAR, _QUADRUPLES]}, "example": _EXAMPLE},
-                SAFETENSORS: {"schema": _BINARY},
+                JSON: {
+                    "schema": {"oneOf": [_REFERENCE[Columns], _REFERENCE[Quadruples]]},
+                    "examples": {
+                        "columns": {
+                            "summary": "One user, three items",
+                            "value": {"u": 7, "i": [11, 12, 13], "c": [3, 3, 5], "v": "20211220"},
+                        },
+                        "quadruples": {
+                            "summary": "Two rows, of a part alone",
+                            "value": {
+                                "quadruples": [
+                                    {"u": 7, "i": 11, "c": 3, "v": "20211220"},
+                                    {"u": 8, "i": 12, "v": "20211220"},
+                                ],
+                                "parts": ["user_item"],
+                            },
+                        },
+                    },
+                },
+                **_binary("Tensors, and metadata as the schema `Metadata` says."),
             },
         },
         "responses": {
-            "200": {
-                "description": "The rows, in the order asked.",
-                "content": {JSON: {"schema": _ANSWER}, SAFETENSORS: {"schema": _BINARY}},
-            },
-            **{
-                str(status): {
-                    "description": description,
-                    "content": {MEDIA_TYPE: {"schema": PROBLEM}},
-                }
-                for status, description in _STATUSES.items()
-            },
+            str(status): response
+            for status, response in responses(
+                "The rows, in the order asked.",
+                json_of(Knowledge) | _binary("Tensors, and what they mean as metadata."),
+                *(error for error in KINDS if error not in (ClientGoneError, Exception)),
+            ).items()
         },
     }
 }
-"""The path item of ``/knowledge``."""
+"""The path item of ``/knowledge``, which does not pass through FastAPI."""

@@ -1,4 +1,7 @@
-"""Errors → RFC 9457 problem details: one table, the only place that knows HTTP statuses."""
+"""Errors → RFC 9457 problem details: one table, the only place that knows HTTP statuses.
+
+``/openapi.json`` says what it says of errors from this table, `docs/http.md` shows it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-import orjson
+import msgspec
 
 from gkc.errors import (
     BatchTooLargeError,
@@ -23,90 +26,153 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
+from gkc.http.schemas import ProblemDetails
 
 MEDIA_TYPE: Final = "application/problem+json"
-TYPE_PREFIX: Final = "urn:gkc:problem:"
+BLANK: Final = "about:blank"
+"""The type of a problem of which its status says all."""
 RETRY_AFTER_SECONDS: Final = 1
 CLIENT_CLOSED_REQUEST: Final = 499
 """No standard status: nobody reads this answer, but metrics and logs name it."""
+TYPE_PREFIX: Final = "urn:gkc:problem:"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A row of the table: how one class of errors is told."""
+    """A row of the table: how one class of errors is told, and when it is."""
 
     status: int
     name: str
     title: str
+    when: str
     retry_after_seconds: int | None = None
 
+    @property
+    def type(self) -> str:
+        """The URI that names this kind."""
+        return TYPE_PREFIX + self.name
 
-_STORE: Final = Kind(503, "store-unavailable", "Store unavailable", RETRY_AFTER_SECONDS)
 
 KINDS: Final[Mapping[type[Exception], Kind]] = {
-    MalformedBodyError: Kind(400, "malformed-body", "Malformed body"),
-    VersionNotFoundError: Kind(404, "unknown-version", "Unknown version"),
-    NotAcceptableError: Kind(406, "not-acceptable", "Not acceptable"),
-    BatchTooLargeError: Kind(413, "too-many-rows", "Too many rows"),
-    BodyTooLargeError: Kind(413, "body-too-large", "Body too large"),
-    UnsupportedMediaTypeError: Kind(415, "unsupported-media-type", "Unsupported media type"),
-    EncodedBodyError: Kind(415, "unsupported-encoding", "Unsupported content encoding"),
-    InvalidFieldsError: Kind(422, "invalid-fields", "Invalid fields"),
-    ClientGoneError: Kind(CLIENT_CLOSED_REQUEST, "client-gone", "Client closed request"),
-    VersionNotReadyError: Kind(503, "version-not-ready", "Version not ready", RETRY_AFTER_SECONDS),
-    ServiceNotReadyError: Kind(503, "not-ready", "Not ready", RETRY_AFTER_SECONDS),
-    StoreError: _STORE,
+    MalformedBodyError: Kind(
+        400, "malformed-body", "Malformed body", "the body is not JSON, or not safetensors"
+    ),
+    VersionNotFoundError: Kind(
+        404, "unknown-version", "Unknown version", "no such version; `versions` lists what there is"
+    ),
+    NotAcceptableError: Kind(
+        406, "not-acceptable", "Not acceptable", "`Accept` allows no type that is answered"
+    ),
+    BatchTooLargeError: Kind(
+        413, "too-many-rows", "Too many rows", "more rows than `GKC_MAX_ROWS`"
+    ),
+    BodyTooLargeError: Kind(
+        413, "body-too-large", "Body too large", "more bytes than `GKC_MAX_BODY_BYTES`"
+    ),
+    UnsupportedMediaTypeError: Kind(
+        415,
+        "unsupported-media-type",
+        "Unsupported media type",
+        "`Content-Type` names a type that is not read",
+    ),
+    EncodedBodyError: Kind(
+        415,
+        "unsupported-encoding",
+        "Unsupported content encoding",
+        "`Content-Encoding`: bodies are sent uncompressed",
+    ),
+    InvalidFieldsError: Kind(
+        422,
+        "invalid-fields",
+        "Invalid fields",
+        "wrong values, each named in `errors`; also `f16` that could overflow, versions of unequal "
+        "widths, `factored` as JSON or for several versions",
+    ),
+    ClientGoneError: Kind(
+        CLIENT_CLOSED_REQUEST,
+        "client-gone",
+        "Client closed request",
+        "the caller hung up: only in metrics and logs",
+    ),
+    Exception: Kind(
+        500,
+        "internal-error",
+        "Internal error",
+        "a fault of the service; its log says which, under the id in `X-Request-ID`",
+    ),
+    VersionNotReadyError: Kind(
+        503,
+        "version-not-ready",
+        "Version not ready",
+        "published, but still being loaded; see `Retry-After`",
+        RETRY_AFTER_SECONDS,
+    ),
+    ServiceNotReadyError: Kind(
+        503,
+        "not-ready",
+        "Not ready",
+        "a version that there was at start cannot be served yet, or there is none; "
+        "see `Retry-After`",
+        RETRY_AFTER_SECONDS,
+    ),
+    StoreError: Kind(
+        503,
+        "store-unavailable",
+        "Store unavailable",
+        "the store is away, or lost something; see `Retry-After`",
+        RETRY_AFTER_SECONDS,
+    ),
 }
-"""The nearest class in an error's ancestry decides."""
+"""The nearest class in an error's ancestry decides; any other error is an `Exception`."""
 
-_UNFORESEEN: Final = Kind(500, "internal-error", "Internal error")
+BARE_STATUSES: Final[Mapping[HTTPStatus, str]] = {
+    HTTPStatus.TEMPORARY_REDIRECT: "a path with a slash too many, such as `/knowledge/`; "
+    "`Location` is relative",
+    HTTPStatus.NOT_FOUND: "there is nothing at this path",
+    HTTPStatus.METHOD_NOT_ALLOWED: "the method is not served here; `Allow` names what is",
+}
+"""Statuses that stand for no error of ours, and when they are answered; of the type `BLANK`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One answer that tells of an error."""
 
-    status: int
-    title: str
-    detail: str
-    name: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    details: ProblemDetails
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.details.status
 
     def body(self) -> bytes:
         """Return the JSON document."""
-        kind = "about:blank" if self.name is None else TYPE_PREFIX + self.name
-        return orjson.dumps(
-            {
-                "type": kind,
-                "title": self.title,
-                "status": self.status,
-                "detail": self.detail,
-                **self.extra,
-            }
-        )
+        return msgspec.json.encode(self.details)
 
 
 def problem_of(error: Exception) -> Problem:
     """Return how an error is told; one that nobody foresaw is told without its details."""
-    kind = next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), _UNFORESEEN)
-    if kind is _UNFORESEEN:
+    kind = next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
+    if kind is KINDS[Exception]:
         detail = "the service failed; its log says why, under the id in X-Request-ID"
-        return Problem(kind.status, kind.title, detail, kind.name)
+    else:
+        detail = str(error)
     headers = {}
     if kind.retry_after_seconds is not None:
         headers["retry-after"] = str(kind.retry_after_seconds)
-    return Problem(kind.status, kind.title, str(error), kind.name, _extra(error), headers)
+    details = ProblemDetails(kind.type, kind.title, kind.status, detail, **_extra(error))
+    return Problem(details, headers)
 
 
 def problem_of_status(status: int, detail: str, headers: Mapping[str, str]) -> Problem:
     """Return how a bare HTTP status is told, such as that of a path that does not exist."""
-    return Problem(status, HTTPStatus(status).phrase, detail, headers=headers)
+    return Problem(ProblemDetails(BLANK, HTTPStatus(status).phrase, status, detail), headers)
 
 
 def _extra(error: Exception) -> dict[str, Any]:
     if isinstance(error, InvalidFieldsError):
-        return {"errors": [{"field": e.field, "detail": e.detail} for e in error.errors]}
+        return {"errors": list(error.errors)}
     if isinstance(error, VersionNotFoundError):
         return {"versions": list(error.known)}
     return {}

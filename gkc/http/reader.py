@@ -9,25 +9,19 @@ from contextlib import asynccontextmanager
 from gkc.arrays import I64
 from gkc.errors import StoreUnavailableError
 from gkc.http.metrics import Metrics
-from gkc.store import (
-    Catalogue,
-    GenerationManifest,
-    ItemTable,
-    KnowledgeReader,
-    Progress,
-)
+from gkc.store import Catalogue, GenerationManifest, ItemTable, KnowledgeReader
 
 
 class GuardedReader:
-    """A `KnowledgeReader` around another one.
+    """What the service reads of a store, around a `KnowledgeReader`.
 
     Parameters
     ----------
     reader : KnowledgeReader
     metrics : Metrics
     timeout_seconds : float
-        Longest wait for one read; item tables, which may have to be copied first, and whole
-        verifications take as long as they take.
+        Longest wait for one read; item tables, which may have to be copied first, take as long as
+        they take.
     """
 
     def __init__(self, reader: KnowledgeReader, metrics: Metrics, timeout_seconds: float) -> None:
@@ -57,16 +51,6 @@ class GuardedReader:
         """Read the records of distinct users; the deadline of this one is the reader's own."""
         with self._metrics.store_operation("fetch_users"):
             return await self._reader.fetch_users(manifest, users)
-
-    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
-        """Read a few distinct items from the store itself."""
-        async with self._guarded("items_of"):
-            return await self._reader.items_of(manifest, items)
-
-    async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
-        """Re-read all of a generation; without a deadline."""
-        with self._metrics.store_operation("verify"):
-            await self._reader.verify(manifest, progress)
 
     async def close(self) -> None:
         """Close the reader inside."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
+import msgspec
 from fastapi import FastAPI, Response
+from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
-from gkc.center.question import Answer, Question
+from gkc.center.listing import VersionList, version_list
+from gkc.errors import ServiceNotReadyError, StoreError
 from gkc.http.answering import Answering
+from gkc.http.asgi import headers, read_body, respond
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import encode
-from gkc.http.http import headers, read_body, respond
-from gkc.http.listing import VersionList, version_list
 from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
+from gkc.http.openapi import json_of, responses
+from gkc.http.schemas import Health
 from gkc.http.serving import Serving
+from gkc.http.tally import AnsweredRows
 
 KNOWLEDGE_PATH: Final = "/knowledge"
 
@@ -36,7 +42,7 @@ class KnowledgeEndpoint:
         self, answering: Answering, metrics: Metrics, *, max_rows: int, max_body_bytes: int
     ) -> None:
         self._answering = answering
-        self._metrics = metrics
+        self._tally = metrics.tally
         self._max_rows = max_rows
         self._max_body_bytes = max_body_bytes
 
@@ -54,12 +60,9 @@ class KnowledgeEndpoint:
         request = decode(body, self._max_rows)
         answer = await self._answering.answer(request)
         await respond(send, 200, answered_as, await encode(answer, answered_as))
-        self._count(request, answer)
-
-    def _count(self, request: Question, answer: Answer) -> None:
-        self._metrics.count_rows(KNOWLEDGE_PATH, request.columns.n)
-        for version, counts in answer.counts.items():
-            self._metrics.count_parts(version, request.parts, counts)
+        self._tally.answers.append(
+            AnsweredRows(KNOWLEDGE_PATH, request.columns.n, request.parts, answer.counts)
+        )
 
 
 class Routes:
@@ -77,27 +80,54 @@ class Routes:
 
     def add_to(self, api: FastAPI) -> None:
         """Add the endpoints to an application."""
-        api.add_api_route("/versions", self.versions, summary="The versions that are served")
-        api.add_api_route("/livez", self.livez, summary="Whether the process lives")
-        api.add_api_route("/readyz", self.readyz, summary="Whether every version can be served")
         api.add_api_route(
-            "/metrics", self.metrics, summary="Prometheus metrics", response_class=Response
+            "/versions",
+            self.versions,
+            summary="The versions that are served",
+            response_class=Response,
+            responses=responses("Every version.", json_of(VersionList), StoreError),
+        )
+        api.add_api_route(
+            "/livez",
+            self.livez,
+            summary="Whether the process lives",
+            response_class=Response,
+            responses=responses("It lives.", json_of(Health)),
+        )
+        api.add_api_route(
+            "/readyz",
+            self.readyz,
+            summary="Whether every version can be served",
+            response_class=Response,
+            responses=responses("It is ready.", json_of(Health), ServiceNotReadyError, StoreError),
+        )
+        api.add_api_route(
+            "/metrics",
+            self.metrics,
+            summary="Prometheus metrics",
+            response_class=Response,
+            responses=responses("Every metric.", {"text/plain": {"schema": {"type": "string"}}}),
         )
 
-    async def versions(self) -> VersionList:
+    async def versions(self) -> Response:
         """List the versions, newest first; ``ready`` is whether this worker serves it by now."""
-        return version_list(self._serving.catalogue(), self._serving.is_loaded)
+        return _json(version_list(self._serving.catalogue(), self._serving.is_loaded))
 
-    async def livez(self) -> dict[str, str]:
+    async def livez(self) -> Response:
         """Answer as long as the process can."""
-        return {"status": "alive"}
+        return _json(Health("alive"))
 
-    async def readyz(self) -> dict[str, str]:
+    async def readyz(self) -> Response:
         """Answer 200 once every version that the catalogue held at start can be served."""
         self._serving.check_ready()
-        return {"status": "ready"}
+        return _json(Health("ready"))
 
-    def metrics(self) -> Response:
+    async def metrics(self) -> Response:
         """Render the metrics of all workers; in a thread, because it may read many files."""
-        body = self._metrics.render(self._serving.last_catalogue)
+        self._metrics.add_tally()
+        body = await asyncio.to_thread(self._metrics.render, self._serving.last_catalogue)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+
+def _json(answer: Struct) -> Response:
+    return Response(msgspec.json.encode(answer), media_type=JSON)

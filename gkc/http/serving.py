@@ -20,7 +20,8 @@ from gkc.errors import (
     VersionNotReadyError,
 )
 from gkc.http.metrics import Metrics
-from gkc.store import Catalogue, KnowledgeReader, parse_store_url, succession
+from gkc.http.reader import GuardedReader
+from gkc.store import Catalogue, parse_store_url, succession
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ class Serving:
 
     Parameters
     ----------
-    reader : KnowledgeReader
+    reader : GuardedReader
     metrics : Metrics
     item_memory_bytes : int
         How much of all item tables together is faulted into memory ahead of requests.
@@ -52,7 +53,7 @@ class Serving:
 
     def __init__(
         self,
-        reader: KnowledgeReader,
+        reader: GuardedReader,
         metrics: Metrics,
         *,
         item_memory_bytes: int,
@@ -71,6 +72,7 @@ class Serving:
         self._at_start: frozenset[str] | None = None
         self._loaded: Mapping[str, LoadedGeneration] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
+        self._not_loaded: dict[str, str] = {}
         self._reserved: dict[str, int] = {}
         self._reading = asyncio.Lock()
         self._reads = 0
@@ -111,7 +113,8 @@ class Serving:
         """
         catalogue = self.catalogue()
         if self._at_start is None:
-            raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet")
+            cause = f": {self._not_read}" if self._not_read else ""
+            raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet{cause}")
         if catalogue is None or not catalogue.versions:
             where = parse_store_url(self._reader.store)
             if where.is_missing():
@@ -119,11 +122,13 @@ class Serving:
             raise ServiceNotReadyError(f"store {where.shown} holds no version; export one")
         missing = (self._at_start & catalogue.versions.keys()) - self._loaded.keys()
         if missing or not self._loaded:
-            waiting = ", ".join(sorted(missing or catalogue.versions))
-            raise ServiceNotReadyError(f"versions still to be loaded: {waiting}")
+            waiting = sorted(missing or catalogue.versions)
+            causes = (self._not_loaded.get(catalogue.versions[v].current) for v in waiting)
+            told = "; ".join([", ".join(waiting), *dict.fromkeys(filter(None, causes))])
+            raise ServiceNotReadyError(f"versions still to be loaded: {told}")
 
     async def resolve(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
-        """Return the generation that answers for each version: one snapshot for one request.
+        """Return what answers for each version, and perhaps for others: one snapshot a request.
 
         The catalogue is re-read once before a version counts as unknown.
 
@@ -139,8 +144,7 @@ class Serving:
         if self._lost is not None or not self._loaded.keys() >= set(versions):
             await self.refresh()
             self._check_known(versions)
-        loaded = self._loaded
-        return {version: loaded[version] for version in versions}
+        return self._loaded
 
     async def resolve_anew(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
         """As `resolve`, from a catalogue read now, and waiting a little for what it names."""
@@ -159,7 +163,8 @@ class Serving:
             if catalogue is None or version not in catalogue.versions:
                 raise VersionNotFoundError(version, catalogue.newest_first() if catalogue else ())
             if version not in self._loaded:
-                raise VersionNotReadyError(version)
+                generation = catalogue.versions[version].current
+                raise VersionNotReadyError(version, self._not_loaded.get(generation, ""))
 
     async def follow(self) -> None:
         """Look at the catalogue again and again, until cancelled; then let go of every table."""
@@ -272,12 +277,18 @@ class Serving:
                 try:
                     loaded = await self._open(generation)
                 except Exception as exc:
+                    unforeseen = None if isinstance(exc, StoreError) else exc
+                    self._not_loaded[generation] = (
+                        "this worker's log says why (generation_not_loaded)"
+                        if unforeseen
+                        else str(exc)
+                    )
                     log.warning(
                         "generation_not_loaded",
                         version=version,
                         generation=generation,
                         retry_seconds=pause,
-                        exc_info=None if isinstance(exc, StoreError) else exc,
+                        exc_info=unforeseen,
                         cause=str(exc),
                     )
                     await asyncio.sleep(pause)
@@ -289,6 +300,7 @@ class Serving:
                 return
         finally:
             del self._loads[generation]
+            self._not_loaded.pop(generation, None)
 
     def _wants(self, version: str, generation: str) -> bool:
         entry = self._catalogue.versions.get(version) if self._catalogue else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, Literal, Self
 
 import msgspec
@@ -19,10 +20,13 @@ from msgspec.structs import replace
 from gkc.errors import (
     CatalogueLostError,
     EarlierFormatError,
+    GenerationCorruptError,
+    GenerationNotFoundError,
     LeaseLostError,
     NoPreviousGenerationError,
     OldCatalogueError,
     RecordError,
+    StoreError,
     VersionLimitError,
     VersionNotFoundError,
 )
@@ -105,6 +109,15 @@ class GenerationEntry(Record, frozen=True):
     delete_after: float = 0.0
     summary: Summary | None = None
 
+    def check_published(self, field: str) -> None:
+        """Check what is told of a published generation."""
+        if self.summary is None:
+            raise RecordError(f"{field}.summary: a published one has one")
+        try:
+            datetime.fromisoformat(self.published_at)
+        except ValueError as exc:
+            raise RecordError(f"{field}.published_at: {self.published_at!r} is no time") from exc
+
 
 class VersionEntry(Record, frozen=True):
     """The generations that a version serves now and could be rolled back to."""
@@ -177,8 +190,8 @@ class Catalogue(Record, frozen=True):
             for field in ("current", "previous"):
                 catalogue._check_named(f"$.versions.{name}.{field}", name, getattr(version, field))
         for generation, entry in catalogue.generations.items():
-            if entry.state == "published" and entry.summary is None:
-                raise RecordError(f"$.generations.{generation}.summary: a published one has one")
+            if entry.state == "published":
+                entry.check_published(f"$.generations.{generation}")
             if generation in (".", ".."):
                 raise RecordError(f"$.generations: {generation!r} is no generation")
         return catalogue
@@ -210,6 +223,20 @@ def read_catalogue(raw: bytes | None, store: str) -> Catalogue | None:
         raise OldCatalogueError(store) from exc
     except RecordError as exc:
         raise CatalogueLostError(store, f"it cannot be read: {exc}") from exc
+
+
+def missing(
+    generation: str, what: str, catalogue: Catalogue | None, has_manifest: bool = False
+) -> StoreError:
+    """Return the error for missing data of a generation.
+
+    It is damage while the catalogue needs the generation or its manifest is there, for a deletion
+    takes the manifest first; else the generation was deleted.
+    """
+    needed = catalogue.in_state("staging", "published") if catalogue else {}
+    if has_manifest or generation in needed:
+        return GenerationCorruptError(generation, what)
+    return GenerationNotFoundError(generation)
 
 
 def succession(known: Catalogue, found: Catalogue) -> Succession:

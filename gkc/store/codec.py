@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import LayoutError, NotStorableError
+from gkc.rows_library import stride
 
 ElementType = Literal["f16", "f32", "int8"]
 ELEMENT_TYPES: Final[tuple[ElementType, ...]] = get_args(ElementType)
@@ -37,13 +38,6 @@ _ALIGNMENT: Final = 8
 _HEAD: Final = struct.Struct("<II")
 _CRC_BYTES: Final = 4
 _INT8_MAX: Final = np.float32(127)
-
-
-def stride(element_type: ElementType, width: int) -> int:
-    """Return the bytes that one stored vector of ``width`` elements takes."""
-    if element_type == "int8":
-        return _SCALE_BYTES + width if width else 0
-    return width * (2 if element_type == "f16" else 4)
 
 
 def encode_vectors(vectors: F32, element_type: ElementType) -> U8:
@@ -330,8 +324,6 @@ class RecordCodec:
         LayoutError
             If a record is damaged, or not that user's; names the user.
         """
-        if len(records) == 1 and records[0] is not None:  # the usual request: nothing is copied
-            return self._unpack_one(ids, records[0])
         k_u = np.zeros((len(records), self._user_bytes), dtype=np.uint8)
         counts = np.zeros(len(records) + 1, dtype=np.int64)
         categories, k_uc = [], []

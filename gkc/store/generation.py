@@ -11,13 +11,13 @@ import numpy as np
 from msgspec import Meta, field
 
 from gkc.errors import GenerationCorruptError, LayoutError, RecordError
+from gkc.rows_library import stride
 from gkc.store.codec import (
     ID_BYTES,
     ElementType,
     RecordCodec,
     largest_magnitude,
     record_bytes,
-    stride,
 )
 from gkc.store.ids import IdType
 from gkc.store.sealed import Count, Int64, Magnitude, Record, Rows, Width, seal, unseal

@@ -310,6 +310,7 @@ def _holder() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
+@dataclass(slots=True)
 class StagedGeneration:
     """A hidden generation being written: where its rows go, and the lease that protects it.
 
@@ -323,11 +324,8 @@ class StagedGeneration:
     is_published : bool
     """
 
-    def __init__(
-        self, generation: str, sink: GenerationSink, lease: Lease, *, resumed: bool
-    ) -> None:
-        self.generation = generation
-        self.sink = sink
-        self.lease = lease
-        self.resumed = resumed
-        self.is_published = False
+    generation: str
+    sink: GenerationSink
+    lease: Lease
+    resumed: bool
+    is_published: bool = False

@@ -9,14 +9,14 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from gkc.arrays import I64, U8
+from gkc.arrays import I64
 from gkc.errors import (
     GenerationCorruptError,
     GenerationNotFoundError,
@@ -26,13 +26,7 @@ from gkc.errors import (
 )
 from gkc.rows import TableIndex
 from gkc.store.codec import ItemBlock
-from gkc.store.ids import hash_id, hash_strings
-from gkc.store.table_format import (
-    PAGE_BYTES,
-    TableHeader,
-    TableKind,
-    bucket_bits,
-)
+from gkc.store.table_format import PAGE_BYTES, TableHeader, TableKind
 
 _MADV_POPULATE_READ: Final = 22  # Linux 5.14; the mmap module has no name for it
 _POPULATED_BYTES: Final = 16 << 20
@@ -102,7 +96,6 @@ class _Table:
         self.count = header.count
         self.size_bytes = header.size_bytes
         self._where = where
-        self._shift = 64 - bucket_bits(self.count)
         self._is_closed = False
         self.sections: Mapping[str, memoryview] = {
             name: memoryview(memory)[at.offset : at.offset + at.length].toreadonly()
@@ -167,44 +160,6 @@ class _Table:
         except LayoutError as exc:
             raise self.outside("starts") from exc
 
-    def rows_of_names(self, names: Sequence[bytes]) -> I64:
-        """Return the row of each string id, -1 for one that is not in the table.
-
-        Raises
-        ------
-        GenerationCorruptError, GenerationNotFoundError
-            As `rows_of`.
-        """
-        self.require_whole()
-        return np.array(
-            [
-                self._row_of_name(name, key)
-                for name, key in zip(names, hash_strings(names).tolist(), strict=True)
-            ],
-            dtype=np.int64,
-        )
-
-    def _row_of_name(self, name: bytes, key: int) -> int:
-        bucket = hash_id(key) >> self._shift
-        try:
-            start, end = self.sections["starts"].cast("I")[bucket : bucket + 2].tolist()
-            if end > self.count:
-                raise self.outside("starts")
-            ids = self.sections["ids"].cast("q")[start:end].tolist()
-            for row, stored in enumerate(ids, start):
-                if stored == key and self._name_at(row) == name:
-                    return int(row)
-        except (ValueError, KeyError) as exc:  # closed meanwhile
-            raise self.outside("starts") from exc
-        return -1
-
-    def _name_at(self, row: int) -> bytes:
-        start, end = self.sections["id_offsets"].cast("q")[row : row + 2].tolist()
-        raw = self.sections["id_bytes"]
-        if not 0 <= start <= end <= len(raw):
-            raise self.outside("id_offsets")
-        return bytes(raw[start:end])
-
     def require_whole(self) -> None:
         """Check that nobody cut the file short: the missing pages would kill this process."""
         if self._is_closed:
@@ -220,9 +175,6 @@ class _Table:
             return GenerationNotFoundError(self.generation)
         what = f"{self._where}: section {section} points outside the file"
         return GenerationCorruptError(self.generation, what)
-
-    def _section(self, name: str) -> U8:
-        return np.frombuffer(self.sections[name], dtype=np.uint8)
 
 
 def _mapped(path: Path, kind: TableKind, generation: str) -> tuple[mmap.mmap, TableHeader]:
@@ -246,22 +198,6 @@ class MemoryItemTable(_Table):
         What the memory is, for messages.
     """
 
-    def __init__(self, memory: mmap.mmap, header: TableHeader, where: str) -> None:
-        super().__init__(memory, header, where)
-        self._ids: I64 = self._section("ids").view("<i8")
-        self._categories: I64 = self._section("categories").view("<i8")
-        self._has_category = self._section("has_category")
-        self._rows = self._section("rows").reshape(self.count, self.header.stride)
-
-    @property
-    def category_names(self) -> list[bytes]:
-        """The dictionary: the strings that items' categories are places of."""
-        offsets = self.sections["category_offsets"].cast("q").tolist()
-        raw = self.sections["category_bytes"]
-        if offsets != sorted(offsets) or offsets[0] or offsets[-1] > len(raw):
-            raise self.outside("category_offsets")
-        return [bytes(raw[start:end]) for start, end in pairwise(offsets)]
-
     def take(self, rows: I64) -> ItemBlock:
         """Return the items at these rows (none negative), copied out of the table.
 
@@ -271,20 +207,17 @@ class MemoryItemTable(_Table):
             If the table was closed.
         """
         try:
-            ids = self._ids.take(rows)
-            k_i = self._rows.take(rows, axis=0)
-            categories = self._categories.take(rows)
-            has_category = self._has_category.take(rows).astype(np.bool_)
-        except IndexError as exc:
+            return ItemBlock(
+                ids=self._column("ids", "<i8").take(rows),
+                k_i=self._column("rows", np.uint8, self.header.stride).take(rows, axis=0),
+                categories=self._column("categories", "<i8").take(rows),
+                has_category=self._column("has_category", np.uint8).take(rows) != 0,
+            )
+        except (IndexError, KeyError) as exc:  # none of its rows, or closed meanwhile
             raise self.outside("rows") from exc
-        return ItemBlock(ids, k_i, categories, has_category)
 
-    def close(self) -> None:
-        """Unmap the table; calling it again does nothing."""
-        self._ids = self._categories = np.zeros(0, dtype=np.int64)
-        self._has_category = np.zeros(0, dtype=np.uint8)
-        self._rows = np.zeros((0, self.header.stride), dtype=np.uint8)
-        super().close()
+    def _column(self, name: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
+        return np.frombuffer(self.sections[name], dtype=dtype).reshape(self.count, *width)
 
 
 class MappedItemTable(MemoryItemTable):

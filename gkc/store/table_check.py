@@ -15,7 +15,7 @@ from gkc.arrays import I64
 from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.store.protocol import Progress
 from gkc.store.table import open_table
-from gkc.store.table_format import PAGE_BYTES, WINDOW, Section, TableHeader, TableKind
+from gkc.store.table_format import PAGE_BYTES, Section, TableHeader, TableKind
 from gkc.store.table_writer import RowOrder, StartsBuilder
 
 _CHUNK_ROWS: Final = 16_384
@@ -141,7 +141,6 @@ class _TableCheck:
                 self._check_item_columns(rows, row)
             progress(rows)
         self._check_starts(self._starts.rest().tobytes(), count)
-        self._readers["ids"].read(8 * WINDOW)
         for name, reader in self._readers.items():
             reader.finish(name)
         self._check_gaps()

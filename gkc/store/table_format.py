@@ -4,8 +4,7 @@ One page of header, then sections that each begin on a page::
 
     starts            uint32: for every bucket, the top bits of the hash, the first row that is not
                       before it; one entry more than there are buckets
-    ids               int64 per row: the id, or the key of a string; then 8 of padding, so that any
-                      8 ids from a row on can be read
+    ids               int64 per row: the id, or the key of a string
     id_offsets        int64 per row, and one: where a string begins in id_bytes    ids are strings
     id_bytes          the strings of all rows, one after the other                 ids are strings
     categories        int64 per row: the category, or its place in the dictionary  items
@@ -36,8 +35,6 @@ TableKind = Literal["items", "users"]
 
 TABLE_FORMAT: Final = "gkc-table/2"
 PAGE_BYTES: Final = 4096
-WINDOW: Final = 8
-"""Ids compared at once; a bucket has 1 to 2 ids on average, and seldom more than these."""
 MAX_ROWS: Final = 1 << 32
 
 _MAGIC: Final = b"gkctable"
@@ -90,7 +87,7 @@ class TableShape:
         """Return the bytes of each section, in their order; 0 for the records of users."""
         lengths = {
             "starts": 4 * ((1 << bucket_bits(self.count)) + 1),
-            "ids": 8 * (self.count + WINDOW),
+            "ids": 8 * self.count,
         }
         if self.id_type == "string":
             lengths |= {"id_offsets": 8 * (self.count + 1), "id_bytes": self.id_bytes}

@@ -6,6 +6,7 @@ import mmap
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, Protocol
 
 import numpy as np
@@ -17,13 +18,7 @@ from gkc.errors import GenerationImmutableError, LayoutError, RecordError
 from gkc.store.codec import ItemBlock
 from gkc.store.ids import IdType, check_strings, hash_ids, hash_strings
 from gkc.store.sealed import Count, Crc32, Record, Rows
-from gkc.store.table_format import (
-    WINDOW,
-    Section,
-    TableHeader,
-    TableShape,
-    bucket_bits,
-)
+from gkc.store.table_format import Section, TableHeader, TableShape, bucket_bits
 
 Bytes = bytes | npt.NDArray[np.generic]
 
@@ -293,7 +288,6 @@ class _TableWriter:
         self._require_unfinished()
         self._order.require_all()
         self._streams["starts"].append(self._starts.rest())
-        self._streams["ids"].append(np.zeros(WINDOW, dtype="<i8"))
         self._require_promised_lengths()
         self._flush()
         header = TableHeader(
@@ -342,18 +336,13 @@ class _TableWriter:
     def _require_consistent(self, resume: TableProgress) -> None:
         """Raise RecordError if a note of progress is none of this table."""
         rows = resume.order.rows
-        lengths = {
-            "ids": 8 * rows,
-            "id_offsets": 8 * (rows + 1),
-            "categories": 8 * rows,
-            "has_category": rows,
-            "rows": rows * self._shape.stride,
-            "offsets": 8 * (rows + 1),
-        }
+        lengths = replace(self._shape, count=rows).lengths()
         for name, stream in self._streams.items():
-            is_open = name not in lengths
-            fits = stream.length <= self._lengths[name] or name == "records"
-            if not (fits if is_open else stream.length == lengths[name]):
+            if name in ("starts", "id_bytes"):  # of so many rows, this only tells who wrote them
+                fits = stream.length <= self._lengths[name]
+            else:
+                fits = name == "records" or stream.length == lengths[name]
+            if not fits:
                 raise RecordError(f"$.sections.{name}.length: is not that of {rows} rows")
 
     def _require_promised_lengths(self) -> None:

@@ -74,7 +74,7 @@ def test_each_part_has_the_answers_that_were_due_in_it() -> None:
     assert found.serving_seconds == 0.5
     assert found.ratio("loading") > found.ratio("exporting") > 1
 
-    told = section([found], [found], [100.0, 50.0], Shape())
+    told = section([found], [found], 100.0, Shape())
     wanted = {figure.name: figure.wanted for figure in told.figures if figure.verdict}
     assert wanted == {f"p99 during {name} against quiet p99": "≤ 2 / ≤ 1.3" for name in spans} | {
         "p99 in a publication, to the commit before": "≤ 1.03",

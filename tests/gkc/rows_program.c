@@ -1,87 +1,55 @@
-/* Lays the rows of gkc.rows._trial and prints the CRC-32 of what each element type gives: as the
-   processor converts halves, then by plain loops. All lines are recorded in gkc/rows.py. */
+/* Asks what gkc/rows_trial.py asks, as tests/gkc/test_rows_trial.py wrote it into the file that is
+   named: as the processor converts halves, then by plain loops. Prints the CRC-32 of the answers. */
 #include <stdint.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
-enum { DIM = 21, ITEMS = 16, PAIRS = 8, ROWS = 18, WIDTH = 4 * DIM, F16 = 0, F32 = 1, INT8 = 2 };
-
-/* Both structures of rows.c have fields of eight bytes only. */
-typedef int64_t words[32];
 int gkc_choose(int plain);
 int gkc_lay_rows(const void *generation, const void *question, const uint8_t *records, int64_t from,
                  int64_t to);
+int64_t gkc_distinct(const int64_t *values, const int64_t *seconds, const uint8_t *has, int64_t n,
+                     uint64_t seed, int64_t *slots, uint64_t mask, int64_t *first, int64_t *index);
 
-static int64_t at(const void *memory) { return (int64_t)(uintptr_t)memory; }
+enum { LAY_ROWS = 0, WORDS_OF_A_CALL = 11, MOST_WORDS = 1 << 20 };
 
-static uint32_t crc32(uint32_t crc, const void *memory, size_t n) {
-  const uint8_t *bytes = memory;
+static int64_t words[MOST_WORDS];
+
+static uint32_t crc32(uint32_t crc, const uint8_t *bytes, int64_t n) {
   crc = ~crc;
-  for (size_t k = 0; k < n; k++) {
+  for (int64_t k = 0; k < n; k++) {
     crc ^= bytes[k];
     for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
   }
   return ~crc;
 }
 
-/* Write the items' vectors; return the bytes of each. */
-static size_t write_vectors(int type, uint8_t *out) {
-  size_t stored = type == F16 ? 2 * DIM : type == F32 ? 4 * DIM : 4 + DIM;
-  for (uint32_t k = 0; k < ITEMS * DIM; k++) {
-    uint32_t number = k * 2654435761u, single = (number & 0xBFFFFFFF) | 0x30000000;
-    uint16_t half = number >> 16 & 0xBBFF;
-    uint8_t *vector = out + k / DIM * stored;
-    if (type == F16) memcpy(vector + 2 * (k % DIM), &half, 2);
-    if (type == F32) memcpy(vector + 4 * (k % DIM), &single, 4);
-    if (type == INT8) vector[4 + k % DIM] = (uint8_t)(number >> 24);
-    float scale = (float)(k / DIM + 1);
-    if (type == INT8) memcpy(vector, &scale, 4);
-  }
-  return stored;
-}
-
-static size_t write_record(const uint8_t *vectors, size_t stored, uint8_t *out) {
-  uint32_t pairs = PAIRS;
-  uint8_t *end = out + 8;
-  memcpy(out + 4, &pairs, 4);
-  memcpy(end, vectors, stored);
-  end += (stored + 7) / 8 * 8;
-  for (int64_t k = 0; k < PAIRS; k++, end += 8) memcpy(end, (int64_t[]){2 * k}, 8);
-  for (size_t k = 0; k < PAIRS; k++, end += stored) memcpy(end, vectors + 2 * k * stored, stored);
-  return (size_t)(end - out + 7) / 8 * 8;
-}
-
-static uint32_t try_type(int type) {
-  static uint8_t vectors[ITEMS * 4 * DIM], record[ITEMS * 4 * DIM], answer[ROWS * WIDTH * 4];
-  const uint32_t starts[] = {0, 8, ITEMS};
-  int64_t ids[ITEMS], asked[ROWS], places[ROWS], user_index[ROWS];
-  uint8_t has_category[ITEMS], status[ROWS][4];
-  memset(record, 0, sizeof record);
-  size_t stored = write_vectors(type, vectors);
-  int64_t bytes = (int64_t)write_record(vectors, stored, record), offsets[] = {0, bytes, bytes};
-  for (int k = 0; k < ITEMS; k++) ids[k] = k, has_category[k] = k % 3 > 0;
-  for (int k = 0; k < ROWS; k++) asked[k] = k - 2, user_index[k] = k / 15;
-  const words generation = {
-      at(starts), at(ids), ITEMS, 63, type, DIM, DIM, at(ids), at(has_category), at(vectors),
-      0, at(vectors + stored), at(vectors + 2 * stored), 3, 1};
+/* The file: how many addresses there are, calls, and answers; all of them; then the memory. */
+static void ask(const char *path) {
+  FILE *file = fopen(path, "rb");
+  if (!file || fread(words, 8, MOST_WORDS, file) == 0 || fclose(file)) exit(1);
+  const int64_t *addresses = words + 3, *calls = addresses + words[0];
+  const int64_t *answers = calls + WORDS_OF_A_CALL * words[1];
+  int64_t *memory = words + 3 + words[0] + WORDS_OF_A_CALL * words[1] + 2 * words[2];
+  uint8_t *bytes = (uint8_t *)memory;
   uint32_t crc = 0;
-  for (int answered = F16; answered <= F32; answered++) {
-    int64_t counts[12] = {0};
-    const words question = {
-        ROWS, ROWS, 0, at(asked), at(places), 0, 0, 0, 0, at(user_index), 2, at(offsets), bytes,
-        0, DIM, 2 * DIM, 3 * DIM, WIDTH, answered, at(answer), at(status), at(counts)};
-    if (gkc_lay_rows(generation, question, record, 0, ROWS)) return 0;
-    crc = crc32(crc, answer, (size_t)ROWS * WIDTH * (answered == F16 ? 2 : 4));
-    crc = crc32(crc, status, sizeof status);
-    crc = crc32(crc, counts, sizeof counts);
+  for (int64_t k = 0; k < words[0]; k++) memory[addresses[k] / 8] += (int64_t)(uintptr_t)memory;
+  for (int64_t k = 0; k < words[1]; k++) {
+    const int64_t *call = calls + WORDS_OF_A_CALL * k, *a = call + 2;
+    int64_t outcome = call[0] == LAY_ROWS
+      ? gkc_lay_rows(bytes + a[0], bytes + a[1], bytes + a[2], a[3], a[4])
+      : gkc_distinct(memory + a[0] / 8, a[1] ? memory + a[1] / 8 : 0, a[2] ? bytes + a[2] : 0, a[3],
+                     (uint64_t)a[4], memory + a[5] / 8, (uint64_t)a[6], memory + a[7] / 8,
+                     memory + a[8] / 8);
+    if (outcome != call[1]) exit(2);
   }
-  return crc;
+  for (int64_t k = 0; k < words[2]; k++) crc = crc32(crc, bytes + answers[2 * k], answers[2 * k + 1]);
+  printf("%u\n", (unsigned)crc);
 }
 
-int main(void) {
-  for (int plain = 0; plain < 2; plain++) {
+int main(int argc, char **argv) {
+  for (int plain = 0; plain < 2 && argc > 1; plain++) {
     gkc_choose(plain);
-    for (int type = F16; type <= INT8; type++) printf("%u\n", (unsigned)try_type(type));
+    ask(argv[1]);
   }
   return 0;
 }

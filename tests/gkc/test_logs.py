@@ -89,3 +89,22 @@ def test_a_person_gets_a_readable_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "generation_published" in line
     with pytest.raises(json.JSONDecodeError):
         json.loads(line)
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, _Terminal])
+def test_a_traceback_shows_no_value_of_a_variable(
+    kind: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = kind()
+    monkeypatch.setattr("sys.stderr", stream)
+    set_up_logging()
+
+    def fail(password: str) -> None:
+        raise ValueError(len(password))
+
+    try:
+        fail("hunter" + "2")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    assert "in fail" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()

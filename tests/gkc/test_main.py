@@ -10,10 +10,16 @@ RUN = "import sys; sys.modules[sys.argv.pop(1)] = None; from gkc.__main__ import
 
 
 @pytest.mark.parametrize(
-    ("missing", "command"),
-    [("typer", ["--help"]), ("redis", ["versions"]), ("uvicorn", ["serve"])],
+    ("missing", "command", "extra"),
+    [
+        ("typer", ["--help"], "store"),
+        ("redis", ["versions"], "store"),
+        ("uvicorn", ["serve"], "service"),
+    ],
 )
-def test_a_missing_extra_is_one_line(missing: str, command: list[str], tmp_path: Path) -> None:
+def test_a_missing_extra_is_one_line(
+    missing: str, command: list[str], extra: str, tmp_path: Path
+) -> None:
     store = [] if "--help" in command else ["--store", "redis://127.0.0.1:1"]
     done = subprocess.run(
         [sys.executable, "-c", RUN, missing, *command, *store],
@@ -25,4 +31,4 @@ def test_a_missing_extra_is_one_line(missing: str, command: list[str], tmp_path:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert f"{missing} is not installed" in done.stderr
-    assert "gkc[service]" in done.stderr
+    assert f"gkc[{extra}]" in done.stderr

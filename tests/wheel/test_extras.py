@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 Installed = Callable[..., Environment]
 
 ROW = ("--user", 1, "--item", 1, "--version", "v1", "--json")
-SERVICE, EXPORTER, KEEP = "gkc[service]", "gkc[exporter]", "gkc[keep]"
+STORE, SERVICE = "gkc[store]", "gkc[service]"
+EXPORTER, KEEP = "gkc[exporter]", "gkc[keep]"
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -90,7 +91,7 @@ def _exports(environment: Environment, bundle: Path, store: str) -> None:
 def test_the_base_is_what_a_caller_needs(installed: Installed) -> None:
     environment = installed("")
     _imports(environment, "gkc.arrays", "gkc.errors", "gkc.knowledge", "gkc.rows")
-    _names(environment, SERVICE, "gkc", "--help")
+    _names(environment, STORE, "gkc", "--help")
     _names(environment, EXPORTER, "gkc-export", "--help")
     _names(environment, KEEP, "keep", "--help")
 

@@ -20,6 +20,7 @@ from gkc.errors import (
     RequestError,
 )
 from gkc.http.decoding import decode_json, decode_safetensors
+from gkc.http.problems import problem_of
 
 GOOD = {"u": 7, "i": [11, 12], "v": "v1"}
 ROW = {"u": 7, "i": 11, "v": "v1"}
@@ -63,6 +64,7 @@ def fields_at_fault(value: Any) -> list[str]:
         (GOOD | {"v": ""}, ["/v"]),
         (GOOD | {"v": ["v1", "v/2"]}, ["/v/1"]),
         (GOOD | {"v": "x" * 65}, ["/v"]),
+        (GOOD | {"v": "v1\n"}, ["/v"]),
         (GOOD | {"u": [1, 2, 3]}, ["/u", "/i"]),
         (GOOD | {"c": []}, ["/i", "/c"]),
         (GOOD | {"w": 1, "a/b~": 2}, ["/a~1b~0", "/w"]),
@@ -99,6 +101,21 @@ def test_numbers_that_are_no_int64_are_named(number: str) -> None:
         decode_json(b'{"u":1,"v":"x","i":[1,%s]}' % number.encode(), 10)
 
 
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (rb'{"u": 7, "i": "\ud800", "v": "v1"}', "/i"),
+        (rb'{"u": 7, "i": 11, "v": "\udc00"}', "/v"),
+        (rb'{"u": 7, "i": 11, "v": "v1", "w\ud800": 1}', r"/w\ud800"),
+    ],
+)
+def test_half_a_surrogate_pair_is_named(body: bytes, field: str) -> None:
+    with pytest.raises(InvalidFieldsError) as caught:
+        decode_json(body, 10)
+    assert [e.field for e in caught.value.errors] == [field]
+    assert problem_of(caught.value).body()
+
+
 def test_a_number_as_version_is_told_so() -> None:
     with pytest.raises(InvalidFieldsError, match="is a number; a version is a string"):
         decoded(GOOD | {"v": 20211220})
@@ -120,6 +137,22 @@ def test_a_number_as_version_is_told_so() -> None:
 def test_what_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBodyError, match="not JSON"):
         decode_json(body, 10)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"u": "x", "u": 7, "i": 11, "v": "v1"}',
+        b'{"u": 8, "u": 7, "i": [1, 2], "i": 11, "v": "v2", "v": "v1"}',
+        b'{"u": 7, "i": 11, "v": "v1", "c": "x", "c": null, "dtype": "f64", "dtype": "f32"}',
+        b'{"quadruples": 3, "quadruples": [{"u": 8, "u": 7, "i": 11, "v": 3, "v": "v1"}]}',
+    ],
+)
+def test_of_repeated_keys_the_last_counts(body: bytes) -> None:
+    columns = decode_json(body, 10).columns
+    assert (columns.users.tolist(), columns.items.tolist()) == ([7], [11])
+    assert columns.versions == ("v1",)
+    assert columns.given is None or not columns.given.any()
 
 
 @given(u=INT64, ids=st.lists(INT64, min_size=2), c=st.lists(st.none() | INT64, min_size=2))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gkc.http.metrics import Metrics
+from gkc.http.tally import AnsweredRows
 from tests.gkc.http.running import SAFETENSORS, ask, running
 from tests.gkc.world import ITEMS, STRANGERS, Worlds
 
@@ -76,7 +77,9 @@ def test_parts_are_counted_by_status(n: int, possible: tuple[int, int]) -> None:
     metrics = Metrics()
     status = np.random.default_rng(n).integers(*possible, (n, 4)).astype(np.uint8)
     counts = [(status[:, part] == value).sum() for part in range(4) for value in range(3)]
-    metrics.count_parts("v", ("user", "user_category"), np.array(counts, dtype=np.int64))
+    counted = {"v": np.array(counts, dtype=np.int64)}
+    metrics.tally.answers.append(AnsweredRows("/knowledge", n, ("user", "user_category"), counted))
+    metrics.add_tally()
     text = metrics.render(None).decode()
     for part, column in (("user", 0), ("user_category", 3)):
         for value, name in enumerate(("absent", "found", "default")):

@@ -1,33 +1,66 @@
-"""The hand-written part of the OpenAPI document."""
+"""The OpenAPI document: what the types and the table of errors do not say by themselves."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from jsonschema_rs import meta
+
+from gkc.http.problems import CLIENT_CLOSED_REQUEST, KINDS
 from tests.gkc.http.running import Session
 
 
-def test_openapi_describes_both_forms_and_every_error(asked: Session) -> None:
-    document = asked.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/knowledge", "/versions", "/livez", "/readyz", "/metrics"}
-    post = document["paths"]["/knowledge"]["post"]
+def document(asked: Session) -> Any:
+    return asked.get("/openapi.json").json()
+
+
+def referred(value: Any) -> set[str]:
+    """Return all that is referred to anywhere in a value."""
+    if not isinstance(value, dict | list):
+        return set()
+    inner = value.values() if isinstance(value, dict) else value
+    here = {value["$ref"]} if isinstance(value, dict) and "$ref" in value else set()
+    return here.union(*map(referred, inner))
+
+
+def test_both_forms_and_every_error_are_described(asked: Session) -> None:
+    whole = document(asked)
+    assert set(whole["paths"]) == {"/knowledge", "/versions", "/livez", "/readyz", "/metrics"}
+    post = whole["paths"]["/knowledge"]["post"]
     content = post["requestBody"]["content"]
-    forms = content["application/json"]["schema"]["oneOf"]
-    assert [form["title"] for form in forms] == ["Columns", "Quadruples"]
-    assert set(forms[0]["properties"]) == {"u", "i", "c", "v", "parts", "dtype", "layout"}
+    forms = [form["$ref"] for form in content["application/json"]["schema"]["oneOf"]]
+    assert forms == ["#/components/schemas/Columns", "#/components/schemas/Quadruples"]
+    columns = whole["components"]["schemas"]["Columns"]
+    assert list(columns["properties"]) == ["u", "i", "c", "v", "parts", "dtype", "layout"]
     assert "application/x-safetensors" in content
-    assert set(post["responses"]) == {"200", "400", "404", "406", "413", "415", "422", "503"}
-    answer = post["responses"]["200"]["content"]["application/json"]["schema"]
-    assert set(answer["properties"]) == {"versions", "parts", "knowledge", "status"}
+    told = {kind for kind in KINDS.values() if kind.status != CLIENT_CLOSED_REQUEST}
+    assert set(post["responses"]) == {"200", *(str(kind.status) for kind in told)}
+    for kind in told:
+        response = post["responses"][str(kind.status)]
+        assert f"`{kind.type}`: {kind.when}" in response["description"]
+        assert ("Retry-After" in response["headers"]) == (kind.retry_after_seconds is not None)
 
 
-def test_openapi_names_what_is_told_of_a_version(asked: Session) -> None:
-    schemas = asked.get("/openapi.json").json()["components"]["schemas"]
-    told = schemas["VersionInfo"]["properties"]
+def test_all_that_is_referred_to_is_there(asked: Session) -> None:
+    whole = document(asked)
+    for reference in referred(whole):
+        part = whole
+        for name in reference.removeprefix("#/").split("/"):
+            part = part[name]
+    for schema in whole["components"]["schemas"].values():
+        meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+def test_what_is_told_of_a_version_is_named(asked: Session) -> None:
+    told = document(asked)["components"]["schemas"]["VersionInfo"]["properties"]
     assert told["users"]["type"] == "integer"
     assert told["compatible_with"]["type"] == "array"
 
 
-def test_the_documented_example_is_understood(asked: Session) -> None:
-    document = asked.get("/openapi.json").json()
-    content = document["paths"]["/knowledge"]["post"]["requestBody"]["content"]
-    response = asked.post(content["application/json"]["example"])
-    assert response.status_code == 404, "all but its version is known"
+def test_the_documented_examples_are_understood(asked: Session) -> None:
+    post = document(asked)["paths"]["/knowledge"]["post"]
+    examples = post["requestBody"]["content"]["application/json"]["examples"]
+    assert set(examples) == {"columns", "quadruples"}
+    for example in examples.values():
+        response = asked.post(example["value"])
+        assert response.status_code == 404, "all but its version is known"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gkc import errors
 from gkc.errors import FieldError, GkcError
-from gkc.http.problems import KINDS, TYPE_PREFIX, problem_of
+from gkc.http.problems import BARE_STATUSES, BLANK, KINDS, TYPE_PREFIX, problem_of
 from tests.gkc.http.running import JSON, SAFETENSORS, Session, running
 
 GOOD = {"u": 7, "i": [11, 12], "v": "half"}
@@ -37,7 +38,7 @@ EXAMPLES: list[tuple[GkcError, int]] = [
 def test_each_error_has_its_status(error: GkcError, status: int) -> None:
     problem = problem_of(error)
     assert problem.status == status
-    assert problem.detail == str(error)
+    assert problem.details.detail == str(error)
     assert problem.body().startswith(b'{"type":"' + TYPE_PREFIX.encode())
     assert ("retry-after" in problem.headers) == (status == 503)
 
@@ -45,6 +46,15 @@ def test_each_error_has_its_status(error: GkcError, status: int) -> None:
 def test_every_row_of_the_table_has_an_example() -> None:
     shown = {cls for error, _ in EXAMPLES for cls in type(error).__mro__}
     assert set(KINDS) <= shown
+
+
+def test_the_page_shows_the_table() -> None:
+    told = [(kind.status, kind.type, kind.when) for kind in KINDS.values()]
+    told += [(status.value, BLANK, when) for status, when in BARE_STATUSES.items()]
+    lines = [f"| {status} | `{type_}` | {when} |" for status, type_, when in sorted(told)]
+    table = "\n".join(["| status | `type` | when |", "| --- | --- | --- |", *lines, ""])
+    page = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
+    assert f"\n\n{table}\n" in page, f"docs/http.md should have:\n{table}"
 
 
 def test_an_unforeseen_error_keeps_its_details_to_itself() -> None:
@@ -61,7 +71,7 @@ def told(response: Any, status: int) -> dict[str, Any]:
     assert body["status"] == status
     assert body["title"]
     assert body["detail"]
-    assert body["type"] == "about:blank" or body["type"].startswith(TYPE_PREFIX)
+    assert body["type"] == BLANK or body["type"].startswith(TYPE_PREFIX)
     assert isinstance(body, dict)
     return body
 
@@ -83,7 +93,7 @@ def test_404_unknown_version_lists_the_versions(asked: Session) -> None:
 
 
 def test_404_unknown_path(asked: Session) -> None:
-    assert told(asked.get("/nothing"), 404)["type"] == "about:blank"
+    assert told(asked.get("/nothing"), 404)["type"] == BLANK
 
 
 def test_405_lists_the_methods(asked: Session) -> None:

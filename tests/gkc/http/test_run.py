@@ -264,6 +264,26 @@ def test_metrics_of_two_workers_are_summed(place: Place, tmp_path: Path) -> None
     until(lambda: not list(scratch.glob("gkc-metrics-*")))
 
 
+def test_the_next_start_removes_what_a_killed_service_left(place: Place, tmp_path: Path) -> None:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    env = {"TMPDIR": str(scratch)}
+    with service(place, "--workers", 2, env=env, wait=False) as living:
+        (kept,) = scratch.iterdir()
+        port = free_port()
+        process = start("gkc", "serve", "--workers", 2, "--port", port, place=place, env=env)
+        wait_for(f"http://127.0.0.1:{port}/livez", process)
+        (left,) = set(scratch.iterdir()) - {kept}
+        process.kill()
+        process.wait(timeout=30)
+        assert left.exists()
+        with service(place, "--workers", 2, env=env, wait=False):
+            assert not left.exists()
+            assert len(list(scratch.iterdir())) == 2
+            assert samples(living)["gkc_inflight_requests"] == 1
+    assert not list(scratch.iterdir())
+
+
 def test_a_killed_worker_is_replaced(place: Place) -> None:
     make_world().publish(place.url)
     with serving(place, "--workers", 2) as (url, process):

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 import structlog
 
 from gkc.errors import CatalogueLostError, StoreUnavailableError
@@ -100,7 +101,10 @@ async def test_a_generation_that_cannot_be_loaded_is_tried_again(url: str) -> No
         await eventually(lambda: _called(reader, "manifest", 1))
         response = await client.get("/readyz")
         assert response.status_code == 503
-        assert await status(client) == 503
+        assert "v1; store x is not available: refused" in response.json()["detail"]
+        response = await ask(client, QUESTION)
+        assert response.status_code == 503
+        assert "'v1' cannot be loaded: store x is not available: refused" in response.text
         del reader.failures["manifest"]
         await eventually(lambda: is_ready(client))
         assert await status(client) == 200
@@ -112,9 +116,38 @@ async def test_a_surprising_failure_to_load_is_tried_again_too(url: str) -> None
     async with unreliable(url, ready=False) as (client, _, reader):
         reader.failures["item_table"] = MemoryError("no memory")
         await eventually(lambda: _called(reader, "item_table", 1))
-        assert await status(client) == 503
+        response = await ask(client, QUESTION)
+        assert response.status_code == 503
+        assert "'v1' cannot be loaded: this worker's log says why" in response.text
+        assert "no memory" not in response.text
         del reader.failures["item_table"]
         await eventually(lambda: is_ready(client))
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("command", ["get", "hmget"])
+async def test_a_right_that_is_lacking_is_named_until_it_is_granted(
+    own_redis: RedisServer, tmp_path: Path, command: str
+) -> None:
+    make_world("v1").publish(own_redis.url)
+    url = own_redis.url.replace("//", "//reader:secret@")
+    with redis.Redis.from_url(own_redis.url) as admin:
+        rights = ("on", ">secret", "~*", "+@read", "+select", f"-{command}")
+        admin.execute_command("ACL", "SETUSER", "reader", *rights)
+        mirror = tmp_path / "mirror"
+        async with running(url, ready=False, refresh_ms=5, mirror_dir=mirror) as (client, _):
+
+            async def is_named() -> bool:
+                told = [await client.get("/readyz"), await ask(client, QUESTION)]
+                assert [response.status_code for response in told] == [503, 503]
+                assert not [response for response in told if "secret" in response.text]
+                details = [response.json()["detail"] for response in told]
+                return all("may not do this" in d and f"'{command}'" in d for d in details)
+
+            await eventually(is_named)
+            admin.execute_command("ACL", "SETUSER", "reader", f"+{command}")
+            await eventually(lambda: is_ready(client))
+            assert await status(client) == 200
 
 
 async def _called(reader: UnreliableReader, operation: str, times: int) -> bool:

@@ -276,6 +276,7 @@ def test_what_is_no_catalogue_is_lost(raw: bytes) -> None:
         (b'"revision":2', b'"revision":"2"', "revision"),
         (b'"pinned":false', b'"pinned":0', "pinned"),
         (b'"bundle":"bundle"', b'"bundle":"bundle","more":1', "more"),
+        (b'_at":"2021-12-20T', b'_at":"2021-13-20T', "published_at: '2021-13-20T.*' is no time"),
         (b'"generations":{"', b'"generations":{"../', r".+"),
     ],
 )

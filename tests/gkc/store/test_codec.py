@@ -14,8 +14,9 @@ from hypothesis.extra import numpy as hnp
 
 from gkc.arrays import F32
 from gkc.errors import LayoutError, NotStorableError
+from gkc.rows_library import stride
 from gkc.store import ELEMENT_TYPES, ElementType, UserBlock, decode_vectors, encode_vectors
-from gkc.store.codec import RecordCodec, id_fields, largest_magnitude, record_bytes, stride
+from gkc.store.codec import RecordCodec, id_fields, largest_magnitude, record_bytes
 
 LARGEST = float(np.finfo(np.float32).max)
 F16_LIMIT = 65519.996  # from 65520 on, rounding to the nearest f16 gives infinity

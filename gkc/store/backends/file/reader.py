@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from gkc.arrays import I64
-from gkc.errors import GenerationCorruptError, GenerationNotFoundError, StoreError
+from gkc.errors import GenerationCorruptError, StoreError
 from gkc.store.backends.file.layout import (
     GENERATIONS,
     ITEMS,
@@ -18,7 +19,7 @@ from gkc.store.backends.file.layout import (
     load_catalogue,
     read_if_there,
 )
-from gkc.store.catalogue import Catalogue
+from gkc.store.catalogue import Catalogue, missing
 from gkc.store.few_items import table_of_items
 from gkc.store.generation import GenerationManifest, read_manifest
 from gkc.store.protocol import Progress
@@ -26,6 +27,8 @@ from gkc.store.table import MappedItemTable, MappedUserTable, MemoryItemTable
 from gkc.store.table_check import verify_table
 from gkc.store.table_format import TableHeader, TableKind
 from gkc.store.urls import require_namespace
+
+_TableT = TypeVar("_TableT", MappedItemTable, MappedUserTable)
 
 
 class FileReader:
@@ -71,14 +74,14 @@ class FileReader:
         """Read the records of distinct users, views of the mapped file; None for unknown ones."""
         table = self._users.get(manifest.generation)
         if table is None:
-            table = self._users[manifest.generation] = self._open_users(manifest)
+            table = self._users[manifest.generation] = self._open(manifest, USERS, MappedUserTable)
         return table.records_of(users)
 
     async def items_of(self, manifest: GenerationManifest, items: I64) -> MemoryItemTable:
         """Read a few distinct items, as a table of those that are known."""
         table = self._items.get(manifest.generation)
         if table is None:
-            table = self._items[manifest.generation] = self._open_items(manifest)
+            table = self._items[manifest.generation] = self._open(manifest, ITEMS, MappedItemTable)
         rows = table.rows_of(items)
         return table_of_items(manifest, table.take(rows[rows >= 0]))
 
@@ -97,22 +100,16 @@ class FileReader:
                 tables.pop(generation).close()
 
     def _prefaulted_items(self, manifest: GenerationManifest, memory_bytes: int) -> MappedItemTable:
-        table = self._open_items(manifest)
+        table = self._open(manifest, ITEMS, MappedItemTable)
         if table.size_bytes <= memory_bytes:
             with as_store_errors(self.store):
                 table.prefault()
         return table
 
-    def _open_items(self, manifest: GenerationManifest) -> MappedItemTable:
-        with self._reading(manifest.generation, ITEMS) as path:
-            table = MappedItemTable(path, manifest.generation)
-        _require_same(manifest, ITEMS, table.header)
-        return table
-
-    def _open_users(self, manifest: GenerationManifest) -> MappedUserTable:
-        with self._reading(manifest.generation, USERS) as path:
-            table = MappedUserTable(path, manifest.generation)
-        _require_same(manifest, USERS, table.header)
+    def _open(self, manifest: GenerationManifest, name: str, kind: type[_TableT]) -> _TableT:
+        with self._reading(manifest.generation, name) as path:
+            table = kind(path, manifest.generation)
+        _require_same(manifest, name, table.header)
         return table
 
     def _verify(self, manifest: GenerationManifest, progress: Progress) -> None:
@@ -143,10 +140,7 @@ class FileReader:
     def _missing(self, generation: str, what: str) -> StoreError:
         """Return the error for a missing file: damage while the catalogue still needs it."""
         catalogue = load_catalogue(self._root, self.store)
-        needed = catalogue.in_state("staging", "published") if catalogue else {}
-        if generation in needed:
-            return GenerationCorruptError(generation, f"its {what} is missing")
-        return GenerationNotFoundError(generation)
+        return missing(generation, f"its {what} is missing", catalogue)
 
 
 def _require_same(manifest: GenerationManifest, name: str, header: TableHeader) -> None:

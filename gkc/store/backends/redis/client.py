@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 import hiredis
 import redis
@@ -34,6 +35,8 @@ _CONNECTIONS: Final = {
 }
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _WINDOW_BYTES: Final = 16 << 20
+_AT_ONCE: Final = 100
+_T = TypeVar("_T")
 pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub
 
 
@@ -124,6 +127,13 @@ def get_bytes(client: redis.Redis, key: str) -> bytes | None:
             raise
         return b""
     return value if value is None else bytes(value)
+
+
+def in_batches(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """Yield so many at a time that the server's other clients have their turn between."""
+    rest = iter(items)
+    while batch := list(islice(rest, _AT_ONCE)):
+        yield batch
 
 
 def is_wrong_type(answer: redis.RedisError) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from gkc.arrays import I64
-from gkc.errors import GenerationCorruptError, GenerationNotFoundError, StoreError
+from gkc.errors import GenerationCorruptError, StoreError
 from gkc.store.backends.redis.chunk_source import ChunkSource
 from gkc.store.backends.redis.client import (
     WRITE_TIMEOUT_SECONDS,
@@ -32,7 +32,7 @@ from gkc.store.backends.redis.layout import (
 from gkc.store.backends.redis.pipe import ReadPipe
 from gkc.store.backends.redis.ranges import ItemRanges
 from gkc.store.backends.redis.verify import verify_users
-from gkc.store.catalogue import Catalogue, read_catalogue
+from gkc.store.catalogue import Catalogue, missing, read_catalogue
 from gkc.store.codec import id_fields
 from gkc.store.generation import GenerationManifest, read_manifest
 from gkc.store.ids import hash_ids
@@ -211,17 +211,3 @@ def _rows_of_buckets(users: I64, user_buckets: int) -> dict[int, list[int]]:
     for row, bucket in enumerate(bucket_numbers(hash_ids(users), user_buckets).tolist()):
         found.setdefault(bucket, []).append(row)
     return found
-
-
-def missing(
-    generation: str, what: str, catalogue: Catalogue | None, has_manifest: bool
-) -> StoreError:
-    """Return the error for missing data.
-
-    It is damage while the catalogue needs the generation or its manifest is there, for a deletion
-    takes the manifest first; else the generation was deleted.
-    """
-    needed = catalogue.in_state("staging", "published") if catalogue else {}
-    if has_manifest or generation in needed:
-        return GenerationCorruptError(generation, what)
-    return GenerationNotFoundError(generation)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any, Final
 
 import redis
@@ -15,6 +14,7 @@ from gkc.store.backends.redis.client import (
     WritePipe,
     connection_pool,
     get_bytes,
+    in_batches,
 )
 from gkc.store.backends.redis.faults import as_store_errors, unavailable
 from gkc.store.backends.redis.layout import (
@@ -32,8 +32,6 @@ from gkc.store.urls import StoreUrl, require_namespace
 
 REPLICA_TIMEOUT_SECONDS: Final = 120.0
 _REPLICA_STEP_SECONDS: Final = 5.0
-_NAMES_AT_ONCE: Final = 100
-"""Then readers have their turn: the server frees a chunk as it unlinks it."""
 _LEASE_TIMEOUT_SECONDS: Final = LEASE_TTL_SECONDS / 4
 _BARRIER_TTL_SECONDS: Final = 60
 
@@ -205,14 +203,8 @@ class RedisStorage:
                 # The manifest first: whoever then finds something missing knows why.
                 pipe.send(("UNLINK", manifest), 0)
                 pipe.drain()
-                for names in _in_batches(others):
+                for names in in_batches(others):  # the server frees a chunk as it unlinks it
                     pipe.send(("UNLINK", *names), sum(map(len, names)))
                     pipe.drain()
             finally:
                 pipe.close()
-
-
-def _in_batches(names: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(names)
-    while batch := list(islice(rest, _NAMES_AT_ONCE)):
-        yield batch

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import redis
@@ -14,7 +13,7 @@ from redis.connection import ConnectionPool
 
 from gkc.errors import GenerationCorruptError, RecordError
 from gkc.store.backends.redis.buckets import UserBuckets
-from gkc.store.backends.redis.client import Command, WritePipe, get_bytes
+from gkc.store.backends.redis.client import Command, WritePipe, get_bytes, in_batches
 from gkc.store.backends.redis.faults import as_store_errors
 from gkc.store.backends.redis.layout import USERS, GenerationKeys
 from gkc.store.chunks import ChunkSizes
@@ -23,8 +22,6 @@ from gkc.store.generation import GenerationSpec, Totals
 from gkc.store.sink import BucketProgress, Finished, Lease, WriterProgress
 from gkc.store.table_format import PAGE_BYTES
 from gkc.store.table_writer import ItemTableWriter
-
-_LENGTHS_AT_ONCE: Final = 100
 
 StoreChunk = Callable[[int, bytes], None]
 
@@ -267,15 +264,9 @@ class RedisWriter:
 
     def _lengths(self, numbers: Sequence[int]) -> Sequence[int]:
         found: list[Any] = []
-        for some in _batches(numbers):
+        for some in in_batches(numbers):
             pipeline = self._client.pipeline(transaction=False)
             for number in some:
                 pipeline.strlen(self._keys.chunk(number))
             found += pipeline.execute(raise_on_error=False)
         return [size if isinstance(size, int) else 0 for size in found]
-
-
-def _batches(numbers: Sequence[int]) -> Iterator[list[int]]:
-    rest = iter(numbers)
-    while some := list(islice(rest, _LENGTHS_AT_ONCE)):
-        yield some

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import shutil
 import socket
 import ssl
 import subprocess
@@ -25,7 +24,7 @@ from gkc.store.backends.redis.faults import unavailable
 from gkc.store.backends.redis.layout import catalogue_key
 from gkc.store.backends.redis.storage import RedisStorage
 from gkc.store.catalogue import Catalogue
-from tests.redis_server import START_TIMEOUT_SECONDS, RedisServer, free_port
+from tests.redis_server import START_TIMEOUT_SECONDS, RedisServer, free_port, tls_server
 
 
 def told_when_read(url: str, timeout_ms: int = 5000) -> str:
@@ -282,21 +281,8 @@ def test_a_cluster_of_several_nodes(own_redis: RedisServer) -> None:
 
 
 def test_tls(own_redis: RedisServer, tmp_path: Path) -> None:
-    certificate, key = _make_certificate(tmp_path)
-    port = free_port()
-    server = RedisServer(
-        own_redis.binary,
-        own_redis.folder,
-        *("--tls-port", str(port), "--tls-auth-clients", "no"),
-        *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
-        *("--tls-ca-cert-file", str(certificate)),
-    )
-    try:
-        server.start()
-    except AssertionError:
-        pytest.skip("this redis-server was built without TLS")
-    address = f"127.0.0.1:{port}/0"
-    try:
+    with tls_server(own_redis, tmp_path) as (port, certificate, key):
+        address = f"127.0.0.1:{port}/0"
         assert_told(f"rediss://{address}", "TLS failed (self", "ssl_ca_certs")
         assert_told(f"rediss://{address}?ssl_ca_certs={key}", "TLS failed (NO_CERT", "a PEM file")
         assert_told(f"rediss://{address}?ssl_certfile={key}", "TLS failed", "a PEM file")
@@ -304,8 +290,6 @@ def test_tls(own_redis: RedisServer, tmp_path: Path) -> None:
         named = f"rediss://127.0.0.2:{port}/0?ssl_ca_certs={certificate}"
         told = str(unavailable(_mismatch(), named))
         assert "the host as its certificate does" in told
-    finally:
-        server.stop()
 
 
 # ---- what no server here can be made to do
@@ -393,16 +377,3 @@ def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.02)
-
-
-def _make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Return a self-signed certificate for 127.0.0.1, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    request = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    request += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    request += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(request, check=True, capture_output=True)
-    return certificate, key

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -33,6 +31,7 @@ from gkc.errors import (
 )
 from gkc.store import (
     Catalogue,
+    GenerationManifest,
     KnowledgeReader,
     Publisher,
     StagedGeneration,
@@ -57,7 +56,7 @@ from gkc.testing.samples import (
     user_slices,
     write_sample,
 )
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, tls_server
 
 SECRET = "hunter2secret"
 
@@ -347,12 +346,18 @@ async def test_a_writer_whose_lease_is_gone_writes_nothing_more(
 # ---- damage
 
 
+async def publish(
+    storage: RedisStorage, reader: RedisReader, sample: Sample
+) -> tuple[str, GenerationManifest]:
+    generation = publish_sample(Publisher(storage), sample).generation
+    return generation, await reader.manifest(generation)
+
+
 async def test_a_lost_bucket_is_named(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader
 ) -> None:
     sample = make_sample()
-    generation = publish_sample(Publisher(storage), sample).generation
-    manifest = await reader.manifest(generation)
+    generation, manifest = await publish(storage, reader, sample)
     key = place.bucket_of(generation, int(sample.users.ids[0]))
     place.client.delete(key)
     number = key.rpartition(":")[2]
@@ -369,8 +374,7 @@ async def test_a_bucket_whose_marker_alone_was_lost_is_damage(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader
 ) -> None:
     sample = make_sample()
-    generation = publish_sample(Publisher(storage), sample).generation
-    manifest = await reader.manifest(generation)
+    generation, manifest = await publish(storage, reader, sample)
     key = place.bucket_of(generation, int(sample.users.ids[0]))
     marker = place.client.hget(key, b"")
     place.client.hdel(key, b"")
@@ -401,8 +405,7 @@ async def test_buckets_read_a_user_at_a_time_are_verified_alike(
 ) -> None:
     monkeypatch.setattr("gkc.store.backends.redis.verify._PIECE_BYTES", 1)
     sample = make_sample()
-    generation = publish_sample(Publisher(storage), sample).generation
-    manifest = await reader.manifest(generation)
+    generation, manifest = await publish(storage, reader, sample)
     rows: list[int] = []
     await reader.verify(manifest, rows.append)
     assert sum(rows) == manifest.totals.users + manifest.totals.items
@@ -433,8 +436,7 @@ async def test_a_marker_of_another_bucket_is_damage(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader
 ) -> None:
     sample = make_sample()
-    generation = publish_sample(Publisher(storage), sample).generation
-    manifest = await reader.manifest(generation)
+    generation, manifest = await publish(storage, reader, sample)
     key = place.bucket_of(generation, int(sample.users.ids[0]))
     other = place.bucket_of(generation, int(sample.users.ids[-1]))
     place.client.hset(key, b"", place.client.hget(other, b""))
@@ -465,8 +467,7 @@ async def test_chunks_are_the_bytes_of_the_table_file(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader
 ) -> None:
     sample = make_sample(items=9000, dim=40)
-    generation = publish_sample(Publisher(storage), sample).generation
-    manifest = await reader.manifest(generation)
+    generation, manifest = await publish(storage, reader, sample)
     keys, chunks = GenerationKeys(place.namespace, generation), Chunks(manifest)
     assert chunks.count == 4
     stored = [place.client.get(keys.chunk(number)) for number in range(chunks.count)]
@@ -480,8 +481,7 @@ async def test_chunks_that_were_swapped_are_named(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader
 ) -> None:
     sample = make_sample(items=9000, dim=40)
-    generation = publish_sample(Publisher(storage), sample).generation
-    manifest = await reader.manifest(generation)
+    generation, manifest = await publish(storage, reader, sample)
     keys = GenerationKeys(place.namespace, generation)
     first, second = place.client.mget(keys.chunk(1), keys.chunk(2))
     place.client.mset({keys.chunk(1): second, keys.chunk(2): first})
@@ -513,8 +513,7 @@ async def test_a_chunk_that_is_lost_or_short_makes_no_unknown_items(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader, size: int
 ) -> None:
     sample = make_sample()
-    generation = publish_sample(Publisher(storage), sample).generation
-    manifest = await reader.manifest(generation)
+    generation, manifest = await publish(storage, reader, sample)
     key = GenerationKeys(place.namespace, generation).chunk(0)
     place.client.set(key, place.client.get(key)[:size])
     for read in (
@@ -530,8 +529,7 @@ async def test_a_mirror_goes_on_where_it_was_interrupted(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader
 ) -> None:
     sample = make_sample(items=9000, dim=40)
-    generation = publish_sample(Publisher(storage), sample).generation
-    manifest = await reader.manifest(generation)
+    generation, manifest = await publish(storage, reader, sample)
     keys = GenerationKeys(place.namespace, generation)
     last = place.client.get(keys.chunk(3))
     place.client.delete(keys.chunk(3))
@@ -549,8 +547,7 @@ async def test_keys_of_another_type_are_damage(
     place: RedisPlace, storage: RedisStorage, reader: RedisReader
 ) -> None:
     sample = make_sample()
-    generation = publish_sample(Publisher(storage), sample).generation
-    manifest = await reader.manifest(generation)
+    generation, manifest = await publish(storage, reader, sample)
     user, item = int(sample.users.ids[0]), int(sample.items.ids[0])
     keys = (
         place.bucket_of(generation, user),
@@ -822,38 +819,23 @@ async def test_a_unix_socket_is_a_store(own_redis: RedisServer, tmp_path: Path) 
 
 
 async def test_tls_with_a_private_authority(own_redis: RedisServer, tmp_path: Path) -> None:
-    certificate, key = _make_certificate(tmp_path)
-    port = free_port()
-    server = RedisServer(
-        own_redis.binary,
-        own_redis.folder,
-        *("--tls-port", str(port), "--tls-auth-clients", "no"),
-        *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
-        *("--tls-ca-cert-file", str(certificate)),
-    )
-    try:
-        server.start()
-    except AssertionError:
-        pytest.skip("this redis-server was built without TLS")
-    url = f"rediss://127.0.0.1:{port}/0"
-    trusting = RedisPlace(f"{url}?ssl_ca_certs={certificate}", "center", tmp_path / "mirrors")
-    try:
+    mirrors = tmp_path / "mirrors"
+    with tls_server(own_redis, tmp_path) as tls:
+        url = f"rediss://127.0.0.1:{tls.port}/0"
+        trusting = RedisPlace(f"{url}?ssl_ca_certs={tls.certificate}", "center", mirrors)
         sample = make_sample()
         storage, _ = trusting.open_pair()
         publish_sample(Publisher(storage), sample)
         storage.close()
         async with _reader(trusting) as reader:
             await assert_serves(reader, await current_manifest(reader, "v1"), sample)
-        async with _reader(RedisPlace(url, "center", tmp_path / "mirrors")) as reader:
+        trusting.client.close()
+        async with _reader(RedisPlace(url, "center", mirrors)) as reader:
             with pytest.raises(StoreUnavailableError, match=r"TLS failed \(self.signed"):
                 await reader.catalogue()
-        plain = RedisPlace(url.replace("rediss", "redis"), "center", tmp_path / "mirrors")
-        async with _reader(plain) as reader:
+        async with _reader(RedisPlace(url.replace("rediss", "redis"), "center", mirrors)) as reader:
             with pytest.raises(StoreUnavailableError, match="use rediss://"):
                 await reader.catalogue()
-    finally:
-        trusting.client.close()
-        server.stop()
 
 
 async def test_a_full_server_is_named_and_nothing_is_published(own_place: RedisPlace) -> None:
@@ -963,19 +945,6 @@ def _write_until_full(place: RedisPlace, staged: StagedGeneration, sample: Sampl
     used = place.client.info("memory")["used_memory"]
     place.client.config_set("maxmemory", used + 300_000)
     write_sample(staged, sample)
-
-
-def _make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Return a self-signed certificate for 127.0.0.1, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    request = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    request += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    request += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(request, check=True, capture_output=True)
-    return certificate, key
 
 
 def _interrupt(publisher: Publisher, sample: Sample, user_blocks: int) -> Totals:

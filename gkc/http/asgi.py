@@ -10,13 +10,18 @@ from starlette.types import Receive, Scope, Send
 from gkc.errors import BodyTooLargeError, ClientGoneError
 from gkc.http.problems import MEDIA_TYPE, Problem
 
+_HEADERS: Final = "gkc.headers"
+"""Where a request's headers are kept once they are read."""
 _COPIED_BYTES: Final = 131_072
 """A body so small is sent in one piece: copying it costs less than sending one more piece."""
 
 
 def headers(scope: Scope) -> dict[bytes, bytes]:
     """Return a request's headers by their names in small letters, repetitions joined by commas."""
-    joined: dict[bytes, bytes] = {}
+    joined: dict[bytes, bytes] | None = scope.get(_HEADERS)
+    if joined is not None:
+        return joined
+    joined = scope[_HEADERS] = {}
     for name, value in scope["headers"]:
         joined[name] = joined[name] + b"," + value if name in joined else value
     return joined

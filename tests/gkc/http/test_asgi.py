@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message
 
 from gkc.errors import BodyTooLargeError, ClientGoneError
-from gkc.http.http import headers, read_body, respond
+from gkc.http.asgi import headers, read_body, respond
 
 
 def receiver(*messages: Message) -> Any:

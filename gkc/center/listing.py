@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import not_
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import asdict
-from pydantic import BaseModel, Field
 
 from gkc.errors import CatalogueLostError
 from gkc.store import Catalogue
 
 
-class VersionInfo(BaseModel):
+class VersionInfo(Struct, frozen=True, omit_defaults=True):
     """What ``GET /versions`` tells of one version."""
 
     version: str
@@ -31,15 +30,15 @@ class VersionInfo(BaseModel):
     ready: bool
     bundle: str
     # What the bundle tells of where its vectors come from; what it does not tell is left out.
-    compatible_with: list[dict[str, Any]] = Field(default=[], exclude_if=not_)
-    tasks: list[dict[str, Any]] = Field(default=[], exclude_if=not_)
-    task_weights: list[Any] | dict[str, Any] = Field(default=[], exclude_if=not_)
-    vector_space: str | None = Field(default=None, exclude_if=not_)
-    data_until: str | None = Field(default=None, exclude_if=not_)
-    run: dict[str, str] = Field(default={}, exclude_if=not_)
+    compatible_with: list[dict[str, Any]] = []
+    tasks: list[dict[str, Any]] = []
+    task_weights: list[Any] | dict[str, Any] = []
+    vector_space: str | None = None
+    data_until: str | None = None
+    run: dict[str, str] = {}
 
 
-class VersionList(BaseModel):
+class VersionList(Struct, frozen=True):
     """The body of ``GET /versions``, newest version first."""
 
     max_versions: int
@@ -64,6 +63,7 @@ def version_list(catalogue: Catalogue | None, is_ready: Callable[[str, str], boo
         if generation.summary is None:
             raise CatalogueLostError(version, f"it does not describe {entry.current}")
         summary = asdict(generation.summary)
+        origin = asdict(summary.pop("origin"))
         versions.append(
             VersionInfo(
                 version=version,
@@ -72,8 +72,8 @@ def version_list(catalogue: Catalogue | None, is_ready: Callable[[str, str], boo
                 published_at=generation.published_at,
                 pinned=entry.pinned,
                 ready=is_ready(version, entry.current),
-                **asdict(summary.pop("origin")),
                 **summary,
+                **{name: told for name, told in origin.items() if told},
             )
         )
     return VersionList(max_versions=catalogue.max_versions, versions=versions)

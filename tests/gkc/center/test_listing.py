@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 from msgspec.structs import replace
 
+from gkc.center.listing import version_list
 from gkc.errors import CatalogueLostError
-from gkc.http.listing import version_list
 from gkc.store import Origin, open_reader
 from tests.gkc.world import Worlds
 
@@ -38,7 +39,7 @@ async def test_versions_are_described_newest_first(worlds: Worlds) -> None:
 async def test_where_vectors_come_from_is_told_as_far_as_the_bundle_tells(worlds: Worlds) -> None:
     catalogue = await open_reader(worlds.url).catalogue()
     assert catalogue is not None
-    plain = version_list(catalogue, lambda *_: True).model_dump()["versions"][0]
+    plain = to_builtins(version_list(catalogue, lambda *_: True))["versions"][0]
     assert not {"compatible_with", "tasks", "run", "data_until", "origin"} & plain.keys()
     entry = catalogue.generations[plain["generation"]]
     assert entry.summary is not None
@@ -52,5 +53,5 @@ async def test_where_vectors_come_from_is_told_as_far_as_the_bundle_tells(worlds
     }
     mapped = replace(entry, summary=replace(entry.summary, origin=Origin(**told)))
     changed = replace(catalogue, generations={**catalogue.generations, plain["generation"]: mapped})
-    [found, *_] = version_list(changed, lambda *_: True).model_dump()["versions"]
+    [found, *_] = to_builtins(version_list(changed, lambda *_: True))["versions"]
     assert {key: found[key] for key in told} == told

@@ -1,0 +1,115 @@
+"""What requests and answers are made of, as types; ``/openapi.json`` is made from them.
+
+Columns are decoded by their type (`gkc.http.decoding`), problems are encoded by theirs. The type of
+an answer only describes: its rows are written straight from an array.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gkc.center.question import AnswerType, Layout
+from gkc.errors import FieldError
+from gkc.http.negotiation import SAFETENSORS
+from gkc.knowledge import PARTS, Part
+
+Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, extra_json_schema={"format": "int64"})]
+# Only described: that a name fits is checked once a distinct name, not once a row.
+Version = Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._-]{1,64}$"})]
+
+_OWN_CATEGORY: Final = "Left out or null: the item's own exported category."
+
+
+Parts = Annotated[
+    tuple[Part, ...],
+    Meta(min_length=1, description=f"Always laid out in this order: {', '.join(PARTS)}."),
+]
+ElementType = Annotated[AnswerType, Meta(description="Element type of the answered rows.")]
+RowLayout = Annotated[
+    Layout, Meta(description=f"`factored` saves bytes; only with `Accept: {SAFETENSORS}`.")
+]
+
+
+class Asked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all that a request holds: a field that is not known is refused."""
+
+
+class Columns(Asked, frozen=True, kw_only=True):
+    """One value for all rows, or one a row; lists of one value are broadcast."""
+
+    u: Annotated[Id | list[Id], Meta(description="Users.")]
+    i: Annotated[Id | list[Id], Meta(description="Items.")]
+    c: Annotated[Id | list[Id | None] | None, Meta(description=f"Categories. {_OWN_CATEGORY}")] = (
+        None
+    )
+    v: Annotated[Version | list[Version], Meta(description="Versions.")]
+    parts: Parts = PARTS
+    dtype: ElementType = "f32"
+    layout: RowLayout = "rows"
+
+
+class Quadruple(Asked, frozen=True, kw_only=True):
+    """One row: a user, an item, perhaps a category, and a version."""
+
+    u: Id
+    i: Id
+    c: Annotated[Id | None, Meta(description=_OWN_CATEGORY)] = None
+    v: Version
+
+
+class Quadruples(Asked, frozen=True, kw_only=True):
+    """One object a row."""
+
+    quadruples: list[Quadruple]
+    parts: Parts = PARTS
+    dtype: ElementType = "f32"
+    layout: RowLayout = "rows"
+
+
+class Metadata(Asked, frozen=True, kw_only=True):
+    """The metadata of a request in safetensors; a list is JSON text."""
+
+    v: Annotated[Version | list[Version], Meta(description="One for all rows, or one a row.")]
+    parts: Parts = PARTS
+    dtype: ElementType = "f32"
+    layout: RowLayout = "rows"
+
+
+class Knowledge(Struct, frozen=True):
+    """The rows, in the order asked."""
+
+    versions: Annotated[
+        dict[str, str], Meta(description="The generation that answered for each version.")
+    ]
+    parts: Annotated[
+        dict[Part, tuple[int, int]], Meta(description="First and end column of each part.")
+    ]
+    knowledge: Annotated[list[list[float]], Meta(description="One row of numbers a row asked for.")]
+    status: Annotated[
+        list[Annotated[list[Literal[0, 1, 2]], Meta(min_length=len(PARTS), max_length=len(PARTS))]],
+        Meta(description=f"Of {', '.join(PARTS)}: 0 absent, 1 found, 2 the default vector."),
+    ]
+
+
+class Health(Struct, frozen=True):
+    """That the process lives, or can answer."""
+
+    status: Literal["alive", "ready"]
+
+
+class ProblemDetails(Struct, frozen=True):
+    """RFC 9457 problem details."""
+
+    type: Annotated[str, Meta(extra_json_schema={"format": "uri-reference"})]
+    title: str
+    status: int
+    detail: str
+    errors: Annotated[
+        list[FieldError] | UnsetType,
+        Meta(description="With 422: what is wrong with each field, such as `/i/3`."),
+    ] = UNSET
+    versions: Annotated[
+        list[str] | UnsetType, Meta(description="With 404: the versions that there are.")
+    ] = UNSET

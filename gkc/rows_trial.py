@@ -1,0 +1,327 @@
+"""Fixed questions to the compiled rule, whose answers' bits are recorded: asked at each start.
+
+They see every loop and branch of ``rows.c`` that gives an answer: each status, users with none to
+five pairs asked for every category between them, more items than are looked up at once, vectors
+longer than what is computed at once, each stored type in each type of answer, halves of all sizes.
+All of a trial lies in one piece of memory, so that a program without Python can ask it as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import zlib
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gkc.errors import RowRuleError
+from gkc.rows_library import GENERATION, LIBRARY, QUESTION, TABLE, TYPES, build
+
+RECORDED: Final = 2_154_003_270
+"""CRC-32 of the answers."""
+
+_IDS: Final = (0, 15, 10, 7, 3, 14, 11, 12, 1, 9, 5, 4, 6, 8, 2, 13)
+_STARTS: Final = (0, 5, 8, 9, 9, 10, 12, 16, 16)
+"""Items in the order of their hashes, and where each of eight buckets begins."""
+_BUCKET_BITS: Final = 3
+_USERS: Final = 7
+"""The first has no pair, each one more than the one before; the last one is not there."""
+_ASKED: Final = [(u, c) for u in range(_USERS) for c in range(-1, 2 * (u % (_USERS - 1)) + 1)]
+"""Users and categories of rows: those of each user's pairs, and those between."""
+_CATEGORY: Final = 1 << 59
+"""Categories are multiples of it, so that all their bits count."""
+_DIM: Final = 21
+_CATEGORY_DIM: Final = 13
+_WIDE: Final = 300
+_MANY: Final = 260
+_SLOTS: Final = 128
+_F16: Final = TYPES["f16"]
+_F32: Final = TYPES["f32"]
+
+Numbers = npt.NDArray[np.integer[Any]]
+
+_FIELDS: Final = (
+    "n", "answer_rows", "rows", "items", "places", "one_item", "categories", "given",
+    "one_category", "user_index", "users", "offsets", "record_bytes",
+    "user", "item", "user_item", "user_category", "width", "type",
+    "answer", "statuses", "counts", "resolved", "has_resolved",
+)  # fmt: skip
+"""Of a question, in the order of `QUESTION`."""
+_IS_ADDRESS: Final = {
+    "gkc_lay_rows": (True, True, True, False, False),
+    "gkc_distinct": (True, True, True, False, False, True, False, True, True),
+}
+
+
+def check(loaded: ctypes.PyDLL) -> None:
+    """Ask a library.
+
+    Raises
+    ------
+    RowRuleError
+        If it answers other bits than it should.
+    """
+    if Trial().ask(loaded) != RECORDED:
+        raise RowRuleError("gives other bits than it should", build(LIBRARY))
+
+
+class Trial:
+    """All questions, to be asked once.
+
+    Attributes
+    ----------
+    memory : bytearray
+        Everything, at multiples of eight. An address in it counts from its beginning; 0 is none.
+    addresses : list of int
+        Where in it addresses stand.
+    calls : list of (str, tuple of int, int)
+        Function, arguments and what it has to return.
+    answers : list of (int, int)
+        Where in it answers come to lie, and how many bytes.
+    """
+
+    def __init__(self) -> None:
+        self._pieces = [bytes(8)]
+        self._end = 8
+        self.addresses: list[int] = []
+        self.calls: list[tuple[str, tuple[int, ...], int]] = []
+        self.answers: list[tuple[int, int]] = []
+        n = len(_ASKED)
+        self._rows = self._int64s([k * 5 % n for k in range(n)])
+        self._items = self._int64s([k * 11 % 40 - 8 for k in range(_MANY)])
+        self._one_item = self._int64s([_IDS[3]])
+        self._stranger = self._int64s([-1])
+        self._categories = self._int64s([category * _CATEGORY for _, category in _ASKED])
+        self._one_category = self._int64s([6 * _CATEGORY])
+        self._given = self._bytes([k % 4 < 3 for k in range(n)])
+        self._user_index = self._int64s([user for user, _ in _ASKED])
+        self._each_user = self._int64s(range(_USERS))
+        self._table = (
+            self._put(struct.pack(f"<{len(_STARTS)}I", *_STARTS)),
+            self._int64s(_IDS),
+            len(_IDS),
+            64 - _BUCKET_BITS,
+        )
+        self._own_categories = self._int64s([k % 5 * _CATEGORY for k in range(len(_IDS))])
+        self._has_category = self._bytes([k % 3 > 0 for k in range(len(_IDS))])
+        self._number_pairs()
+        for element_type in TYPES:
+            self._ask_of(element_type)
+        self.memory = bytearray().join(self._pieces)
+
+    def ask(self, loaded: ctypes.PyDLL) -> int:
+        """Return the CRC-32 of the answers; -1 if a call returns what it should not."""
+        words = np.frombuffer(self.memory, dtype=np.int64)
+        base = words.ctypes.data
+        words[np.array(self.addresses) // 8] += base
+        for name, arguments, expected in self.calls:
+            function = loaded[name]  # one of its own, which takes any address
+            given = (
+                ctypes.c_int64(base + argument if is_address and argument else argument)
+                for argument, is_address in zip(arguments, _IS_ADDRESS[name], strict=True)
+            )
+            if function(*given) != expected:
+                return -1
+        crc32 = 0
+        for place, size in self.answers:
+            crc32 = zlib.crc32(memoryview(self.memory)[place : place + size], crc32)
+        return crc32
+
+    # ---- what is asked
+
+    def _number_pairs(self) -> None:
+        """Distinct users, then distinct pairs of them and categories, where there is one."""
+        n = len(_ASKED)
+        for seconds, count in (((0, 0), _USERS), ((self._categories, self._given), 39)):
+            slots = self._int64s([-1] * _SLOTS)
+            made = self._room({"first": 8 * n, "index": 8 * n})
+            arguments = (self._user_index, *seconds, n, 1, slots, _SLOTS - 1, *made.values())
+            self.calls.append(("gkc_distinct", arguments, count))
+
+    def _ask_of(self, element_type: str) -> None:
+        """Ask about what is stored in one element type."""
+        numbers = _numbers(element_type)
+        of_items = _vectors(numbers, len(_IDS), _DIM)
+        of_pairs = _vectors(numbers[_DIM:], _USERS, _CATEGORY_DIM)
+        records = [_record(of_items[k], of_pairs[1 : k + 1]) for k in range(_USERS - 1)]
+        ends = [*accumulate(map(len, records))]
+        users = self._users(records) | {
+            "users": _USERS,
+            "offsets": self._int64s([0, *ends, ends[-1]]),
+        }
+        widths = element_type, _DIM, _CATEGORY_DIM
+        defaults = (b"", of_items[0], of_pairs[0])
+        everything = self._generation(widths, of_items, defaults, 2 * _CATEGORY)
+        self._ask_of_all(everything, users)
+        self._ask_of_one_item(self._generation(widths, of_items, (of_items[1], b"", b"")), users)
+        self._ask_of_many_items(everything, self._users(records[-1:]))
+        of_item, of_user = _vectors(numbers, 2, _WIDE)
+        wide = self._generation((element_type, _WIDE, 0), [of_item] * len(_IDS))
+        self._ask_of_wide(wide, self._users([_record(of_user, [])]))
+
+    def _ask_of_all(self, generation: int, users: dict[str, int]) -> None:
+        """All parts, at other places of the answer and in two steps; most categories are given."""
+        question = users | {
+            "rows": self._rows,
+            "items": self._items,
+            "categories": self._categories,
+            "given": self._given,
+            "user_index": self._user_index,
+            "item": _DIM,
+            "user_item": 2 * _DIM,
+            "user_category": 3 * _DIM,
+            "width": 3 * _DIM + _CATEGORY_DIM,
+        }
+        n = len(_ASKED)
+        for answered in (_F16, _F32):
+            self._lay(generation, (0, n // 3, n), question, answered)
+
+    def _ask_of_one_item(self, generation: int, users: dict[str, int]) -> None:
+        """Two parts of rows of one item and category, where only users have a default vector."""
+        question = users | {
+            "one_item": 1,
+            "one_category": 1,
+            "categories": self._one_category,
+            "given": self._given,
+            "user_index": self._each_user,
+            "item": -1,
+            "user_item": _DIM,
+            "user_category": -1,
+            "width": 2 * _DIM,
+        }
+        for item in (self._one_item, self._stranger):
+            self._lay(generation, (0, _USERS), question | {"items": item}, _F32)
+
+    def _ask_of_many_items(self, generation: int, user: dict[str, int]) -> None:
+        """No part, but what becomes of each: more items than are looked up at once, of one user."""
+        none = dict.fromkeys(("user", "item", "user_item", "user_category"), -1)
+        question = user | none | {"items": self._items}
+        self._lay(generation, (0, _MANY), question, _F16)
+
+    def _ask_of_wide(self, generation: int, user: dict[str, int]) -> None:
+        """Vectors that are longer than what is computed at once."""
+        question = user | {
+            "items": self._one_item,
+            "item": -1,
+            "user_item": _WIDE,
+            "user_category": -1,
+            "width": 2 * _WIDE,
+        }
+        for answered in (_F16, _F32):
+            self._lay(generation, (0, 1), question, answered)
+
+    def _lay(
+        self, generation: int, steps: Sequence[int], question: dict[str, int], answered: int
+    ) -> None:
+        """Have the rows of a question laid in steps."""
+        n, number_bytes = steps[-1], 2 if answered == _F16 else 4
+        sizes = {
+            "places": 8 * n,
+            "counts": 8 * 12,
+            "resolved": 8 * n,
+            "answer": n * question.get("width", 0) * number_bytes,
+            "statuses": 4 * n,
+            "has_resolved": n,
+        }
+        asked = question | self._room(sizes) | {"n": n, "answer_rows": n, "type": answered}
+        place = self._words(QUESTION, [asked.get(name, 0) for name in _FIELDS])
+        for start, end in pairwise(steps):
+            arguments = generation, place, asked["records"], start, end
+            self.calls.append(("gkc_lay_rows", arguments, 0))
+
+    # ---- what is stored
+
+    def _generation(
+        self,
+        stored: tuple[str, int, int],
+        vectors: Sequence[bytes],
+        defaults: Sequence[bytes] = (b"", b"", b""),
+        default_category: int | None = None,
+    ) -> int:
+        element_type, *widths = stored
+        return self._words(
+            TABLE + GENERATION,
+            [
+                *self._table,
+                TYPES[element_type],
+                *widths,
+                self._own_categories,
+                self._has_category,
+                self._put(b"".join(vectors)),
+                *(self._put(vector) if vector else 0 for vector in defaults),
+                default_category or 0,
+                default_category is not None,
+            ],
+        )
+
+    def _users(self, records: Sequence[bytes]) -> dict[str, int]:
+        raw = b"".join(records)
+        return {"users": 1, "records": self._put(raw), "record_bytes": len(raw)}
+
+    # ---- memory
+
+    def _put(self, data: bytes) -> int:
+        place, padding = self._end, -len(data) % 8
+        self._pieces += data, bytes(padding)
+        self._end += len(data) + padding
+        return place
+
+    def _room(self, sizes: dict[str, int]) -> dict[str, int]:
+        """Make room for answers; all but the last two take a multiple of eight bytes."""
+        size = sum(sizes.values())
+        start = self._put(bytes(size))
+        self.answers.append((start, size))
+        return dict(zip(sizes, accumulate(sizes.values(), initial=start), strict=False))
+
+    def _int64s(self, numbers: Sequence[int]) -> int:
+        return self._put(struct.pack(f"{len(numbers)}q", *numbers))
+
+    def _bytes(self, flags: Sequence[bool]) -> int:
+        return self._put(bytes(flags))
+
+    def _words(self, kinds: str, words: Sequence[int]) -> int:
+        place = self._put(struct.pack(f"{len(kinds)}q", *words))
+        self.addresses += [
+            place + 8 * k for k, kind in enumerate(kinds) if kind == "P" and words[k]
+        ]
+        return place
+
+
+def _record(vector: bytes, pair_vectors: Sequence[bytes]) -> bytes:
+    """Return a user's record, whose categories are 0, 2, 4 and so on."""
+    pairs = len(pair_vectors)
+    ahead = struct.pack("<II", 0, pairs) + vector.ljust(-(-len(vector) // 8) * 8, b"\0")
+    categories = struct.pack(f"<{pairs}q", *(2 * k * _CATEGORY for k in range(pairs)))
+    record = ahead + categories + b"".join(pair_vectors)
+    return record.ljust(-(-len(record) // 8) * 8, b"\0")
+
+
+def _numbers(element_type: str) -> Numbers:
+    """Return some numbers as they are stored, from the least to the largest."""
+    numbers = np.arange(1, 2 * _WIDE + 1, dtype=np.uint32) * np.uint32(2_654_435_761)
+    if element_type == "f16":
+        halves = numbers >> 16
+        return _mixed(halves & 0xBFFF, halves & 0xF7FF | 0x4000).astype("<u2")
+    if element_type == "int8":
+        return (numbers >> 24).astype("<u1")
+    mixed = _mixed(numbers & 0xBFFFFFFF | 0x30000000, numbers & 0x8FFFFFFF | 0x40000000)
+    mixed[::3] = mixed[::3] & 0xFFFFE000 | 0x1000  # in the middle between two halves
+    return mixed.astype("<u4")
+
+
+def _vectors(numbers: Numbers, n: int, width: int) -> list[bytes]:
+    """Return stored vectors; those of one byte a number have a scale each."""
+    raw, size = numbers.tobytes(), numbers.itemsize * width
+    scales = [struct.pack("<f", (k + 1) / 8) if numbers.itemsize == 1 else b"" for k in range(n)]
+    return [scale + raw[k * size : (k + 1) * size] for k, scale in enumerate(scales)]
+
+
+def _mixed(small: Numbers, large: Numbers) -> Numbers:
+    """Take small and large numbers by turns."""
+    mixed = small.copy()
+    mixed[::2] = large[::2]
+    return mixed

@@ -1,0 +1,79 @@
+"""The questions that are asked at each start tell a library that answers wrongly."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from gkc.errors import RowRuleError
+from gkc.rows_library import LIBRARY, load
+from gkc.rows_trial import RECORDED, Trial, check
+from hatch_build import SOURCE, find_compiler
+from tests.native import run_here, run_on_aarch64
+
+PROGRAM = Path(__file__).with_name("rows_program.c")
+MUTANTS = [
+    # numbers
+    ("k] *= y[k]", "k] *= -y[k]"),
+    ("0xfff + (magnitude >> 13 & 1)", "0x1000"),
+    ("at += TILE", "at += TILE + 1"),
+    ("4 + at + k", "4 + k"),
+    # look-up
+    ("low = middle + 1", "low = middle + 2"),
+    ("high = middle;", "high = middle - 1;"),
+    ("stored < category", "stored <= category"),
+    ("begin += LOOKED_UP_AT_ONCE", "begin += LOOKED_UP_AT_ONCE + 1"),
+    ("row < last; row++", "row < last - 1; row++"),
+    ("id ^= id >> 27", "id ^= id >> 28"),
+    # the rule
+    ("? DEFAULT", "? FOUND"),
+    ("category != last_category", "category < last_category"),
+    ("last_user = u, last_pair = -2", "last_user = u"),
+    ("has = g->has_category[place] != 0", "has = 1"),
+    ("has = g->has_default_category != 0", "has = 0"),
+    ("q->categories && q->given[c]", "q->categories"),
+    ("q->rows ? q->rows[k] : k", "k"),
+    ("q->one_item ? 0 : k]", "k]"),
+    ("q->one_category ? 0 : k", "k"),
+    ("q->counts[3 * part", "q->counts[2 * part"),
+    ("!has_second || seconds[row] == seconds[k]", "1"),
+]
+
+
+def test_the_recorded_bits_come_on_every_processor(tmp_path: Path) -> None:
+    file = tmp_path / "trial"
+    file.write_bytes(packed(Trial()))
+    assert run_here(PROGRAM, tmp_path, file) == 2 * f"{RECORDED}\n"
+    assert run_on_aarch64(PROGRAM, tmp_path, file) == 2 * f"{RECORDED}\n"
+
+
+def packed(trial: Trial) -> bytes:
+    """Return a trial in the form that the program reads."""
+    words = [len(trial.addresses), len(trial.calls), len(trial.answers), *trial.addresses]
+    for name, arguments, expected in trial.calls:
+        words += [name == "gkc_distinct", expected, *arguments, *[0] * (9 - len(arguments))]
+    for answer in trial.answers:
+        words += answer
+    return struct.pack(f"{len(words)}q", *words) + trial.memory
+
+
+@pytest.mark.parametrize(("code", "doctored"), MUTANTS)
+def test_a_library_that_answers_other_bits_is_refused(
+    code: str, doctored: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RowRuleError, match="gives other bits"):
+        check(load(build_doctored(tmp_path, code, doctored)))
+
+
+def build_doctored(folder: Path, code: str, doctored: str) -> Path:
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("no C compiler: install gcc")
+    text = SOURCE.read_text()
+    assert code in text
+    source, built = folder / "rows.c", folder / LIBRARY.name
+    source.write_text(text.replace(code, doctored))
+    compiler.build(source, built)
+    return built

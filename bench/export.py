@@ -24,11 +24,10 @@ from bench.report import spread
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, ratios
 from bench.student_bundle import write_student_bundle
-from exporter.batches import item_batches, user_batches
 from exporter.bundle import load_bundle
-from exporter.features import Values
+from exporter.inputs import item_batches, prepare, user_batches
 from exporter.manifest import ModelKind
-from exporter.prepare import prepare
+from exporter.tables import Values
 
 PAIRS: Final = 40
 MOST_PAIRS: Final = 1000

@@ -1,8 +1,9 @@
-"""A bundle, the directory that pretraining hands over: where its files lie, and their digests."""
+"""A bundle, the directory that pretraining hands over: which files it is of, and their digests."""
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NoReturn
 
 import structlog
+from msgspec.structs import replace
 
 from exporter.errors import BundleError
 from exporter.manifest import (
@@ -23,11 +25,8 @@ from exporter.manifest import (
     TableKind,
     UnknownValue,
     bad_key,
-    nearest,
     parse_manifest,
 )
-from exporter.onnx_file import external_files
-from gkc.store import Origin
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +34,25 @@ _MOST_MANIFEST_BYTES: Final = 64 << 20
 _DELTA_LOG: Final = "_delta_log"
 _NO_ROWS: Final = ("_metadata", "_common_metadata")
 """Parquet files that writers put beside those with the rows."""
-_ID_COLUMNS: Final[Mapping[ModelKind, frozenset[str]]] = {
-    "user": frozenset({"user_id"}),
-    "item": frozenset({"item_id", "category_id"}),
-    "user_category": frozenset({"user_id", "category_id"}),
+
+_MESSAGES: Final[Mapping[str, Mapping[int, str]]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
 }
+"""Numbers of the fields, by message, that may hold a tensor further down (onnx.proto)."""
+
+_EXTERNAL_DATA: Final = 13
+_DATA_LOCATION: Final = 14
+_KEY, _VALUE = 1, 2
+_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+
+_Field = tuple[int, int, int]
+"""Number of a field, then where its bytes begin and end; of a whole number its value, then -1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,42 +63,32 @@ class Bundle:
     ----------
     root : Path
         The directory, resolved.
-    name : str
-    dim, category_dim : int
-        Width of K_u and K_i, and of K_uc.
+    manifest : Manifest
+    manifest_digest : str
+        SHA-256 of its bytes.
     models : mapping of model kind to Model
     weights : mapping of model kind to list of str
         Files, relative to the bundle, in which a model keeps weights besides its own.
     tables : mapping of table kind to list of str
         Parquet files, relative to the bundle, in the order of their names.
-    pad : mapping of str to int
-        Width of list columns whose input leaves it open.
     unknown : mapping of model kind to row
         By column name, the row whose output is the default vector.
     sha256 : mapping of str to str
         Expected digest, hexadecimal, by relative path.
-    manifest_digest : str
-        SHA-256 of the manifest itself.
-    origin : Origin
-        Where the vectors come from, as the manifest tells.
     """
 
     root: Path
-    name: str
-    dim: int
-    category_dim: int
+    manifest: Manifest
+    manifest_digest: str
     models: Mapping[ModelKind, Model]
     weights: Mapping[ModelKind, list[str]]
     tables: Mapping[TableKind, list[str]]
-    pad: Mapping[str, int]
     unknown: Mapping[ModelKind, Mapping[str, UnknownValue]]
     sha256: Mapping[str, str]
-    manifest_digest: str
-    origin: Origin
 
     def width(self, kind: ModelKind) -> int:
         """Return how wide the output of a model must be."""
-        return self.category_dim if kind == "user_category" else self.dim
+        return self.manifest.category_dim if kind == "user_category" else self.manifest.dim
 
     def path(self, relative: str) -> Path:
         """Return where a file of the bundle lies."""
@@ -102,7 +105,23 @@ def load_bundle(root: Path) -> Bundle:
     """
     raw = _manifest_bytes(root)
     manifest = parse_manifest(raw)
-    bundle = _Files(root.resolve(), manifest).bundle(hashlib.sha256(raw).hexdigest())
+    files = _Files(root.resolve())
+    models = {kind: files.model(kind, manifest.model(kind)) for kind in MODEL_KINDS}
+    bundle = Bundle(
+        root=root.resolve(),
+        manifest=manifest,
+        manifest_digest=hashlib.sha256(raw).hexdigest(),
+        models=models,
+        weights={kind: files.weights(models[kind].file) for kind in MODEL_KINDS},
+        tables={kind: files.table(kind, getattr(manifest.tables, kind)) for kind in TABLE_KINDS},
+        unknown={
+            kind: row for kind in MODEL_KINDS if (row := manifest.unknown_row(kind)) is not None
+        },
+        sha256={
+            files.file(file, f"sha256.{file}"): digest.lower()
+            for file, digest in manifest.sha256.items()
+        },
+    )
     _require_all_digests(bundle)
     return bundle
 
@@ -126,33 +145,10 @@ def _manifest_bytes(root: Path) -> bytes:
 
 
 class _Files:
-    """Finds what a manifest names; every complaint names the key."""
+    """Finds what a manifest names inside a bundle; every complaint names the key or the file."""
 
-    def __init__(self, root: Path, manifest: Manifest) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._manifest = manifest
-
-    def bundle(self, digest: str) -> Bundle:
-        manifest = self._manifest
-        models = {kind: self._model(kind) for kind in MODEL_KINDS}
-        self._check_pad()
-        return Bundle(
-            root=self._root,
-            name=manifest.name,
-            dim=manifest.dim,
-            category_dim=manifest.category_dim,
-            models=models,
-            weights={kind: self._weights(models[kind].file) for kind in MODEL_KINDS},
-            tables={kind: self._table(kind) for kind in TABLE_KINDS},
-            pad=manifest.pad,
-            unknown=self._unknown(),
-            sha256={
-                self._file(file, f"sha256.{file}"): digest.lower()
-                for file, digest in manifest.sha256.items()
-            },
-            manifest_digest=digest,
-            origin=manifest.origin(),
-        )
 
     def _inside(self, relative: str, where: str) -> str:
         """Return a path that stays inside the bundle, written plainly."""
@@ -170,20 +166,20 @@ class _Files:
             return "is a link that leads nowhere"
         return None if resolved.is_relative_to(self._root) else "leads outside the bundle"
 
-    def _file(self, relative: str, where: str) -> str:
-        found = self._inside(relative, where)
-        path = self._root / found
+    def file(self, relative: str, where: str) -> str:
+        """Return the plain path of a file that the key ``where`` names."""
+        plain = self._inside(relative, where)
+        path = self._root / plain
         if not path.is_file():
             problem = "is no file" if path.exists() else "is not in the bundle"
             raise BundleError(relative, f"{problem}, though {where} names it")
-        return found
+        return plain
 
-    def _model(self, kind: ModelKind) -> Model:
-        model: Model = getattr(self._manifest.models, kind)
-        file = self._file(model.file, f"models.{kind}.file")
-        return Model(file=file, output=model.output, inputs=model.inputs)
+    def model(self, kind: ModelKind, model: Model) -> Model:
+        """Return a model with the plain path of its file."""
+        return replace(model, file=self.file(model.file, f"models.{kind}.file"))
 
-    def _weights(self, file: str) -> list[str]:
+    def weights(self, file: str) -> list[str]:
         """Return the files of a model's external data, which torch writes for large models."""
         try:
             locations = external_files(self._root / file)
@@ -195,22 +191,21 @@ class _Files:
         return [self._weight(file, location) for location in locations]
 
     def _weight(self, file: str, location: str) -> str:
-        pure = PurePosixPath(file).parent / location
-        found = pure.as_posix()
-        if problem := self._why_outside(found):
+        plain = (PurePosixPath(file).parent / location).as_posix()
+        if problem := self._why_outside(plain):
             raise BundleError(file, f"keeps weights in {location!r}, which {problem}")
-        if not (self._root / pure).is_file():
+        if not (self._root / plain).is_file():
             problem = "is not in the bundle: copy it there, too"
-            raise BundleError(file, f"keeps weights in {found!r}, which {problem}")
-        return found
+            raise BundleError(file, f"keeps weights in {plain!r}, which {problem}")
+        return plain
 
-    def _table(self, kind: TableKind) -> list[str]:
+    def table(self, kind: TableKind, relative: str) -> list[str]:
+        """Return the files of a table, which is one or a folder of them."""
         where = f"tables.{kind}"
-        relative: str = getattr(self._manifest.tables, kind)
-        found = self._inside(relative, where)
-        if (self._root / found).is_dir():
-            return sorted(self._parts(found))
-        return [self._file(relative, where)]
+        plain = self._inside(relative, where)
+        if (self._root / plain).is_dir():
+            return sorted(self._parts(plain))
+        return [self.file(relative, where)]
 
     def _parts(self, folder: str) -> Iterator[str]:
         """Yield a folder's files, whatever their names, but those that writers mean to be hidden.
@@ -249,45 +244,6 @@ class _Files:
 
     def _unreadable(self, exc: OSError) -> NoReturn:
         raise BundleError(str(exc.filename), f"cannot be read: {exc.strerror}") from exc
-
-    def _check_pad(self) -> None:
-        columns = {
-            column
-            for kind in MODEL_KINDS
-            for column in getattr(self._manifest.models, kind).inputs.values()
-        }
-        for column in self._manifest.pad:
-            if column not in columns:
-                hint = nearest(column, sorted(columns))
-                raise bad_key(f"pad.{column}", f"is no column that a model reads; {hint}")
-
-    def _unknown(self) -> dict[ModelKind, Mapping[str, UnknownValue]]:
-        rows: dict[ModelKind, Mapping[str, UnknownValue]] = {}
-        for kind in MODEL_KINDS:
-            row = getattr(self._manifest.unknown, kind)
-            if row is not None:
-                rows[kind] = self._unknown_row(kind, row)
-        return rows
-
-    def _unknown_row(
-        self, kind: ModelKind, row: Mapping[str, UnknownValue]
-    ) -> Mapping[str, UnknownValue]:
-        where = f"unknown.{kind}"
-        model: Model = getattr(self._manifest.models, kind)
-        found: dict[str, UnknownValue] = {}
-        for name, column in model.inputs.items():
-            key = column if column in row else name
-            if key not in row:
-                raise bad_key(where, f"lacks the column {column!r} that feeds {model.file}")
-            found[column] = row[key]
-        known = {*model.inputs, *model.inputs.values(), *_ID_COLUMNS[kind]}
-        for key in row:
-            if key not in known:
-                hint = nearest(key, sorted(known))
-                raise bad_key(f"{where}.{key}", f"feeds no input of {model.file}; {hint}")
-        if kind == "item" and "category_id" in row:
-            found["category_id"] = row["category_id"]
-        return found
 
 
 def _is_unicode(text: str) -> bool:
@@ -356,3 +312,86 @@ def fingerprint(bundle: Bundle, digests: Mapping[str, str], *facts: str) -> str:
     """Digest all that decides the stored bytes: manifest, files, and further ``facts``."""
     parts = [bundle.manifest_digest, *(f"{f}={d}" for f, d in sorted(digests.items())), *facts]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def external_files(path: Path) -> list[str]:
+    """List the files that hold tensors of a model, relative to the model's folder, sorted.
+
+    The package ``onnx`` is no dependency of the exporter, so the few fields that matter are read as
+    protobuf lays them down. A model with gigabytes of weights is stepped over, not read.
+
+    Raises
+    ------
+    ValueError
+        If the file is no protobuf message.
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as stream:
+        if not path.stat().st_size:
+            return []
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+            return sorted(_locations(buffer))
+
+
+def _locations(buffer: mmap.mmap) -> set[str]:
+    """Collect the files that external tensors name; by a list, lest a deep graph end Python."""
+    locations: set[str] = set()
+    waiting = [("model", 0, len(buffer))]
+    while waiting:
+        message, start, end = waiting.pop()
+        if message == "tensor":
+            locations.update(_location(buffer, start, end))
+            continue
+        kinds = _MESSAGES[message]
+        for number, first, last in _fields(buffer, start, end):
+            if number in kinds and last >= 0:
+                waiting.append((kinds[number], first, last))
+    return locations
+
+
+def _location(buffer: mmap.mmap, start: int, end: int) -> list[str]:
+    """Return the one file that a tensor lies in, if that is not the model's own."""
+    entries: dict[bytes, bytes] = {}
+    external = False
+    for number, first, last in _fields(buffer, start, end):
+        if number == _DATA_LOCATION:
+            external = first == 1
+        elif number == _EXTERNAL_DATA and last >= 0:
+            pair = {n: buffer[a:b] for n, a, b in _fields(buffer, first, last) if b >= 0}
+            entries[pair.get(_KEY, b"")] = pair.get(_VALUE, b"")
+    location = entries.get(b"location")
+    return [location.decode()] if external and location is not None else []
+
+
+def _fields(buffer: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
+    at = start
+    while at < end:
+        key, at = _varint(buffer, at, end)
+        number, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            value, at = _varint(buffer, at, end)
+            yield number, value, -1
+        elif wire == _BYTES:
+            size, at = _varint(buffer, at, end)
+            if at + size > end:
+                raise ValueError("a field ends behind its message")
+            yield number, at, at + size
+            at += size
+        elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
+            at += 8 if wire == _EIGHT_BYTES else 4
+        else:
+            raise ValueError(f"no field is of the kind {wire}")
+
+
+def _varint(buffer: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+    """Read a whole number of seven bits a byte; return it, and where what follows begins."""
+    value = shift = 0
+    while at < end and shift < 70:
+        byte = buffer[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise ValueError("a whole number does not end")

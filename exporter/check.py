@@ -1,137 +1,283 @@
-"""Recompute a sample of what is stored with the bundle's models, and compare."""
+"""What a store holds, read back: compared with what was written, or with what the models give."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
-from exporter.batches import ItemBatch, UserBatch, items_at, pair_offsets, users_at
-from exporter.bundle import check_digests, load_bundle
 from exporter.errors import VerificationError
-from exporter.manifest import ModelKind
-from exporter.prepare import Prepared, prepare
-from exporter.progress import PhaseProgress
-from exporter.run import ExportOptions
-from exporter.vectors import TABLE_OF, default_vectors, infer
-from exporter.verify import reading
-from gkc.arrays import F32, I64, U8
+from exporter.inputs import (
+    ItemBatch,
+    Prepared,
+    UserBatch,
+    default_vectors,
+    items_at,
+    pair_offsets,
+    users_at,
+)
+from exporter.manifest import MODEL_KINDS, TABLE_KINDS, ModelKind
+from exporter.tables import Values
+from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.store import (
+    Defaults,
     GenerationManifest,
+    GenerationSpec,
+    ItemBlock,
     KnowledgeReader,
     UserBlock,
     decode_vectors,
-    open_publisher,
+    open_reader,
 )
 
+_READ_TIMEOUT_MS: Final = 30_000
+_USERS_AT_ONCE: Final = 64
 _SAMPLE_ROWS: Final = 1000
+_SAMPLE_BYTES: Final = 16_000_000
 _SEED: Final = 20_211_220
 _RTOL: Final = 1e-5
 _ATOL: Final = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """How much of a version was recomputed and found as stored."""
+class Sample:
+    """Evenly spaced rows of what passes by.
 
-    store: str
-    version: str
-    generation: str
-    users: int
-    items: int
-    user_categories: int
+    Rows come in the order of their hashes, so evenly spaced ones are an unbiased choice, and the
+    same one for the same ids.
 
-    def summary(self) -> dict[str, Any]:
-        """Return the members that ``--json`` prints."""
-        names = "version generation users items user_categories"
-        return {name: getattr(self, name) for name in names.split()}
+    Parameters
+    ----------
+    spec : GenerationSpec
+        Says how many rows will pass; bounds the sample in rows and bytes.
+    """
 
-    def lines(self) -> list[str]:
-        """Return what a person is told."""
-        return [
-            f"version {self.version}, generation {self.generation}, in {self.store} is what "
-            f"the models give: recomputed {self.users:,} users, {self.items:,} items and "
-            f"{self.user_categories:,} user categories"
-        ]
+    def __init__(self, spec: GenerationSpec) -> None:
+        self.items: list[ItemBlock] = []
+        self.users: list[UserBlock] = []
+        self._item_step = _step(spec.items, spec.vector_stride)
+        self._user_step = _step(spec.users, spec.mean_record_bytes)
+        self._items_seen = 0
+        self._users_seen = 0
+
+    def see_items(self, block: ItemBlock) -> None:
+        """Keep some of the items that were written."""
+        at = _chosen(self._items_seen, len(block.ids), self._item_step)
+        self._items_seen += len(block.ids)
+        if len(at):
+            chosen = (block.ids[at], block.k_i[at], block.categories[at], block.has_category[at])
+            self.items.append(ItemBlock(*chosen))
+
+    def see_users(self, block: UserBlock) -> None:
+        """Keep some of the users that were written, with all their pairs."""
+        at = _chosen(self._users_seen, len(block.ids), self._user_step)
+        self._users_seen += len(block.ids)
+        self.users.extend(user_at(block, int(k)) for k in at)
 
 
-def check_version(options: ExportOptions, progress: PhaseProgress) -> CheckReport:
-    """Compare what a version serves with what a bundle's models give.
+def user_at(block: UserBlock, k: int) -> UserBlock:
+    """Copy one user out of a block."""
+    start, end = (int(p) for p in block.pair_offsets[k : k + 2])
+    return UserBlock(
+        ids=block.ids[k : k + 1].copy(),
+        k_u=block.k_u[k : k + 1].copy(),
+        pair_offsets=np.array([0, end - start], dtype=np.int64),
+        categories=block.categories[start:end].copy(),
+        k_uc=block.k_uc[start:end].copy(),
+    )
+
+
+def _step(rows: int, row_bytes: float) -> int:
+    kept = max(1.0, min(_SAMPLE_ROWS, _SAMPLE_BYTES / max(row_bytes, 1.0)))
+    return max(1, int(rows / kept))
+
+
+def _chosen(seen: int, rows: int, step: int) -> I64:
+    return np.arange(-seen % step, rows, step, dtype=np.int64)
+
+
+def verify_generation(
+    url: str,
+    namespace: str,
+    manifest: GenerationManifest,
+    sample: Sample,
+    progress: Callable[[int], None],
+) -> None:
+    """Re-read all counts, checksums and markers, and compare a sample of values bit for bit.
+
+    Parameters
+    ----------
+    url, namespace : str
+        Where the generation lies.
+    manifest : GenerationManifest
+        As sealed.
+    sample : Sample
+        Of what was written.
+    progress : callable
+        Is given the rows re-read.
+
+    Raises
+    ------
+    GenerationCorruptError
+        If the store finds its own data damaged.
+    VerificationError
+        If it gives back other values than were written.
+    """
+    asyncio.run(_verify(url, namespace, manifest, sample, progress))
+
+
+async def _verify(
+    url: str,
+    namespace: str,
+    manifest: GenerationManifest,
+    sample: Sample,
+    progress: Callable[[int], None],
+) -> None:
+    async with _reading(url, namespace) as reader:
+        if await reader.manifest(manifest.generation) != manifest:
+            raise VerificationError(manifest.generation, "its manifest is not the one sealed")
+        await reader.verify(manifest, progress)
+        for block in sample.items:
+            await _verify_items(reader, manifest, block)
+    for start in range(0, len(sample.users), _USERS_AT_ONCE):
+        # A system may map 2 MiB of a file for each record looked at: let go of them in between.
+        async with _reading(url, namespace) as reader:
+            await _verify_users(reader, manifest, sample.users[start : start + _USERS_AT_ONCE])
+
+
+async def _verify_items(
+    reader: KnowledgeReader, manifest: GenerationManifest, written: ItemBlock
+) -> None:
+    table = await reader.items_of(manifest, written.ids)
+    rows = table.rows_of(written.ids)
+    same = rows >= 0
+    if same.all():
+        stored = table.take(rows)
+        same = (stored.k_i == written.k_i).all(axis=1) & _same_categories(stored, written)
+    if not same.all():
+        item = written.ids[int(np.argmin(same))]
+        raise VerificationError(manifest.generation, f"item {item} reads back otherwise")
+
+
+async def _verify_users(
+    reader: KnowledgeReader, manifest: GenerationManifest, written: list[UserBlock]
+) -> None:
+    records = await reader.fetch_users(manifest, np.concatenate([u.ids for u in written]))
+    for user, record in zip(written, records, strict=True):
+        if record is None or not _same_user(user, _unpacked(manifest, user.ids, [record])):
+            raise VerificationError(manifest.generation, f"user {user.ids[0]} reads back otherwise")
+
+
+def _same_user(written: UserBlock, stored: UserBlock) -> bool:
+    return (
+        np.array_equal(written.k_u, stored.k_u)
+        and np.array_equal(written.categories, stored.categories)
+        and np.array_equal(written.k_uc, stored.k_uc)
+    )
+
+
+def _same_categories(stored: ItemBlock, expected: ItemBlock | ItemBatch) -> Bools:
+    same: Bools = stored.has_category == expected.has_category
+    same &= ~expected.has_category | (stored.categories == expected.categories)
+    return same
+
+
+def _unpacked(
+    manifest: GenerationManifest, ids: I64, records: Sequence[bytes | memoryview | None]
+) -> UserBlock:
+    try:
+        return manifest.records.unpack(ids, records)
+    except LayoutError as exc:
+        raise GenerationCorruptError(manifest.generation, str(exc)) from exc
+
+
+@asynccontextmanager
+async def _reading(url: str, namespace: str) -> AsyncIterator[KnowledgeReader]:
+    """Open a store for reading, with the patience of a batch job, and close it again."""
+    reader = open_reader(url, namespace, timeout_ms=_READ_TIMEOUT_MS)
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+def compare_with_models(
+    url: str, namespace: str, generation: str, prepared: Prepared
+) -> dict[ModelKind, int]:
+    """Recompute a sample of a generation with a bundle's models, and compare.
 
     A stored value may differ by the rounding of its storage type, and beyond it by a relative 1e-5
     and an absolute 1e-6, which is what another batch size can change in a float32 sum.
+
+    Returns
+    -------
+    dict of model kind to int
+        How many vectors were compared.
 
     Raises
     ------
     VerificationError
         At the first row that is missing or differs.
-    GkcError
-        If version, store or bundle cannot be read.
     """
-    bundle = load_bundle(options.bundle)
-    with closing(open_publisher(options.store, options.namespace)) as publisher:
-        generation = publisher.catalogue().version(options.version).current
-        shown = publisher.store
-    progress.start("check", None, version=options.version, generation=generation)
-    check_digests(bundle)
-    with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
-        users, items, pairs = asyncio.run(_check(options, generation, prepared))
-    return CheckReport(shown, options.version, generation, users, items, pairs)
+    return asyncio.run(_compare(url, namespace, generation, prepared))
 
 
-async def _check(
-    options: ExportOptions, generation: str, prepared: Prepared
-) -> tuple[int, int, int]:
-    async with reading(options.store, options.namespace) as reader:
+async def _compare(
+    url: str, namespace: str, generation: str, prepared: Prepared
+) -> dict[ModelKind, int]:
+    async with _reading(url, namespace) as reader:
         manifest = await reader.manifest(generation)
-        _compare_facts(manifest, prepared)
+        _compare_sizes(manifest, prepared)
+        _compare_defaults(manifest, default_vectors(prepared, manifest.spec.element_type))
         comparison = _Comparison(reader, manifest, prepared)
         for batch in _sampled_items(prepared):
             await comparison.items(batch)
         for users in _sampled_users(prepared):
             await comparison.users(users)
-    counted = comparison.counted
-    return counted["user"], counted["item"], counted["user_category"]
+    return comparison.counted
 
 
-def _compare_facts(manifest: GenerationManifest, prepared: Prepared) -> None:
-    spec, bundle = manifest.spec, prepared.bundle
-    found = {
-        "dim": (spec.dim, bundle.dim),
-        "category_dim": (spec.category_dim, bundle.category_dim),
-        "users": (spec.users, prepared.tables["users"].rows),
-        "items": (spec.items, prepared.tables["items"].rows),
-        "user_categories": (spec.user_categories, prepared.tables["user_categories"].rows),
-    }
-    for name, (stored, given) in found.items():
+def _compare_sizes(manifest: GenerationManifest, prepared: Prepared) -> None:
+    bundle = prepared.bundle.manifest
+    sizes = {"dim": bundle.dim, "category_dim": bundle.category_dim}
+    sizes |= {kind: prepared.tables[kind].source.rows for kind in TABLE_KINDS}
+    for name, given in sizes.items():
+        stored = getattr(manifest.spec, name)
         if stored != given:
             raise VerificationError(
                 manifest.generation, f"has {name} {stored}, but the bundle {given}"
             )
-    defaults = default_vectors(prepared, spec.element_type)
-    for part in ("user", "item", "user_category"):
-        stored, given = getattr(spec.defaults, part), getattr(defaults, part)
+
+
+def _compare_defaults(manifest: GenerationManifest, expected: Defaults) -> None:
+    spec = manifest.spec
+    for kind in MODEL_KINDS:
+        stored, given = getattr(spec.defaults, kind), getattr(expected, kind)
         if (stored is None) != (given is None):
             raise VerificationError(
-                manifest.generation, f"its default for {part} is not the bundle's"
+                manifest.generation, f"its default for {kind} is not the bundle's"
             )
-        if stored is not None:
-            width = spec.category_dim if part == "user_category" else spec.dim
-            values = [
-                decode_vectors(np.frombuffer(b, np.uint8)[np.newaxis], spec.element_type, width)
-                for b in (stored, given)
-            ]
-            # Both are rounded, so they may be a whole step apart.
-            step = 2 * rounding(values[1], spec.element_type)
-            if (np.abs(values[0] - values[1]) > step + _ATOL + _RTOL * np.abs(values[1])).any():
-                raise VerificationError(
-                    manifest.generation, f"its default for {part} is not what the model gives"
-                )
+        if stored is None:
+            continue
+        width = spec.category_dim if kind == "user_category" else spec.dim
+        values, truth = (
+            decode_vectors(np.frombuffer(b, np.uint8)[np.newaxis], spec.element_type, width)
+            for b in (stored, given)
+        )
+        # Both are rounded, so they may be a whole step apart.
+        if not _close(values, truth, 2 * rounding(truth, spec.element_type)).all():
+            raise VerificationError(
+                manifest.generation, f"its default for {kind} is not what the model gives"
+            )
+
+
+def _close(values: F32, truth: F32, rounded: F32) -> Bools:
+    close: Bools = np.abs(values - truth) <= rounded + _ATOL + _RTOL * np.abs(truth)
+    return close
 
 
 def rounding(vectors: F32, element_type: str) -> F32:
@@ -154,7 +300,7 @@ class _Comparison:
         self._reader = reader
         self._manifest = manifest
         self._prepared = prepared
-        self.counted: dict[ModelKind, int] = {"user": 0, "item": 0, "user_category": 0}
+        self.counted: dict[ModelKind, int] = dict.fromkeys(MODEL_KINDS, 0)
 
     async def items(self, batch: ItemBatch) -> None:
         table = await self._reader.items_of(self._manifest, batch.ids)
@@ -162,87 +308,84 @@ class _Comparison:
         if (rows < 0).any():
             at = int(np.argmin(rows))
             raise self._error("item", batch.rows[at], f"item {batch.ids[at]} is missing")
-        found = table.take(rows)
-        same = found.has_category == batch.has_category
-        same &= ~batch.has_category | (found.categories == batch.categories)
+        stored = table.take(rows)
+        same = _same_categories(stored, batch)
         if not same.all():
             at = int(np.argmin(same))
             raise self._error("item", batch.rows[at], f"item {batch.ids[at]} has another category")
-        k_i = infer(self._prepared, "item", batch.inputs, batch.rows)
-        self._compare("item", k_i, found.k_i, batch.rows, [f"item {k}" for k in batch.ids])
+        names = [f"item {k}" for k in batch.ids]
+        self._compare("item", batch.inputs, batch.rows, stored.k_i, names)
 
     async def users(self, batch: UserBatch) -> None:
         records = await self._reader.fetch_users(self._manifest, batch.ids)
         if None in records:
             at = list(records).index(None)
             raise self._error("user", batch.rows[at], f"user {batch.ids[at]} is missing")
-        try:
-            found = self._manifest.records.unpack(batch.ids, records)
-        except LayoutError as exc:
-            raise GenerationCorruptError(self._manifest.generation, str(exc)) from exc
-        self._compare_pairs_there(batch, found)
-        k_u = infer(self._prepared, "user", batch.user_inputs, batch.rows)
-        self._compare("user", k_u, found.k_u, batch.rows, [f"user {k}" for k in batch.ids])
+        stored = _unpacked(self._manifest, batch.ids, records)
+        self._compare_pairs_there(batch, stored)
+        names = [f"user {k}" for k in batch.ids]
+        self._compare("user", batch.user_inputs, batch.rows, stored.k_u, names)
         owners = np.repeat(batch.ids, np.diff(batch.pair_offsets))
         names = [f"user {u}, category {c}" for u, c in zip(owners, batch.categories, strict=True)]
-        k_uc = infer(self._prepared, "user_category", batch.pair_inputs, batch.pair_rows)
-        self._compare("user_category", k_uc, found.k_uc, batch.pair_rows, names)
+        self._compare("user_category", batch.pair_inputs, batch.pair_rows, stored.k_uc, names)
 
-    def _compare_pairs_there(self, batch: UserBatch, found: UserBlock) -> None:
-        for k, (start, end) in enumerate(
-            zip(batch.pair_offsets, batch.pair_offsets[1:], strict=False)
-        ):
-            mine = slice(found.pair_offsets[k], found.pair_offsets[k + 1])
-            if not np.array_equal(found.categories[mine], batch.categories[start:end]):
+    def _compare_pairs_there(self, batch: UserBatch, stored: UserBlock) -> None:
+        for k, (start, end) in enumerate(pairwise(batch.pair_offsets)):
+            mine = slice(stored.pair_offsets[k], stored.pair_offsets[k + 1])
+            if not np.array_equal(stored.categories[mine], batch.categories[start:end]):
                 raise self._error(
                     "user", batch.rows[k], f"user {batch.ids[k]} has other categories"
                 )
 
     def _compare(
-        self, kind: ModelKind, vectors: F32, stored: U8, rows: I64, names: list[str]
+        self,
+        kind: ModelKind,
+        inputs: Mapping[str, Values],
+        rows: I64,
+        stored: U8,
+        names: list[str],
     ) -> None:
-        element_type = self._manifest.spec.element_type
-        values = decode_vectors(stored, element_type, vectors.shape[1])
-        allowed = rounding(vectors, element_type) + _ATOL + _RTOL * np.abs(vectors)
-        wrong = ~(np.abs(values - vectors) <= allowed)
-        if wrong.any():
-            row, column = (int(k) for k in np.argwhere(wrong)[0])
-            model = self._prepared.models[kind].file
+        model, element_type = self._prepared.models[kind], self._manifest.spec.element_type
+        truth = model.infer(inputs, rows)
+        values = decode_vectors(stored, element_type, truth.shape[1])
+        close = _close(values, truth, rounding(truth, element_type))
+        if not close.all():
+            row, column = (int(k) for k in np.argwhere(~close)[0])
             raise self._error(
                 kind,
                 rows[row],
                 f"{names[row]} has {values[row, column]:.8g} in place {column}, "
-                f"but {model} gives {vectors[row, column]:.8g}",
+                f"but {model.file} gives {truth[row, column]:.8g}",
             )
-        self.counted[kind] += len(vectors)
+        self.counted[kind] += len(truth)
 
     def _error(self, kind: ModelKind, row: int, what: str) -> VerificationError:
-        file, place = self._prepared.tables[TABLE_OF[kind]].locate(int(row))
+        file, place = self._prepared.models[kind].table.locate(int(row))
         return VerificationError(
             self._manifest.generation, f"{what} ({file}, row {place}, counted from 0)"
         )
 
 
 def _sampled_items(prepared: Prepared) -> Iterator[ItemBatch]:
-    sizes = prepared.spills["items"].rows
-    for partition, places in _choose(sizes, min(_SAMPLE_ROWS, int(sizes.sum()))):
-        yield items_at(prepared, prepared.load("items", partition), places)
+    table = prepared.tables["items"]
+    for partition, places in _choose(table.sizes, min(_SAMPLE_ROWS, table.source.rows)):
+        yield items_at(prepared, table.load(partition), places)
 
 
 def _sampled_users(prepared: Prepared) -> Iterator[UserBatch]:
     """Yield users with all their pairs, about a thousand of whichever comes in greater number."""
-    sizes = prepared.spills["users"].rows
-    users, pairs = int(sizes.sum()), prepared.tables["user_categories"].rows
-    wanted = min(users, _SAMPLE_ROWS, max(1, int(_SAMPLE_ROWS * users / max(pairs, 1))))
-    for partition, places in _choose(sizes, wanted):
-        loaded = prepared.load("users", partition)
-        owned = prepared.load("user_categories", partition)
-        yield users_at(prepared, loaded, owned, pair_offsets(loaded, owned), places)
+    tables = prepared.tables
+    users, pairs = tables["users"].source.rows, tables["user_categories"].source.rows
+    rows = min(users, _SAMPLE_ROWS, max(1, int(_SAMPLE_ROWS * users / max(pairs, 1))))
+    for partition, places in _choose(tables["users"].sizes, rows):
+        of_users, of_pairs = (tables[k].load(partition) for k in ("users", "user_categories"))
+        offsets = pair_offsets(of_users, of_pairs)
+        yield users_at(prepared, of_users, of_pairs, offsets, places)
 
 
-def _choose(sizes: I64, wanted: int) -> Iterator[tuple[int, I64]]:
+def _choose(sizes: I64, rows: int) -> Iterator[tuple[int, I64]]:
     """Choose rows at random, the same ones each time; yield them by partition."""
-    chosen = np.random.default_rng(_SEED).choice(int(sizes.sum()), wanted, replace=False)
+    chosen = np.random.default_rng(_SEED).choice(int(sizes.sum()), rows, replace=False)
     ends = np.cumsum(sizes)
     partitions = np.searchsorted(ends, chosen, side="right")
     for partition in np.unique(partitions):

@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_type_hints
 
@@ -23,6 +24,14 @@ ModelKind = Literal["user", "item", "user_category"]
 MODEL_KINDS: Final[tuple[ModelKind, ...]] = get_args(ModelKind)
 TableKind = Literal["users", "items", "user_categories"]
 TABLE_KINDS: Final[tuple[TableKind, ...]] = get_args(TableKind)
+TABLE_OF: Final[Mapping[ModelKind, TableKind]] = dict(zip(MODEL_KINDS, TABLE_KINDS, strict=True))
+"""The table whose rows a model has one output for."""
+ID_COLUMNS: Final[Mapping[TableKind, tuple[str, ...]]] = {
+    "users": ("user_id",),
+    "items": ("item_id", "category_id"),
+    "user_categories": ("user_id", "category_id"),
+}
+"""The key of each table, then the category that its rows have."""
 
 _MOST_WIDTH: Final = 65_536
 _MOST_NAME: Final = 200
@@ -128,16 +137,47 @@ class Manifest(Record, frozen=True):
     run: Run = field(default_factory=Run)
     extra: dict[str, Any] = {}
 
+    def model(self, kind: ModelKind) -> Model:
+        """Return what is said of one model."""
+        model: Model = getattr(self.models, kind)
+        return model
+
+    def unknown_row(self, kind: ModelKind) -> dict[str, UnknownValue] | None:
+        """Return the row for unknown ids by column; the manifest may also name the inputs.
+
+        Raises
+        ------
+        BundleError
+            If it lacks a column, or names one that nobody reads.
+        """
+        row: dict[str, UnknownValue] | None = getattr(self.unknown, kind)
+        if row is None:
+            return None
+        where, model = f"unknown.{kind}", self.model(kind)
+        by_column: dict[str, UnknownValue] = {}
+        for name, column in model.inputs.items():
+            key = column if column in row else name
+            if key not in row:
+                raise bad_key(where, f"lacks the column {column!r} that feeds {model.file}")
+            by_column[column] = row[key]
+        known = {*model.inputs, *model.inputs.values(), *ID_COLUMNS[TABLE_OF[kind]]}
+        if strangers := [key for key in row if key not in known]:
+            hint = nearest(strangers[0], sorted(known))
+            raise bad_key(f"{where}.{strangers[0]}", f"feeds no input of {model.file}; {hint}")
+        if kind == "item" and "category_id" in row:
+            by_column["category_id"] = row["category_id"]
+        return by_column
+
     def origin(self) -> Origin:
         """Return what is kept and shown of where the vectors come from."""
-        told = asdict(self.run)
+        run = asdict(self.run)
         return Origin(
             compatible_with=self.compatible_with,
             tasks=[asdict(task) for task in self.tasks],
             task_weights=self.task_weights,
             vector_space=self.vector_space,
             data_until=None if self.data_until is None else self.data_until.isoformat(),
-            run={name: text for name, text in told.items() if text is not None},
+            run={name: text for name, text in run.items() if text is not None},
         )
 
 
@@ -164,11 +204,16 @@ def parse_manifest(raw: bytes) -> Manifest:
     if not isinstance(value, dict):
         raise BundleError(MANIFEST, "must be a JSON object")
     manifest: Manifest = _converted(value, Manifest, ())
-    for place, one in enumerate(manifest.compatible_with):
-        _converted(one, CompatibleVersion, ("compatible_with", place))
-    for key, told in asdict(manifest.origin()).items():
-        if len(json.dumps(told)) > _MOST_SHOWN_BYTES:
+    for place, version in enumerate(manifest.compatible_with):
+        _converted(version, CompatibleVersion, ("compatible_with", place))
+    for key, shown in asdict(manifest.origin()).items():
+        if len(json.dumps(shown)) > _MOST_SHOWN_BYTES:
             raise bad_key(key, f"must be shorter than {_MOST_SHOWN_BYTES:,} bytes")
+    columns = {c for kind in MODEL_KINDS for c in manifest.model(kind).inputs.values()}
+    for column in manifest.pad:
+        if column not in columns:
+            hint = nearest(column, sorted(columns))
+            raise bad_key(f"pad.{column}", f"is no column that a model reads; {hint}")
     return manifest
 
 
@@ -203,7 +248,8 @@ def _finite(text: str) -> float:
     return number
 
 
-Path = tuple[str | int, ...]
+Steps = tuple[str | int, ...]
+"""Keys and places that lead to a value."""
 
 _NAMES: Final = {
     "int": "a whole number",
@@ -219,7 +265,7 @@ _EXPECTED: Final = re.compile(r"Expected `(.+?)`( matching regex .+| [^,]+)?(?:,
 _FIELD: Final = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`", re.DOTALL)
 
 
-def _converted(value: Any, record: Any, above: Path) -> Any:  # noqa: ANN401 - JSON of any kind
+def _converted(value: Any, record: Any, above: Steps) -> Any:  # noqa: ANN401 - JSON of any kind
     """Give plain JSON the types of a record, or say which key does not fit and why."""
     try:
         return msgspec.convert(value, record)
@@ -230,9 +276,9 @@ def _converted(value: Any, record: Any, above: Path) -> Any:  # noqa: ANN401 - J
         raise _fault(record, above, path, value, problem) from exc
 
 
-def _path(value: Any, record: Any, place: str, problem: str) -> Path:  # noqa: ANN401
+def _path(value: Any, record: Any, place: str, problem: str) -> Steps:  # noqa: ANN401
     """Return the keys that lead to a fault; msgspec leaves out the key of a mapping."""
-    path: Path = ()
+    path: Steps = ()
     for step in re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]]+", place):
         if step == "[...]":
             path += (_key_at_fault(value, record, path, problem),)
@@ -241,25 +287,25 @@ def _path(value: Any, record: Any, place: str, problem: str) -> Path:  # noqa: A
     return path
 
 
-def _key_at_fault(value: Any, record: Any, path: Path, problem: str) -> str:  # noqa: ANN401
+def _key_at_fault(value: Any, record: Any, path: Steps, problem: str) -> str:  # noqa: ANN401
     """Find the key of a mapping whose value has a fault, by looking at each of them alone."""
     mapping = _at(value, path)
-    for key, one in mapping.items():
+    for key, item in mapping.items():
         try:
-            msgspec.convert(_replaced(value, path, {key: one}), record)
+            msgspec.convert(_replaced(value, path, {key: item}), record)
         except msgspec.ValidationError as exc:
             if str(exc).startswith(problem):
                 return str(key)
     raise AssertionError(f"no key of {path} has the fault {problem}")
 
 
-def _at(value: Any, path: Path) -> Any:  # noqa: ANN401
+def _at(value: Any, path: Steps) -> Any:  # noqa: ANN401
     for step in path:
         value = value[step]
     return value
 
 
-def _replaced(value: Any, path: Path, new: Any) -> Any:  # noqa: ANN401
+def _replaced(value: Any, path: Steps, new: Any) -> Any:  # noqa: ANN401
     if not path:
         return new
     copy = value.copy()
@@ -269,8 +315,8 @@ def _replaced(value: Any, path: Path, new: Any) -> Any:  # noqa: ANN401
 
 def _fault(
     record: Any,  # noqa: ANN401
-    above: Path,
-    path: Path,
+    above: Steps,
+    path: Steps,
     value: Any,  # noqa: ANN401
     problem: str,
 ) -> BundleError:
@@ -280,12 +326,13 @@ def _fault(
             return bad_key(key, "must be there")
         return bad_key(key, f"is no key of a manifest; {nearest(named[1], _keys(record, path))}")
     key = _dotted((*above, *path))
-    found = _at(value, path)
-    shown = "" if isinstance(found, dict | list) else f", not {json.dumps(found)[:80]}"
-    return bad_key(key, f"must be {_wanted(problem)}{shown}")
+    unfit = _at(value, path)
+    shown = "" if isinstance(unfit, dict | list) else f", not {json.dumps(unfit)[:80]}"
+    return bad_key(key, f"must be {_expected(problem)}{shown}")
 
 
-def _wanted(problem: str) -> str:
+def _expected(problem: str) -> str:
+    """Say in words of ours what msgspec would have accepted."""
     expected = _EXPECTED.fullmatch(problem)
     if expected is None:
         # A time or a fixed text that does not fit: msgspec says it in words of its own.
@@ -300,12 +347,12 @@ def _wanted(problem: str) -> str:
     return " or ".join(_NAMES.get(kind, kind) for kind in kinds.split(" | ")) + limit
 
 
-def _keys(record: Any, path: Path) -> list[str]:  # noqa: ANN401
+def _keys(record: Any, path: Steps) -> list[str]:  # noqa: ANN401
     """Return the keys that the record at a path knows."""
     for step in path:
         record = get_args(record)[0] if isinstance(step, int) else get_type_hints(record)[step]
     return [str(name) for name in record.__struct_fields__]
 
 
-def _dotted(path: Path) -> str:
+def _dotted(path: Steps) -> str:
     return ".".join(map(str, path))

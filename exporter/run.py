@@ -3,31 +3,61 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, Self, TypeVar
 
-from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle
-from exporter.errors import ModelOutputError
-from exporter.inference import RUNTIME
-from exporter.prepare import Prepared, prepare
-from exporter.progress import PhaseProgress
-from exporter.sample import Sample
-from exporter.vectors import default_vectors
-from exporter.verify import verify_generation
-from exporter.writer import Writer, product_overflows
+import numpy as np
+import structlog
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from exporter.bundle import check_digests, fingerprint, load_bundle
+from exporter.check import Sample, compare_with_models, verify_generation
+from exporter.inputs import (
+    ItemBatch,
+    Prepared,
+    UserBatch,
+    default_vectors,
+    item_batches,
+    prepare,
+    user_batches,
+)
+from exporter.models import RUNTIME
+from gkc.arrays import F32
 from gkc.store import (
     Defaults,
     ElementType,
     GenerationManifest,
+    GenerationSink,
     GenerationSpec,
-    Published,
+    ItemBlock,
     Publisher,
-    StagedGeneration,
+    Retention,
+    UserBlock,
     open_publisher,
 )
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Phase = Literal["validate", "write", "verify", "publish", "evict", "check"]
+_LOGGED: Final[frozenset[Phase]] = frozenset({"write", "verify", "publish", "evict"})
+"""Phases that change the store; a refusal before them stays one line on standard error."""
+_DEPTH: Final = 2
+"""Batches that may wait between reading, the models, and writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +70,10 @@ class ExportOptions:
     bundle : Path
     store, namespace : str
     element_type : {"f16", "f32", "int8"}
-    max_versions : int
-        At least 1.
-    keep_previous : int
-        0 or 1.
-    grace_seconds : float
-        How long readers may go on with a retired generation.
+    retention : Retention
     wait : bool
         Whether to delete after the grace, rather than leave it to the next writer.
-    pin, resume : bool
+    resume : bool
     max_pairs_per_user : int
     """
 
@@ -57,21 +82,15 @@ class ExportOptions:
     store: str
     namespace: str = "default"
     element_type: ElementType = "f16"
-    max_versions: int = 5
-    keep_previous: int = 1
-    grace_seconds: float = 10.0
+    retention: Retention = field(default_factory=Retention)
     wait: bool = True
-    pin: bool = False
     resume: bool = False
     max_pairs_per_user: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class ExportReport:
-    """What an export did, or, with ``generation`` None, what it would do.
-
-    ``bytes`` is what the rows take in the store, ``evicted`` names versions.
-    """
+class Report:
+    """How many rows of a version were compared; of an export, how many it has."""
 
     store: str
     version: str
@@ -79,14 +98,70 @@ class ExportReport:
     users: int
     items: int
     user_categories: int
+
+    def summary(self) -> dict[str, Any]:
+        """Return the members that ``--json`` prints."""
+        return {name: value for name, value in asdict(self).items() if name != "store"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport(Report):
+    """What an export did, or, with ``generation`` None, what it would do.
+
+    ``bytes`` is what the rows take in the store, ``evicted`` names versions.
+    """
+
     bytes: int
     seconds: float
     evicted: list[str]
 
-    def summary(self) -> dict[str, Any]:
-        """Return the members that ``--json`` prints."""
-        names = "version generation users items user_categories bytes seconds evicted"
-        return {name: getattr(self, name) for name in names.split()}
+
+class PhaseProgress:
+    """Tells a person or a log which phase an export is in, and how far.
+
+    Parameters
+    ----------
+    on_terminal : bool
+        Whether standard error is a terminal: bars then, else one log line a phase.
+
+    Attributes
+    ----------
+    phase : str
+        The phase that was entered last.
+    """
+
+    def __init__(self, *, on_terminal: bool) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not on_terminal,
+        )
+        self._task = TaskID(0)
+        self.phase: Phase = "validate"
+
+    def __enter__(self) -> Self:
+        """Show the bars, if there are any."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bars as they stand."""
+        self._bars.stop()
+
+    def start(self, phase: Phase, total: int | None, **facts: str | int) -> None:
+        """Enter a phase of ``total`` rows, None where rows are not counted."""
+        self.phase = phase
+        self._task = self._bars.add_task(phase, total=total)
+        if self._bars.disable and phase in _LOGGED:
+            log.info("export_phase", phase=phase, **facts)
+
+    def advance(self, rows: int) -> None:
+        """Count more rows of the phase as done."""
+        self._bars.advance(self._task, rows)
 
 
 def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
@@ -101,22 +176,28 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
         What was written stays, for ``resume``.
     """
     began = time.monotonic()
+    retention = options.retention
     with closing(open_publisher(options.store, options.namespace)) as publisher:
         with _validated(options, publisher, progress) as (prepared, digests, _):
-            spec = _spec(options, prepared, digests)
+            mark = fingerprint(prepared.bundle, digests, options.element_type, RUNTIME)
+            spec = _spec(options, prepared, mark, default_vectors(prepared, options.element_type))
             with publisher.stage(
-                spec, max_versions=options.max_versions, resume=options.resume
+                spec, max_versions=retention.max_versions, resume=options.resume
             ) as staged:
-                sample = Sample(spec)
-                manifest = _write(options, prepared, spec, staged, sample, progress)
-                progress.start("verify", spec.users + spec.items, generation=staged.generation)
+                rows, sample = spec.users + spec.items, Sample(spec)
+                facts = {"version": spec.version, "generation": staged.generation}
+                progress.start("write", rows + spec.user_categories, **facts)
+                writer = Writer(prepared, spec.element_type, staged.sink, sample, progress.advance)
+                manifest = writer.write()
+                progress.start("verify", rows, generation=staged.generation)
                 verify_generation(
                     options.store, options.namespace, manifest, sample, progress.advance
                 )
-                published = _publish(options, publisher, staged, manifest, progress)
+                progress.start("publish", None, generation=staged.generation)
+                published = publisher.publish(staged, manifest, retention)
         progress.start("evict", None, generation=published.generation)
         publisher.delete_retired(wait=options.wait)
-        return _report(publisher.store, manifest, published, time.monotonic() - began)
+        return _report(publisher, spec, manifest, published.evicted, began)
 
 
 def plan_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
@@ -126,18 +207,34 @@ def plan_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport
         closing(open_publisher(options.store, options.namespace)) as publisher,
         _validated(options, publisher, progress) as (prepared, _, evicted),
     ):
-        spec = _spec_without_defaults(options, prepared, "")
-        return ExportReport(
-            store=publisher.store,
-            version=spec.version,
-            generation=None,
-            users=spec.users,
-            items=spec.items,
-            user_categories=spec.user_categories,
-            bytes=spec.payload_bytes,
-            seconds=round(time.monotonic() - began, 3),
-            evicted=evicted,
-        )
+        return _report(publisher, _spec(options, prepared, "", Defaults()), None, evicted, began)
+
+
+def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
+    """Compare a sample of what a version serves with what a bundle's models give.
+
+    Raises
+    ------
+    VerificationError
+        At the first row that is missing or differs.
+    GkcError
+        If version, store or bundle cannot be read.
+    """
+    bundle = load_bundle(options.bundle)
+    with closing(open_publisher(options.store, options.namespace)) as publisher:
+        generation = publisher.catalogue().version(options.version).current
+    progress.start("check", None, version=options.version, generation=generation)
+    check_digests(bundle)
+    with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
+        counted = compare_with_models(options.store, options.namespace, generation, prepared)
+    return Report(
+        publisher.store,
+        options.version,
+        generation,
+        counted["user"],
+        counted["item"],
+        counted["user_category"],
+    )
 
 
 @contextmanager
@@ -145,101 +242,200 @@ def _validated(
     options: ExportOptions, publisher: Publisher, progress: PhaseProgress
 ) -> Iterator[tuple[Prepared, dict[str, str], list[str]]]:
     """Check store, bundle and tables; give the tables, the files' digests and the evictions."""
-    evicted = publisher.check_export(options.version, options.max_versions)
+    evicted = publisher.check_export(options.version, options.retention.max_versions)
     bundle = load_bundle(options.bundle)
-    progress.start("validate", None, version=options.version, bundle=bundle.name)
+    progress.start("validate", None, version=options.version, bundle=bundle.manifest.name)
     digests = check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
         yield prepared, digests, evicted
 
 
-def _spec(options: ExportOptions, prepared: Prepared, digests: dict[str, str]) -> GenerationSpec:
-    mark = fingerprint(prepared.bundle, digests, options.element_type, RUNTIME)
-    defaults = default_vectors(prepared, options.element_type)
-    return _spec_without_defaults(options, prepared, mark, defaults)
-
-
-def _spec_without_defaults(
-    options: ExportOptions, prepared: Prepared, mark: str, defaults: Defaults | None = None
+def _spec(
+    options: ExportOptions, prepared: Prepared, mark: str, defaults: Defaults
 ) -> GenerationSpec:
-    bundle: Bundle = prepared.bundle
+    bundle = prepared.bundle.manifest
     return GenerationSpec(
         version=options.version,
         element_type=options.element_type,
         dim=bundle.dim,
         category_dim=bundle.category_dim,
-        users=prepared.tables["users"].rows,
-        items=prepared.tables["items"].rows,
-        user_categories=prepared.tables["user_categories"].rows,
+        users=prepared.tables["users"].source.rows,
+        items=prepared.tables["items"].source.rows,
+        user_categories=prepared.tables["user_categories"].source.rows,
         bundle=bundle.name,
-        origin=bundle.origin,
+        origin=bundle.origin(),
         fingerprint=mark,
-        defaults=defaults or Defaults(),
-    )
-
-
-def _write(
-    options: ExportOptions,
-    prepared: Prepared,
-    spec: GenerationSpec,
-    staged: StagedGeneration,
-    sample: Sample,
-    progress: PhaseProgress,
-) -> GenerationManifest:
-    progress.start("write", _rows(spec), version=spec.version, generation=staged.generation)
-    writer = Writer(prepared, options.element_type, staged.sink, sample, progress.advance)
-    writer.write()
-    manifest = staged.sink.seal()
-    totals = manifest.totals
-    if product_overflows(totals.largest_user, totals.largest_item):
-        _, row = writer.peaks["user"]
-        model = prepared.models["user"]
-        file, place = prepared.tables["users"].locate(row)
-        raise ModelOutputError(
-            model.file,
-            model.output,
-            file,
-            place,
-            f"gave {totals.largest_user!r}, which times {totals.largest_item!r} of "
-            f"{prepared.models['item'].file} is not finite in float32",
-        )
-    return manifest
-
-
-def _publish(
-    options: ExportOptions,
-    publisher: Publisher,
-    staged: StagedGeneration,
-    manifest: GenerationManifest,
-    progress: PhaseProgress,
-) -> Published:
-    progress.start("publish", None, generation=staged.generation)
-    return publisher.publish(
-        staged,
-        manifest,
-        max_versions=options.max_versions,
-        keep_previous=options.keep_previous,
-        pin=options.pin,
-        grace_seconds=options.grace_seconds,
+        defaults=defaults,
     )
 
 
 def _report(
-    store: str, manifest: GenerationManifest, published: Published, seconds: float
+    publisher: Publisher,
+    spec: GenerationSpec,
+    manifest: GenerationManifest | None,
+    evicted: list[str],
+    began: float,
 ) -> ExportReport:
-    totals = manifest.totals
+    """Say what was exported, or, without a manifest, what would be."""
     return ExportReport(
-        store=store,
-        version=manifest.spec.version,
-        generation=published.generation,
-        users=totals.users,
-        items=totals.items,
-        user_categories=totals.user_categories,
-        bytes=totals.size_bytes,
-        seconds=round(seconds, 3),
-        evicted=published.evicted,
+        publisher.store,
+        spec.version,
+        manifest.generation if manifest else None,
+        spec.users,
+        spec.items,
+        spec.user_categories,
+        bytes=manifest.totals.size_bytes if manifest else spec.payload_bytes,
+        seconds=round(time.monotonic() - began, 3),
+        evicted=evicted,
     )
 
 
-def _rows(spec: GenerationSpec) -> int:
-    return spec.users + spec.items + spec.user_categories
+class Writer:
+    """Writes all rows of a prepared bundle: reading, the models and the store work side by side.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    element_type : {"f16", "f32", "int8"}
+    sink : GenerationSink
+    sample : Sample
+        Is shown everything that is written.
+    progress : callable
+        Is given how many more items, users and pairs are stored.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        element_type: ElementType,
+        sink: GenerationSink,
+        sample: Sample,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._prepared = prepared
+        self._models = prepared.models
+        self._element_type: ElementType = element_type
+        self._sink = sink
+        self._sample = sample
+        self._progress = progress
+        self._largest_user = 0.0, 0
+        """The largest absolute value of a K_u, and the row of the table that it is of."""
+
+    def write(self) -> GenerationManifest:
+        """Write all that the sink does not have yet, items first, then users with their pairs.
+
+        Returns
+        -------
+        GenerationManifest
+            Of the sealed generation.
+
+        Raises
+        ------
+        ModelOutputError
+            If an output, or a product of two, is no vector that can be stored.
+        StoreError
+            If the store does not take the rows.
+        """
+        done = self._sink.written()
+        self._progress(done.items + done.users + done.user_categories)
+        with (
+            ahead(item_batches(self._prepared, done.items)) as item_rows,
+            ahead(self._infer_items(item_rows)) as items,
+        ):
+            for batch, k_i in items:
+                self._write_items(batch, k_i)
+        with (
+            ahead(user_batches(self._prepared, done.users)) as user_rows,
+            ahead(self._infer_users(user_rows)) as users,
+        ):
+            for of_users, k_u, k_uc in users:
+                self._write_users(of_users, k_u, k_uc)
+        manifest = self._sink.seal()
+        self._refuse_overflow(manifest.totals.largest_user, manifest.totals.largest_item)
+        return manifest
+
+    def _infer_items(self, batches: Iterable[ItemBatch]) -> Iterator[tuple[ItemBatch, F32]]:
+        for batch in batches:
+            yield batch, self._models["item"].infer(batch.inputs, batch.rows)
+
+    def _infer_users(self, batches: Iterable[UserBatch]) -> Iterator[tuple[UserBatch, F32, F32]]:
+        for batch in batches:
+            k_u = self._models["user"].infer(batch.user_inputs, batch.rows)
+            k_uc = self._models["user_category"].infer(batch.pair_inputs, batch.pair_rows)
+            yield batch, k_u, k_uc
+
+    def _write_items(self, batch: ItemBatch, k_i: F32) -> None:
+        stored = self._models["item"].encode(k_i, batch.rows, self._element_type)
+        new = slice(batch.skip, None)
+        block = ItemBlock(
+            batch.ids[new], stored[new], batch.categories[new], batch.has_category[new]
+        )
+        self._sink.write_items(block)
+        self._sample.see_items(block)
+        self._progress(len(block.ids))
+
+    def _write_users(self, batch: UserBatch, k_u: F32, k_uc: F32) -> None:
+        stored = self._models["user"].encode(k_u, batch.rows, self._element_type)
+        pairs = self._models["user_category"].encode(k_uc, batch.pair_rows, self._element_type)
+        largest, row = largest_row(k_u)
+        if largest > self._largest_user[0]:
+            self._largest_user = largest, int(batch.rows[row])
+        first = batch.pair_offsets[batch.skip]
+        block = UserBlock(
+            ids=batch.ids[batch.skip :],
+            k_u=stored[batch.skip :],
+            pair_offsets=batch.pair_offsets[batch.skip :] - first,
+            categories=batch.categories[first:],
+            k_uc=pairs[first:],
+        )
+        self._sink.write_users(block)
+        self._sample.see_users(block)
+        self._progress(len(block.ids) + len(block.categories))
+
+    def _refuse_overflow(self, largest_user: float, largest_item: float) -> None:
+        if product_overflows(largest_user, largest_item):
+            raise self._models["user"].error(
+                f"gave {largest_user!r}, which times {largest_item!r} of "
+                f"{self._models['item'].file} is not finite in float32",
+                np.asarray([self._largest_user[1]]),
+                0,
+            )
+
+
+@contextmanager
+def ahead(source: Iterable[T], depth: int = _DEPTH) -> Iterator[Iterator[T]]:
+    """Run an iterable in a thread of its own, at most ``depth`` items ahead of the consumer.
+
+    What the iterable raises is raised to the consumer. Leaving the block stops the thread after the
+    item that it is at and waits for it; close consumers before what they consume. No item is None.
+    """
+    items = iter(source)
+    waiting: deque[Future[T | None]] = deque()
+
+    def take(pool: ThreadPoolExecutor) -> Iterator[T]:
+        # One more than may wait: the one that the thread is at.
+        waiting.extend(pool.submit(next, items, None) for _ in range(depth + 1))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(next, items, None))
+            yield item
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield take(pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def largest_row(vectors: F32) -> tuple[float, int]:
+    """Return the largest absolute value of some finite vectors, and its row; (0.0, 0) of none."""
+    if not vectors.size:
+        return 0.0, 0
+    of_rows = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))
+    row = int(of_rows.argmax())
+    return float(of_rows[row]), row
+
+
+def product_overflows(largest_user: float, largest_item: float) -> bool:
+    """Tell whether K_u * K_i might not be finite in float32."""
+    with np.errstate(over="ignore"):
+        return not np.isfinite(np.float32(largest_user) * np.float32(largest_item))

@@ -1,11 +1,11 @@
-"""Feature tables: Parquet files read in bounded batches, checked, and turned into typed columns."""
+"""A bundle's tables: Parquet files read in bounded batches, every value checked and typed."""
 
 from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,43 +17,117 @@ import pyarrow.parquet as pq
 
 from exporter.bundle import Bundle
 from exporter.errors import FeatureTableError
-from exporter.features import Feature, Values, cast_values
 from exporter.manifest import TableKind
-from gkc.arrays import I64
+from gkc.arrays import I64, Bools
+
+Values = npt.NDArray[Any]
 
 _BATCH_BYTES: Final = 4 << 20
 _BATCH_ROWS: Final = 16_384
 _READ_BUFFER_BYTES: Final = 1 << 20
 _MOST_NAMES: Final = 20
+_LISTS: Final = (
+    *(pa.ListType, pa.LargeListType, pa.FixedSizeListType),
+    *(pa.ListViewType, pa.LargeListViewType),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Feature:
+    """A column in the one element type that some model input takes.
+
+    Attributes
+    ----------
+    column : str
+    dtype : numpy dtype
+    is_list : bool
+        Whether each row holds a list.
+    fed_to : str
+        An input that takes it, for messages.
+    """
+
+    column: str
+    dtype: np.dtype[Any]
+    is_list: bool
+    fed_to: str = field(default="", compare=False)
+
+    @property
+    def key(self) -> str:
+        """Name that no other feature of the table has."""
+        return f"{self.column}|{self.dtype.name}"
+
+    @property
+    def described(self) -> str:
+        """What its values must be, for messages."""
+        return f"a {self.dtype.name}, as {self.fed_to} takes"
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumn:
+    """Lists of several rows, end to end.
+
+    Attributes
+    ----------
+    values : ndarray, shape (m,)
+        The elements of all lists.
+    starts, lengths : ndarray, shape (n,), int64
+        Where in ``values`` each row's list begins, and how long it is.
+    """
+
+    values: Values
+    starts: I64
+    lengths: I64
+
+    def padded(self, rows: I64, width: int) -> Values:
+        """Return some rows' lists, right-padded with 0; of a longer list the last elements.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (k,), int64
+        width : int
+            At least 1, so that an empty list is one 0.
+
+        Returns
+        -------
+        ndarray, shape (k, width), dtype of ``values``
+        """
+        lengths = self.lengths[rows]
+        kept = np.minimum(lengths, width)
+        first = self.starts[rows] + lengths - kept
+        columns = np.arange(width, dtype=np.int64)
+        inside = columns < kept[:, np.newaxis]
+        out = np.zeros((len(rows), width), dtype=self.values.dtype)
+        out[inside] = self.values[(first[:, np.newaxis] + columns)[inside]]
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
     """One Parquet file of a table, as its footer tells of it."""
 
-    file: str
+    name: str
     path: Path
     schema: pa.Schema
     rows: int
     size_bytes: int
 
     @classmethod
-    def open(cls, bundle: Bundle, file: str) -> _Part:
-        path = bundle.path(file)
+    def open(cls, bundle: Bundle, name: str) -> _File:
+        path = bundle.path(name)
         try:
             with pq.ParquetFile(path) as parquet:
                 metadata, schema = parquet.metadata, parquet.schema_arrow
         except (pa.ArrowException, OSError) as exc:
-            raise FeatureTableError(file, f"is no readable Parquet file: {_one_line(exc)}") from exc
+            raise FeatureTableError(name, f"is no readable Parquet file: {_one_line(exc)}") from exc
         groups = (metadata.row_group(g) for g in range(metadata.num_row_groups))
         size = sum(group.total_byte_size for group in groups)
-        return cls(file, path, schema, metadata.num_rows, size)
+        return cls(name, path, schema, metadata.num_rows, size)
 
     def column_type(self, column: str) -> pa.DataType:
         places = self.schema.get_all_field_indices(column)
         if len(places) != 1:
             problem = "the file has it twice" if places else f"the file has {self._missing(column)}"
-            raise FeatureTableError(self.file, problem, column=column)
+            raise FeatureTableError(self.name, problem, column=column)
         return self.schema.field(places[0]).type
 
     def _missing(self, column: str) -> str:
@@ -88,17 +162,16 @@ class FeatureTable:
 
     def __init__(self, bundle: Bundle, kind: TableKind) -> None:
         self.kind = kind
-        parts = [_Part.open(bundle, file) for file in bundle.tables[kind]]
-        # What types a part without rows has says nothing: its writer had none to tell them from.
-        parts = [part for part in parts if part.rows] or parts[:1]
-        self._parts = parts
-        self.size_bytes = sum(part.size_bytes for part in parts)
-        self._first_rows = list(itertools.accumulate((p.rows for p in parts), initial=0))
+        files = [_File.open(bundle, name) for name in bundle.tables[kind]]
+        # What types a file without rows has says nothing: its writer had none to tell them from.
+        self._files = [file for file in files if file.rows] or files[:1]
+        self.size_bytes = sum(file.size_bytes for file in self._files)
+        self._first_rows = list(itertools.accumulate((f.rows for f in self._files), initial=0))
         self.rows = self._first_rows[-1]
 
     def has_column(self, column: str) -> bool:
         """Tell whether the table's first file has a column."""
-        return column in self._parts[0].schema.names
+        return column in self._files[0].schema.names
 
     def require_ids(self, column: str) -> None:
         """Check that every file has a column of some integer type.
@@ -108,11 +181,11 @@ class FeatureTable:
         FeatureTableError
             If one lacks it, or it holds something else.
         """
-        for file, found in self._column_types(column):
-            if not pa.types.is_integer(found):
+        for file, held in self._column_types(column):
+            if not pa.types.is_integer(held):
                 raise FeatureTableError(
                     file,
-                    f"ids must be of an integer type, not {found}; cast them to int64 "
+                    f"ids must be of an integer type, not {held}; cast them to int64 "
                     "(in pandas 'Int64', which may be null)",
                     column=column,
                 )
@@ -131,13 +204,13 @@ class FeatureTable:
             If a file lacks it, it holds something else, or the files differ.
         """
         kinds = set()
-        for file, found in self._column_types(column):
-            element = _plain_type(found.value_type) if _is_list(found) else found
+        for file, held in self._column_types(column):
+            element = _plain_type(held.value_type) if _is_list(held) else held
             if not _is_number(element):
                 raise FeatureTableError(
-                    file, f"must hold numbers or lists of numbers, not {found}", column=column
+                    file, f"must hold numbers or lists of numbers, not {held}", column=column
                 )
-            kinds.add(_is_list(found))
+            kinds.add(_is_list(held))
             if len(kinds) > 1:
                 raise FeatureTableError(
                     file,
@@ -148,29 +221,23 @@ class FeatureTable:
 
     def _column_types(self, column: str) -> Iterator[tuple[str, pa.DataType]]:
         """Yield what a column holds in each file in which it holds anything."""
-        for part in self._parts:
-            found = _plain_type(part.column_type(column))
-            if self.rows and not pa.types.is_null(found):
-                yield part.file, found
+        for file in self._files:
+            held = _plain_type(file.column_type(column))
+            if self.rows and not pa.types.is_null(held):
+                yield file.name, held
 
     def locate(self, row: int) -> tuple[str, int]:
         """Return the file, and the row within it, of a row of the whole table."""
         place = bisect_right(self._first_rows, row) - 1
-        return self._parts[place].file, row - self._first_rows[place]
+        return self._files[place].name, row - self._first_rows[place]
 
     def error(self, problem: str, column: str, row: int) -> FeatureTableError:
         """Build the error about one row of the whole table."""
         file, inside = self.locate(row)
         return FeatureTableError(file, problem, column=column, row=inside)
 
-    def batches(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def batches(self, columns: Sequence[str]) -> Iterator[TableBatch]:
         """Read some columns, a bounded number of bytes at a time.
-
-        Yields
-        ------
-        int
-            Row of the whole table at which the batch begins.
-        pyarrow.RecordBatch
 
         Raises
         ------
@@ -180,21 +247,38 @@ class FeatureTable:
         row_bytes = self.size_bytes / max(self.rows, 1)
         batch_rows = int(min(_BATCH_ROWS, max(256.0, _BATCH_BYTES / max(row_bytes, 1.0))))
         names = sorted(set(columns))
-        for part, first in zip(self._parts, self._first_rows, strict=False):
+        for file, first in zip(self._files, self._first_rows, strict=False):
             row = first
             try:
                 # Unbuffered, a column of a row group is held whole; read ahead, the file is.
                 with pq.ParquetFile(
-                    part.path, buffer_size=_READ_BUFFER_BYTES, pre_buffer=False
+                    file.path, buffer_size=_READ_BUFFER_BYTES, pre_buffer=False
                 ) as parquet:
                     for batch in parquet.iter_batches(batch_rows, columns=names):
                         if batch.num_rows:
-                            yield row, batch
+                            yield TableBatch(self, row, batch)
                         row += batch.num_rows
             except (pa.ArrowException, OSError) as exc:
-                raise FeatureTableError(part.file, f"cannot be read: {_one_line(exc)}") from exc
+                raise FeatureTableError(file.name, f"cannot be read: {_one_line(exc)}") from exc
 
-    def ids(self, batch: pa.RecordBatch, column: str, first: int) -> I64:
+
+class TableBatch:
+    """Some rows of a table as they were read, and their columns checked as they are asked for.
+
+    Attributes
+    ----------
+    first : int
+        Row of the whole table at which the batch begins.
+    rows : int
+    """
+
+    def __init__(self, table: FeatureTable, first: int, batch: pa.RecordBatch) -> None:
+        self._table = table
+        self._batch = batch
+        self.first = first
+        self.rows: int = batch.num_rows
+
+    def ids(self, column: str) -> I64:
         """Return a column of ids, shape (n,), int64.
 
         Raises
@@ -202,23 +286,18 @@ class FeatureTable:
         FeatureTableError
             If one is null or outside int64.
         """
-        array = _plain(batch.column(column))
-        self._refuse_null(array, column, first)
-        return self._cast(array, np.dtype(np.int64), column, first, "an id within int64")
+        array = self._column(column)
+        self._refuse_null(array, column)
+        return self._cast(array, np.dtype(np.int64), column, "an id within int64")
 
-    def categories(
-        self, batch: pa.RecordBatch, column: str, first: int
-    ) -> tuple[I64, npt.NDArray[np.bool_]]:
+    def categories(self, column: str) -> tuple[I64, Bools]:
         """Return a column of ids that may be null: the ids, 0 where null, and which are not."""
-        array = _plain(batch.column(column))
+        array = self._column(column)
         known = np.asarray(array.is_valid(), dtype=np.bool_)
         filled = pc.fill_null(array, 0)
-        ids = self._cast(filled, np.dtype(np.int64), column, first, "an id within int64")
-        return ids, known
+        return self._cast(filled, np.dtype(np.int64), column, "an id within int64"), known
 
-    def numbers(
-        self, batch: pa.RecordBatch, feature: Feature, first: int, *, null_is_zero: bool
-    ) -> Values:
+    def numbers(self, feature: Feature, *, null_is_zero: bool) -> Values:
         """Return a scalar feature, shape (n,), of the feature's type.
 
         Raises
@@ -226,13 +305,13 @@ class FeatureTable:
         FeatureTableError
             If a value is null, unless those are 0, or does not fit the type.
         """
-        array = _plain(batch.column(feature.column))
+        array = self._column(feature.column)
         if null_is_zero:
             array = pc.fill_null(array, 0)
-        self._refuse_null(array, feature.column, first)
-        return self._cast(array, feature.dtype, feature.column, first, _what(feature))
+        self._refuse_null(array, feature.column)
+        return self._cast(array, feature.dtype, feature.column, feature.described)
 
-    def lists(self, batch: pa.RecordBatch, feature: Feature, first: int) -> tuple[Values, I64]:
+    def lists(self, feature: Feature) -> tuple[Values, I64]:
         """Return a list feature: all elements, shape (m,), and the n rows' lengths, int64.
 
         Raises
@@ -240,58 +319,109 @@ class FeatureTable:
         FeatureTableError
             If an element is null or does not fit the type.
         """
-        array = _plain(batch.column(feature.column))
+        array = self._column(feature.column)
         if not _is_list(array.type):  # nothing but null
             return np.empty(0, feature.dtype), np.zeros(len(array), dtype=np.int64)
-        lengths = np.asarray(
-            pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False),
-            dtype=np.int64,
-        )
-        flat = _plain(array.flatten())
-        ends = np.cumsum(lengths)
-
-        def row_of(position: int) -> int:
-            return int(np.searchsorted(ends, position, side="right"))
-
-        if flat.null_count:
-            at = int(np.asarray(flat.is_null(), dtype=np.bool_).argmax())
-            raise self.error("an element of the list is null", feature.column, first + row_of(at))
-        values, unfit = cast_values(flat.to_numpy(zero_copy_only=False), feature.dtype)
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), dtype=np.int64)
+        elements = _plain(array.flatten())
+        if elements.null_count:
+            row = _row_of(_first_null(elements), lengths)
+            raise self._error("an element of the list is null", feature.column, row)
+        values, unfit = cast_values(elements.to_numpy(zero_copy_only=False), feature.dtype)
         if unfit is not None:
-            raise self.error(
-                f"the list's element {flat[unfit]} is not {_what(feature)}",
-                feature.column,
-                first + row_of(unfit),
-            )
+            problem = f"the list's element {elements[unfit]} is not {feature.described}"
+            raise self._error(problem, feature.column, _row_of(unfit, lengths))
         return values, lengths
 
-    def _refuse_null(self, array: pa.Array, column: str, first: int) -> None:
-        if array.null_count:
-            at = int(np.asarray(array.is_null(), dtype=np.bool_).argmax())
-            raise self.error("is null", column, first + at)
+    def _column(self, name: str) -> pa.Array:
+        return _plain(self._batch.column(name))
 
-    def _cast(
-        self, array: pa.Array, dtype: np.dtype[Any], column: str, first: int, what: str
-    ) -> Values:
+    def _refuse_null(self, array: pa.Array, column: str) -> None:
+        if array.null_count:
+            raise self._error("is null", column, _first_null(array))
+
+    def _cast(self, array: pa.Array, dtype: np.dtype[Any], column: str, described: str) -> Values:
         values, unfit = cast_values(array.to_numpy(zero_copy_only=False), dtype)
         if unfit is not None:
-            raise self.error(f"{array[unfit]} is not {what}", column, first + unfit)
+            raise self._error(f"{array[unfit]} is not {described}", column, unfit)
         return values
+
+    def _error(self, problem: str, column: str, row: int) -> FeatureTableError:
+        return self._table.error(problem, column, self.first + row)
+
+
+def cast_values(values: Values, dtype: np.dtype[Any]) -> tuple[Values, int | None]:
+    """Cast numbers as a model asks.
+
+    An integer must keep its value in an integer type, and a fraction never becomes an integer. A
+    conversion to a float type rounds, as numpy's does; only overflow to infinity is refused.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,), integer, float or bool
+    dtype : numpy dtype
+        Integer, float or bool.
+
+    Returns
+    -------
+    ndarray, shape (n,), ``dtype``
+    int or None
+        Position of the first value that does not fit; the array means nothing then.
+    """
+    if values.dtype == dtype:
+        return values, None
+    if dtype.kind == "b":
+        return values != 0, None
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            cast = values.astype(dtype)
+        infinite = np.isinf(cast) & np.isfinite(values)
+        return cast, int(infinite.argmax()) if infinite.any() else None
+    try:
+        return _integers(values, dtype), None
+    except pa.ArrowInvalid:
+        return np.empty(0, dtype), _first_unfit(values, dtype)
+
+
+def _integers(values: Values, dtype: np.dtype[Any]) -> Values:
+    """Cast to integers, or raise ArrowInvalid."""
+    limits = np.iinfo(dtype)
+    if values.dtype.kind == "f":
+        # Arrow checks a float by casting it back, which shows nothing where a processor makes of
+        # one too large the largest integer, or where that is an infinite half.
+        smallest, largest = float(values.min(initial=0)), float(values.max(initial=0))
+        if not (limits.min <= smallest and largest <= limits.max):
+            raise pa.ArrowInvalid(f"from {smallest} to {largest} is beyond {dtype.name}")
+    return np.asarray(pc.cast(pa.array(values), pa.from_numpy_dtype(dtype)).to_numpy())
+
+
+def _first_unfit(values: Values, dtype: np.dtype[Any]) -> int:
+    """Look for the first value that is no integer of a type, slowly."""
+    limits = np.iinfo(dtype)
+    return next(
+        place
+        for place, value in enumerate(values.tolist())
+        if not (limits.min <= value <= limits.max and value % 1 == 0)
+    )
+
+
+def _row_of(element: int, lengths: I64) -> int:
+    return int(np.searchsorted(np.cumsum(lengths), element, side="right"))
 
 
 def _one_line(exc: Exception) -> str:
     return " ".join(str(exc).split())
 
 
-def _what(feature: Feature) -> str:
-    return f"a {feature.dtype.name}, as {feature.wanted_by} takes"
+def _first_null(array: pa.Array) -> int:
+    return int(np.asarray(array.is_null(), dtype=np.bool_).argmax())
 
 
-def _plain_type(found: pa.DataType) -> pa.DataType:
+def _plain_type(held: pa.DataType) -> pa.DataType:
     """Return what a type holds, however it is laid out: dictionaries, extensions."""
-    while pa.types.is_dictionary(found) or isinstance(found, pa.BaseExtensionType):
-        found = found.value_type if pa.types.is_dictionary(found) else found.storage_type
-    return found
+    while pa.types.is_dictionary(held) or isinstance(held, pa.BaseExtensionType):
+        held = held.value_type if pa.types.is_dictionary(held) else held.storage_type
+    return held
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -301,20 +431,14 @@ def _plain(array: pa.Array) -> pa.Array:
     return array.cast(pa.int64()) if pa.types.is_null(array.type) else array
 
 
-def _is_list(found: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(found)
-        or pa.types.is_large_list(found)
-        or pa.types.is_fixed_size_list(found)
-        or pa.types.is_list_view(found)
-        or pa.types.is_large_list_view(found)
-    )
+def _is_list(held: pa.DataType) -> bool:
+    return isinstance(held, _LISTS)
 
 
-def _is_number(found: pa.DataType) -> bool:
+def _is_number(held: pa.DataType) -> bool:
     return bool(
-        pa.types.is_integer(found)
-        or pa.types.is_floating(found)
-        or pa.types.is_boolean(found)
-        or pa.types.is_null(found)
+        pa.types.is_integer(held)
+        or pa.types.is_floating(held)
+        or pa.types.is_boolean(held)
+        or pa.types.is_null(held)
     )

@@ -23,6 +23,9 @@ FOUND: Final = 1
 DEFAULT: Final = 2
 """Status of one row and part: zeros, the exported vector, or the generation's default vector."""
 
+SAFETENSORS: Final = "application/x-safetensors"
+"""Media type of rows whose numbers are bytes: no digit is lost on the way."""
+
 Vectors = npt.NDArray[np.float32 | np.float16]
 
 

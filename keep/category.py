@@ -14,12 +14,7 @@ from keep.layers import ItemFeatures, TableSizes, TargetAttention, behaviour_mas
 class CategoryStudent(nn.Module):
     """The teacher with the category's embedding in the item's place; behaviours stay whole.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    config : PretrainConfig
-        Widths.
+    Users come as (B,) rows, behaviours as (B, T) item rows, 0 for padding.
 
     References
     ----------
@@ -36,16 +31,7 @@ class CategoryStudent(nn.Module):
         self.tasks = TaskMlps(config.user_dim + config.feature_dim + config.item_dim, config.mlp)
 
     def shared(self, user: Tensor, behaviours: Tensor, categories: Tensor) -> Tensor:
-        """Compress all features into one vector per candidate category.
-
-        Parameters
-        ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-        categories : Tensor, shape (B, G), int64
-            Category rows.
+        """Compress all features into one vector for each of (B, G) candidate categories.
 
         Returns
         -------
@@ -59,18 +45,7 @@ class CategoryStudent(nn.Module):
         return torch.cat([users, candidates, attended], dim=-1)
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Score what the losses need.
-
-        Parameters
-        ----------
-        batch : Batch
-            A training step.
-
-        Returns
-        -------
-        list of Tensor, each shape (R,), float32
-            Per task, the logits of ``batch.scored``.
-        """
+        """Score what the losses need: per task the (R,) logits of ``batch.scored``."""
         shared = self.shared(batch.user, batch.behaviours, batch.items[..., 2])
         return [
             self.tasks(task, shared[line, candidate])
@@ -78,21 +53,6 @@ class CategoryStudent(nn.Module):
         ]
 
     def knowledge(self, user: Tensor, behaviours: Tensor, category: Tensor) -> Tensor:
-        """Compute K_uc of equation 6.
-
-        Parameters
-        ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-        category : Tensor, shape (B,), int64
-            Category rows.
-
-        Returns
-        -------
-        Tensor, shape (B, D_c), float32
-            The tasks' layers before the logits, side by side.
-        """
+        """Compute K_uc of equation 6, (B, D_c): the tasks' layers before the logits."""
         shared = self.shared(user, behaviours, category.unsqueeze(1)).squeeze(1)
         return torch.cat([self.tasks.knowledge(task, shared) for task in range(len(TASKS))], dim=-1)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 
 from gkc.errors import GkcError
+from keep.atomic import sync, write_text
 from keep.config import PretrainConfig, config_from_values
 from keep.features import Features, Vocabulary
 from keep.models import Models, table_sizes
@@ -46,15 +46,7 @@ DAMAGE = (
 
 
 class CheckpointError(GkcError):
-    """A checkpoint that cannot be read or used.
-
-    Parameters
-    ----------
-    path : Path
-        The checkpoint's directory.
-    problem : str
-        What is wrong and what to do.
-    """
+    """A checkpoint that cannot be read or used."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
@@ -76,20 +68,7 @@ class Pretraining:
 
 
 def make_optimizers(models: Models, config: PretrainConfig) -> dict[str, torch.optim.Adam]:
-    """Make an Adam for each model.
-
-    Parameters
-    ----------
-    models : Models
-        Whose parameters are to be updated.
-    config : PretrainConfig
-        Learning rates.
-
-    Returns
-    -------
-    dict
-        Model name to its optimizer, without state yet.
-    """
+    """Make an Adam for each model."""
     students = config.student_learning_rate
     return {
         name: torch.optim.Adam(
@@ -102,15 +81,7 @@ def make_optimizers(models: Models, config: PretrainConfig) -> dict[str, torch.o
 
 
 def save_checkpoint(state: Pretraining, path: Path) -> None:
-    """Write a state and make it the checkpoint's current one, atomically.
-
-    Parameters
-    ----------
-    state : Pretraining
-        Training after a whole day.
-    path : Path
-        The checkpoint's directory; made if need be.
-    """
+    """Write a state and make it the checkpoint's current one, atomically."""
     name = f"day-{state.day:04d}-{secrets.token_hex(4)}"
     folder = path / name
     folder.mkdir(parents=True)
@@ -124,9 +95,10 @@ def save_checkpoint(state: Pretraining, path: Path) -> None:
     weights = {"models": state.models.state_dict(), "moments": _moments(state)}
     torch.save(weights, folder / "weights.pt")
     for file in folder.iterdir():
-        _sync(file)
-    _sync(folder)
-    _write_pointer(path, {"format": FORMAT, "day": state.day, "state": name})
+        sync(file)
+    sync(folder)
+    pointer = {"format": FORMAT, "day": state.day, "state": name}
+    write_text(path / POINTER, json.dumps(pointer), durable=True)
     for old in path.glob("day-*"):
         if old.name != name:
             shutil.rmtree(old)
@@ -134,16 +106,6 @@ def save_checkpoint(state: Pretraining, path: Path) -> None:
 
 def load_checkpoint(path: Path) -> Pretraining:
     """Read the current state of a checkpoint.
-
-    Parameters
-    ----------
-    path : Path
-        The checkpoint's directory.
-
-    Returns
-    -------
-    Pretraining
-        Ready to go on with the next day.
 
     Raises
     ------
@@ -155,8 +117,8 @@ def load_checkpoint(path: Path) -> Pretraining:
     except (OSError, ValueError, RecursionError) as exc:
         raise CheckpointError(path, f"has no readable {POINTER}; make one: keep pretrain") from exc
     if not isinstance(pointer, dict) or pointer.get("format") != FORMAT:
-        found = pointer.get("format") if isinstance(pointer, dict) else None
-        raise CheckpointError(path, f"format {found!r} is not {FORMAT!r}; pretrain again")
+        stated = pointer.get("format") if isinstance(pointer, dict) else None
+        raise CheckpointError(path, f"format {stated!r} is not {FORMAT!r}; pretrain again")
     if not isinstance(pointer.get("state"), str):
         raise CheckpointError(path, f"{POINTER} names no state; pretrain again")
     folder = path / pointer["state"]
@@ -175,18 +137,7 @@ def load_checkpoint(path: Path) -> Pretraining:
 
 
 def holds_checkpoint(path: Path) -> bool:
-    """Tell whether a directory holds a checkpoint.
-
-    Parameters
-    ----------
-    path : Path
-        Any path.
-
-    Returns
-    -------
-    bool
-        True if a current state is named there.
-    """
+    """Tell whether a directory holds a checkpoint."""
     return (path / POINTER).exists()
 
 
@@ -235,20 +186,3 @@ def _load_features(file: Path, length: int) -> Features:
         features.history = arrays["history"]
         features.shown = arrays["shown"]
     return features
-
-
-def _write_pointer(path: Path, pointer: dict[str, object]) -> None:
-    temporary = path / f"{POINTER}.tmp"
-    temporary.write_text(json.dumps(pointer), encoding="utf-8")
-    _sync(temporary)
-    temporary.replace(path / POINTER)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Force a file or directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

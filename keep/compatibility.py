@@ -16,17 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from gkc.arrays import F32
+from gkc.arrays import F32, F64, I64, Bools
 from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.knowledge import student_vectors
 from keep.log import Log
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 SAMPLE = 200_000
 """Users, items and pairs that a map is fitted on, at most."""
@@ -41,15 +37,7 @@ SHARED_AT_LEAST = 20
 
 
 class IncompatibleError(GkcError):
-    """A version that another cannot be mapped to.
-
-    Parameters
-    ----------
-    name : str
-        The older version's checkpoint.
-    problem : str
-        What does not fit.
-    """
+    """A version that another cannot be mapped to."""
 
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
@@ -85,7 +73,7 @@ Maps = Mapping[str, LinearMap]
 """A map for each of ``keep.knowledge.STORED_PARTS``."""
 
 
-def fit_map(new: F32, old: F32, weight: Floats, ridge: float) -> LinearMap:
+def fit_map(new: F32, old: F32, weight: F64, ridge: float) -> LinearMap:
     """Fit old = W new + b by weighted ridge regression.
 
     Parameters
@@ -119,59 +107,40 @@ class Shared:
 
     new: F32
     old: F32
-    weight: Floats
+    weight: F64
 
     def split(self, rng: np.random.Generator) -> tuple[Shared, Shared]:
         """Draw what the fit sees, and what is held out from it."""
         held = rng.random(len(self.weight)) < HELD_OUT
         return self._where(~held), self._where(held)
 
-    def _where(self, chosen: NDArray[np.bool_]) -> Shared:
+    def _where(self, chosen: Bools) -> Shared:
         return Shared(self.new[chosen], self.old[chosen], self.weight[chosen])
 
 
 def shared_vectors(new: Pretraining, old: Pretraining, log: Log) -> dict[str, Shared]:
-    """Read the vectors that both versions have, as each of them exports them.
+    """Read, part by part, the vectors that both versions have, as each of them exports them.
 
-    Parameters
-    ----------
-    new, old : Pretraining
-        Two versions of the same log.
-    log : Log
-        Its impressions up to the old version's day tell how often an id is asked for.
-
-    Returns
-    -------
-    dict
-        A part's name to its shared vectors. Pairs are those of the log that both export.
+    Impressions of the log up to the old version's day tell how often an id is asked for; pairs are
+    those of the log that both export.
     """
     pairs = _asked_for(log, old.day)
-    found = {}
+    shared = {}
     for part, (users, items, categories, weight) in pairs.items():
-        (one, known), (other, too) = (
+        (ours, exported), (theirs, exported_before) = (
             student_vectors(state, part, users, items, categories) for state in (new, old)
         )
-        both = known & too
-        found[part] = Shared(one[both], other[both], weight[both])
-    return found
+        both = exported & exported_before
+        shared[part] = Shared(ours[both], theirs[both], weight[both])
+    return shared
 
 
 def fit_maps(shared: Mapping[str, Shared], ridge: float) -> dict[str, LinearMap]:
-    """Fit a map for each part.
-
-    Parameters
-    ----------
-    shared : mapping of str to Shared
-        As ``shared_vectors`` reads them.
-    ridge : float
-        Strength.
-
-    Returns
-    -------
-    dict
-        A part's name to its map.
-    """
-    return {part: fit_map(one.new, one.old, one.weight, ridge) for part, one in shared.items()}
+    """Fit a map for each part."""
+    return {
+        part: fit_map(vectors.new, vectors.old, vectors.weight, ridge)
+        for part, vectors in shared.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -192,26 +161,14 @@ class Compatibility:
             "checkpoint": self.checkpoint,
             "day": self.day,
             "method": "ridge",
-            "relative_error": {part: round(one, 6) for part, one in self.relative_error.items()},
+            "relative_error": {
+                part: round(error, 6) for part, error in self.relative_error.items()
+            },
         }
 
 
 def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Compatibility:
-    """Fit the maps that put a version into an older one's axes.
-
-    Parameters
-    ----------
-    new, old : Pretraining
-        Versions of the same log.
-    name : str
-        The older one's checkpoint.
-    log : Log
-        Tells how often an id is asked for.
-
-    Returns
-    -------
-    Compatibility
-        Maps, and their error on ids that they were not fitted on.
+    """Fit the maps that put a version into an older one's axes, and measure them on other ids.
 
     Raises
     ------
@@ -222,35 +179,22 @@ def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Co
     if widths[0] != widths[1]:
         raise IncompatibleError(name, f"is {widths[1]} wide, the new version {widths[0]}")
     shared = shared_vectors(new, old, log)
-    for part, one in shared.items():
-        if len(one.weight) < SHARED_AT_LEAST:
-            raise IncompatibleError(name, f"shares only {len(one.weight)} ids of {part}")
+    for part, vectors in shared.items():
+        if len(vectors.weight) < SHARED_AT_LEAST:
+            raise IncompatibleError(name, f"shares only {len(vectors.weight)} ids of {part}")
     return Compatibility(name, old.day, fit_maps(shared, RIDGE), relative_errors(shared, RIDGE))
 
 
 def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -> dict[str, float]:
-    """Measure maps on ids that they were not fitted on.
+    """Measure maps, part by part, on ids that they were not fitted on.
 
-    Parameters
-    ----------
-    shared : mapping of str to Shared
-        As ``shared_vectors`` reads them.
-    ridge : float
-        Strength.
-    seed : int
-        Chooses what is held out.
-
-    Returns
-    -------
-    dict
-        For ``user``, ``item``, ``user_category``, and ``user_item`` of a user with an item drawn by
-        chance: the root of sum w |mapped - old|^2 / sum w |old - mean|^2. 0 is exact, 1 is what
-        the mean alone does.
+    The error is the root of sum w |mapped - old|^2 / sum w |old - mean|^2: 0 is exact, 1 is what
+    the mean alone does. ``user_item`` is that of a user with an item drawn by chance.
     """
     rng = np.random.default_rng(seed)
     errors, mapped, true = {}, {}, {}
-    for part, one in shared.items():
-        fitted, held = one.split(rng)
+    for part, vectors in shared.items():
+        fitted, held = vectors.split(rng)
         mapped[part] = fit_map(fitted.new, fitted.old, fitted.weight, ridge)(held.new)
         true[part] = held.old
         errors[part] = _relative(mapped[part], held.old, held.weight)
@@ -265,15 +209,15 @@ def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -
     return errors
 
 
-def _relative(found: F32, true: F32, weight: Floats) -> float:
+def _relative(mapped: F32, true: F32, weight: F64) -> float:
     share = (weight / weight.sum())[:, None]
     mean = (share * true).sum(axis=0)
-    wrong = (share * (found - true) ** 2).sum()
+    wrong = (share * (mapped - true) ** 2).sum()
     spread = (share * (true - mean) ** 2).sum()
     return float(np.sqrt(wrong / max(spread, 1e-30)))
 
 
-def _asked_for(log: Log, until: int) -> dict[str, tuple[Ints, Ints, Ints, Floats]]:
+def _asked_for(log: Log, until: int) -> dict[str, tuple[I64, I64, I64, F64]]:
     """List users, items and user-category pairs of the log up to a day, with their impressions.
 
     Each part comes as (n,) users, items and categories, of which it uses its own.
@@ -282,7 +226,7 @@ def _asked_for(log: Log, until: int) -> dict[str, tuple[Ints, Ints, Ints, Floats
     user = np.concatenate([day.user for day in days])
     item = np.concatenate([day.item for day in days])
     category = np.concatenate([day.category for day in days])
-    found = {}
+    asked_for = {}
     columns = {"user": user[:, None], "item": item[:, None]}
     columns["user_category"] = np.stack([user, category], axis=1)
     rng = np.random.default_rng(0)
@@ -291,5 +235,5 @@ def _asked_for(log: Log, until: int) -> dict[str, tuple[Ints, Ints, Ints, Floats
         if len(first) > SAMPLE:
             drawn = np.sort(rng.choice(len(first), SAMPLE, replace=False))
             first, count = first[drawn], count[drawn]
-        found[part] = (user[first], item[first], category[first], count.astype(np.float64))
-    return found
+        asked_for[part] = (user[first], item[first], category[first], count.astype(np.float64))
+    return asked_for

@@ -24,15 +24,7 @@ test impressions with the default vector."""
 
 
 class ConfigError(GkcError):
-    """A training configuration that cannot be used.
-
-    Parameters
-    ----------
-    source : str
-        Where the configuration came from: a file's path.
-    problem : str
-        What is wrong and what to do about it.
-    """
+    """A training configuration that cannot be used."""
 
     def __init__(self, source: str, problem: str) -> None:
         self.source = source
@@ -115,21 +107,7 @@ PRESETS = {"default": PretrainConfig(), "paper": PretrainConfig(batch_size=2000)
 def config_from_values(
     values: dict[str, object], source: str, preset: str = "default"
 ) -> PretrainConfig:
-    """Check plain values, as TOML or JSON hold them, and make a configuration of them.
-
-    Parameters
-    ----------
-    values : dict
-        Setting name to value; settings left out are the preset's.
-    source : str
-        Named in errors.
-    preset : str
-        One of ``PRESETS``.
-
-    Returns
-    -------
-    PretrainConfig
-        The checked configuration.
+    """Check plain values, as TOML or JSON hold them; settings left out are the preset's.
 
     Raises
     ------
@@ -148,18 +126,6 @@ def config_from_values(
 
 def read_config(path: Path, preset: str = "default") -> PretrainConfig:
     """Read a TOML file of pretraining settings.
-
-    Parameters
-    ----------
-    path : Path
-        The file given with ``--config``.
-    preset : str
-        One of ``PRESETS``: what the settings left out are.
-
-    Returns
-    -------
-    PretrainConfig
-        The checked configuration.
 
     Raises
     ------

@@ -18,14 +18,9 @@ from keep.layers import (
 
 
 class TaskMlps(nn.Module):
-    """One private MLP per task over a shared concatenation; two logits each.
+    """One private MLP per task over shared (R, width) concatenations; two logits each.
 
-    Parameters
-    ----------
-    width : int
-        Width of the concatenation.
-    hidden : tuple of int
-        Hidden layers.
+    A task is its position in ``TASKS``.
 
     References
     ----------
@@ -38,37 +33,11 @@ class TaskMlps(nn.Module):
         self.logits = nn.ModuleList(nn.Linear(hidden[-1], 2) for _ in TASKS)
 
     def knowledge(self, task: int, features: Tensor) -> Tensor:
-        """Compute the layer before the logits.
-
-        Parameters
-        ----------
-        task : int
-            Position in ``TASKS``.
-        features : Tensor, shape (R, width), float32
-            Shared concatenations.
-
-        Returns
-        -------
-        Tensor, shape (R, hidden[-1]), float32
-            K_ui of the task (K_uc in the category-degenerated student).
-        """
+        """Compute the layer before the logits, (R, hidden[-1]): K_ui, or K_uc, of the task."""
         return torch.relu(self.hidden[task](features))
 
     def forward(self, task: int, features: Tensor) -> Tensor:
-        """Score rows for one task.
-
-        Parameters
-        ----------
-        task : int
-            Position in ``TASKS``.
-        features : Tensor, shape (R, width), float32
-            Shared concatenations.
-
-        Returns
-        -------
-        Tensor, shape (R,), float32
-            s = z1 - z0.
-        """
+        """Score rows for one task: (R,), s = z1 - z0."""
         z: Tensor = self.logits[task](self.knowledge(task, features))  # (R, 2)
         return z[:, 1] - z[:, 0]
 
@@ -76,12 +45,7 @@ class TaskMlps(nn.Module):
 class Teacher(nn.Module):
     """DIN over user id, item, shop, category and behaviours, three tasks.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    config : PretrainConfig
-        Widths.
+    Users come as (B,) rows, behaviours as (B, T) item rows, 0 for padding.
 
     References
     ----------
@@ -100,10 +64,6 @@ class Teacher(nn.Module):
 
         Parameters
         ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
         items : Tensor, shape (B, G, 3), int64
             Item, shop and category row of G candidates.
 
@@ -119,18 +79,7 @@ class Teacher(nn.Module):
         return torch.cat([users, candidates, attended], dim=-1)
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Score what the losses need.
-
-        Parameters
-        ----------
-        batch : Batch
-            A training step.
-
-        Returns
-        -------
-        list of Tensor, each shape (R,), float32
-            Per task, the logits of ``batch.scored``.
-        """
+        """Score what the losses need: per task the (R,) logits of ``batch.scored``."""
         shared = self.shared(batch.user, batch.behaviours, batch.items)
         return [
             self.tasks(task, shared[line, candidate])
@@ -138,16 +87,7 @@ class Teacher(nn.Module):
         ]
 
     def knowledge(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
-        """Read the extracted knowledge of user-item pairs.
-
-        Parameters
-        ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows.
-        items : Tensor, shape (B, 3), int64
-            Item, shop and category rows.
+        """Read the extracted knowledge of users and items, (B, 3) item, shop and category rows.
 
         Returns
         -------

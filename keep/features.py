@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gkc.arrays import Bools
+from gkc.arrays import I32, I64, Bools
 from keep.config import TASKS, PretrainConfig
 from keep.log import Day
 
@@ -24,53 +23,31 @@ PADDING = 0
 UNKNOWN = 1
 """Row of an id that no training day has shown."""
 
-Ints = NDArray[np.int64]
-
 
 class Vocabulary:
-    """Raw ids of one kind and the rows they have in the embedding tables.
+    """Raw ids of one kind, (n,) distinct ones, and the rows they have in the embedding tables.
 
-    Parameters
-    ----------
-    ids : ndarray, shape (n,), int64, optional
-        Distinct raw ids; the id at position k has row k + 2.
+    The id at position k has row k + 2.
     """
 
-    def __init__(self, ids: Ints | None = None) -> None:
-        self.ids: Ints = np.empty(0, dtype=np.int64) if ids is None else ids
+    def __init__(self, ids: I64 | None = None) -> None:
+        self.ids: I64 = np.empty(0, dtype=np.int64) if ids is None else ids
         self._order = np.argsort(self.ids)
 
     def __len__(self) -> int:
         """Count the rows, padding and unknown included."""
         return len(self.ids) + 2
 
-    def rows(self, ids: Ints) -> Ints:
-        """Look up the rows of raw ids; an id never seen has the unknown row.
-
-        Parameters
-        ----------
-        ids : ndarray, shape (n,), int64
-            Raw ids, in any order, repeated or not.
-
-        Returns
-        -------
-        ndarray, shape (n,), int64
-            Their rows.
-        """
+    def rows(self, ids: I64) -> I64:
+        """Look up the rows of raw ids; an id never seen has the unknown row."""
         if len(self.ids) == 0:
             return np.full(len(ids), UNKNOWN, dtype=np.int64)
         spot = np.searchsorted(self.ids, ids, sorter=self._order)
         position = self._order[np.minimum(spot, len(self.ids) - 1)]
         return np.where(self.ids[position] == ids, position + 2, UNKNOWN)
 
-    def grow(self, ids: Ints) -> None:
-        """Give every id that has none a row behind the present ones, in ascending order.
-
-        Parameters
-        ----------
-        ids : ndarray, shape (n,), int64
-            Raw ids of a day.
-        """
+    def grow(self, ids: I64) -> None:
+        """Give every id that has none a row behind the present ones, in ascending order."""
         new = np.setdiff1d(ids, self.ids)
         self.ids = np.concatenate([self.ids, new])
         self._order = np.argsort(self.ids)
@@ -80,9 +57,9 @@ class Vocabulary:
 class Rows:
     """Samples of one day as table rows and labels; every array has one entry per impression."""
 
-    user: Ints
+    user: I64
     """(n,) rows of the user table."""
-    item: Ints
+    item: I64
     """(n, 3) rows of the item, shop and category tables."""
     labels: Bools
     """(n, 3) click, conversion, cart: the order of ``TASKS``."""
@@ -95,10 +72,7 @@ class Rows:
 class Features:
     """What has been seen of a log so far: vocabularies, items' features, users' behaviours.
 
-    Parameters
-    ----------
-    length : int
-        How many behaviours are kept per user.
+    Of each user the latest ``length`` behaviours are kept.
     """
 
     def __init__(self, length: int) -> None:
@@ -107,22 +81,19 @@ class Features:
         self.items = Vocabulary()
         self.shops = Vocabulary()
         self.categories = Vocabulary()
-        self.item_shop: Ints = np.array([PADDING, UNKNOWN])
+        self.item_shop: I64 = np.array([PADDING, UNKNOWN])
         """(items,) shop row last seen with each item row."""
-        self.item_category: Ints = np.array([PADDING, UNKNOWN])
+        self.item_category: I64 = np.array([PADDING, UNKNOWN])
         """(items,) category row last seen with each item row."""
-        self.history: NDArray[np.int32] = np.zeros((2, length), dtype=np.int32)
+        self.history: I32 = np.zeros((2, length), dtype=np.int32)
         """(users, length) item rows of the latest clicks, oldest first, padded on the left."""
-        self.shown: Ints = np.zeros(2, dtype=np.int64)
+        self.shown: I64 = np.zeros(2, dtype=np.int64)
         """(categories,) impressions of each category row so far."""
 
     def grow(self, day: Day) -> None:
-        """Give the day's new ids rows and note which shop and category its items have.
+        """Give the next day's new ids rows and note its items' shops and categories.
 
-        Parameters
-        ----------
-        day : Day
-            The next day of the log; its labels are not looked at.
+        Its labels are not looked at.
         """
         self.users.grow(day.user)
         self.items.grow(day.item)
@@ -138,18 +109,7 @@ class Features:
         self.item_category[items] = self.categories.rows(day.category)
 
     def encode(self, day: Day) -> Rows:
-        """Turn a day's impressions into rows; ids without a row become the unknown row.
-
-        Parameters
-        ----------
-        day : Day
-            Any day, or a part of one.
-
-        Returns
-        -------
-        Rows
-            In the day's own order.
-        """
+        """Turn a day's impressions into rows; ids without a row become the unknown row."""
         item = [
             self.items.rows(day.item),
             self.shops.rows(day.shop),
@@ -161,10 +121,7 @@ class Features:
     def observe(self, day: Day) -> None:
         """Remember the day's clicks as the users' latest behaviours, and what was shown.
 
-        Parameters
-        ----------
-        day : Day
-            A day whose ids have rows already (``grow``); equal times keep the log's order.
+        Its ids have rows already (``grow``); equal times keep the log's order.
         """
         shown = self.categories.rows(day.category)
         self.shown += np.bincount(shown, minlength=len(self.shown))
@@ -209,19 +166,12 @@ class Batch:
     """Per task (n,) float32, the labels of its samples."""
     paired: tuple[Tensor, ...]
     """Per task (m,) int64, which of its samples have a partner."""
-    samples: Ints
+    samples: I64
     """(B,) which impressions of the day these are."""
 
 
-def draw_partners(rows: Rows, rng: np.random.Generator) -> Ints:
-    """Draw, per sample and task, an impression of the same user with the opposite label.
-
-    Parameters
-    ----------
-    rows : Rows
-        A day's impressions: users are compared within them only.
-    rng : numpy.random.Generator
-        Where the choice among several comes from.
+def draw_partners(rows: Rows, rng: np.random.Generator) -> I64:
+    """Draw, per sample and task, an impression of the same user and day with the opposite label.
 
     Returns
     -------
@@ -248,43 +198,16 @@ def draw_partners(rows: Rows, rng: np.random.Generator) -> Ints:
 
 
 def trained_by(rows: Rows, task: int) -> Bools:
-    """Tell which impressions a task learns from: click from all, the others from clicks.
-
-    Parameters
-    ----------
-    rows : Rows
-        Impressions.
-    task : int
-        Position in ``TASKS``.
-
-    Returns
-    -------
-    ndarray, shape (n,), bool
-        True where the impression is a sample of the task.
-    """
+    """Tell, (n,), which impressions a task learns from: click from all, the others from clicks."""
     return np.ones(len(rows), dtype=np.bool_) if task == 0 else rows.labels[:, 0]
 
 
 def training_batches(
     rows: Rows, features: Features, config: PretrainConfig, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    """Shuffle a day and cut it into training steps.
+    """Shuffle a day, encoded after ``Features.grow``, and cut it into training steps.
 
-    Parameters
-    ----------
-    rows : Rows
-        The day's impressions, encoded after ``Features.grow``.
-    features : Features
-        State *before* the day's clicks are observed.
-    config : PretrainConfig
-        Batch size and the rate of ids replaced by the unknown row.
-    rng : numpy.random.Generator
-        Source of all chance.
-
-    Yields
-    ------
-    Batch
-        Every impression once.
+    ``features`` is the state *before* the day's clicks are observed.
     """
     if config.pairs == "day" and config.pair_weight > 0:
         partners = draw_partners(rows, rng)
@@ -299,8 +222,8 @@ def training_batches(
 def make_batch(
     rows: Rows,
     features: Features,
-    samples: Ints,
-    partners: Ints,
+    samples: I64,
+    partners: I64,
     unknown_rate: float,
     rng: np.random.Generator,
 ) -> Batch:
@@ -308,23 +231,14 @@ def make_batch(
 
     Parameters
     ----------
-    rows : Rows
-        A day's impressions.
     features : Features
-        Holds the behaviours before that day.
+        Holds the behaviours before the rows' day.
     samples : ndarray, shape (B,), int64
         Positions in ``rows``.
     partners : ndarray, shape (B, 3), int64
         Positions of the partners, -1 for none.
     unknown_rate : float
         Share of ids replaced by the unknown row.
-    rng : numpy.random.Generator
-        Chooses the replaced ids.
-
-    Returns
-    -------
-    Batch
-        Ready for the models.
     """
     chosen = np.concatenate([samples[:, None], np.maximum(partners, 0)], axis=1)  # (B, 4)
     user = _with_unknown(rows.user[samples], unknown_rate, rng)
@@ -333,13 +247,13 @@ def make_batch(
     behaviours = _with_unknown(behaviours, unknown_rate, rng)
     scored, labels, paired = [], [], []
     for task in range(len(TASKS)):
-        own = np.flatnonzero(np.ones(len(samples)) if task == 0 else rows.labels[samples, 0])
-        has = np.flatnonzero(partners[own, task] >= 0)
-        line = np.concatenate([own, own[has]])
-        candidate = np.repeat([0, 1 + task], [len(own), len(has)])
+        of_task = np.flatnonzero(np.ones(len(samples)) if task == 0 else rows.labels[samples, 0])
+        has = np.flatnonzero(partners[of_task, task] >= 0)
+        line = np.concatenate([of_task, of_task[has]])
+        candidate = np.repeat([0, 1 + task], [len(of_task), len(has)])
         scored.append((torch.from_numpy(line), torch.from_numpy(candidate)))
-        own_labels = rows.labels[samples[own], task].astype(np.float32)
-        labels.append(torch.from_numpy(own_labels))
+        task_labels = rows.labels[samples[of_task], task].astype(np.float32)
+        labels.append(torch.from_numpy(task_labels))
         paired.append(torch.from_numpy(has))
     return Batch(
         user=torch.from_numpy(user),
@@ -352,22 +266,10 @@ def make_batch(
     )
 
 
-def click_batch(rows: Rows, features: Features, samples: Ints) -> Batch:
-    """Gather impressions that are only to be scored for the click task, without partners.
+def click_batch(rows: Rows, features: Features, samples: I64) -> Batch:
+    """Gather impressions, at (B,) positions, that are only to be scored for the click task.
 
-    Parameters
-    ----------
-    rows : Rows
-        Impressions.
-    features : Features
-        Holds the behaviours to score with.
-    samples : ndarray, shape (B,), int64
-        Positions in ``rows``.
-
-    Returns
-    -------
-    Batch
-        One candidate per sample; nothing is replaced by the unknown row.
+    There is one candidate per sample; nothing is replaced by the unknown row.
     """
     line = torch.arange(len(samples))
     return Batch(
@@ -381,11 +283,11 @@ def click_batch(rows: Rows, features: Features, samples: Ints) -> Batch:
     )
 
 
-def _with_unknown(rows: Ints, rate: float, rng: np.random.Generator) -> Ints:
+def _with_unknown(rows: I64, rate: float, rng: np.random.Generator) -> I64:
     """Replace a share of the rows by the unknown row; padding stays."""
     replaced = (rng.random(rows.shape, dtype=np.float32) < rate) & (rows != PADDING)
     return np.where(replaced, UNKNOWN, rows)
 
 
-def _lengthened(column: Ints, length: int, fill: int) -> Ints:
+def _lengthened(column: I64, length: int, fill: int) -> I64:
     return np.concatenate([column, np.full(length - len(column), fill, dtype=np.int64)])

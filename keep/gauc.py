@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from gkc.arrays import F64, I64, Bools, Floats
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Gauc:
     """Share of positives over all impressions given, of counted and left-out users."""
 
 
-def gauc(users: NDArray[np.int64], labels: NDArray[np.bool_], scores: NDArray[np.floating]) -> Gauc:
+def gauc(users: I64, labels: Bools, scores: Floats) -> Gauc:
     """Compute the impression-weighted mean of per-user AUC, exact also with tied scores.
 
     Parameters
@@ -64,19 +65,10 @@ def gauc(users: NDArray[np.int64], labels: NDArray[np.bool_], scores: NDArray[np
     )
 
 
-def user_aucs(
-    users: NDArray[np.int64], labels: NDArray[np.bool_], scores: NDArray[np.floating]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def user_aucs(users: I64, labels: Bools, scores: Floats) -> tuple[I64, I64, F64]:
     """Compute the AUC of each user who has both classes, exact also with tied scores.
 
-    Parameters
-    ----------
-    users : ndarray, shape (n,), int64
-        Whose impression each row is.
-    labels : ndarray, shape (n,), bool
-        Whether it was positive.
-    scores : ndarray, shape (n,), floating
-        The ranking's score; higher means more likely positive.
+    Columns are as for ``gauc``.
 
     Returns
     -------
@@ -115,11 +107,11 @@ def user_aucs(
 
 
 def _twice_midranks(
-    user: NDArray[np.int64],
-    score: NDArray[np.floating],
-    starts: NDArray[np.int64],
-    counts: NDArray[np.int64],
-) -> NDArray[np.int64]:
+    user: I64,
+    score: Floats,
+    starts: I64,
+    counts: I64,
+) -> I64:
     """Rank each row within its user, tied rows sharing their mean rank; doubled to stay integer."""
     ties = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (score[1:] != score[:-1])])
     sizes = np.diff(np.r_[ties, len(user)])

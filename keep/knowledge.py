@@ -6,15 +6,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from gkc.arrays import F32, Bools
+from gkc.arrays import F32, I32, I64, Bools
 from keep.checkpoint import Pretraining
 from keep.config import TASKS, TOP_CATEGORIES, PretrainConfig
 from keep.features import PADDING, UNKNOWN, Features
-
-Ints = NDArray[np.int64]
 
 PartModels = Mapping[str, Callable[..., F32]]
 """Part to its model: table rows as its ONNX has them (``keep.to_onnx.INPUTS``) to vectors."""
@@ -24,17 +21,7 @@ STORED_PARTS = ("user", "item", "user_category")
 
 
 def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
-    """Tell where the parts of K(u, i) lie.
-
-    Parameters
-    ----------
-    config : PretrainConfig
-        Widths.
-
-    Returns
-    -------
-    dict
-        ``user``, ``item`` and each task to its first column and the one behind its last.
+    """Tell where the parts of K(u, i) lie: first column, and the one behind the last.
 
     References
     ----------
@@ -50,22 +37,18 @@ def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
 
 def knowledge_of(
     state: Pretraining,
-    users: Ints,
-    items: Ints,
-    shops: Ints,
-    categories: Ints,
+    users: I64,
+    items: I64,
+    shops: I64,
+    categories: I64,
     batch_size: int = 4096,
 ) -> F32:
     """Read the teacher's knowledge of pairs, with behaviours up to the checkpoint's day.
 
     Parameters
     ----------
-    state : Pretraining
-        A checkpoint with a teacher.
     users, items, shops, categories : ndarray, shape (n,), int64
         Raw ids of each pair and of the item's features; unknown ones are read as the unknown id.
-    batch_size : int
-        Pairs computed together.
 
     Returns
     -------
@@ -95,57 +78,31 @@ def knowledge_of(
 
 
 def is_exported(
-    features: Features, users: Ints, categories: Ints, top_categories: int = TOP_CATEGORIES
+    features: Features, users: I64, categories: I64, top_categories: int = TOP_CATEGORIES
 ) -> Bools:
-    """Tell which user-category pairs a bundle has.
+    """Tell which user-category pairs, (n,) table rows each, a bundle has: (n,) bool.
 
-    Parameters
-    ----------
-    features : Features
-        Of the checkpoint that is bundled.
-    users, categories : ndarray, shape (n,), int64
-        Rows of the embedding tables.
-    top_categories : int
-        How many of the most shown categories every user is paired with, besides those of the
-        user's behaviours.
-
-    Returns
-    -------
-    ndarray, shape (n,), bool
-        Whether both are known, and the category is one of the user's or of the most shown.
+    Both must be known, and the category one of the user's or of the most shown.
     """
-    own = features.history[users]  # (n, T)
-    clicked = (features.item_category[own] == categories[:, None]) & (own != PADDING)
+    behaviours = features.history[users]  # (n, T)
+    clicked = (features.item_category[behaviours] == categories[:, None]) & (behaviours != PADDING)
     top = np.isin(categories, most_shown(features, top_categories))
     known = (users > UNKNOWN) & (categories > UNKNOWN)
     return np.asarray(known & (top | clicked.any(axis=1)))
 
 
-def most_shown(features: Features, count: int) -> Ints:
-    """List the categories that had most impressions.
-
-    Parameters
-    ----------
-    features : Features
-        Counts impressions by category.
-    count : int
-        How many at most.
-
-    Returns
-    -------
-    ndarray, shape (count or fewer,), int64
-        Rows of the category table.
-    """
-    order: Ints = np.argsort(-features.shown[UNKNOWN + 1 :], kind="stable")[:count]
+def most_shown(features: Features, count: int) -> I64:
+    """List the categories that had most impressions, at most ``count``, as rows of their table."""
+    order: I64 = np.argsort(-features.shown[UNKNOWN + 1 :], kind="stable")[:count]
     return order + UNKNOWN + 1
 
 
 def student_vectors(
     state: Pretraining,
     part: str,
-    users: Ints,
-    items: Ints,
-    categories: Ints,
+    users: I64,
+    items: I64,
+    categories: I64,
     batch_size: int = 4096,
     models: PartModels | None = None,
     top_categories: int = TOP_CATEGORIES,
@@ -157,14 +114,10 @@ def student_vectors(
 
     Parameters
     ----------
-    state : Pretraining
-        A checkpoint with both students.
     part : str
         ``user``, ``item`` or ``user_category``.
     users, items, categories : ndarray, shape (n,), int64
         Raw ids, of which the part uses its own.
-    batch_size : int
-        Rows computed together.
     models : mapping, optional
         What computes the vectors (``keep.to_onnx.bundled_models``); the checkpoint's students, in
         torch, if left out.
@@ -189,8 +142,8 @@ def student_vectors(
 
     def vectors(rows: slice) -> F32:
         if part == "item":
-            own = item[rows]
-            return model(own, features.item_shop[own], features.item_category[own])
+            items = item[rows]
+            return model(items, features.item_shop[items], features.item_category[items])
         behaviours = _as_exported(features.history[user[rows]])
         if part == "user":
             return model(user[rows], behaviours)
@@ -200,28 +153,17 @@ def student_vectors(
 
 
 def torch_models(state: Pretraining) -> PartModels:
-    """Make the students compute what is stored, part by part.
-
-    Parameters
-    ----------
-    state : Pretraining
-        A checkpoint with both students.
-
-    Returns
-    -------
-    mapping
-        Each of ``STORED_PARTS`` to its model.
-    """
+    """Make the students compute what is stored, part by part."""
     students = state.models
 
-    def item(*columns: Ints) -> F32:
+    def item(*columns: I64) -> F32:
         rows = torch.from_numpy(np.stack(columns, axis=-1))
         return _numpy(students.two_tower.item_knowledge(rows))
 
-    def user(*columns: Ints) -> F32:
+    def user(*columns: I64) -> F32:
         return _numpy(students.two_tower.user_knowledge(*map(torch.from_numpy, columns)))
 
-    def user_category(*columns: Ints) -> F32:
+    def user_category(*columns: I64) -> F32:
         return _numpy(students.category.knowledge(*map(torch.from_numpy, columns)))
 
     return {"user": user, "item": item, "user_category": user_category}
@@ -229,9 +171,9 @@ def torch_models(state: Pretraining) -> PartModels:
 
 def student_knowledge(
     state: Pretraining,
-    users: Ints,
-    items: Ints,
-    categories: Ints,
+    users: I64,
+    items: I64,
+    categories: I64,
     batch_size: int = 4096,
     as_stored: bool = False,
     maps: Mapping[str, Callable[[F32], F32]] | None = None,
@@ -242,18 +184,12 @@ def student_knowledge(
 
     Parameters
     ----------
-    state : Pretraining
-        A checkpoint with both students.
     users, items, categories : ndarray, shape (n,), int64
         Raw ids; unknown ones are read as the unknown id.
-    batch_size : int
-        Pairs computed together.
     as_stored : bool
         Whether vectors are rounded to f16 first, as the store does by default.
     maps : mapping, optional
         What each part's vectors go through before they are stored (``keep.compatibility``).
-    models, top_categories : mapping, int, optional
-        As for ``student_vectors``.
 
     Returns
     -------
@@ -276,7 +212,7 @@ def student_knowledge(
     return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
 
 
-def _as_exported(history: NDArray[np.int32]) -> Ints:
+def _as_exported(history: I32) -> I64:
     """Move each row's padding behind its behaviours, where the exporter has it.
 
     Models ignore padding, but the order of their sums, and so the last bits, depends on its place.
@@ -286,8 +222,8 @@ def _as_exported(history: NDArray[np.int32]) -> Ints:
 
 
 def _numpy(vectors: Tensor) -> F32:
-    found: F32 = vectors.numpy()
-    return found
+    array: F32 = vectors.numpy()
+    return array
 
 
 def _in_batches(row: Callable[[slice], F32], count: int, batch_size: int) -> F32:

@@ -21,20 +21,7 @@ class TableSizes(NamedTuple):
 
 
 def embedding(rows: int, dim: int, std: float) -> nn.Embedding:
-    """Make a table with small random rows and a padding row of zeros.
-
-    Parameters
-    ----------
-    rows, dim : int
-        The table's shape.
-    std : float
-        Standard deviation of the fresh rows.
-
-    Returns
-    -------
-    nn.Embedding
-        Row 0 stays zero.
-    """
+    """Make a table with small random rows and a padding row of zeros."""
     table = nn.Embedding(rows, dim, padding_idx=0)
     with torch.no_grad():
         table.weight.normal_(0.0, std)
@@ -43,18 +30,7 @@ def embedding(rows: int, dim: int, std: float) -> nn.Embedding:
 
 
 def mlp(widths: Sequence[int]) -> nn.Sequential:
-    """Stack linear layers with ReLU after each but the last.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Input width, then each layer's.
-
-    Returns
-    -------
-    nn.Sequential
-        (B, widths[0]) to (B, widths[-1]).
-    """
+    """Stack linear layers with ReLU after each but the last: (B, widths[0]) to (B, widths[-1])."""
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]
@@ -62,17 +38,7 @@ def mlp(widths: Sequence[int]) -> nn.Sequential:
 
 
 class ItemFeatures(nn.Module):
-    """Embeddings of an item's id, shop and category, shared by candidates and behaviours.
-
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the tables.
-    dim : int
-        Width of each embedding.
-    std : float
-        Standard deviation of fresh embeddings.
-    """
+    """Embeddings of an item's id, shop and category, shared by candidates and behaviours."""
 
     item_shop: Tensor
     item_category: Tensor
@@ -86,34 +52,15 @@ class ItemFeatures(nn.Module):
         self.register_buffer("item_category", torch.zeros(sizes.items, dtype=torch.int64))
 
     def forward(self, items: Tensor) -> Tensor:
-        """Embed candidates.
-
-        Parameters
-        ----------
-        items : Tensor, shape (..., 3), int64
-            Rows of item, shop and category.
-
-        Returns
-        -------
-        Tensor, shape (..., 3 * dim), float32
-            The three embeddings side by side.
-        """
+        """Embed candidates, (..., 3) rows of item, shop and category: (..., 3 * dim)."""
         item, shop, category = items.unbind(-1)
         parts = [self.item(item), self.shop(shop), self.category(category)]
         return torch.cat(parts, dim=-1)
 
     def behaviours(self, items: Tensor) -> Tensor:
-        """Embed behaviours, whose shop and category come from a constant table.
+        """Embed behaviours, (B, T) item rows: (B, T, 3 * dim), zeros where there is padding.
 
-        Parameters
-        ----------
-        items : Tensor, shape (B, T), int64
-            Item rows.
-
-        Returns
-        -------
-        Tensor, shape (B, T, 3 * dim), float32
-            Zeros where there is padding.
+        Their shop and category come from a constant table.
         """
         parts = [
             self.item(items),
@@ -129,13 +76,6 @@ class TargetAttention(nn.Module):
     The activation unit's first layer over [q, k, q * k] is split by its inputs, so that nothing
     wider than its hidden layer exists per behaviour: hidden = k (W_k + diag(q) W_p) + q W_q + b.
     Weights are not normalised, as in DIN. A candidate narrower than a behaviour is projected.
-
-    Parameters
-    ----------
-    query_dim, key_dim : int
-        Widths of a candidate's and of a behaviour's features.
-    width : int
-        Hidden units of the activation unit.
 
     References
     ----------
@@ -161,8 +101,6 @@ class TargetAttention(nn.Module):
             G candidates of each sample.
         keys : Tensor, shape (B, T, key_dim), float32
             The sample's behaviours.
-        mask : Tensor, shape (B, T), float32
-            1 where there is a behaviour, 0 where there is padding.
 
         Returns
         -------
@@ -182,35 +120,14 @@ class TargetAttention(nn.Module):
 
 
 def behaviour_mask(behaviours: Tensor) -> Tensor:
-    """Mark which behaviours are there.
-
-    Parameters
-    ----------
-    behaviours : Tensor, shape (B, T), int64
-        Item rows, 0 for padding.
-
-    Returns
-    -------
-    Tensor, shape (B, T), float32
-        1 or 0.
-    """
+    """Mark which behaviours, (B, T) item rows, are there: 1, or 0 for padding."""
     return (behaviours != 0).to(torch.float32)
 
 
 def mean_pool(keys: Tensor, mask: Tensor) -> Tensor:
-    """Average the behaviours that are there.
+    """Average the behaviours that are there, (B, T, d) with a (B, T) mask of 1 and 0: (B, d).
 
-    Parameters
-    ----------
-    keys : Tensor, shape (B, T, d), float32
-        Behaviours, zeros where there is padding.
-    mask : Tensor, shape (B, T), float32
-        1 where there is a behaviour.
-
-    Returns
-    -------
-    Tensor, shape (B, d), float32
-        Zeros for a user without behaviours.
+    A user without behaviours has zeros.
     """
     count = mask.sum(dim=1, keepdim=True).clamp(min=1.0)
     return keys.sum(dim=1) / count

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gkc.arrays import Bools
+from gkc.arrays import I64, Bools
 from keep.errors import LogNotFoundError, LogSchemaError
 
 FORMAT = "gkc-log/1"
@@ -46,7 +46,8 @@ LAST_SECOND = 4_102_444_800
 """2100-01-01. What comes after it is no time of an impression but, most likely, milliseconds."""
 TOO_LATE = "is after the year 2099; times are Unix seconds, not milliseconds"
 
-Ints = NDArray[np.int64]
+Columns = dict[str, NDArray[Any]]
+"""Columns of impressions by name, (n,) each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +107,15 @@ class Day:
     each. Where times are equal, the order of rows is the order of events.
     """
 
-    user: Ints
+    user: I64
     """(n,) int64."""
-    item: Ints
+    item: I64
     """(n,) int64."""
-    shop: Ints
+    shop: I64
     """(n,) int64."""
-    category: Ints
+    category: I64
     """(n,) int64."""
-    time: Ints
+    time: I64
     """(n,) int64, Unix seconds."""
     sub_domain: Bools
     """(n,) bool, whether the scene belongs to the downstream sub-domain."""
@@ -131,15 +132,7 @@ class Day:
 
 
 class Log:
-    """A log on disk, read day by day; made by ``open_log``.
-
-    Parameters
-    ----------
-    path : Path
-        Directory of the log.
-    info : LogInfo
-        What its ``log.json`` says.
-    """
+    """A log on disk, read day by day; made by ``open_log``."""
 
     def __init__(self, path: Path, info: LogInfo) -> None:
         self.path = path
@@ -147,16 +140,6 @@ class Log:
 
     def table(self, day: int) -> Any:  # noqa: ANN401 - pyarrow publishes no types
         """Read a day as it is stored, scenes included.
-
-        Parameters
-        ----------
-        day : int
-            One of ``info.days``.
-
-        Returns
-        -------
-        pyarrow.Table
-            With ``SCHEMA``; checked.
 
         Raises
         ------
@@ -177,16 +160,6 @@ class Log:
     def day(self, day: int) -> Day:
         """Read one day.
 
-        Parameters
-        ----------
-        day : int
-            One of ``info.days``.
-
-        Returns
-        -------
-        Day
-            Its impressions.
-
         Raises
         ------
         LogSchemaError
@@ -200,17 +173,9 @@ class Log:
         return Day(sub_domain=_in_scenes(table, self.info.sub_domain_scenes), **columns)
 
     def days(self, first: int, last: int) -> Iterator[Day]:
-        """Read the days from ``first`` to ``last``, both included, in ascending order.
+        """Read the days from ``first`` to ``last``, both included, one in memory at a time.
 
-        Parameters
-        ----------
-        first, last : int
-            Bounds; days that the log does not have are passed over.
-
-        Yields
-        ------
-        Day
-            One after another, so that one is in memory at a time.
+        Days that the log does not have are passed over.
 
         Raises
         ------
@@ -227,16 +192,6 @@ def open_log(path: Path | str) -> Log:
 
     Values are checked when a day is read, so that opening stays cheap.
 
-    Parameters
-    ----------
-    path : Path or str
-        Directory of the log.
-
-    Returns
-    -------
-    Log
-        Ready to be read.
-
     Raises
     ------
     LogNotFoundError
@@ -249,31 +204,21 @@ def open_log(path: Path | str) -> Log:
     for day in info.days:
         file = day_file(path, day)
         try:
-            found = pq.read_schema(file)
+            schema = pq.read_schema(file)
         except (OSError, pa.ArrowException) as exc:
             raise LogSchemaError(file, f"cannot be read ({_first_line(exc)})") from exc
-        for wanted in SCHEMA:
-            index = found.get_field_index(wanted.name)
+        for column in SCHEMA:
+            index = schema.get_field_index(column.name)
             if index < 0:
-                raise LogSchemaError(file, "is missing, or there more than once", wanted.name)
-            if found.field(index).type != wanted.type:
-                reason = f"has type {found.field(index).type}, not {wanted.type}"
-                raise LogSchemaError(file, reason, wanted.name)
+                raise LogSchemaError(file, "is missing, or there more than once", column.name)
+            if schema.field(index).type != column.type:
+                reason = f"has type {schema.field(index).type}, not {column.type}"
+                raise LogSchemaError(file, reason, column.name)
     return Log(path, info)
 
 
 def read_info(path: Path) -> LogInfo:
     """Read the ``log.json`` of a log.
-
-    Parameters
-    ----------
-    path : Path
-        Directory of the log.
-
-    Returns
-    -------
-    LogInfo
-        What it says.
 
     Raises
     ------
@@ -286,18 +231,18 @@ def read_info(path: Path) -> LogInfo:
     if file.exists() and not file.is_file():
         raise LogSchemaError(file, "is no file")
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise LogNotFoundError(path) from None
     except (OSError, ValueError, RecursionError) as exc:
         raise LogSchemaError(file, f"cannot be read ({_first_line(exc)})") from exc
-    if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise LogSchemaError(file, f'has no "format": "{FORMAT}"')
     known = {f.name: str(f.type) for f in dataclasses.fields(LogInfo)}
-    for name in sorted(found.keys() ^ known.keys()):
+    for name in sorted(content.keys() ^ known.keys()):
         raise LogSchemaError(file, f"has no {name!r}" if name in known else f"unknown {name!r}")
     values: dict[str, Any] = {
-        name: _typed(file, name, known[name], value) for name, value in found.items()
+        name: _typed(file, name, known[name], value) for name, value in content.items()
     }
     info = LogInfo(**values)
     check_days(file, info)
@@ -305,32 +250,12 @@ def read_info(path: Path) -> LogInfo:
 
 
 def day_file(path: Path, day: int) -> Path:
-    """Name the file of a day.
-
-    Parameters
-    ----------
-    path : Path
-        Directory of the log.
-    day : int
-        Day, at least 0.
-
-    Returns
-    -------
-    Path
-        ``days/day=NNNN.parquet`` below it.
-    """
+    """Name the file of a day: ``days/day=NNNN.parquet`` below the log."""
     return path / "days" / f"day={day:04d}.parquet"
 
 
 def check_days(file: Path, info: LogInfo) -> None:
     """Check that the days of a log are in order and hold the days of the downstream task.
-
-    Parameters
-    ----------
-    file : Path
-        Named in the error.
-    info : LogInfo
-        Description whose days are checked.
 
     Raises
     ------
@@ -353,16 +278,7 @@ def check_days(file: Path, info: LogInfo) -> None:
 
 
 def check_rows(file: Path, table: Any, first_row: int = 0) -> None:  # noqa: ANN401
-    """Check values against the schema.
-
-    Parameters
-    ----------
-    file : Path
-        Named in the error.
-    table : pyarrow.Table
-        Columns of ``SCHEMA``, of its types.
-    first_row : int
-        Row of the file at which the table starts.
+    """Check values of a table, which starts at a row of the file, against the schema.
 
     Raises
     ------
@@ -397,8 +313,8 @@ def _check_whole_column(
 def _in_scenes(table: Any, scenes: tuple[str, ...]) -> Bools:  # noqa: ANN401
     parts = [np.empty(0, dtype=np.bool_)]
     for chunk in table.column("scene").chunks:
-        wanted = np.array([name in scenes for name in chunk.dictionary.to_pylist()], dtype=np.bool_)
-        parts.append(wanted[chunk.indices.to_numpy()])
+        inside = np.array([name in scenes for name in chunk.dictionary.to_pylist()], dtype=np.bool_)
+        parts.append(inside[chunk.indices.to_numpy()])
     return np.concatenate(parts)
 
 

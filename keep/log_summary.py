@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from gkc.arrays import Bools
-from keep.log import Day, Ints, Log
+from gkc.arrays import I64, Bools
+from keep.log import Day, Log
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,6 @@ class HistoryFacts:
 def summarise(log: Log) -> Summary:
     """Count what the log's own description leaves out, one day in memory at a time.
 
-    Parameters
-    ----------
-    log : Log
-        Any log.
-
-    Returns
-    -------
-    Summary
-        Its figures.
-
     Raises
     ------
     LogSchemaError
@@ -94,16 +84,6 @@ def summarise(log: Log) -> Summary:
 def history_facts(log: Log) -> HistoryFacts:
     """Measure ties and the overlap of days in calendar time; holds users and times of all days.
 
-    Parameters
-    ----------
-    log : Log
-        Any log that fits into memory.
-
-    Returns
-    -------
-    HistoryFacts
-        Its figures.
-
     Raises
     ------
     LogSchemaError
@@ -132,16 +112,6 @@ def history_facts(log: Log) -> HistoryFacts:
 
 def describe(log: Log) -> str:
     """Say in a paragraph of figures what a log holds, and how it was made.
-
-    Parameters
-    ----------
-    log : Log
-        Any log.
-
-    Returns
-    -------
-    str
-        Lines for a person; the last ones are the source, the licence and the citation.
 
     Raises
     ------
@@ -179,16 +149,6 @@ def describe(log: Log) -> str:
 def describe_history(log: Log) -> str:
     """Say in figures how the users' histories lie in time.
 
-    Parameters
-    ----------
-    log : Log
-        Any log that fits into memory.
-
-    Returns
-    -------
-    str
-        Lines for a person.
-
     Raises
     ------
     LogSchemaError
@@ -220,7 +180,7 @@ def _one_class_users(test: Day | None) -> tuple[int, int, int]:
     return len(users), int(one_class.sum()), int(shown[one_class].sum())
 
 
-def _shared(user: Ints, time: Ints) -> Bools:
+def _shared(user: I64, time: I64) -> Bools:
     """Tell which rows, sorted by user and time, equal a neighbour in both."""
     same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
     shared: Bools = np.r_[False, same] | np.r_[same, False]

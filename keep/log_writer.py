@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from keep.errors import LogNotFoundError, LogPathTakenError
 from keep.log import (
     FORMAT,
     INFO_FILE,
     SCHEMA,
-    Ints,
     LogInfo,
     check_days,
     check_rows,
@@ -36,13 +36,6 @@ class LogWriter:
 
     A context manager: leaving it without an exception publishes the log, leaving it with one
     removes what was written. A log of the same name at ``path`` is replaced, by two renames.
-
-    Parameters
-    ----------
-    path : Path
-        Directory of the new log: absent, empty, or a log of the same name.
-    info : LogInfo
-        What the log is; days, counts and checksum are found while writing.
 
     Raises
     ------
@@ -58,7 +51,7 @@ class LogWriter:
         self._day = -1
         self._days: list[int] = []
         self._file: Any = None
-        self._distinct: dict[str, Ints] = {
+        self._distinct: dict[str, I64] = {
             name: np.empty(0, dtype=np.int64) for name in ("user", "item", "shop", "category")
         }
         self._sums = dict.fromkeys(("rows", "click", "cart", "conversion"), 0)
@@ -93,8 +86,6 @@ class LogWriter:
         columns : mapping of str to ndarray, shape (n,)
             ``user``, ``item``, ``shop``, ``category``, ``time`` int64; ``scene`` integer
             positions in ``scenes``; ``click``, ``cart``, ``conversion`` bool.
-        scenes : tuple of str
-            Names of the scenes.
 
         Raises
         ------
@@ -110,14 +101,7 @@ class LogWriter:
         self.write_table(day, table)
 
     def write_table(self, day: int, table: Any) -> None:  # noqa: ANN401
-        """Append impressions of a day, given as a table.
-
-        Parameters
-        ----------
-        day : int
-            Not below the day of an earlier call.
-        table : pyarrow.Table
-            With ``SCHEMA``; its ``day`` column says ``day`` throughout.
+        """Append impressions of a day, as a table with ``SCHEMA``.
 
         Raises
         ------
@@ -139,15 +123,7 @@ class LogWriter:
         self._count(table)
 
     def write_beside(self, name: str, table: Any) -> None:  # noqa: ANN401
-        """Put another table into the log's directory, outside the schema.
-
-        Parameters
-        ----------
-        name : str
-            Path below the log, such as ``ids/users.parquet``.
-        table : pyarrow.Table
-            Any columns.
-        """
+        """Put another table, such as ``ids/users.parquet``, into the log's directory."""
         file = self.temporary / name
         file.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, file, compression="zstd")
@@ -202,13 +178,6 @@ class LogWriter:
 def check_replaceable(path: Path, name: str) -> None:
     """Check that a log may be put at a path, before any work is done for it.
 
-    Parameters
-    ----------
-    path : Path
-        Directory of the new log.
-    name : str
-        Name of the new log.
-
     Raises
     ------
     LogPathTakenError
@@ -221,11 +190,11 @@ def check_replaceable(path: Path, name: str) -> None:
     if not any(path.iterdir()):
         return
     try:
-        found = read_info(path).name
+        there = read_info(path).name
     except LogNotFoundError:
         raise LogPathTakenError(path, "a directory with other files", name) from None
-    if found != name:
-        raise LogPathTakenError(path, f"a log named {found!r}", name)
+    if there != name:
+        raise LogPathTakenError(path, f"a log named {there!r}", name)
 
 
 def _stable_values(table: Any, name: str) -> NDArray[Any]:  # noqa: ANN401

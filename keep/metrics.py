@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gkc.arrays import I64, Bools, Floats
 from keep.gauc import gauc, user_aucs
 
 
@@ -31,9 +31,7 @@ class Metrics:
     """Users with both classes: those that the GAUC counts."""
 
 
-def metrics(
-    users: NDArray[np.int64], labels: NDArray[np.bool_], logits: NDArray[np.floating]
-) -> Metrics:
+def metrics(users: I64, labels: Bools, logits: Floats) -> Metrics:
     """Compute all metrics of one task's predictions, exactly and in float64.
 
     Parameters

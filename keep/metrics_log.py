@@ -21,6 +21,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from keep.atomic import write_text
 from keep.checkpoint import CheckpointError
 from keep.metrics import Metrics
 
@@ -41,37 +42,16 @@ class DayMetrics:
 
 
 def write_metrics(checkpoint: Path, lines: Sequence[DayMetrics]) -> None:
-    """Write all days' metrics to a checkpoint's directory, in place of what is there.
-
-    Parameters
-    ----------
-    checkpoint : Path
-        The checkpoint's directory; made if need be.
-    lines : sequence of DayMetrics
-        Of all days so far, ascending.
-    """
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    temporary = checkpoint / f"{METRICS_FILE}.tmp"
-    temporary.write_text("".join(_to_json(line) + "\n" for line in lines), encoding="utf-8")
-    temporary.replace(checkpoint / METRICS_FILE)
+    """Write all days' metrics to a checkpoint's directory, in place of what is there."""
+    text = "".join(_to_json(line) + "\n" for line in lines)
+    write_text(checkpoint / METRICS_FILE, text)
     _write_tensorboard(checkpoint / TENSORBOARD, lines)
 
 
 def read_metrics(checkpoint: Path, until: int) -> list[DayMetrics]:
-    """Read the metrics that lie beside a checkpoint.
+    """Read the metrics that lie beside a checkpoint, up to its own day.
 
-    Parameters
-    ----------
-    checkpoint : Path
-        The checkpoint's directory.
-    until : int
-        Last day wanted: the checkpoint's own. A run that was killed while it saved a day may have
-        left metrics of that day.
-
-    Returns
-    -------
-    list of DayMetrics
-        Ascending by day; empty if the checkpoint has none.
+    A run that was killed while it saved a day may have left metrics of that day.
 
     Raises
     ------
@@ -103,10 +83,10 @@ def _to_json(line: DayMetrics) -> str:
 def _from_json(text: str) -> DayMetrics:
     values = json.loads(text)
     day, model, task = (values.pop(name) for name in ("day", "model", "task"))
-    found: dict[str, Any] = {
+    finite: dict[str, Any] = {
         name: math.nan if value is None else value for name, value in values.items()
     }
-    return DayMetrics(int(day), model, task, Metrics(**found))
+    return DayMetrics(int(day), model, task, Metrics(**finite))
 
 
 def _write_tensorboard(folder: Path, lines: Sequence[DayMetrics]) -> None:

@@ -96,31 +96,7 @@ def model_card(
     metrics: Sequence[DayMetrics],
     compatible_with: Sequence[Mapping[str, object]] = (),
 ) -> str:
-    """Write the card of a bundle.
-
-    Parameters
-    ----------
-    name : str
-        The bundle's.
-    state : Pretraining
-        The checkpoint that the bundle was made of.
-    info : LogInfo
-        The log that it was pretrained on.
-    rows : mapping of str to int
-        Table name to its rows.
-    difference : float
-        The largest difference found between ONNX and torch.
-    coverage : str
-        What of the test day the tables answer, in words.
-    metrics : sequence of DayMetrics
-        As ``keep pretrain`` left them beside the checkpoint; none if it left none.
-    compatible_with : sequence of mapping
-        As the manifest says it.
-
-    Returns
-    -------
-    str
-        Markdown; the same for the same arguments and software.
+    """Write the card of a bundle, with metrics as ``keep pretrain`` left them.
 
     References
     ----------
@@ -140,19 +116,7 @@ def model_card(
         difference=difference,
         coverage=coverage,
         settings=_table(["setting", "value"], [[f"`{k}`", f"{v}"] for k, v in settings.items()]),
-        log=info.name,
-        source=info.source,
-        citation=info.citation or "none named",
-        licence=info.licence or "none named",
-        checksum=info.checksum,
-        learned=_spans([day for day in info.days if day <= state.day]),
-        days=_spans(info.days),
-        impressions=info.rows,
-        users=info.users,
-        items=info.items,
-        clicks=info.clicks,
-        carts=info.carts,
-        conversions=info.conversions,
+        **_log_facts(info, state.day),
         evaluation=_evaluation(metrics),
         commit=commit_of(ROOT) or "commit unknown",
         versions=", ".join(
@@ -161,28 +125,39 @@ def model_card(
     )
 
 
+def _log_facts(info: LogInfo, until: int) -> dict[str, object]:
+    return {
+        "log": info.name,
+        "source": info.source,
+        "citation": info.citation or "none named",
+        "licence": info.licence or "none named",
+        "checksum": info.checksum,
+        "learned": _spans([day for day in info.days if day <= until]),
+        "days": _spans(info.days),
+        "impressions": info.rows,
+        "users": info.users,
+        "items": info.items,
+        "clicks": info.clicks,
+        "carts": info.carts,
+        "conversions": info.conversions,
+    }
+
+
 def commit_of(root: Path) -> str | None:
-    """Tell which commit a checkout is at.
+    """Tell which commit a checkout's root is at, with ``-dirty`` if tracked files were changed.
 
-    Parameters
-    ----------
-    root : Path
-        Its root.
-
-    Returns
-    -------
-    str or None
-        The commit, with ``-dirty`` behind it if tracked files were changed; None if ``root`` is no
-        checkout's root or git is not there.
+    There is none if it is no checkout's root, or git is not there.
     """
     if not (root / ".git").exists():
         return None
     words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        found = subprocess.run([*words, "--exclude=*"], capture_output=True, text=True, check=True)
+        described = subprocess.run(
+            [*words, "--exclude=*"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return described.stdout.strip()
 
 
 def _evaluation(metrics: Sequence[DayMetrics]) -> str:
@@ -222,8 +197,8 @@ def _spans(days: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
-def _axes(one: Mapping[str, object]) -> str:
-    errors = one["relative_error"]
+def _axes(older: Mapping[str, object]) -> str:
+    errors = older["relative_error"]
     assert isinstance(errors, Mapping)
     text = ", ".join(f"{part} {error:.2f}" for part, error in errors.items())
-    return f"checkpoint {one['checkpoint']}, day {one['day']} ({one['method']}; error {text})"
+    return f"checkpoint {older['checkpoint']}, day {older['day']} ({older['method']}; error {text})"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gkc.arrays import F32
 from keep.category import CategoryStudent
 from keep.config import MODELS, TASKS, PretrainConfig
 from keep.din import Teacher
@@ -20,23 +20,10 @@ from keep.two_tower import TwoTower
 
 
 class Models(nn.Module):
-    """Models that one pass over the log trains, each with embeddings of its own.
+    """Some of ``MODELS``, which one pass over the log trains, each with embeddings of its own.
 
     A model's initial weights depend on the seed and its name, not on which others are there.
-
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    config : PretrainConfig
-        Widths and seed.
-    trained : sequence of str
-        Which of ``MODELS``.
-
-    Attributes
-    ----------
-    trained : tuple of str
-        Names of the models that are there, in the order of ``MODELS``.
+    ``trained`` names those that are there, in the order of ``MODELS``.
     """
 
     teacher: Teacher
@@ -56,18 +43,7 @@ class Models(nn.Module):
 
 
 def table_sizes(features: Features) -> TableSizes:
-    """Count the rows that the vocabularies need now.
-
-    Parameters
-    ----------
-    features : Features
-        The vocabularies.
-
-    Returns
-    -------
-    TableSizes
-        Rows of each table.
-    """
+    """Count the rows that the vocabularies need now."""
     return TableSizes(
         users=len(features.users),
         items=len(features.items),
@@ -76,27 +52,8 @@ def table_sizes(features: Features) -> TableSizes:
     )
 
 
-def score_clicks(
-    model: nn.Module, rows: Rows, features: Features, batch_size: int = 4096
-) -> NDArray[np.float32]:
-    """Score impressions with a model's click task, without learning from them.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A teacher or a student.
-    rows : Rows
-        Impressions.
-    features : Features
-        Holds the behaviours to score with.
-    batch_size : int
-        Rows scored together.
-
-    Returns
-    -------
-    ndarray, shape (n,), float32
-        s_ui of the click task.
-    """
+def score_clicks(model: nn.Module, rows: Rows, features: Features, batch_size: int = 4096) -> F32:
+    """Score n impressions with a model's click task, without learning from them: (n,) s_ui."""
     model.eval()
     scores = np.empty(len(rows), dtype=np.float32)
     with torch.inference_mode():
@@ -107,54 +64,33 @@ def score_clicks(
 
 
 def task_losses(logits: list[Tensor], batch: Batch, config: PretrainConfig) -> list[Tensor]:
-    """Compute equation 3 for each task of one model.
+    """Compute equation 3 for each task of one model, whose loss is their sum.
 
-    Parameters
-    ----------
-    logits : list of Tensor, each shape (R,), float32
-        Per task, as ``batch.scored`` lists them.
-    batch : Batch
-        Labels and which samples have partners.
-    config : PretrainConfig
-        Alpha, and where pairs come from.
-
-    Returns
-    -------
-    list of Tensor, each shape (), float32
-        The model's loss is their sum.
+    ``logits`` are (R,) per task, as ``batch.scored`` lists them.
     """
     losses = []
     for task in range(len(TASKS)):
         labels, paired = batch.labels[task], batch.paired[task]
-        own, partner = logits[task][: len(labels)], logits[task][len(labels) :]
+        scores, partner = logits[task][: len(labels)], logits[task][len(labels) :]
         if config.pairs == "batch":
-            pairs = batch_pair_loss(own, labels)
+            pairs = batch_pair_loss(scores, labels)
         else:
-            pairs = pair_loss(own[paired], labels[paired], partner)
-        losses.append(point_loss(own, labels) + config.pair_weight * pairs)
+            pairs = pair_loss(scores[paired], labels[paired], partner)
+        losses.append(point_loss(scores, labels) + config.pair_weight * pairs)
     return losses
 
 
 def distillation_loss(logits: list[Tensor], teacher: list[Tensor], batch: Batch) -> Tensor:
     """Compare a student's task logits with the teacher's.
 
-    Parameters
-    ----------
-    logits, teacher : list of Tensor, each shape (R,), float32
-        Per task, as ``batch.scored`` lists them.
-    batch : Batch
-        Tells which are the samples' own.
-
-    Returns
-    -------
-    Tensor, shape (), float32
-        The mean squared difference over a task's samples, summed over the tasks.
+    Both are (R,) per task, as ``batch.scored`` lists them. The loss is the mean squared difference
+    over a task's samples, summed over the tasks.
     """
     losses = []
     for task, labels in enumerate(batch.labels):
-        own = slice(len(labels))
+        samples = slice(len(labels))
         if len(labels):
-            losses.append(functional.mse_loss(logits[task][own], teacher[task][own]))
+            losses.append(functional.mse_loss(logits[task][samples], teacher[task][samples]))
     return torch.stack(losses).sum()
 
 
@@ -163,14 +99,7 @@ def grow_tables(
 ) -> None:
     """Make the tables as long as the vocabularies; a new id starts as the unknown one.
 
-    Parameters
-    ----------
-    models : Models
-        Whose tables are replaced where they are too short.
-    optimizers : dict of str to torch.optim.Adam
-        Each model's; its state grows with the tables, by zeros.
-    features : Features
-        The vocabularies, and the items' shops and categories.
+    The optimizers' state grows with the tables, by zeros.
     """
     sizes = table_sizes(features)
     for name, model in models.named_children():
@@ -184,15 +113,7 @@ def grow_tables(
 
 
 def set_item_tables(layer: ItemFeatures, features: Features) -> None:
-    """Copy the items' shop and category rows into the buffers that behaviours are read through.
-
-    Parameters
-    ----------
-    layer : ItemFeatures
-        Whose buffers are replaced.
-    features : Features
-        What is known of the items.
-    """
+    """Copy the items' shop and category rows into the buffers that behaviours are read through."""
     layer.item_shop = torch.from_numpy(features.item_shop.copy())
     layer.item_category = torch.from_numpy(features.item_category.copy())
 

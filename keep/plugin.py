@@ -36,11 +36,6 @@ class KnowledgeInput(nn.Module):
     """What plug-ins have in common: standardised knowledge whose projection is added to a layer.
 
     Subclasses say in ``forward`` how knowledge is projected.
-
-    Parameters
-    ----------
-    knowledge_width : int
-        Columns of the knowledge.
     """
 
     mean: Tensor
@@ -76,10 +71,7 @@ class KnowledgeInput(nn.Module):
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Take statistics that were computed elsewhere, as for knowledge too large for memory.
 
-        Parameters
-        ----------
-        mean, std : Tensor, shape (knowledge_width,), float32
-            Of the training knowledge's columns.
+        They are (knowledge_width,), of the training knowledge's columns.
         """
         silent = std < MINIMUM_STD
         self.mean.copy_(mean)
@@ -88,15 +80,8 @@ class KnowledgeInput(nn.Module):
     def attach(self, layer: nn.Module) -> RemovableHandle:
         """Add to what a layer of any model puts out; several plug-ins may share a layer.
 
-        Parameters
-        ----------
-        layer : nn.Module
-            Usually the model's first hidden linear layer, so that h_m is its pre-activation.
-
-        Returns
-        -------
-        RemovableHandle
-            ``remove()`` unplugs it.
+        It usually is the model's first hidden linear layer, so that h_m is its pre-activation.
+        ``remove()`` of what is returned unplugs it.
         """
         return layer.register_forward_hook(self._add)
 
@@ -153,18 +138,9 @@ class KnowledgeInput(nn.Module):
 
 
 class PlugIn(KnowledgeInput):
-    """A shallow MLP of standardised knowledge whose output is added to a layer's output.
+    """A shallow MLP of standardised knowledge whose output is added to a layer's output h_m.
 
     The last layer starts at zero, so that at the first step the model's output is unchanged.
-
-    Parameters
-    ----------
-    knowledge_width : int
-        Columns of the knowledge.
-    layer_width : int
-        Width of h_m, the output that the result is added to.
-    hidden : int
-        Width of the MLP's hidden layer.
 
     References
     ----------
@@ -179,18 +155,7 @@ class PlugIn(KnowledgeInput):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, knowledge: Tensor) -> Tensor:
-        """Project knowledge to the layer's width.
-
-        Parameters
-        ----------
-        knowledge : Tensor, shape (B, knowledge_width), float32
-            As stored, not standardised.
-
-        Returns
-        -------
-        Tensor, shape (B, layer_width), float32
-            h^k of equation 5.
-        """
+        """Project knowledge as stored to h^k of equation 5, (B, layer_width)."""
         h_k: Tensor = self.output(torch.relu(self.hidden(self.standard(knowledge))))
         return h_k
 
@@ -201,13 +166,6 @@ class Concatenation(KnowledgeInput):
     A layer over [x, K] is W x + b + W_K K. The model keeps W and b, this module holds W_K, which
     starts as the wider layer's would. So the model's output is another one from the first step
     on, which is why the paper adds instead.
-
-    Parameters
-    ----------
-    knowledge_width : int
-        Columns of the knowledge.
-    layer : nn.Linear
-        The layer whose inputs it joins.
 
     References
     ----------
@@ -221,16 +179,5 @@ class Concatenation(KnowledgeInput):
         nn.init.uniform_(self.weight, -bound, bound)  # as nn.Linear starts
 
     def forward(self, knowledge: Tensor) -> Tensor:
-        """Compute W_K K.
-
-        Parameters
-        ----------
-        knowledge : Tensor, shape (B, knowledge_width), float32
-            As stored, not standardised.
-
-        Returns
-        -------
-        Tensor, shape (B, layer_width), float32
-            What the layer's further inputs add to its output.
-        """
+        """Compute W_K K, (B, layer_width), from knowledge as stored, (B, knowledge_width)."""
         return functional.linear(self.standard(knowledge), self.weight)

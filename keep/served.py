@@ -11,25 +11,16 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from gkc.arrays import F32
+from gkc.arrays import F32, I64
 from gkc.errors import GkcError
+from gkc.knowledge import PARTS
+from gkc.knowledge import SAFETENSORS as SAFETENSORS
 
-Ints = NDArray[np.int64]
-
-SAFETENSORS = "application/x-safetensors"
 DTYPES = {"F32": "<f4", "F16": "<f2", "U8": "u1", "I32": "<i4", "I64": "<i8"}
 
 
 class ServiceError(GkcError):
-    """The service did not answer with knowledge.
-
-    Parameters
-    ----------
-    url : str
-        The service's base URL.
-    problem : str
-        What happened and what to do.
-    """
+    """The service did not answer with knowledge."""
 
     def __init__(self, url: str, problem: str) -> None:
         self.url = url
@@ -40,21 +31,9 @@ class ServiceError(GkcError):
 class ServedKnowledge:
     """Knowledge of one version from a running service; one connection, kept open.
 
-    Parameters
-    ----------
-    url : str
-        Base URL, for example ``http://127.0.0.1:8000``.
-    version : str
-        The version that a downstream model is trained against.
-    chunk_rows : int
-        Rows of one request.
-    timeout_seconds : float
-        Longest wait for the connection, and for each piece of an answer.
-
-    Notes
-    -----
-    ``status_counts`` sums up the status bytes of every answer: a row per part, in the order user,
-    item, user_item, user_category; columns absent, found, default.
+    ``url`` is like ``http://127.0.0.1:8000``; ``timeout_seconds`` is the longest wait for the
+    connection, and for each piece of an answer. ``status_counts`` sums up the status bytes of every
+    answer: a row for each of ``PARTS``, columns absent, found, default.
     """
 
     def __init__(
@@ -64,7 +43,7 @@ class ServedKnowledge:
         self.url = url
         self.version = version
         self.chunk_rows = chunk_rows
-        self.status_counts: Ints = np.zeros((4, 3), dtype=np.int64)
+        self.status_counts: I64 = np.zeros((len(PARTS), 3), dtype=np.int64)
         self._connection = HTTPConnection(
             parts.hostname or "127.0.0.1", parts.port, timeout=timeout_seconds
         )
@@ -82,7 +61,7 @@ class ServedKnowledge:
         """Close the connection."""
         self._connection.close()
 
-    def __call__(self, users: Ints, items: Ints, categories: Ints) -> F32:
+    def __call__(self, users: I64, items: I64, categories: I64) -> F32:
         """Ask for the knowledge of rows, in chunks.
 
         Parameters
@@ -117,18 +96,6 @@ class ServedKnowledge:
     def ask(self, body: dict[str, object], accept: str) -> bytes:
         """Send one ``POST /knowledge``.
 
-        Parameters
-        ----------
-        body : dict
-            The JSON request.
-        accept : str
-            Media type of the answer.
-
-        Returns
-        -------
-        bytes
-            The answer's body.
-
         Raises
         ------
         ServiceError
@@ -148,22 +115,14 @@ class ServedKnowledge:
         return content
 
     def _count(self, status: NDArray[np.generic]) -> None:
-        for part in range(4):
+        for part in range(len(PARTS)):
             self.status_counts[part] += np.bincount(status[:, part].astype(np.int64), minlength=3)
 
 
 def decode_safetensors(content: bytes) -> dict[str, NDArray[np.generic]]:
     """Read the tensors of a safetensors answer.
 
-    Parameters
-    ----------
-    content : bytes
-        Eight bytes of header length, a JSON header, the tensors' bytes.
-
-    Returns
-    -------
-    dict
-        Tensor name to a read-only array.
+    It has eight bytes of header length, a JSON header, the tensors' bytes.
     """
     header_end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:header_end])

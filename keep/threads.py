@@ -14,17 +14,8 @@ def one_thread_each(models: int) -> Iterator[ThreadPoolExecutor]:
     """Make a pool in which each model trains in a thread of its own, sharing the cores fairly.
 
     The models have nothing in common but the data, so that this needs no barrier inside a step,
-    where torch's own threads would wait for each other at every operation.
-
-    Parameters
-    ----------
-    models : int
-        How many train at the same time.
-
-    Yields
-    ------
-    ThreadPoolExecutor
-        Its threads use torch with their share of the process's threads, at least one.
+    where torch's own threads would wait for each other at every operation. A thread of the pool
+    uses torch with its share of the process's threads, at least one.
     """
     before = torch.get_num_threads()
     share = max(1, before // models)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gkc.arrays import F32, I64
 from keep.category import CategoryStudent
 from keep.compatibility import Maps
 from keep.knowledge import PartModels
@@ -29,13 +29,7 @@ INPUTS = {
 
 
 class UserModel(nn.Module):
-    """The user towers: K_u.
-
-    Parameters
-    ----------
-    student : TwoTower
-        Trained.
-    """
+    """The user towers: K_u."""
 
     def __init__(self, student: TwoTower) -> None:
         super().__init__()
@@ -47,13 +41,7 @@ class UserModel(nn.Module):
 
 
 class ItemModel(nn.Module):
-    """The item towers: K_i.
-
-    Parameters
-    ----------
-    student : TwoTower
-        Trained.
-    """
+    """The item towers: K_i."""
 
     def __init__(self, student: TwoTower) -> None:
         super().__init__()
@@ -65,13 +53,7 @@ class ItemModel(nn.Module):
 
 
 class UserCategoryModel(nn.Module):
-    """The category-degenerated student: K_uc.
-
-    Parameters
-    ----------
-    student : CategoryStudent
-        Trained.
-    """
+    """The category-degenerated student: K_uc."""
 
     def __init__(self, student: CategoryStudent) -> None:
         super().__init__()
@@ -87,13 +69,6 @@ class Mapped(nn.Module):
 
     The map mixes the tasks' vectors, so that as a layer of its own it is smaller than folded into
     the towers of every task.
-
-    Parameters
-    ----------
-    model : nn.Module
-        One of the above.
-    layer : nn.Linear
-        The map.
     """
 
     def __init__(self, model: nn.Module, layer: nn.Linear) -> None:
@@ -108,20 +83,7 @@ class Mapped(nn.Module):
 
 
 def serving_models(models: Models, maps: Maps | None = None) -> dict[str, nn.Module]:
-    """Cut from the students what is served.
-
-    Parameters
-    ----------
-    models : Models
-        Trained.
-    maps : Maps, optional
-        What each model's vectors go through (``keep.compatibility``).
-
-    Returns
-    -------
-    dict
-        ``user``, ``item`` and ``user_category`` to their modules, in evaluation mode.
-    """
+    """Cut from the students what is served, by part, in evaluation mode."""
     models.eval()
     served: dict[str, nn.Module] = {
         "user": UserModel(models.two_tower),
@@ -135,17 +97,6 @@ def serving_models(models: Models, maps: Maps | None = None) -> dict[str, nn.Mod
 
 def export_onnx(name: str, model: nn.Module, behaviours: int, file: Path) -> None:
     """Write one model as ONNX, with any number of rows and a fixed number of behaviours.
-
-    Parameters
-    ----------
-    name : str
-        ``user``, ``item`` or ``user_category``.
-    model : nn.Module
-        As ``serving_models`` returns it.
-    behaviours : int
-        Second dimension of ``behaviour_items``.
-    file : Path
-        Where to write.
 
     Notes
     -----
@@ -171,26 +122,10 @@ def export_onnx(name: str, model: nn.Module, behaviours: int, file: Path) -> Non
         )
 
 
-def largest_difference(
-    name: str, model: nn.Module, file: Path, columns: dict[str, NDArray[np.int64]]
-) -> float:
-    """Run a model in torch and in onnxruntime and compare.
+def largest_difference(name: str, model: nn.Module, file: Path, columns: dict[str, I64]) -> float:
+    """Run a model in torch and in onnxruntime and find the largest absolute difference.
 
-    Parameters
-    ----------
-    name : str
-        ``user``, ``item`` or ``user_category``.
-    model : nn.Module
-        What was exported.
-    file : Path
-        What it was exported to.
-    columns : dict
-        Input name to rows, shape (n,) or (n, T), int64.
-
-    Returns
-    -------
-    float
-        The largest absolute difference of any number; 0 where there is no row.
+    Inputs are rows by name, (n,) or (n, T), int64; without a row there is no difference.
     """
     if len(columns[INPUTS[name][0]]) == 0:
         return 0.0
@@ -201,30 +136,19 @@ def largest_difference(
 
 
 def bundled_models(bundle: Path) -> PartModels:
-    """Load the models of a bundle, to compute what any store of it must answer, to the bit.
-
-    Parameters
-    ----------
-    bundle : Path
-        What ``keep bundle`` wrote.
-
-    Returns
-    -------
-    mapping
-        Each stored part to its model, as ``keep.knowledge.student_vectors`` takes them.
-    """
+    """Load the models of a bundle, to compute what any store of it must answer, to the bit."""
     return {name: _onnx_model(name, bundle / f"{name}.onnx") for name in INPUTS}
 
 
-def _onnx_model(name: str, file: Path) -> Callable[..., NDArray[np.float32]]:
+def _onnx_model(name: str, file: Path) -> Callable[..., F32]:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
-    def run(*columns: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(*columns: I64) -> F32:
         rows = len(columns[0])
         if rows == 1:  # alone it would get other last bits than among others
             columns = tuple(np.repeat(column, 2, axis=0) for column in columns)
         (vectors,) = session.run([OUTPUT], dict(zip(INPUTS[name], columns, strict=True)))
-        found: NDArray[np.float32] = vectors[:rows]
-        return found
+        asked: F32 = vectors[:rows]
+        return asked
 
     return run

@@ -16,13 +16,6 @@ class TwoTower(nn.Module):
     With ``config.towers == "shared"`` all tasks share one pair of towers, and each task weighs
     the numbers of their product.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    config : PretrainConfig
-        Widths.
-
     Notes
     -----
     The paper stores K_u and K_i whose element-wise product stands for K_ui, and extracts K_ui for
@@ -46,36 +39,12 @@ class TwoTower(nn.Module):
             self.task_weights = nn.Parameter(torch.ones(len(TASKS), config.tower[-1]))
 
     def user_features(self, user: Tensor, behaviours: Tensor) -> Tensor:
-        """Put the user's embedding beside the mean of the behaviours.
-
-        Parameters
-        ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-
-        Returns
-        -------
-        Tensor, shape (B, user_dim + item_dim), float32
-            Input of the user towers.
-        """
+        """Put the user's embedding beside the mean of the behaviours: (B, user_dim + item_dim)."""
         pooled = mean_pool(self.features.behaviours(behaviours), behaviour_mask(behaviours))
         return torch.cat([self.user(user), pooled], dim=-1)
 
     def forward(self, batch: Batch) -> list[Tensor]:
-        """Score what the losses need.
-
-        Parameters
-        ----------
-        batch : Batch
-            A training step.
-
-        Returns
-        -------
-        list of Tensor, each shape (R,), float32
-            Per task, the logits of ``batch.scored``.
-        """
+        """Score what the losses need: per task the (R,) logits of ``batch.scored``."""
         users = self.user_features(batch.user, batch.behaviours)  # (B, 96)
         items = self.features(batch.items)  # (B, 4, 48)
         logits = []
@@ -93,35 +62,11 @@ class TwoTower(nn.Module):
         return product.sum(dim=-1)
 
     def user_knowledge(self, user: Tensor, behaviours: Tensor) -> Tensor:
-        """Compute K_u of equation 6.
-
-        Parameters
-        ----------
-        user : Tensor, shape (B,), int64
-            User rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-
-        Returns
-        -------
-        Tensor, shape (B, D), float32
-            The towers' user vectors side by side.
-        """
+        """Compute K_u of equation 6, (B, D): the towers' user vectors side by side."""
         features = self.user_features(user, behaviours)
         return torch.cat([tower(features) for tower in self.user_towers], dim=-1)
 
     def item_knowledge(self, items: Tensor) -> Tensor:
-        """Compute K_i of equation 6.
-
-        Parameters
-        ----------
-        items : Tensor, shape (B, 3), int64
-            Item, shop and category rows.
-
-        Returns
-        -------
-        Tensor, shape (B, D), float32
-            The towers' item vectors side by side.
-        """
+        """Compute K_i of equation 6, (B, D), from (B, 3) rows of item, shop and category."""
         features = self.features(items)
         return torch.cat([tower(features) for tower in self.item_towers], dim=-1)

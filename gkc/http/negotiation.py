@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import Final
 
 from gkc.errors import EncodedBodyError, NotAcceptableError, UnsupportedMediaTypeError
+from gkc.knowledge import SAFETENSORS as SAFETENSORS
 
 JSON: Final = "application/json"
-SAFETENSORS: Final = "application/x-safetensors"
 MEDIA_TYPES: Final = (JSON, SAFETENSORS)
 """What is read and answered, the preferred one first."""
 

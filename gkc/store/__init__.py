@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from gkc.store import backends
-from gkc.store.catalogue import Catalogue, GenerationEntry, Summary, VersionEntry, succession
+from gkc.store.catalogue import (
+    Catalogue,
+    GenerationEntry,
+    Retention,
+    Summary,
+    VersionEntry,
+    succession,
+)
 from gkc.store.codec import (
     ELEMENT_TYPES,
     ID_BYTES,
@@ -50,6 +57,7 @@ __all__ = [
     "Published",
     "Publisher",
     "RecordCodec",
+    "Retention",
     "StagedGeneration",
     "Storage",
     "StoreUrl",

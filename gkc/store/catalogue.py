@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, Self
 
@@ -262,6 +263,28 @@ def succession(known: Catalogue, found: Catalogue) -> Succession:
     return "earlier" if found.revision < known.revision else "later"
 
 
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What stays in a store when a version is published into it.
+
+    Attributes
+    ----------
+    max_versions : int
+        Versions served at most, at least 1; `plan_evictions` says which go.
+    keep_previous : int
+        Former generations of the version kept for a rollback: 0 or 1.
+    grace_seconds : float
+        How long readers may go on with what is retired.
+    pin : bool
+        Whether this version is never to be evicted.
+    """
+
+    max_versions: int = DEFAULT_MAX_VERSIONS
+    keep_previous: int = 1
+    grace_seconds: float = 10.0
+    pin: bool = False
+
+
 def plan_evictions(catalogue: Catalogue, version: str, max_versions: int) -> list[str]:
     """Name the versions that publishing ``version`` would evict.
 
@@ -328,11 +351,9 @@ def adopt(catalogue: Catalogue, generation: str, token: str, holder: str) -> Cat
 def publish(
     catalogue: Catalogue,
     manifest: GenerationManifest,
+    retention: Retention,
     *,
     token: str,
-    max_versions: int,
-    keep_previous: int,
-    pin: bool,
     published_at: str,
     delete_after: float,
 ) -> tuple[Catalogue, list[str]]:
@@ -355,13 +376,13 @@ def publish(
     entry = catalogue.generations.get(generation)
     if entry is None or entry.state != "staging" or entry.token != token:
         raise LeaseLostError(version, generation)
-    evicted = plan_evictions(catalogue, version, max_versions)
+    evicted = plan_evictions(catalogue, version, retention.max_versions)
     old = catalogue.versions.get(version)
     versions = {v: e for v, e in catalogue.versions.items() if v not in evicted}
     versions[version] = VersionEntry(
         current=generation,
-        previous=old.current if old and keep_previous else None,
-        pinned=pin or bool(old and old.pinned),
+        previous=old.current if old and retention.keep_previous else None,
+        pinned=retention.pin or bool(old and old.pinned),
     )
     entry = replace(
         entry,
@@ -375,7 +396,7 @@ def publish(
     after = replace(
         _with(catalogue, {generation: entry}),
         versions=versions,
-        max_versions=max_versions,
+        max_versions=retention.max_versions,
         published=catalogue.published + 1,
     )
     return _retire_unreferenced(after, delete_after), evicted

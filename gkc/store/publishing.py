@@ -19,7 +19,7 @@ from gkc.errors import (
     VersionBusyError,
 )
 from gkc.store import catalogue as rules
-from gkc.store.catalogue import Catalogue
+from gkc.store.catalogue import Catalogue, Retention
 from gkc.store.generation import GenerationManifest, GenerationSpec
 from gkc.store.old_format import read_old_catalogue
 from gkc.store.protocol import Storage
@@ -125,11 +125,7 @@ class Publisher:
         self,
         staged: StagedGeneration,
         manifest: GenerationManifest,
-        *,
-        max_versions: int,
-        keep_previous: int,
-        pin: bool,
-        grace_seconds: float,
+        retention: Retention,
     ) -> Published:
         """Serve a sealed generation in place of the version's current one, by one swap.
 
@@ -148,12 +144,10 @@ class Publisher:
             after, names = rules.publish(
                 catalogue,
                 manifest,
+                retention,
                 token=staged.lease.token,
-                max_versions=max_versions,
-                keep_previous=keep_previous,
-                pin=pin,
                 published_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-                delete_after=time.time() + grace_seconds,
+                delete_after=time.time() + retention.grace_seconds,
             )
             evicted[:] = names
             return after

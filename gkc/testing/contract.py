@@ -39,6 +39,7 @@ from gkc.store import (
     GenerationManifest,
     KnowledgeReader,
     Publisher,
+    Retention,
     StagedGeneration,
     Storage,
     encode_vectors,
@@ -804,14 +805,7 @@ class StoreContract:
 
 
 def _publish(publisher: Publisher, staged: StagedGeneration, manifest: GenerationManifest) -> None:
-    publisher.publish(
-        staged,
-        manifest,
-        max_versions=5,
-        keep_previous=1,
-        pin=False,
-        grace_seconds=0.0,
-    )
+    publisher.publish(staged, manifest, Retention(grace_seconds=0.0))
 
 
 async def _one_value(reader: KnowledgeReader, version: str, sample: Sample) -> float:

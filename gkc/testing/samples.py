@@ -17,6 +17,7 @@ from gkc.store import (
     KnowledgeReader,
     Published,
     Publisher,
+    Retention,
     StagedGeneration,
     UserBlock,
     encode_vectors,
@@ -150,14 +151,8 @@ def publish_sample(
     """Export a sample as the exporter does, without a grace period."""
     with publisher.stage(sample.spec, max_versions=max_versions, resume=False) as staged:
         manifest = write_sample(staged, sample)
-        published = publisher.publish(
-            staged,
-            manifest,
-            max_versions=max_versions,
-            keep_previous=keep_previous,
-            pin=pin,
-            grace_seconds=0.0,
-        )
+        retention = Retention(max_versions, keep_previous, 0.0, pin)
+        published = publisher.publish(staged, manifest, retention)
     publisher.delete_retired(wait=True)
     return published
 

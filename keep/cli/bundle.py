@@ -36,10 +36,10 @@ def bundle_command(
     Example: keep bundle --checkpoint checkpoints/ml1m --log logs/ml1m --out bundles/ml1m-day7
     """
     # torch takes seconds to import: only this command pays for it.
+    from keep.bundle import bundle
     from keep.checkpoint import load_checkpoint
     from keep.compatibility import compatibility
     from keep.metrics_log import read_metrics
-    from keep.recipes.bundle import bundle
 
     state = load_checkpoint(checkpoint)
     metrics = read_metrics(checkpoint, state.day)
@@ -48,4 +48,5 @@ def bundle_command(
     if compatible_with is not None:
         old = load_checkpoint(compatible_with)
         mapped = compatibility(state, old, compatible_with.resolve().name, opened)
-    bundle(state, opened, out, top_categories, metrics, mapped)
+    for line in bundle(state, opened, out, top_categories, metrics, mapped):
+        print(line)

@@ -34,11 +34,11 @@ Out = Annotated[
 
 def _regular(path: str) -> Path:
     """Refuse pipes and devices: what is read twice, or told its size, must be a file."""
-    found = Path(path)
-    if not found.is_file():
-        problem = "is no regular file" if found.exists() else "is not there"
+    file = Path(path)
+    if not file.is_file():
+        problem = "is no regular file" if file.exists() else "is not there"
         raise typer.BadParameter(f"{path} {problem}")
-    return found
+    return file
 
 
 File = Annotated[Path, typer.Argument(parser=_regular, metavar="FILE")]

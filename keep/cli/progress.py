@@ -12,19 +12,9 @@ from rich.progress import Progress
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar while the block runs.
+    """Show a progress bar while the block runs; it is told how much was done since the last call.
 
-    Parameters
-    ----------
-    what : str
-        What is being done.
-    total : int or None
-        How much there is to do, None if that is not known.
-
-    Yields
-    ------
-    callable
-        To be told how much was done since the last call.
+    ``total`` is None where it is not known.
     """
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:

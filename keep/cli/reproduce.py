@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-TABLES = ("2", "3", "4", "5", "6", "7", "8")
+from keep.reproduce.paper import TABLES
 
 
 class Preset(StrEnum):

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from gkc.arrays import F32
+from keep.atomic import write_json
 from keep.checkpoint import Pretraining
 from keep.compatibility import fit_maps, relative_errors, shared_vectors
-from keep.data import Samples
+from keep.data import Data, Samples
 from keep.drift.versions import Tied, version
 from keep.gauc import gauc
 from keep.knowledge import STORED_PARTS, student_knowledge, student_vectors
 from keep.reproduce.pool import ReproductionError
 from keep.reproduce.predictions import write_predictions
-from keep.reproduce.workshop import Workshop, write_json
-from keep.systems import base, keep
-from keep.systems.keep import KeepRanker, Knowledge
+from keep.reproduce.workshop import Workshop
+from keep.systems.base import BASE
+from keep.systems.plugged import KEEP, KeepRanker, Knowledge, Options, Plugged
 
 LAGS = (1, 2, 3)
 """Days that the served version is newer than the trained one."""
@@ -48,21 +49,10 @@ class Setting:
 
 
 def settings(log_days: Sequence[int], train_days: Sequence[int], until: int) -> dict[str, Setting]:
-    """Lay out the test, and the same one day earlier, on which strengths are chosen.
+    """Lay out ``testing``, and ``choosing`` of strengths, which is the same one day earlier.
 
-    Parameters
-    ----------
-    log_days : sequence of int
-        Days of the log, ascending, the last one being the test day.
-    train_days : sequence of int
-        Training days.
-    until : int
-        Last day that any version may learn from: later knowledge would hold training labels.
-
-    Returns
-    -------
-    dict
-        ``choosing`` and ``testing``.
+    The log's last day is the test day. No version may learn from a day after ``until``: its
+    knowledge would hold training labels.
 
     Raises
     ------
@@ -74,12 +64,12 @@ def settings(log_days: Sequence[int], train_days: Sequence[int], until: int) -> 
         raise ReproductionError(
             "keep drift", f"needs {LAGS[-1] + 2} days up to day {until}, the last of pretraining"
         )
-    found = {}
+    laid_out = {}
     for name, shift in (("testing", 0), ("choosing", 1)):
         earlier = [days[days.index(day) - shift] for day in (*train_days, days[-1])]
         version = days[days.index(until) - LAGS[-1] - shift]
-        found[name] = Setting(earlier[-1], tuple(earlier[:-1]), version)
-    return found
+        laid_out[name] = Setting(earlier[-1], tuple(earlier[:-1]), version)
+    return laid_out
 
 
 @dataclass(frozen=True)
@@ -118,37 +108,32 @@ class Measure:
         test = data.sub_domain(self.at.test_day)
         scores: dict[str, F32] = {}
         if self.method == "no knowledge":
-            ranker = base.train(data, self.at.train_days, keep.Options(), self.seed)
+            ranker = BASE.train(data, self.at.train_days, Options(), self.seed)
             scores["mismatched"] = ranker.score(test)
+        elif self.method == "stale":
+            scores["mismatched"] = self._stale(shop).score(test)
         else:
-            trained = self._trained(shop)
-            if self.method == "stale":
-                scores["mismatched"] = trained.score(test)
-            else:
-                served = self.served(shop)
-                scores["mismatched"] = trained.score(test, served)
-                matched = keep.train(
-                    data, self.at.train_days, keep.Options(), self.seed, knowledge=served
-                )
-                scores["matched"] = matched.score(test)
+            stale, served = self._stale(shop), self.served(shop)
+            scores["mismatched"] = stale.score(test, served)
+            scores["matched"] = self._plugged(data, served).score(test)
         day = test.day
-        found = {}
         for which, score in scores.items():
             file = self.predictions(shop.out, which)
             write_predictions(file, day.user, day.item, day.click, score)
-            found[which] = gauc(day.user, day.click, score).value
-        write_json(self.file(shop.out), found)
+        values = {which: gauc(day.user, day.click, score).value for which, score in scores.items()}
+        write_json(self.file(shop.out), values)
 
-    def _trained(self, shop: Workshop) -> KeepRanker:
-        """Train on v; kept in memory for the next measures."""
+    def _stale(self, shop: Workshop) -> KeepRanker:
+        """Train on v; it stays in memory for the next measures."""
         knowledge = _read(version(shop, f"seed{self.seed}", self.at.version))
         data = shop.data(self.at.test_day)
-        return shop.kept(
-            ("stale", self.setting, self.seed),
-            lambda: keep.train(
-                data, self.at.train_days, keep.Options(), self.seed, knowledge=knowledge
-            ),
+        return shop.remember(
+            ("stale", self.setting, self.seed), lambda: self._plugged(data, knowledge)
         )
+
+    def _plugged(self, data: Data, knowledge: Knowledge) -> KeepRanker:
+        given = Plugged(knowledge)
+        return KEEP.train(data, self.at.train_days, Options(), self.seed, given=given)
 
     def served(self, shop: Workshop) -> Knowledge:
         """Make the version that is served."""

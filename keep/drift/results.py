@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keep.atomic import read_json
 from keep.drift.measures import Measure, Setting
 from keep.reproduce.predictions import read_predictions
 from keep.reproduce.report import interval_cell, markdown_table, signed
@@ -18,32 +19,15 @@ from keep.reproduce.statistics import (
     ratio_of_lifts,
     user_scores,
 )
-from keep.reproduce.workshop import read_json
 
 
 def rows_of_lag(
     out: Path, at: Setting, seeds: Sequence[int], chosen: Mapping[str, float], lag: int
 ) -> list[dict[str, Any]]:
-    """Compare the ways to version v + k.
+    """Compare the ways to version v + k, a row of JSON values each.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the measurements.
-    at : Setting
-        The test.
-    seeds : sequence of int
-        What was measured.
-    chosen : mapping of str to float
-        Each way's strength.
-    lag : int
-        k.
-
-    Returns
-    -------
-    list of dict
-        A row for each way, with JSON values: GAUC by seed; ``cost``, stale minus it, with its 95 %
-        interval; ``matched``; ``removed``, the share of the fresh-seed cost that is gone.
+    It has GAUC by seed; ``cost``, stale minus it, with its 95 % interval; ``matched``; ``removed``,
+    the share of the fresh-seed cost that is gone.
     """
 
     def scores(method: str, which: str = "mismatched") -> UserScores:
@@ -74,7 +58,7 @@ def rows_of_lag(
         errors = [read_json(measure.errors(out)) for measure in measures]
         if errors[0]:
             row["relative_error"] = {
-                part: float(np.mean([one[part] for one in errors])) for part in errors[0]
+                part: float(np.mean([of_seed[part] for of_seed in errors])) for part in errors[0]
             }
         rows.append(row)
     return [_finite(row) for row in rows]
@@ -94,33 +78,20 @@ def _row(name: str, scores: UserScores, stale: UserScores) -> dict[str, Any]:
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """Put null in place of what is no number, as JSON has none."""
 
-    def value(one: object) -> object:
-        if isinstance(one, dict):
-            return {name: value(part) for name, part in one.items()}
-        if isinstance(one, list):
-            return [value(part) for part in one]
-        if isinstance(one, float):
-            return round(one, 6) if np.isfinite(one) else None
-        return one
+    def finite(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: finite(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [finite(part) for part in value]
+        if isinstance(value, float):
+            return round(value, 6) if np.isfinite(value) else None
+        return value
 
-    found = value(row)
-    assert isinstance(found, dict)
-    return found
+    return {name: finite(value) for name, value in row.items()}
 
 
 def report(results: Mapping[str, Any]) -> str:
-    """Put the results in Markdown.
-
-    Parameters
-    ----------
-    results : mapping
-        What ``results.json`` holds.
-
-    Returns
-    -------
-    str
-        A table for each lag.
-    """
+    """Put the results in Markdown."""
     at = results["setting"]["testing"]
     lines = [
         "# Serving another version than the trained one",

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from keep.atomic import write_json
 from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
 from keep.config import PretrainConfig
 from keep.features import Batch
 from keep.models import Models, distillation_loss
-from keep.recipes.pretrain import ExtraLoss, start, train_day
-from keep.reproduce.workshop import STUDENTS, Workshop, write_json
+from keep.pretraining import ExtraLoss, start, train_day
+from keep.reproduce.workshop import STUDENTS, Workshop
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Chain:
     seed: int
     days: tuple[int, ...]
     """All days learned from."""
-    kept: tuple[int, ...]
-    """Versions kept."""
+    versions: tuple[int, ...]
+    """Those after which a version stays."""
 
     @property
     def name(self) -> str:
@@ -50,7 +51,7 @@ class Chain:
             if state is None:
                 state = start(day, PretrainConfig(seed=self.seed), STUDENTS)
             train_day(state, number, day)
-            if number in self.kept:
+            if number in self.versions:
                 save_checkpoint(state, folder / str(number))
             save_checkpoint(state, latest)
         write_json(self.file(shop.out), {"seconds": time.perf_counter() - began})
@@ -93,78 +94,72 @@ class Tied:
 
 
 def hold_to(state: Pretraining, old: Models, method: str, strength: float) -> ExtraLoss:
-    """Make the loss that keeps a version near an older one.
+    """Make the ``penalty`` or ``distillation`` that keeps a version near an older one.
 
-    Parameters
-    ----------
-    state : Pretraining
-        The version that learns on.
-    old : Models
-        The older one's students; they stay as they are.
-    method : str
-        ``penalty``: the mean squared difference of the vectors of a step's users, items and pairs,
-        so that each id counts as often as it is shown. ``distillation``: that of the task logits.
-    strength : float
-        Weight.
-
-    Returns
-    -------
-    callable
-        As ``train_day`` takes it. Ids that the older version did not know are left alone.
+    Ids that the older version did not know are left alone.
     """
     old.eval()
-    rows = {
-        name: len(table.weight)
-        for name, table in (
-            ("user", old.two_tower.user),
-            ("item", old.two_tower.features.item),
-            ("category", old.two_tower.features.category),
-        )
-    }
+    held = Held(state.models, old, strength)
+    return {"penalty": held.penalty, "distillation": held.distillation}[method]
 
-    def known(batch: Batch) -> Tensor:
-        own = batch.items[:, 0]  # (B, 3)
-        ids = (batch.user < rows["user"]) & (own[:, 0] < rows["item"])
-        return ids & (own[:, 2] < rows["category"]) & (batch.behaviours < rows["item"]).all(dim=1)
 
-    def vectors(models: Models, name: str, batch: Batch, chosen: Tensor) -> list[Tensor]:
-        user, behaviours = batch.user[chosen], batch.behaviours[chosen]
-        own = batch.items[chosen, 0]
-        if name == "two_tower":
-            k_u = models.two_tower.user_knowledge(user, behaviours)
-            return [k_u, models.two_tower.item_knowledge(own)]
-        return [models.category.knowledge(user, behaviours, own[:, 2])]
+@dataclass(frozen=True)
+class Held:
+    """Students that learn on, and what they were."""
 
-    def penalty(name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
-        chosen = known(batch).nonzero().squeeze(1)
+    new: Models
+    old: Models
+    strength: float
+    """Weight of the loss."""
+
+    def penalty(self, name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
+        """Take the mean squared difference of the vectors of a step's users, items and pairs.
+
+        So each id counts as often as it is shown.
+        """
+        chosen = self._known(batch).nonzero().squeeze(1)
         if len(chosen) == 0:
             return 0.0 * logits[0].sum()
         with torch.no_grad():
-            before = vectors(old, name, batch, chosen)
-        now = vectors(state.models, name, batch, chosen)
-        parts = [((one - other) ** 2).mean() for one, other in zip(now, before, strict=True)]
-        return strength * torch.stack(parts).sum()
+            before = _vectors(self.old, name, batch, chosen)
+        now = _vectors(self.new, name, batch, chosen)
+        parts = [((new - former) ** 2).mean() for new, former in zip(now, before, strict=True)]
+        return self.strength * torch.stack(parts).sum()
 
-    def distillation(name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
-        limits = torch.tensor([rows["item"], len(old.two_tower.features.shop.weight)])
+    def distillation(self, name: str, batch: Batch, logits: list[Tensor]) -> Tensor:
+        """Take that of the task logits; ids that are new to the older version are unknown to it."""
+        features = self.old.two_tower.features
+        tables = (features.item, features.shop, features.category)
+        items = [
+            _within(batch.items[..., column], len(table.weight))
+            for column, table in enumerate(tables)
+        ]
         safe = dataclasses.replace(
             batch,
-            user=_within(batch.user, rows["user"]),
-            behaviours=_within(batch.behaviours, rows["item"]),
-            items=torch.stack(
-                [
-                    _within(batch.items[..., 0], int(limits[0])),
-                    _within(batch.items[..., 1], int(limits[1])),
-                    _within(batch.items[..., 2], rows["category"]),
-                ],
-                dim=-1,
-            ),
+            user=_within(batch.user, len(self.old.two_tower.user.weight)),
+            behaviours=_within(batch.behaviours, len(features.item.weight)),
+            items=torch.stack(items, dim=-1),
         )
         with torch.no_grad():
-            before = old.get_submodule(name)(safe)
-        return strength * distillation_loss(logits, before, batch)
+            before = self.old.get_submodule(name)(safe)
+        return self.strength * distillation_loss(logits, before, batch)
 
-    return penalty if method == "penalty" else distillation
+    def _known(self, batch: Batch) -> Tensor:
+        """Tell in which lines, (B,), the older version knows user, item, category, behaviours."""
+        users, features = len(self.old.two_tower.user.weight), self.old.two_tower.features
+        rows, items = len(features.item.weight), batch.items[:, 0]  # (B, 3)
+        known = (batch.user < users) & (items[:, 0] < rows)
+        known &= items[:, 2] < len(features.category.weight)
+        return known & (batch.behaviours < rows).all(dim=1)
+
+
+def _vectors(models: Models, name: str, batch: Batch, chosen: Tensor) -> list[Tensor]:
+    user, behaviours = batch.user[chosen], batch.behaviours[chosen]
+    items = batch.items[chosen, 0]
+    if name == "two_tower":
+        k_u = models.two_tower.user_knowledge(user, behaviours)
+        return [k_u, models.two_tower.item_knowledge(items)]
+    return [models.category.knowledge(user, behaviours, items[:, 2])]
 
 
 def _within(ids: Tensor, rows: int) -> Tensor:
@@ -178,22 +173,7 @@ def chain_folder(out: Path, name: str) -> Path:
 
 
 def version(shop: Workshop, chain: str, day: int) -> Pretraining:
-    """Load a version of a chain; a few stay in memory.
-
-    Parameters
-    ----------
-    shop : Workshop
-        Holds the folder.
-    chain : str
-        ``seed`` and a number, or a ``Tied.folder``.
-    day : int
-        The version's day.
-
-    Returns
-    -------
-    Pretraining
-        The students after that day.
-    """
-    return shop.kept(
+    """Load a version of a chain, ``seed`` and a number or a ``Tied.folder``."""
+    return shop.remember(
         ("state", chain, day), lambda: load_checkpoint(chain_folder(shop.out, chain) / str(day))
     )

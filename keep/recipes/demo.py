@@ -24,14 +24,15 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from gkc.errors import GkcError
+from gkc.knowledge import PARTS
 from keep.checkpoint import load_checkpoint
+from keep.comparison import Result, evaluate, report
 from keep.log import Log, open_log
-from keep.recipes.evaluate import Result, evaluate, report
-from keep.recipes.served import BIN, serving
 from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
+from keep.serving import BIN, serving
 
 VERSIONS = {6: "ml1m-day6", 7: "ml1m-day7"}
 """Day that a version has learned up to, and the version's name."""
@@ -41,19 +42,10 @@ CANDIDATES = 500
 """Items asked for one user."""
 SEEDS = (1, 2, 3)
 """Seeds of the downstream models."""
-PARTS = ("user", "item", "user_item", "user_category")
 
 
 class DemoError(GkcError):
-    """A step of the demo failed.
-
-    Parameters
-    ----------
-    step : str
-        Which one.
-    problem : str
-        What happened.
-    """
+    """A step of the demo failed."""
 
     def __init__(self, step: str, problem: str) -> None:
         self.step = step
@@ -94,18 +86,7 @@ class Demo:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Command line; the process's own if left out.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or 1 if a step failed or the teacher does not beat the item click rate.
-    """
+    """Run the demo; exit 1 if a step failed or the teacher does not beat the item click rate."""
     parser = argparse.ArgumentParser(prog="python -m keep.recipes.demo", description=__doc__)
     parser.add_argument("--store", help="Store URL; default: an embedded store that is removed.")
     parser.add_argument("--log-cache", type=Path, help="Keep the log here and reuse it.")
@@ -131,16 +112,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def run(demo: Demo, log_path: Path, tidy: bool) -> None:
-    """Do the main job, step by step.
-
-    Parameters
-    ----------
-    demo : Demo
-        Where to work.
-    log_path : Path
-        Where the log is, or is to be.
-    tidy : bool
-        Whether to delete the versions at the end, since the store stays.
+    """Do the main job, step by step; a tidy one deletes its versions, since the store stays.
 
     Raises
     ------
@@ -190,16 +162,6 @@ def _bundle_and_export(demo: Demo, log_path: Path, checkpoint: Path, day: int) -
 def service(demo: Demo) -> Iterator[str]:
     """Run ``gkc serve`` on a free port until the block ends.
 
-    Parameters
-    ----------
-    demo : Demo
-        Its store is served.
-
-    Yields
-    ------
-    str
-        Base URL of the service, ready to answer.
-
     Raises
     ------
     CommandError
@@ -214,17 +176,7 @@ def service(demo: Demo) -> Iterator[str]:
 
 
 def ask(demo: Demo, url: str, log: Log) -> None:
-    """Ask for one user and many items, in JSON and in safetensors, and print what came.
-
-    Parameters
-    ----------
-    demo : Demo
-        Times the step.
-    url : str
-        The service.
-    log : Log
-        Whose test day gives the user and the items.
-    """
+    """Ask for one user and many items, in JSON and in safetensors, and print what came."""
     day = log.day(log.info.test_day)
     user = int(day.user[day.sub_domain][0])
     items = np.unique(day.item)[:CANDIDATES].tolist()
@@ -254,37 +206,14 @@ def ask(demo: Demo, url: str, log: Log) -> None:
         print(f"  two versions in one request: {generations}")
 
 
-def print_status(counts: NDArray[np.int64]) -> None:
-    """Print how many rows of each part were found, answered by the default vector, or absent.
-
-    Parameters
-    ----------
-    counts : ndarray, shape (4, 3), int64
-        Rows of each part with status 0, 1 and 2.
-    """
+def print_status(counts: I64) -> None:
+    """Print how many rows of each part, (parts, 3), were absent, found, or got the default."""
     for part, (absent, found, default) in zip(PARTS, counts.tolist(), strict=True):
         print(f"  {part:<14} found {found:>6}   default {default:>6}   absent {absent:>6}")
 
 
 def compare(demo: Demo, url: str, log: Log, checkpoint: Path) -> list[Result]:
-    """Train downstream models without knowledge and with it, read from the service.
-
-    Parameters
-    ----------
-    demo : Demo
-        Times the step.
-    url : str
-        The service.
-    log : Log
-        Super- and sub-domain.
-    checkpoint : Path
-        The checkpoint that the latest version was made from.
-
-    Returns
-    -------
-    list of Result
-        As ``keep.recipes.evaluate.evaluate`` returns them.
-    """
+    """Train downstream models without knowledge and with it, read from the service."""
     info = log.info
     latest = list(VERSIONS.values())[-1]
     print("\ncomparing downstream models on the test day ...", flush=True)
@@ -298,15 +227,6 @@ def compare(demo: Demo, url: str, log: Log, checkpoint: Path) -> list[Result]:
 
 def summarise(demo: Demo, log: Log, results: list[Result]) -> None:
     """Print figures with the mapping beside them, and the steps' times.
-
-    Parameters
-    ----------
-    demo : Demo
-        Its times.
-    log : Log
-        How it was made stands beside the figures.
-    results : list of Result
-        The comparison.
 
     Raises
     ------

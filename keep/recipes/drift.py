@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
 from keep.drift.measures import FRESH, LAGS, STRENGTHS, Measure, Setting, settings
 from keep.drift.results import report, rows_of_lag
 from keep.drift.versions import Chain, Tied
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.pool import Pool, workers
-from keep.reproduce.workshop import Workshop, read_json, write_json
+from keep.reproduce.workshop import Workshop
 
 FORMAT = "keep-drift/1"
 PRESETS = {"small": 1, "full": 3}
@@ -32,21 +33,7 @@ def drift(
 ) -> dict[str, Any]:
     """Measure every way to a newer version at every lag; write and print the results.
 
-    Parameters
-    ----------
-    log_path : Path
-        A log with at least five days of pretraining.
-    out : Path
-        Folder of the results; one that was begun with the same log and seeds is gone on with.
-    preset : str
-        One of ``PRESETS``.
-    seeds : int, optional
-        The preset's if left out.
-
-    Returns
-    -------
-    dict
-        What ``results.json`` holds.
+    A folder that was begun with the same log and seeds is gone on with.
 
     Raises
     ------
@@ -79,7 +66,7 @@ def drift(
         "log": dataclasses.asdict(info),
         "seeds": list(tried),
         "seconds": seconds,
-        "setting": {name: dataclasses.asdict(one) for name, one in at.items()},
+        "setting": {name: dataclasses.asdict(setting) for name, setting in at.items()},
         "chosen": chosen,
         "trials": [_trial(measure, out) for measure in choosing],
         "lags": {str(lag): rows_of_lag(out, at["testing"], tried, chosen, lag) for lag in LAGS},
@@ -87,7 +74,7 @@ def drift(
     }
     write_json(out / "results.json", results)
     text = report(results)
-    (out / "report.md").write_text(text, encoding="utf-8")
+    write_text(out / "report.md", text)
     print(text)
     return results
 
@@ -96,22 +83,17 @@ def _pretrain(pool: Pool, shop: Workshop, at: Mapping[str, Setting], seeds: Sequ
     """Make the chains, then the versions that are held to v on the choosing day."""
     first = at["choosing"].version
     days = tuple(day for day in shop.log.info.days if day <= shop.version_day)
-    kept = tuple(day for day in days if day >= first)
+    versions = tuple(day for day in days if day >= first)
     pool.run(
         "pretraining",
-        [Chain(seed + fresh, days, kept) for fresh in (0, FRESH) for seed in seeds],
+        [Chain(seed + fresh, days, versions) for fresh in (0, FRESH) for seed in seeds],
     )
-    every = {method: list(values) for method, values in STRENGTHS.items()}
-    tied = [
-        one
-        for position in range(3)
-        for one in _tied(
-            shop,
-            at["choosing"],
-            seeds,
-            {method: values[min(position, len(values) - 1)] for method, values in every.items()},
-        )
-    ]
+    tied: list[Tied] = []
+    for position in range(3):
+        strengths = {
+            method: values[min(position, len(values) - 1)] for method, values in STRENGTHS.items()
+        }
+        tied += _tied(shop, at["choosing"], seeds, strengths)
     pool.run("pretraining", list(dict.fromkeys(tied)))
 
 
@@ -142,13 +124,12 @@ def _tests(at: Setting, seeds: Sequence[int], chosen: Mapping[str, float]) -> It
 
 
 def _trial(measure: Measure, out: Path) -> dict[str, Any]:
-    found = read_json(measure.file(out))
     return {
         "method": measure.method,
         "strength": measure.strength,
         "seed": measure.seed,
         "day": measure.at.test_day,
-        **found,
+        **read_json(measure.file(out)),
     }
 
 
@@ -157,12 +138,12 @@ def _choose(measures: Sequence[Measure], out: Path) -> dict[str, float]:
 
     Mismatched alone would favour holding the new version still, which then learns nothing.
     """
-    found: dict[str, dict[float, list[float]]] = {}
+    scores: dict[str, dict[float, list[float]]] = {}
     for measure in measures:
         values = read_json(measure.file(out))
         score = (values["mismatched"] + values["matched"]) / 2
-        found.setdefault(measure.method, {}).setdefault(measure.strength, []).append(score)
+        scores.setdefault(measure.method, {}).setdefault(measure.strength, []).append(score)
     return {
-        method: max(by_strength, key=lambda one: float(np.mean(by_strength[one])))
-        for method, by_strength in found.items()
+        method: max(by_strength, key=lambda strength: float(np.mean(by_strength[strength])))
+        for method, by_strength in scores.items()
     }

@@ -2,84 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
-
-import numpy as np
-import torch
-from rich.console import Console
-from rich.progress import Progress, TaskID
-from torch import Tensor, nn
 
 from keep.checkpoint import (
     CheckpointError,
     Pretraining,
     holds_checkpoint,
     load_checkpoint,
-    make_optimizers,
     save_checkpoint,
 )
-from keep.config import MODELS, TASKS, PretrainConfig
-from keep.features import Batch, Features, training_batches
-from keep.log import Day, Log
-from keep.metrics import Metrics
-from keep.metrics_log import DayMetrics, read_metrics, write_metrics
-from keep.models import (
-    Models,
-    distillation_loss,
-    grow_tables,
-    table_sizes,
-    task_losses,
-)
-from keep.progressive import validate
-from keep.threads import one_thread_each
-
-ExtraLoss = Callable[[str, Batch, list[Tensor]], Tensor]
-"""A model's name, a step's batch and the model's logits for it to a further loss, shape ()."""
-
-Taught = list[list[Tensor]] | None
-"""The teacher's logits of a day's batches, each as a model gives them; None without a teacher."""
-
-BEFORE_ANY_DAY = -1
-"""Days of a log are at least 0."""
-
-
-@dataclass(frozen=True)
-class DayReport:
-    """What one day of training did."""
-
-    day: int
-    impressions: int
-    losses: dict[str, tuple[float, ...]]
-    """Model name to its mean loss per task, in the order of ``TASKS``."""
-    metrics: dict[str, dict[str, Metrics]]
-    """Model name to its metrics per task, of predictions made before anything of the day was
-    learned (``keep.progressive``); empty on the first day."""
-    seconds: float
-
-    def lines(self) -> list[str]:
-        """Put the report in words, one line per model."""
-        head = f"day {self.day}: {self.impressions:,} impressions in {self.seconds:.1f} s"
-        rows = []
-        for name, losses in self.losses.items():
-            per_task = " ".join(
-                f"{task} {loss:.4f}" for task, loss in zip(TASKS, losses, strict=True)
-            )
-            before = self.metrics.get(name, {}).get("click")
-            known = "" if before is None else f"   click GAUC before {before.gauc:.4f}"
-            rows.append(f"  {name:<9} loss {per_task}{known}")
-        return [head, *rows]
-
-    def day_metrics(self) -> list[DayMetrics]:
-        """List the metrics as ``metrics.jsonl`` keeps them, one per model and task."""
-        return [
-            DayMetrics(self.day, model, task, found)
-            for model, per_task in self.metrics.items()
-            for task, found in per_task.items()
-        ]
+from keep.config import PretrainConfig
+from keep.log import Log
+from keep.metrics_log import read_metrics, write_metrics
+from keep.pretraining import BEFORE_ANY_DAY, start, train_day
 
 
 def pretrain(
@@ -91,23 +26,8 @@ def pretrain(
 ) -> Pretraining:
     """Train day by day, print a report of each and leave a checkpoint and metrics after each.
 
-    Parameters
-    ----------
-    log : Log
-        The super-domain: all impressions of each day.
-    out : Path
-        Checkpoint to write. It may be ``from_checkpoint`` itself.
-    from_checkpoint : Path, optional
-        Go on with the day after this one; its configuration is kept.
-    until : int, optional
-        Last day to learn from; the log's own ``pretrain_until`` if left out.
-    config : PretrainConfig, optional
-        For a training from scratch; defaults if left out.
-
-    Returns
-    -------
-    Pretraining
-        State after the last day.
+    ``out`` may be ``from_checkpoint`` itself, whose configuration is kept. The last day is the
+    log's own ``pretrain_until`` unless another is named.
 
     Raises
     ------
@@ -141,158 +61,6 @@ def pretrain(
     assert state is not None
     print(f"checkpoint of day {state.day}: {out}")
     return state
-
-
-def start(day: Day, config: PretrainConfig, models: Sequence[str] = MODELS) -> Pretraining:
-    """Make fresh models whose tables fit the first day.
-
-    Parameters
-    ----------
-    day : Day
-        The first day; only its ids are used.
-    config : PretrainConfig
-        Widths and seed.
-    models : sequence of str
-        Which of ``MODELS`` are trained.
-
-    Returns
-    -------
-    Pretraining
-        State before any day.
-    """
-    features = Features(config.behaviours)
-    features.grow(day)
-    made = Models(table_sizes(features), config, models)
-    optimizers = make_optimizers(made, config)
-    grow_tables(made, optimizers, features)  # nothing to grow, but the items' shops to copy
-    return Pretraining(config, BEFORE_ANY_DAY, features, made, optimizers)
-
-
-def train_day(
-    state: Pretraining, number: int, day: Day, extra_loss: ExtraLoss | None = None
-) -> DayReport:
-    """Learn from one day: grow the tables, take its steps, then remember its clicks.
-
-    The models train at the same time, each in its own thread, on the same batches. With
-    distillation the teacher learns first, then the students.
-
-    Parameters
-    ----------
-    state : Pretraining
-        Changed in place.
-    number : int
-        The day's number; together with the seed it fixes all chance of the day.
-    day : Day
-        Its impressions.
-    extra_loss : callable, optional
-        Added to the loss of every step of every model.
-
-    Returns
-    -------
-    DayReport
-        Losses, without the extra ones, and the metrics of predictions made before the day was
-        learned from.
-    """
-    began = time.perf_counter()
-    config, features, models = state.config, state.features, state.models
-    features.grow(day)
-    grow_tables(models, state.optimizers, features)
-    rows = features.encode(day)
-    metrics, losses = {}, {}
-    stop = Event()
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task(f"day {number}", total=len(rows) * len(state.optimizers))
-
-        def batches() -> Iterator[Batch]:
-            rng = np.random.default_rng([config.seed, number])
-            return training_batches(rows, features, config, rng)
-
-        def learn(name: str, taught: Taught) -> tuple[dict[str, Metrics], tuple[float, ...]]:
-            model, optimizer = models.get_submodule(name), state.optimizers[name]
-            # Without state, nothing was learned on an earlier day.
-            before = validate(model, rows, features) if optimizer.state else {}
-            counted = (batch for batch in batches() if not stop.is_set())
-            extra = _extra_losses(name, config.distillation, taught, extra_loss)
-            return before, _train(model, optimizer, counted, config, extra, progress, bar)
-
-        for names in _at_the_same_time(state):
-            taught = _taught(state, batches()) if _is_distilled(state, names) else None
-            with one_thread_each(len(names)) as pool:
-                try:
-                    learning = {name: pool.submit(learn, name, taught) for name in names}
-                    for name, future in learning.items():
-                        before, losses[name] = future.result()
-                        if before:
-                            metrics[name] = before
-                except BaseException:
-                    stop.set()  # after an error or Ctrl-C, the other models end their step
-                    raise
-    features.observe(day)
-    state.day = number
-    return DayReport(number, len(rows), losses, metrics, time.perf_counter() - began)
-
-
-def _train(
-    model: nn.Module,
-    optimizer: torch.optim.Adam,
-    batches: Iterable[Batch],
-    config: PretrainConfig,
-    extra: Callable[[Batch, list[Tensor]], list[Tensor]],
-    progress: Progress,
-    bar: TaskID,
-) -> tuple[float, ...]:
-    """Take a step per batch; return the mean loss of each task."""
-    model.train()
-    summed, steps = torch.zeros(len(TASKS)), 0
-    for batch in batches:
-        logits = model(batch)
-        losses = torch.stack(task_losses(logits, batch, config))
-        optimizer.zero_grad()
-        sum(extra(batch, logits), losses.sum()).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        summed += losses.detach()
-        steps += 1
-        progress.advance(bar, len(batch.samples))
-    return tuple((summed / max(steps, 1)).tolist())
-
-
-def _at_the_same_time(state: Pretraining) -> list[list[str]]:
-    """Say which models train together, and what comes first."""
-    names = list(state.optimizers)
-    if state.config.distillation and "teacher" in names:
-        return [["teacher"], [name for name in names if name != "teacher"]]
-    return [names]
-
-
-def _is_distilled(state: Pretraining, names: Sequence[str]) -> bool:
-    return (
-        state.config.distillation > 0 and "teacher" in state.optimizers and "teacher" not in names
-    )
-
-
-def _taught(state: Pretraining, batches: Iterable[Batch]) -> Taught:
-    """Score a day's batches with the teacher, once for both students."""
-    teacher = state.models.teacher
-    with torch.no_grad():
-        return [teacher(batch) for batch in batches]
-
-
-def _extra_losses(
-    name: str, weight: float, taught: Taught, extra_loss: ExtraLoss | None
-) -> Callable[[Batch, list[Tensor]], list[Tensor]]:
-    """Collect what is added to a model's loss besides the tasks' own, batch after batch."""
-    lessons = iter(taught or ())
-
-    def extra(batch: Batch, logits: list[Tensor]) -> list[Tensor]:
-        found = []
-        if taught is not None:
-            found.append(weight * distillation_loss(logits, next(lessons), batch))
-        if extra_loss is not None:
-            found.append(extra_loss(name, batch, logits))
-        return found
-
-    return extra
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
+from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
-from keep.gauc import user_aucs
 from keep.reproduce.circumstances import circumstances
+from keep.reproduce.controls import CONTROLS
+from keep.reproduce.groups import super_domain_clicks, user_groups
 from keep.reproduce.jobs import (
-    SELF_SUPERVISED,
     Encode,
     Job,
     Pretrain,
@@ -29,9 +28,9 @@ from keep.reproduce.jobs import (
     chosen_options,
     chosen_pretraining,
     served_file,
-    system_module,
 )
-from keep.reproduce.plan import TABLES, Entries, make_plan, runs_of, shown
+from keep.reproduce.paper import TABLES
+from keep.reproduce.plan import Entries, make_plan, runs_of, shown
 from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Pool, ReproductionError, workers
 from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
@@ -40,21 +39,14 @@ from keep.reproduce.results import Facts, build_results, write_results
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
-    Pretrained,
+    PretrainingPlan,
     Workshop,
-    read_json,
-    write_json,
 )
+from keep.systems.plugged import Options, Plugged
+from keep.systems.registry import SYSTEMS
 
-Ints = NDArray[np.int64]
-
-CONTROLS = ("teacher", "item_rate", "oracle")
 FIRST_TUNING_SEED = 1001
 """Tuning seeds start here, reported ones at 1: they never meet."""
-GROUP_LIMITS = (0.0, 50.0, 150.0, 300.0, float("inf"))
-"""Table 7's bounds in the paper, clicks of a user in the super-domain."""
-GROUP_USERS = 300
-"""Users that a group must have at least."""
 
 
 @dataclass(frozen=True)
@@ -99,24 +91,7 @@ def reproduce(
 ) -> dict[str, Any]:
     """Do all that the tables need and is not done yet, then write and print the results.
 
-    Parameters
-    ----------
-    log_path : Path
-        The log.
-    out : Path
-        Folder of the reproduction; one that was begun with the same log, preset and seeds is gone
-        on with.
-    tables : sequence of str
-        Some of ``TABLES``.
-    preset_name : str
-        One of ``PRESETS``.
-    seeds : int, optional
-        Reported seeds; the preset's if left out.
-
-    Returns
-    -------
-    dict
-        What ``results.json`` holds.
+    A folder that was begun with the same log, preset and seeds is gone on with.
 
     Raises
     ------
@@ -150,7 +125,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
     results["variants"] = work.variants()
     results["served"] = work.served()
     write_results(out, results)
-    (out / "report.md").write_text(report(results), encoding="utf-8")
+    write_text(out / "report.md", report(results))
     draw_plots(results, out / "plots")
     console = Console()
     print_tables(results, console)
@@ -179,15 +154,15 @@ class _Work:
                 f"has training days {list(info.train_days)}, but two are needed: options are "
                 "chosen on the last of them, trained on those before",
             )
-        mine = {
+        facts = {
             "checksum": info.checksum,
             "preset": self.preset_name,
             "seeds": list(self.seeds),
         }
-        wanted = {*tables, *self.shop.claim(mine).get("tables", ())}
-        every = tuple(table for table in TABLES if table in wanted)
-        self.shop.note({**mine, "tables": every})
-        return every
+        named = {*tables, *self.shop.claim(facts).get("tables", ())}
+        all_tables = tuple(table for table in TABLES if table in named)
+        self.shop.note({**facts, "tables": all_tables})
+        return all_tables
 
     def tune(self, pool: Pool, entries: Entries) -> None:
         """Choose every system's options on the tuning day; Base's first, the others start there."""
@@ -196,18 +171,18 @@ class _Work:
         if {*systems, "pretraining"} <= set(chosen):
             return
         stage = "tuning"
-        trained = [Pretrain(one) for one in self._pretraining_trials()]
+        tried = self._pretraining_trials()
         day = self.shop.log.info.train_days[-1]
         encoders = [
             Encode(system, seed, day)
             for system in systems
-            if system in SELF_SUPERVISED
+            if SYSTEMS[system].pretrain
             for seed in self.tuning_seeds
         ]
         base_trials = self._trials("base")
-        pool.run(stage, [*trained, *encoders, *base_trials])
-        pool.run(stage, [PretrainTrial(one.wanted) for one in trained])
-        chosen["pretraining"] = self._best([PretrainTrial(one.wanted) for one in trained])
+        pool.run(stage, [*map(Pretrain, tried), *encoders, *base_trials])
+        pool.run(stage, list(map(PretrainTrial, tried)))
+        chosen["pretraining"] = self._best(list(map(PretrainTrial, tried)))
         chosen["base"] = self._best(base_trials)
         write_json(self.out / "work" / "chosen.json", chosen)
         trials = {system: self._trials(system) for system in systems if system not in chosen}
@@ -218,45 +193,45 @@ class _Work:
 
     def systems(self, entries: Entries) -> tuple[str, ...]:
         """List the systems that have options to choose."""
-        found = [run.system for run in runs_of(entries) if run.system not in CONTROLS]
-        return tuple(dict.fromkeys(["base", *found]))
+        planned = [run.system for run in runs_of(entries) if run.system not in CONTROLS]
+        return tuple(dict.fromkeys(["base", *planned]))
 
-    def _pretraining_trials(self) -> list[Pretrained]:
+    def _pretraining_trials(self) -> list[PretrainingPlan]:
         grid = PRETRAINING_GRID[: self.preset.pretraining_trials]
         seed = FIRST_TUNING_SEED
         return [
-            Pretrained(f"trial-{number}", TEACHER, PretrainConfig(**{**values, "seed": seed}))
+            PretrainingPlan(f"trial-{number}", TEACHER, PretrainConfig(**{**values, "seed": seed}))
             for number, values in enumerate(grid)
         ]
 
     def _tuned_teacher(self) -> str:
         """Name the trial whose settings were chosen."""
         best = chosen_pretraining(self.out, FIRST_TUNING_SEED)
-        return next(one.name for one in self._pretraining_trials() if one.config == best)
+        return next(trial.name for trial in self._pretraining_trials() if trial.config == best)
 
     def _trials(self, system: str) -> list[Trial]:
-        count = self.preset.trials
-        if system == "keep":
+        count, knowledge = self.preset.trials, ("", "")
+        if SYSTEMS[system].takes is Plugged:
             count = max(1, count - self.preset.pretraining_trials - len(VARIANTS))
-        grid = system_module(system).grid(chosen_options(self.out, "base"))
+            knowledge = ("teacher", self._tuned_teacher())
+        grid = SYSTEMS[system].grid(chosen_options(self.out, "base"))
         tried = [grid[len(grid) * number // count] for number in range(min(count, len(grid)))]
-        keep = ("teacher", self._tuned_teacher()) if system == "keep" else ("", "")
         return [
-            Trial(system, system, index, options, seed, *keep)
+            Trial(system, system, index, options, seed, *knowledge)
             for index, options in enumerate(tried)
             for seed in self.tuning_seeds
         ]
 
     def _best(self, trials: Sequence[Trial] | Sequence[PretrainTrial]) -> dict[str, Any]:
         """Find the options with the highest mean GAUC over the tuning seeds."""
-        found: dict[str, list[float]] = {}
+        gauc: dict[str, list[float]] = {}
         options: dict[str, dict[str, Any]] = {}
         for trial in trials:
             values = read_json(trial.file(self.out))
             key = str(values["options"])
             options[key] = values["options"]
-            found.setdefault(key, []).append(values["gauc"])
-        best = max(found, key=lambda key: float(np.mean(found[key])))
+            gauc.setdefault(key, []).append(values["gauc"])
+        best = max(gauc, key=lambda key: float(np.mean(gauc[key])))
         return options[best]
 
     def compare_variants(self, pool: Pool, entries: Entries) -> None:
@@ -264,7 +239,7 @@ class _Work:
         if "keep" not in self.systems(entries):
             return
         stage = "variants"
-        pool.run(stage, [Pretrain(one) for one in self._students().values()])
+        pool.run(stage, list(map(Pretrain, self._students().values())))
         pool.run(stage, self._variant_trials())
         chosen = read_json(self.out / "work" / "chosen.json")
         if "students" not in chosen:
@@ -274,14 +249,10 @@ class _Work:
     def _worth(self, variant: str) -> float:
         """Average a variant's GAUC with both students' knowledge over the tuning seeds."""
         method = f"variant {variant}, both"
-        found = [
-            read_json(trial.file(self.out))["gauc"]
-            for trial in self._variant_trials()
-            if trial.method == method
-        ]
-        return float(np.mean(found))
+        trials = [trial for trial in self._variant_trials() if trial.method == method]
+        return float(np.mean([read_json(trial.file(self.out))["gauc"] for trial in trials]))
 
-    def _students(self) -> dict[str, Pretrained]:
+    def _students(self) -> dict[str, PretrainingPlan]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         students = {}
         for variant, values in {**VARIANTS, **COMPARED}.items():
@@ -291,11 +262,12 @@ class _Work:
 
     def _variant_trials(self) -> list[Trial]:
         options = chosen_options(self.out, "keep")
-        assert isinstance(options, system_module("keep").Options)
+        assert isinstance(options, Options)
         teacher = self._tuned_teacher()
+        ways: tuple[Literal["add", "concat"], ...] = ("add", "concat")
         tried = [
             (f"plug-in {way}", dataclasses.replace(options, plugging=way), "teacher", teacher)
-            for way in ("add", "concat")
+            for way in ways
         ]
         tried += [
             (f"{variant}, {source}", options, source, pretrained.name)
@@ -328,29 +300,29 @@ class _Work:
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
         windows = sorted({run.window for run in runs if run.knowledge == "teacher"})
-        needs_teacher = any(run.system in ("teacher", "keep") for run in runs)
+        needs_teacher = any("teacher" in (run.system, run.knowledge) for run in runs)
         needs_students = any(run.knowledge not in ("", "teacher") for run in runs)
-        wanted: list[Job] = []
+        jobs: list[Job] = []
         for seed in self.seeds:
             config = chosen_pretraining(self.out, seed)
             if needs_students:
                 values = read_json(self.out / "work" / "chosen.json")["students"]
                 tuned = dataclasses.replace(config, **values)
                 every = (*TEACHER, *STUDENTS)  # one pass for the teacher's rows and the students'
-                wanted.append(Pretrain(Pretrained(f"students-{seed}", every, tuned)))
+                jobs.append(Pretrain(PretrainingPlan(f"students-{seed}", every, tuned)))
             elif needs_teacher:
-                wanted.append(Pretrain(Pretrained(f"teacher-{seed}", TEACHER, config)))
-            wanted += [
-                Pretrain(Pretrained(f"teacher-{seed}-latest{days}", TEACHER, config, days))
+                jobs.append(Pretrain(PretrainingPlan(f"teacher-{seed}", TEACHER, config)))
+            jobs += [
+                Pretrain(PretrainingPlan(f"teacher-{seed}-latest{days}", TEACHER, config, days))
                 for days in windows
                 if days
             ]
-            wanted += [
+            jobs += [
                 Encode(system, seed, self.shop.log.info.test_day)
                 for system in self.systems(entries)
-                if system in SELF_SUPERVISED
+                if SYSTEMS[system].pretrain
             ]
-        return wanted
+        return jobs
 
     def served(self) -> list[dict[str, Any]]:
         """Collect how many numbers came through exporter, store and service to the bit."""
@@ -380,87 +352,28 @@ class _Work:
     def _trial_log(self, method: str) -> list[dict[str, Any]]:
         """Collect a system's trials, each with its GAUC by tuning seed; pretraining is KEEP's."""
         trials: list[Trial | PretrainTrial] = list(self._trials(method))
-        if method == "keep":
-            trials += [PretrainTrial(one) for one in self._pretraining_trials()]
+        if SYSTEMS[method].takes is Plugged:
+            trials += map(PretrainTrial, self._pretraining_trials())
             tried = {f"variant {variant}, both" for variant in VARIANTS}
-            trials += [one for one in self._variant_trials() if one.method in tried]
+            trials += [trial for trial in self._variant_trials() if trial.method in tried]
         log: dict[str, dict[str, Any]] = {}
         for trial in trials:
-            found = read_json(trial.file(self.out))
-            is_variant = found["method"] != method and isinstance(trial, Trial)
-            what = found["method"] if is_variant else found["options"]
-            entry = {"method": method, "options": what, "day": found["day"]}
+            result = read_json(trial.file(self.out))
+            is_variant = result["method"] != method and isinstance(trial, Trial)
+            what = result["method"] if is_variant else result["options"]
+            entry = {"method": method, "options": what, "day": result["day"]}
             by_seed = log.setdefault(str(what), {**entry, "gauc": {}})["gauc"]
-            by_seed[str(found["seed"])] = found["gauc"]
+            by_seed[str(result["seed"])] = result["gauc"]
         return list(log.values())
 
 
-def _students(name: str, config: PretrainConfig) -> Pretrained:
+def _students(name: str, config: PretrainConfig) -> PretrainingPlan:
     """Plan the students' pretraining; what they learn from a teacher, they learn beside one."""
-    return Pretrained(name, (*TEACHER, *STUDENTS) if config.distillation else STUDENTS, config)
-
-
-def user_groups(shop: Workshop) -> tuple[tuple[float, float], ...]:
-    """Choose table 7's groups: the paper's limits, or quartiles where a group would be too small.
-
-    Parameters
-    ----------
-    shop : Workshop
-        The log. Of the test day, only which users have both classes is looked at.
-
-    Returns
-    -------
-    tuple of (float, float)
-        Lowest number of super-domain clicks, and the first number beyond the group.
-    """
-    test = shop.data(shop.log.info.test_day).sub_domain(shop.log.info.test_day)
-    users, _, _ = user_aucs(test.day.user, test.day.click, np.zeros(len(test), np.float32))
-    clicks = super_domain_clicks(shop, users)
-    counts, _ = np.histogram(clicks, GROUP_LIMITS)
-    limits: Sequence[float] = GROUP_LIMITS
-    if counts.min() < GROUP_USERS:
-        quartiles = np.unique(np.ceil(np.quantile(clicks, (0.25, 0.5, 0.75))))
-        limits = (0.0, *quartiles[quartiles > 0].tolist(), float("inf"))
-    return tuple(itertools.pairwise(limits))
-
-
-def super_domain_clicks(shop: Workshop, users: Ints) -> Ints:
-    """Count users' clicks in the super-domain up to the version's day.
-
-    Parameters
-    ----------
-    shop : Workshop
-        The log.
-    users : ndarray, shape (n,), int64
-        Raw ids, repeated or not.
-
-    Returns
-    -------
-    ndarray, shape (n,), int64
-        Clicks of each.
-    """
-    data = shop.data(shop.log.info.test_day)
-    counts = np.zeros(data.sizes.users, dtype=np.int64)
-    for number in data.days:
-        if number <= shop.version_day:
-            day = shop.log.day(number)
-            rows = data.features.users.rows(day.user[day.click])
-            counts += np.bincount(rows, minlength=len(counts))
-    return counts[data.features.users.rows(users)]
+    return PretrainingPlan(name, (*TEACHER, *STUDENTS) if config.distillation else STUDENTS, config)
 
 
 def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) -> None:
-    """Lay the runs' predictions where the contract wants them, one file per row and seed.
-
-    Parameters
-    ----------
-    shop : Workshop
-        The reproduction.
-    entries : Entries
-        Tables.
-    seeds : sequence of int
-        The reported seeds.
-    """
+    """Lay the runs' predictions where the contract wants them, one file per row and seed."""
     for table, rows in entries.items():
         for entry in rows:
             for seed in seeds if entry.run.has_seed else seeds[:1]:
@@ -472,10 +385,8 @@ def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) ->
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.link(source, target)
                     continue
-                found = read_predictions(source)
-                clicks = super_domain_clicks(shop, found.user)
+                whole = read_predictions(source)
+                clicks = super_domain_clicks(shop, whole.user)
                 low, high = entry.group
-                mine = (clicks >= low) & (clicks < high)
-                write_predictions(
-                    target, found.user[mine], found.item[mine], found.label[mine], found.score[mine]
-                )
+                inside = (clicks >= low) & (clicks < high)
+                write_predictions(target, *(column[inside] for column in vars(whole).values()))

@@ -2,6 +2,11 @@
 
 ::
 
+    plan.py            which run is which row of which table
+    jobs.py            the pieces of work behind the runs; pool.py does them in processes
+    workshop.py        DIR/work/, and what a process keeps of it in memory
+    groups.py          table 7's groups of users
+    controls.py        rankings that the compared systems are held against
     predictions.py     DIR/predictions/TABLE/ROW/SEED.parquet: a row's scores of the test day
     statistics.py      paired lifts of GAUC and their bootstrap intervals
     paper.py           what the paper printed

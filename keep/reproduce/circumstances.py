@@ -14,14 +14,10 @@ PACKAGES = ("torch", "numpy", "pyarrow")
 
 
 def circumstances() -> dict[str, Any]:
-    """Describe this machine and this moment.
+    """Describe this machine and this moment in JSON values.
 
-    Returns
-    -------
-    dict
-        ``machine`` (one line), ``date`` (UTC, ISO), ``commit`` (of the checkout that the code runs
-        from, with ``-dirty`` where files were changed; ``unknown`` outside one) and ``versions`` by
-        package. JSON values.
+    The commit is that of the checkout that the code runs from, with ``-dirty`` where files were
+    changed, ``unknown`` outside one; the date is of UTC.
     """
     return {
         "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",
@@ -36,7 +32,7 @@ def circumstances() -> dict[str, Any]:
 
 def _commit() -> str:
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude=*"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -45,7 +41,7 @@ def _commit() -> str:
         )
     except FileNotFoundError:
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"
 
 
 def _processor() -> str:

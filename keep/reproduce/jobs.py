@@ -7,55 +7,52 @@ on where it stopped. Jobs are plain values: they travel to worker processes.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
 from gkc.arrays import F32
+from keep.atomic import read_json, replaced, write_json
 from keep.config import PretrainConfig
 from keep.data import Data, Samples
 from keep.gauc import gauc
-from keep.models import score_clicks
-from keep.recipes.evaluate import popularity
-from keep.reproduce.plan import ALL_DAYS, PRODUCTION, WHOLE, Run
+from keep.reproduce.controls import CONTROLS, teacher_scores
+from keep.reproduce.plan import ALL_DAYS, PRODUCTION, SERVED, WHOLE, Run
 from keep.reproduce.predictions import write_predictions
-from keep.reproduce.workshop import Pretrained, Workshop, read_json, write_json
+from keep.reproduce.workshop import PretrainingPlan, Workshop
 from keep.systems import base
-from keep.systems.keep import KeepRanker, Knowledge
-from keep.systems.training import Ranker
-
-SELF_SUPERVISED = ("bert4rec", "s3rec")
-"""Systems that pretrain an encoder of their own."""
+from keep.systems.plugged import KeepRanker, Knowledge, Plugged
+from keep.systems.registry import SYSTEMS
+from keep.systems.system import Ranker, Training
+from keep.systems.transformer import Encoder
 
 
 @dataclass(frozen=True)
 class Pretrain:
     """Pretrain teacher or students."""
 
-    wanted: Pretrained
+    plan: PretrainingPlan
 
     @property
     def name(self) -> str:
         """What progress shows."""
-        return f"pretrain {self.wanted.name}"
+        return f"pretrain {self.plan.name}"
 
     def file(self, out: Path) -> Path:
         """Name the file that the job leaves."""
-        return out / "work" / "pretrain" / f"{self.wanted.name}.json"
+        return out / "work" / "pretrain" / f"{self.plan.name}.json"
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
         began = time.perf_counter()
-        shop.pretrain(self.wanted)
+        shop.pretrain(self.plan)
         seconds = time.perf_counter() - began
-        write_json(self.file(shop.out), {"seconds": seconds, **dataclasses.asdict(self.wanted)})
+        write_json(self.file(shop.out), {"seconds": seconds, **dataclasses.asdict(self.plan)})
 
 
 @dataclass(frozen=True)
@@ -77,41 +74,40 @@ class Encode:
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
-        module, data = system_module(self.system), shop.data(self.test_day)
+        pretrain, data = SYSTEMS[self.system].pretrain, shop.data(self.test_day)
+        assert pretrain is not None
         days = [day for day in data.days if day <= shop.version_day]
-        encoder = module.pretrain(data, days, chosen_options(shop.out, self.system), self.seed)
-        file = self.file(shop.out)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(encoder, file.with_suffix(".tmp"))
-        file.with_suffix(".tmp").replace(file)
+        encoder = pretrain(data, days, chosen_options(shop.out, self.system), self.seed)
+        with replaced(self.file(shop.out)) as temporary:
+            torch.save(encoder, temporary)
 
 
 @dataclass(frozen=True)
 class PretrainTrial:
     """Measure a pretraining's settings: the teacher's click logit on the tuning day."""
 
-    wanted: Pretrained
+    plan: PretrainingPlan
 
     @property
     def name(self) -> str:
         """What progress shows."""
-        return f"tune {self.wanted.name}"
+        return f"tune {self.plan.name}"
 
     def file(self, out: Path) -> Path:
         """Name the file that the job leaves."""
-        return out / "work" / "tuning" / f"{self.wanted.name}.json"
+        return out / "work" / "tuning" / f"{self.plan.name}.json"
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
         day = shop.log.info.train_days[-1]
         test = shop.data(day).sub_domain(day)
-        value = _gauc(test, teacher_scores(shop, self.wanted.name, test))
+        scores = teacher_scores(shop, self.plan.name, test)
         trial = {
             "method": "pretraining",
-            "options": dataclasses.asdict(self.wanted.config),
-            "seed": self.wanted.config.seed,
+            "options": dataclasses.asdict(self.plan.config),
+            "seed": self.plan.config.seed,
             "day": day,
-            "gauc": value,
+            "gauc": _gauc(test, scores),
         }
         write_json(self.file(shop.out), trial)
 
@@ -124,12 +120,12 @@ class Trial:
     """Under which name the trial is logged: a system's, or a variant's."""
     system: str
     index: int
-    options: base.Options
+    options: Training
     seed: int
     knowledge: str = ""
-    """For KEEP, as in ``Run``."""
-    pretrained: str = ""
-    """For KEEP: which pretraining."""
+    """For a system that is plugged in, as in ``Run``."""
+    pretraining: str = ""
+    """For such a system: which pretraining."""
 
     @property
     def name(self) -> str:
@@ -145,11 +141,11 @@ class Trial:
         """Do it in this process."""
         *days, day = shop.log.info.train_days
         data = shop.data(day)
-        knowledge = None
-        if self.system == "keep":
-            knowledge = read_knowledge(shop, self.knowledge, self.pretrained, self.pretrained)
+        source = Source(self.pretraining, self.pretraining)
+        plugged = Plugged(KNOWLEDGE[self.knowledge](shop, source)) if self.knowledge else None
         began = time.perf_counter()
-        ranker = train(shop, data, days, self.system, self.options, self.seed, 0, knowledge)
+        system, given = SYSTEMS[self.system], taken(shop, self.system, self.seed, plugged)
+        ranker = system.train(data, days, self.options, self.seed, given=given)
         test = data.sub_domain(day)
         trial = {
             "method": self.method,
@@ -191,191 +187,114 @@ Job = Pretrain | Encode | PretrainTrial | Trial | Test
 
 
 def test_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
-    """Train a run and rank the test day; nothing is chosen here.
-
-    Parameters
-    ----------
-    shop : Workshop
-        The reproduction.
-    run : Run
-        What is trained, and on which days.
-    seed : int
-        Of everything that involves chance, pretraining included.
-    test : Samples
-        n impressions of the test day.
-
-    Returns
-    -------
-    ndarray, shape (n,), float32
-        Scores.
-    """
-    if run.system == "oracle":
-        return shop.truth(test)
-    if run.system == "item_rate":
-        return popularity(shop.log, shop.version_day, test.day)
-    if run.system == "teacher":
-        return teacher_scores(shop, shop.teacher_of(seed), test)
-    if run.knowledge in ("f16", "int8"):
-        ranker = shop.kept(
-            ("ranker", seed),
-            lambda: _train_run(shop, dataclasses.replace(run, knowledge="both"), seed),
-        )
-        assert isinstance(ranker, KeepRanker)
-        with shop.served(f"students-{seed}", run.knowledge) as served:
-            rows = served.answer(test)
-            if run.knowledge == "f16":
-                equal = int(np.count_nonzero(rows == served.offline(test)))
-                write_json(served_file(shop.out, seed), {"numbers": rows.size, "equal": equal})
-            return ranker.score(test, lambda _: rows)
+    """Train a run and rank n impressions of the test day: (n,); nothing is chosen here."""
+    if run.system in CONTROLS:
+        return CONTROLS[run.system].score(shop, seed, test)
+    if run.knowledge in SERVED:
+        return _served_scores(shop, run, seed, test)
     if run.knowledge == "both":
-        return shop.kept(("ranker", seed), lambda: _train_run(shop, run, seed)).score(test)
-    return _train_run(shop, run, seed).score(test)
+        return _both(shop, run, seed).score(test)
+    return _train(shop, run, seed).score(test)
 
 
-def _train_run(shop: Workshop, run: Run, seed: int) -> Ranker:
+def _served_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
+    """Rank by what the service answers in place of both students' vectors."""
+    ranker = _both(shop, dataclasses.replace(run, knowledge="both"), seed)
+    assert isinstance(ranker, KeepRanker)
+    with shop.served(f"students-{seed}", run.knowledge) as served:
+        rows = served.answer(test)
+        if run.knowledge == "f16":
+            equal = int(np.count_nonzero(rows == served.offline(test)))
+            write_json(served_file(shop.out, seed), {"numbers": rows.size, "equal": equal})
+        return ranker.score(test, lambda _: rows)
+
+
+def _both(shop: Workshop, run: Run, seed: int) -> Ranker:
+    """Train with both students' vectors; the same model then ranks by what the service answers."""
+    return shop.remember(("ranker", seed), lambda: _train(shop, run, seed))
+
+
+def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
     info = shop.log.info
     data = shop.data(info.test_day)
     options = chosen_options(shop.out, run.system)
     days = data.days if run.days == ALL_DAYS else info.train_days
-    if run.system != "keep":
-        return train(shop, data, days, run.system, options, seed, run.task)
+    plugged = _plugged(shop, run, seed) if run.knowledge else None
+    given = taken(shop, run.system, seed, plugged)
+    ranker: Ranker = SYSTEMS[run.system].train(data, days, options, seed, run.task, given)
+    return ranker
+
+
+def _plugged(shop: Workshop, run: Run, seed: int) -> Plugged:
     teacher = f"teacher-{seed}-latest{run.window}" if run.window else shop.teacher_of(seed)
-    names = (teacher, f"students-{seed}")
-    knowledge = read_knowledge(shop, run.knowledge, *names, run.parts)
-    start = None
-    if run.days == PRODUCTION:
-        start = shop.kept(
-            ("start", seed, run.task), lambda: _until_version(shop, data, seed, run.task)
-        )
-    return train(shop, data, days, "keep", options, seed, run.task, knowledge, start)
+    knowledge = KNOWLEDGE[run.knowledge](shop, Source(teacher, f"students-{seed}", run.parts))
+    if run.days != PRODUCTION:
+        return Plugged(knowledge)
+    data = shop.data(shop.log.info.test_day)
+    key = ("start", seed, run.task)
+    return Plugged(
+        knowledge, shop.remember(key, lambda: _until_version(shop, data, seed, run.task))
+    )
 
 
 def _until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Base:
     """Train Base on the sub-domain up to the version's day: the checkpoint to plug into."""
     days = [day for day in data.days if day <= shop.version_day]
     options = chosen_options(shop.out, "base")
-    return base.train(data, days, options, seed, task).model
+    assert isinstance(options, base.Options)
+    return base.BASE.train(data, days, options, seed, task).model
 
 
-def train(
-    shop: Workshop,
-    data: Data,
-    days: Sequence[int],
-    system: str,
-    options: base.Options,
-    seed: int,
-    task: int = 0,
-    knowledge: Knowledge | None = None,
-    start: base.Base | None = None,
-) -> Ranker:
-    """Train one of the systems.
-
-    Parameters
-    ----------
-    shop : Workshop
-        Holds the encoders of the self-supervised systems.
-    data : Data
-        The log, for one tested day.
-    days : sequence of int
-        Training days.
-    system : str
-        A module of ``keep.systems``.
-    options : base.Options
-        The system's own.
-    seed : int
-        Of weights and order.
-    task : int
-        What is predicted.
-    knowledge, start : optional
-        For KEEP: what is plugged in, and the checkpoint that it is plugged into.
-
-    Returns
-    -------
-    Ranker
-        Trained.
-    """
-    module = system_module(system)
-    extra: dict[str, Any] = {}
-    if system in SELF_SUPERVISED:
-        extra["encoder"] = torch.load(encoder_file(shop.out, system, seed), weights_only=False)
-    if system == "keep":
-        extra = {"knowledge": knowledge, "start": start}
-    if system == "keep_c":
-        extra["pretraining"] = chosen_pretraining(shop.out, seed)
-    ranker: Ranker = module.train(data, days, options, seed, task, **extra)
-    return ranker
+def taken(shop: Workshop, system: str, seed: int, plugged: Plugged | None) -> object:
+    """Find what a system takes beside the log."""
+    kind = SYSTEMS[system].takes
+    if kind is Encoder:
+        return torch.load(encoder_file(shop.out, system, seed), weights_only=False)
+    if kind is PretrainConfig:
+        return chosen_pretraining(shop.out, seed)
+    return plugged
 
 
-def read_knowledge(
-    shop: Workshop,
-    source: str,
-    teacher: str,
-    students: str,
-    parts: Sequence[str] = WHOLE,
-) -> Knowledge:
-    """Find the knowledge that a run plugs in.
+@dataclass(frozen=True)
+class Source:
+    """Names of the pretrainings whose knowledge is plugged in."""
 
-    Parameters
-    ----------
-    shop : Workshop
-        Holds the pretrainings.
-    source : str
-        ``teacher``, ``decomposition``, ``degeneration`` or ``both``.
-    teacher, students : str
-        Names of pretrainings.
-    parts : sequence of str
-        Of the teacher's knowledge.
-
-    Returns
-    -------
-    Knowledge
-        Rows of given impressions.
-
-    References
-    ----------
-    KEEP (CIKM'22), equations 4 and 6, table 8.
-    """
-    if source == "teacher":
-        return shop.teacher_knowledge(teacher, parts)
-    width = 3 * shop.state(students).config.dim
-    if source == "decomposition":
-        return shop.student_knowledge(students, slice(0, width))
-    if source == "both":
-        return shop.student_knowledge(students, slice(None))
-    own = shop.teacher_knowledge(teacher, ("user", "item"))
-    category = shop.student_knowledge(students, slice(width, None))
-
-    def degeneration(samples: Samples) -> F32:
-        return np.concatenate([own(samples), category(samples)], axis=1)
-
-    return degeneration
+    teacher: str
+    students: str
+    parts: Sequence[str] = WHOLE
+    """Of the teacher's knowledge."""
 
 
-def teacher_scores(shop: Workshop, name: str, test: Samples) -> F32:
-    """Rank by the teacher's own click logit, with behaviours up to the version's day.
-
-    Parameters
-    ----------
-    shop : Workshop
-        Holds the pretraining.
-    name : str
-        Its name.
-    test : Samples
-        n impressions.
-
-    Returns
-    -------
-    ndarray, shape (n,), float32
-        s_ui of the click task.
-    """
-    state = shop.state(name)
-    rows = state.features.encode(test.day)
-    return score_clicks(state.models.teacher, rows, state.features)
+def _teacher_s(shop: Workshop, source: Source) -> Knowledge:
+    return shop.teacher_knowledge(source.teacher, source.parts)
 
 
-def system_module(system: str) -> ModuleType:
-    """Import a module of ``keep.systems`` by its name."""
-    return importlib.import_module(f"keep.systems.{system}")
+def _decomposition(shop: Workshop, source: Source) -> Knowledge:
+    return shop.student_knowledge(source.students, slice(0, _category_column(shop, source)))
+
+
+def _degeneration(shop: Workshop, source: Source) -> Knowledge:
+    ids = shop.teacher_knowledge(source.teacher, ("user", "item"))
+    columns = slice(_category_column(shop, source), None)
+    category = shop.student_knowledge(source.students, columns)
+    return lambda samples: np.concatenate([ids(samples), category(samples)], axis=1)
+
+
+def _both_students(shop: Workshop, source: Source) -> Knowledge:
+    return shop.student_knowledge(source.students, slice(None))
+
+
+def _category_column(shop: Workshop, source: Source) -> int:
+    return 3 * shop.state(source.students).config.dim
+
+
+KNOWLEDGE: Mapping[str, Callable[[Workshop, Source], Knowledge]] = {
+    "teacher": _teacher_s,
+    "decomposition": _decomposition,
+    "degeneration": _degeneration,
+    "both": _both_students,
+}
+"""What a run plugs in: KEEP (CIKM'22), equations 4 and 6, table 8."""
 
 
 def served_file(out: Path, seed: int) -> Path:
@@ -388,46 +307,20 @@ def encoder_file(out: Path, system: str, seed: int) -> Path:
     return out / "work" / "encoders" / f"{system}-{seed}.pt"
 
 
-def chosen_options(out: Path, system: str) -> base.Options:
-    """Read the options that tuning chose for a system.
-
-    Parameters
-    ----------
-    out : Path
-        The reproduction's folder.
-    system : str
-        A module of ``keep.systems``.
-
-    Returns
-    -------
-    base.Options
-        The system's own class; its defaults before it was tuned.
-    """
-    values = read_json(out / "work" / "chosen.json").get(system, {})
-    options: base.Options = system_module(system).Options(
-        **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    )
+def chosen_options(out: Path, system: str) -> Training:
+    """Read the options, of the system's own class, that tuning chose; its defaults before it."""
+    options: Training = SYSTEMS[system].options(**_chosen(out, system))
     return options
 
 
 def chosen_pretraining(out: Path, seed: int) -> PretrainConfig:
-    """Read the settings that tuning chose for pretraining, with another seed.
+    """Read the settings that tuning chose for pretraining, with another seed."""
+    return PretrainConfig(**{**_chosen(out, "pretraining"), "seed": seed})
 
-    Parameters
-    ----------
-    out : Path
-        The reproduction's folder.
-    seed : int
-        Of the pretraining.
 
-    Returns
-    -------
-    PretrainConfig
-        Settings.
-    """
-    values = read_json(out / "work" / "chosen.json").get("pretraining", {})
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    return PretrainConfig(**{**values, "seed": seed})
+def _chosen(out: Path, what: str) -> dict[str, Any]:
+    values = read_json(out / "work" / "chosen.json").get(what, {})
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
 def _gauc(test: Samples, scores: F32) -> float:

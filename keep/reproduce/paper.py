@@ -30,6 +30,9 @@ TITLES: Mapping[str, str] = {
 }
 """What each table is about."""
 
+TABLES = tuple(TITLES)
+"""Tables of the paper that have results of methods; table 1 is about its log."""
+
 PAPER: Mapping[str, Mapping[str, PaperRow]] = {
     "2": {
         "Base": PaperRow(0.6310, 0.0),

@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 
 from keep.config import TASKS
 from keep.log import LogInfo
-from keep.reproduce.paper import PAPER
+from keep.reproduce.controls import CONTROLS
+from keep.reproduce.paper import PAPER, TABLES
 from keep.reproduce.results import Plan, PlannedRow
-
-TABLES = ("2", "3", "4", "5", "6", "7", "8")
-"""Tables of the paper that have results of methods; table 1 is about its log."""
 
 TRAINING, PRODUCTION, ALL_DAYS = "training", "production", "all"
 """On which days a downstream model is trained: the log's training days; the training days, plugged
@@ -20,19 +18,22 @@ into Base's checkpoint of the version's day; all days before the test."""
 WHOLE = ("user", "item", *TASKS)
 """Parts of the teacher's K(u, i), equation 4."""
 
+SERVED = ("f16", "int8")
+"""Precisions in which knowledge is also tested as the service answers it."""
+
 
 @dataclass(frozen=True)
 class Run:
     """One system, trained and tested once per seed; several tables may show it."""
 
     system: str
-    """Module of ``keep.systems``, or a control: ``teacher``, ``item_rate``, ``oracle``."""
+    """Name in ``SYSTEMS`` or ``CONTROLS``."""
     days: str = TRAINING
     task: int = 0
     """Position in ``TASKS``: what is predicted downstream."""
     knowledge: str = ""
-    """For KEEP: ``teacher``, ``decomposition``, ``degeneration`` or ``both``; and ``f16`` or
-    ``int8``: trained as ``both``, tested with what the service answers in that precision."""
+    """What is plugged in: ``teacher``, ``decomposition``, ``degeneration`` or ``both``; and those
+    ``SERVED``: trained as ``both``, tested with what the service answers in that precision."""
     parts: tuple[str, ...] = WHOLE
     """For the teacher's knowledge: which of its parts."""
     window: int = 0
@@ -51,7 +52,7 @@ class Run:
     @property
     def has_seed(self) -> bool:
         """Whether chance is involved; a control without it has a single score."""
-        return self.system not in ("item_rate", "oracle")
+        return self.system not in CONTROLS or CONTROLS[self.system].has_seed
 
 
 @dataclass(frozen=True)
@@ -80,23 +81,9 @@ def make_plan(
     groups: Sequence[tuple[float, float]],
     with_truth: bool,
 ) -> Entries:
-    """List what the tables show.
+    """List the rows of some tables, in the paper's order; controls stand below.
 
-    Parameters
-    ----------
-    info : LogInfo
-        How long pretraining is.
-    tables : sequence of str
-        Some of ``TABLES``.
-    groups : sequence of (float, float)
-        Table 7's bounds of super-domain clicks.
-    with_truth : bool
-        Whether the log comes with its ground truth.
-
-    Returns
-    -------
-    Entries
-        Table to rows, in the paper's order; controls stand below.
+    ``groups`` are table 7's bounds of super-domain clicks.
     """
     rows: dict[str, list[Entry]] = {
         "2": _compared(with_truth),
@@ -111,51 +98,21 @@ def make_plan(
 
 
 def runs_of(entries: Entries) -> tuple[Run, ...]:
-    """Collect the runs behind some tables, each once.
-
-    Parameters
-    ----------
-    entries : Entries
-        Tables.
-
-    Returns
-    -------
-    tuple of Run
-        In order of first appearance.
-    """
+    """Collect the runs behind some tables, each once."""
     return tuple(dict.fromkeys(entry.run for rows in entries.values() for entry in rows))
 
 
 def shown(entries: Entries) -> Plan:
-    """List the rows that are shown.
-
-    Parameters
-    ----------
-    entries : Entries
-        Tables.
-
-    Returns
-    -------
-    Plan
-        As ``keep.reproduce.results.build_results`` wants it.
-    """
+    """List the rows that are shown."""
     return {
         table: [entry.row for entry in rows if entry.is_shown] for table, rows in entries.items()
     }
 
 
 def windows(info: LogInfo) -> tuple[int, ...]:
-    """Choose table 6's amounts of pretraining data: a day, a quarter of the days, all of them.
+    """Choose table 6's amounts of pretraining data, in latest days: one, a quarter, all of them.
 
-    Parameters
-    ----------
-    info : LogInfo
-        The log's days.
-
-    Returns
-    -------
-    tuple of int
-        Latest days, ascending; the paper has 1, 6 and 24 months.
+    The paper has 1, 6 and 24 months.
     """
     days = sum(day <= info.pretrain_until for day in info.days)
     return tuple(sorted({1, max(1, round(days / 4)), days}))
@@ -202,12 +159,12 @@ def _kinds() -> list[Entry]:
 
 
 def _tasks() -> list[Entry]:
-    one, two = "click", "click, conversion"
+    click, both = "click", "click, conversion"
     return [
         _base(BASE),
-        _entry(one, _with_parts("user", "item", "click"), paper=one),
-        _entry(two, _with_parts("user", "item", *TASKS[:2]), paper=two, against=(one,)),
-        _entry(f"{two}, cart", KEEP, paper=f"{two}, cart", against=(two,)),
+        _entry(click, _with_parts("user", "item", "click"), paper=click),
+        _entry(both, _with_parts("user", "item", *TASKS[:2]), paper=both, against=(click,)),
+        _entry(f"{both}, cart", KEEP, paper=f"{both}, cart", against=(both,)),
     ]
 
 

@@ -13,28 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from keep.reproduce.paper import TITLES
+from keep.reproduce.report import Row
 
 OURS, PAPERS, FAINT = "#1f5fa8", "#d9822b", "#888888"
 WIDTH = 8.0
 """Inches."""
 
-Row = Mapping[str, Any]
-
 
 def draw_plots(results: Mapping[str, Any], directory: Path) -> list[Path]:
-    """Draw the lifts of every table, and the curve and the groups of tables 6 and 7.
+    """Draw the lifts of every table, and the curve and the groups of tables 6 and 7, as PNG files.
 
-    Parameters
-    ----------
-    results : mapping
-        What ``build_results`` returned or ``results.json`` holds.
-    directory : Path
-        Where to; made if absent.
-
-    Returns
-    -------
-    list of Path
-        The PNG files: ``table-<number>.png``, and for table 7 ``table-7-gauc.png`` beside it.
+    They are ``table-<number>.png``, and for table 7 ``table-7-gauc.png`` beside it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     log = results["log"]["name"]

@@ -24,15 +24,7 @@ from keep.reproduce.workshop import Workshop
 
 
 class ReproductionError(GkcError):
-    """A reproduction that cannot start, or a job of it that failed.
-
-    Parameters
-    ----------
-    what : str
-        The folder or the job.
-    problem : str
-        What is wrong and what to do.
-    """
+    """A reproduction that cannot start, or a job of it that failed."""
 
     def __init__(self, what: str, problem: str) -> None:
         self.what = what
@@ -58,29 +50,14 @@ class Job(Protocol):
 
 
 class Pool:
-    """Workers that do the jobs of one stage after another; made by ``workers``.
-
-    Parameters
-    ----------
-    executor : Executor
-        Its processes hold a workshop each.
-    out : Path
-        Folder that the jobs' files are in.
-    """
+    """Workers that do the jobs of one stage after another; made by ``workers``."""
 
     def __init__(self, executor: Executor, out: Path) -> None:
         self.executor = executor
         self.out = out
 
     def run(self, stage: str, jobs: Sequence[Job]) -> None:
-        """Do the jobs that are not done yet, and show how far they are.
-
-        Parameters
-        ----------
-        stage : str
-            What progress calls them together.
-        jobs : sequence of Job
-            In the order in which they are started; none needs another of them.
+        """Do jobs that are not done yet, none of which needs another, and show how far they are.
 
         Raises
         ------
@@ -119,21 +96,9 @@ class Pool:
 
 @contextmanager
 def workers(log_path: Path, out: Path, behaviours: int) -> Iterator[Pool]:
-    """Start a process for each core; each trains with one thread.
+    """Start a process for each core, each of which trains with one thread, until the block ends.
 
-    Parameters
-    ----------
-    log_path : Path
-        The log.
-    out : Path
-        The folder that is worked in.
-    behaviours : int
-        How many clicks every model sees of a user.
-
-    Yields
-    ------
-    Pool
-        Stops with the block; after an error, without starting further jobs.
+    After an error no further job is started.
     """
     with ProcessPoolExecutor(
         torch.get_num_threads(),

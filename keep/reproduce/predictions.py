@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from gkc.arrays import F32, I64, Bools, Floats
 from gkc.errors import GkcError
+from keep.atomic import replaced
 
 SCHEMA = pa.schema(
     [
@@ -26,15 +26,7 @@ SCHEMA = pa.schema(
 
 
 class PredictionsError(GkcError):
-    """A file of predictions is missing or is none.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    problem : str
-        What is wrong and what to do.
-    """
+    """A file of predictions is missing or is none."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
@@ -46,81 +38,43 @@ class PredictionsError(GkcError):
 class Predictions:
     """What one model said about the test day's impressions; every field has one entry for each."""
 
-    user: NDArray[np.int64]
+    user: I64
     """(n,) int64."""
-    item: NDArray[np.int64]
+    item: I64
     """(n,) int64."""
-    label: NDArray[np.bool_]
+    label: Bools
     """(n,) bool, whether the impression was positive."""
-    score: NDArray[np.float32]
+    score: F32
     """(n,) float32, higher means more likely positive."""
 
 
 def slug(name: str) -> str:
-    """Turn a row's name into its directory's: lower case letters, digits and single hyphens.
-
-    Parameters
-    ----------
-    name : str
-        For example ``KEEP (1 month)``.
-
-    Returns
-    -------
-    str
-        For example ``keep-1-month``.
+    """Turn a row's name, ``KEEP (1 month)``, into its directory's, ``keep-1-month``.
 
     Raises
     ------
     ValueError
         If the name has neither a letter nor a digit.
     """
-    found = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if not found:
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not words:
         raise ValueError(f"{name!r} has neither a letter nor a digit to name a directory")
-    return found
+    return words
 
 
 def prediction_path(directory: Path, table: str, row: str, seed: int) -> Path:
-    """Say where the predictions of a row and seed are kept.
-
-    Parameters
-    ----------
-    directory : Path
-        What ``--out`` named.
-    table : str
-        The paper's number of the table, for example ``2``.
-    row : str
-        The row's name.
-    seed : int
-        The seed it was trained with.
-
-    Returns
-    -------
-    Path
-        ``directory/predictions/<table>/<slug of row>/<seed>.parquet``.
-    """
+    """Name the file of a row and seed: ``predictions/<table>/<slug of row>/<seed>.parquet``."""
     return directory / "predictions" / table / slug(row) / f"{seed}.parquet"
 
 
 def write_predictions(
     path: Path,
-    user: NDArray[np.int64],
-    item: NDArray[np.int64],
-    label: NDArray[np.bool_],
-    score: NDArray[np.floating],
+    user: I64,
+    item: I64,
+    label: Bools,
+    score: Floats,
 ) -> None:
-    """Write a file of predictions, whole or not at all; a former one is replaced.
-
-    Parameters
-    ----------
-    path : Path
-        Where to; directories are made.
-    user, item : ndarray, shape (n,), int64
-        The impressions.
-    label : ndarray, shape (n,), bool
-        Whether each was positive.
-    score : ndarray, shape (n,), floating
-        The model's score, stored as float32.
+    """Write (n,) columns of predictions, whole or not at all; scores are stored as float32.
 
     Raises
     ------
@@ -134,27 +88,12 @@ def write_predictions(
         [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)],
         schema=SCHEMA,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
+    with replaced(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_predictions(path: Path) -> Predictions:
     """Read a file that ``write_predictions`` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    Predictions
-        Its columns, in its order.
 
     Raises
     ------
@@ -168,7 +107,7 @@ def read_predictions(path: Path) -> Predictions:
     except (pa.ArrowException, OSError) as exc:
         raise PredictionsError(path, f"cannot be read ({exc}); remove it and run again") from exc
     if not table.schema.equals(SCHEMA):
-        found = ", ".join(f"{field.name} {field.type}" for field in table.schema)
-        raise PredictionsError(path, f"has the columns {found}; remove it and run again")
+        columns = ", ".join(f"{field.name} {field.type}" for field in table.schema)
+        raise PredictionsError(path, f"has the columns {columns}; remove it and run again")
     user, item, label, score = (table[name].to_numpy() for name in SCHEMA.names)
     return Predictions(user, item, label, score)

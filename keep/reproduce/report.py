@@ -76,18 +76,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def report(results: Results) -> str:
-    """Write the report of one run.
-
-    Parameters
-    ----------
-    results : mapping
-        What ``build_results`` returned or ``results.json`` holds.
-
-    Returns
-    -------
-    str
-        Markdown: a section for each table, how to read it, the tuned options and the circumstances.
-    """
+    """Write the report of one run."""
     sections = [
         f"# KEEP's tables on {results['log']['name']}",
         _reading(results),
@@ -100,15 +89,7 @@ def report(results: Results) -> str:
 
 
 def print_tables(results: Results, console: Console) -> None:
-    """Print the tables on a terminal, narrower than in the report.
-
-    Parameters
-    ----------
-    results : mapping
-        What ``build_results`` returned or ``results.json`` holds.
-    console : Console
-        Where to.
-    """
+    """Print the tables on a terminal, narrower than in the report."""
     for number, table in results["tables"].items():
         columns = _columns(table["rows"], with_deviation=False)
         columns.pop(SHARE, None)
@@ -163,9 +144,9 @@ def _section(number: str, table: Mapping[str, Any]) -> str:
     lines = zip(*columns.values(), strict=True)
     parts = [f"## Table {number}: {TITLES[number]}", markdown_table(list(columns), lines)]
     compared = [
-        [f"{row['name']} over {other}", signed(found["lift"]), interval_cell(found["interval"])]
+        [f"{row['name']} over {other}", signed(lift["lift"]), interval_cell(lift["interval"])]
         for row in rows
-        for other, found in row["against"].items()
+        for other, lift in row["against"].items()
     ]
     if compared:
         parts.append(markdown_table(["paired difference", "GAUC", "95 % interval"], compared))
@@ -187,19 +168,10 @@ def _circumstances(results: Results) -> str:
 
 
 def circumstances_lines(results: Results) -> list[str]:
-    """Say where the figures of one run come from, a line for each fact.
-
-    Parameters
-    ----------
-    results : mapping
-        What ``build_results`` returned or ``results.json`` holds.
-
-    Returns
-    -------
-    list of str
-        Lines of Markdown.
-    """
-    versions = ", ".join(f"{name} {found}" for name, found in sorted(results["versions"].items()))
+    """Say where the figures of one run come from, a line for each fact."""
+    versions = ", ".join(
+        f"{name} {version}" for name, version in sorted(results["versions"].items())
+    )
     return [
         f"log {results['log']['name']}, checksum `{results['log']['checksum']}`",
         f"command `{results['command']}`, preset {results['preset']}",
@@ -211,18 +183,7 @@ def circumstances_lines(results: Results) -> list[str]:
 
 
 def tuned_lines(results: Results) -> list[str]:
-    """Say what was chosen for every method, and out of how many trials.
-
-    Parameters
-    ----------
-    results : mapping
-        What ``build_results`` returned or ``results.json`` holds.
-
-    Returns
-    -------
-    list of str
-        Paragraphs of Markdown.
-    """
+    """Say what was chosen for every method, and out of how many trials."""
     tried = [trial["method"] for trial in results["trials"]]
     lines = [
         [method, str(tried.count(method)), ", ".join(f"{k} {v}" for k, v in sorted(chosen.items()))]

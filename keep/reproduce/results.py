@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gkc.arrays import F64
+from keep.atomic import write_text
 from keep.reproduce.paper import PAPER
 from keep.reproduce.predictions import prediction_path, read_predictions, slug
 from keep.reproduce.statistics import (
-    Floats,
     Lift,
     UserScores,
     gauc_per_seed,
@@ -107,24 +107,10 @@ Plan = Mapping[str, Sequence[PlannedRow]]
 
 
 def build_results(directory: Path, plan: Plan, facts: Facts) -> dict[str, Any]:
-    """Compute the tables from the predictions under a directory.
+    """Compute the tables from the seeds' predictions, which lie where ``prediction_path`` says.
 
-    Parameters
-    ----------
-    directory : Path
-        What ``--out`` named; each row's predictions of all ``facts.seeds`` lie where
-        ``prediction_path`` says.
-    plan : mapping of str to sequence of PlannedRow
-        The rows of each table, in the order in which they are shown.
-    facts : Facts
-        Everything else that belongs to the results.
-
-    Returns
-    -------
-    dict
-        The contents of ``results.json``: ``format``, the facts, and ``tables``, by the paper's
-        number, each with its ``rows``. JSON values only; the same predictions give the same
-        figures.
+    They come as ``results.json`` holds them: ``format``, the facts, and ``tables``, by the paper's
+    number, each with its ``rows``. JSON values only; the same predictions give the same figures.
 
     Raises
     ------
@@ -144,29 +130,10 @@ def build_results(directory: Path, plan: Plan, facts: Facts) -> dict[str, Any]:
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
-    """Write ``results.json``, whole or not at all.
-
-    Parameters
-    ----------
-    directory : Path
-        Where to; made if absent.
-    results : mapping
-        What ``build_results`` returned.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
+    """Write ``results.json``, whole or not at all."""
     path = directory / RESULTS_FILE
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, text + "\n")
     return path
 
 
@@ -194,27 +161,27 @@ def _scores(directory: Path, number: str, name: str, seeds: Sequence[int]) -> Us
 
 
 def _row(number: str, planned: PlannedRow, scores: Mapping[str, UserScores]) -> Row:
-    own = scores[planned.name]
+    ranked = scores[planned.name]
     base = None if planned.base is None else scores[planned.base]
-    lift = Lift(0.0, 0.0, 0.0, ()) if base is None else paired_lift(own, base)
+    lift = Lift(0.0, 0.0, 0.0, ()) if base is None else paired_lift(ranked, base)
     paper = None if planned.paper is None else PAPER[number][planned.paper]
-    against = {name: paired_lift(own, scores[name]) for name in planned.against}
+    against = {name: paired_lift(ranked, scores[name]) for name in planned.against}
     return Row(
         name=planned.name,
-        gauc=_rounded(gauc_per_seed(own)),
+        gauc=_rounded(gauc_per_seed(ranked)),
         lift=round(lift.mean, DIGITS),
         interval=_interval(lift.low, lift.high),
         paper=None if paper is None else dataclasses.asdict(paper),
         base=planned.base,
         base_gauc=None if base is None else _rounded(gauc_per_seed(base)),
-        users=len(own.users),
-        impressions=int(own.impressions.sum()),
+        users=len(ranked.users),
+        impressions=int(ranked.impressions.sum()),
         against={
-            name: {"lift": round(found.mean, DIGITS), "interval": _interval(found.low, found.high)}
-            for name, found in against.items()
+            name: {"lift": round(over.mean, DIGITS), "interval": _interval(over.low, over.high)}
+            for name, over in against.items()
         },
         share=_share(planned, scores),
-        note=_note(planned, own),
+        note=_note(planned, ranked),
     )
 
 
@@ -229,16 +196,16 @@ def _share(planned: PlannedRow, scores: Mapping[str, UserScores]) -> dict[str, A
     }
 
 
-def _note(planned: PlannedRow, own: UserScores) -> str:
+def _note(planned: PlannedRow, ranked: UserScores) -> str:
     notes = [planned.note] if planned.note else []
     if planned.deterministic:
         notes.append("one score, paired with every seed")
-    if not len(own.users):
+    if not len(ranked.users):
         notes.append("no user has both classes, so there is no GAUC")
     return "; ".join(notes)
 
 
-def _rounded(values: Floats) -> list[float]:
+def _rounded(values: F64) -> list[float]:
     return [round(float(value), DIGITS) for value in values]
 
 

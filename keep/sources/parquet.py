@@ -40,18 +40,8 @@ def import_parquet(
 ) -> None:
     """Write a log from Parquet files with the columns of the schema; others are left out.
 
-    Integers of any type become ids, whole 0 and 1 become labels, timestamps become seconds.
-
-    Parameters
-    ----------
-    files : sequence of Path
-        Any number, days in any order; rows of a day keep the order of files and rows.
-    out : Path
-        Directory of the new log.
-    options : ParquetOptions
-        Name, source, sub-domain and test day.
-    advance : callable
-        Told how many rows were read.
+    Integers of any type become ids, whole 0 and 1 become labels, timestamps become seconds. Days
+    may come in any order; rows of a day keep the order of files and rows.
 
     Raises
     ------
@@ -79,21 +69,7 @@ def import_parquet(
 
 
 def conform(file: Path, table: Any, first_row: int = 0) -> Any:  # noqa: ANN401
-    """Bring a table to the schema.
-
-    Parameters
-    ----------
-    file : Path
-        Named in the error.
-    table : pyarrow.Table
-        Any columns.
-    first_row : int
-        Row of the file at which the table starts.
-
-    Returns
-    -------
-    pyarrow.Table
-        With ``SCHEMA``; checked.
+    """Bring a table, which starts at a row of the file, to the schema.
 
     Raises
     ------
@@ -158,8 +134,8 @@ def _labels(file: Path, name: str, column: Any, first_row: int) -> Any:  # noqa:
 def _batches(file: Path) -> Any:  # noqa: ANN401 - an iterator of pyarrow tables
     try:
         with pq.ParquetFile(file) as source:
-            wanted = [name for name in source.schema_arrow.names if name in SCHEMA.names]
-            for batch in source.iter_batches(ROWS_AT_ONCE, columns=wanted):
+            names = [name for name in source.schema_arrow.names if name in SCHEMA.names]
+            for batch in source.iter_batches(ROWS_AT_ONCE, columns=names):
                 yield pa.Table.from_batches([batch])
     except (OSError, pa.ArrowException) as exc:
         reason = (str(exc).splitlines() or [""])[0]

@@ -18,13 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from keep.log import Ints, LogInfo
+from gkc.arrays import F64, I64
+from keep.log import Columns, LogInfo
 from keep.log_writer import LogWriter
 
 FIRST_DAY_SECONDS = int(datetime(2021, 12, 1, tzinfo=UTC).timestamp())
@@ -41,9 +40,6 @@ SOURCE = (
     "day, with {test_impressions:,} further impressions of the sub-domain; two before it train. "
     "Ground truth: truth/day=NNNN.parquet, row by row."
 )
-
-Floats = NDArray[np.float64]
-Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -116,21 +112,9 @@ PRESETS = {
 
 
 class World:
-    """Users and items of a simulation, as they are on one day.
+    """Users and items of a simulation, as they are on one day, counted from 1.
 
-    Parameters
-    ----------
-    config : SimulatorConfig
-        What is simulated.
-    seed : int
-        At least 0; fixes all chance.
-
-    Attributes
-    ----------
-    day : int
-        Current day, from 1.
-    taste : ndarray, shape (users, dim), float64
-        The users' tastes on that day; each component has variance 1.
+    The users' tastes on that day, (users, dim), have variance 1 in each component.
     """
 
     def __init__(self, config: SimulatorConfig, seed: int) -> None:
@@ -138,7 +122,7 @@ class World:
         self.seed = seed
         self.day = 1
         rng = np.random.default_rng([seed, 0])
-        self.taste: Floats = rng.standard_normal((config.users, config.dim))
+        self.taste: F64 = rng.standard_normal((config.users, config.dim))
         self.activity = _zipf(rng, config.users, config.user_tail)
         self.inclination = config.inclination_deviation * rng.standard_normal(config.users)
         shape = (config.users, config.categories)
@@ -150,19 +134,19 @@ class World:
     def _make_items(self, rng: np.random.Generator) -> None:
         config = self.config
         sizes = _zipf(rng, config.categories, config.category_tail)
-        self.category: Ints = rng.choice(config.categories, config.items, p=sizes)
+        self.category: I64 = rng.choice(config.categories, config.items, p=sizes)
         shops = _zipf(rng, config.shops, config.category_tail)
-        self.shop: Ints = rng.choice(config.shops, config.items, p=shops)
+        self.shop: I64 = rng.choice(config.shops, config.items, p=shops)
         centres = rng.standard_normal((config.categories, config.dim))
-        own = rng.standard_normal((config.items, config.dim))
-        self.place = (centres[self.category] + own) / np.sqrt(2.0 * config.dim)
+        offsets = rng.standard_normal((config.items, config.dim))
+        self.place = (centres[self.category] + offsets) / np.sqrt(2.0 * config.dim)
         self.quality = config.quality_deviation * rng.standard_normal(config.items)
         self.price = rng.standard_normal(config.items)
         self.popularity = _zipf(rng, config.items, config.item_tail)
         appears = rng.integers(2, max(config.days, 2) + 1, config.items)
         old = rng.random(config.items) >= config.new_item_share
         age_at_start = rng.exponential(config.item_age_days, config.items)
-        self.appears: Floats = np.where(old, 1.0 - age_at_start, appears)
+        self.appears: F64 = np.where(old, 1.0 - age_at_start, appears)
 
     def next_day(self) -> None:
         """Let a night pass: tastes drift, items age."""
@@ -172,14 +156,8 @@ class World:
         step = rng.standard_normal(self.taste.shape)
         self.taste = memory * self.taste + np.sqrt(1.0 - memory**2) * step
 
-    def exposure(self) -> Floats:
-        """Return how likely each item is to be shown today.
-
-        Returns
-        -------
-        ndarray, shape (items,), float64
-            Adds up to 1; 0 for items that are not there yet.
-        """
+    def exposure(self) -> F64:
+        """Return how likely each item is to be shown today, (items,); 0 for those not there yet."""
         age = self.day - self.appears
         weight = np.where(age >= 0, self.popularity * np.exp(-age / self.config.item_age_days), 0)
         return np.asarray(weight / weight.sum(), dtype=np.float64)
@@ -219,7 +197,7 @@ class World:
         }
         return columns, truth
 
-    def _truth(self, user: Ints, item: Ints, scene: Ints, rng: np.random.Generator) -> Columns:
+    def _truth(self, user: I64, item: I64, scene: I64, rng: np.random.Generator) -> Columns:
         config = self.config
         closeness = np.einsum("ij,ij->i", self.taste[user], self.place[item])
         taste = config.taste_strength * closeness
@@ -248,18 +226,9 @@ class World:
 def simulate(
     config: SimulatorConfig, seed: int, out: Path, advance: Callable[[int], object]
 ) -> None:
-    """Simulate and write a log, with its ground truth beside it.
+    """Simulate and write a log, with its ground truth beside it; each day written is told.
 
-    Parameters
-    ----------
-    config : SimulatorConfig
-        What is simulated.
-    seed : int
-        At least 0; the same seed, parameters and NumPy give the same columns, bit for bit.
-    out : Path
-        Directory of the new log.
-    advance : callable
-        Told how many days were written since the last call.
+    The same seed, at least 0, parameters and NumPy give the same columns, bit for bit.
 
     Raises
     ------
@@ -278,18 +247,7 @@ def simulate(
 
 
 def log_name(config: SimulatorConfig) -> str:
-    """Return the name of a simulated log.
-
-    Parameters
-    ----------
-    config : SimulatorConfig
-        What is simulated.
-
-    Returns
-    -------
-    str
-        ``simulated-`` and the preset.
-    """
+    """Return the name of a simulated log."""
     return f"simulated-{config.preset}"
 
 
@@ -317,11 +275,11 @@ def _info(config: SimulatorConfig, seed: int) -> LogInfo:
     )
 
 
-def _zipf(rng: np.random.Generator, count: int, exponent: float) -> Floats:
+def _zipf(rng: np.random.Generator, count: int, exponent: float) -> F64:
     """Share 1 among ``count`` by a Zipf law, in random order, so that ids tell nothing."""
     weight = np.arange(1, count + 1, dtype=np.float64) ** -exponent
     return np.asarray(rng.permutation(weight / weight.sum()), dtype=np.float64)
 
 
-def _sigmoid(logit: Floats) -> Floats:
+def _sigmoid(logit: F64) -> F64:
     return np.asarray(1.0 / (1.0 + np.exp(-logit)), dtype=np.float64)

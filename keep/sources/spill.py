@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from keep.errors import LogSchemaError
-from keep.log import Ints
 
 MAX_DAYS = 800
 """Distinct days of one import: each has a file open while the source is read."""
@@ -34,12 +34,8 @@ Advance = Callable[[int], object]
 class DaySpill:
     """Rows of a source, appended batch by batch and read back day by day.
 
-    A context manager: what it wrote is removed at the end.
-
-    Parameters
-    ----------
-    beside : Path
-        Where the log will be; the files are kept next to it, on the same file system.
+    A context manager: what it wrote, beside the log to be on the same file system, is removed at
+    the end.
     """
 
     def __init__(self, beside: Path) -> None:
@@ -64,17 +60,8 @@ class DaySpill:
         self._close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, source: Path, day: Ints, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Append a batch of numeric columns.
-
-        Parameters
-        ----------
-        source : Path
-            Named in the error.
-        day : ndarray, shape (n,), int64
-            Day of each row.
-        columns : mapping of str to ndarray, shape (n,)
-            The same columns and types in every call.
+    def add(self, source: Path, day: I64, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Append a batch of numeric columns, (n,), always the same, and the day of each row.
 
         Raises
         ------
@@ -83,17 +70,8 @@ class DaySpill:
         """
         self.add_table(source, day, pa.table({n: pa.array(c) for n, c in columns.items()}))
 
-    def add_table(self, source: Path, day: Ints, table: Any) -> None:  # noqa: ANN401
-        """Append a batch of any columns.
-
-        Parameters
-        ----------
-        source : Path
-            Named in the error.
-        day : ndarray, shape (n,), int64
-            Day of each row.
-        table : pyarrow.Table
-            The same schema in every call.
+    def add_table(self, source: Path, day: I64, table: Any) -> None:  # noqa: ANN401
+        """Append a batch of any columns, with the same schema in every call.
 
         Raises
         ------
@@ -124,33 +102,11 @@ class DaySpill:
         return tuple(sorted(self._writers))
 
     def table(self, day: int) -> Any:  # noqa: ANN401 - pyarrow publishes no types
-        """Read a day back, in the order in which its rows came.
-
-        Parameters
-        ----------
-        day : int
-            One of ``days()``.
-
-        Returns
-        -------
-        pyarrow.Table
-            All its rows.
-        """
+        """Read a day back, in the order in which its rows came."""
         return pq.read_table(self._file(day), partitioning=None)
 
     def columns(self, day: int) -> dict[str, NDArray[Any]]:
-        """Read a day of numeric columns back.
-
-        Parameters
-        ----------
-        day : int
-            One of ``days()``.
-
-        Returns
-        -------
-        dict of str to ndarray, shape (n,)
-            In the order in which the rows came.
-        """
+        """Read a day of numeric columns, (n,), back, in the order in which the rows came."""
         table = self.table(day)
         return {name: np.array(table.column(name)) for name in table.column_names}
 
@@ -165,21 +121,9 @@ class DaySpill:
 def stray_days(rows: Mapping[int, int], *, last: bool) -> list[int]:
     """Find the days at one end of a log that hardly a row is of: of wrong timestamps, most likely.
 
-    One row of the year 2037 would otherwise be the whole test day.
-
-    Parameters
-    ----------
-    rows : mapping of int to int
-        Rows of each day.
-    last : bool
-        Whether to look at the last days, or at the first ones.
-
-    Returns
-    -------
-    list of int
-        Days, the outermost first: with less than a hundredth of the rows that a day has in the
-        median, or beyond a gap of over 30 days; all together they have less than a hundredth of
-        all rows.
+    One row of the year 2037 would otherwise be the whole test day. Strays, the outermost first,
+    have less than a hundredth of the rows that a day has in the median, or lie beyond a gap of over
+    30 days; all together they have less than a hundredth of all rows.
     """
     days = sorted(rows, reverse=last)
     few = STRAY_SHARE * statistics.median(rows.values())
@@ -197,19 +141,8 @@ def stray_days(rows: Mapping[int, int], *, last: bool) -> list[int]:
 def split_days(days: tuple[int, ...]) -> tuple[int, tuple[int, ...], int]:
     """Choose what days are for: the last one tests, up to two before it train, the rest pretrains.
 
-    Parameters
-    ----------
-    days : tuple of int
-        Days of a log, ascending, at least one.
-
-    Returns
-    -------
-    pretrain_until : int
-        Last day of pretraining.
-    train_days : tuple of int
-        Training days; fewer than two where pretraining would be left without a day.
-    test_day : int
-        Test day.
+    Returns the last day of pretraining, the training days and the test day; there are fewer than
+    two training days where pretraining would be left without a day.
     """
     *before, test = days
     trained = min(2, max(len(before) - 1, 0))

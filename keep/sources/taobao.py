@@ -48,25 +48,9 @@ def import_taobao(
     bounds: Bounds,
     advance: Advance,
 ) -> int:
-    """Write a log from ``UserBehavior.csv``.
+    """Write a log from ``UserBehavior.csv``; return the rows outside the bounds.
 
-    Parameters
-    ----------
-    file : Path
-        The CSV file, of any size and order.
-    out : Path
-        Directory of the new log.
-    options : ActionOptions
-        How actions become impressions.
-    bounds : tuple of int or None
-        First and last calendar day (UTC+8, days since 1970) that is kept.
-    advance : callable
-        Told how many bytes were read.
-
-    Returns
-    -------
-    int
-        Rows outside the bounds, left out.
+    Bounds are the first and last calendar day (UTC+8, days since 1970) that is kept.
 
     Raises
     ------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from gkc.arrays import F32
+from gkc.arrays import F32, I64
 from keep.data import Data, Samples
 from keep.layers import (
     ItemFeatures,
@@ -21,7 +21,18 @@ from keep.layers import (
 )
 from keep.losses import point_loss
 from keep.models import set_item_tables
-from keep.systems.training import Ints, Training, fit, inputs, labels, score, seeded
+from keep.systems.system import (
+    Lesson,
+    Step,
+    System,
+    Training,
+    every,
+    inputs,
+    labels,
+    one_pass,
+    score,
+    seeded,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,40 +53,12 @@ class Options(Training):
     """Hidden layers of the MLP; knowledge is added to the first one's pre-activation."""
 
 
-def grid(best: Options) -> tuple[Options, ...]:
-    """List what is tried on the tuning day.
-
-    Parameters
-    ----------
-    best : Options
-        Where the search starts.
-
-    Returns
-    -------
-    tuple of Options
-        Twelve.
-    """
-    return tuple(
-        replace(best, batch_size=batch_size, learning_rate=rate, embedding_std=std)
-        for batch_size, rate, std in product((64, 128), (0.001, 0.003), (0.01, 0.05, 0.2))
-    )
-
-
 class CoActionUnit(nn.Module):
     """A micro-MLP whose weights are the target's own, run over each behaviour and summed.
 
     The target's row of the induction table is cut into the weights and biases of two layers; the
     behaviours' rows of the feed table go through them. So a pair of ids meets in parameters of
     its own, apart from the embeddings that the rest of the model shares.
-
-    Parameters
-    ----------
-    rows : int
-        Rows of both tables.
-    feed : int
-        Width of what is fed.
-    width : int
-        Width of both layers.
 
     References
     ----------
@@ -119,12 +102,8 @@ class CoActionUnit(nn.Module):
 class Base(nn.Module):
     """Embeddings, target attention and co-action over the behaviours, and an MLP.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    options : Options
-        Widths.
+    Impressions come as items (B, 3), int64, rows of item, shop and category, and behaviours
+    (B, T), int64, item rows, 0 for padding.
 
     References
     ----------
@@ -148,18 +127,11 @@ class Base(nn.Module):
         return self.mlp[0]
 
     def keys(self, behaviours: Tensor) -> Tensor:
-        """Embed behaviours, (B, T) item rows, for the attention; shape (B, T, 3 * feature_dim)."""
+        """Embed behaviours for the attention; shape (B, T, 3 * feature_dim)."""
         return self.features.behaviours(behaviours)
 
     def interaction(self, items: Tensor, behaviours: Tensor) -> Tensor:
         """Let the candidate's features meet the behaviours: all that the MLP sees.
-
-        Parameters
-        ----------
-        items : Tensor, shape (B, 3), int64
-            Item, shop and category rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
 
         Returns
         -------
@@ -179,132 +151,61 @@ class Base(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def forward(self, items: Tensor, behaviours: Tensor) -> Tensor:
-        """Score impressions.
-
-        Parameters
-        ----------
-        items : Tensor, shape (B, 3), int64
-            Item, shop and category rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-
-        Returns
-        -------
-        Tensor, shape (B,), float32
-            Logits.
-        """
+        """Score impressions: (B,) float32 logits."""
         logits: Tensor = self.mlp(self.interaction(items, behaviours))
         return logits.squeeze(-1)
 
 
-class BaseRanker:
-    """A trained Base.
+B = TypeVar("B", bound=Base)
 
-    Parameters
-    ----------
-    model : Base
-        Trained.
-    """
 
-    def __init__(self, model: Base) -> None:
+class BaseRanker(Generic[B]):
+    """A Base, or a system that ranks as it does."""
+
+    def __init__(self, model: B) -> None:
         self.model = model
 
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """List what is trained."""
+        return self.model.parameters()
+
     def score(self, samples: Samples) -> F32:
-        """Score impressions.
-
-        Parameters
-        ----------
-        samples : Samples
-            n impressions of a day.
-
-        Returns
-        -------
-        ndarray, shape (n,), float32
-            Logits.
-        """
+        """Score n impressions of a day: (n,) logits."""
         self.model.eval()
         return score(samples, lambda part, positions: self.model(*inputs(part, positions)))
 
 
-def make(data: Data, options: Options, seed: int) -> Base:
-    """Make a fresh Base whose tables fit the data.
-
-    Parameters
-    ----------
-    data : Data
-        Vocabularies, and the items' shops and categories.
-    options : Options
-        Widths.
-    seed : int
-        Of the initial weights.
-
-    Returns
-    -------
-    Base
-        Untrained.
-    """
-    with seeded(seed):
-        model = Base(data.sizes, options)
+def fitted(model: B, data: Data) -> B:
+    """Give a fresh model the data's shops and categories of items."""
     set_item_tables(model.features, data.features)
     return model
 
 
-def train(
-    data: Data, days: Sequence[int], options: Options, seed: int, task: int = 0
-) -> BaseRanker:
-    """Train Base on the sub-domain.
-
-    Parameters
-    ----------
-    data : Data
-        The log.
-    days : sequence of int
-        Training days, ascending.
-    options : Options
-        Settings.
-    seed : int
-        Of initial weights and order.
-    task : int
-        Position in ``TASKS``: what is predicted.
-
-    Returns
-    -------
-    BaseRanker
-        The trained model.
-    """
-    model = make(data, options, seed)
-    fit_base(model, (data.sub_domain(day) for day in days), options, seed, task)
-    return BaseRanker(model)
+def make(data: Data, options: Options, seed: int) -> Base:
+    """Make a fresh Base whose tables fit the data."""
+    with seeded(seed):
+        return fitted(Base(data.sizes, options), data)
 
 
-def fit_base(
-    model: Base, days: Iterable[Samples], options: Options, seed: int, task: int = 0
-) -> int:
-    """Train a Base in place by cross-entropy, one pass.
+def click_loss(model: Base, task: int) -> Step:
+    """Measure a model's logits by cross-entropy with a task's labels."""
 
-    Parameters
-    ----------
-    model : Base
-        Fresh, or trained before.
-    days : iterable of Samples
-        Impressions of the training days, ascending, of any domain.
-    options : Options
-        Batch size and learning rate.
-    seed : int
-        Of the order.
-    task : int
-        Position in ``TASKS``.
+    def loss(samples: Samples, positions: I64) -> Tensor:
+        return point_loss(model(*inputs(samples, positions)), labels(samples, positions, task))
 
-    Returns
-    -------
-    int
-        Steps taken.
-    """
+    return loss
 
-    def loss(samples: Samples, positions: Ints) -> Tensor:
-        logits = model(*inputs(samples, positions))
-        return point_loss(logits, labels(samples, positions, task))
 
-    model.train()
-    of_task = (samples.of_task(task) for samples in days)
-    return fit(model.parameters(), of_task, loss, options, seed)
+def build(lesson: Lesson[Options, object]) -> tuple[BaseRanker[Base], Step]:
+    """Make a fresh Base and its loss."""
+    model = make(lesson.data, lesson.options, lesson.seed)
+    return BaseRanker(model), click_loss(model, lesson.task)
+
+
+BASE = System(
+    options=Options,
+    tried=every(
+        batch_size=(64, 128), learning_rate=(0.001, 0.003), embedding_std=(0.01, 0.05, 0.2)
+    ),
+    learn=one_pass(build, Lesson.sub_domain),
+)

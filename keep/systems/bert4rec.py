@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gkc.arrays import I64
 from keep.data import Data
 from keep.features import PADDING
-from keep.systems import base, sequences, transformer
-from keep.systems.training import Ints, seeded
+from keep.systems import sequences, transformer
+from keep.systems.system import System, seeded
 from keep.systems.transformer import Encoder, hide, make_encoder, optimise
 
 
@@ -22,29 +23,11 @@ class Options(transformer.Options):
     """How BERT4Rec is pre-trained and fine-tuned."""
 
 
-def grid(best: base.Options) -> tuple[Options, ...]:
-    """List what is tried on the tuning day; all trials share one pre-trained encoder.
-
-    Parameters
-    ----------
-    best : base.Options
-        Base's best options.
-
-    Returns
-    -------
-    tuple of Options
-        Twelve.
-    """
-    return transformer.grid(Options(**vars(best)))
-
-
 class Cloze(nn.Module):
     """A softmax over items at each hidden click, through the embeddings that are also the input.
 
     Parameters
     ----------
-    encoder : Encoder
-        Pre-trained by it.
     items : ndarray, shape (V,), int64
         Rows of the items to choose from, ascending; others are never pushed away.
     counts : ndarray, shape (V,), int64
@@ -58,7 +41,7 @@ class Cloze(nn.Module):
     choices: Tensor
     place: Tensor
 
-    def __init__(self, encoder: Encoder, items: Ints, counts: Ints) -> None:
+    def __init__(self, encoder: Encoder, items: I64, counts: I64) -> None:
         super().__init__()
         self.encoder = encoder
         width = len(encoder.hidden)
@@ -70,46 +53,23 @@ class Cloze(nn.Module):
         self.bias = nn.Parameter(torch.from_numpy(np.log(counts / counts.sum())).float())
 
     def forward(self, windows: Tensor, hidden: Tensor) -> Tensor:
-        """Measure how surprising the hidden clicks are.
+        """Measure the mean surprise, in nats, of clicks hidden from the encoder; 0 if none is.
 
-        Parameters
-        ----------
-        windows : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-        hidden : Tensor, shape (B, T), bool
-            Which clicks are hidden from the encoder.
-
-        Returns
-        -------
-        Tensor, shape (), float32
-            Mean cross-entropy of a hidden click, in nats; 0 if none is hidden.
+        ``windows`` are (B, T) item rows, 0 for padding; ``hidden`` is (B, T) bool.
         """
         context = functional.gelu(self.project(self.encoder(windows, hidden)[hidden]))
         rows = self.encoder.features.behaviours(self.choices)  # (V, width)
         logits = torch.addmm(self.bias, context, rows.T)
-        wanted = self.place[windows[hidden]]
-        surprise = functional.cross_entropy(logits, wanted, reduction="sum")
-        return surprise / max(len(wanted), 1)
+        places = self.place[windows[hidden]]
+        surprise = functional.cross_entropy(logits, places, reduction="sum")
+        return surprise / max(len(places), 1)
 
 
 def pretrain(data: Data, days: Sequence[int], options: Options, seed: int) -> Encoder:
-    """Pre-train an encoder on the users' clicks of all scenes.
+    """Pre-train an encoder on the users' clicks of all scenes on days of the log, ascending.
 
-    Parameters
-    ----------
-    data : Data
-        The log.
-    days : sequence of int
-        Pretraining days, ascending; no other day's impressions are read.
-    options : Options
-        Settings.
-    seed : int
-        Of initial weights, order, masks and dropout.
-
-    Returns
-    -------
-    Encoder
-        In evaluation mode; it can be pickled.
+    No other day's impressions are read. The seed fixes weights, order and every other draw. The
+    encoder is in evaluation mode, and can be pickled.
 
     Notes
     -----
@@ -123,7 +83,7 @@ def pretrain(data: Data, days: Sequence[int], options: Options, seed: int) -> En
     with seeded(seed):
         objective = Cloze(make_encoder(data, options), items, counts)
 
-        def loss(part: Ints) -> Tensor:
+        def loss(part: I64) -> Tensor:
             hidden = torch.from_numpy(hide(part, options.mask_rate, rng))
             value: Tensor = objective(torch.from_numpy(part), hidden)
             return value
@@ -132,5 +92,10 @@ def pretrain(data: Data, days: Sequence[int], options: Options, seed: int) -> En
     return objective.encoder.eval()
 
 
-train = transformer.train
-"""Fine-tune the pre-trained encoder inside Base."""
+BERT4REC = System(
+    options=Options,
+    tried=transformer.TRIED,
+    learn=transformer.fine_tune,
+    takes=Encoder,
+    pretrain=pretrain,
+)

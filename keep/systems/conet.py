@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from keep.data import Data, Samples
+from gkc.arrays import I64
+from keep.data import Samples
 from keep.layers import TableSizes, mlp
-from keep.models import set_item_tables
 from keep.systems import base
-from keep.systems.base import Base, BaseRanker
-from keep.systems.training import Ints, fit, inputs, labels, seeded
+from keep.systems.base import Base, BaseRanker, fitted
+from keep.systems.system import Lesson, Step, System, every, inputs, labels, one_pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,40 +27,10 @@ class Options(base.Options):
     """Weight of a source impression's loss; a target impression's is 1."""
 
 
-def grid(best: base.Options) -> tuple[Options, ...]:
-    """List what is tried on the tuning day.
-
-    Parameters
-    ----------
-    best : base.Options
-        The options of Base that were found best.
-
-    Returns
-    -------
-    tuple of Options
-        Twelve.
-    """
-    return tuple(
-        Options(
-            **{**vars(best), "batch_size": batch_size, "learning_rate": rate},
-            source_weight=weight,
-        )
-        for batch_size, rate, weight in product((128, 512), (0.001, 0.003), (0.3, 1.0, 3.0))
-    )
-
-
 def cross_unit(width_in: int, width_out: int) -> nn.Linear:
     """Make the matrix H that carries one network's layer over to the next one of the other.
 
-    Parameters
-    ----------
-    width_in, width_out : int
-        Widths of the two layers.
-
-    Returns
-    -------
-    nn.Linear
-        Without bias; nearly zero, so that the networks start apart.
+    It has no bias and is nearly zero, so that the networks start apart.
     """
     unit = nn.Linear(width_in, width_out, bias=False)
     nn.init.normal_(unit.weight, 0.0, 0.01)
@@ -72,13 +41,6 @@ class CoNet(Base):
     """Base's features, an MLP for each domain, and cross units between their hidden layers.
 
     Base's own MLP is the target's network.
-
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    options : Options
-        Widths.
 
     Notes
     -----
@@ -101,20 +63,10 @@ class CoNet(Base):
         self.cross = nn.ModuleList(cross_unit(*shape) for shape in pairwise(widths))
 
     def networks(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Run both networks side by side.
+        """Run both networks side by side, (B, interaction_width) each to (B,) logits.
 
         A hidden layer of the target is relu(W_t h_t + b_t + H h_s), of the source
         relu(W_s h_s + b_s + H h_t): one H for both directions.
-
-        Parameters
-        ----------
-        source, target : Tensor, shape (B, interaction_width), float32
-            What each network sees.
-
-        Returns
-        -------
-        source, target : Tensor, shape (B,), float32
-            Logits.
 
         References
         ----------
@@ -129,78 +81,33 @@ class CoNet(Base):
         return self.source[-1](source).squeeze(-1), self.mlp[-1](target).squeeze(-1)
 
     def both(self, items: Tensor, behaviours: Tensor) -> tuple[Tensor, Tensor]:
-        """Score impressions in both domains.
-
-        Parameters
-        ----------
-        items : Tensor, shape (B, 3), int64
-            Item, shop and category rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-
-        Returns
-        -------
-        source, target : Tensor, shape (B,), float32
-            Logits.
-        """
+        """Score impressions in both domains: (B,) logits of source and target."""
         seen = self.interaction(items, behaviours)
         return self.networks(seen, seen)
 
     def forward(self, items: Tensor, behaviours: Tensor) -> Tensor:
-        """Score impressions in the target domain.
-
-        Parameters
-        ----------
-        items : Tensor, shape (B, 3), int64
-            Item, shop and category rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-
-        Returns
-        -------
-        Tensor, shape (B,), float32
-            Logits.
-        """
+        """Score impressions in the target domain: (B,) logits."""
         return self.both(items, behaviours)[1]
 
 
-def train(
-    data: Data, days: Sequence[int], options: Options, seed: int, task: int = 0
-) -> BaseRanker:
-    """Train CoNet: the sub-domain is the target, the other scenes are the source.
+def build(lesson: Lesson[Options, None]) -> tuple[BaseRanker[CoNet], Step]:
+    """Make a fresh CoNet: the sub-domain is the target, the other scenes are the source."""
+    model = fitted(CoNet(lesson.data.sizes, lesson.options), lesson.data)
 
-    Parameters
-    ----------
-    data : Data
-        The log.
-    days : sequence of int
-        Training days, ascending.
-    options : Options
-        Settings.
-    seed : int
-        Of initial weights and order.
-    task : int
-        Position in ``TASKS``: what is predicted.
-
-    Returns
-    -------
-    BaseRanker
-        The trained model.
-    """
-    with seeded(seed):
-        model = CoNet(data.sizes, options)
-    set_item_tables(model.features, data.features)
-
-    def loss(samples: Samples, positions: Ints) -> Tensor:
+    def loss(samples: Samples, positions: I64) -> Tensor:
         source, target = model.both(*inputs(samples, positions))
         is_target = torch.from_numpy(samples.day.sub_domain[positions])
         return functional.binary_cross_entropy_with_logits(
             torch.where(is_target, target, source),
-            labels(samples, positions, task),
-            weight=torch.where(is_target, 1.0, options.source_weight),
+            labels(samples, positions, lesson.task),
+            weight=torch.where(is_target, 1.0, lesson.options.source_weight),
         )
 
-    model.train()
-    of_task = (samples.of_task(task) for samples in data.super_domains(tuple(days)))
-    fit(model.parameters(), of_task, loss, options, seed)
-    return BaseRanker(model)
+    return BaseRanker(model), loss
+
+
+CONET = System(
+    options=Options,
+    tried=every(batch_size=(128, 512), learning_rate=(0.001, 0.003), source_weight=(0.3, 1.0, 3.0)),
+    learn=one_pass(build, Lesson.super_domain),
+)

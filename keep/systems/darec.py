@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -13,13 +11,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx
 
-from keep.data import Data, Samples
+from gkc.arrays import I64
+from keep.data import Samples
 from keep.layers import TableSizes, mlp
 from keep.losses import point_loss
-from keep.models import set_item_tables
 from keep.systems import base
-from keep.systems.base import Base, BaseRanker
-from keep.systems.training import Ints, fit, inputs, labels, seeded
+from keep.systems.base import Base, BaseRanker, fitted
+from keep.systems.system import Lesson, Step, System, every, inputs, labels, one_pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,28 +28,6 @@ class Options(base.Options):
     """Larger than Base's own: a day of all scenes has many times the sub-domain's rows."""
     domain_weight: float = 0.1
     """Weight of the domain classifier's loss."""
-
-
-def grid(best: base.Options) -> tuple[Options, ...]:
-    """List what is tried on the tuning day.
-
-    Parameters
-    ----------
-    best : base.Options
-        The options of Base that were found best.
-
-    Returns
-    -------
-    tuple of Options
-        Twelve.
-    """
-    return tuple(
-        Options(
-            **{**vars(best), "batch_size": batch_size, "learning_rate": rate},
-            domain_weight=weight,
-        )
-        for batch_size, rate, weight in product((128, 512), (0.001, 0.003), (0.01, 0.1, 1.0))
-    )
 
 
 class _Reversal(Function):
@@ -68,19 +44,7 @@ class _Reversal(Function):
 
 
 def reverse_gradient(x: Tensor, strength: float) -> Tensor:
-    """Pass a tensor on unchanged, and its gradient back times ``-strength``.
-
-    Parameters
-    ----------
-    x : Tensor, any shape, float32
-        What a classifier is to be shown, and its extractor to make useless for it.
-    strength : float
-        Lambda.
-
-    Returns
-    -------
-    Tensor, shape of x, float32
-        Equal to x.
+    """Pass a tensor of any shape on unchanged, and its gradient back times ``-strength``.
 
     References
     ----------
@@ -91,17 +55,9 @@ def reverse_gradient(x: Tensor, strength: float) -> Tensor:
 
 
 def reversal_strength(progress: float) -> float:
-    """Let the reversal grow from 0 to nearly 1 as training goes on.
+    """Let lambda grow from 0 to nearly 1 with the share of the training that is done.
 
-    Parameters
-    ----------
-    progress : float
-        Share of the training done, 0 to 1.
-
-    Returns
-    -------
-    float
-        Lambda: 2 / (1 + exp(-10 * progress)) - 1.
+    It is 2 / (1 + exp(-10 * progress)) - 1.
 
     References
     ----------
@@ -127,13 +83,6 @@ class DARec(Base):
     The rest of Base's own MLP is the target's head; the source's head and the domain classifier
     have the same layers.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    options : Options
-        Widths.
-
     Notes
     -----
     DARec itself extracts from rating vectors that autoencoders have embedded; here, as KEEP
@@ -150,22 +99,7 @@ class DARec(Base):
         self.domain = mlp((*options.hidden, 1))
 
     def heads(self, items: Tensor, behaviours: Tensor, strength: float) -> Logits:
-        """Judge impressions by all heads.
-
-        Parameters
-        ----------
-        items : Tensor, shape (B, 3), int64
-            Item, shop and category rows.
-        behaviours : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-        strength : float
-            Lambda of the reversal below the domain classifier.
-
-        Returns
-        -------
-        Logits
-            Each (B,) float32.
-        """
+        """Judge impressions by all heads; ``strength`` is the reversal's below the classifier."""
         extracted = self.mlp[:2](self.interaction(items, behaviours))  # (B, hidden[0])
         return Logits(
             source=self.source(extracted).squeeze(-1),
@@ -199,16 +133,7 @@ def domain_loss(logits: Tensor, is_target: Tensor) -> Tensor:
 class AdversarialLoss:
     """The loss of a training step, which knows how far the training is.
 
-    Parameters
-    ----------
-    model : DARec
-        What is trained.
-    domain_weight : float
-        Weight of the domain classifier's loss.
-    days : int
-        How many days are trained on: progress counts days, each in shares of its impressions.
-    task : int
-        Position in ``TASKS``.
+    Progress counts ``days``, each in shares of its impressions.
     """
 
     def __init__(self, model: DARec, domain_weight: float, days: int, task: int) -> None:
@@ -218,21 +143,8 @@ class AdversarialLoss:
         self.task = task
         self.days_done = 0.0
 
-    def __call__(self, samples: Samples, positions: Ints) -> Tensor:
-        """Compute the loss of some impressions: own head's labels, and the domain.
-
-        Parameters
-        ----------
-        samples : Samples
-            A day of both domains.
-        positions : ndarray, shape (B,), int64
-            Which impressions.
-
-        Returns
-        -------
-        Tensor, shape (), float32
-            The loss.
-        """
+    def __call__(self, samples: Samples, positions: I64) -> Tensor:
+        """Compute the loss of some impressions of both domains: own head's labels, the domain."""
         strength = reversal_strength(self.days_done / self.days)
         self.days_done += len(positions) / len(samples)
         logits = self.model.heads(*inputs(samples, positions), strength)
@@ -242,34 +154,17 @@ class AdversarialLoss:
         return label_loss + self.domain_weight * domain_loss(logits.domain, is_target)
 
 
-def train(
-    data: Data, days: Sequence[int], options: Options, seed: int, task: int = 0
-) -> BaseRanker:
-    """Train DARec: the sub-domain is the target, the other scenes are the source.
+def build(lesson: Lesson[Options, None]) -> tuple[BaseRanker[DARec], Step]:
+    """Make a fresh DARec: the sub-domain is the target, the other scenes are the source."""
+    model = fitted(DARec(lesson.data.sizes, lesson.options), lesson.data)
+    weight = lesson.options.domain_weight
+    return BaseRanker(model), AdversarialLoss(model, weight, len(lesson.days), lesson.task)
 
-    Parameters
-    ----------
-    data : Data
-        The log.
-    days : sequence of int
-        Training days, ascending.
-    options : Options
-        Settings.
-    seed : int
-        Of initial weights and order.
-    task : int
-        Position in ``TASKS``: what is predicted.
 
-    Returns
-    -------
-    BaseRanker
-        The trained model: the target's head.
-    """
-    with seeded(seed):
-        model = DARec(data.sizes, options)
-    set_item_tables(model.features, data.features)
-    loss = AdversarialLoss(model, options.domain_weight, len(days), task)
-    model.train()
-    of_task = (samples.of_task(task) for samples in data.super_domains(tuple(days)))
-    fit(model.parameters(), of_task, loss, options, seed)
-    return BaseRanker(model)
+DAREC = System(
+    options=Options,
+    tried=every(
+        batch_size=(128, 512), learning_rate=(0.001, 0.003), domain_weight=(0.01, 0.1, 1.0)
+    ),
+    learn=one_pass(build, Lesson.super_domain),
+)

@@ -1,63 +1,44 @@
-"""KEEP-C: extraction and plugging co-trained on the training days, without earlier ones."""
+"""KEEP-C: extraction and plugging co-trained on the training days, without earlier ones.
+
+K(u, i) of a step's sub-domain rows is read, without gradient, before the extraction module learns
+from that step: else the knowledge that Base is trained with would hold its own label, which the
+knowledge that it is tested with cannot. For the same reason a pair of impressions is learned with
+the later one of both, when the knowledge of both has been read.
+
+References
+----------
+KEEP (CIKM'22), section 6.2 (compared methods).
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gkc.arrays import F32
+from gkc.arrays import F32, I64
 from keep.config import TASKS, PretrainConfig
-from keep.data import Data, Samples
+from keep.data import Samples
 from keep.din import Teacher
 from keep.features import Batch, Features, Rows, make_batch, trained_by
 from keep.losses import point_loss
 from keep.models import Models, set_item_tables, task_losses
-from keep.systems import base, keep
-from keep.systems.keep import KeepRanker, make_plug_in
-from keep.systems.training import Ints, inputs, labels, seeded
+from keep.systems import base, plugged
+from keep.systems.plugged import KeepRanker, make_plug_in
+from keep.systems.system import Lesson, System, every, inputs, labels, seeded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(keep.Options):
+class Options(plugged.Options):
     """How Base and its plug-in are built and trained beside the extraction module."""
 
 
-def grid(best: base.Options) -> tuple[Options, ...]:
-    """List what is tried on the tuning day.
-
-    Parameters
-    ----------
-    best : base.Options
-        The options of Base that were found best.
-
-    Returns
-    -------
-    tuple of Options
-        Twelve.
-    """
-    return tuple(
-        Options(
-            **{**vars(best), "batch_size": batch_size, "learning_rate": rate},
-            plug_in_hidden=hidden,
-        )
-        for batch_size, rate, hidden in product((64, 128), (0.001, 0.003), (16, 32, 128))
-    )
-
-
 class RunningMoments:
-    """Mean and standard deviation of all rows seen so far.
-
-    Parameters
-    ----------
-    width : int
-        Columns of the rows.
-    """
+    """Mean and standard deviation of the columns, (width,) each, of all rows seen so far."""
 
     def __init__(self, width: int) -> None:
         self.count = 0
@@ -86,20 +67,20 @@ class _Downstream:
     Steps have as many rows as Base's own; rows wait until there are enough.
     """
 
-    def __init__(self, data: Data, options: Options, seed: int, width: int, task: int) -> None:
-        self.options = options
-        self.task = task
-        self.model = base.make(data, options, seed)
-        with seeded(seed):
-            self.plug_in = make_plug_in(width, self.model, options)
+    def __init__(self, lesson: Lesson[Options, PretrainConfig], width: int) -> None:
+        self.options = lesson.options
+        self.task = lesson.task
+        self.model = base.make(lesson.data, lesson.options, lesson.seed)
+        with seeded(lesson.seed):
+            self.plug_in = make_plug_in(width, self.model, lesson.options)
         self.plug_in.attach(self.model.first_layer)
         self.moments = RunningMoments(width)
         parameters = [*self.model.parameters(), *self.plug_in.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=options.learning_rate, fused=True)
-        self._positions: list[Ints] = []
+        self.optimizer = torch.optim.Adam(parameters, lr=self.options.learning_rate, fused=True)
+        self._positions: list[I64] = []
         self._knowledge: list[Tensor] = []
 
-    def feed(self, samples: Samples, positions: Ints, knowledge: Tensor) -> None:
+    def feed(self, samples: Samples, positions: I64, knowledge: Tensor) -> None:
         """Take further rows of a day, and the steps that there are enough rows for."""
         self.moments.add(knowledge)
         self.plug_in.set_statistics(self.moments.mean, self.moments.std)
@@ -124,65 +105,31 @@ class _Downstream:
         self.optimizer.step()
 
 
-def train(
-    data: Data,
-    days: Sequence[int],
-    options: Options,
-    seed: int,
-    task: int = 0,
-    *,
-    pretraining: PretrainConfig,
-) -> KeepRanker:
+def co_train(lesson: Lesson[Options, PretrainConfig]) -> KeepRanker:
     """Train the extraction module on the super-domain and Base on the sub-domain, side by side.
 
-    K(u, i) of a step's sub-domain rows is read, without gradient, before the extraction module
-    learns from that step: else the knowledge that Base is trained with would hold its own label,
-    which the knowledge that it is tested with cannot. For the same reason a pair of impressions is
-    learned with the later one of both, when the knowledge of both has been read.
-
-    Parameters
-    ----------
-    data : Data
-        The log.
-    days : sequence of int
-        Training days, ascending.
-    options : Options
-        Settings of Base and plug-in.
-    seed : int
-        Of initial weights and order.
-    task : int
-        Position in ``TASKS``: what is predicted downstream.
-    pretraining : PretrainConfig
-        Settings of the extraction module.
-
-    Returns
-    -------
-    KeepRanker
-        Base with its plug-in; it reads the extraction module as it is after the last day.
-
-    References
-    ----------
-    KEEP (CIKM'22), section 6.2 (compared methods).
+    The ranker reads the extraction module as it is after the last day.
     """
-    teacher = Models(data.sizes, pretraining, ("teacher",)).teacher
+    data, config = lesson.data, lesson.given
+    teacher = Models(data.sizes, config, ("teacher",)).teacher
     set_item_tables(teacher.features, data.features)
-    optimizer = torch.optim.Adam(teacher.parameters(), lr=pretraining.learning_rate, fused=True)
-    width = pretraining.user_dim + pretraining.item_dim + 3 * pretraining.mlp[-1]
-    downstream = _Downstream(data, options, seed, width, task)
-    for samples in data.super_domains(days):
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=config.learning_rate, fused=True)
+    width = config.user_dim + config.item_dim + 3 * config.mlp[-1]
+    downstream = _Downstream(lesson, width)
+    for samples in data.super_domains(lesson.days):
         features = copy.copy(data.features)
         features.history = samples.history
-        rng = np.random.default_rng([seed, samples.number])
-        wanted = samples.day.sub_domain & trained_by(samples.rows, task)
-        for batch in batches(samples.rows, features, pretraining, rng):
-            positions = batch.samples[wanted[batch.samples]]
+        rng = np.random.default_rng([lesson.seed, samples.number])
+        of_task = samples.day.sub_domain & trained_by(samples.rows, lesson.task)
+        for batch in batches(samples.rows, features, config, rng):
+            positions = batch.samples[of_task[batch.samples]]
             if len(positions):
                 downstream.feed(samples, positions, read(teacher, samples, positions))
-            losses = task_losses(teacher(batch), batch, pretraining)
+            losses = task_losses(teacher(batch), batch, config)
             optimizer.zero_grad()
             torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        downstream.step(samples, options.batch_size)
+        downstream.step(samples, lesson.options.batch_size)
 
     def knowledge(samples: Samples) -> F32:
         parts = np.array_split(np.arange(len(samples)), max(1, len(samples) // 4096))
@@ -196,21 +143,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Shuffle a day and cut it into steps, none of which knows a later step's labels.
 
-    Parameters
-    ----------
-    rows : Rows
-        The day's impressions.
-    features : Features
-        Holds the behaviours before that day.
-    config : PretrainConfig
-        Batch size, pairs and the rate of ids replaced by the unknown row.
-    rng : numpy.random.Generator
-        Source of all chance; how much of it is used does not depend on labels.
-
-    Yields
-    ------
-    Batch
-        Every impression once.
+    How much of ``rng`` is used does not depend on labels. ``features`` holds the behaviours before
+    that day.
     """
     order = rng.permutation(len(rows))
     partners = np.full(rows.labels.shape, -1, dtype=np.int64)
@@ -221,21 +155,10 @@ def batches(
         yield make_batch(rows, features, chosen, partners[chosen], config.unknown_rate, rng)
 
 
-def draw_earlier_partners(
-    rows: Rows, order: Ints, batch_size: int, rng: np.random.Generator
-) -> Ints:
+def draw_earlier_partners(rows: Rows, order: I64, batch_size: int, rng: np.random.Generator) -> I64:
     """Draw partners as ``keep.features.draw_partners`` does, from the steps up to a row's own.
 
-    Parameters
-    ----------
-    rows : Rows
-        A day's impressions.
-    order : ndarray, shape (n,), int64
-        Positions in ``rows`` as they are learned.
-    batch_size : int
-        Rows of a step.
-    rng : numpy.random.Generator
-        Where the choice among several comes from.
+    ``order`` (n,) holds positions in ``rows`` as they are learned, ``batch_size`` a step.
 
     Returns
     -------
@@ -265,24 +188,22 @@ def draw_earlier_partners(
     return partners
 
 
-def read(teacher: Teacher, samples: Samples, positions: Ints) -> Tensor:
-    """Read K(u, i) of some impressions as the extraction module is now, without gradient.
+def read(teacher: Teacher, samples: Samples, positions: I64) -> Tensor:
+    """Read K(u, i), (B, width), at (B,) positions, as the extraction module is now; no gradient.
 
-    Parameters
+    References
     ----------
-    teacher : Teacher
-        The extraction module.
-    samples : Samples
-        Impressions of a day.
-    positions : ndarray, shape (B,), int64
-        Which of them.
-
-    Returns
-    -------
-    Tensor, shape (B, width), float32
-        Equation 4.
+    KEEP (CIKM'22), equation 4.
     """
     items, behaviours = inputs(samples, positions)
     with torch.no_grad():
         user = torch.from_numpy(samples.rows.user[positions])
         return teacher.knowledge(user, behaviours, items)
+
+
+KEEP_C = System(
+    options=Options,
+    tried=every(batch_size=(64, 128), learning_rate=(0.001, 0.003), plug_in_hidden=(16, 32, 128)),
+    learn=co_train,
+    takes=PretrainConfig,
+)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gkc.arrays import Bools
+from gkc.arrays import I64, Bools
 from keep.data import Data
 from keep.features import PADDING
-from keep.systems import base, sequences, transformer
-from keep.systems.training import Ints, seeded
+from keep.systems import sequences, transformer
+from keep.systems.system import System, seeded
 from keep.systems.transformer import Encoder, hide, make_encoder, optimise
 
 
@@ -37,39 +37,23 @@ class Options(transformer.Options):
     """Weight of segment prediction."""
 
 
-def grid(best: base.Options) -> tuple[Options, ...]:
-    """List what is tried on the tuning day; all trials share one pre-trained encoder.
-
-    Parameters
-    ----------
-    best : base.Options
-        Base's best options.
-
-    Returns
-    -------
-    tuple of Options
-        Twelve.
-    """
-    return transformer.grid(Options(**vars(best)))
-
-
 class Views(NamedTuple):
     """What chance makes of some windows; every array has the shape (B, T) of the windows."""
 
     hidden: Bools
     """Clicks that masked item and masked attribute prediction hide."""
-    negatives: Ints
+    negatives: I64
     """Another item for each click."""
     segment: Bools
     """A run of each window's clicks, at most half of them."""
-    strangers: Ints
+    strangers: I64
     """At the places of ``segment``, a run of clicks from anywhere; elsewhere the window itself."""
 
 
 def draw_views(
-    windows: Ints, stream: Ints, items: Ints, mask_rate: float, rng: np.random.Generator
+    windows: I64, stream: I64, items: I64, mask_rate: float, rng: np.random.Generator
 ) -> Views:
-    """Draw what is hidden and what it is compared with.
+    """Draw what is hidden, a share of the clicks, and what it is compared with.
 
     Parameters
     ----------
@@ -79,15 +63,6 @@ def draw_views(
         All clicks one after another; other items and strange segments are drawn from it.
     items : ndarray, shape (V,), int64
         Its distinct items, ascending, at least two.
-    mask_rate : float
-        Share of clicks hidden.
-    rng : numpy.random.Generator
-        Source of all chance.
-
-    Returns
-    -------
-    Views
-        One draw.
     """
     B, T = windows.shape
     drawn = stream[rng.integers(0, len(stream), (B, T))]
@@ -106,19 +81,9 @@ def draw_views(
 
 
 def nce(same: Tensor, different: Tensor) -> Tensor:
-    """Tell views of the same thing from views of different things.
+    """Tell (n,) logits of views of the same thing from (m,) logits of views of different things.
 
-    Parameters
-    ----------
-    same : Tensor, shape (n,), float32
-        Logits f(x, y) of pairs that belong together.
-    different : Tensor, shape (m,), float32
-        Logits of pairs that do not.
-
-    Returns
-    -------
-    Tensor, shape (), float32
-        - sum log sigmoid(same) - sum log(1 - sigmoid(different)).
+    The loss is - sum log sigmoid(same) - sum log(1 - sigmoid(different)).
     """
     return functional.softplus(-same).sum() + functional.softplus(different).sum()
 
@@ -134,7 +99,7 @@ class Attribute(nn.Module):
     Parameters
     ----------
     table : nn.Embedding
-        Embeddings of the values.
+        Of the values.
     of_item : Tensor, shape (items,), int64
         The value's row of each item row.
     stream : ndarray, shape (n,), int64
@@ -145,7 +110,7 @@ class Attribute(nn.Module):
     values: Tensor
     place: Tensor
 
-    def __init__(self, table: nn.Embedding, of_item: Tensor, stream: Ints) -> None:
+    def __init__(self, table: nn.Embedding, of_item: Tensor, stream: I64) -> None:
         super().__init__()
         self.table = table
         values, counts = np.unique(of_item.numpy()[stream], return_counts=True)
@@ -158,37 +123,20 @@ class Attribute(nn.Module):
         self.bias = nn.Parameter(torch.from_numpy(np.log(odds)).float())
 
     def forward(self, compared: Tensor, items: Tensor) -> Tensor:
-        """Take the binary losses of all values.
+        """Take the binary losses of all values, summed over items and values.
 
-        Parameters
-        ----------
-        compared : Tensor, shape (n, dim), float32
-            Views of the items, in the space of the values.
-        items : Tensor, shape (n,), int64
-            Item rows.
-
-        Returns
-        -------
-        Tensor, shape (), float32
-            Summed over items and values.
+        ``compared``, (n, dim), are views of the items, (n,) rows, in the space of the values.
         """
         logits = torch.addmm(self.bias, compared, self.table(self.values).T)  # (n, values)
-        own = self.place[self.of_item[items]].unsqueeze(1)
+        true = self.place[self.of_item[items]].unsqueeze(1)
         # softplus(-x) = softplus(x) - x, so this turns the item's own value round.
-        return functional.softplus(logits).sum() - logits.gather(1, own).sum()
+        return functional.softplus(logits).sum() - logits.gather(1, true).sum()
 
 
 class Objectives(nn.Module):
     """The four objectives and the matrices that compare their views.
 
-    Parameters
-    ----------
-    encoder : Encoder
-        Pre-trained by them.
-    stream : ndarray, shape (n,), int64
-        All clicks: an attribute that none of them has is never pushed away.
-    options : Options
-        Weights.
+    ``stream`` are all clicks, (n,): an attribute that none of them has is never pushed away.
 
     References
     ----------
@@ -196,7 +144,7 @@ class Objectives(nn.Module):
     prediction, masked attribute prediction, segment prediction.
     """
 
-    def __init__(self, encoder: Encoder, stream: Ints, options: Options) -> None:
+    def __init__(self, encoder: Encoder, stream: I64, options: Options) -> None:
         super().__init__()
         self.encoder = encoder
         self.options = options
@@ -210,29 +158,16 @@ class Objectives(nn.Module):
         self.compare_segment = nn.Linear(width, width, bias=False)
 
     def forward(self, windows: Tensor, views: Views) -> Tensor:
-        """Weigh and add the losses.
-
-        Parameters
-        ----------
-        windows : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-        views : Views
-            What is hidden and compared.
-
-        Returns
-        -------
-        Tensor, shape (), float32
-            Sums over clicks and segments, per window.
-        """
+        """Weigh and add the losses of (B, T) windows: sums over clicks and segments, per window."""
         hidden = torch.from_numpy(views.hidden)
         shown = windows[(windows != PADDING) & ~hidden]
-        wanted, negatives = windows[hidden], torch.from_numpy(views.negatives)[hidden]
+        items, negatives = windows[hidden], torch.from_numpy(views.negatives)[hidden]
         context = self.encoder(windows, hidden)[hidden]  # (M, width)
         options = self.options
         weighted = (
             options.attribute_weight * self.associated_attributes(shown)
-            + options.item_weight * self.masked_items(context, wanted, negatives)
-            + options.masked_attribute_weight * self.masked_attributes(context, wanted)
+            + options.item_weight * self.masked_items(context, items, negatives)
+            + options.masked_attribute_weight * self.masked_attributes(context, items)
             + options.segment_weight * self.segments(windows, views)
         )
         return weighted / len(windows)
@@ -240,71 +175,30 @@ class Objectives(nn.Module):
     def associated_attributes(self, items: Tensor) -> Tensor:
         """Tell an item's shop and category from all others by the embedding of its id alone.
 
-        Parameters
-        ----------
-        items : Tensor, shape (n,), int64
-            Item rows.
-
-        Returns
-        -------
-        Tensor, shape (), float32
-            Summed over the items.
+        The loss is summed over the items, (n,) rows.
         """
         compared = self.compare_attribute(self.encoder.features.item(items))
         total: Tensor = self.shop(compared, items) + self.category(compared, items)
         return total
 
     def masked_items(self, context: Tensor, items: Tensor, negatives: Tensor) -> Tensor:
-        """Tell a hidden item from another one by its context.
+        """Tell a hidden item from another one by its context, (n, width); summed over the items.
 
-        Parameters
-        ----------
-        context : Tensor, shape (n, width), float32
-            The encoder's output where items are hidden.
-        items, negatives : Tensor, shape (n,), int64
-            The hidden items, and others.
-
-        Returns
-        -------
-        Tensor, shape (), float32
-            Summed over the hidden items.
+        ``context`` is the encoder's output where the items, (n,) rows, are hidden.
         """
         compared, table = self.compare_item(context), self.encoder.features.item
         return nce(dot(compared, table(items)), dot(compared, table(negatives)))
 
     def masked_attributes(self, context: Tensor, items: Tensor) -> Tensor:
-        """Tell a hidden item's shop and category from all others by its context.
-
-        Parameters
-        ----------
-        context : Tensor, shape (n, width), float32
-            The encoder's output where items are hidden.
-        items : Tensor, shape (n,), int64
-            The hidden items.
-
-        Returns
-        -------
-        Tensor, shape (), float32
-            Summed over the hidden items.
-        """
+        """Tell a hidden item's shop and category from all others by its context; summed too."""
         compared = self.compare_masked_attribute(context)
         total: Tensor = self.shop(compared, items) + self.category(compared, items)
         return total
 
     def segments(self, windows: Tensor, views: Views) -> Tensor:
-        """Tell the segment that was cut out of a window from a strange one.
+        """Tell the segment that was cut out of a window from a strange one; summed over windows.
 
-        Parameters
-        ----------
-        windows : Tensor, shape (B, T), int64
-            Item rows, 0 for padding.
-        views : Views
-            The segments and the strangers.
-
-        Returns
-        -------
-        Tensor, shape (), float32
-            Summed over the windows; a sequence's vector is the encoder's last position.
+        A sequence's vector is the encoder's last position.
         """
         segment = torch.from_numpy(views.segment)
         around = self.compare_segment(self.encoder(windows, segment)[:, -1])  # (B, width)
@@ -314,23 +208,10 @@ class Objectives(nn.Module):
 
 
 def pretrain(data: Data, days: Sequence[int], options: Options, seed: int) -> Encoder:
-    """Pre-train an encoder on the users' clicks of all scenes.
+    """Pre-train an encoder on the users' clicks of all scenes on days of the log, ascending.
 
-    Parameters
-    ----------
-    data : Data
-        The log; attributes are shop and category.
-    days : sequence of int
-        Pretraining days, ascending; no other day's impressions are read.
-    options : Options
-        Settings.
-    seed : int
-        Of initial weights, order, masks, negatives and dropout.
-
-    Returns
-    -------
-    Encoder
-        In evaluation mode; it can be pickled.
+    No other day's impressions are read. The seed fixes weights, order and every other draw. The
+    encoder is in evaluation mode, and can be pickled.
 
     Notes
     -----
@@ -348,7 +229,7 @@ def pretrain(data: Data, days: Sequence[int], options: Options, seed: int) -> En
     with seeded(seed):
         objectives = Objectives(make_encoder(data, options), stream, options)
 
-        def loss(part: Ints) -> Tensor:
+        def loss(part: I64) -> Tensor:
             views = draw_views(part, stream, items, options.mask_rate, rng)
             value: Tensor = objectives(torch.from_numpy(part), views)
             return value
@@ -357,5 +238,10 @@ def pretrain(data: Data, days: Sequence[int], options: Options, seed: int) -> En
     return objectives.encoder.eval()
 
 
-train = transformer.train
-"""Fine-tune the pre-trained encoder inside Base."""
+S3REC = System(
+    options=Options,
+    tried=transformer.TRIED,
+    learn=transformer.fine_tune,
+    takes=Encoder,
+    pretrain=pretrain,
+)

@@ -5,28 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gkc.arrays import I64
 from keep.data import Data
 
-Ints = NDArray[np.int64]
 
+def clicks(data: Data, days: Sequence[int]) -> tuple[I64, I64]:
+    """Collect the clicks of all scenes over some days, ascending, user by user, oldest first.
 
-def clicks(data: Data, days: Sequence[int]) -> tuple[Ints, Ints]:
-    """Collect the clicks of all scenes over some days, user by user, oldest first.
-
-    Parameters
-    ----------
-    data : Data
-        The log and its vocabularies.
-    days : sequence of int
-        Days to read, ascending; no other day is read.
-
-    Returns
-    -------
-    users, items : ndarray, each shape (n,), int64
-        Rows of the user and item tables, sorted by user, day and time; equal times keep the log's
-        order.
+    Returns (n,) rows of the user and item tables, sorted by user, day and time; equal times keep
+    the log's order.
     """
     users, items = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for number in days:
@@ -40,23 +28,12 @@ def clicks(data: Data, days: Sequence[int]) -> tuple[Ints, Ints]:
     return user[order], item[order]
 
 
-def windows(data: Data, days: Sequence[int]) -> Ints:
+def windows(data: Data, days: Sequence[int]) -> I64:
     """Cut each user's clicks into windows that do not overlap, the newest window full first.
 
-    Windows are as long, and padded on the same side, as the behaviours that downstream models
-    see, so positions mean the same. A window of one click has no context and is left out.
-
-    Parameters
-    ----------
-    data : Data
-        The log; its ``features.length`` is T.
-    days : sequence of int
-        Days to read, ascending; no other day is read.
-
-    Returns
-    -------
-    ndarray, shape (W, T), int64
-        Item rows, oldest first, 0 for padding on the left; by user, a user's newest window first.
+    Windows are as long, and padded on the same side, as the behaviours that downstream models see,
+    so positions mean the same. A window of one click has no context and is left out. They are (W,
+    T) item rows, oldest first, 0 for padding; by user, a user's newest window first.
     """
     length = data.features.length
     user, item = clicks(data, days)
@@ -65,7 +42,7 @@ def windows(data: Data, days: Sequence[int]) -> Ints:
     age = np.repeat(starts + counts, counts) - np.arange(len(user)) - 1  # 0 = newest
     per_user = -(-counts // length)  # windows of each user, rounded up
     first = np.repeat(np.cumsum(per_user) - per_user, counts)
-    found = np.zeros((int(per_user.sum()), length), dtype=np.int64)
-    found[first + age // length, length - 1 - age % length] = item
-    with_context: Ints = found[np.count_nonzero(found, axis=1) > 1]
+    cut = np.zeros((int(per_user.sum()), length), dtype=np.int64)
+    cut[first + age // length, length - 1 - age % length] = item
+    with_context: I64 = cut[np.count_nonzero(cut, axis=1) > 1]
     return with_context

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gkc.arrays import Bools
+from gkc.arrays import I64, Bools
 from keep.data import Data
 from keep.features import PADDING
 from keep.layers import ItemFeatures, TableSizes
 from keep.models import set_item_tables
 from keep.systems import base
-from keep.systems.base import Base, BaseRanker, fit_base
-from keep.systems.training import Ints, seeded
+from keep.systems.base import Base, BaseRanker, click_loss, fitted
+from keep.systems.system import Lesson, Step, every, one_pass
 
 STD = 0.02
 """Standard deviation of fresh positions and of the vector of a hidden click, as in BERT."""
@@ -53,37 +51,14 @@ class Options(base.Options):
     the behaviours' embeddings."""
 
 
-AnyOptions = TypeVar("AnyOptions", bound=Options)
-
-
-def grid(start: AnyOptions) -> tuple[AnyOptions, ...]:
-    """List what is tried on the tuning day: fine-tuning alone differs.
-
-    Parameters
-    ----------
-    start : Options
-        Where the search starts.
-
-    Returns
-    -------
-    tuple of Options
-        Twelve, of the same class.
-    """
-    return tuple(
-        replace(start, batch_size=batch_size, learning_rate=rate, context_gain=gain)
-        for batch_size, rate, gain in product((64, 128), (0.001, 0.003), (0.0, 0.01, 0.1))
-    )
+TRIED = every(batch_size=(64, 128), learning_rate=(0.001, 0.003), context_gain=(0.0, 0.01, 0.1))
+"""Fine-tuning alone differs: all trials share one pre-trained encoder."""
 
 
 class Layer(nn.Module):
     """Multi-head self-attention, then a feed-forward network; each is added and normalised.
 
-    Parameters
-    ----------
-    width : int
-        Width d of a position.
-    heads : int
-        Attention heads; they divide the width.
+    ``heads`` divides the width d of a position.
 
     References
     ----------
@@ -130,14 +105,7 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """Embeddings of clicks and of their positions, and bidirectional transformer layers.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables.
-    length : int
-        T, the length of windows and behaviours.
-    options : Options
-        Widths, layers, heads and the dropout of pre-training.
+    Windows and behaviours are ``length`` long: T.
     """
 
     def __init__(self, sizes: TableSizes, length: int, options: Options) -> None:
@@ -179,67 +147,28 @@ class Encoder(nn.Module):
 
 
 def make_encoder(data: Data, options: Options) -> Encoder:
-    """Make a fresh encoder whose tables fit the data; it draws from torch's generator.
-
-    Parameters
-    ----------
-    data : Data
-        Vocabularies, the items' shops and categories, and T.
-    options : Options
-        Widths.
-
-    Returns
-    -------
-    Encoder
-        Not trained yet.
-    """
+    """Make a fresh encoder whose tables fit the data; it draws from torch's generator."""
     encoder = Encoder(data.sizes, data.features.length, options)
     set_item_tables(encoder.features, data.features)
     return encoder
 
 
-def hide(windows: Ints, rate: float, rng: np.random.Generator) -> Bools:
-    """Choose clicks to hide, each by itself.
-
-    Parameters
-    ----------
-    windows : ndarray, shape (B, T), int64
-        Item rows, 0 for padding.
-    rate : float
-        Probability that a click is hidden.
-    rng : numpy.random.Generator
-        Source of chance.
-
-    Returns
-    -------
-    ndarray, shape (B, T), bool
-        Never true where there is padding.
-    """
+def hide(windows: I64, rate: float, rng: np.random.Generator) -> Bools:
+    """Choose clicks of (B, T) windows to hide, each with the same probability; no padding."""
     hidden: Bools = (rng.random(windows.shape, dtype=np.float32) < rate) & (windows != PADDING)
     return hidden
 
 
 def optimise(
     parameters: Iterable[nn.Parameter],
-    windows: Ints,
-    loss: Callable[[Ints], Tensor],
+    windows: I64,
+    loss: Callable[[I64], Tensor],
     options: Options,
     rng: np.random.Generator,
 ) -> None:
-    """Pre-train by Adam over shuffled windows.
+    """Pre-train by Adam over shuffled windows, shape (W, T).
 
-    Parameters
-    ----------
-    parameters : iterable of nn.Parameter
-        What is trained.
-    windows : ndarray, shape (W, T), int64
-        Click sequences.
-    loss : callable
-        The loss, shape (), of some windows, shape (B, T).
-    options : Options
-        Epochs, batch size and learning rate of pre-training.
-    rng : numpy.random.Generator
-        Of the order.
+    ``loss`` is that of some windows, shape (B, T); ``rng`` gives the order.
     """
     optimizer = torch.optim.Adam(parameters, lr=options.pretrain_learning_rate, fused=True)
     for _ in range(options.epochs):
@@ -258,14 +187,7 @@ class EncodedBase(Base):
     normalised to unit scale, about ten times that of the embeddings, and the attention sums over
     behaviours; without the gain it drowns the candidate.
 
-    Parameters
-    ----------
-    sizes : TableSizes
-        Rows of the embedding tables; at least the encoder's.
-    options : Options
-        Widths, gain and dropout.
-    encoder : Encoder
-        Pre-trained on the same vocabularies, or before they grew; it is copied.
+    The encoder was pre-trained on the same vocabularies, or before they grew; it is copied.
     """
 
     def __init__(self, sizes: TableSizes, options: Options, encoder: Encoder) -> None:
@@ -289,39 +211,10 @@ class EncodedBase(Base):
         return super().keys(behaviours) + self.gain * context
 
 
-def train(
-    data: Data,
-    days: Sequence[int],
-    options: Options,
-    seed: int,
-    task: int = 0,
-    *,
-    encoder: Encoder,
-) -> BaseRanker:
-    """Fine-tune a pre-trained encoder inside Base on the sub-domain; all of it is trained.
+def build(lesson: Lesson[Options, Encoder]) -> tuple[BaseRanker[EncodedBase], Step]:
+    """Put a pre-trained encoder inside Base, to be fine-tuned; all of it is trained."""
+    model = EncodedBase(lesson.data.sizes, lesson.options, lesson.given)
+    return BaseRanker(fitted(model, lesson.data)), click_loss(model, lesson.task)
 
-    Parameters
-    ----------
-    data : Data
-        The log.
-    days : sequence of int
-        Training days, ascending.
-    options : Options
-        Settings.
-    seed : int
-        Of initial weights, order and dropout.
-    task : int
-        Position in ``TASKS``: what is predicted.
-    encoder : Encoder
-        Pre-trained; left as it is.
 
-    Returns
-    -------
-    BaseRanker
-        The trained model.
-    """
-    with seeded(seed):
-        model = EncodedBase(data.sizes, options, encoder)
-        set_item_tables(model.features, data.features)
-        fit_base(model, (data.sub_domain(day) for day in days), options, seed, task)
-    return BaseRanker(model)
+fine_tune = one_pass(build, Lesson.sub_domain, draws=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.progress import PhaseProgress
-from exporter.run import ExportOptions, ExportReport, run_export
+from exporter.run import ExportOptions, ExportReport, PhaseProgress, run_export
+from gkc.store import Retention
 from tests.exporter.bundles import Built
 from tests.exporter.places import Place
 
@@ -35,7 +35,7 @@ def export() -> Export:
     """Export a bundle without a grace period; keywords change the options."""
 
     def run(built: Built, place: Place, version: str = "v1", **changes: Any) -> ExportReport:
-        options = {"grace_seconds": 0.0, **changes}
+        options = {"retention": Retention(grace_seconds=0.0), **changes}
         return run_export(
             ExportOptions(version, built.path, place.url, place.namespace, **options),
             PhaseProgress(on_terminal=False),

@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from structlog.testing import capture_logs
 
-from exporter.bundle import check_digests, fingerprint, load_bundle
+from exporter.bundle import check_digests, external_files, fingerprint, load_bundle
 from exporter.errors import BundleError
 from tests.exporter.bundles import Built, Recipe, build
 
@@ -18,10 +20,11 @@ from tests.exporter.bundles import Built, Recipe, build
 def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     built = build(tmp_path / "b", Recipe(dim=6, category_dim=2, pad={"history": 5}))
     bundle = load_bundle(built.path)
-    assert (bundle.name, bundle.dim, bundle.category_dim) == ("plain", 6, 2)
+    manifest = bundle.manifest
+    assert (manifest.name, manifest.dim, manifest.category_dim) == ("plain", 6, 2)
     assert [bundle.width(k) for k in ("user", "item", "user_category")] == [6, 6, 2]
     assert bundle.models["user"].inputs == {"user_id": "user_id", "history": "history"}
-    assert bundle.pad == {"history": 5}
+    assert manifest.pad == {"history": 5}
     assert bundle.tables["items"] == ["items.parquet"]
 
 
@@ -31,15 +34,15 @@ def test_optional_keys_may_be_left_out(tmp_path: Path) -> None:
         lambda m: [m.pop(key, None) for key in ("tasks", "pad", "unknown", "sha256", "created_at")]
     )
     bundle = load_bundle(built.path)
-    assert (bundle.pad, bundle.unknown, bundle.sha256) == ({}, {}, {})
+    assert (bundle.manifest.pad, bundle.unknown, bundle.sha256) == ({}, {}, {})
 
 
 def test_versions_it_is_compatible_with_are_read_as_they_are(tmp_path: Path) -> None:
     built = build(tmp_path / "b")
-    assert load_bundle(built.path).origin.compatible_with == []
+    assert load_bundle(built.path).manifest.compatible_with == []
     told = [{"checkpoint": "ckpt", "day": 6, "relative_error": {"user": 0.1}}]
     built.change_manifest(lambda m: m.update(compatible_with=told))
-    assert load_bundle(built.path).origin.compatible_with == told
+    assert load_bundle(built.path).manifest.compatible_with == told
 
 
 def test_unknown_rows_may_be_keyed_by_column_or_by_input(tmp_path: Path) -> None:
@@ -209,3 +212,50 @@ def test_the_fingerprint_changes_with_anything_that_decides_the_bytes(
     elif change == "table":
         built.set_column("items", "price", [0.5] * 20)
     assert mark("f32" if change == "fact" else "f16") != before
+
+
+def external(name: str, location: str) -> onnx.TensorProto:
+    tensor = numpy_helper.from_array(np.zeros(3, np.float32), name)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "12")):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    return tensor
+
+
+def test_tensors_are_found_in_graphs_nodes_branches_and_functions(tmp_path: Path) -> None:
+    branch = helper.make_graph([], "branch", [], [], [external("b", "branch.data")])
+    constant = helper.make_node("Constant", [], ["c"], value=external("c", "node.data"))
+    choice = helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
+    inside = helper.make_node("Constant", [], ["d"], value=external("d", "function.data"))
+    function = helper.make_function("own", "F", [], ["d"], [inside], [helper.make_opsetid("", 17)])
+    plain = numpy_helper.from_array(np.zeros(1000, np.float32), "plain")
+    tensors = [plain, external("a", "graph.data"), external("e", "graph.data")]
+    graph = helper.make_graph([constant, choice], "g", [], [], tensors)
+    model = helper.make_model(graph, functions=[function])
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert external_files(tmp_path / "m.onnx") == [
+        "branch.data",
+        "function.data",
+        "graph.data",
+        "node.data",
+    ]
+
+
+def test_what_is_no_external_tensor_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "m.onnx"
+    file.touch()
+    assert external_files(file) == []
+    tensor = external("a", "gone.data")
+    tensor.data_location = TensorProto.DEFAULT
+    graph = helper.make_graph([], "g", [], [], [tensor])
+    file.write_bytes(helper.make_model(graph).SerializeToString())
+    assert external_files(file) == []
+
+
+@pytest.mark.parametrize("raw", [b"no model", b"\x3a\xff\xff\x03", b"\xff" * 20])
+def test_what_is_no_protobuf_is_refused(raw: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(raw)
+    with pytest.raises(ValueError, match=r"a field|no field|a whole number"):
+        external_files(tmp_path / "m.onnx")

@@ -6,13 +6,21 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import redis
+from msgspec.structs import replace
 
-from exporter.check import CheckReport, check_version, rounding
+from exporter.check import Sample, rounding, user_at, verify_generation
 from exporter.errors import VerificationError
-from exporter.progress import PhaseProgress
-from exporter.run import ExportOptions
+from exporter.run import ExportOptions, PhaseProgress, Report, check_version
 from gkc.errors import GkcError, VersionNotFoundError
-from gkc.store import ElementType, decode_vectors, encode_vectors
+from gkc.store import (
+    ElementType,
+    GenerationManifest,
+    GenerationSpec,
+    ItemBlock,
+    UserBlock,
+    decode_vectors,
+    encode_vectors,
+)
 from tests.exporter.bundles import Built, Recipe, build
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place, stored
@@ -20,7 +28,7 @@ from tests.exporter.places import Place, stored
 UNKNOWN: dict[str, Any] = {"user": {"user_id": 0, "history": []}}
 
 
-def check(built: Built, place: Place, version: str = "v1") -> CheckReport:
+def check(built: Built, place: Place, version: str = "v1") -> Report:
     options = ExportOptions(version, built.path, place.url, place.namespace)
     return check_version(options, PhaseProgress(on_terminal=False))
 
@@ -32,7 +40,7 @@ def test_what_was_exported_is_found_as_stored(
     built = build(tmp_path / "bundle", Recipe(unknown=UNKNOWN))
     report = export(built, place, element_type=element_type)
     checked = check(built, place)
-    assert checked == CheckReport(checked.store, "v1", report.generation or "", 12, 20, 18)
+    assert checked == Report(checked.store, "v1", report.generation or "", 12, 20, 18)
 
 
 def test_a_version_that_is_not_there(file_place: Place, export: Export, tmp_path: Path) -> None:
@@ -149,3 +157,115 @@ def test_rounding_bounds_what_storing_changes(element_type: ElementType) -> None
     stored = decode_vectors(encode_vectors(vectors, element_type), element_type, 16)
     slack = np.float32(1e-6) * np.abs(vectors)
     assert (np.abs(stored - vectors) <= rounding(vectors, element_type) + slack).all()
+
+
+def spec(users: int, items: int, pairs: int, dim: int = 4) -> GenerationSpec:
+    return GenerationSpec("v", "f32", dim, dim, users, items, pairs, "b", "f")
+
+
+def items(start: int, count: int) -> ItemBlock:
+    ids = np.arange(start, start + count)
+    k_i = np.repeat(ids.astype(np.uint8)[:, None], 16, axis=1)
+    return ItemBlock(ids, k_i, ids * 2, ids % 2 == 0)
+
+
+def users(start: int, count: int) -> UserBlock:
+    """User k has k % 3 pairs."""
+    ids = np.arange(start, start + count)
+    offsets = np.concatenate([[0], np.cumsum(ids % 3)])
+    return UserBlock(
+        ids,
+        np.repeat(ids.astype(np.uint8)[:, None], 16, axis=1),
+        offsets,
+        np.arange(offsets[-1]),
+        np.zeros((offsets[-1], 16), np.uint8),
+    )
+
+
+def test_few_rows_are_all_kept() -> None:
+    sample = Sample(spec(10, 20, 10))
+    sample.see_items(items(0, 7))
+    sample.see_items(items(7, 13))
+    sample.see_users(users(0, 10))
+    assert np.concatenate([b.ids for b in sample.items]).tolist() == list(range(20))
+    assert [int(u.ids[0]) for u in sample.users] == list(range(10))
+    assert [len(u.categories) for u in sample.users] == [k % 3 for k in range(10)]
+
+
+def test_of_many_rows_evenly_spaced_ones_are_kept_whatever_the_blocks() -> None:
+    chosen = []
+    for block in (17, 1000, 10_000):
+        sample = Sample(spec(0, 10_000, 0))
+        for start in range(0, 10_000, block):
+            sample.see_items(items(start, min(block, 10_000 - start)))
+        chosen.append(np.concatenate([b.ids for b in sample.items]).tolist())
+    assert chosen[0] == chosen[1] == chosen[2] == list(range(0, 10_000, 10))
+
+
+def test_large_records_make_a_small_sample() -> None:
+    sample = Sample(spec(1000, 0, 100_000, dim=1024))
+    sample.see_users(users(0, 1000))
+    assert 30 < len(sample.users) < 60
+
+
+def test_a_user_is_copied_with_the_pairs_that_are_theirs() -> None:
+    block = users(3, 4)
+    one = user_at(block, 2)
+    assert one.ids.tolist() == [5]
+    assert one.categories.tolist() == block.categories[1:3].tolist()
+    assert one.pair_offsets.tolist() == [0, 2]
+    assert not np.shares_memory(one.k_u, block.k_u)
+
+
+@pytest.fixture
+def manifest(place: Place, export: Export, tmp_path: Path) -> GenerationManifest:
+    export(build(tmp_path / "bundle"), place)
+    return stored(place, "v1", [], []).manifest
+
+
+def verify(place: Place, manifest: GenerationManifest, sample: Sample) -> int:
+    counted: list[int] = []
+    verify_generation(place.url, place.namespace, manifest, sample, counted.append)
+    return sum(counted)
+
+
+def zero_item(manifest: GenerationManifest, item: int) -> ItemBlock:
+    k_i = np.zeros((1, manifest.spec.vector_stride), np.uint8)
+    return ItemBlock(np.array([item]), k_i, np.zeros(1, np.int64), np.ones(1, np.bool_))
+
+
+def zero_user(manifest: GenerationManifest, user: int) -> UserBlock:
+    spec = manifest.spec
+    return UserBlock(
+        np.array([user]),
+        np.zeros((1, spec.vector_stride), np.uint8),
+        np.zeros(2, np.int64),
+        np.zeros(0, np.int64),
+        np.zeros((0, spec.category_stride), np.uint8),
+    )
+
+
+def test_all_rows_are_read_again(place: Place, manifest: GenerationManifest) -> None:
+    assert verify(place, manifest, Sample(manifest.spec)) > 0
+
+
+def test_another_manifest_is_found(place: Place, manifest: GenerationManifest) -> None:
+    other = replace(manifest, totals=replace(manifest.totals, users=11))
+    with pytest.raises(VerificationError, match="manifest is not the one sealed"):
+        verify(place, other, Sample(manifest.spec))
+
+
+@pytest.mark.parametrize("item", [0, 31337])
+def test_another_item_is_found(item: int, place: Place, manifest: GenerationManifest) -> None:
+    sample = Sample(manifest.spec)
+    sample.items.append(zero_item(manifest, item))
+    with pytest.raises(VerificationError, match=f"item {item} reads back otherwise"):
+        verify(place, manifest, sample)
+
+
+@pytest.mark.parametrize("user", [100, 31337])
+def test_another_user_is_found(user: int, place: Place, manifest: GenerationManifest) -> None:
+    sample = Sample(manifest.spec)
+    sample.users.append(zero_user(manifest, user))
+    with pytest.raises(VerificationError, match=f"user {user} reads back otherwise"):
+        verify(place, manifest, sample)

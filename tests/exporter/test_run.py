@@ -1,24 +1,38 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from structlog.testing import capture_logs
 
-from exporter import batches, prepare, spill
+from exporter import hashed, inputs
 from exporter.errors import FeatureTableError, ModelOutputError
-from exporter.progress import PhaseProgress
-from exporter.run import ExportOptions, plan_export, run_export
+from exporter.run import (
+    ExportOptions,
+    PhaseProgress,
+    ahead,
+    largest_row,
+    plan_export,
+    product_overflows,
+    run_export,
+)
 from gkc.arrays import F32
 from gkc.errors import VersionLimitError
-from gkc.store import Defaults, ElementType, decode_vectors
+from gkc.store import Defaults, ElementType, Retention, decode_vectors
 from tests.exporter.bundles import Kind, Recipe, Term, build
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place, catalogue_json, stored
 
+NO_GRACE = Retention(grace_seconds=0.0)
 NO_IDS = np.zeros(0, np.int64)
 UNKNOWN: dict[str, dict[str, Any]] = {
     "user": {"user_id": 0, "history": []},
@@ -184,11 +198,11 @@ def test_order_and_pieces_of_the_tables_do_not_matter(
 def test_more_rows_than_one_partition_and_one_batch_hold(
     file_place: Place, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "_PARTITION_ROWS", 100)
-    monkeypatch.setattr(batches, "_BATCH_ITEMS", 30)
-    monkeypatch.setattr(batches, "_BATCH_USERS", 20)
-    monkeypatch.setattr(batches, "_BATCH_PAIRS", 50)
-    monkeypatch.setattr(spill, "_CHUNK_BYTES", 2000)
+    monkeypatch.setattr(hashed, "_PARTITION_ROWS", 100)
+    monkeypatch.setattr(inputs, "_BATCH_ITEMS", 30)
+    monkeypatch.setattr(inputs, "_BATCH_USERS", 20)
+    monkeypatch.setattr(inputs, "_BATCH_PAIRS", 50)
+    monkeypatch.setattr(hashed, "_CHUNK_BYTES", 2000)
     built = build(tmp_path / "bundle", big_recipe(500, 400))
     export(built, file_place)
     users, items, pairs = built.user_vectors(), built.item_vectors(), built.pair_vectors()
@@ -240,12 +254,12 @@ def test_a_full_house_of_pins_is_refused_before_a_model_is_loaded(
 ) -> None:
     built = build(tmp_path / "bundle")
     for k in range(2):
-        export(built, place, f"v{k}", pin=True, max_versions=2)
+        export(built, place, f"v{k}", retention=Retention(2, pin=True))
     before = catalogue_json(place)
     for kind in ("user", "item", "user_category"):
         (built.path / f"{kind}.onnx").write_bytes(b"whoever loads this fails otherwise")
     with pytest.raises(VersionLimitError, match="v0, v1"):
-        export(built, place, "v2", max_versions=2)
+        export(built, place, "v2", retention=Retention(2))
     assert catalogue_json(place) == before
 
 
@@ -256,7 +270,7 @@ def test_a_dry_run_writes_nothing_and_names_what_would_be_evicted(
     for k in range(2):
         export(built, place, f"v{k}")
     before, data = catalogue_json(place), place.data()
-    options = ExportOptions("v9", built.path, place.url, place.namespace, max_versions=2)
+    options = ExportOptions("v9", built.path, place.url, place.namespace, retention=Retention(2))
     planned = plan_export(options, PhaseProgress(on_terminal=False))
     assert planned.evicted == ["v0"]
     assert planned.generation is None
@@ -297,14 +311,14 @@ def test_a_resumed_export_stores_the_bytes_of_one_that_was_not_interrupted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(prepare, "_PARTITION_ROWS", 150)
-    monkeypatch.setattr(batches, "_BATCH_ITEMS", 40)
-    monkeypatch.setattr(batches, "_BATCH_USERS", 30)
+    monkeypatch.setattr(hashed, "_PARTITION_ROWS", 150)
+    monkeypatch.setattr(inputs, "_BATCH_ITEMS", 40)
+    monkeypatch.setattr(inputs, "_BATCH_USERS", 30)
     built = build(tmp_path / "bundle", big_recipe(400, 300))
     users, items = list(built.user_vectors()), list(built.item_vectors())
     export(built, place, "whole")
     options = ExportOptions(
-        "v1", built.path, place.url, place.namespace, grace_seconds=0, resume=True
+        "v1", built.path, place.url, place.namespace, retention=NO_GRACE, resume=True
     )
     with pytest.raises(KeyboardInterrupt):
         run_export(options, StoppingProgress(stop_after, KeyboardInterrupt()))
@@ -327,7 +341,7 @@ def test_an_export_interrupted_while_it_verifies_is_resumed(
     built = build(tmp_path / "bundle")
     export(built, place, "whole")
     options = ExportOptions(
-        "v1", built.path, place.url, place.namespace, grace_seconds=0, resume=True
+        "v1", built.path, place.url, place.namespace, retention=NO_GRACE, resume=True
     )
     with pytest.raises(KeyboardInterrupt):
         run_export(options, StoppingProgress(1, KeyboardInterrupt(), "verify"))
@@ -342,7 +356,7 @@ def test_without_resume_what_an_interrupted_export_left_is_swept(
     place: Place, export: Export, tmp_path: Path
 ) -> None:
     built = build(tmp_path / "bundle")
-    options = ExportOptions("v1", built.path, place.url, place.namespace, grace_seconds=0)
+    options = ExportOptions("v1", built.path, place.url, place.namespace, retention=NO_GRACE)
     with pytest.raises(KeyboardInterrupt):
         run_export(options, StoppingProgress(1, KeyboardInterrupt()))
     (staged,) = json.loads(catalogue_json(place))["generations"]
@@ -353,7 +367,7 @@ def test_without_resume_what_an_interrupted_export_left_is_swept(
 def test_another_bundle_is_not_resumed(place: Place, export: Export, tmp_path: Path) -> None:
     built = build(tmp_path / "bundle")
     options = ExportOptions(
-        "v1", built.path, place.url, place.namespace, grace_seconds=0, resume=True
+        "v1", built.path, place.url, place.namespace, retention=NO_GRACE, resume=True
     )
     with pytest.raises(KeyboardInterrupt):
         run_export(options, StoppingProgress(1, KeyboardInterrupt()))
@@ -382,3 +396,109 @@ def test_a_product_that_overflows_is_refused(
     with pytest.raises(ModelOutputError, match="is not finite in float32"):
         export(built, file_place, element_type="f32")
     assert file_place.data() == {}
+
+
+FLOATS = st.floats(-(2.0**99), 2.0**99, width=32)
+
+
+@given(hnp.arrays(np.float32, st.tuples(st.integers(0, 9), st.integers(1, 5)), elements=FLOATS))
+def test_the_largest_value_is_found_with_its_row(vectors: np.ndarray) -> None:
+    value, row = largest_row(vectors)
+    if len(vectors):
+        assert value == np.abs(vectors).max()
+        assert np.abs(vectors[row]).max() == value
+    else:
+        assert (value, row) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "overflows"),
+    [(1.0, 1.0, False), (1e19, 1e19, False), (1e19, 1e20, True), (0.0, 3e38, False)],
+)
+def test_a_product_overflows_beyond_float32(user: float, item: float, overflows: bool) -> None:
+    assert product_overflows(user, item) == overflows
+
+
+def test_items_come_in_order() -> None:
+    with ahead(iter(range(100)), 3) as numbers:
+        assert list(numbers) == list(range(100))
+
+
+def test_no_more_than_depth_items_run_ahead() -> None:
+    made: list[int] = []
+    third = threading.Event()
+
+    def source() -> Iterator[int]:
+        for k in range(100):
+            made.append(k)
+            if k == 3:
+                third.set()
+            yield k
+
+    with ahead(source(), 2) as numbers:
+        assert next(numbers) == 0
+        assert third.wait(5)
+        # One taken, two waiting, one in the thread's hand.
+        assert len(made) == 4
+
+
+def test_an_error_reaches_the_consumer_after_the_items_before_it() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise ValueError("two is missing")
+
+    seen: list[int] = []
+    with ahead(source(), 2) as numbers, pytest.raises(ValueError, match="two is missing"):
+        seen.extend(numbers)
+    assert seen == [1]
+
+
+def test_leaving_early_stops_every_stage() -> None:
+    def source() -> Iterator[int]:
+        k = 0
+        while True:
+            yield k
+            k += 1
+
+    before = threading.active_count()
+    with ahead(source(), 2) as first, ahead((2 * k for k in first), 2) as second:
+        assert [k for k, _ in zip(second, range(3), strict=False)] == [0, 2, 4]
+    assert threading.active_count() == before
+
+
+def test_a_consumer_that_fails_stops_the_thread() -> None:
+    def consume() -> None:
+        with ahead(iter(range(1000)), 2) as numbers:
+            raise KeyError(next(numbers))
+
+    before = threading.active_count()
+    with pytest.raises(KeyError):
+        consume()
+    assert threading.active_count() == before
+
+
+def test_off_a_terminal_each_phase_that_writes_is_one_log_line() -> None:
+    with capture_logs() as logs, PhaseProgress(on_terminal=False) as progress:
+        progress.start("validate", None)
+        progress.start("write", 10, generation="g")
+        progress.advance(10)
+        progress.start("evict", None)
+        assert progress.phase == "evict"
+    assert [(e["event"], e["phase"]) for e in logs] == [
+        ("export_phase", "write"),
+        ("export_phase", "evict"),
+    ]
+    assert logs[0]["generation"] == "g"
+
+
+def test_on_a_terminal_there_are_bars_on_standard_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with capture_logs() as logs, PhaseProgress(on_terminal=True) as progress:
+        progress.start("write", 10)
+        progress.advance(4)
+    assert logs == []
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "write" in captured.err
+    assert "4/10" in captured.err

@@ -15,6 +15,7 @@ from gkc.store import (
     ItemBlock,
     Published,
     Publisher,
+    Retention,
     UserBlock,
     encode_vectors,
     hash_ids,
@@ -119,14 +120,8 @@ class World:
             staged.sink.write_items(self._item_block())
             staged.sink.write_users(self._user_block())
             manifest = staged.sink.seal()
-            return publisher.publish(
-                staged,
-                manifest,
-                max_versions=max_versions,
-                keep_previous=keep_previous,
-                pin=False,
-                grace_seconds=grace_seconds,
-            )
+            retention = Retention(max_versions, keep_previous, grace_seconds)
+            return publisher.publish(staged, manifest, retention)
 
     def _spec(self) -> GenerationSpec:
         return GenerationSpec(

@@ -11,7 +11,7 @@ import torch
 
 from keep import checkpoint
 from keep.checkpoint import CheckpointError, Pretraining, load_checkpoint, save_checkpoint
-from keep.recipes.pretrain import start, train_day
+from keep.pretraining import start, train_day
 from tests.keep.tiny import CONFIG, tiny_days
 
 
@@ -49,10 +49,10 @@ def test_a_save_that_dies_before_its_last_step_leaves_the_former_state(
     path = tmp_path / "ckpt"
     save_checkpoint(state, path)
 
-    def die(path: Path, pointer: dict[str, object]) -> None:
+    def die(path: Path, text: str, *, durable: bool) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "_write_pointer", die)
+    monkeypatch.setattr(checkpoint, "write_text", die)
     state.day = 2
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(state, path)

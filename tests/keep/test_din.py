@@ -11,7 +11,7 @@ from keep.din import Teacher
 from keep.features import draw_partners, make_batch
 from keep.layers import TableSizes
 from keep.models import task_losses
-from keep.recipes.pretrain import start
+from keep.pretraining import start
 from tests.keep.tiny import CONFIG, tiny_days
 
 SIZES = TableSizes(users=9, items=8, shops=4, categories=5)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keep.bundle import make_tables
 from keep.checkpoint import Pretraining
 from keep.config import PretrainConfig
 from keep.features import UNKNOWN
 from keep.knowledge import is_exported, knowledge_of, student_knowledge, teacher_spans
 from keep.log import Day, Log
-from keep.recipes.bundle import make_tables
 from keep.recipes.pretrain import pretrain
 from tests.keep.tiny import CONFIG, tiny_log
 

@@ -16,7 +16,7 @@ from keep.log import Log, LogInfo
 from keep.metrics import Metrics
 from keep.metrics_log import DayMetrics
 from keep.model_card import commit_of, model_card
-from keep.recipes.pretrain import start
+from keep.pretraining import start
 from tests.keep.tiny import CONFIG, tiny_days, tiny_log
 
 ROWS = {"users": 1234, "items": 30, "user_categories": 5678}

@@ -18,7 +18,7 @@ from keep.models import (
     table_sizes,
     task_losses,
 )
-from keep.recipes.pretrain import start, train_day
+from keep.pretraining import start, train_day
 from tests.keep.tiny import CONFIG, tiny_days
 
 

@@ -12,8 +12,8 @@ from keep.checkpoint import Pretraining
 from keep.features import Rows
 from keep.metrics import metrics
 from keep.models import score_clicks
+from keep.pretraining import start, train_day
 from keep.progressive import score_tasks, validate
-from keep.recipes.pretrain import start, train_day
 from tests.keep.tiny import CONFIG, tiny_days
 
 MODELS = ("teacher", "two_tower", "category")

@@ -14,9 +14,9 @@ import safetensors.numpy
 import torch
 
 from gkc.errors import GkcError
+from keep.bundle import bundle
 from keep.checkpoint import Pretraining
 from keep.log import Day, Log
-from keep.recipes.bundle import bundle
 from keep.recipes.pretrain import pretrain
 from keep.served import SAFETENSORS, ServedKnowledge, ServiceError, decode_safetensors
 from tests.commands import Place, export, free_port, service

@@ -18,7 +18,15 @@ from gkc.errors import (
     VersionLimitError,
     VersionNotFoundError,
 )
-from gkc.store import Catalogue, GenerationManifest, GenerationSpec, Summary, Totals, VersionEntry
+from gkc.store import (
+    Catalogue,
+    GenerationManifest,
+    GenerationSpec,
+    Retention,
+    Summary,
+    Totals,
+    VersionEntry,
+)
 from gkc.store import catalogue as rules
 
 NOW = 1_000_000.0
@@ -59,10 +67,8 @@ def finish(
     return rules.publish(
         catalogue,
         manifest,
+        Retention(max_versions, keep_previous, pin=pin),
         token=token,
-        max_versions=max_versions,
-        keep_previous=keep_previous,
-        pin=pin,
         published_at="2021-12-20T03:00:00Z",
         delete_after=NOW,
     )

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from gkc.errors import LeaseLostError, StoreUnavailableError, VersionBusyError
-from gkc.store import Catalogue, Publisher
+from gkc.store import Catalogue, Publisher, Retention
 from gkc.store import catalogue as rules
 from gkc.store.backends.file import FileStorage
 from gkc.testing.samples import Sample, publish_sample, small_sample, write_sample
@@ -42,14 +42,8 @@ def die_staging(storage: FileStorage, version: str) -> str:
 
 def publish_with_grace(publisher: Publisher, sample: Sample, grace_seconds: float) -> str:
     with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
-        publisher.publish(
-            staged,
-            write_sample(staged, sample),
-            max_versions=5,
-            keep_previous=0,
-            pin=False,
-            grace_seconds=grace_seconds,
-        )
+        retention = Retention(keep_previous=0, grace_seconds=grace_seconds)
+        publisher.publish(staged, write_sample(staged, sample), retention)
     return staged.generation
 
 
@@ -61,14 +55,7 @@ def test_a_writer_that_lost_its_lease_publishes_nothing(
         manifest = write_sample(staged, sample)
         (tmp_path / "center" / "leases" / "v.lock").unlink()
         with pytest.raises(LeaseLostError, match=staged.generation):
-            publisher.publish(
-                staged,
-                manifest,
-                max_versions=5,
-                keep_previous=1,
-                pin=False,
-                grace_seconds=0.0,
-            )
+            publisher.publish(staged, manifest, Retention(grace_seconds=0.0))
     assert dict(publisher.catalogue().versions) == {}
 
 

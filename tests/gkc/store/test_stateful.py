@@ -19,7 +19,7 @@ from gkc.errors import (
     VersionLimitError,
     VersionNotFoundError,
 )
-from gkc.store import Catalogue, Publisher
+from gkc.store import Catalogue, Publisher, Retention
 from gkc.store.backends.file import FileReader, FileStorage
 from gkc.testing.samples import (
     Sample,
@@ -135,12 +135,7 @@ class StoreBesideADict(RuleBasedStateMachine):
             assert staged.resumed
             assert staged.generation == generation
             self.publisher.publish(
-                staged,
-                write_sample(staged, sample),
-                max_versions=99,
-                keep_previous=1,
-                pin=False,
-                grace_seconds=0.0,
+                staged, write_sample(staged, sample), Retention(max_versions=99, grace_seconds=0.0)
             )
         self.publisher.delete_retired(wait=True)
         self.enter(version, sample, [], keep=True, pin=False)

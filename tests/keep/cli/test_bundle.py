@@ -15,8 +15,8 @@ from keep.compatibility import compatibility
 from keep.knowledge import student_knowledge
 from keep.log import Log
 from keep.recipes.pretrain import pretrain
-from keep.recipes.served import serving
 from keep.served import ServedKnowledge
+from keep.serving import serving
 from tests.commands import Place, command, done, export
 from tests.keep.tiny import CONFIG, ITEMS, tiny_log
 

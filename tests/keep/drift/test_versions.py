@@ -14,7 +14,7 @@ from keep.drift import versions
 from keep.drift.versions import Chain, Tied, chain_folder, hold_to, version
 from keep.features import make_batch
 from keep.log import Log
-from keep.recipes.pretrain import start, train_day
+from keep.pretraining import start, train_day
 from keep.reproduce.workshop import STUDENTS, Workshop
 from tests.keep.tiny import CONFIG, tiny_days, tiny_log
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from keep.comparison import Result
 from keep.gauc import Gauc
 from keep.recipes import demo as demo_recipe
 from keep.recipes.demo import Demo, DemoError, main, run, summarise
-from keep.recipes.evaluate import Result
 from tests.commands import Place, done
 from tests.keep.tiny import tiny_log
 

@@ -12,9 +12,8 @@ import pytest
 
 from keep.gauc import gauc
 from keep.log import Log
-from keep.recipes import reproduce as module
-from keep.recipes.reproduce import reproduce, user_groups
-from keep.reproduce.plan import TABLES
+from keep.recipes.reproduce import reproduce
+from keep.reproduce.paper import TABLES
 from keep.reproduce.pool import ReproductionError
 from keep.reproduce.predictions import read_predictions
 from keep.reproduce.workshop import Workshop, WorkshopError
@@ -97,7 +96,8 @@ def test_turning_every_label_of_the_test_day_changes_no_prediction(
         assert np.array_equal(one.label, ~other.label)
         np.testing.assert_array_equal(one.score, other.score, err_msg=str(file))
         compared += 1
-    assert compared == 11 * 2 + 1
+    rows = results(done)["tables"]["2"]["rows"]
+    assert compared == sum(len(row["gauc"]) for row in rows) > 0
 
 
 def test_another_log_is_refused_in_the_same_folder(done: Path, tmp_path: Path) -> None:
@@ -137,13 +137,3 @@ def test_a_failed_job_names_itself_and_its_cause(done: Path, log: Log, tmp_path:
         ReproductionError, match=r"keep\.training\.click\.teacher, seed 1.*checkpoint"
     ):
         reproduce(log.path, out, ("2",), "small", seeds=2)
-
-
-def test_groups_are_the_paper_s_or_quartiles(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = Workshop(log.path, log.path, 5)
-    quartiles = user_groups(shop)
-    assert len(quartiles) == 4
-    assert quartiles[0][0] == 0
-    assert quartiles[-1][1] == float("inf")
-    monkeypatch.setattr(module, "GROUP_USERS", 0)
-    assert user_groups(shop) == ((0, 50), (50, 150), (150, 300), (300, float("inf")))

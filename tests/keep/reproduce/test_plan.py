@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from keep.log import LogInfo
-from keep.reproduce.paper import PAPER
-from keep.reproduce.plan import TABLES, Entries, make_plan, runs_of, shown, windows
+from keep.reproduce.paper import PAPER, TABLES
+from keep.reproduce.plan import Entries, make_plan, runs_of, shown, windows
 from tests.keep.tiny import tiny_log
 
 GROUPS = ((0.0, 50.0), (50.0, float("inf")))

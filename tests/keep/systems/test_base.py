@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from keep.data import Data
 from keep.gauc import gauc
 from keep.systems import base
-from keep.systems.base import Base, CoActionUnit
-from keep.systems.training import inputs
+from keep.systems.base import BASE, Base, CoActionUnit, click_loss
+from keep.systems.system import fit, inputs
 from tests.keep.systems.narrow import OPTIONS, plain_data, tiny_data
 
 Floats = NDArray[np.floating]
@@ -124,19 +124,21 @@ def test_the_first_layer_s_pre_activation_is_what_knowledge_is_added_to(data: Da
 
 def test_training_can_go_on_with_further_days(tmp_path: Path) -> None:
     data = plain_data(tmp_path)
-    ranker = base.train(data, (1,), OPTIONS, seed=1)
+    ranker = BASE.train(data, (1,), OPTIONS, seed=1)
     samples = data.sub_domain(5)
 
     def value() -> float:
         return gauc(samples.day.user, samples.day.click, ranker.score(samples)).value
 
     first = value()
-    steps = base.fit_base(ranker.model, map(data.super_domain, (2, 3, 4)), OPTIONS, seed=1)
+    ranker.model.train()
+    days = map(data.super_domain, (2, 3, 4))
+    steps = fit(ranker.parameters(), days, click_loss(ranker.model, 0), OPTIONS, seed=1)
     assert steps == 3 * 13
     assert value() > max(first, 0.7)
 
 
 def test_grid_starts_from_the_best() -> None:
-    options = base.grid(OPTIONS)
+    options = BASE.grid(OPTIONS)
     assert len(set(options)) == 12
     assert {(option.hidden, option.feature_dim) for option in options} == {((12, 6), 4)}

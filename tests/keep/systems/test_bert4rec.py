@@ -12,7 +12,7 @@ import torch
 
 from keep.data import Data
 from keep.systems import base
-from keep.systems.bert4rec import Cloze, Options, grid, pretrain, train
+from keep.systems.bert4rec import BERT4REC, Cloze, Options, pretrain
 from keep.systems.sequences import windows
 from keep.systems.transformer import Encoder, make_encoder
 from tests.keep.tiny import DAYS, tiny_log
@@ -106,7 +106,7 @@ def test_the_test_day_s_labels_change_no_score(tmp_path: Path) -> None:
         data = Data(tiny_log(tmp_path / str(day), flip_from=day), DAYS, T)
         encoder = pretrain(data, (1, 2, 3), OPTIONS, seed=1)
         test = data.sub_domain(DAYS)
-        scores.append(train(data, (4,), OPTIONS, 1, encoder=encoder).score(test))
+        scores.append(BERT4REC.train(data, (4,), OPTIONS, 1, given=encoder).score(test))
         labels.append(test.rows.labels)
     assert not np.array_equal(labels[0], labels[1])
     np.testing.assert_array_equal(scores[0], scores[1])
@@ -114,7 +114,7 @@ def test_the_test_day_s_labels_change_no_score(tmp_path: Path) -> None:
 
 def test_the_grid_starts_from_base_s_best() -> None:
     best = base.Options(embedding_std=0.1, hidden=(10, 5))
-    trials = grid(best)
+    trials = BERT4REC.grid(best)
     assert len(set(trials)) == 12
     assert {trial.embedding_std for trial in trials} == {0.1}
     assert {trial.hidden for trial in trials} == {(10, 5)}

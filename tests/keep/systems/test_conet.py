@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from keep.data import Data
-from keep.systems import conet
-from keep.systems.conet import CoNet, Options
-from keep.systems.training import inputs
+from keep.systems.conet import CONET, CoNet, Options
+from keep.systems.system import inputs
 from tests.keep.systems.narrow import NARROW, OPTIONS, tiny_data
 
 Floats = NDArray[np.float32]
@@ -94,7 +93,7 @@ def test_a_label_teaches_the_network_of_its_own_domain(data: Data) -> None:
 
     def changed(source_weight: float) -> dict[str, bool]:
         options = Options(**NARROW, source_weight=source_weight)
-        trained = dict(conet.train(data, (4,), options, seed=1).model.named_parameters())
+        trained = dict(CONET.train(data, (4,), options, seed=1).model.named_parameters())
         return {name: not torch.equal(trained[name], old) for name, old in fresh.named_parameters()}
 
     target_only, both = changed(0.0), changed(1.0)
@@ -105,4 +104,4 @@ def test_a_label_teaches_the_network_of_its_own_domain(data: Data) -> None:
 
 
 def test_grid_tries_the_source_s_weight() -> None:
-    assert {options.source_weight for options in conet.grid(OPTIONS)} == {0.3, 1.0, 3.0}
+    assert {options.source_weight for options in CONET.grid(OPTIONS)} == {0.3, 1.0, 3.0}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from keep.data import Data
-from keep.systems import darec
 from keep.systems.darec import (
+    DAREC,
     AdversarialLoss,
     DARec,
     Options,
@@ -20,7 +20,7 @@ from keep.systems.darec import (
     reversal_strength,
     reverse_gradient,
 )
-from keep.systems.training import inputs
+from keep.systems.system import inputs
 from tests.keep.systems.narrow import NARROW, OPTIONS, tiny_data
 
 
@@ -128,4 +128,4 @@ def test_progress_counts_days_in_shares_of_their_impressions(model: DARec, data:
 
 
 def test_grid_tries_the_domain_s_weight() -> None:
-    assert {options.domain_weight for options in darec.grid(OPTIONS)} == {0.01, 0.1, 1.0}
+    assert {options.domain_weight for options in DAREC.grid(OPTIONS)} == {0.01, 0.1, 1.0}

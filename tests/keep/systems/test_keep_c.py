@@ -11,14 +11,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from gkc.arrays import I64
 from keep.config import TASKS, PretrainConfig
 from keep.data import Data, Samples
 from keep.din import Teacher
 from keep.features import Batch, Features, Rows, trained_by
 from keep.losses import point_loss
 from keep.systems import base, keep_c
-from keep.systems.keep_c import Options, RunningMoments, batches, draw_earlier_partners, train
-from keep.systems.training import Ints
+from keep.systems.keep_c import (
+    KEEP_C,
+    Options,
+    RunningMoments,
+    batches,
+    draw_earlier_partners,
+)
 from tests.keep.systems.narrow import NARROW, tiny_data
 from tests.keep.tiny import CONFIG
 
@@ -38,14 +44,14 @@ def fed(
     """Train on day 4 and collect the knowledge that was read while training, step by step."""
     rows: list[Tensor] = []
 
-    def spy(teacher: Teacher, samples: Samples, positions: Ints) -> Tensor:
+    def spy(teacher: Teacher, samples: Samples, positions: I64) -> Tensor:
         found = read(teacher, samples, positions)
         rows.append(found[np.argsort(positions)])
         return found
 
     read = keep_c.read
     monkeypatch.setattr(keep_c, "read", spy)
-    train(data, (4,), OPTIONS, 1, pretraining=config)
+    KEEP_C.train(data, (4,), OPTIONS, 1, given=config)
     monkeypatch.undo()
     return rows
 
@@ -59,9 +65,9 @@ def test_no_label_is_in_the_knowledge_it_is_trained_with(
     assert torch.equal(straight, turned)
 
 
-def last_step(data: Data, config: PretrainConfig) -> Ints:
+def last_step(data: Data, config: PretrainConfig) -> I64:
     """Find the rows of day 4 that are learned last."""
-    steps: list[Ints] = []
+    steps: list[I64] = []
 
     def kept(
         rows: Rows, features: Features, config: PretrainConfig, rng: np.random.Generator
@@ -72,7 +78,7 @@ def last_step(data: Data, config: PretrainConfig) -> Ints:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keep_c, "batches", kept)
-        train(data, (4,), OPTIONS, 1, pretraining=config)
+        KEEP_C.train(data, (4,), OPTIONS, 1, given=config)
     return steps[-1]
 
 
@@ -126,7 +132,7 @@ def test_what_was_learned_is_in_the_knowledge_it_is_tested_with(data: Data, tmp_
     flipped = tiny_data(tmp_path, flip_from=4)
     test = data.sub_domain(5)
     one, other = (
-        train(given, (4,), OPTIONS, 1, pretraining=CONFIG).knowledge(test)
+        KEEP_C.train(given, (4,), OPTIONS, 1, given=CONFIG).knowledge(test)
         for given in (data, flipped)
     )
     assert one.shape == (len(test), CONFIG.user_dim + CONFIG.item_dim + 3 * CONFIG.mlp[-1])
@@ -138,7 +144,7 @@ def test_every_label_of_the_test_day_turned_round_changes_no_score(
 ) -> None:
     flipped = tiny_data(tmp_path, flip_from=5)
     scores = [
-        train(given, (3, 4), OPTIONS, 1, pretraining=CONFIG).score(given.sub_domain(5))
+        KEEP_C.train(given, (3, 4), OPTIONS, 1, given=CONFIG).score(given.sub_domain(5))
         for given in (data, flipped)
     ]
     assert np.array_equal(scores[0], scores[1])
@@ -154,7 +160,7 @@ def test_each_row_is_learned_once_in_steps_of_base_s_size(
         return point_loss(logits, labels)
 
     monkeypatch.setattr(keep_c, "point_loss", counted)
-    train(data, (3, 4), OPTIONS, 1, pretraining=CONFIG)
+    KEEP_C.train(data, (3, 4), OPTIONS, 1, given=CONFIG)
     days = [len(data.sub_domain(day)) for day in (3, 4)]
     full, rest = OPTIONS.batch_size, [count % OPTIONS.batch_size for count in days]
     assert sum(sizes) == sum(days)
@@ -171,4 +177,4 @@ def test_running_moments_are_those_of_all_rows() -> None:
 
 
 def test_its_grid_has_twelve() -> None:
-    assert len(set(keep_c.grid(base.Options()))) == 12
+    assert len(set(KEEP_C.grid(base.Options()))) == 12

@@ -10,7 +10,7 @@ import torch
 
 from keep.data import Data
 from keep.systems import base
-from keep.systems.s3rec import Objectives, Options, Views, draw_views, grid, pretrain, train
+from keep.systems.s3rec import S3REC, Objectives, Options, Views, draw_views, pretrain
 from keep.systems.sequences import windows
 from keep.systems.transformer import make_encoder
 from tests.keep.tiny import DAYS, tiny_log
@@ -184,13 +184,15 @@ def test_the_test_day_s_labels_change_no_score(tmp_path: Path) -> None:
     for day in (DAYS, DAYS + 1):
         data = Data(tiny_log(tmp_path / str(day), flip_from=day), DAYS, T)
         encoder = pretrain(data, (1, 2, 3), OPTIONS, seed=1)
-        scores.append(train(data, (4,), OPTIONS, 1, encoder=encoder).score(data.sub_domain(DAYS)))
+        scores.append(
+            S3REC.train(data, (4,), OPTIONS, 1, given=encoder).score(data.sub_domain(DAYS))
+        )
     np.testing.assert_array_equal(scores[0], scores[1])
     assert np.ptp(scores[0]) > 0
 
 
 def test_the_grid_starts_from_base_s_best() -> None:
-    trials = grid(base.Options(embedding_std=0.1))
+    trials = S3REC.grid(base.Options(embedding_std=0.1))
     assert len(set(trials)) == 12
     assert {trial.embedding_std for trial in trials} == {0.1}
     assert all(isinstance(trial, Options) for trial in trials)

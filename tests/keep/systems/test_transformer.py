@@ -11,19 +11,18 @@ import torch
 
 from keep.data import Data
 from keep.models import set_item_tables
-from keep.systems import base
+from keep.systems.base import BASE
+from keep.systems.bert4rec import BERT4REC
 from keep.systems.sequences import windows
-from keep.systems.training import inputs
+from keep.systems.system import inputs
 from keep.systems.transformer import (
     EncodedBase,
     Encoder,
     Layer,
     Options,
-    grid,
     hide,
     make_encoder,
     optimise,
-    train,
 )
 from tests.keep.tiny import tiny_log
 
@@ -163,9 +162,9 @@ def test_tables_that_grew_keep_fresh_rows_for_new_ids(tmp_path: Path) -> None:
 
 
 def test_training_changes_a_copy_and_repeats_itself(data: Data, encoder: Encoder) -> None:
-    options = Options(feature_dim=4, hidden=(16, 8), dropout=0.2)
+    options = BERT4REC.options(feature_dim=4, hidden=(16, 8), dropout=0.2)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    first, second = (train(data, (4,), options, 3, encoder=encoder) for _ in range(2))
+    first, second = (BERT4REC.train(data, (4,), options, 3, given=encoder) for _ in range(2))
     torch.testing.assert_close(dict(encoder.state_dict()), before)
     test = data.sub_domain(5)
     np.testing.assert_array_equal(first.score(test), second.score(test))
@@ -176,11 +175,13 @@ def test_training_changes_a_copy_and_repeats_itself(data: Data, encoder: Encoder
 
 
 def test_the_grid_is_twelve_fine_tunings_of_one_encoder() -> None:
-    start = Options(embedding_std=0.1)
-    trials = grid(start)
+    start = BERT4REC.options(embedding_std=0.1)
+    trials = BERT4REC.grid(start)
     assert len(set(trials)) == 12
     fine_tuning = ("batch_size", "learning_rate", "context_gain")
     for trial in trials:
         shared = {name: value for name, value in vars(trial).items() if name not in fine_tuning}
         assert shared == {name: vars(start)[name] for name in shared}
-    assert {trial.batch_size for trial in trials} == {t.batch_size for t in base.grid(start)}
+    assert {trial.batch_size for trial in trials} == {
+        t.batch_size for t in BASE.grid(BASE.options())
+    }

@@ -1,0 +1,392 @@
+"""A bundle's ONNX models: arrays in, knowledge out, every fault traced to its row of a table."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from exporter.bundle import Bundle
+from exporter.errors import BundleError, ModelOutputError
+from exporter.manifest import ModelKind
+from exporter.tables import FeatureTable, Values
+from gkc.arrays import F32, I64, U8
+from gkc.errors import NotStorableError
+from gkc.store import ElementType, encode_vectors
+
+_BATCH_SIZES: Final = (128, 256, 512, 2048)
+_TUNING_RUNS: Final = 3
+_LEAST_ROWS: Final = 2
+"""Of one row alone, onnxruntime computes other last bits than of the same row among others."""
+_FATAL: Final = 4
+
+RUNTIME: Final = f"onnxruntime {ort.__version__}"
+"""What computes the vectors; another release may give other last bits."""
+_LIKELY_BATCHES: Final[Sequence[int]] = sorted(
+    [*range(1, 17), *(1 << k for k in range(5, 11)), 50, 100, 200, 500, 1000]
+)
+_BATCH_HINT: Final = (
+    "it seems made for a fixed number of rows: export it with a dynamic batch dimension "
+    "(dynamic_axes or dynamic_shapes in torch.onnx.export)"
+)
+
+_INPUT_TYPES: Final = {
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(float16)": np.float16,
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(bool)": np.bool_,
+}
+_OUTPUT_TYPES: Final = ("tensor(float16)", "tensor(float)", "tensor(double)")
+
+ORT_ERRORS: Final[tuple[type[Exception], ...]] = tuple(
+    e
+    for e in vars(ort_errors).values()
+    if isinstance(e, type) and issubclass(e, Exception) and e.__module__ == ort_errors.__name__
+)
+"""What onnxruntime raises; its exceptions have no common base."""
+
+_SOURCE: Final = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : "
+    r"|Load model from .*? failed:"
+    r"|/\S+\.(?:cc|h):\d+ [^(]*\([^()]*\)(?: const)? "
+    r"|\b\w+\.(?:cc|h):\d+ \w+ "
+)
+_NEW_OPSET: Final = re.compile(r"Opset (\d+) is under .*domain (\S+) is till opset (\d+)")
+_NEW_IR: Final = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
+
+
+class InferenceError(Exception):
+    """A model failed, or its output has the wrong form, at one row of a batch.
+
+    ``row`` is the row's position in what was given to `Model.run`; None if no one row is to blame.
+    """
+
+    def __init__(self, row: int | None, problem: str) -> None:
+        self.row = row
+        self.problem = problem
+        super().__init__(problem)
+
+
+_RUN_ERRORS: Final[tuple[type[Exception], ...]] = (InferenceError, *ORT_ERRORS)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """One input of a model.
+
+    Attributes
+    ----------
+    name : str
+    column : str
+        The column that feeds it.
+    dtype : numpy dtype
+    rank : int or None
+        None where the model leaves it open.
+    width : int or None
+        Size of the second dimension, None where there is none or the model leaves it open.
+    """
+
+    name: str
+    column: str
+    dtype: np.dtype[Any]
+    rank: int | None
+    width: int | None
+
+
+class Model:
+    """One ONNX model of a bundle, loaded and checked against the manifest.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    kind : {"user", "item", "user_category"}
+    table : FeatureTable
+        Whose rows it has one output for.
+    pool : ThreadPoolExecutor
+        Runs the batches; may be shared by models.
+
+    Attributes
+    ----------
+    inputs : list of ModelInput
+    width : int
+        Of its output: D or D_c.
+
+    Raises
+    ------
+    BundleError
+        If the file is no ONNX model, or its inputs or output are not what the manifest says.
+    """
+
+    def __init__(
+        self, bundle: Bundle, kind: ModelKind, table: FeatureTable, pool: ThreadPoolExecutor
+    ) -> None:
+        self._pool = pool
+        spec = bundle.models[kind]
+        self.kind = kind
+        self.table = table
+        self.file = spec.file
+        self.output = spec.output
+        self.width = bundle.width(kind)
+        self._session = _load(bundle, spec.file)
+        nodes = {node.name: node for node in self._session.get_inputs()}
+        self._require_same_names(set(spec.inputs), set(nodes))
+        self.inputs = [self._input(nodes[n], column) for n, column in spec.inputs.items()]
+        self._check_output()
+        fixed = {n.shape[0] for n in nodes.values() if n.shape and isinstance(n.shape[0], int)}
+        if len(fixed) > 1:
+            raise BundleError(self.file, f"its inputs have unequal batch sizes {sorted(fixed)}")
+        self._fixed = fixed.pop() if fixed else None
+        self._batch_size = self._fixed
+
+    def _require_same_names(self, given: set[str], taken: set[str]) -> None:
+        optional = {node.name for node in self._session.get_overridable_initializers()}
+        if missing := sorted(taken - given):
+            raise BundleError(self.file, f"nothing feeds its input {missing[0]!r}")
+        if extra := sorted(given - taken):
+            why = "has a value of its own" if extra[0] in optional else "is no input of the model"
+            raise BundleError(self.file, f"the manifest feeds {extra[0]!r}, which {why}")
+
+    def _input(self, node: ort.NodeArg, column: str) -> ModelInput:
+        if node.type not in _INPUT_TYPES:
+            raise BundleError(self.file, f"input {node.name!r} takes {node.type}, not numbers")
+        # onnxruntime gives [] also where the model says nothing of the shape.
+        rank = len(node.shape) or None
+        if rank is not None and rank > 2:
+            raise BundleError(
+                self.file, f"input {node.name!r} has {rank} dimensions; at most 2 can be fed"
+            )
+        width = node.shape[1] if rank == 2 and isinstance(node.shape[1], int) else None
+        return ModelInput(node.name, column, np.dtype(_INPUT_TYPES[node.type]), rank, width)
+
+    def _check_output(self) -> None:
+        nodes = {node.name: node for node in self._session.get_outputs()}
+        if self.output not in nodes:
+            raise BundleError(
+                self.file, f"has no output {self.output!r}; its outputs: {', '.join(nodes)}"
+            )
+        node = nodes[self.output]
+        if node.type not in _OUTPUT_TYPES:
+            raise BundleError(self.file, f"output {self.output!r} is {node.type}, not floats")
+        shape = node.shape
+        if shape and (len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != self.width)):
+            raise BundleError(
+                self.file,
+                f"output {self.output!r} has shape {shape}, not the manifest's width {self.width}",
+            )
+
+    def infer(self, inputs: Mapping[str, Values], rows: I64) -> F32:
+        """Run the model on a batch.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray, shape (n,) or (n, width)
+        rows : ndarray, shape (n,), int64
+            Rows of the whole table that the outputs are of.
+
+        Returns
+        -------
+        ndarray, shape (n, D) or (n, D_c), float32
+
+        Raises
+        ------
+        ModelOutputError
+            If the model fails, or its output is not as wide as it must be.
+        """
+        try:
+            return self.run(inputs)
+        except InferenceError as exc:
+            raise self.error(exc.problem, rows, exc.row) from exc
+
+    def encode(self, vectors: F32, rows: I64, element_type: ElementType) -> U8:
+        """Encode a batch's outputs, shape (n, D) or (n, D_c), float32, to stored bytes.
+
+        Raises
+        ------
+        ModelOutputError
+            If one is not finite, or does not stay finite in the stored type.
+        """
+        try:
+            return encode_vectors(vectors, element_type)
+        except NotStorableError as exc:
+            problem = f"gave {exc.value!r}, which is not finite as {element_type}"
+            raise self.error(problem, rows, exc.row) from exc
+
+    def error(self, problem: str, rows: I64, at: int | None) -> ModelOutputError:
+        """Build the error about one of a batch's rows, or, with ``at`` None, about the batch."""
+        file, row = self.table.locate(int(rows[at or 0]))
+        return ModelOutputError(self.file, self.output, file, None if at is None else row, problem)
+
+    def run(self, inputs: Mapping[str, Values]) -> F32:
+        """Run the model on many rows, in batches of the size that is fastest here, on all cores.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray, shape (n,) or (n, width)
+            By input name.
+
+        Returns
+        -------
+        ndarray, shape (n, D) or (n, D_c), float32
+            Cast from whatever float type the model gives; may hold values that are not finite.
+
+        Raises
+        ------
+        InferenceError
+            If the model fails or its output is not (n, width).
+        """
+        rows = len(next(iter(inputs.values())))
+        if self._batch_size is None and rows >= _BATCH_SIZES[0]:
+            self._batch_size = self._fastest_batch_size(inputs, rows)
+        size = self._batch_size or max(rows, 1)
+        out = np.empty((rows, self.width), dtype=np.float32)
+        pieces = [slice(start, start + size) for start in range(0, rows, size)]
+        running = [self._pool.submit(self._run_into, out, inputs, piece) for piece in pieces]
+        try:
+            for future in running:
+                future.result()
+        finally:
+            for future in running:
+                future.cancel()
+        return out
+
+    def _run_into(self, out: F32, inputs: Mapping[str, Values], rows: slice) -> None:
+        piece = {name: values[rows] for name, values in inputs.items()}
+        try:
+            out[rows] = self._run_piece(piece)
+        except _RUN_ERRORS as exc:
+            fault = exc if isinstance(exc, InferenceError) else self._fault(piece, _reason(exc))
+            row = None if fault.row is None else rows.start + fault.row
+            raise InferenceError(row, fault.problem) from exc
+
+    def _run_piece(self, piece: Mapping[str, Values]) -> npt.NDArray[Any]:
+        rows = len(next(iter(piece.values())))
+        least = self._fixed or _LEAST_ROWS
+        if rows < least:
+            # Repeating the last row is safe for any model; what it gives is cut off again.
+            last = np.minimum(np.arange(least), rows - 1)
+            piece = {name: values[last] for name, values in piece.items()}
+        result = self._session.run([self.output], dict(piece))[0]
+        given = len(next(iter(piece.values())))
+        if not isinstance(result, np.ndarray) or result.shape != (given, self.width):
+            shape = getattr(result, "shape", type(result).__name__)
+            problem = f"gave shape {shape} for {given} rows, not {(given, self.width)}"
+            if isinstance(shape, tuple) and shape[:1] != (given,):
+                raise InferenceError(None, f"{problem}; {_BATCH_HINT}")
+            raise InferenceError(0, problem)
+        with np.errstate(over="ignore"):
+            cast: npt.NDArray[Any] = result[:rows].astype(np.float32, copy=False)
+        return cast
+
+    def _fault(self, piece: Mapping[str, Values], reason: str) -> InferenceError:
+        """Tell whether a row of a piece on which the model fails is to blame, or their number."""
+        row = self._first_failing(piece)
+        if row is None:
+            return InferenceError(None, f"{reason}; {_BATCH_HINT}")
+        if self._fixed is None and (count := self._passing_count(piece, row)):
+            return InferenceError(None, f"runs on {count} rows at a time only; {_BATCH_HINT}")
+        return InferenceError(row, reason)
+
+    def _first_failing(self, piece: Mapping[str, Values]) -> int | None:
+        """Halve a piece on which the model fails until one failing row is left."""
+        low, high = 0, len(next(iter(piece.values())))
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._fails(piece, low, middle) else (middle, high)
+        return low if self._fails(piece, low, high) else None
+
+    def _passing_count(self, piece: Mapping[str, Values], row: int) -> int | None:
+        """Return of how many copies of a row the model takes; None if of no likely number."""
+        for count in _LIKELY_BATCHES:
+            copies = {name: values[[row] * count] for name, values in piece.items()}
+            try:
+                self._session.run([self.output], copies)
+            except ORT_ERRORS:
+                continue
+            return count
+        return None
+
+    def _fails(self, piece: Mapping[str, Values], low: int, high: int) -> bool:
+        try:
+            self._run_piece({name: values[low:high] for name, values in piece.items()})
+        except ORT_ERRORS:
+            return True
+        return False
+
+    def _fastest_batch_size(self, inputs: Mapping[str, Values], rows: int) -> int | None:
+        """Time a few batch sizes on real rows; None, for a later batch to try, if that fails."""
+        seconds_per_row: dict[float, int] = {}
+        for size in (s for s in _BATCH_SIZES if s <= rows):
+            piece = {name: values[:size] for name, values in inputs.items()}
+            best = float("inf")
+            for _ in range(_TUNING_RUNS):
+                start = time.perf_counter()
+                try:
+                    self._run_piece(piece)
+                except _RUN_ERRORS:
+                    # The ordinary run that follows meets the same fault and names its row.
+                    return None
+                best = min(best, time.perf_counter() - start)
+            seconds_per_row[best / size] = size
+        return seconds_per_row[min(seconds_per_row)]
+
+
+def _load(bundle: Bundle, file: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    # Batches run side by side, each in one thread: that keeps every core busy with batches small
+    # enough for its cache, where one batch on all cores must be large.
+    options.intra_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    # Both keep memory for reuse that grows with the largest batch ever seen.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    try:
+        return ort.InferenceSession(
+            str(bundle.path(file)), options, providers=["CPUExecutionProvider"]
+        )
+    except ORT_ERRORS as exc:
+        raise BundleError(file, _why_not_loaded(_reason(exc))) from exc
+
+
+def _why_not_loaded(reason: str) -> str:
+    """Say what onnxruntime will not load, and what to do, where the cause is a known one."""
+    if opset := _NEW_OPSET.search(reason):
+        return (
+            f"is of opset {opset[1]}, and {RUNTIME} reads {opset[2]} up to "
+            f"opset {opset[3]}: export it with opset_version={opset[3]} or lower"
+        )
+    if version := _NEW_IR.search(reason):
+        return (
+            f"is of ONNX IR version {version[1]}, and {RUNTIME} reads up to "
+            f"{version[2]}: save it with ir_version={version[2]}, or by an older onnx package"
+        )
+    return f"is no model that onnxruntime can load: {reason}"
+
+
+def new_pool() -> ThreadPoolExecutor:
+    """Return as many threads as this process may use cores, for models to run batches in."""
+    # Not every system tells which cores a process may use.
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count()
+    return ThreadPoolExecutor(cores, thread_name_prefix="inference")
+
+
+def _reason(exc: Exception) -> str:
+    """Return what onnxruntime says, in one line and without the places in its own source."""
+    return " ".join(_SOURCE.sub("", " ".join(str(exc).split())).split())

@@ -1,6 +1,6 @@
 """Latency while a generation is exported, loaded and deleted, against quiet; and time to serving.
 
-Requests arrive at a fixed share of the service's capacity (``bench.arrivals``), in a quiet span and
+Requests arrive at a fixed share of this one's capacity (``bench.arrivals``), in a quiet span and
 a publication after it; this checkout and another one, each with its own exporter, take turns.
 
     python -m bench.publication [CHECKOUT] [--save]
@@ -44,8 +44,8 @@ METHOD: Final = f"""\
 One worker, real Redis, 1 user x {ROWS} items, safetensors f16 rows, Poisson arrivals at \
 {SHARE:.0%} of the capacity that wrk finds beforehand ({CONCURRENCY} connections). A quiet span \
 and a publication after it are a round; this checkout and the commit before take turns, asked as \
-often as each other. In a publication the exporter writes and verifies the whole bundle \
-as a new generation of the version asked for (*exporting*: from its first row to the swap of the \
+often as each other. In a publication the exporter writes and verifies the whole bundle as a new \
+generation of the version asked for (*exporting*: from its first row to the swap of the \
 catalogue), the service copies the items and goes over to it (*loading*: from the swap to the end \
 of the grace of {GRACE_SECONDS} s), and the exporter deletes the generation that was served before \
 (*deleting*: as long again). Every p99 is set against that of the quiet span before it. The \

@@ -111,8 +111,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         503,
         "not-ready",
         "Not ready",
-        "a version that there was at start cannot be served yet, or there is none; "
-        "see `Retry-After`",
+        "the store was not read yet, or a version that there was at start cannot be served yet, or "
+        "there is none; see `Retry-After`",
         RETRY_AFTER_SECONDS,
     ),
     StoreError: Kind(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, requires
 
 
 @contextmanager
@@ -43,6 +41,10 @@ def extra_needed(extra: str, command: str, make: str = "make install") -> Iterat
 
 def _modules_asked_for() -> set[str]:
     """Return the modules of every package that ours asks for; all are called like their package."""
+    # Every command begins with this module, and only one that fails needs these.
+    import re
+    from importlib.metadata import PackageNotFoundError, requires
+
     try:
         asked_for = requires("gkc") or []
     except PackageNotFoundError:

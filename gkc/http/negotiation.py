@@ -24,7 +24,7 @@ def body_type(content_type: str, content_encoding: str) -> str:
     EncodedBodyError
         If it is compressed.
     """
-    if content_encoding not in ("", "identity"):
+    if {coding.strip() for coding in content_encoding.split(",")} - {"", "identity"}:
         raise EncodedBodyError(content_encoding)
     named = content_type.partition(";")[0].strip().lower()
     if named not in MEDIA_TYPES:

@@ -111,8 +111,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         503,
         "not-ready",
         "Not ready",
-        "a version that there was at start cannot be served yet, or there is none; "
-        "see `Retry-After`",
+        "the store was not read yet, or a version that there was at start cannot be served yet, or "
+        "there is none; see `Retry-After`",
         RETRY_AFTER_SECONDS,
     ),
     StoreError: Kind(
@@ -128,6 +128,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
 BARE_STATUSES: Final[Mapping[HTTPStatus, str]] = {
     HTTPStatus.TEMPORARY_REDIRECT: "a path with a slash too many, such as `/knowledge/`; "
     "`Location` is relative",
+    HTTPStatus.BAD_REQUEST: "what came is no HTTP/1.1 request; the connection is closed",
     HTTPStatus.NOT_FOUND: "there is nothing at this path",
     HTTPStatus.METHOD_NOT_ALLOWED: "the method is not served here; `Allow` names what is",
 }

@@ -85,7 +85,9 @@ class Routes:
             self.versions,
             summary="The versions that are served",
             response_class=Response,
-            responses=responses("Every version.", json_of(VersionList), StoreError),
+            responses=responses(
+                "Every version.", json_of(VersionList), ServiceNotReadyError, StoreError
+            ),
         )
         api.add_api_route(
             "/livez",

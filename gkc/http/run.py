@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 import structlog
@@ -23,6 +24,7 @@ from gkc.http.app import Service
 from gkc.http.metrics_directory import metrics_directory
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import STOPPING, Beats, Workers
+from gkc.interrupts import exit_when_told
 from gkc.logs import set_up_logging
 from gkc.rows import library
 from gkc.settings import Settings
@@ -72,8 +74,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     CommandError
         If the address cannot be listened on, or a worker cannot begin.
     """
-    for number in STOPPING:
-        signal.signal(number, lambda *_: os._exit(0))
+    exit_when_told()
     library()  # if it cannot work, one process says so and not each worker
     store = parse_store_url(settings.store_url)
     with _listen(settings.host, settings.port) as listener:
@@ -86,9 +87,24 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         )
         run = _run_alone if settings.workers == 1 else _run_workers
         run(settings, listener, lambda: announce(line))
+    for number in STOPPING:  # being told once more changes nothing, not even the exit status
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Server(uvicorn.Server):
+    """A server that answers the requests in flight however often it is told to stop.
+
+    uvicorn drops them, and tells a traceback, at a second Ctrl-C, which may come with the first:
+    from the terminal, and from what runs it there.
+    """
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
+
+
+class _AnnouncedServer(_Server):
     """A server that calls back once it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
@@ -105,7 +121,7 @@ class _Server(uvicorn.Server):
 def _run_alone(settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
     # A directory that the caller's environment names may be missing, or full of former runs.
     settings = settings.model_copy(update={"prometheus_multiproc_dir": None})
-    server = _Server(uvicorn.Config(_build(settings), **SERVER_OPTIONS), announce)
+    server = _AnnouncedServer(uvicorn.Config(_build(settings), **SERVER_OPTIONS), announce)
     # uvicorn handles signals while it runs, and raises the one that stopped it once more when it
     # is done; that is no failure.
     for number in STOPPING:
@@ -128,7 +144,7 @@ def _work(beats: Beats, listener: socket.socket) -> None:
     config = uvicorn.Config(
         _build(Settings()), callback_notify=beats, timeout_notify=0, **SERVER_OPTIONS
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config).run(sockets=[listener])
 
 
 def _build(settings: Settings) -> Service:

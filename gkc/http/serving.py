@@ -69,7 +69,8 @@ class Serving:
         self._lost: str | None = None
         self._earlier: tuple[int, float] | None = None
         self._not_read: str | None = None
-        self._at_start: frozenset[str] | None = None
+        self._was_read = False
+        self._at_start: frozenset[str] = frozenset()
         self._loaded: Mapping[str, LoadedGeneration] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._not_loaded: dict[str, str] = {}
@@ -82,6 +83,8 @@ class Serving:
 
         Raises
         ------
+        ServiceNotReadyError
+            If nobody knows yet: the store was never read.
         CatalogueLostError
             If it was there and has vanished, or cannot be read as one.
         """
@@ -89,6 +92,9 @@ class Serving:
             raise OldCatalogueError(self._reader.store)
         if self._lost is not None:
             raise CatalogueLostError(self._reader.store, self._lost)
+        if not self._was_read:
+            cause = f": {self._not_read}" if self._not_read else ""
+            raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet{cause}")
         return self._catalogue
 
     @property
@@ -112,9 +118,6 @@ class Serving:
             If the catalogue is lost.
         """
         catalogue = self.catalogue()
-        if self._at_start is None:
-            cause = f": {self._not_read}" if self._not_read else ""
-            raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet{cause}")
         if catalogue is None or not catalogue.versions:
             where = parse_store_url(self._reader.store)
             if where.is_missing():
@@ -224,19 +227,19 @@ class Serving:
 
     def _take(self, catalogue: Catalogue | None) -> None:
         """Act on a catalogue just read."""
+        is_first, self._was_read = not self._was_read, True
         if catalogue is None:
             if self._catalogue is not None:
                 if self._lost is None:
                     self._metrics.store_errors.labels("catalogue").inc()
                 self._lose("it was there and has vanished")
-            self._at_start = self._at_start or frozenset()
             return
         if self._lost is not None:
             log.info("catalogue_found_again", revision=catalogue.revision)
         elif self._catalogue is not None and not self._follows(self._catalogue, catalogue):
             return
         self._catalogue, self._lost, self._earlier = catalogue, None, None
-        if self._at_start is None:
+        if is_first:
             self._at_start = frozenset(catalogue.versions)
         self._loaded = {v: g for v, g in self._loaded.items() if v in catalogue.versions}
         for version, entry in catalogue.versions.items():

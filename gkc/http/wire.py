@@ -6,15 +6,20 @@ four system calls, and as many wake-ups of the caller, for what fits into one.
 Java's HttpClient and ``curl --http2`` send ``Upgrade: h2c`` with every first request, which a
 server may ignore (RFC 9110, 7.8). The parser takes whatever follows such a head for another
 protocol's bytes, so that uvicorn would lose the body.
+
+What is no HTTP at all is refused before any application sees it: as a problem, like all else.
 """
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gkc.http.problems import MEDIA_TYPE, problem_of_status
 
 
 class GatheringTransport:
@@ -69,17 +74,41 @@ class GatheringProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self._feed(memoryview(data))
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            message = "Invalid HTTP request received."
-            self.logger.warning(message)
-            self.send_400_response(message)
+        except httptools.HttpParserUpgrade:
+            self.send_400_response("no tunnel is opened here: CONNECT is not served")
+        except httptools.HttpParserCallbackError:  # uvicorn's callback reads the target
+            target = self.url.decode("latin-1")
+            self.send_400_response(
+                f"the request's target {target!r} is no path, nor a URL with one"
+            )
+        except httptools.HttpParserError as exc:
+            self.send_400_response(f"the request is not well-formed HTTP/1.1: {exc}")
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser refuses, and close the connection."""
+        self.logger.warning(msg)
+        problem = problem_of_status(HTTPStatus.BAD_REQUEST, msg, {})
+        body = problem.body()
+        lines = [
+            b"HTTP/1.1 400 Bad Request",
+            *(name + b": " + value for name, value in self.server_state.default_headers),
+            b"content-type: " + MEDIA_TYPE.encode(),
+            b"content-length: %d" % len(body),
+            b"connection: close",
+        ]
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        self.transport.close()
 
     def _feed(self, data: memoryview) -> None:
         while True:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as asked:
-                self.parser.feed_data(self._head_without_upgrade())
+                head = self._head_without_upgrade()
+                # The old parser skips all that follows a request after which the connection ends.
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+                self.parser.feed_data(head)
                 data = data[asked.args[0] :]
             else:
                 return

@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Final
 
@@ -77,6 +77,7 @@ class _Worker:
         self.process = _spawn.Process(target=_begin, args=(work, theirs, listener))
         # The new process begins with what is blocked here: Ctrl-C reaches all processes of a
         # terminal, and one that is still importing would tell of it by a traceback.
+        resource_tracker.ensure_running()  # the first start would begin it, which unblocks
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self.process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

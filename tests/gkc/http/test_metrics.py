@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -87,3 +89,13 @@ def test_parts_are_counted_by_status(n: int, possible: tuple[int, int]) -> None:
             line = f'gkc_parts_total{{part="{part}",status="{name}",version="v"}} {count}.0\n'
             assert (line in text) == (count > 0)
     assert 'part="item"' not in text
+
+
+def test_scrapes_that_meet_forget_the_same_dead_workers(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path)
+    for pid in range(5_000_000, 5_002_000):  # more than Linux gives
+        (tmp_path / f"gauge_livesum_{pid}.db").touch()
+    with ThreadPoolExecutor(4) as pool:
+        scrapes = [pool.submit(metrics.render, None) for _ in range(8)]
+    assert all(b"gkc_build_info" in scrape.result() for scrape in scrapes)
+    assert not list(tmp_path.iterdir())

@@ -47,6 +47,8 @@ def test_nothing_acceptable(accept: str) -> None:
     [
         ("application/json", "", JSON),
         ("Application/JSON; charset=UTF-8", "identity", JSON),
+        (JSON, "identity, identity", JSON),
+        (JSON, " identity,", JSON),
         (SAFETENSORS, "", SAFETENSORS),
     ],
 )
@@ -63,7 +65,7 @@ def test_bodies_that_are_not_read(content_type: str, encoding: str) -> None:
         body_type(content_type, encoding)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity", "x"])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, identity", "identity,gzip", "x"])
 def test_bodies_that_are_compressed(encoding: str) -> None:
     with pytest.raises(EncodedBodyError, match=f"'{encoding}'.*uncompressed"):
         body_type(JSON, encoding)

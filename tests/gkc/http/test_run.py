@@ -135,7 +135,10 @@ def test_a_signal_ends_it_with_a_store_that_is_away(
         assert "Traceback" not in process.stderr.read()
 
 
-def test_ctrl_c_at_a_terminal_reaches_every_process_and_tells_no_traceback(place: Place) -> None:
+@pytest.mark.parametrize("pause", [0.0, 0.05, 0.15])
+def test_ctrl_c_at_a_terminal_reaches_every_process_and_tells_no_traceback(
+    place: Place, pause: float
+) -> None:
     make_world().publish(place.url)
     process = subprocess.Popen(
         [str(BIN / "gkc"), "serve", "--store", place.url, "--port", "0", "--workers", "2"],
@@ -146,6 +149,7 @@ def test_ctrl_c_at_a_terminal_reaches_every_process_and_tells_no_traceback(place
     )
     with process:
         until(lambda: bool(_workers(process.pid)))  # they import what they serve with
+        time.sleep(pause)
         os.killpg(process.pid, signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
         assert process.returncode == 0
@@ -341,6 +345,31 @@ def test_requests_in_flight_are_answered_when_it_stops(place: Place) -> None:
         assert answer.startswith(b"HTTP/1.1 200")
         assert answer.rstrip().endswith(b"}")
         assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_being_told_to_stop_twice_is_as_good_as_once(place: Place, workers: int) -> None:
+    make_world().publish(place.url)
+    process = subprocess.Popen(
+        [str(BIN / "gkc"), "serve", "--store", place.url, "--port", "0", "--workers", str(workers)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout is not None
+        found = re.search(r":(\d+) from", process.stdout.readline())
+        assert found
+        with socket.create_connection(("127.0.0.1", int(found[1])), timeout=10) as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            for _ in range(3):
+                os.killpg(process.pid, signal.SIGINT)
+                time.sleep(0.015)
+            _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize(

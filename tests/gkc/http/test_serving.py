@@ -263,6 +263,34 @@ async def test_a_damaged_catalogue_is_503_until_it_is_whole(
     assert len(lost) <= 2, "a line for each cause, not for each look"
 
 
+async def test_a_store_that_was_never_read_is_not_one_without_versions(url: str) -> None:
+    make_world("v1").publish(url)
+    reader = UnreliableReader(open_reader(url))
+    reader.failures["catalogue"] = StoreUnavailableError(url, "wrong password")
+    async with running(url, reader=reader, ready=False, refresh_ms=5) as (client, _):
+        await eventually(lambda: _called(reader, "catalogue", 2))
+        for path in ("/versions", "/readyz"):
+            response = await client.get(path)
+            assert response.status_code == 503
+            assert response.headers["retry-after"]
+            assert "wrong password" in response.json()["detail"]
+        assert await status(client) == 503
+        assert (await client.get("/metrics")).status_code == 200
+        del reader.failures["catalogue"]
+        await eventually(lambda: is_ready(client))
+        assert len((await client.get("/versions")).json()["versions"]) == 1
+
+
+async def test_a_store_that_was_read_and_holds_nothing_has_no_versions(url: str) -> None:
+    async with unreliable(url, ready=False) as (client, _, reader):
+        await eventually(lambda: _called(reader, "catalogue", 2))
+        response = await client.get("/versions")
+        assert response.status_code == 200
+        assert response.json()["versions"] == []
+        assert (await client.get("/readyz")).status_code == 503
+        assert await status(client) == 404
+
+
 async def test_a_store_that_stays_away_is_told_once(url: str) -> None:
     make_world("v1").publish(url)
     with structlog.testing.capture_logs() as logged:

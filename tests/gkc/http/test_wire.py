@@ -182,16 +182,71 @@ async def test_thousands_of_such_wishes_in_one_piece_are_all_answered() -> None:
     assert all(one[:3] == ["POST", "/p", 1] for one in told)
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
-    ],
-)
-async def test_a_tunnel_is_refused(request_: bytes) -> None:
+LAST = [
+    ("HTTP/1.1", "connection: close, Upgrade\r\n"),
+    ("HTTP/1.1", "connection: Upgrade\r\nconnection: close\r\n"),
+    ("HTTP/1.1", "connection: Upgrade\r\nproxy-connection: close\r\n"),
+    ("HTTP/1.0", "connection: Upgrade\r\n"),
+    ("HTTP/1.0", "connection: keep-alive, Upgrade\r\n"),
+]
+"""Of requests that ask for another protocol, and are the last of their connection."""
+
+
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+@pytest.mark.parametrize("step", [1, 10_000_000], ids=["bytewise", "at once"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(("version", "connection"), LAST)
+async def test_such_a_wish_in_the_last_request_is_ignored_too(
+    version: str, connection: str, method: str, chunked: bool, step: int, upgrade: str
+) -> None:
+    body = b"b" * 300
+    last = asking(upgrade, body, chunked=chunked, method=method)
+    last = last.replace(b"HTTP/1.1", version.encode())
+    last = last.replace(b"connection: Upgrade, HTTP2-Settings\r\n", connection.encode())
+    data = asking(upgrade, b"c" * 20) + last
     async with listening(echo) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(request_)
-        assert (await reader.read()).startswith(b"HTTP/1.1 400")
+        for start in range(0, len(data), step):
+            writer.write(data[start : start + step])
+            await asyncio.sleep(0)
+        told = [await answer_on(reader) for _ in range(2)]
+        assert await reader.read() == b"", "it closes, as asked"
         writer.close()
+    assert [one[:3] for one in told] == [["POST", "/p", 20], [method, "/p", 300]]
+
+
+HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\n\r\n", "'x:80'"),
+        (
+            b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+            "'x:80'",
+        ),
+        (b"CONNECT /p HTTP/1.1\r\nhost: x\r\n\r\n", "CONNECT"),
+        (b"FETCH / HTTP/1.1\r\nhost: x\r\n\r\n", "Invalid method"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01", "Invalid method"),
+        (b"GET http://[x HTTP/1.1\r\nhost: x\r\n\r\n", "http://[x"),
+        (HEAD + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", "Content-Length"),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\nx\r\n", "chunk"),
+    ],
+)
+async def test_what_is_no_request_is_a_problem_and_the_end(data: bytes, why: str) -> None:
+    async with listening(echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(data)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    first, *lines = head.decode().split("\r\n")
+    assert first == "HTTP/1.1 400 Bad Request"
+    told = dict(line.split(": ", 1) for line in lines)
+    assert told["content-type"] == "application/problem+json"
+    assert told["content-length"] == str(len(body))
+    assert told["connection"] == "close"
+    problem = json.loads(body)
+    assert (problem["type"], problem["status"]) == ("about:blank", 400)
+    assert why in problem["detail"]

@@ -88,12 +88,11 @@ class UnsafeStoreError(StoreError):
 class CatalogueLostError(StoreError):
     """A catalogue that was there has vanished, or cannot be read as a catalogue."""
 
-    def __init__(self, store: str, reason: str) -> None:
+    def __init__(self, store: str, reason: str, remedy: str = "") -> None:
         self.store = store
         self.reason = reason
-        super().__init__(
-            f"catalogue of {store}: {reason}; restore it from a backup or export again"
-        )
+        self.remedy = remedy or "restore it from a backup or export again"
+        super().__init__(f"catalogue of {store}: {reason}; {self.remedy}")
 
 
 class OldCatalogueError(CatalogueLostError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,27 @@ from typing import Final
 
 TEMPORARY: Final = ".tmp"
 """What is appended to the name of a file that is being replaced."""
+
+
+def open_regular(path: Path, flags: int, mode: int = 0o644) -> int:
+    """Open a file for which nothing else may stand, and never wait for who writes into a pipe.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a directory, a pipe, a device or the like.
+    """
+    no_file = OSError(errno.EINVAL, "is not a regular file", str(path))
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as exc:
+        if exc.errno in {errno.EISDIR, errno.ENXIO}:  # a directory, or a pipe that nobody reads
+            raise no_file from exc
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise no_file
+    return fd
 
 
 def make_directory(path: Path) -> None:
@@ -38,7 +60,8 @@ def sync_directory(path: Path) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Replace a file durably and in one step; the caller is its only writer."""
     temporary = path.with_name(path.name + TEMPORARY)
-    with temporary.open("wb") as file:
+    fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    with os.fdopen(fd, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -66,7 +89,7 @@ def lock_file(path: Path, pause: Callable[[], None] | None = None) -> int | None
         If the file cannot be made.
     """
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = open_regular(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

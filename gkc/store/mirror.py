@@ -29,7 +29,7 @@ import structlog
 from gkc.errors import GenerationCorruptError, StoreUnavailableError
 from gkc.store.catalogue import Catalogue
 from gkc.store.chunks import Chunks
-from gkc.store.durable import lock_file, sync_directory
+from gkc.store.durable import lock_file, open_regular, sync_directory
 from gkc.store.generation import GenerationManifest
 from gkc.store.table import MappedItemTable
 
@@ -197,7 +197,7 @@ class MirrorDirectory:
         """Copy the table into a file beside the mirror, then put it in its place."""
         chunks = Chunks(manifest)
         temporary = self._path(manifest.generation, _TEMPORARY)
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_regular(temporary, os.O_RDWR | os.O_CREAT, 0o600)
         with FileIO(fd, "r+") as file:
             done = self._chunks_in(file, chunks)
             file.truncate(min(done * chunks.chunk_bytes, chunks.size_bytes))
@@ -221,7 +221,7 @@ class MirrorDirectory:
     def _check_chunks(self, path: Path, manifest: GenerationManifest) -> None:
         """Raise GenerationCorruptError if a mirror is not the table that was stored."""
         chunks = Chunks(manifest)
-        with path.open("rb", buffering=0) as file:
+        with FileIO(open_regular(path, os.O_RDONLY)) as file:
             if self._chunks_in(file, chunks) < chunks.count or file.read(1):
                 raise GenerationCorruptError(manifest.generation, "its checksums differ")
 

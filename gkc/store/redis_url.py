@@ -18,6 +18,11 @@ from gkc.errors import StoreUrlError
 
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
+CREDENTIALS: Final = frozenset(
+    {"user", "username", "password", "passwd", "pass", "pwd", "auth", "token"}
+)
+"""Parameters that other programs take a user's name or password from, and we do not."""
+
 _DEFAULT_PORT: Final = 6379
 _MAX_PORT: Final = 65535
 _MAX_HOST_LETTERS: Final = 253
@@ -157,7 +162,7 @@ def _require_parameter(scheme: str, name: str) -> None:
     if scheme != "rediss" and name.lower().startswith(("ssl", "tls")):
         remedy = "leave them out" if scheme == "unix" else "use rediss:// for TLS"
         raise _RefusedError(f"has parameters of TLS, which {scheme}:// does without", remedy)
-    if name.lower() in {"user", "username", "password"}:
+    if name.lower() in CREDENTIALS:
         raise _RefusedError(
             "has a user name or a password among its parameters",
             f"write {scheme}://USER:PASSWORD@ in front; {_ENCODE}",

@@ -26,6 +26,7 @@ from gkc.errors import (
 )
 from gkc.rows import TableIndex
 from gkc.store.codec import ItemBlock
+from gkc.store.durable import open_regular
 from gkc.store.table_format import PAGE_BYTES, TableHeader, TableKind
 
 _MADV_POPULATE_READ: Final = 22  # Linux 5.14; the mmap module has no name for it
@@ -50,7 +51,7 @@ def open_table(path: Path, kind: TableKind, generation: str) -> tuple[int, Table
     OSError
         If it cannot be opened.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = open_regular(path, os.O_RDONLY)
     try:
         header = read_header(os.pread(fd, PAGE_BYTES, 0), kind, generation)
         found = os.fstat(fd).st_size

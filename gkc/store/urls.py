@@ -10,9 +10,20 @@ from typing import Any, Final
 
 from gkc.errors import StoreUrlError
 from gkc.store.generation import is_version_name
-from gkc.store.redis_url import REDIS_SCHEMES, parse_redis_url
+from gkc.store.redis_url import CREDENTIALS, REDIS_SCHEMES, parse_redis_url
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_HARMLESS: Final = re.compile(r"[A-Za-z0-9._/-]*")
+"""No URL, but a path or a name: it is shown, since nobody writes a password like that."""
+_SECRET_FOLLOWS: Final = re.compile(r"[@?#]")
+_ANOTHER_URL: Final = re.compile(
+    r"[./]*(?:redis|rediss|unix|file):"  # a scheme of ours
+    r"|[./]*[^/]*:[^/]*@"  # USER:PASSWORD@
+    r"|.*://"
+    rf"|.*[?&](?:{'|'.join(sorted(CREDENTIALS))})=",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What stands behind ``file:`` by mistake; it is no directory, and may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +73,13 @@ def parse_store_url(url: str) -> StoreUrl:
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "file":
         return _parse_file(url, rest)
-    # Of a URL that we do not understand nothing is shown but its scheme: what stands before the
-    # first colon may be a user's name, and what stands before an @ a password.
+    # Of a URL that we do not understand nothing is shown that may be a secret: what stands before
+    # the first colon may be a user's name, and any other part a password.
     if not _SCHEME.fullmatch(scheme) or not rest.startswith("//"):
-        raise StoreUrlError("..." if "@" in url else url, "has no scheme")
+        raise StoreUrlError(url if _HARMLESS.fullmatch(url) else "...", "has no scheme")
     if scheme not in REDIS_SCHEMES:
+        if _SECRET_FOLLOWS.search(rest):
+            raise StoreUrlError("...", "has an unknown scheme")
         raise StoreUrlError(f"{scheme}://...", f"has the unknown scheme {scheme!r}")
     shown, arguments = parse_redis_url(url)
     return StoreUrl(scheme, url, shown, Path(), arguments)
@@ -87,9 +100,14 @@ def require_namespace(store: str, namespace: str) -> None:
 def _parse_file(url: str, rest: str) -> StoreUrl:
     # file:PATH and file:///PATH alike; a host, as in file://HOST/PATH, cannot be meant.
     place = rest.removeprefix("//")
+    if _ANOTHER_URL.match(place):
+        raise StoreUrlError("file:...", "has another URL behind file:")
     if rest.startswith("//") and not place.startswith("/"):
-        raise StoreUrlError(url, "names a host; a file store is a local directory")
+        raise StoreUrlError("file://...", "names a host; a file store is a local directory")
     if not place:
         raise StoreUrlError(url, "names no directory")
-    path = Path(place).expanduser().absolute()
+    try:
+        path = Path(place).expanduser().absolute()
+    except RuntimeError as exc:  # ~NAME
+        raise StoreUrlError("file:~...", "names the home of a user who has none") from exc
     return StoreUrl("file", url, f"file:{path}", path)

@@ -16,8 +16,9 @@ import numpy as np
 
 from gkc.arrays import I64, Bools
 from keep.errors import LogSchemaError, SourceFormatError
-from keep.log import Columns, LogInfo
+from keep.log import LAST_SECOND, TOO_LATE, Columns, LogInfo
 from keep.log_writer import LogWriter
+from keep.sources.csv_batches import refuse
 from keep.sources.spill import DaySpill, split_days, stray_days
 
 CLICK, CART, CONVERSION = 0, 1, 2
@@ -27,6 +28,9 @@ SCENES = ("other", "sub-domain")
 SECONDS_A_DAY = 86_400
 CHINA_OFFSET_SECONDS = 8 * 3600
 """Both shops' days are days of China Standard Time, UTC+8, which has no summer time."""
+
+FIRST_LIKELY_DAY = 730
+"""1972-01-01. A log that ends before has its times in minutes, in days or as 20171125."""
 
 POSITIVES_AT_ONCE = 500_000
 """Clicked impressions for which others are drawn in one go: bounds memory."""
@@ -95,18 +99,43 @@ def within(day: I64, bounds: Bounds) -> Bools:
     return inside
 
 
+def refuse_times(
+    file: Path, line: int, time: I64, inside: Bools, column: str, too_late: str = TOO_LATE
+) -> None:
+    """Refuse a batch, which starts at a line of the file, for times, (n,), that cannot be.
+
+    Those outside the bounds, (n,), are left out anyway.
+
+    Raises
+    ------
+    SourceFormatError
+        If one is before 1970 or after 2099; names its line.
+    """
+    refuse(file, line, inside & (time < 0), "is before 1970; use --first-date", column)
+    reason = f"{too_late}; if only a few are wrong, use --last-date"
+    refuse(file, line, inside & (time >= LAST_SECOND), reason, column)
+
+
 def check_days(source: Path, spill: DaySpill, bounds: Bounds, outside: int) -> None:
     """Refuse days that only a few wrong timestamps are of; an end that was chosen is not judged.
 
     Raises
     ------
     SourceFormatError
-        If an end of the log is of hardly any row, or no row is within the bounds.
+        If an end of the log is of hardly any row, no row is within the bounds, or all are of 1970
+        and 1971.
     """
     rows = spill.rows()
     if outside and not rows:
         reason = f"all {outside:,} rows are outside of --first-date and --last-date"
         raise SourceFormatError(source, f"{reason}, or of actions that are left out")
+    if rows and bounds[0] is None and max(rows) < FIRST_LIKELY_DAY:
+        raise SourceFormatError(
+            source,
+            f"all {sum(rows.values()):,} actions are of {_iso(min(rows))} to {_iso(max(rows))}: "
+            "times are seconds since 1970, not minutes, days or dates; if they are right, keep "
+            f"them by --first-date {_iso(min(rows))}",
+        )
     for end, chosen in zip(("first", "last"), bounds, strict=True):
         strays = stray_days(rows, last=end == "last") if rows and chosen is None else []
         if strays:

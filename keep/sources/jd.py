@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from gkc.arrays import I64
 from keep.errors import SourceFormatError
-from keep.log import LAST_SECOND
 from keep.sources.actions import (
     CART,
     CHINA_OFFSET_SECONDS,
@@ -29,6 +28,7 @@ from keep.sources.actions import (
     Bounds,
     calendar_day,
     check_days,
+    refuse_times,
     within,
     write_log,
 )
@@ -53,6 +53,11 @@ SOURCE_BOTH = (
     " Times are read as China Standard Time. Shop and category are those of the product table "
     "(shop: shop_id, else brand), else the action's own brand and cate, else 0."
 )
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+TIME_PATTERN = r"^.{19}(\.[0-9]+)?$"
+"""Nothing but a fraction of a second stands behind a time."""
+SHOWN_LETTERS = 40
+"""Of a wrong value."""
 CITATION = "JD.com, JData competition data sets of 2016 and 2019"
 LICENCE = "as of the source: see the terms under which the files were downloaded"
 
@@ -169,6 +174,8 @@ class _ActionReader:
             day = calendar_day(time)
             inside = within(day, self.bounds)
             outside += int((~inside).sum())
+            too_late = "is after the year 2099"
+            refuse_times(file, line, time, inside, self.time_column, too_late)
             kind = self._kinds(file, line, batch.column("type").to_numpy())
             kept = inside & (kind != LEFT_OUT)
             item = batch.column("sku_id").to_numpy()
@@ -181,17 +188,17 @@ class _ActionReader:
 
     def _seconds(self, file: Path, line: int, text: Any) -> I64:  # noqa: ANN401
         """Read ``2016-02-01 23:59:02``, with or without a fraction, as Unix seconds."""
-        moment = pc.strptime(
-            pc.utf8_slice_codeunits(text, 0, 19),
-            format="%Y-%m-%d %H:%M:%S",
-            unit="s",
-            error_is_null=True,
-        )
-        name = self.time_column
-        refuse(file, line, moment.is_null(), "is not YYYY-MM-DD HH:MM:SS", name)
+        whole = pc.utf8_slice_codeunits(text, 0, 19)
+        moment = pc.strptime(whole, format=TIME_FORMAT, unit="s", error_is_null=True)
+        # It would take 30 February for 2 March: a time that there is reads the same when written.
+        is_time = pc.fill_null(pc.equal(pc.strftime(moment, format=TIME_FORMAT), whole), False)
+        holds = pc.and_(is_time, pc.match_substring_regex(text, TIME_PATTERN))
+        bad = ~holds.to_numpy(zero_copy_only=False)
+        if bad.any():
+            value = text[int(bad.argmax())].as_py()[:SHOWN_LETTERS]
+            reason = f"{value!r} is no time as YYYY-MM-DD HH:MM:SS"
+            refuse(file, line, bad, reason, self.time_column)
         seconds: I64 = moment.cast(pa.int64()).to_numpy() - CHINA_OFFSET_SECONDS
-        refuse(file, line, seconds < 0, "is before 1970", name)
-        refuse(file, line, seconds >= LAST_SECOND, "is after the year 2099", name)
         return seconds
 
     def _kinds(self, file: Path, line: int, types: I64) -> NDArray[np.int8]:

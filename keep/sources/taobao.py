@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from keep.log import LAST_SECOND, TOO_LATE
 from keep.sources.actions import (
     CART,
     CLICK,
@@ -18,6 +17,7 @@ from keep.sources.actions import (
     Bounds,
     calendar_day,
     check_days,
+    refuse_times,
     within,
     write_log,
 )
@@ -71,8 +71,7 @@ def import_taobao(
             day = calendar_day(time)
             inside = within(day, bounds)
             outside += int((~inside).sum())
-            refuse(file, line, inside & (time < 0), "is before 1970; use --first-date", "timestamp")
-            refuse(file, line, inside & (time >= LAST_SECOND), TOO_LATE, "timestamp")
+            refuse_times(file, line, time, inside, "timestamp")
             kind = codes[known.to_numpy()]
             kept = inside & (kind != LEFT_OUT)
             columns = {n: batch.column(n).to_numpy()[kept] for n in ("user", "item", "category")}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from gkc.store.durable import (
     is_at,
     lock_file,
     make_directory,
+    open_regular,
     replace_file,
     sync_directory,
 )
@@ -30,6 +32,27 @@ def test_a_reader_of_the_old_file_keeps_it(tmp_path: Path) -> None:
     with path.open("rb") as reader:
         replace_file(path, b"new")
         assert reader.read() == b"old"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_CREAT])
+def test_what_is_no_file_is_refused_by_its_name(
+    tmp_path: Path, make: Callable[[Path], None], flags: int
+) -> None:
+    make(tmp_path / "record.json")
+    with pytest.raises(OSError, match=r"is not a regular file: .*record\.json"):
+        open_regular(tmp_path / "record.json", flags)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_nothing_waits_for_a_pipe_in_the_way(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "record.json"
+    make(path.with_name(path.name + TEMPORARY))
+    with pytest.raises(OSError, match="tmp"):
+        replace_file(path, b"new")
+    make(tmp_path / "lock")
+    with pytest.raises(OSError, match="lock"):
+        lock_file(tmp_path / "lock")
 
 
 def test_a_leftover_temporary_of_a_dead_writer_is_no_obstacle(tmp_path: Path) -> None:

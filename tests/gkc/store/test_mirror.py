@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +237,20 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
     with pytest.raises(StoreUnavailableError, match=r"cannot be copied to .*file"):
         mirrors_in(tmp_path / "file").open(MANIFEST, Source(), 0)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("suffix", [".gkt", ".tmp"])
+def test_what_lies_in_the_place_of_a_mirror_is_named(
+    tmp_path: Path, make: Callable[[Path], None], suffix: str
+) -> None:
+    mirrors = mirrors_in(tmp_path)
+    mirrors.directory.mkdir(parents=True)
+    path = mirrors.directory / (GENERATION + suffix)
+    make(path)
+    age(path)
+    with pytest.raises(StoreUnavailableError, match=f"copied to {path}: is not a regular file"):
+        mirrors.open(MANIFEST, Source(), 0)
 
 
 def test_the_directory_of_another_user_is_not_trusted(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,36 @@ def test_wrong_files_are_named(tmp_path: Path, texts: tuple[str, ...], message: 
     with pytest.raises(SourceFormatError, match=message):
         _import(tmp_path, *texts)
     assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2018-02-30 00:00:00",
+        "2018-02-01 24:00:00",
+        "2018-02-01 00:00:60",
+        "2018-02-01 00:00:00xyz",
+        "2018-02-01 00:00:00 ",
+        "2018-02-01 00:00:00+08:00",
+        "2018-02-01 00:00:00.",
+        "2018-2-1 00:00:00",
+        "2018-02-01T00:00:00",
+        "2018-02-01",
+    ],
+)
+def test_a_time_that_there_is_not_is_shown(tmp_path: Path, time: str) -> None:
+    message = f"line 2, column 'action_time': {time!r} is no time as YYYY-MM-DD HH:MM:SS"
+    with pytest.raises(SourceFormatError, match=re.escape(message)):
+        _import(tmp_path, ACTIONS_2019.replace("2018-02-04 08:28:15", time))
+
+
+def test_times_outside_of_the_dates_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "actions.csv"
+    header, row, *_ = ACTIONS_2019.splitlines()
+    years = ("1969", "2018", "2100")
+    file.write_text("\n".join([header, *(row.replace("2018", year) for year in years)]))
+    assert import_jd([file], tmp_path / "log", ActionOptions(), (0, 20_000), _ignore) == 2
+    assert open_log(tmp_path / "log").info.days == (1,)
 
 
 def test_one_wrong_time_does_not_decide_the_days(tmp_path: Path) -> None:

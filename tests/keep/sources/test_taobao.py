@@ -139,7 +139,8 @@ def test_rows_outside_of_the_dates_are_counted_and_left_out(tmp_path: Path) -> N
         ("1,2,3,view,1511539200", "line 3, column 'behavior': is none of pv, cart, buy, fav"),
         ("1,,3,pv,1511539200", "line 3, column 'item': is empty"),
         ("1,2,3,pv,-7", "line 3, column 'timestamp': is before 1970; use --first-date"),
-        ("1,2,3,pv,1511539200000", "line 3, column 'timestamp': .* not milliseconds"),
+        ("1,2,3,pv,1511539200000", "line 3, .* not milliseconds; .* use --last-date"),
+        ("1,2,3,pv,4102444800", "line 3, .* the year 2099; .* use --last-date"),
         (f"1,2,3,pv,{2**63 - 1}", "line 3, column 'timestamp': .* not milliseconds"),
         ("1,2,3,pv", "Expected 5 columns, got 4"),
         ("1,two,3,pv,1511539200", "invalid value 'two'"),
@@ -149,6 +150,16 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(SourceFormatError, match=message):
         _log(tmp_path, [*LINES[:2], line, *LINES[2:]])
     assert [path.name for path in tmp_path.iterdir()] == ["UserBehavior.csv"]
+
+
+@pytest.mark.parametrize("times", [NOON // 60, NOON // DAY, 20_171_125])
+def test_times_that_are_no_seconds_are_refused_unless_the_date_is_named(
+    tmp_path: Path, times: int
+) -> None:
+    lines = [f"1,{k},7,pv,{times + k}" for k in range(9)]
+    with pytest.raises(SourceFormatError, match=r"all 9 actions are of 1970-.* by --first-date 19"):
+        _log(tmp_path, lines)
+    assert _log(tmp_path, lines, bounds=(0, None)).info.rows == 9
 
 
 def test_a_file_without_a_click_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final
 
 from gkc.errors import StoreUnavailableError
 from gkc.store.catalogue import Catalogue, read_catalogue
-from gkc.store.durable import TEMPORARY
+from gkc.store.durable import TEMPORARY, open_regular
 
 CATALOGUE: Final = "catalogue.json"
 CATALOGUE_LOCK: Final = "catalogue.lock"
@@ -43,9 +44,11 @@ def as_store_errors(store: str) -> Iterator[None]:
 def read_if_there(path: Path) -> bytes | None:
     """Read a small file whole, None if there is none."""
     try:
-        return path.read_bytes()
+        fd = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    with os.fdopen(fd, "rb") as file:
+        return file.read()
 
 
 def load_catalogue(root: Path, store: str) -> Catalogue | None:

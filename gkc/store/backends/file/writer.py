@@ -18,7 +18,7 @@ from gkc.store.backends.file.layout import (
     read_if_there,
 )
 from gkc.store.codec import ItemBlock, UserBlock
-from gkc.store.durable import make_directory, replace_file
+from gkc.store.durable import make_directory, open_regular, replace_file
 from gkc.store.generation import GenerationSpec, Totals
 from gkc.store.sink import Finished, WriterProgress
 from gkc.store.table_format import TableHeader
@@ -49,8 +49,8 @@ class FileTarget:
     def __init__(self, path: Path, *, is_resumed: bool = False) -> None:
         if is_resumed:
             path.chmod(_WRITABLE)  # read-only if the writer died while sealing
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if is_resumed else os.O_TRUNC)
-        self._fd = os.open(path, flags, _WRITABLE)
+        flags = os.O_WRONLY | os.O_CREAT | (0 if is_resumed else os.O_TRUNC)
+        self._fd = open_regular(path, flags, _WRITABLE)
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write bytes at a place in the file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,7 @@ from redis.connection import (
 )
 from redis.retry import Retry
 
+from gkc.errors import CatalogueLostError
 from gkc.store.urls import StoreUrl
 
 Command = tuple[bytes | str | int, ...]
@@ -33,7 +35,9 @@ _CONNECTIONS: Final = {
     "rediss": SSLConnection,
     "unix": UnixDomainSocketConnection,
 }
-_CONNECT_TIMEOUT_SECONDS: Final = 5.0
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
+"""Longest wait for each step until a new connection has had its first answer."""
+
 _WINDOW_BYTES: Final = 16 << 20
 _AT_ONCE: Final = 100
 _T = TypeVar("_T")
@@ -42,16 +46,32 @@ pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignme
 
 def connection_pool(where: StoreUrl, timeout_seconds: float) -> ConnectionPool:
     """Return a pool of connections for commands; none is opened yet, and nothing is retried."""
-    # Its first round trip, CLIENT SETINFO, is needed: it reads what TLS sends after its handshake,
-    # which the pool would take for a left-over answer.
     return ConnectionPool(
         connection_class=_CONNECTIONS[where.scheme],
         **where.arguments,
         **ANSWERS_AS_BYTES,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        socket_timeout=CONNECT_TIMEOUT_SECONDS,
+        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
+        driver_info=None,
+        redis_connect_func=partial(_shake_hands, timeout_seconds),
     )
+
+
+def _shake_hands(timeout_seconds: float, connection: Any) -> None:  # noqa: ANN401 - untyped there
+    """Log in, and have one answer before the longer timeout of commands begins to hold.
+
+    That round trip is needed, too, to read what TLS sends after its handshake, which the pool would
+    take for a left-over answer. The library's own one would swallow why a server lets nobody in.
+    """
+    connection.on_connect()
+    connection.send_command("CLIENT", "SETINFO", "LIB-NAME", "gkc", check_health=False)
+    try:
+        connection.read_response()
+    except redis.ResponseError as exc:
+        if exc.status_code == "DENIED":
+            raise
+    connection._sock.settimeout(timeout_seconds)
 
 
 class WritePipe:
@@ -112,11 +132,29 @@ class WritePipe:
         self._in_flight_bytes -= self._sizes.popleft()
 
 
+class WrongTypeError(redis.ResponseError):
+    """A key that gkc reads whole holds another type than a string.
+
+    Parameters
+    ----------
+    key : str
+    kind : object
+        The answer to ``TYPE``; an error if the user may not ask that.
+    """
+
+    def __init__(self, key: str, kind: object) -> None:
+        held = f"a {kind.decode()}" if isinstance(kind, bytes) else "another type"
+        self.reason = f"key {key} holds {held}"
+        super().__init__(f"{self.reason}, which gkc never stores there")
+
+
 def get_bytes(client: redis.Redis, key: str) -> bytes | None:
-    """Read a key whole, None if it is not there; a key of another type has no bytes.
+    """Read a key whole, None if it is not there.
 
     Raises
     ------
+    WrongTypeError
+        If the key is of another type.
     redis.RedisError
         If the server cannot be asked.
     """
@@ -125,8 +163,21 @@ def get_bytes(client: redis.Redis, key: str) -> bytes | None:
     except redis.ResponseError as exc:
         if not is_wrong_type(exc):
             raise
-        return b""
+        raise wrong_type(client, key) from exc
     return value if value is None else bytes(value)
+
+
+def wrong_type(client: redis.Redis, key: str) -> WrongTypeError:
+    """Return the error for a key that holds another type than a string."""
+    pipeline = client.pipeline(transaction=False)
+    pipeline.type(key)
+    return WrongTypeError(key, pipeline.execute(raise_on_error=False)[0])
+
+
+def no_catalogue(store: str, found: WrongTypeError) -> CatalogueLostError:
+    """Return the error for the key of a catalogue that holds another type."""
+    remedy = "delete that key, or choose another GKC_NAMESPACE"
+    return CatalogueLostError(store, f"{found.reason} and no catalogue", remedy)
 
 
 def in_batches(items: Iterable[_T]) -> Iterator[list[_T]]:
@@ -138,4 +189,4 @@ def in_batches(items: Iterable[_T]) -> Iterator[list[_T]]:
 
 def is_wrong_type(answer: redis.RedisError) -> bool:
     """Tell whether a command met a key of another type."""
-    return str(answer).startswith("WRONGTYPE")
+    return "WRONGTYPE" in str(answer)  # in a script's error it is not the first word

@@ -52,6 +52,8 @@ def _of_answer(exc: BaseException, text: str) -> _Fault | None:
     """Look up what the server itself says."""
     code = getattr(exc, "status_code", None)
     fault = _OF_CODES.get(code) if code else None
+    if fault is None:  # some servers put a script's error, code and all, into a text of their own
+        fault = next((f for name, f in _OF_CODES.items() if f"-{name} " in text), None)
     if fault is None:
         fault = next((f for words, f in _OF_WORDS.items() if words in text), None)
     # What an unknown command was given may be a value of ours: it is not repeated.
@@ -202,6 +204,9 @@ _OF_WORDS: Final = {
     ),
     "SELECT is not allowed in cluster mode": _Fault(
         "it is in cluster mode, which has database 0 only", "leave the database out of the URL"
+    ),
+    "which gkc never stores there": _Fault(
+        "{}", "delete that key, or choose another GKC_NAMESPACE"
     ),
     "unknown command": _Fault(
         "it does not know what it was asked ({})",

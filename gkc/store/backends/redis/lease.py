@@ -16,6 +16,7 @@ import structlog
 from redis.connection import ConnectionPool
 
 from gkc.errors import LeaseLostError, VersionBusyError
+from gkc.store.backends.redis.client import is_wrong_type, wrong_type
 
 log = structlog.get_logger(__name__)
 
@@ -114,9 +115,14 @@ class RedisLease:
         expected = b""
         while True:
             now = time.monotonic()
-            held: Any = self._client.eval(
-                _TAKE, 1, self._key, expected, self._value, str(self._ttl_ms)
-            )
+            try:
+                held: Any = self._client.eval(
+                    _TAKE, 1, self._key, expected, self._value, str(self._ttl_ms)
+                )
+            except redis.ResponseError as exc:
+                if not is_wrong_type(exc):
+                    raise
+                raise wrong_type(self._client, self._key) from exc
             if held is None:
                 return now
             holder, is_dead = _read(held)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import redis
 
@@ -14,11 +14,12 @@ from gkc.arrays import I64
 from gkc.errors import GenerationCorruptError, StoreError
 from gkc.store.backends.redis.chunk_source import ChunkSource
 from gkc.store.backends.redis.client import (
-    WRITE_TIMEOUT_SECONDS,
     Command,
+    WrongTypeError,
     connection_pool,
     get_bytes,
     is_wrong_type,
+    no_catalogue,
 )
 from gkc.store.backends.redis.faults import as_store_errors
 from gkc.store.backends.redis.layout import (
@@ -40,6 +41,9 @@ from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.protocol import ItemTable, Progress
 from gkc.store.table import MemoryItemTable
 from gkc.store.urls import StoreUrl, require_namespace
+
+CHUNK_TIMEOUT_SECONDS: Final = 5.0
+"""Longest silence of the server while chunks are read: a service that ends waits for it."""
 
 
 class RedisReader:
@@ -78,15 +82,14 @@ class RedisReader:
 
     async def catalogue(self) -> Catalogue | None:
         """Read the catalogue; None if this namespace has never had one."""
-        raw = await self._get(catalogue_key(self._namespace))
-        catalogue = read_catalogue(raw, self.store)
+        catalogue = read_catalogue(await self._raw_catalogue(), self.store)
         if catalogue is not None:
             self._mirrors.tidy(catalogue)
         return catalogue
 
     async def manifest(self, generation: str) -> GenerationManifest:
         """Read a generation's manifest."""
-        raw = await self._get(self._keys(generation).manifest)
+        (raw,) = await self._run(generation, [("GET", self._keys(generation).manifest)])
         if raw is None:
             raise await self._missing(generation, "its manifest is missing")
         return read_manifest(raw, generation)
@@ -153,12 +156,17 @@ class RedisReader:
     def _keys(self, generation: str) -> GenerationKeys:
         return GenerationKeys(self._namespace, generation)
 
-    async def _get(self, key: str) -> bytes | None:
+    async def _raw_catalogue(self) -> bytes | None:
+        key = catalogue_key(self._namespace)
         with as_store_errors(self.store):
             (answer,) = await self._pipe.run([("GET", key)])
-            if isinstance(answer, redis.ResponseError) and not is_wrong_type(answer):
-                raise answer
-        return b"" if isinstance(answer, redis.ResponseError) else answer
+            if isinstance(answer, redis.ResponseError):
+                if not is_wrong_type(answer):
+                    raise answer
+                (kind,) = await self._pipe.run([("TYPE", key)])
+                raise no_catalogue(self.store, WrongTypeError(key, kind)) from answer
+        raw: bytes | None = answer
+        return raw
 
     async def _run(self, generation: str, commands: Sequence[Command]) -> list[Any]:
         """Return the answers to commands that read a generation's data."""
@@ -188,7 +196,7 @@ class RedisReader:
     @contextmanager
     def _chunks(self, generation: str) -> Iterator[ChunkSource]:
         """Give the chunks of a generation, over a connection of their own."""
-        pool = connection_pool(self._where, WRITE_TIMEOUT_SECONDS)
+        pool = connection_pool(self._where, CHUNK_TIMEOUT_SECONDS)
         keys = self._keys(generation)
 
         def missing_now(client: redis.Redis, what: str) -> StoreError:

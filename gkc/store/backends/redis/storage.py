@@ -12,9 +12,11 @@ from gkc.errors import StoreUnavailableError, UnsafeStoreError
 from gkc.store.backends.redis.client import (
     WRITE_TIMEOUT_SECONDS,
     WritePipe,
+    WrongTypeError,
     connection_pool,
     get_bytes,
     in_batches,
+    no_catalogue,
 )
 from gkc.store.backends.redis.faults import as_store_errors, unavailable
 from gkc.store.backends.redis.layout import (
@@ -111,7 +113,10 @@ class RedisStorage:
     def read_raw_catalogue(self) -> bytes | None:
         """Read the bytes of whatever catalogue is there."""
         with as_store_errors(self.store):
-            return get_bytes(self._client, self._catalogue_key)
+            try:
+                return get_bytes(self._client, self._catalogue_key)
+            except WrongTypeError as exc:
+                raise no_catalogue(self.store, exc) from exc
 
     def swap_catalogue(self, expected: Catalogue | None, new: Catalogue) -> bool:
         """Replace the catalogue if it still is ``expected``; tell whether it was."""

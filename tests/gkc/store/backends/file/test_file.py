@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -299,6 +299,34 @@ async def test_a_manifest_moved_here_is_damage(place: FilePlace) -> None:
     shutil.copy(place.file(second, "manifest.json"), place.file(first, "manifest.json"))
     with pytest.raises(GenerationCorruptError, match=second):
         await FileReader(place.directory, place.namespace).manifest(first)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+async def test_what_lies_in_the_place_of_a_file_is_named(
+    place: FilePlace, make: Callable[[Path], None]
+) -> None:
+    generation = export(place)
+    reader, manifest = await manifest_of(place, generation)
+    for name in TABLES:
+        path = place.file(generation, name)
+        path.unlink()
+        make(path)
+        with pytest.raises(StoreUnavailableError, match=f"{path}: is not a regular file"):
+            await read_something(reader, manifest, name)
+    path = place.file(generation, "manifest.json")
+    path.unlink()
+    make(path)
+    with pytest.raises(StoreUnavailableError, match=f"{path}: is not a regular file"):
+        await reader.manifest(generation)
+    with pytest.raises(StoreUnavailableError, match="is not a regular file"):
+        await reader.verify(manifest, lambda rows: None)
+    place.set_catalogue(None)
+    make(place.root / "catalogue.json")
+    with pytest.raises(StoreUnavailableError, match=r"catalogue\.json: is not a regular file"):
+        await reader.catalogue()
+    with pytest.raises(StoreUnavailableError, match=r"catalogue\.json: is not a regular file"):
+        place.open_pair()[0].read_catalogue()
+    await reader.close()
 
 
 async def test_a_store_that_is_no_directory_is_not_available(tmp_path: Path) -> None:

@@ -135,6 +135,18 @@ def test_a_server_that_is_silent() -> None:
         assert "does this port speak TLS?" in told
 
 
+def test_a_writer_waits_for_the_first_answer_no_longer_than_to_connect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gkc.store.backends.redis.client.CONNECT_TIMEOUT_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        told = told_when_written(f"redis://{address}")
+        assert "it did not answer in time" in told
+        told = told_when_written(f"rediss://{address}")
+        assert "does this port speak TLS?" in told
+
+
 def test_a_sentinel(own_redis: RedisServer) -> None:
     configuration = own_redis.folder / "sentinel.conf"
     configuration.write_text(f"port {free_port()}\ndir {own_redis.folder}\n")
@@ -244,10 +256,9 @@ def test_protected_mode() -> None:
     refusal = b"-DENIED Redis is running in protected mode because protected mode is enabled and "
     refusal += b"no password is set for the default user.\r\n"
     with another_server(greeting=refusal) as address:
-        told = told_when_read(f"redis://{address}")
-        assert "in protected mode and accepts only its own machine; set a password there" in told
-        # The client library swallows the server's word when it writes.
-        assert "protected mode" in told_when_written(f"redis://{address}")
+        words = "in protected mode and accepts only its own machine; set a password there"
+        assert_told(f"redis://{address}", words)
+        assert_told(f"redis://u:p@{address}", words)
 
 
 # ---- Redis Cluster
@@ -307,6 +318,20 @@ def test_tls(own_redis: RedisServer, tmp_path: Path) -> None:
         (BrokenPipeError(errno.EPIPE, "x"), "the connection was cut (Broken pipe)"),
         (redis.ResponseError("ERR what\nis this?"), "ERR what is this?; see the server's log"),
         (redis.RedisError(), "RedisError; see the server's log"),
+        (
+            redis.ResponseError(
+                "Error running script (call to f_1b2c): @user_script:4: @user_script: 4: -OOM "
+                "command not allowed when used memory > 'maxmemory'."
+            ),
+            "out of memory (OOM); raise its maxmemory or delete versions",
+        ),
+        (
+            redis.ResponseError(
+                "Error running script (call to f_1b2c): @user_script:4: @user_script: 4: -READONLY "
+                "You can't write against a read only replica."
+            ),
+            "it is a read-only replica; name the primary",
+        ),
     ],
 )
 def test_in_words(exc: Exception, words: str) -> None:

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -562,12 +562,77 @@ async def test_keys_of_another_type_are_damage(
         await reader.fetch_users(manifest, sample.users.ids[:1])
     with pytest.raises(GenerationCorruptError, match="another type"):
         await reader.items_of(manifest, sample.items.ids[:1])
-    with pytest.raises(GenerationCorruptError, match="manifest"):
+    with pytest.raises(GenerationCorruptError, match=r"key .*:m holds another type"):
         await reader.manifest(generation)
-    with pytest.raises(CatalogueLostError):
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("list", ("RPUSH", "x")),
+        ("set", ("SADD", "x")),
+        ("zset", ("ZADD", "1", "x")),
+        ("hash", ("HSET", "x", "y")),
+        ("stream", ("XADD", "*", "x", "y")),
+    ],
+)
+async def test_a_catalogue_of_another_type_is_told_by_its_key_and_type(
+    place: RedisPlace,
+    storage: RedisStorage,
+    reader: RedisReader,
+    kind: str,
+    command: tuple[str, ...],
+) -> None:
+    key = f"gkc:{place.namespace}:catalogue"
+    place.client.execute_command(command[0], key, *command[1:])
+    words = f"key {key} holds a {kind} and no catalogue; delete that key, or choose another"
+    with pytest.raises(CatalogueLostError, match=words):
         await reader.catalogue()
-    with pytest.raises(CatalogueLostError):
+    with pytest.raises(CatalogueLostError, match=words):
         storage.read_catalogue()
+
+
+async def test_a_user_who_may_not_ask_for_types_is_told_of_the_key(own_place: RedisPlace) -> None:
+    key = f"gkc:{own_place.namespace}:catalogue"
+    own_place.client.rpush(key, "x")
+    own_place.client.acl_setuser("reader", enabled=True, nopass=True, keys="*", commands=["+get"])
+    where = parse_store_url(own_place.url.replace("redis://", "redis://reader:any@"))
+    words = f"key {key} holds another type and no catalogue"
+    with (
+        closing(RedisStorage(where, own_place.namespace)) as storage,
+        pytest.raises(CatalogueLostError, match=words),
+    ):
+        storage.read_catalogue()
+    reader = RedisReader(where, own_place.namespace, mirror_dir=own_place.mirror_dir)
+    with pytest.raises(CatalogueLostError, match=words):
+        await reader.catalogue()
+    await reader.close()
+
+
+def test_progress_of_another_type_is_told_by_its_key(
+    place: RedisPlace, often: RedisStorage
+) -> None:
+    sample, publisher = make_sample(), Publisher(often)
+    _interrupt(publisher, sample, user_blocks=0)
+    (generation,) = publisher.catalogue().generations
+    key = GenerationKeys(place.namespace, generation).progress
+    place.client.delete(key)
+    place.client.rpush(key, "x")
+    words = f"key {key} holds a list, which gkc never stores there; delete that key"
+    with (
+        pytest.raises(StoreUnavailableError, match=words),
+        publisher.stage(sample.spec, max_versions=5, resume=True),
+    ):
+        pytest.fail("went on without a note")
+
+
+def test_a_lease_of_another_type_is_told_by_its_key(
+    place: RedisPlace, storage: RedisStorage
+) -> None:
+    key = f"gkc:{place.namespace}:lease:v1"
+    place.client.hset(key, "x", "y")
+    with pytest.raises(StoreUnavailableError, match=f"key {key} holds a hash, which gkc never"):
+        storage.acquire_lease("v1", "me")
 
 
 async def test_a_flipped_bit_of_the_manifest_is_damage(
@@ -660,6 +725,33 @@ async def test_whoever_gives_up_does_not_disturb_the_others(
                 assert answer == [expected[k]]
             else:
                 assert isinstance(answer, asyncio.CancelledError | list)
+
+
+async def test_a_copy_of_items_from_a_server_that_hangs_is_given_up(
+    place: RedisPlace, storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gkc.store.backends.redis.reader.CHUNK_TIMEOUT_SECONDS", 0.05)
+    publish_sample(Publisher(storage), small_sample("v1"))
+    async with _reader(place) as intact:
+        manifest = await current_manifest(intact, "v1")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def let_in_and_hang() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(65536)
+                client.sendall(b"+OK\r\n")
+                while client.recv(65536):
+                    pass
+
+        thread = threading.Thread(target=let_in_and_hang)
+        thread.start()
+        where = parse_store_url(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        reader = RedisReader(where, place.namespace, mirror_dir=place.mirror_dir)
+        with pytest.raises(StoreUnavailableError, match="did not answer in time"):
+            await reader.item_table(manifest, 0)
+        await reader.close()
+        thread.join()
 
 
 def test_the_name_of_a_namespace_is_checked(place: RedisPlace) -> None:

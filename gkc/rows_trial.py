@@ -328,4 +328,4 @@ def _mixed(small: Numbers, large: Numbers) -> Numbers:
 
 
 if __name__ == "__main__":
-    print(Trial().ask(load(LIBRARY)))
+    print(Trial().ask(load(LIBRARY)))  # noqa: T201 - this is all that it is run for

@@ -1,4 +1,4 @@
-"""The rights that docs/operations.md gives to users of Redis are enough, and not too many."""
+"""docs/operations.md: its rights are enough and not too many, its tables name every metric."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from gkc.http.metrics import STORE_OPERATIONS
 from tests.exporter.bundles import build
+from tests.metric_names import metric_names
 from tests.redis_server import RedisServer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
@@ -62,6 +64,13 @@ def test_who_reads_may_not_write(own_redis: RedisServer) -> None:
         pytest.raises(redis.exceptions.NoPermissionError),
     ):
         client.set("gkc:default:catalogue", b"")
+
+
+def test_the_tables_name_every_metric_and_no_other() -> None:
+    rows = re.findall(r"^\| `(gkc_\w+)` \|", PAGE, flags=re.MULTILINE)
+    assert sorted(rows) == sorted(metric_names())
+    assert set(re.findall(r"`(gkc_\w+)", PAGE)) == metric_names()
+    assert [name for name in STORE_OPERATIONS if f"`{name}`" not in PAGE] == []
 
 
 def require_read_rights(admin: redis.Redis) -> None:

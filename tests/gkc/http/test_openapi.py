@@ -65,18 +65,15 @@ def test_every_operation_has_a_name_a_tag_and_a_request_id(asked: Session) -> No
 
 def test_the_examples_of_answers_are_such_answers(asked: Session) -> None:
     whole = document(asked)
-    examples = 0
-    for path in whole["paths"].values():
-        for operation in path.values():
-            for response in operation["responses"].values():
-                for content in response["content"].values():
-                    shown = [example["value"] for example in content.get("examples", {}).values()]
-                    shown += [content["example"]] if "example" in content else []
-                    schema = {**content["schema"], "components": whole["components"]}
-                    for value in shown:
-                        Draft202012Validator(schema).validate(value)
-                        examples += 1
-    assert examples > len(KINDS)
+    operations = [operation for path in whole["paths"].values() for operation in path.values()]
+    responses = [response for each in operations for response in each["responses"].values()]
+    contents = [content for response in responses for content in response["content"].values()]
+    shown = [(c, example["value"]) for c in contents for example in c.get("examples", {}).values()]
+    shown += [(content, content["example"]) for content in contents if "example" in content]
+    assert len(shown) > len(KINDS)
+    for content, value in shown:
+        schema = {**content["schema"], "components": whole["components"]}
+        Draft202012Validator(schema).validate(value)
 
 
 def test_what_is_told_of_a_version_is_named(asked: Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -103,7 +104,7 @@ def test_people_are_told_every_scheme() -> None:
     (setting,) = (
         line for line in OPERATIONS.read_text().splitlines() if line.startswith("| `GKC_STORE_URL`")
     )
-    (option,) = Store.__metadata__
+    _, option = get_args(Store)
     for scheme in _BACKENDS:
         for told in (setting, option.help, StoreUrlError("x", "is none").remedy):
             assert f"{scheme}:" in told

@@ -53,6 +53,11 @@ def part_spans(
     return _part_spans(tuple(parts), dim, category_dim)
 
 
+def row_width(dim: int, category_dim: int) -> int:
+    """Return how many numbers a row of all parts has."""
+    return max(end for _, end in part_spans(PARTS, dim, category_dim).values())
+
+
 @lru_cache(maxsize=1024)
 def _part_spans(
     parts: tuple[Part, ...], dim: int, category_dim: int

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gkc.errors import RowRuleError
-from gkc.rows_library import GENERATION, LIBRARY, QUESTION, TABLE, TYPES, build
+from gkc.rows_library import GENERATION, LIBRARY, QUESTION, TABLE, TYPES, build, load
 
 RECORDED: Final = 2_154_003_270
-"""CRC-32 of the answers."""
+"""CRC-32 of the answers; ``python -m gkc.rows_trial`` tells what it is with a changed rule."""
 
 _IDS: Final = (0, 15, 10, 7, 3, 14, 11, 12, 1, 9, 5, 4, 6, 8, 2, 13)
 _STARTS: Final = (0, 5, 8, 9, 9, 10, 12, 16, 16)
@@ -325,3 +325,7 @@ def _mixed(small: Numbers, large: Numbers) -> Numbers:
     mixed = small.copy()
     mixed[::2] = large[::2]
     return mixed
+
+
+if __name__ == "__main__":
+    print(Trial().ask(load(LIBRARY)))  # noqa: T201 - this is all that it is run for

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from gkc.knowledge import row_width
 from keep.checkpoint import Pretraining
 from keep.config import TASKS
 from keep.log import LogInfo
@@ -111,7 +112,7 @@ def model_card(
         tasks=", ".join(TASKS),
         dim=config.dim,
         category_dim=config.category_dim,
-        row=3 * config.dim + config.category_dim,
+        row=row_width(config.dim, config.category_dim),
         rows=", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in rows.items()),
         difference=difference,
         coverage=coverage,

@@ -36,6 +36,7 @@ from bench.processes import (
 )
 from bench.report import print_circumstances
 from bench.world import Shape, export
+from gkc.knowledge import row_width
 from loadtest.generator import generate
 from loadtest.plan import Plan
 from loadtest.presets import PRESETS, Name, Preset
@@ -152,7 +153,10 @@ def known_by(host: str, wanted: Sequence[str]) -> Known:
         raise SystemExit(f"{host} does not serve {', '.join(absent)}, but {', '.join(ready)}")
     chosen = {version: ready[version] for version in wanted or ready}
     return Known(
-        {version: 3 * found["dim"] + found["category_dim"] for version, found in chosen.items()},
+        {
+            version: row_width(found["dim"], found["category_dim"])
+            for version, found in chosen.items()
+        },
         Ids(max(1, *(found["users"] for found in chosen.values())), 1),
         Ids(max(1, *(found["items"] for found in chosen.values())), 1),
         is_complete=False,

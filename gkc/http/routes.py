@@ -19,7 +19,7 @@ from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import encode
 from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
-from gkc.http.openapi import json_of, responses
+from gkc.http.openapi import json_of, operation, responses
 from gkc.http.schemas import Health
 from gkc.http.serving import Serving
 from gkc.http.tally import AnsweredRows
@@ -84,6 +84,7 @@ class Routes:
             "/versions",
             self.versions,
             summary="The versions that are served",
+            openapi_extra=operation("listVersions", "versions"),
             response_class=Response,
             responses=responses(
                 "Every version.", json_of(VersionList), ServiceNotReadyError, StoreError
@@ -93,6 +94,7 @@ class Routes:
             "/livez",
             self.livez,
             summary="Whether the process lives",
+            openapi_extra=operation("checkLiveness", "operations"),
             response_class=Response,
             responses=responses("It lives.", json_of(Health)),
         )
@@ -100,6 +102,7 @@ class Routes:
             "/readyz",
             self.readyz,
             summary="Whether every version can be served",
+            openapi_extra=operation("checkReadiness", "operations"),
             response_class=Response,
             responses=responses("It is ready.", json_of(Health), ServiceNotReadyError, StoreError),
         )
@@ -107,6 +110,7 @@ class Routes:
             "/metrics",
             self.metrics,
             summary="Prometheus metrics",
+            openapi_extra=operation("readMetrics", "operations"),
             response_class=Response,
             responses=responses("Every metric.", {"text/plain": {"schema": {"type": "string"}}}),
         )
@@ -125,8 +129,9 @@ class Routes:
         return _json(Health("ready"))
 
     async def metrics(self) -> Response:
-        """Render the metrics of all workers; in a thread, because it may read many files."""
+        """Tell the metrics of all workers, in Prometheus's text format."""
         self._metrics.add_tally()
+        # In a thread, because it may read many files.
         body = await asyncio.to_thread(self._metrics.render, self._serving.last_catalogue)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 

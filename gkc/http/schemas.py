@@ -108,7 +108,10 @@ class ProblemDetails(Struct, frozen=True):
     detail: str
     errors: Annotated[
         list[FieldError] | UnsetType,
-        Meta(description="With 422: what is wrong with each field, such as `/i/3`."),
+        Meta(
+            description="With 422: each field that is missing, unknown, misplaced or of another "
+            "length; else the first wrong value, such as that at `/i/3`."
+        ),
     ] = UNSET
     versions: Annotated[
         list[str] | UnsetType, Meta(description="With 404: the versions that there are.")

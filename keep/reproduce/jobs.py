@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from gkc.arrays import F32
+from gkc.knowledge import PARTS, part_spans
 from keep.atomic import read_json, replaced, write_json
 from keep.config import PretrainConfig
 from keep.data import Data, Samples
@@ -270,13 +271,12 @@ def _teacher_s(shop: Workshop, source: Source) -> Knowledge:
 
 
 def _decomposition(shop: Workshop, source: Source) -> Knowledge:
-    return shop.student_knowledge(source.students, slice(0, _category_column(shop, source)))
+    return shop.student_knowledge(source.students, slice(0, _category_columns(shop, source).start))
 
 
 def _degeneration(shop: Workshop, source: Source) -> Knowledge:
     ids = shop.teacher_knowledge(source.teacher, ("user", "item"))
-    columns = slice(_category_column(shop, source), None)
-    category = shop.student_knowledge(source.students, columns)
+    category = shop.student_knowledge(source.students, _category_columns(shop, source))
     return lambda samples: np.concatenate([ids(samples), category(samples)], axis=1)
 
 
@@ -284,8 +284,9 @@ def _both_students(shop: Workshop, source: Source) -> Knowledge:
     return shop.student_knowledge(source.students, slice(None))
 
 
-def _category_column(shop: Workshop, source: Source) -> int:
-    return 3 * shop.state(source.students).config.dim
+def _category_columns(shop: Workshop, source: Source) -> slice:
+    config = shop.state(source.students).config
+    return slice(*part_spans(PARTS, config.dim, config.category_dim)["user_category"])
 
 
 KNOWLEDGE: Mapping[str, Callable[[Workshop, Source], Knowledge]] = {

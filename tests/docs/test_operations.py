@@ -1,4 +1,4 @@
-"""The rights that docs/operations.md gives to users of Redis are enough, and not too many."""
+"""docs/operations.md: its rights are enough and not too many, its tables name every metric."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 import redis
 
+from gkc.http.metrics import STORE_OPERATIONS
 from tests.exporter.bundles import build
+from tests.metric_names import metric_names
 from tests.redis_server import RedisServer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 RIGHTS = re.findall(r"^ {4}(ACL SETUSER .*)$", PAGE, flags=re.MULTILINE)
+OLDEST_REDIS = 7
 WRITES = [
     ("gkc-export", "--version a --bundle {bundle} --pin"),
     ("gkc-export", "--version a --bundle {bundle}"),
@@ -36,6 +39,7 @@ def test_the_rights_of_both_users_are_enough(own_redis: RedisServer, tmp_path: P
     bundle = tmp_path / "bundle"
     build(bundle)
     with redis.Redis.from_url(own_redis.url) as admin:
+        require_read_rights(admin)
         for line in RIGHTS:
             words = line.replace("PASSWORD", "secret").replace("NAMESPACE", "default").split()
             admin.execute_command(*words)
@@ -50,6 +54,7 @@ def test_the_rights_of_both_users_are_enough(own_redis: RedisServer, tmp_path: P
 
 def test_who_reads_may_not_write(own_redis: RedisServer) -> None:
     with redis.Redis.from_url(own_redis.url) as admin:
+        require_read_rights(admin)
         (reader,) = (line for line in RIGHTS if "gkc-reader" in line)
         words = reader.replace("PASSWORD", "secret").replace("NAMESPACE", "default").split()
         admin.execute_command(*words)
@@ -59,6 +64,20 @@ def test_who_reads_may_not_write(own_redis: RedisServer) -> None:
         pytest.raises(redis.exceptions.NoPermissionError),
     ):
         client.set("gkc:default:catalogue", b"")
+
+
+def test_the_tables_name_every_metric_and_no_other() -> None:
+    rows = re.findall(r"^\| `(gkc_\w+)` \|", PAGE, flags=re.MULTILINE)
+    assert sorted(rows) == sorted(metric_names())
+    assert set(re.findall(r"`(gkc_\w+)", PAGE)) == metric_names()
+    assert [name for name in STORE_OPERATIONS if f"`{name}`" not in PAGE] == []
+
+
+def require_read_rights(admin: redis.Redis) -> None:
+    """Skip where a server is older than those that are supported: it has no ``%R~``."""
+    version: str = admin.info("server")["redis_version"]
+    if int(version.partition(".")[0]) < OLDEST_REDIS:
+        pytest.skip(f"redis-server {version} has no ACL rights %R~: needs {OLDEST_REDIS}")
 
 
 def run(program: str, *arguments: str) -> None:

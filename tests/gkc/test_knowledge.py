@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gkc.knowledge import PARTS, part_spans
+from gkc.knowledge import PARTS, part_spans, row_width
 
 
 def test_spans_have_the_fixed_order() -> None:
@@ -19,3 +19,8 @@ def test_spans_have_the_fixed_order() -> None:
 
 def test_pairs_without_elements_take_no_columns() -> None:
     assert part_spans(PARTS, 3, 0)["user_category"] == (9, 9)
+
+
+def test_a_row_of_all_parts_ends_where_its_last_part_does() -> None:
+    assert row_width(64, 32) == 224
+    assert row_width(3, 0) == 9

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,11 @@ def test_the_recorded_bits_come_on_every_processor(tmp_path: Path) -> None:
     file.write_bytes(packed(Trial()))
     assert run_here(PROGRAM, tmp_path, file) == 2 * f"{RECORDED}\n"
     assert run_on_aarch64(PROGRAM, tmp_path, file) == 2 * f"{RECORDED}\n"
+
+
+def test_the_module_tells_what_to_record() -> None:
+    command = [sys.executable, "-m", "gkc.rows_trial"]
+    assert subprocess.check_output(command, text=True, timeout=60) == f"{RECORDED}\n"
 
 
 def packed(trial: Trial) -> bytes:

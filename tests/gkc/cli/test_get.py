@@ -60,9 +60,12 @@ def test_words_for_people(tmp_path: object) -> None:
     assert "found" in told
     assert "default vector" in told
     assert "0:4" in told
+    assert "user -3, item 8, the item's own category" in told
     without = make_world("v2").publish(place.url)
     told = done("get", "--user", 8, "--item", 8, "--version", without.version, place=place)
     assert told.count("absent: zeros") == 4
+    ask = ("get", "--user", 8, "--item", 8, "--category", 5, "--version", without.version)
+    assert "user 8, item 8, category 5" in done(*ask, place=place)
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:

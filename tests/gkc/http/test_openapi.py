@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jsonschema_rs import meta
+from jsonschema_rs import Draft202012Validator, meta
 
 from gkc.http.problems import CLIENT_CLOSED_REQUEST, KINDS
 from tests.gkc.http.running import Session
@@ -39,6 +39,8 @@ def test_both_forms_and_every_error_are_described(asked: Session) -> None:
         response = post["responses"][str(kind.status)]
         assert f"`{kind.type}`: {kind.when}" in response["description"]
         assert ("Retry-After" in response["headers"]) == (kind.retry_after_seconds is not None)
+        (content,) = response["content"].values()
+        assert content["examples"][kind.name]["value"]["type"] == kind.type
 
 
 def test_all_that_is_referred_to_is_there(asked: Session) -> None:
@@ -51,10 +53,34 @@ def test_all_that_is_referred_to_is_there(asked: Session) -> None:
         meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
 
 
+def test_every_operation_has_a_name_a_tag_and_a_request_id(asked: Session) -> None:
+    operations = [
+        operation for path in document(asked)["paths"].values() for operation in path.values()
+    ]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    for operation in operations:
+        assert len(operation["tags"]) == 1
+        assert operation["parameters"] == [{"$ref": "#/components/parameters/X-Request-ID"}]
+
+
+def test_the_examples_of_answers_are_such_answers(asked: Session) -> None:
+    whole = document(asked)
+    operations = [operation for path in whole["paths"].values() for operation in path.values()]
+    responses = [response for each in operations for response in each["responses"].values()]
+    contents = [content for response in responses for content in response["content"].values()]
+    shown = [(c, example["value"]) for c in contents for example in c.get("examples", {}).values()]
+    shown += [(content, content["example"]) for content in contents if "example" in content]
+    assert len(shown) > len(KINDS)
+    for content, value in shown:
+        schema = {**content["schema"], "components": whole["components"]}
+        Draft202012Validator(schema).validate(value)
+
+
 def test_what_is_told_of_a_version_is_named(asked: Session) -> None:
     told = document(asked)["components"]["schemas"]["VersionInfo"]["properties"]
     assert told["users"]["type"] == "integer"
     assert told["compatible_with"]["type"] == "array"
+    assert told["published_at"]["format"] == "date-time"
 
 
 def test_the_documented_examples_are_understood(asked: Session) -> None:

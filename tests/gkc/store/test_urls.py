@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gkc.cli.options import Store
 from gkc.errors import StoreUrlError
 from gkc.store import parse_store_url
+from gkc.store.backends import _BACKENDS
 from gkc.store.urls import require_namespace
+
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
 @pytest.mark.parametrize(
@@ -123,3 +128,13 @@ def test_namespaces(namespace: str) -> None:
     require_namespace("file:x", namespace)
     with pytest.raises(StoreUrlError, match="namespace"):
         require_namespace("file:x", namespace + "/" + "y" * 64)
+
+
+def test_people_are_told_every_scheme() -> None:
+    (setting,) = (
+        line for line in OPERATIONS.read_text().splitlines() if line.startswith("| `GKC_STORE_URL`")
+    )
+    _, option = get_args(Store)
+    for scheme in _BACKENDS:
+        for told in (setting, option.help, StoreUrlError("x", "is none").remedy):
+            assert f"{scheme}:" in told

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gkc.errors import StoreUrlError
-from gkc.store import parse_store_url
+from gkc.errors import CommandError, StoreUrlError
+from gkc.store import parse_store_url, require_store
 from gkc.store.urls import require_namespace
 
 
@@ -93,3 +93,10 @@ def test_namespaces(namespace: str) -> None:
     require_namespace("file:x", namespace)
     with pytest.raises(StoreUrlError, match="namespace"):
         require_namespace("file:x", namespace + "/" + "y" * 64)
+
+
+def test_a_directory_that_is_to_be_read_must_be_there(tmp_path: Path) -> None:
+    require_store(f"file:{tmp_path}")
+    require_store("redis://127.0.0.1:1/0")  # whether a server runs there, its reader tells
+    with pytest.raises(CommandError, match=f"^no store at {tmp_path}/nope; name the right one by"):
+        require_store(f"file:{tmp_path}/nope")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, NoReturn
 
-import structlog
 from msgspec.structs import replace
 
 from exporter.errors import BundleError
@@ -27,8 +26,6 @@ from exporter.manifest import (
     bad_key,
     parse_manifest,
 )
-
-log = structlog.get_logger(__name__)
 
 _MOST_MANIFEST_BYTES: Final = 64 << 20
 _DELTA_LOG: Final = "_delta_log"
@@ -71,6 +68,8 @@ class Bundle:
         Files, relative to the bundle, in which a model keeps weights besides its own.
     tables : mapping of table kind to list of str
         Parquet files, relative to the bundle, in the order of their names.
+    skipped : list of str
+        Parquet files in tables' folders that are passed over because of their names.
     unknown : mapping of model kind to row
         By column name, the row whose output is the default vector.
     sha256 : mapping of str to str
@@ -83,6 +82,7 @@ class Bundle:
     models: Mapping[ModelKind, Model]
     weights: Mapping[ModelKind, list[str]]
     tables: Mapping[TableKind, list[str]]
+    skipped: list[str]
     unknown: Mapping[ModelKind, Mapping[str, UnknownValue]]
     sha256: Mapping[str, str]
 
@@ -114,6 +114,7 @@ def load_bundle(root: Path) -> Bundle:
         models=models,
         weights={kind: files.weights(models[kind].file) for kind in MODEL_KINDS},
         tables={kind: files.table(kind, getattr(manifest.tables, kind)) for kind in TABLE_KINDS},
+        skipped=files.skipped,
         unknown={
             kind: row for kind in MODEL_KINDS if (row := manifest.unknown_row(kind)) is not None
         },
@@ -149,6 +150,8 @@ class _Files:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.skipped: list[str] = []
+        """Parquet files of tables' folders that were passed over because of their names."""
 
     def _inside(self, relative: str, where: str) -> str:
         """Return a path that stays inside the bundle, written plainly."""
@@ -215,7 +218,7 @@ class _Files:
         BundleError
             If there is none, one leads outside the bundle, or one cannot be told.
         """
-        empty = True
+        empty, skipped = True, list[str]()
         for above, folders, files in os.walk(self._root / folder, onerror=self._unreadable):
             for name in sorted(folders + files):
                 path = Path(above, name)
@@ -225,13 +228,17 @@ class _Files:
                         folder, "is a Delta table, whose files hold deleted rows; write it anew"
                     )
                 if _is_hidden(path.relative_to(self._root / folder)):
-                    _tell_if_skipped(path, part)
+                    skipped += [part] if _may_hold_rows(path) else []
                 elif name in files or path.is_symlink():
                     empty = False
                     self._check_part(path, part)
                     yield part
         if empty:
-            raise BundleError(folder, "the folder holds no Parquet file")
+            but = (
+                f" but hidden ones: the name of {skipped[0]} begins with . or _" if skipped else ""
+            )
+            raise BundleError(folder, f"the folder holds no Parquet file{but}")
+        self.skipped += skipped
 
     def _check_part(self, path: Path, part: str) -> None:
         if problem := self._why_outside(part):
@@ -256,13 +263,12 @@ def _is_hidden(inside: Path) -> bool:
     return any(p[0] == "." or (p[0] == "_" and "=" not in p) for p in inside.parts)
 
 
-def _tell_if_skipped(path: Path, part: str) -> None:
-    """Warn of a Parquet file that is passed over because of its name."""
+def _may_hold_rows(path: Path) -> bool:
+    """Tell whether something hidden is a Parquet file that may be meant as a part of its table."""
     if path.name in _NO_ROWS or not stat.S_ISREG(path.lstat().st_mode):
-        return
+        return False
     with path.open("rb") as stream:
-        if stream.read(4) == b"PAR1":
-            log.warning("table_file_skipped", file=part, reason="its name begins with . or _")
+        return stream.read(4) == b"PAR1"
 
 
 def _require_all_digests(bundle: Bundle) -> None:

@@ -27,7 +27,7 @@ from exporter.run import (
 from gkc.errors import GkcError
 from gkc.logs import set_up_logging
 from gkc.settings import StoreSettings, refusals, variable_warnings
-from gkc.store import ElementType, Retention, is_version_name
+from gkc.store import ElementType, Retention, is_version_name, require_store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -106,7 +106,7 @@ def export(
         resume=resume,
         max_pairs_per_user=max_pairs_per_user,
     )
-    report = _run(check_version if check else plan_export if dry_run else run_export, options)
+    report = _run(_check if check else plan_export if dry_run else run_export, options)
     for line in [json.dumps(report.summary())] if as_json else _lines(report):
         typer.echo(line)
 
@@ -118,6 +118,11 @@ def _settings() -> StoreSettings:
         return StoreSettings()
     except ValidationError as exc:
         raise typer.BadParameter(refusals(exc)) from exc
+
+
+def _check(options: ExportOptions, progress: PhaseProgress) -> Report:
+    require_store(options.store)
+    return check_version(options, progress)
 
 
 def _run(

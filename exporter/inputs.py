@@ -21,6 +21,7 @@ from exporter.manifest import (
     ModelKind,
     TableKind,
     UnknownValue,
+    bad_key,
 )
 from exporter.models import InferenceError, Model, ModelInput, new_pool
 from exporter.tables import Feature, FeatureTable, ListColumn, Values, cast_values
@@ -159,6 +160,7 @@ def prepare(
     with new_pool() as pool:
         models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in MODEL_KINDS}
         planned = {kind: plan_feeds(bundle, models[kind], tables) for kind in MODEL_KINDS}
+        _refuse_idle_pads(bundle, planned, tables)
         with hash_tables(tables, _features(planned), progress) as hashed:
             feeds = {
                 kind: [_of_width(feed, hashed[feed.table]) for feed in planned[kind]]
@@ -204,6 +206,18 @@ def _feed(bundle: Bundle, model: Model, node: ModelInput, table: FeatureTable) -
         raise BundleError(MANIFEST, problem)
     width = (node.width or bundle.manifest.pad.get(column, _LONGEST)) if is_list else 1
     return Feed(node, table.kind, Feature(column, node.dtype, is_list, what), width)
+
+
+def _refuse_idle_pads(
+    bundle: Bundle, feeds: Mapping[ModelKind, list[Feed]], tables: Tables
+) -> None:
+    """Refuse a length for a column that holds single numbers wherever a model reads it."""
+    read_in = {(feed.feature.column, feed.table) for kind in MODEL_KINDS for feed in feeds[kind]}
+    for padded in bundle.manifest.pad:
+        if all(
+            tables[table].is_list(column) is False for column, table in read_in if column == padded
+        ):
+            raise bad_key(f"pad.{padded}", "is no column of lists, but of single numbers")
 
 
 def _features(feeds: Mapping[ModelKind, list[Feed]]) -> dict[TableKind, list[Feature]]:

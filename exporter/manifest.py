@@ -42,6 +42,7 @@ Number = int | float | bool
 UnknownValue = Number | list[Number] | None
 Text = Annotated[str, Meta(min_length=1)]
 Width = Annotated[int, Meta(ge=1, le=_MOST_WIDTH)]
+Time = Annotated[datetime, Meta(tz=True)]
 Plain = str | int | float | bool | None
 Digest = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
 
@@ -125,7 +126,7 @@ class Manifest(Record, frozen=True):
     category_dim: Width
     models: Models
     tables: Tables
-    created_at: str = ""
+    created_at: Time | None = None
     pad: dict[str, Annotated[int, Meta(ge=1)]] = {}
     unknown: Unknown = field(default_factory=Unknown)
     sha256: dict[str, Digest] = {}
@@ -133,7 +134,7 @@ class Manifest(Record, frozen=True):
     tasks: list[Task] = []
     task_weights: list[list[float]] | dict[str, list[float]] = []
     vector_space: Text | None = None
-    data_until: Annotated[datetime, Meta(tz=True)] | None = None
+    data_until: Time | None = None
     run: Run = field(default_factory=Run)
     extra: dict[str, Any] = {}
 
@@ -209,6 +210,10 @@ def parse_manifest(raw: bytes) -> Manifest:
     for key, shown in asdict(manifest.origin()).items():
         if len(json.dumps(shown)) > _MOST_SHOWN_BYTES:
             raise bad_key(key, f"must be shorter than {_MOST_SHOWN_BYTES:,} bytes")
+    names = [task.name for task in manifest.tasks]
+    for place, name in enumerate(names):
+        if (first := names.index(name)) < place:
+            raise bad_key(f"tasks.{place}.name", f"is {name!r}, as that of 'tasks.{first}' is")
     columns = {c for kind in MODEL_KINDS for c in manifest.model(kind).inputs.values()}
     for column in manifest.pad:
         if column not in columns:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -32,8 +33,10 @@ _FATAL: Final = 4
 RUNTIME: Final = f"onnxruntime {ort.__version__}"
 """What computes the vectors; another release may give other last bits."""
 _LIKELY_BATCHES: Final[Sequence[int]] = sorted(
-    [*range(1, 17), *(1 << k for k in range(5, 11)), 50, 100, 200, 500, 1000]
+    {*range(1, 65), *(1 << k for k in range(7, 13)), 96, 100, 200, 300, 500, 1000, 2000}
 )
+_PROBED_ROWS: Final = 8
+"""Rows of a batch that are tried one by one, to tell whether any of them lets a model run."""
 _BATCH_HINT: Final = (
     "it seems made for a fixed number of rows: export it with a dynamic batch dimension "
     "(dynamic_axes or dynamic_shapes in torch.onnx.export)"
@@ -251,7 +254,7 @@ class Model:
         InferenceError
             If the model fails or its output is not (n, width).
         """
-        rows = len(next(iter(inputs.values())))
+        rows = _count(inputs)
         if self._batch_size is None and rows >= _BATCH_SIZES[0]:
             self._batch_size = self._fastest_batch_size(inputs, rows)
         size = self._batch_size or max(rows, 1)
@@ -276,58 +279,100 @@ class Model:
             raise InferenceError(row, fault.problem) from exc
 
     def _run_piece(self, piece: Mapping[str, Values]) -> npt.NDArray[Any]:
-        rows = len(next(iter(piece.values())))
+        rows = _count(piece)
         least = self._fixed or _LEAST_ROWS
         if rows < least:
             # Repeating the last row is safe for any model; what it gives is cut off again.
             last = np.minimum(np.arange(least), rows - 1)
             piece = {name: values[last] for name, values in piece.items()}
-        result = self._session.run([self.output], dict(piece))[0]
-        given = len(next(iter(piece.values())))
-        if not isinstance(result, np.ndarray) or result.shape != (given, self.width):
-            shape = getattr(result, "shape", type(result).__name__)
-            problem = f"gave shape {shape} for {given} rows, not {(given, self.width)}"
-            if isinstance(shape, tuple) and shape[:1] != (given,):
-                raise InferenceError(None, f"{problem}; {_BATCH_HINT}")
-            raise InferenceError(0, problem)
+        result = self._run_exactly(piece)
         with np.errstate(over="ignore"):
             cast: npt.NDArray[Any] = result[:rows].astype(np.float32, copy=False)
         return cast
 
-    def _fault(self, piece: Mapping[str, Values], reason: str) -> InferenceError:
-        """Tell whether a row of a piece on which the model fails is to blame, or their number."""
-        row = self._first_failing(piece)
-        if row is None:
-            return InferenceError(None, f"{reason}; {_BATCH_HINT}")
-        if self._fixed is None and (count := self._passing_count(piece, row)):
-            return InferenceError(None, f"runs on {count} rows at a time only; {_BATCH_HINT}")
-        return InferenceError(row, reason)
+    def _run_exactly(self, piece: Mapping[str, Values]) -> npt.NDArray[Any]:
+        """Run the model on just these rows, and check that it gives one vector for each."""
+        result = self._session.run([self.output], dict(piece))[0]
+        rows = _count(piece)
+        if isinstance(result, np.ndarray) and result.shape == (rows, self.width):
+            return result
+        shape = getattr(result, "shape", type(result).__name__)
+        problem = f"gave shape {shape} for {rows} rows, not {(rows, self.width)}"
+        if isinstance(shape, tuple) and shape[:1] != (rows,):
+            hint = _shape_hint(shape, rows, self.width)
+            raise InferenceError(None, f"{problem}, a vector for each row; {hint}")
+        raise InferenceError(0, problem)
 
-    def _first_failing(self, piece: Mapping[str, Values]) -> int | None:
-        """Halve a piece on which the model fails until one failing row is left."""
-        low, high = 0, len(next(iter(piece.values())))
+    def _fault(self, piece: Mapping[str, Values], reason: str) -> InferenceError:
+        """Tell whether a row of a piece on which the model fails is to blame, or their number.
+
+        A row is to blame only if the model takes as many copies of another one, of zeros at best.
+        """
+        rows = _count(piece)
+        tried = np.unique(np.linspace(0, rows - 1, min(rows, _PROBED_ROWS)).astype(np.int64))
+        zeros = {name: np.zeros_like(values[:1]) for name, values in piece.items()}
+        probes = [zeros, *({n: values[k : k + 1] for n, values in piece.items()} for k in tried)]
+        problems = []
+        for probe in probes:
+            problem = self._problem(_copies(probe, rows))
+            if problem is None:
+                return self._first_failing(piece, probe, reason)
+            problems.append(problem)
+        match list(islice(self._passing_counts(probes), 2)):
+            case [one]:
+                taken = "one row" if one == 1 else f"{one} rows"
+                return InferenceError(None, f"runs on {taken} at a time only; {_BATCH_HINT}")
+            case [one, other]:
+                some = f"it runs on {one} or {other} rows at a time, but not on {rows}"
+                return InferenceError(None, f"{reason}; {some}; {_BATCH_HINT}")
+        for row, problem in zip(tried, problems[1:], strict=True):
+            if problem != problems[1]:  # what it is depends on the row
+                return InferenceError(int(row), problem)
+        among = f" in batches of {self._fixed}, which its inputs declare" if self._fixed else ""
+        return InferenceError(None, f"{reason}; all rows fail alike{among}; {_BATCH_HINT}")
+
+    def _first_failing(
+        self, piece: Mapping[str, Values], passing: Mapping[str, Values], reason: str
+    ) -> InferenceError:
+        """Halve the rows on which a model fails, the rest being copies of a row that passes."""
+        rows = _count(piece)
+        fill = _copies(passing, rows)
+
+        def problem_of(low: int, high: int) -> str | None:
+            mixed = {name: values.copy() for name, values in fill.items()}
+            for name, values in piece.items():
+                mixed[name][low:high] = values[low:high]
+            return self._problem(mixed)
+
+        low, high = 0, rows
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._fails(piece, low, middle) else (middle, high)
-        return low if self._fails(piece, low, high) else None
+            low, high = (low, middle) if problem_of(low, middle) else (middle, high)
+        problem = problem_of(low, high)
+        # Without a problem no one row is to blame: only several of them together fail.
+        return InferenceError(low, problem) if problem else InferenceError(None, reason)
 
-    def _passing_count(self, piece: Mapping[str, Values], row: int) -> int | None:
-        """Return of how many copies of a row the model takes; None if of no likely number."""
-        for count in _LIKELY_BATCHES:
-            copies = {name: values[[row] * count] for name, values in piece.items()}
-            try:
-                self._session.run([self.output], copies)
-            except ORT_ERRORS:
-                continue
-            return count
-        return None
+    def _passing_counts(self, probes: Sequence[Mapping[str, Values]]) -> Iterator[int]:
+        """Yield the likely numbers of rows that the model takes, unless its inputs declare one."""
+        for count in () if self._fixed else _LIKELY_BATCHES:
+            # Zeros and a row: either may be one that the model never takes.
+            for probe in probes[:2]:
+                try:
+                    self._run_exactly(_copies(probe, count))
+                except _RUN_ERRORS:
+                    continue
+                yield count
+                break
 
-    def _fails(self, piece: Mapping[str, Values], low: int, high: int) -> bool:
+    def _problem(self, piece: Mapping[str, Values]) -> str | None:
+        """Say why the model does not run on some rows; None if it does."""
         try:
-            self._run_piece({name: values[low:high] for name, values in piece.items()})
-        except ORT_ERRORS:
-            return True
-        return False
+            self._run_piece(piece)
+        except InferenceError as exc:
+            return exc.problem
+        except ORT_ERRORS as exc:
+            return _reason(exc)
+        return None
 
     def _fastest_batch_size(self, inputs: Mapping[str, Values], rows: int) -> int | None:
         """Time a few batch sizes on real rows; None, for a later batch to try, if that fails."""
@@ -345,6 +390,26 @@ class Model:
                 best = min(best, time.perf_counter() - start)
             seconds_per_row[best / size] = size
         return seconds_per_row[min(seconds_per_row)]
+
+
+def _count(piece: Mapping[str, Values]) -> int:
+    return len(next(iter(piece.values())))
+
+
+def _copies(row: Mapping[str, Values], count: int) -> dict[str, Values]:
+    """Repeat inputs of one row."""
+    return {name: np.repeat(values, count, axis=0) for name, values in row.items()}
+
+
+def _shape_hint(shape: tuple[int, ...], rows: int, width: int) -> str:
+    """Say what a model may have done whose output is not of as many rows as its inputs."""
+    if shape == (width, rows):
+        return "it is transposed: swap its axes"
+    if shape[1:] == (width,) and shape[0] % rows == 0:
+        return f"it is {shape[0] // rows} vectors for each row: give one"
+    if shape in {(width,), (1, width)}:
+        return "it is one vector for all rows: give each its own, without a mean, a sum or a slice"
+    return _BATCH_HINT
 
 
 def _load(bundle: Bundle, file: str) -> ort.InferenceSession:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,7 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from exporter.bundle import check_digests, fingerprint, load_bundle
+from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle
 from exporter.check import Sample, compare_with_models, verify_generation
 from exporter.inputs import (
     ItemBatch,
@@ -56,6 +57,7 @@ T = TypeVar("T")
 Phase = Literal["validate", "write", "verify", "publish", "evict", "check"]
 _LOGGED: Final[frozenset[Phase]] = frozenset({"write", "verify", "publish", "evict"})
 """Phases that change the store; a refusal before them stays one line on standard error."""
+_MOST_NAMED: Final = 10
 _DEPTH: Final = 2
 """Batches that may wait between reading, the models, and writing."""
 
@@ -159,6 +161,19 @@ class PhaseProgress:
         if self._bars.disable and phase in _LOGGED:
             log.info("export_phase", phase=phase, **facts)
 
+    def tell_skipped(self, files: Sequence[str]) -> None:
+        """Warn people, and the log if there is one, of tables' files that are passed over."""
+        if not files:
+            return
+        more = f" and {len(files) - _MOST_NAMED:,} more" if len(files) > _MOST_NAMED else ""
+        names = ", ".join(files[:_MOST_NAMED]) + more
+        sys.stderr.write(
+            "gkc-export: warning: passed over, since a name that begins with . or _ is a hidden "
+            f"one: {names}\n"
+        )
+        if self._bars.disable:
+            log.warning("table_files_skipped", files=list(files))
+
     def advance(self, rows: int) -> None:
         """Count more rows of the phase as done."""
         self._bars.advance(self._task, rows)
@@ -220,7 +235,7 @@ def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
     GkcError
         If version, store or bundle cannot be read.
     """
-    bundle = load_bundle(options.bundle)
+    bundle = _load(options, progress)
     with closing(open_publisher(options.store, options.namespace)) as publisher:
         generation = publisher.catalogue().version(options.version).current
     progress.start("check", None, version=options.version, generation=generation)
@@ -243,11 +258,17 @@ def _validated(
 ) -> Iterator[tuple[Prepared, dict[str, str], list[str]]]:
     """Check store, bundle and tables; give the tables, the files' digests and the evictions."""
     evicted = publisher.check_export(options.version, options.retention.max_versions)
-    bundle = load_bundle(options.bundle)
+    bundle = _load(options, progress)
     progress.start("validate", None, version=options.version, bundle=bundle.manifest.name)
     digests = check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
         yield prepared, digests, evicted
+
+
+def _load(options: ExportOptions, progress: PhaseProgress) -> Bundle:
+    bundle = load_bundle(options.bundle)
+    progress.tell_skipped(bundle.skipped)
+    return bundle
 
 
 def _spec(

@@ -10,9 +10,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import ValidationError
 
-from gkc.errors import CommandError
 from gkc.settings import StoreSettings, refusals, variable_warnings
-from gkc.store import KnowledgeReader, Publisher, open_publisher, open_reader, parse_store_url
+from gkc.store import KnowledgeReader, Publisher, open_publisher, open_reader, require_store
 
 SettingsT = TypeVar("SettingsT", bound=StoreSettings)
 
@@ -78,7 +77,7 @@ def reader_of(settings: StoreSettings) -> KnowledgeReader:
     CommandError
         If it is a directory that does not exist: a misspelt path must not look like an empty store.
     """
-    _require_store(settings)
+    require_store(settings.store_url)
     return open_reader(
         settings.store_url,
         settings.namespace,
@@ -95,14 +94,5 @@ def publisher_of(settings: StoreSettings) -> Publisher:
     CommandError
         If it is a directory that does not exist.
     """
-    _require_store(settings)
+    require_store(settings.store_url)
     return open_publisher(settings.store_url, settings.namespace)
-
-
-def _require_store(settings: StoreSettings) -> None:
-    where = parse_store_url(settings.store_url)
-    if where.is_missing():
-        raise CommandError(
-            f"no store at {where.path}; name the right one by --store or GKC_STORE_URL, "
-            f"or export into it: gkc-export --store {where.shown}"
-        )

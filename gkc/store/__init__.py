@@ -36,7 +36,7 @@ from gkc.store.ids import hash_ids
 from gkc.store.protocol import ItemTable, KnowledgeReader, Progress, Storage
 from gkc.store.publishing import Published, Publisher, StagedGeneration
 from gkc.store.sink import GenerationSink
-from gkc.store.urls import StoreUrl, parse_store_url
+from gkc.store.urls import StoreUrl, parse_store_url, require_store
 
 __all__ = [
     "ELEMENT_TYPES",
@@ -72,6 +72,7 @@ __all__ = [
     "open_publisher",
     "open_reader",
     "parse_store_url",
+    "require_store",
     "succession",
 ]
 

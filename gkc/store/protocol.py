@@ -123,7 +123,7 @@ class Storage(Protocol):
     """The store's URL without secrets, for people."""
 
     def check_safe(self) -> None:
-        """Raise UnsafeStoreError if the store may lose what is published into it."""
+        """Raise StoreError if the store may lose what is published into it, or not take it all."""
         ...
 
     def read_catalogue(self) -> Catalogue | None:

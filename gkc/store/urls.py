@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gkc.errors import StoreUrlError
+from gkc.errors import CommandError, StoreUrlError
 from gkc.store.generation import is_version_name
 from gkc.store.redis_url import CREDENTIALS, REDIS_SCHEMES, parse_redis_url
 
@@ -83,6 +83,24 @@ def parse_store_url(url: str) -> StoreUrl:
         raise StoreUrlError(f"{scheme}://...", f"has the unknown scheme {scheme!r}")
     shown, arguments = parse_redis_url(url)
     return StoreUrl(scheme, url, shown, Path(), arguments)
+
+
+def require_store(url: str) -> None:
+    """Check that a store is there, for commands that read what it holds or change it.
+
+    Raises
+    ------
+    CommandError
+        If it is a directory that does not exist: a misspelt path must not look like an empty store.
+    StoreUrlError
+        If the URL cannot be read.
+    """
+    where = parse_store_url(url)
+    if where.is_missing():
+        raise CommandError(
+            f"no store at {where.path}; name the right one by --store or GKC_STORE_URL, "
+            f"or export into it: gkc-export --store {where.shown}"
+        )
 
 
 def require_namespace(store: str, namespace: str) -> None:

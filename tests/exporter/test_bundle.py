@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from structlog.testing import capture_logs
 
 from exporter.bundle import check_digests, external_files, fingerprint, load_bundle
 from exporter.errors import BundleError
@@ -74,23 +73,28 @@ def test_a_folder_is_all_its_files_in_order_whatever_their_names(tmp_path: Path)
     (folder / "_day=3" / "part.pq").touch()
     for marker in ("_SUCCESS", ".part-0.crc", "_metadata"):
         (folder / marker).write_bytes(b"PAR1" if marker == "_metadata" else b"")
-    with capture_logs() as logs:
-        assert load_bundle(tmp_path / "b").tables["users"] == [
-            "users/000000_0",
-            "users/_day=3/part.pq",
-            "users/day=2.parquet/part-0.PARQUET",
-        ]
-    assert not logs
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.tables["users"] == [
+        "users/000000_0",
+        "users/_day=3/part.pq",
+        "users/day=2.parquet/part-0.PARQUET",
+    ]
+    assert bundle.skipped == []
 
 
 def test_rows_that_are_passed_over_for_their_name_are_told(tmp_path: Path) -> None:
     folder = in_folder(build(tmp_path / "b"))
     (folder / "_temporary").mkdir()
-    for hidden in ("_temporary/half.parquet", ".part-9.parquet"):
-        (folder / hidden).write_bytes(b"PAR1")
-    with capture_logs() as logs:
-        assert load_bundle(tmp_path / "b").tables["users"] == ["users/000000_0"]
-    assert [e["file"] for e in logs] == ["users/.part-9.parquet", "users/_temporary/half.parquet"]
+    hidden = ["users/.part-9.parquet", "users/_temporary/half.parquet"]
+    for name in hidden:
+        (tmp_path / "b" / name).write_bytes(b"PAR1")
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.tables["users"] == ["users/000000_0"]
+    assert bundle.skipped == hidden
+    (folder / "000000_0").unlink()
+    problem = "users: the folder holds no Parquet file but hidden ones: the name of users/.part-9"
+    with pytest.raises(BundleError, match=problem):
+        load_bundle(tmp_path / "b")
 
 
 def link_to_a_folder(folder: Path) -> None:

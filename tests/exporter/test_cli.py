@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,43 @@ def test_a_store_that_is_not_there_is_a_failure(built: Built) -> None:
     assert result.returncode == 1
     (line,) = errors(result)
     assert "127.0.0.1:1" in line
+
+
+def test_hidden_parts_of_a_table_are_warned_about_in_plain_words(
+    tmp_path: Path, file_place: Place
+) -> None:
+    built = build(tmp_path / "bundle", Recipe(folders=True))
+    hidden = ["_part-2.parquet", "_tmp/part-3.parquet", *(f".p{k}" for k in range(10))]
+    (built.path / "users" / "_tmp").mkdir()
+    for name in hidden:
+        shutil.copy(built.path / "users" / "part-1.parquet", built.path / "users" / name)
+    flags = ("--version", "v1", "--bundle", built.path, "--no-wait")
+    for more in ((), ("--dry-run",), ("--check",)):
+        result = run(*flags, *more, env=file_place.environment)
+        assert result.returncode == 0, result.stderr
+        (line,) = errors(result)
+        assert line.startswith("gkc-export: warning: passed over, since a name that begins with")
+        assert "users/.p0, users/.p1, " in line
+        assert line.endswith(" and 2 more")
+        assert "users/_tmp/part-3.parquet" in result.stderr  # the log has them all
+
+
+@pytest.mark.parametrize("way", ["flag", "environment"])
+def test_a_check_says_that_there_is_no_store_and_makes_none(
+    way: str, built: Built, tmp_path: Path
+) -> None:
+    flags = ["--check", "--version", "v1", "--bundle", built.path]
+    by_flag = way == "flag"
+    result = run(
+        *flags,
+        *(["--store", "file:nope"] if by_flag else []),
+        cwd=tmp_path,
+        env={} if by_flag else {"GKC_STORE_URL": "file:nope"},
+    )
+    assert result.returncode == 1
+    (line,) = errors(result)
+    assert line.startswith(f"gkc-export: no store at {tmp_path}/nope; name the right one")
+    assert not (tmp_path / "nope").exists()
 
 
 def test_a_temporary_directory_that_fills_up_is_a_failure(built: Built, file_place: Place) -> None:

@@ -72,6 +72,13 @@ def test_what_must_be_there_is_named(key: str) -> None:
         ({"unknown": {"user": {"b": [1, None]}}}, "'unknown.user.b.1' must be"),
         ({"data_until": "2021-12-20"}, "'data_until' must be a time as RFC 3339 writes it, not"),
         ({"data_until": "2021-12-20T00:00:00"}, "'data_until' must be a time as RFC 3339 writes"),
+        ({"created_at": "yesterday"}, "'created_at' must be a time as RFC 3339 writes it, not"),
+        ({"created_at": ""}, "'created_at' must be a time as RFC 3339 writes it, not"),
+        ({"created_at": "2021-12-20T03:00:00"}, "'created_at' must be a time as RFC 3339 writes"),
+        (
+            {"tasks": [{"name": n, "dim": 1} for n in ("click", "cart", "click")]},
+            "'tasks.2.name' is 'click', as that of 'tasks.0' is",
+        ),
         ({"extra": []}, "'extra' must be an object"),
         ({"compatible_with": {"checkpoint": "c"}}, "'compatible_with' must be a list"),
         ({"compatible_with": ["c"]}, "'compatible_with.0' must be an object"),

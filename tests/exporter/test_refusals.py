@@ -130,6 +130,10 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
         manifest(lambda m: m.update(pad={"histroy": 5})),
         "'pad.histroy' is no column that a model reads; did you mean 'history'?",
     ),
+    "pad of single numbers": (
+        manifest(lambda m: m.update(pad={"history": 5, "price": 5})),
+        "'pad.price' is no column of lists, but of single numbers",
+    ),
     "pad a list": (manifest(lambda m: m.update(pad=[])), "'pad'"),
     "unknown of no model": (manifest(lambda m: m.update(unknown={"shop": {}})), "'unknown.shop'"),
     "unknown a list": (manifest(lambda m: m.update(unknown={"user": []})), "'unknown.user'"),
@@ -477,15 +481,24 @@ def test_outputs_that_are_integers(file_place: Place, export: Export, tmp_path: 
     refuse(export, file_place, built, BundleError, "output 'knowledge' is tensor(int64)")
 
 
+@pytest.mark.parametrize(
+    ("price", "row"),
+    [
+        (lambda row: np.where(row == 417, 1000, 3), "417"),
+        (lambda row: np.where(row == 0, 1000, 3), "0"),
+        (lambda row: row + 1000, r"\d+"),
+        (lambda row: np.full_like(row, 1000), r"\d+"),
+    ],
+)
 def test_the_row_at_which_a_model_fails_is_found(
-    file_place: Place, export: Export, tmp_path: Path
+    price: Callable[[Any], Any], row: str, file_place: Place, export: Export, tmp_path: Path
 ) -> None:
     """A Gather without the Mod before it fails on ids beyond its table."""
     recipe = Recipe(
         items={
             "item_id": np.arange(600),
             "category_id": np.zeros(600, np.int64),
-            "price": np.where(np.arange(600) == 417, 1000, 3),
+            "price": price(np.arange(600)),
         },
         item=[Term("price", "int64")],
     )
@@ -495,8 +508,30 @@ def test_the_row_at_which_a_model_fails_is_found(
         if node.op_type == "Gather":
             node.input[1] = "price"
     onnx.save(graph, str(built.path / "item.onnx"))
-    text = "item.onnx, output 'knowledge', for items.parquet, row 417 (counted from 0): "
-    refuse(export, file_place, built, ModelOutputError, text, "out of data bounds")
+    where = rf"item.onnx, output 'knowledge', for items.parquet, row {row} \(counted from 0\): "
+    refuse(export, file_place, built, ModelOutputError, "out of data bounds")
+    with pytest.raises(ModelOutputError, match=where):
+        export(built, file_place)
+
+
+def test_a_row_is_to_blame_where_no_row_passes_and_each_fails_in_its_own_way(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    """Every id is beyond a table, that of zeros, too: the number of rows has no part in it."""
+    built = build(tmp_path / "bundle", Recipe(item=[Term("item_id")]))
+
+    def beyond(loaded: onnx.ModelProto) -> None:
+        far = numpy_helper.from_array(np.array(5000, np.int64), "far")
+        loaded.graph.initializer.append(far)
+        (gather,) = (node for node in loaded.graph.node if node.op_type == "Gather")
+        before = gather.input[1]
+        gather.input[1] = "moved"
+        place = list(loaded.graph.node).index(gather)
+        loaded.graph.node.insert(place, helper.make_node("Add", [before, "far"], ["moved"]))
+
+    edited("item.onnx", beyond)(built)
+    text = "item.onnx, output 'knowledge', for items.parquet, row "
+    refuse(export, file_place, built, ModelOutputError, text, "out of data bounds, idx=5")
 
 
 def test_a_default_that_is_not_finite(file_place: Place, export: Export, tmp_path: Path) -> None:
@@ -560,45 +595,107 @@ def test_models_that_cannot_be_loaded_are_explained_without_onnxruntimes_own_pla
     assert not re.search(r"ONNXRuntimeError|onnxruntime_src|::|" + str(tmp_path), str(caught.value))
 
 
-def baked(size: int) -> Callable[[onnx.ModelProto], object]:
-    """Reshape the output to a number of rows."""
+Edit = Callable[[onnx.ModelProto], object]
+
+
+def ending(op: str, constant: Any = None, *, first: bool = False, **attributes: Any) -> Edit:
+    """Let one more node make the output, perhaps with a constant after or before its input."""
 
     def change(loaded: onnx.ModelProto) -> None:
         loaded.graph.node[-1].output[0] = "whole"
-        shape = numpy_helper.from_array(np.array([size, -1], np.int64), "shape")
-        loaded.graph.initializer.append(shape)
-        node = helper.make_node("Reshape", ["whole", "shape"], ["knowledge"])
-        loaded.graph.node.append(node)
+        inputs = ["whole"]
+        if constant is not None:
+            loaded.graph.initializer.append(numpy_helper.from_array(np.array(constant), "constant"))
+            inputs = ["constant", "whole"] if first else ["whole", "constant"]
+        loaded.graph.node.append(helper.make_node(op, inputs, ["knowledge"], **attributes))
 
     return change
 
 
-def repeated(loaded: onnx.ModelProto) -> None:
+def reshaped_before(rows: int) -> Edit:
     """Reshape all in the middle to as many rows as the model was exported with."""
-    for node in loaded.graph.node:
-        if node.op_type == "Sum":
-            node.output[0] = "before"
-    shape = numpy_helper.from_array(np.array([3, 8], np.int64), "shape")
-    loaded.graph.initializer.append(shape)
-    place = [node.op_type for node in loaded.graph.node].index("Sum") + 1
-    loaded.graph.node.insert(place, helper.make_node("Reshape", ["before", "shape"], ["total"]))
+
+    def change(loaded: onnx.ModelProto) -> None:
+        for node in loaded.graph.node:
+            if node.op_type == "Sum":
+                node.output[0] = "before"
+        shape = numpy_helper.from_array(np.array([rows, 8], np.int64), "shape")
+        loaded.graph.initializer.append(shape)
+        place = [node.op_type for node in loaded.graph.node].index("Sum") + 1
+        loaded.graph.node.insert(place, helper.make_node("Reshape", ["before", "shape"], ["total"]))
+
+    return change
+
+
+def taken_in_sevens(loaded: onnx.ModelProto) -> None:
+    """Reshape to sevens of rows and back again."""
+    loaded.graph.node[-1].output[0] = "whole"
+    for name, shape in (("sevens", [-1, 56]), ("rows", [-1, 8])):
+        loaded.graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), name))
+    loaded.graph.node.append(helper.make_node("Reshape", ["whole", "sevens"], ["folded"]))
+    loaded.graph.node.append(helper.make_node("Reshape", ["folded", "rows"], ["knowledge"]))
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
-    [(baked(1), "gave shape (1, 160) for 20 rows"), (repeated, "runs on 3 rows at a time only")],
+    [
+        (ending("Reshape", [1, -1]), "gave shape (1, 160) for 20 rows, not (20, 8)"),
+        *(
+            (reshaped_before(rows), f"runs on {rows} rows at a time only")
+            for rows in (3, 48, 96, 300, 2048, 4096)
+        ),
+        (reshaped_before(1), "runs on one row at a time only"),
+        (reshaped_before(77), "requested shape:{77,8}; all rows fail alike; it seems made"),
+        (taken_in_sevens, "it runs on 7 or 14 rows at a time, but not on 20; it seems made for a"),
+        (ending("Add", np.zeros((5, 8), np.float32)), "runs on 5 rows at a time only"),
+        (ending("Expand", [7, 8]), "runs on 7 rows at a time only"),
+        (
+            ending("MatMul", np.eye(60, dtype=np.float32), first=True),
+            "runs on 60 rows at a time only",
+        ),
+    ],
 )
 def test_a_model_for_a_fixed_number_of_rows_is_not_blamed_on_a_row(
-    change: Callable[[onnx.ModelProto], object],
-    text: str,
-    file_place: Place,
-    export: Export,
-    tmp_path: Path,
+    change: Edit, text: str, file_place: Place, export: Export, tmp_path: Path
 ) -> None:
     built = build(tmp_path / "bundle", Recipe(declared_width=False))
     edited("item.onnx", change)(built)
     where = "item.onnx, output 'knowledge', for items.parquet: "
-    refuse(export, file_place, built, ModelOutputError, where + text, "dynamic batch dimension")
+    refuse(export, file_place, built, ModelOutputError, where, text, "dynamic batch dimension")
+
+
+def test_a_batch_that_the_inputs_declare_and_the_model_does_not_take_is_not_blamed_on_a_row(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", Recipe(batch=4))
+    edited("item.onnx", reshaped_before(1))(built)
+    where = "item.onnx, output 'knowledge', for items.parquet: "
+    text = "all rows fail alike in batches of 4, which its inputs declare; it seems made for a"
+    refuse(export, file_place, built, ModelOutputError, where, text)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            ending("Transpose", perm=[1, 0]),
+            "gave shape (8, 20) for 20 rows, not (20, 8), a vector for each row; it is transposed",
+        ),
+        (ending("Tile", [2, 1]), "gave shape (40, 8) for 20 rows, not (20, 8), a vector for each"),
+        (ending("Tile", [2, 1]), "it is 2 vectors for each row: give one"),
+        (
+            ending("ReduceMean", axes=[0], keepdims=1),
+            "gave shape (1, 8) for 20 rows, not (20, 8), a vector for each row; it is one vector",
+        ),
+    ],
+)
+def test_an_output_of_another_number_of_rows_is_told_as_what_it_is(
+    change: Edit, text: str, file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", Recipe(declared_width=False))
+    edited("item.onnx", change)(built)
+    where = "item.onnx, output 'knowledge', for items.parquet: "
+    refuse(export, file_place, built, ModelOutputError, where, text)
 
 
 def test_a_column_that_pandas_kept_as_an_index_is_explained(

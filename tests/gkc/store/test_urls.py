@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gkc.cli.options import Store
-from gkc.errors import StoreUrlError
-from gkc.store import parse_store_url
+from gkc.errors import CommandError, StoreUrlError
+from gkc.store import parse_store_url, require_store
 from gkc.store.backends import _BACKENDS
 from gkc.store.urls import require_namespace
 
@@ -138,3 +138,10 @@ def test_people_are_told_every_scheme() -> None:
     for scheme in _BACKENDS:
         for told in (setting, option.help, StoreUrlError("x", "is none").remedy):
             assert f"{scheme}:" in told
+
+
+def test_a_directory_that_is_to_be_read_must_be_there(tmp_path: Path) -> None:
+    require_store(f"file:{tmp_path}")
+    require_store("redis://127.0.0.1:1/0")  # whether a server runs there, its reader tells
+    with pytest.raises(CommandError, match=f"^no store at {tmp_path}/nope; name the right one by"):
+        require_store(f"file:{tmp_path}/nope")

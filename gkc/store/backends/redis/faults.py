@@ -138,7 +138,7 @@ def _find_cause(exc: BaseException | None, kind: type[_E]) -> _E | None:
 
 
 _BROKEN: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
-_CLUSTER: Final = _Fault(
+SEVERAL_NODES: Final = _Fault(
     "this server is a node of a Redis Cluster of several nodes, which redis://, rediss:// and "
     "unix:// do not support yet",
     "use a server that is not in cluster mode, or a cluster of one node",
@@ -165,10 +165,10 @@ _OF_CODES: Final = {
     ),
     "READONLY": _Fault("it is a read-only replica", "name the primary in the URL"),
     "OOM": _Fault("it is out of memory (OOM)", "raise its maxmemory or delete versions"),
-    "MOVED": _CLUSTER,
-    "ASK": _CLUSTER,
-    "CROSSSLOT": _CLUSTER,
-    "TRYAGAIN": _CLUSTER,
+    "MOVED": SEVERAL_NODES,
+    "ASK": SEVERAL_NODES,
+    "CROSSSLOT": SEVERAL_NODES,
+    "TRYAGAIN": SEVERAL_NODES,
     "CLUSTERDOWN": _CLUSTER_DOWN,
 }
 _OF_WORDS: Final = {

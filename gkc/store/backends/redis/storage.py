@@ -18,7 +18,7 @@ from gkc.store.backends.redis.client import (
     in_batches,
     no_catalogue,
 )
-from gkc.store.backends.redis.faults import as_store_errors, unavailable
+from gkc.store.backends.redis.faults import SEVERAL_NODES, as_store_errors, unavailable
 from gkc.store.backends.redis.layout import (
     GenerationKeys,
     barrier_key,
@@ -89,8 +89,11 @@ class RedisStorage:
         self._catalogue_key = catalogue_key(namespace)
 
     def check_safe(self) -> None:
-        """Raise UnsafeStoreError if the store may lose what is published into it."""
+        """Raise StoreError if the store may lose what is published into it, or not take it all."""
         with as_store_errors(self.store):
+            is_cluster = self._client.info("cluster").get("cluster_enabled")
+            if is_cluster and int(self._cluster()["cluster_size"]) > 1:
+                raise StoreUnavailableError(self.store, *SEVERAL_NODES)
             memory: dict[str, Any] = self._client.info("memory")
             replication: dict[str, Any] = self._client.info("replication")
         policy = str(memory.get("maxmemory_policy", ""))
@@ -179,6 +182,11 @@ class RedisStorage:
         """Let go of connections."""
         self._pool.disconnect()
         self._lease_pool.disconnect()
+
+    def _cluster(self) -> dict[str, str]:
+        """Ask a node of a cluster about it; its size is of the nodes that hold slots."""
+        answer: dict[str, str] = self._client.execute_command("CLUSTER INFO")  # type: ignore[no-untyped-call]
+        return answer
 
     def _wait(self, replicas: int) -> int:
         """Wait a while for replicas and return how many have all that was written before."""

@@ -286,6 +286,21 @@ def test_a_cluster_of_several_nodes(own_redis: RedisServer) -> None:
         for line in told:
             assert "a node of a Redis Cluster of several nodes" in line
             assert "127.0.0.1:" not in line.partition("not available")[2]
+        for node in nodes:
+            with (
+                closing(RedisStorage(parse_store_url(node.url), "center")) as storage,
+                pytest.raises(StoreUnavailableError, match="a Redis Cluster of several nodes"),
+            ):
+                storage.check_safe()
+
+
+def test_a_cluster_of_one_node_is_no_fault(own_redis: RedisServer) -> None:
+    with _nodes(own_redis, 1) as (node,), redis.Redis.from_url(node.url) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        _until(partial(_is_whole, client))
+        with closing(RedisStorage(parse_store_url(node.url), "center")) as storage:
+            storage.check_safe()
+            assert storage.read_catalogue() is None
 
 
 # ---- TLS

@@ -69,7 +69,7 @@ def _shake_hands(timeout_seconds: float, connection: Any) -> None:  # noqa: ANN4
     try:
         connection.read_response()
     except redis.ResponseError as exc:
-        if exc.status_code == "DENIED":
+        if str(exc).startswith("DENIED"):
             raise
     connection._sock.settimeout(timeout_seconds)
 

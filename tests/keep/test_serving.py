@@ -73,7 +73,7 @@ def test_a_failed_export_says_what_it_said(made: Path, tmp_path: Path) -> None:
 def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
     with (
         pytest.raises(CommandError, match=r"gkc serve: exited 1; it said:\n.*nonsense"),
-        serving("nonsense:", os.environ, tmp_path / "serve.log"),
+        serving("nonsense", os.environ, tmp_path / "serve.log"),
     ):
         pass
 

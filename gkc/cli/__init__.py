@@ -10,6 +10,7 @@ import typer
 
 import gkc
 from gkc.cli.get import run as get
+from gkc.cli.join import run as join
 from gkc.cli.serve import run as serve
 from gkc.cli.verify import run as verify
 from gkc.cli.versions import app as versions
@@ -48,6 +49,7 @@ def options(
 app.command("serve")(serve)
 app.add_typer(versions, name="versions")
 app.command("get")(get)
+app.command("join")(join)
 app.command("verify")(verify)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import gkc
+from gkc.cli.export_table import run as export_table
 from gkc.cli.get import run as get
 from gkc.cli.join import run as join
 from gkc.cli.serve import run as serve
@@ -50,6 +51,7 @@ app.command("serve")(serve)
 app.add_typer(versions, name="versions")
 app.command("get")(get)
 app.command("join")(join)
+app.command("export-table")(export_table)
 app.command("verify")(verify)
 
 

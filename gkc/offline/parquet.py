@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from gkc.errors import TableFileError
 
 _READ_BUFFER_BYTES: Final = 1 << 20
 _CODEC: Final = "zstd"
+_UNFINISHED: Final = ".gkc-export-table"
+"""How the name of a folder ends that is not finished; it begins with a dot."""
 
 
 class ParquetTable:
@@ -94,15 +97,48 @@ def replacing(temporary: Path, target: Path) -> Iterator[Path]:
             yield temporary
             os.fsync(fd)
             temporary.replace(target)
-            _sync_folder(target.parent)
+            _sync(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
             os.close(fd)
 
 
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to fill, which gets its name when the block ends well, and else is no more.
+
+    Raises
+    ------
+    TableFileError
+        If another process fills it, or the file system refuses it.
+    """
+    target = target.absolute()
+    temporary = target.with_name(f".{target.name}{_UNFINISHED}")
+    with _as_file_errors(target, "cannot be written"):
+        temporary.mkdir(parents=True, exist_ok=True)
+        fd = _lock_open(os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        if fd is None:
+            raise TableFileError(str(target), "is being written by another process; wait for it")
+        try:
+            for left in temporary.iterdir():  # by a run that was killed
+                left.unlink()
+            yield temporary
+            for path in temporary.iterdir():
+                _sync(path)
+            _sync(temporary)
+            temporary.rename(target)
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # nothing is there if all went well
+            os.close(fd)
+
+
 def lock(path: Path) -> int | None:
     """Lock a file, made if it is not there, until its descriptor is closed; None if another has."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    return _lock_open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+
+def _lock_open(fd: int) -> int | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -168,8 +204,9 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [columns.column(k).path for k in range(len(columns))]
 
 
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

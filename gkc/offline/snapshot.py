@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from gkc.store import (
     Catalogue,
     GenerationManifest,
     KnowledgeReader,
+    UserBlock,
     open_reader,
     parse_store_url,
     require_store,
@@ -115,6 +116,10 @@ async def _catalogue(address: StoreAddress) -> Catalogue | None:
         await reader.close()
 
 
+async def _next(blocks: AsyncIterator[UserBlock]) -> UserBlock | None:
+    return await anext(blocks, None)
+
+
 class SnapshotReader:
     """Reads the generations of a snapshot; for one thread, which must not run an event loop.
 
@@ -160,6 +165,12 @@ class SnapshotReader:
     def fetch(self, manifest: GenerationManifest, users: I64) -> Records:
         """Return the records of distinct users, None for one who is not there."""
         return self._loop.run(self._reader.fetch_users(manifest, users))
+
+    def users(self, version: str) -> Iterator[UserBlock]:
+        """Yield all users of a version's generation, some at a time."""
+        blocks = self._reader.users(self.load([version])[version].manifest)
+        while (block := self._loop.run(_next(blocks))) is not None:
+            yield block
 
     def require_kept(self, versions: Collection[str]) -> None:
         """Check that the store still keeps the generations of some versions.

@@ -5,12 +5,12 @@ A third thing is what `gkc.store.sink` writes a generation into.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from gkc.arrays import I64
 from gkc.store.catalogue import Catalogue
-from gkc.store.codec import ItemBlock
+from gkc.store.codec import ItemBlock, UserBlock
 from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
 from gkc.store.sink import GenerationSink, Lease
 
@@ -99,6 +99,10 @@ class KnowledgeReader(Protocol):
 
         No mirror is built for it; a table of all items is faster from some thousands on.
         """
+        ...
+
+    def users(self, manifest: GenerationManifest) -> AsyncIterator[UserBlock]:
+        """Read all users, a bounded number of bytes at a time; each record is checked."""
         ...
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:

@@ -286,6 +286,18 @@ class MappedUserTable(_Table):
             rows = self.rows_of(ids).tolist()
         return [None if row < 0 else self._record(row) for row in rows]
 
+    def slice(self, start: int, end: int) -> tuple[I64, list[memoryview]]:
+        """Return the ids and the records of rows that follow one another, as views of the file.
+
+        Raises
+        ------
+        GenerationCorruptError
+            If the file was cut short since it was opened, or points outside itself.
+        """
+        self.require_whole()
+        ids = np.frombuffer(self.sections["ids"], dtype="<i8")[start:end]
+        return ids, [self._record(row) for row in range(start, start + len(ids))]
+
     def close(self) -> None:
         """Unmap the table; calling it again does nothing."""
         self._offsets = memoryview(b"").cast("q")

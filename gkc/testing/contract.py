@@ -293,6 +293,18 @@ class StoreContract:
         summary = catalogue.generations[manifest.generation].summary
         assert summary == rules.Summary.of(manifest)
 
+    async def test_all_users_can_be_read(
+        self, publisher: Publisher, reader: KnowledgeReader
+    ) -> None:
+        sample = make_sample()
+        publish_sample(publisher, sample)
+        manifest = await current_manifest(reader, "v1")
+        found: list[tuple[int, bytes]] = []
+        async for block in reader.users(manifest):
+            found += zip(block.ids.tolist(), manifest.records.pack(block), strict=True)
+        expected = zip(sample.users.ids.tolist(), sample.records(manifest.generation), strict=True)
+        assert sorted(found) == sorted(expected)
+
     async def test_verify_passes_and_counts_every_row(
         self, publisher: Publisher, reader: KnowledgeReader
     ) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import redis
 
 from gkc.arrays import I64
@@ -32,10 +33,10 @@ from gkc.store.backends.redis.layout import (
 )
 from gkc.store.backends.redis.pipe import ReadPipe
 from gkc.store.backends.redis.ranges import ItemRanges
-from gkc.store.backends.redis.verify import verify_users
+from gkc.store.backends.redis.verify import read_users, verify_users
 from gkc.store.catalogue import Catalogue, missing, read_catalogue
-from gkc.store.codec import id_fields
-from gkc.store.generation import GenerationManifest, read_manifest
+from gkc.store.codec import UserBlock, id_fields
+from gkc.store.generation import GenerationManifest, read_manifest, unpacked
 from gkc.store.ids import hash_ids
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.protocol import ItemTable, Progress
@@ -134,6 +135,13 @@ class RedisReader:
         """Read a few distinct items by ranges, as a table of those that are known."""
         keys = self._keys(manifest.generation)
         return await ItemRanges(manifest, keys, self._run, self._missing).read(items)
+
+    async def users(self, manifest: GenerationManifest) -> AsyncIterator[UserBlock]:
+        """Read all users, a bucket at a time."""
+        keys = self._keys(manifest.generation)
+        async for users in read_users(manifest, keys, self._run, self._missing):
+            ids = np.frombuffer(b"".join(users), dtype="<i8")
+            yield unpacked(manifest, ids, list(users.values()))
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
         """Re-read all of a generation: counts, checksums, markers, order."""

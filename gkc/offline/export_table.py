@@ -72,10 +72,9 @@ class TableExport:
         self._metadata = sources(
             {version: self._snapshot.generation(version)}, self._snapshot.vector_spaces
         )
-        self._reader = SnapshotReader(self._snapshot)
-        self._loaded = self._reader.load([version])[version]
-        totals = self._loaded.manifest.totals
-        self.rows = totals.users + totals.items
+        with SnapshotReader(self._snapshot) as reader:
+            self._manifest = reader.load([version])[version].manifest
+        self.rows = self._manifest.totals.users + self._manifest.totals.items
 
     def run(self, progress: Progress) -> TableReport:
         """Write the folder.
@@ -87,18 +86,17 @@ class TableExport:
         StoreError
             If the store fails, is damaged, or no longer keeps the generation.
         """
-        with self._reader, replacing_folder(self._target) as folder:
-            self._write_items(folder, progress)
-            self._write_users(folder, progress)
-            self._reader.require_kept([self._version])
-        totals = self._loaded.manifest.totals
+        with SnapshotReader(self._snapshot) as reader, replacing_folder(self._target) as folder:
+            self._write_items(reader, folder, progress)
+            self._write_users(reader, folder, progress)
+            reader.require_kept([self._version])
+        totals = self._manifest.totals
         return TableReport(
-            self._loaded.manifest.generation, totals.users, totals.items, totals.user_categories
+            self._manifest.generation, totals.users, totals.items, totals.user_categories
         )
 
-    def _write_items(self, folder: Path, progress: Progress) -> None:
-        manifest, table = self._loaded.manifest, self._loaded.items
-        spec = manifest.spec
+    def _write_items(self, reader: SnapshotReader, folder: Path, progress: Progress) -> None:
+        spec, table = self._manifest.spec, reader.load([self._version])[self._version].items
         with self._writer(folder / "items.parquet", ["item_id", "category_id"], spec.dim) as writer:
             for start in range(0, table.count, _ITEMS_AT_ONCE):
                 rows = np.arange(start, min(start + _ITEMS_AT_ONCE, table.count), dtype=np.int64)
@@ -108,19 +106,18 @@ class TableExport:
                 writer.add(block.ids, categories, *_vectors(block.k_i, spec.element_type, spec.dim))
                 progress(len(rows))
 
-    def _write_users(self, folder: Path, progress: Progress) -> None:
-        spec = self._loaded.manifest.spec
+    def _write_users(self, reader: SnapshotReader, folder: Path, progress: Progress) -> None:
+        spec = self._manifest.spec
         kind, pairs_path = spec.element_type, folder / "user_categories.parquet"
         with (
             self._writer(folder / "users.parquet", ["user_id"], spec.dim) as users,
             self._writer(pairs_path, ["user_id", "category_id"], spec.category_dim) as pairs,
         ):
-            for block in self._reader.users(self._version):
+            for block in reader.users(self._version):
                 users.add(block.ids, *_vectors(block.k_u, kind, spec.dim))
                 of_pairs = np.repeat(block.ids, np.diff(block.pair_offsets))
-                pairs.add(
-                    of_pairs, block.categories, *_vectors(block.k_uc, kind, spec.category_dim)
-                )
+                vectors = _vectors(block.k_uc, kind, spec.category_dim)
+                pairs.add(of_pairs, block.categories, *vectors)
                 progress(len(block.ids))
 
     @contextmanager
@@ -128,7 +125,7 @@ class TableExport:
         """Give what writes a table of ids and, if they have numbers, vectors."""
         fields = [pa.field(name, pa.int64()) for name in ids]
         if width:
-            held = _ARROW_TYPES[self._loaded.manifest.spec.element_type]
+            held = _ARROW_TYPES[self._manifest.spec.element_type]
             fields.append(pa.field(_KNOWLEDGE, pa.list_(held, width)))
         schema = pa.schema(fields, metadata=self._metadata)
         with parquet_writer(path, schema, [_KNOWLEDGE]) as writer:

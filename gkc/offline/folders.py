@@ -74,7 +74,14 @@ def visible_files(folder: Path) -> Iterator[Path]:
             problem = "is a Delta table, whose files hold deleted rows; write it anew"
             raise TableFileError(above, problem)
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        yield from (Path(above, name) for name in sorted(files) if not _is_hidden(name))
+        for name in [*folders, *sorted(files)]:
+            path = Path(above, name)
+            if path.is_symlink() and path.is_dir():
+                raise TableFileError(str(path), "is a link to a folder; put the folder there")
+            if name in files and not _is_hidden(name):
+                if not path.is_file():
+                    raise TableFileError(str(path), "is no regular file")
+                yield path
 
 
 def _check_apart(source: Path, target: Path) -> None:

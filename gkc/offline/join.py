@@ -18,7 +18,7 @@ from typing import Any, Final
 from gkc.errors import CommandError, TableFileError
 from gkc.offline.folders import FilePair, leftovers, pair_files, visible_files
 from gkc.offline.form import VERSIONS_KEY, KnowledgeForm, sources
-from gkc.offline.joiner import FileJob, Joiner, JoinTask
+from gkc.offline.joiner import FileJob, Joiner, JoinTask, check_answerable
 from gkc.offline.laying import Statuses
 from gkc.offline.parquet import ParquetTable, remove_unlocked, schema_metadata
 from gkc.offline.processes import run_in_processes
@@ -137,7 +137,7 @@ class Join:
             options.version_column,
             options.reads_per_second,
         )
-        self._joiner = Joiner(self._task)
+        check_answerable(self._task)
         self._former = self._find_former(inputs)
         todo = [one for one in inputs if one.files.target not in self._former]
         if options.restart:
@@ -174,14 +174,11 @@ class Join:
     def _run_jobs(self, progress: Progress) -> Iterator[Statuses]:
         processes = min(len(self._jobs), len(os.sched_getaffinity(0)))
         if processes > 1:
-            self._joiner.close()
             yield from run_in_processes(self._task, self._jobs, processes, progress)
-            return
-        try:
-            for job in self._jobs:
-                yield self._joiner.join(job, progress)
-        finally:
-            self._joiner.close()
+        elif self._jobs:
+            with Joiner(self._task) as joiner:
+                for job in self._jobs:
+                    yield joiner.join(job, progress)
 
     def _input(self, files: FilePair) -> _Input:
         options, table = self._options, ParquetTable(files.source)

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -82,11 +83,26 @@ class FileJob:
 class Answers(Protocol):
     """Answers the rows of one table, in order."""
 
+    width: int
     statuses: Statuses
 
     def columns(self, columns: Columns) -> tuple[pa.ChunkedArray, ...]:
         """Return the columns that are added to the next rows."""
         ...
+
+
+def check_answerable(task: JoinTask) -> None:
+    """Check that rows of a join's versions can be answered in its form.
+
+    Raises
+    ------
+    StoreError
+        If a generation cannot be read.
+    CommandError
+        If widths differ, or numbers may overflow.
+    """
+    with SnapshotReader(task.snapshot) as reader:
+        RowLayer(reader.load(task.versions), reader.fetch, task.form)
 
 
 class Joiner:
@@ -95,25 +111,24 @@ class Joiner:
     Parameters
     ----------
     task : JoinTask
-
-    Attributes
-    ----------
-    width : int
-        Numbers of a row.
-
-    Raises
-    ------
-    StoreError
-        If a generation cannot be read.
-    CommandError
-        If rows of these versions cannot be answered in this form.
     """
 
     def __init__(self, task: JoinTask) -> None:
         self._task = task
         self._reader = SnapshotReader(task.snapshot)
-        self._generations = self._reader.load(task.versions)
-        self.width = RowLayer(self._generations, self._reader.fetch, task.form).width
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let go of the store."""
+        self._reader.close()
 
     def join(self, job: FileJob, progress: Progress) -> Statuses:
         """Write one file.
@@ -127,52 +142,50 @@ class Joiner:
         """
         task, table = self._task, ParquetTable(job.files.source)
         questions = RowQuestions(str(table.path), table.schema, task.version, task.version_column)
-        schema = task.form.joined(table.schema, self.width, job.metadata)
         with (
             replacing(job.files.temporary, job.files.target) as path,
             self._answers(table, questions, path.parent, progress) as answers,
         ):
+            schema = task.form.joined(table.schema, answers.width, job.metadata)
+            groups = _joined(table, questions, answers, task.form, schema)
             with parquet_writer(path, schema, task.form.names) as writer:
-                _write_behind(writer, self._joined(table, questions, answers, schema, progress))
+                for rows in _written_behind(writer, groups):
+                    progress(rows)
             self._reader.require_kept(job.versions)
         return answers.statuses
-
-    def _joined(
-        self,
-        table: ParquetTable,
-        questions: RowQuestions,
-        answers: Answers,
-        schema: pa.Schema,
-        progress: Progress,
-    ) -> Iterator[pa.Table]:
-        """Yield row groups."""
-        row_bytes = self.width * np.dtype(DTYPES[self._task.form.dtype]).itemsize + len(PARTS)
-        at_once = _GROUP_BYTES / (table.row_bytes + row_bytes)
-        at_once = int(max(_LEAST_GROUP_ROWS, min(_MOST_GROUP_ROWS, at_once)))
-        for first, batch in _read_ahead(table.batches(at_once)):
-            added = answers.columns(questions.read(batch, first))
-            yield pa.Table.from_arrays([*batch.columns, *added], schema=schema)
-            progress(batch.num_rows)
 
     @contextmanager
     def _answers(
         self, table: ParquetTable, questions: RowQuestions, folder: Path, progress: Progress
     ) -> Iterator[Answers]:
         form, fetch = self._task.form, self._reader.fetch
+        generations = self._reader.load(self._task.versions)
         if self._task.snapshot.address.is_mapped:
-            yield RowLayer(self._generations, fetch, form)
+            yield RowLayer(generations, fetch, form)
             return
         if self._task.reads_per_second is not None:
             fetch = PacedFetch(fetch, self._task.reads_per_second)
-        with SpilledAnswers(folder, table.rows, self._generations, fetch, form) as spilled:
+        with SpilledAnswers(folder, table.rows, generations, fetch, form) as spilled:
             for first, batch in table.batches(_MOST_GROUP_ROWS, questions.columns):
                 spilled.ask(questions.read(batch, first))
             spilled.answer(progress)
             yield spilled
 
-    def close(self) -> None:
-        """Let go of the store."""
-        self._reader.close()
+
+def _joined(
+    table: ParquetTable,
+    questions: RowQuestions,
+    answers: Answers,
+    form: KnowledgeForm,
+    schema: pa.Schema,
+) -> Iterator[pa.Table]:
+    """Yield a table's rows and what is added to them, a row group at a time."""
+    row_bytes = answers.width * np.dtype(DTYPES[form.dtype]).itemsize + len(PARTS)
+    at_once = _GROUP_BYTES / (table.row_bytes + row_bytes)
+    at_once = int(max(_LEAST_GROUP_ROWS, min(_MOST_GROUP_ROWS, at_once)))
+    for first, batch in _read_ahead(table.batches(at_once)):
+        added = answers.columns(questions.read(batch, first))
+        yield pa.Table.from_arrays([*batch.columns, *added], schema=schema)
 
 
 def _read_ahead(items: Iterator[ItemT]) -> Iterator[ItemT]:
@@ -184,13 +197,18 @@ def _read_ahead(items: Iterator[ItemT]) -> Iterator[ItemT]:
             yield item
 
 
-def _write_behind(writer: pq.ParquetWriter, tables: Iterator[pa.Table]) -> None:
-    """Write row groups in a thread, each while the next one is made."""
+def _written_behind(writer: pq.ParquetWriter, groups: Iterator[pa.Table]) -> Iterator[int]:
+    """Write row groups in a thread, each while the next one is made; yield the rows of each."""
     with ThreadPoolExecutor(1) as thread:
         written = None
-        for table in tables:
+        for group in groups:
             if written is not None:
-                written.result()
-            written = thread.submit(writer.write_table, table)
+                yield written.result()
+            written = thread.submit(_write, writer, group)
         if written is not None:
-            written.result()
+            yield written.result()
+
+
+def _write(writer: pq.ParquetWriter, group: pa.Table) -> int:
+    writer.write_table(group)
+    return int(group.num_rows)

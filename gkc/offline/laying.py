@@ -19,10 +19,13 @@ from gkc.knowledge import PARTS
 from gkc.offline.form import KnowledgeForm
 from gkc.store import GenerationManifest
 
-_MOST_ROWS: Final = 8192
+_MOST_ROWS: Final = 4096
 _LEAST_ROWS: Final = 256
-_RECORD_BYTES: Final = 16 << 20
+_RECORD_BYTES: Final = 8 << 20
 """Of users' records that are held at once, about."""
+
+_FIELDS: Final = {"/v": "the table", "/dtype": "type"}
+"""What in a question may be refused, in words of tables."""
 
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 Fetch = Callable[[GenerationManifest, I64], Records]
@@ -113,7 +116,8 @@ def _width(generations: Mapping[str, LoadedGeneration], form: KnowledgeForm) -> 
     try:
         plan = Plan(Question(columns, form.parts, form.dtype), generations)
     except InvalidFieldsError as exc:
-        raise CommandError("; ".join(f"{e.field[1:]} {e.detail}" for e in exc.errors)) from exc
+        told = (f"{_FIELDS[e.field]} {e.detail}" for e in exc.errors)
+        raise CommandError("; ".join(told)) from exc
     answer = plan.finish([()] * len(plan.versions))
     assert isinstance(answer, RowsAnswer)
     width = answer.knowledge.shape[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -13,6 +13,7 @@ from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Records
 from gkc.errors import GenerationNotFoundError, VersionNotFoundError
+from gkc.offline.checked_once import CheckedOnce
 from gkc.store import (
     Catalogue,
     GenerationManifest,
@@ -199,4 +200,7 @@ class SnapshotReader:
     async def _load(self, version: str) -> LoadedGeneration:
         manifest = await self._reader.manifest(self.snapshot.generation(version))
         items = await self._reader.item_table(manifest, _PREFAULTED_BYTES)
-        return LoadedGeneration.of(manifest, items)
+        loaded = LoadedGeneration.of(manifest, items)
+        if self.snapshot.address.is_mapped:
+            return replace(loaded, records=CheckedOnce(manifest))
+        return loaded

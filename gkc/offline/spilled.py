@@ -64,6 +64,8 @@ class SpilledAnswers:
 
     Attributes
     ----------
+    width : int
+        Numbers of a row.
     statuses : Statuses
         Of all rows that were answered.
     """
@@ -81,9 +83,10 @@ class SpilledAnswers:
         self._versions = list(generations)
         self._held: dict[str, dict[int, bytes | memoryview | None]] = {}
         self._layer = RowLayer(generations, self._held_records, form)
-        self.statuses = self._layer.statuses
-        width, dtype = self._layer.width, DTYPES[form.dtype]
-        self._answer = np.dtype([("knowledge", dtype, (width,)), ("status", "u1", (len(PARTS),))])
+        self.width, self.statuses = self._layer.width, self._layer.statuses
+        self._answer = np.dtype(
+            [("knowledge", DTYPES[form.dtype], (self.width,)), ("status", "u1", (len(PARTS),))]
+        )
         self._count = _partitions(rows, self._generations)
         self._stack = ExitStack()
         self._asked = [self._file(folder) for _ in range(self._count)]
@@ -113,7 +116,7 @@ class SpilledAnswers:
         order, ends = self._by_partition(columns)
         asked = asked[order]
         for file, start, end in zip(self._asked, [0, *ends], ends, strict=False):
-            file.write(_raw(asked[start:end]))
+            file.write(asked[start:end].tobytes())
 
     def answer(self, progress: Progress) -> None:
         """Answer all rows; ``progress`` is told how many more are."""
@@ -123,7 +126,7 @@ class SpilledAnswers:
                 for answer in self._layer.lay(columns):
                     packed = np.empty(len(answer.status), dtype=self._answer)
                     packed["knowledge"], packed["status"] = answer.knowledge, answer.status
-                    answered.write(_raw(packed))
+                    answered.write(packed.tobytes())
                 progress(columns.n)
             asked.close()
             answered.seek(0)
@@ -134,7 +137,8 @@ class SpilledAnswers:
         order, ends = self._by_partition(columns)
         packed = np.empty(columns.n, dtype=self._answer)
         for file, start, end in zip(self._answered, [0, *ends], ends, strict=False):
-            file.readinto(_raw(packed[start:end]))
+            if end > start:
+                file.readinto(packed[start:end].view(np.uint8))
         answer = np.empty_like(packed)
         answer[order] = packed
         return tuple(
@@ -222,8 +226,3 @@ def _pieces(file: BufferedRandom) -> Iterator[Structured]:
     file.seek(0)
     while raw := file.read(_PIECE_ROWS * _QUESTION.itemsize):
         yield np.frombuffer(raw, dtype=_QUESTION)
-
-
-def _raw(rows: Structured) -> memoryview:
-    """Return the bytes of some rows."""
-    return memoryview(rows.view(np.uint8)) if len(rows) else memoryview(b"")

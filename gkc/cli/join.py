@@ -89,9 +89,9 @@ def run(
 
 def _lines(report: JoinReport, target: Path) -> list[str]:
     """Say what was joined, from what, and how much of it was found."""
-    kept = f"; {report.kept:,} finished before" if report.kept else ""
+    kept = f"; {_count(report.kept, 'file')} finished before" if report.kept else ""
     lines = [
-        f"joined {report.rows:,} rows of {report.files:,} files into {target} "
+        f"joined {_count(report.rows, 'row')} of {_count(report.files, 'file')} into {target} "
         f"in {report.seconds:.1f} s{kept}"
     ]
     lines += [f"  version {v}: generation {g}" for v, g in report.generations.items()]
@@ -99,3 +99,7 @@ def _lines(report: JoinReport, target: Path) -> list[str]:
         told = ", ".join(f"{counts[s]:,} {_IN_WORDS[s]}" for s in _IN_WORDS if counts[s])
         lines += [f"  {part}: {told}"] if told else []
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from gkc.center.question import AnswerType, Array, RowsAnswer
+from gkc.errors import TableFileError
 from gkc.knowledge import PARTS, Part
 from gkc.offline.batches import Joined, NumberedBatch
 from gkc.offline.folders import visible_files
@@ -80,6 +81,9 @@ class JoinedRows(IterableDataset[dict[str, Any]]):
         for path in sorted(visible_files(source)) if source.is_dir() else [source]:
             table = ParquetTable(path)
             self._joined.questions(str(path), table.schema)
+            for name in columns or ():
+                if name not in table.schema.names:
+                    raise TableFileError(str(path), f"there is no column {name!r}")
             self._groups += [(table, group) for group in range(len(table.group_rows))]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

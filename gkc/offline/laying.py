@@ -120,7 +120,7 @@ def _width(generations: Mapping[str, LoadedGeneration], form: KnowledgeForm) -> 
         raise CommandError("; ".join(told)) from exc
     answer = plan.finish([()] * len(plan.versions))
     assert isinstance(answer, RowsAnswer)
-    width = answer.knowledge.shape[1]
+    width: int = answer.knowledge.shape[1]
     if not width:
         raise CommandError(f"{', '.join(form.parts)} of these versions have no numbers at all")
     return width

@@ -42,6 +42,8 @@ class ParquetTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.exists():
+            raise TableFileError(str(path), "there is no such file or folder")
         with _as_file_errors(path, "is no readable Parquet file"), pq.ParquetFile(path) as file:
             metadata, self.schema = file.metadata, file.schema_arrow
         groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]

@@ -13,10 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from io import BufferedRandom
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -138,14 +137,15 @@ class SpilledAnswers:
         packed = np.empty(columns.n, dtype=self._answer)
         for file, start, end in zip(self._answered, [0, *ends], ends, strict=False):
             if end > start:
-                file.readinto(packed[start:end].view(np.uint8))
+                raw = file.read((end - start) * self._answer.itemsize)
+                packed[start:end] = np.frombuffer(raw, dtype=self._answer)
         answer = np.empty_like(packed)
         answer[order] = packed
         return tuple(
             pa.chunked_array([fixed_lists(answer[name])]) for name in ("knowledge", "status")
         )
 
-    def _file(self, folder: Path) -> BufferedRandom:
+    def _file(self, folder: Path) -> IO[bytes]:
         return self._stack.enter_context(
             tempfile.TemporaryFile(dir=folder, buffering=_BUFFER_BYTES)
         )
@@ -157,7 +157,7 @@ class SpilledAnswers:
         counts = np.bincount(partitions, minlength=self._count)
         return partitions.argsort(kind="stable"), np.cumsum(counts).tolist()
 
-    def _read_users(self, asked: BufferedRandom) -> None:
+    def _read_users(self, asked: IO[bytes]) -> None:
         """Read all users of a partition, in the order in which a store keeps them."""
         users: dict[int, I64] = {}
         for rows in _pieces(asked):
@@ -178,7 +178,7 @@ class SpilledAnswers:
         held = self._held[manifest.generation]
         return [held[user] for user in users.tolist()]
 
-    def _questions(self, asked: BufferedRandom) -> Iterator[Columns]:
+    def _questions(self, asked: IO[bytes]) -> Iterator[Columns]:
         for rows in _pieces(asked):
             versions, index = np.unique(rows["version"], return_inverse=True)
             yield Columns(
@@ -221,7 +221,7 @@ def _partitions(rows: int, generations: Sequence[LoadedGeneration]) -> int:
     return max(1, min(_MOST_PARTITIONS, math.ceil(largest / _PARTITION_BYTES)))
 
 
-def _pieces(file: BufferedRandom) -> Iterator[Structured]:
+def _pieces(file: IO[bytes]) -> Iterator[Structured]:
     """Yield the questions in a file, some at a time."""
     file.seek(0)
     while raw := file.read(_PIECE_ROWS * _QUESTION.itemsize):

@@ -41,6 +41,10 @@ EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.EncodedBodyError("gzip"), ["Content-Encoding is 'gzip'", "send the body uncompressed"]),
     (errors.NotAcceptableError("text/csv", ["a/b", "c/d"]), ["text/csv", "accept a/b or c/d"]),
     (errors.ClientGoneError(), ["closed the connection"]),
+    (
+        errors.TableFileError("a.parquet", "is null; fill it", "user_id", 3),
+        ["a.parquet, column", "3"],
+    ),
     (errors.NotStorableError(3, 70000.0, "f16"), ["row 3", "70000.0", "f16"]),
 ]
 

@@ -19,7 +19,8 @@ def read(worlds: Worlds) -> tuple[GenerationManifest, list[bytes | None]]:
     async def ask() -> tuple[GenerationManifest, list[bytes | None]]:
         reader = open_reader(worlds.url)
         manifest = await reader.manifest(worlds["half"].generation)
-        records = [r and bytes(r) for r in await reader.fetch_users(manifest, IDS)]
+        fetched = await reader.fetch_users(manifest, IDS)
+        records = [None if record is None else bytes(record) for record in fetched]
         await reader.close()
         return manifest, records
 

@@ -26,7 +26,7 @@ from gkc.offline.form import KnowledgeForm
 from gkc.offline.join import Join, JoinOptions, JoinReport
 from gkc.offline.parquet import lock, schema_metadata
 from gkc.offline.snapshot import StoreAddress
-from gkc.store import open_publisher
+from gkc.store import ElementType, open_publisher
 from tests.gkc.offline.tables import EQUALLY_WIDE, draw, expected, read, told, worlds_of, write
 from tests.gkc.world import Worlds, make_world
 
@@ -50,7 +50,8 @@ def options(worlds: Worlds, tmp_path: Path) -> Options:
 
 
 def run(options: JoinOptions) -> JoinReport:
-    join, steps = Join(options), []
+    steps: list[int] = []
+    join = Join(options)
     report = join.run(steps.append)
     assert sum(steps) == join.steps
     return report
@@ -326,19 +327,20 @@ def test_a_row_without_a_user_among_many_files(options: Options) -> None:
 def test_from_redis(
     options: Options, redis_server_url: str, redis_namespace: str, tmp_path: Path
 ) -> None:
+    kinds: dict[str, ElementType] = {"v1": "f16", "v2": "int8"}
     made = {
-        name: make_world(name, seed, kind, defaults=seed == 2).publish(
+        name: make_world(name, 1, kind, defaults=name == "v2").publish(
             redis_server_url, redis_namespace
         )
-        for name, seed, kind in (("v1", 1, "f16"), ("v2", 2, "int8"))
+        for name, kind in kinds.items()
     }
     store = StoreAddress(redis_server_url, redis_namespace, tmp_path / "mirrors", 5000)
     asked = options(store=store, version=None, version_column="version", reads_per_second=10_000)
-    for name in "ab":
-        table = draw(500, versions=tuple(made))
+    tables = {name: draw(500, seed, tuple(made)) for seed, name in enumerate("ab")}
+    for name, table in tables.items():
         write(table, asked.source / name)
     run(asked)
-    for name in "ab":
+    for name, table in tables.items():
         worlds = [made[v] for v in table["version"].to_pylist()]
         assert told(read(asked.target / name)) == expected(table, worlds, "f16")
     with pytest.raises(VersionNotFoundError):

@@ -57,8 +57,8 @@ def answered(
         assert spill.statuses.counts.sum() == 4 * table.num_rows
     assert sum(done) == table.num_rows
     assert [*folder.iterdir()] == []
-    columns = [pa.chunked_array([c for piece in pieces for c in piece[k].chunks]) for k in (0, 1)]
-    return pa.table(columns, names=["knowledge", "status"])
+    added = [pa.chunked_array([c for piece in pieces for c in piece[k].chunks]) for k in (0, 1)]
+    return pa.table(added, names=["knowledge", "status"])
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 5])

@@ -19,6 +19,7 @@ MEASUREMENTS = (
     "publication",
     "start",
     "export",
+    "join",
     "stored_bytes",
     "profile",
     "feast",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -237,7 +237,7 @@ class Join:
         """
         target, by_target = self._options.target, {one.files.target: one for one in inputs}
         former = set()
-        for path in visible_files(target) if target.is_dir() else [target] * target.exists():
+        for path in _files_at(target):
             told = schema_metadata(path)
             if JOIN_KEY not in told:
                 raise TableFileError(
@@ -270,3 +270,9 @@ class Join:
         if self._options.restart:
             for path in self._former:
                 path.unlink(missing_ok=True)
+
+
+def _files_at(target: Path) -> Iterable[Path]:
+    if target.is_dir():
+        return visible_files(target)
+    return [target] if target.exists() else []

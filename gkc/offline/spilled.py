@@ -139,11 +139,12 @@ class SpilledAnswers:
             if end > start:
                 raw = file.read((end - start) * self._answer.itemsize)
                 packed[start:end] = np.frombuffer(raw, dtype=self._answer)
-        answer = np.empty_like(packed)
-        answer[order] = packed
-        return tuple(
-            pa.chunked_array([fixed_lists(answer[name])]) for name in ("knowledge", "status")
-        )
+        columns = []
+        for name in ("knowledge", "status"):
+            rows = np.empty(packed[name].shape, dtype=packed[name].dtype)
+            rows[order] = packed[name]
+            columns.append(pa.chunked_array([fixed_lists(rows)]))
+        return tuple(columns)
 
     def _file(self, folder: Path) -> IO[bytes]:
         return self._stack.enter_context(

@@ -67,9 +67,7 @@ def run(
         from gkc.offline.join import Join, JoinOptions
         from gkc.offline.snapshot import StoreAddress
 
-    address = StoreAddress(
-        settings.store_url, settings.namespace, settings.mirror_dir, settings.request_timeout_ms
-    )
+    address = StoreAddress(settings.store_url, settings.namespace, settings.mirror_dir)
     form = KnowledgeForm.of(dtype, [part.strip() for part in parts.split(",")], prefix)
     join = Join(
         JoinOptions(

@@ -109,7 +109,7 @@ class Joined:
         generations = dict(snapshot.generations)
         if version is not None:
             generations = {version: snapshot.generation(version)}
-        self._metadata = sources(generations, snapshot.vector_spaces)
+        self._metadata = sources(generations, snapshot.vector_spaces, {})
 
     @classmethod
     def of(

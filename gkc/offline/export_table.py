@@ -16,7 +16,7 @@ from gkc.arrays import I64, U8
 from gkc.errors import TableFileError
 from gkc.offline.form import fixed_lists, sources
 from gkc.offline.parquet import parquet_writer, replacing_folder
-from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress
+from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress, checksum_of
 from gkc.offline.spilled import Progress
 from gkc.store import ElementType, decode_vectors
 
@@ -69,11 +69,12 @@ class TableExport:
             raise TableFileError(str(target), "is there already; name a folder that is not")
         self._snapshot = Snapshot.take(store)
         self._version, self._target = version, target
-        self._metadata = sources(
-            {version: self._snapshot.generation(version)}, self._snapshot.vector_spaces
-        )
+        generations = {version: self._snapshot.generation(version)}
         with SnapshotReader(self._snapshot) as reader:
             self._manifest = reader.load([version])[version].manifest
+        self._metadata = sources(
+            generations, self._snapshot.vector_spaces, {version: checksum_of(self._manifest)}
+        )
         self.rows = self._manifest.totals.users + self._manifest.totals.items
 
     def run(self, progress: Progress) -> TableReport:

@@ -19,6 +19,8 @@ VERSIONS_KEY: Final = "gkc.versions"
 """Of a schema's metadata: the generation of each version, JSON."""
 SPACES_KEY: Final = "gkc.vector_spaces"
 """Of a schema's metadata: the vector space of each version that is known to have one, JSON."""
+CHECKSUMS_KEY: Final = "gkc.checksums"
+"""Of a schema's metadata: the SHA-256 of each generation's manifest by version, JSON."""
 
 _ARROW_TYPES: Final[Mapping[AnswerType, pa.DataType]] = {"f32": pa.float32(), "f16": pa.float16()}
 _SPARK_SCHEMA: Final = b"org.apache.spark.sql.parquet.row.metadata"
@@ -98,15 +100,20 @@ def fixed_lists(rows: Vectors | U8) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(flat, width)
 
 
-def sources(generations: Mapping[str, str], vector_spaces: Mapping[str, str]) -> dict[str, str]:
+def sources(
+    generations: Mapping[str, str],
+    vector_spaces: Mapping[str, str],
+    checksums: Mapping[str, str],
+) -> dict[str, str]:
     """Return the metadata that says where rows come from.
 
     Parameters
     ----------
-    generations, vector_spaces : mapping of str to str
-        By version.
+    generations, vector_spaces, checksums : mapping of str to str
+        By version; vector spaces and checksums where they are known.
     """
-    spaces = {
-        version: vector_spaces[version] for version in generations if version in vector_spaces
+    told = {VERSIONS_KEY: generations, SPACES_KEY: vector_spaces, CHECKSUMS_KEY: checksums}
+    return {
+        key: json.dumps({version: of[version] for version in generations if version in of})
+        for key, of in told.items()
     }
-    return {VERSIONS_KEY: json.dumps(dict(generations)), SPACES_KEY: json.dumps(spaces)}

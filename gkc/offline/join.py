@@ -137,7 +137,7 @@ class Join:
             options.version_column,
             options.reads_per_second,
         )
-        check_answerable(self._task)
+        self._checksums = check_answerable(self._task)
         self._former = self._find_former(inputs)
         todo = [one for one in inputs if one.files.target not in self._former]
         if options.restart:
@@ -214,7 +214,10 @@ class Join:
     def _metadata(self, one: _Input) -> dict[str, str]:
         generations = {v: self._snapshot.generations[v] for v in one.versions}
         asked = json.dumps(self._asked(one))
-        return {**sources(generations, self._snapshot.vector_spaces), JOIN_KEY: asked}
+        return {
+            **sources(generations, self._snapshot.vector_spaces, self._checksums),
+            JOIN_KEY: asked,
+        }
 
     def _asked(self, one: _Input) -> dict[str, Any]:
         options = self._options

@@ -22,7 +22,7 @@ from gkc.offline.form import KnowledgeForm
 from gkc.offline.laying import RowLayer, Statuses
 from gkc.offline.parquet import ParquetTable, parquet_writer, replacing
 from gkc.offline.questions import RowQuestions
-from gkc.offline.snapshot import Snapshot, SnapshotReader
+from gkc.offline.snapshot import Snapshot, SnapshotReader, checksum_of
 from gkc.offline.spilled import PacedFetch, Progress, SpilledAnswers
 
 _GROUP_BYTES: Final = 32 << 20
@@ -91,8 +91,13 @@ class Answers(Protocol):
         ...
 
 
-def check_answerable(task: JoinTask) -> None:
+def check_answerable(task: JoinTask) -> dict[str, str]:
     """Check that rows of a join's versions can be answered in its form.
+
+    Returns
+    -------
+    dict of str to str
+        The checksum of each version's generation.
 
     Raises
     ------
@@ -102,7 +107,9 @@ def check_answerable(task: JoinTask) -> None:
         If widths differ, or numbers may overflow.
     """
     with SnapshotReader(task.snapshot) as reader:
-        RowLayer(reader.load(task.versions), reader.fetch, task.form)
+        generations = reader.load(task.versions)
+        RowLayer(generations, reader.fetch, task.form)
+        return {version: checksum_of(g.manifest) for version, g in generations.items()}
 
 
 class Joiner:

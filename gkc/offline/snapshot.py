@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -38,13 +39,13 @@ class StoreAddress:
     mirror_dir : Path or None
         Where this host keeps copies of item tables of a store behind a network.
     timeout_ms : int
-        Longest wait for one answer of the store.
+        Longest wait for one answer of the store; long, since nobody waits for a single row.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     namespace: str = "default"
     mirror_dir: Path | None = None
-    timeout_ms: int = 1000
+    timeout_ms: int = 30_000
 
     @property
     def is_mapped(self) -> bool:
@@ -107,6 +108,11 @@ class Snapshot:
         if version not in self.generations:
             raise VersionNotFoundError(version, list(self.generations))
         return self.generations[version]
+
+
+def checksum_of(manifest: GenerationManifest) -> str:
+    """Return the SHA-256 of a generation's manifest, which holds the checksums of its data."""
+    return f"sha256:{hashlib.sha256(manifest.to_bytes()).hexdigest()}"
 
 
 async def _catalogue(address: StoreAddress) -> Catalogue | None:

@@ -139,12 +139,12 @@ class SpilledAnswers:
             if end > start:
                 raw = file.read((end - start) * self._answer.itemsize)
                 packed[start:end] = np.frombuffer(raw, dtype=self._answer)
-        columns = []
+        added = []
         for name in ("knowledge", "status"):
             rows = np.empty(packed[name].shape, dtype=packed[name].dtype)
             rows[order] = packed[name]
-            columns.append(pa.chunked_array([fixed_lists(rows)]))
-        return tuple(columns)
+            added.append(pa.chunked_array([fixed_lists(rows)]))
+        return tuple(added)
 
     def _file(self, folder: Path) -> IO[bytes]:
         return self._stack.enter_context(

@@ -58,8 +58,9 @@ def test_lists_share_the_memory_of_rows() -> None:
 
 
 def test_sources_tell_only_vector_spaces_that_are_known() -> None:
-    told = sources({"a": "g1", "b": "g2"}, {"b": "space", "c": "other"})
+    told = sources({"a": "g1", "b": "g2"}, {"b": "space", "c": "other"}, {"a": "sha256:0"})
     assert {key: json.loads(value) for key, value in told.items()} == {
         "gkc.versions": {"a": "g1", "b": "g2"},
         "gkc.vector_spaces": {"b": "space"},
+        "gkc.checksums": {"a": "sha256:0"},
     }

@@ -79,9 +79,8 @@ def test_reading_ahead_gives_everything_and_every_failure() -> None:
             yield number
         raise KeyError("at the end")
 
-    found = []
     with pytest.raises(KeyError):
-        found += _read_ahead(failing())
+        list(_read_ahead(failing()))
     assert threading.current_thread() not in readers
 
 

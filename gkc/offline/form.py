@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -98,22 +97,3 @@ def fixed_lists(rows: Vectors | U8) -> pa.FixedSizeListArray:
     held = pa.py_buffer(np.ascontiguousarray(rows))
     flat = pa.Array.from_buffers(pa.from_numpy_dtype(rows.dtype), n * width, [None, held])
     return pa.FixedSizeListArray.from_arrays(flat, width)
-
-
-def sources(
-    generations: Mapping[str, str],
-    vector_spaces: Mapping[str, str],
-    checksums: Mapping[str, str],
-) -> dict[str, str]:
-    """Return the metadata that says where rows come from.
-
-    Parameters
-    ----------
-    generations, vector_spaces, checksums : mapping of str to str
-        By version; vector spaces and checksums where they are known.
-    """
-    told = {VERSIONS_KEY: generations, SPACES_KEY: vector_spaces, CHECKSUMS_KEY: checksums}
-    return {
-        key: json.dumps({version: of[version] for version in generations if version in of})
-        for key, of in told.items()
-    }

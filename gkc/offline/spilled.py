@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Final, Self
+from typing import IO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -65,8 +64,8 @@ class SpilledAnswers:
     ----------
     width : int
         Numbers of a row.
-    statuses : Statuses
-        Of all rows that were answered.
+    counts : ndarray, shape (4, 3), int64
+        As a `RowLayer` has them.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class SpilledAnswers:
         self._versions = list(generations)
         self._held: dict[str, dict[int, bytes | memoryview | None]] = {}
         self._layer = RowLayer(generations, self._held_records, form)
-        self.width, self.statuses = self._layer.width, self._layer.statuses
+        self.width, self.counts = self._layer.width, self._layer.counts
         self._answer = np.dtype(
             [("knowledge", DTYPES[form.dtype], (self.width,)), ("status", "u1", (len(PARTS),))]
         )
@@ -90,19 +89,6 @@ class SpilledAnswers:
         self._stack = ExitStack()
         self._asked = [self._file(folder) for _ in range(self._count)]
         self._answered = [self._file(folder) for _ in range(self._count)]
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove the temporary files."""
-        self._stack.close()
 
     def ask(self, columns: Columns) -> None:
         """Take the next rows of the table."""
@@ -145,6 +131,10 @@ class SpilledAnswers:
             rows[order] = packed[name]
             added.append(pa.chunked_array([fixed_lists(rows)]))
         return tuple(added)
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        self._stack.close()
 
     def _file(self, folder: Path) -> IO[bytes]:
         return self._stack.enter_context(

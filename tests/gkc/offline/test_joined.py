@@ -9,8 +9,9 @@ import pytest
 
 from gkc.errors import TableFileError
 from gkc.offline.form import KnowledgeForm
-from gkc.offline.join import Join, JoinOptions
+from gkc.offline.join import Join
 from gkc.offline.joined import Source, read_sources
+from gkc.offline.joiner import JoinOptions
 from gkc.offline.snapshot import StoreAddress
 from tests.gkc.offline.tables import EQUALLY_WIDE, draw, write
 from tests.gkc.world import Worlds, make_world

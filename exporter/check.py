@@ -69,8 +69,7 @@ class Sample:
         at = _chosen(self._items_seen, len(block.ids), self._item_step)
         self._items_seen += len(block.ids)
         if len(at):
-            chosen = (block.ids[at], block.k_i[at], block.categories[at], block.has_category[at])
-            self.items.append(ItemBlock(*chosen))
+            self.items.append(block.take(at))
 
     def see_users(self, block: UserBlock) -> None:
         """Keep some of the users that were written, with all their pairs."""
@@ -81,13 +80,13 @@ class Sample:
 
 def user_at(block: UserBlock, k: int) -> UserBlock:
     """Copy one user out of a block."""
-    start, end = (int(p) for p in block.pair_offsets[k : k + 2])
+    user = block.span(k, k + 1)
     return UserBlock(
-        ids=block.ids[k : k + 1].copy(),
-        k_u=block.k_u[k : k + 1].copy(),
-        pair_offsets=np.array([0, end - start], dtype=np.int64),
-        categories=block.categories[start:end].copy(),
-        k_uc=block.k_uc[start:end].copy(),
+        user.ids.copy(),
+        user.k_u.copy(),
+        user.pair_offsets,
+        user.categories.copy(),
+        user.k_uc.copy(),
     )
 
 

@@ -387,10 +387,8 @@ class Writer:
 
     def _write_items(self, batch: ItemBatch, k_i: F32) -> None:
         stored = self._models["item"].encode(k_i, batch.rows, self._element_type)
-        new = slice(batch.skip, None)
-        block = ItemBlock(
-            batch.ids[new], stored[new], batch.categories[new], batch.has_category[new]
-        )
+        items = ItemBlock(batch.ids, stored, batch.categories, batch.has_category)
+        block = items.take(slice(batch.skip, None))
         self._sink.write_items(block)
         self._sample.see_items(block)
         self._progress(len(block.ids))
@@ -401,14 +399,8 @@ class Writer:
         largest, row = largest_row(k_u)
         if largest > self._largest_user[0]:
             self._largest_user = largest, int(batch.rows[row])
-        first = batch.pair_offsets[batch.skip]
-        block = UserBlock(
-            ids=batch.ids[batch.skip :],
-            k_u=stored[batch.skip :],
-            pair_offsets=batch.pair_offsets[batch.skip :] - first,
-            categories=batch.categories[first:],
-            k_uc=pairs[first:],
-        )
+        users = UserBlock(batch.ids, stored, batch.pair_offsets, batch.categories, pairs)
+        block = users.span(batch.skip, len(batch.ids))
         self._sink.write_users(block)
         self._sample.see_users(block)
         self._progress(len(block.ids) + len(block.categories))

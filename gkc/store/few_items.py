@@ -17,16 +17,8 @@ _WHERE: Final = "a table of a few items"
 
 def table_of_items(manifest: GenerationManifest, block: ItemBlock) -> MemoryItemTable:
     """Make a table of distinct items, numbers by id, in any order."""
-    order = hash_ids(block.ids).argsort()
     shape = replace(manifest.spec, items=len(block.ids)).item_shape
     target = MemoryTarget(shape.size_bytes())
     writer = ItemTableWriter(target, manifest.generation, shape)
-    writer.append(
-        ItemBlock(
-            ids=block.ids[order],
-            k_i=block.k_i[order],
-            categories=block.categories[order],
-            has_category=block.has_category[order],
-        )
-    )
+    writer.append(block.take(hash_ids(block.ids).argsort()))
     return MemoryItemTable(target.memory, writer.finish(), _WHERE)

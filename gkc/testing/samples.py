@@ -112,22 +112,13 @@ def small_sample(version: str, seed: int = 0) -> Sample:
 def item_slices(items: ItemBlock, start: int = 0) -> Iterator[ItemBlock]:
     """Cut items into blocks, from the row ``start`` on."""
     for row in range(start, len(items.ids), BLOCK_ROWS):
-        at = slice(row, row + BLOCK_ROWS)
-        yield ItemBlock(items.ids[at], items.k_i[at], items.categories[at], items.has_category[at])
+        yield items.take(slice(row, row + BLOCK_ROWS))
 
 
 def user_slices(users: UserBlock, start: int = 0) -> Iterator[UserBlock]:
     """Cut users and their pairs into blocks, from the row ``start`` on."""
     for row in range(start, len(users.ids), BLOCK_ROWS):
-        end = min(row + BLOCK_ROWS, len(users.ids))
-        pairs = slice(users.pair_offsets[row], users.pair_offsets[end])
-        yield UserBlock(
-            ids=users.ids[row:end],
-            k_u=users.k_u[row:end],
-            pair_offsets=users.pair_offsets[row : end + 1] - users.pair_offsets[row],
-            categories=users.categories[pairs],
-            k_uc=users.k_uc[pairs],
-        )
+        yield users.span(row, min(row + BLOCK_ROWS, len(users.ids)))
 
 
 def write_sample(staged: StagedGeneration, sample: Sample) -> GenerationManifest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -99,7 +98,7 @@ def _chosen(seen: int, rows: int, step: int) -> I64:
     return np.arange(-seen % step, rows, step, dtype=np.int64)
 
 
-def verify_generation(
+async def verify_generation(
     url: str,
     namespace: str,
     manifest: GenerationManifest,
@@ -126,16 +125,6 @@ def verify_generation(
     VerificationError
         If it gives back other values than were written.
     """
-    asyncio.run(_verify(url, namespace, manifest, sample, progress))
-
-
-async def _verify(
-    url: str,
-    namespace: str,
-    manifest: GenerationManifest,
-    sample: Sample,
-    progress: Callable[[int], None],
-) -> None:
     async with _reading(url, namespace) as reader:
         if await reader.manifest(manifest.generation) != manifest:
             raise VerificationError(manifest.generation, "its manifest is not the one sealed")
@@ -204,7 +193,7 @@ async def _reading(url: str, namespace: str) -> AsyncIterator[KnowledgeReader]:
         await reader.close()
 
 
-def compare_with_models(
+async def compare_with_models(
     url: str, namespace: str, generation: str, prepared: Prepared
 ) -> dict[ModelKind, int]:
     """Recompute a sample of a generation with a bundle's models, and compare.
@@ -222,12 +211,6 @@ def compare_with_models(
     VerificationError
         At the first row that is missing or differs.
     """
-    return asyncio.run(_compare(url, namespace, generation, prepared))
-
-
-async def _compare(
-    url: str, namespace: str, generation: str, prepared: Prepared
-) -> dict[ModelKind, int]:
     async with _reading(url, namespace) as reader:
         manifest = await reader.manifest(generation)
         _compare_sizes(manifest, prepared)

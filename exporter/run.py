@@ -244,8 +244,10 @@ def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
         place = options.store, options.namespace
         counted = asyncio.run(compare_with_models(*place, generation, prepared))
-    of_tables = (counted[kind] for kind in MODEL_KINDS)
-    return Report(publisher.store, options.version, generation, *of_tables)
+    users, items, user_categories = (counted[kind] for kind in MODEL_KINDS)
+    return Report(
+        publisher.store, options.version, generation, users, items, user_categories
+    )
 
 
 @contextmanager

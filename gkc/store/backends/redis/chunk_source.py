@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import redis
@@ -22,7 +22,7 @@ from gkc.store.table_format import PAGE_BYTES
 _AHEAD: Final = 2
 """Chunks asked for at once: the server copies them one after the other, while nobody else is
 answered."""
-_KEPT: Final = 10
+_CHUNKS_KEPT: Final = 10
 """As many chunks as a table has sections are read at the same time."""
 
 
@@ -81,17 +81,12 @@ class ChunkSource:
             If the server cannot be asked.
         """
         chunks = Chunks(manifest)
-        kept: OrderedDict[int, bytes] = OrderedDict()
 
+        @lru_cache(_CHUNKS_KEPT)
         def chunk(number: int) -> bytes:
-            if number not in kept:
-                (raw,) = self.read([number])
-                chunks.check(number, raw)
-                kept[number] = raw
-                while len(kept) > _KEPT:
-                    kept.popitem(last=False)
-            kept.move_to_end(number)
-            return kept[number]
+            (raw,) = self.read([number])
+            chunks.check(number, raw)
+            return raw
 
         def read(offset: int, size: int) -> bytes:
             parts = chunks.parts(offset, min(size, chunks.size_bytes - offset))

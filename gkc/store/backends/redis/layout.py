@@ -76,10 +76,8 @@ class GenerationKeys:
     def all_but_manifest(self, layout: GenerationLayout) -> Iterator[str]:
         """Yield every other name that the generation may have."""
         yield self.progress
-        for number in range(layout.item_chunks):
-            yield self.chunk(number)
-        for number in range(layout.user_buckets):
-            yield self.bucket(number)
+        yield from map(self.chunk, range(layout.item_chunks))
+        yield from map(self.bucket, range(layout.user_buckets))
 
     def all_of_format_1(self, layout: GenerationLayout) -> Iterator[str]:
         """Yield every name but the manifest's that a generation of format 1 may have."""

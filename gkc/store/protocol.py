@@ -126,12 +126,15 @@ class Storage(Protocol):
         """Raise StoreError if the store may lose what is published into it, or not take it all."""
         ...
 
-    def read_catalogue(self) -> Catalogue | None:
-        """Read the catalogue; None if this namespace has never had one."""
+    def read_catalogue(self) -> bytes | None:
+        """Read the bytes of whatever catalogue is there; None if there is none."""
         ...
 
-    def swap_catalogue(self, expected: Catalogue | None, new: Catalogue) -> bool:
-        """Replace the catalogue durably if it still is ``expected``; tell whether it was."""
+    def swap_catalogue(self, expected: bytes | None, new: bytes | None) -> bool:
+        """Replace the catalogue's bytes durably if they still are ``expected``; tell whether.
+
+        None stands for no catalogue; as ``new``, it deletes the one that is there.
+        """
         ...
 
     def acquire_lease(self, version: str, holder: str) -> Lease:
@@ -154,16 +157,8 @@ class Storage(Protocol):
         """Delete all data of a generation by its known names; nothing happens if it is gone."""
         ...
 
-    def read_raw_catalogue(self) -> bytes | None:
-        """Read the bytes of whatever catalogue is there."""
-        ...
-
     def delete_old(self, generation: str, layout: GenerationLayout) -> None:
         """Delete all data of a generation that an earlier gkc wrote, in format 1."""
-        ...
-
-    def drop_catalogue(self, expected: bytes) -> bool:
-        """Delete the catalogue if its bytes still are ``expected``; tell whether they were."""
         ...
 
     def wait_for_replicas(self) -> None:

@@ -588,10 +588,9 @@ class StoreContract:
         sample = make_sample()
         with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
             manifest = write_sample(staged, sample)
-            stored = storage.read_catalogue()
-            assert stored is not None
-            taken = rules.adopt(stored, staged.generation, "another", "another writer")
-            assert storage.swap_catalogue(stored, taken)
+            stored = publisher.catalogue()
+            adopted = rules.adopt(stored, staged.generation, "another", "another writer")
+            assert storage.swap_catalogue(stored.to_bytes(), adopted.to_bytes())
             with pytest.raises(LeaseLostError):
                 _publish(publisher, staged, manifest)
         catalogue = publisher.catalogue()
@@ -652,15 +651,20 @@ class StoreContract:
     # ---- the catalogue
 
     async def test_swapping_needs_the_catalogue_that_is_there(self, storage: Storage) -> None:
-        first = Catalogue(revision=1, counter=4)
-        assert not storage.swap_catalogue(first, structs.replace(first, revision=2))
+        first, same_revision, second = (
+            Catalogue(revision=revision, counter=counter).to_bytes()
+            for revision, counter in ((1, 4), (1, 5), (2, 4))
+        )
+        assert not storage.swap_catalogue(first, second)
         assert storage.swap_catalogue(None, first)
         assert storage.read_catalogue() == first
         assert not storage.swap_catalogue(None, first)
-        same_revision = structs.replace(first, counter=5)
-        assert not storage.swap_catalogue(same_revision, structs.replace(first, revision=2))
-        assert storage.swap_catalogue(first, structs.replace(first, revision=2))
-        assert storage.read_catalogue() == structs.replace(first, revision=2)
+        assert not storage.swap_catalogue(same_revision, second)
+        assert storage.swap_catalogue(first, second)
+        assert storage.read_catalogue() == second
+        assert not storage.swap_catalogue(first, None)
+        assert storage.swap_catalogue(second, None)
+        assert storage.read_catalogue() is None
 
     async def test_no_change_is_lost_between_concurrent_writers(self, place: StorePlace) -> None:
         names = [f"t{k}" for k in range(4)]
@@ -685,8 +689,7 @@ class StoreContract:
             thread.join()
         assert failures == []
         storage, reader = place.open_pair()
-        catalogue = storage.read_catalogue()
-        assert catalogue is not None
+        catalogue = Publisher(storage).catalogue()
         assert sorted(catalogue.versions) == names
         assert all(entry.pinned for entry in catalogue.versions.values())
         assert catalogue.revision == 4 * (1 + 1 + 9)

@@ -19,12 +19,10 @@ from gkc.store.backends.file.layout import (
     GENERATIONS,
     LEASES,
     as_store_errors,
-    load_catalogue,
     read_if_there,
 )
 from gkc.store.backends.file.lease import FileLease
 from gkc.store.backends.file.writer import FileWriter
-from gkc.store.catalogue import Catalogue
 from gkc.store.durable import lock_file, make_directory, replace_file, sync_directory
 from gkc.store.generation import GenerationLayout, GenerationSpec
 from gkc.store.sink import CHECKPOINT_BYTES, GenerationSink, Lease
@@ -65,33 +63,24 @@ class FileStorage:
     def check_safe(self) -> None:
         """Do nothing: what was written is on disk before anything names it."""
 
-    def read_catalogue(self) -> Catalogue | None:
-        """Read the catalogue; None if this namespace has never had one."""
-        return load_catalogue(self._root, self.store)
-
-    def swap_catalogue(self, expected: Catalogue | None, new: Catalogue) -> bool:
-        """Replace the catalogue durably if it still is ``expected``; tell whether it was."""
-        with as_store_errors(self.store):
-            make_directory(self._root)
-            with self._locked():
-                if load_catalogue(self._root, self.store) != expected:
-                    return False
-                replace_file(self._root / CATALOGUE, new.to_bytes())
-        return True
-
-    def read_raw_catalogue(self) -> bytes | None:
-        """Read the bytes of whatever catalogue is there."""
+    def read_catalogue(self) -> bytes | None:
+        """Read the bytes of whatever catalogue is there; None if there is none."""
         with as_store_errors(self.store):
             return read_if_there(self._root / CATALOGUE)
 
-    def drop_catalogue(self, expected: bytes) -> bool:
-        """Delete the catalogue if its bytes still are ``expected``; tell whether they were."""
+    def swap_catalogue(self, expected: bytes | None, new: bytes | None) -> bool:
+        """Replace the catalogue's bytes durably if they still are ``expected``; tell whether."""
         path = self._root / CATALOGUE
-        with as_store_errors(self.store), self._locked():
-            if read_if_there(path) != expected:
-                return False
-            path.unlink()
-            sync_directory(self._root)
+        with as_store_errors(self.store):
+            make_directory(self._root)
+            with self._locked():
+                if read_if_there(path) != expected:
+                    return False
+                if new is not None:
+                    replace_file(path, new)
+                else:
+                    path.unlink(missing_ok=True)
+                    sync_directory(self._root)
         return True
 
     def acquire_lease(self, version: str, holder: str) -> Lease:

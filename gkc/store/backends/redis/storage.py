@@ -27,7 +27,6 @@ from gkc.store.backends.redis.layout import (
 )
 from gkc.store.backends.redis.lease import LEASE_TTL_SECONDS, RedisLease
 from gkc.store.backends.redis.writer import RedisWriter
-from gkc.store.catalogue import Catalogue, read_catalogue
 from gkc.store.generation import GenerationLayout, GenerationSpec
 from gkc.store.sink import CHECKPOINT_BYTES, GenerationSink, Lease
 from gkc.store.urls import StoreUrl, require_namespace
@@ -109,25 +108,25 @@ class RedisStorage:
                 self.store, f"it is a read-only replica of {primary}", "name the primary instead"
             )
 
-    def read_catalogue(self) -> Catalogue | None:
-        """Read the catalogue; None if this namespace has never had one."""
-        return read_catalogue(self.read_raw_catalogue(), self.store)
-
-    def read_raw_catalogue(self) -> bytes | None:
-        """Read the bytes of whatever catalogue is there."""
+    def read_catalogue(self) -> bytes | None:
+        """Read the bytes of whatever catalogue is there; None if there is none."""
         with as_store_errors(self.store):
             try:
                 return get_bytes(self._client, self._catalogue_key)
             except WrongTypeError as exc:
                 raise no_catalogue(self.store, exc) from exc
 
-    def swap_catalogue(self, expected: Catalogue | None, new: Catalogue) -> bool:
-        """Replace the catalogue if it still is ``expected``; tell whether it was."""
-        return self._swap(b"" if expected is None else expected.to_bytes(), new.to_bytes())
-
-    def drop_catalogue(self, expected: bytes) -> bool:
-        """Delete the catalogue if its bytes still are ``expected``; tell whether they were."""
-        return self._swap(expected, b"")
+    def swap_catalogue(self, expected: bytes | None, new: bytes | None) -> bool:
+        """Replace the catalogue's bytes if they still are ``expected``; tell whether they were."""
+        before, after = expected or b"", new or b""  # empty ones stand for none
+        try:
+            return bool(self._client.eval(_SWAP, 1, self._catalogue_key, before, after))
+        except redis.RedisError as exc:
+            # Without an answer it is not known whether it came to pass; if it is there now, it did.
+            is_unknown = isinstance(exc, redis.ConnectionError | redis.TimeoutError)
+            if is_unknown and (self.read_catalogue() or b"") == after:
+                return True
+            raise unavailable(exc, self.store) from exc
 
     def acquire_lease(self, version: str, holder: str) -> Lease:
         """Become the one writer of a version, or raise VersionBusyError at once."""
@@ -196,18 +195,6 @@ class RedisStorage:
         step = min(_REPLICA_STEP_SECONDS, self._replica_timeout_seconds)
         pipeline.wait(replicas, round(step * 1000))
         return int(pipeline.execute()[1])
-
-    def _swap(self, before: bytes, after: bytes) -> bool:
-        """Replace the catalogue's bytes if they still are ``before``; empty ones stand for none."""
-        try:
-            return bool(self._client.eval(_SWAP, 1, self._catalogue_key, before, after))
-        except (redis.ConnectionError, redis.TimeoutError) as exc:
-            # Whether it came to pass is not known; if it is there now, it did.
-            if (self.read_raw_catalogue() or b"") == after:
-                return True
-            raise unavailable(exc, self.store) from exc
-        except redis.RedisError as exc:
-            raise unavailable(exc, self.store) from exc
 
     def _delete(self, manifest: str, others: Iterable[str]) -> None:
         pipe = WritePipe(self._pool)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from gkc.arrays import I64
 from gkc.store import (
+    Catalogue,
     ElementType,
     GenerationManifest,
     GenerationSpec,
     ItemBlock,
+    ItemTable,
     KnowledgeReader,
     Published,
     Publisher,
@@ -26,6 +28,7 @@ from gkc.store import (
 
 EXTREME_IDS = (0, 1, -1, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63))
 BLOCK_ROWS = 400
+MEMORY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,44 @@ def write_sample(staged: StagedGeneration, sample: Sample) -> GenerationManifest
     return staged.sink.seal()
 
 
+def publish_staged(
+    publisher: Publisher, staged: StagedGeneration, manifest: GenerationManifest
+) -> None:
+    """Publish a sealed sample without a grace period."""
+    publisher.publish(staged, manifest, Retention(grace_seconds=0.0))
+
+
+def interrupt_export(
+    publisher: Publisher, sample: Sample, stop: str, error: BaseException
+) -> str:
+    """Stage a sample and fail somewhere; return the generation that was staged.
+
+    Parameters
+    ----------
+    publisher : Publisher
+    sample : Sample
+    stop : {"begun", "items", "users", "sealed"}
+        After what: nothing, all items, these and a slice of users, or the seal.
+    error : BaseException
+        What ends the export.
+    """
+    generation = ""
+    try:
+        with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+            generation = staged.generation
+            if stop in ("items", "users"):
+                for items in item_slices(sample.items):
+                    staged.sink.write_items(items)
+            if stop == "users":
+                staged.sink.write_users(next(user_slices(sample.users)))
+            if stop == "sealed":
+                write_sample(staged, sample)
+            raise error
+    except type(error) as caught:
+        assert caught is error  # noqa: PT017 - whichever error the test is about
+    return generation
+
+
 def publish_sample(
     publisher: Publisher,
     sample: Sample,
@@ -148,11 +189,28 @@ def publish_sample(
     return published
 
 
-async def current_manifest(reader: KnowledgeReader, version: str) -> GenerationManifest:
-    """Return the manifest of what a version serves now."""
+async def catalogue_of(reader: KnowledgeReader) -> Catalogue:
+    """Return the catalogue of a store that has one."""
     catalogue = await reader.catalogue()
     assert catalogue is not None
-    return await reader.manifest(catalogue.version(version).current)
+    return catalogue
+
+
+async def current_manifest(reader: KnowledgeReader, version: str) -> GenerationManifest:
+    """Return the manifest of what a version serves now."""
+    return await reader.manifest((await catalogue_of(reader)).version(version).current)
+
+
+async def item_tables(
+    reader: KnowledgeReader, manifest: GenerationManifest, items: I64
+) -> AsyncIterator[ItemTable]:
+    """Give some items by every way of reading them: as a table of a few, and in that of all."""
+    for table in (
+        await reader.items_of(manifest, items),
+        await reader.item_table(manifest, MEMORY_BYTES),
+    ):
+        yield table
+        table.close()
 
 
 async def assert_serves(
@@ -163,21 +221,13 @@ async def assert_serves(
     records = await reader.fetch_users(manifest, sample.users.ids)
     expected = sample.records(manifest.generation)
     assert [None if r is None else bytes(r) for r in records] == expected
-    for table in (
-        await reader.items_of(manifest, sample.items.ids),
-        await reader.item_table(manifest, 1 << 30),
-    ):
-        try:
-            rows = await asyncio.to_thread(table.rows_of, sample.items.ids)
-            assert (rows >= 0).all()
-            assert_same_items(table.take(rows), sample.items)
-        finally:
-            table.close()
+    async for table in item_tables(reader, manifest, sample.items.ids):
+        rows = await asyncio.to_thread(table.rows_of, sample.items.ids)
+        assert (rows >= 0).all()
+        assert_same_items(table.take(rows), sample.items)
 
 
-def assert_same_items(found: ItemBlock, expected: ItemBlock) -> None:
+def assert_same_items(stored: ItemBlock, expected: ItemBlock) -> None:
     """Compare items bit for bit."""
-    np.testing.assert_array_equal(found.ids, expected.ids)
-    np.testing.assert_array_equal(found.k_i, expected.k_i)
-    np.testing.assert_array_equal(found.categories, expected.categories)
-    np.testing.assert_array_equal(found.has_category, expected.has_category)
+    for column in ("ids", "k_i", "categories", "has_category"):
+        np.testing.assert_array_equal(getattr(stored, column), getattr(expected, column))

@@ -1,54 +1,21 @@
-"""What a backend must do: one protocol to read with, one to write with, and the types between them.
+"""What a backend must do: one protocol to read with, one to write with.
 
 A third thing is what `gkc.store.sink` writes a generation into.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gkc.arrays import I64
 from gkc.store.catalogue import Catalogue
-from gkc.store.codec import ItemBlock
 from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
 from gkc.store.sink import GenerationSink, Lease
+from gkc.store.table import ItemTable
 
 Progress = Callable[[int], None]
 """Told how many more rows are done."""
-
-
-class ItemTable(Protocol):
-    """Items of one generation, all or a few, in memory; safe to read from several threads."""
-
-    size_bytes: int
-    count: int
-
-    @property
-    def sections(self) -> Mapping[str, memoryview]:
-        """The bytes of each section, as `gkc.store.table_format` names and describes them."""
-        ...
-
-    def require_whole(self) -> None:
-        """Check that nobody cut the table short since it was mapped.
-
-        Raises
-        ------
-        GenerationCorruptError, GenerationNotFoundError
-        """
-        ...
-
-    def rows_of(self, ids: I64) -> I64:
-        """Return the row of each item, shape (n,), int64; -1 for items that were not exported."""
-        ...
-
-    def take(self, rows: I64) -> ItemBlock:
-        """Return the items at these rows (none negative), copied out of the table."""
-        ...
-
-    def close(self) -> None:
-        """Unmap the table; calling it again does nothing."""
-        ...
 
 
 class KnowledgeReader(Protocol):

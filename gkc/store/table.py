@@ -186,8 +186,8 @@ def _mapped(path: Path, kind: TableKind, generation: str) -> tuple[mmap.mmap, Ta
         os.close(fd)
 
 
-class MemoryItemTable(_Table):
-    """Items of one generation; safe to read from several threads (an ``ItemTable``).
+class ItemTable(_Table):
+    """Items of one generation, all or a few; safe to read from several threads.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class MemoryItemTable(_Table):
         return np.frombuffer(self.sections[name], dtype=dtype).reshape(self.count, *width)
 
 
-class MappedItemTable(MemoryItemTable):
+class MappedItemTable(ItemTable):
     """The items of one generation, mapped from a file.
 
     Parameters

@@ -23,7 +23,7 @@ from gkc.store.catalogue import Catalogue, missing
 from gkc.store.few_items import table_of_items
 from gkc.store.generation import GenerationManifest, read_manifest
 from gkc.store.protocol import Progress
-from gkc.store.table import MappedItemTable, MappedUserTable, MemoryItemTable
+from gkc.store.table import ItemTable, MappedItemTable, MappedUserTable
 from gkc.store.table_check import verify_table
 from gkc.store.table_format import TableHeader, TableKind
 from gkc.store.urls import require_namespace
@@ -77,7 +77,7 @@ class FileReader:
             table = self._users[manifest.generation] = self._open(manifest, USERS, MappedUserTable)
         return table.records_of(users)
 
-    async def items_of(self, manifest: GenerationManifest, items: I64) -> MemoryItemTable:
+    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
         """Read a few distinct items, as a table of those that are known."""
         table = self._items.get(manifest.generation)
         if table is None:

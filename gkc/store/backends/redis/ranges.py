@@ -20,7 +20,7 @@ from gkc.store.codec import ItemBlock
 from gkc.store.few_items import table_of_items
 from gkc.store.generation import GenerationManifest
 from gkc.store.ids import hash_ids
-from gkc.store.table import MemoryItemTable
+from gkc.store.table import ItemTable
 from gkc.store.table_format import bucket_bits
 
 _RANGES_AT_ONCE: Final = 300
@@ -47,7 +47,7 @@ class ItemRanges:
         stride = manifest.spec.vector_stride
         self._widths = {"starts": 4, "ids": 8, "categories": 8, "has_category": 1, "rows": stride}
 
-    async def read(self, items: I64) -> MemoryItemTable:
+    async def read(self, items: I64) -> ItemTable:
         """Return a table of those of some distinct items that are known.
 
         Raises

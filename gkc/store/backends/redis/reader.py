@@ -39,8 +39,8 @@ from gkc.store.codec import id_fields
 from gkc.store.generation import GenerationManifest, read_manifest
 from gkc.store.ids import hash_ids
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
-from gkc.store.protocol import ItemTable, Progress
-from gkc.store.table import MemoryItemTable
+from gkc.store.protocol import Progress
+from gkc.store.table import ItemTable
 from gkc.store.urls import StoreUrl, require_namespace
 
 CHUNK_TIMEOUT_SECONDS: Final = 5.0
@@ -130,7 +130,7 @@ class RedisReader:
                 records[row] = value
         return records
 
-    async def items_of(self, manifest: GenerationManifest, items: I64) -> MemoryItemTable:
+    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
         """Read a few distinct items by ranges, as a table of those that are known."""
         return await ItemRanges(manifest, self._reads(manifest.generation)).read(items)
 

@@ -227,19 +227,19 @@ def _compare_sizes(manifest: GenerationManifest, prepared: Prepared) -> None:
     bundle = prepared.bundle.manifest
     sizes = {"dim": bundle.dim, "category_dim": bundle.category_dim}
     sizes |= {kind: prepared.tables[kind].source.rows for kind in TABLE_KINDS}
-    for name, given in sizes.items():
+    for name, of_bundle in sizes.items():
         stored = getattr(manifest.spec, name)
-        if stored != given:
+        if stored != of_bundle:
             raise VerificationError(
-                manifest.generation, f"has {name} {stored}, but the bundle {given}"
+                manifest.generation, f"has {name} {stored}, but the bundle {of_bundle}"
             )
 
 
 def _compare_defaults(manifest: GenerationManifest, expected: Defaults) -> None:
     spec = manifest.spec
     for kind in MODEL_KINDS:
-        stored, given = getattr(spec.defaults, kind), getattr(expected, kind)
-        if (stored is None) != (given is None):
+        stored, recomputed = getattr(spec.defaults, kind), getattr(expected, kind)
+        if (stored is None) != (recomputed is None):
             raise VerificationError(
                 manifest.generation, f"its default for {kind} is not the bundle's"
             )
@@ -248,7 +248,7 @@ def _compare_defaults(manifest: GenerationManifest, expected: Defaults) -> None:
         width = spec.category_dim if kind == "user_category" else spec.dim
         values, truth = (
             decode_vectors(np.frombuffer(b, np.uint8)[np.newaxis], spec.element_type, width)
-            for b in (stored, given)
+            for b in (stored, recomputed)
         )
         # Both are rounded, so they may be a whole step apart.
         if not _close(values, truth, 2 * rounding(truth, spec.element_type)).all():

@@ -311,11 +311,11 @@ class Model:
                 return self._first_failing(piece, probe, reason)
             problems.append(problem)
         match list(islice(self._passing_counts(probes), 2)):
-            case [one]:
-                taken = "one row" if one == 1 else f"{one} rows"
-                return InferenceError(None, f"runs on {taken} at a time only; {_BATCH_HINT}")
-            case [one, other]:
-                some = f"it runs on {one} or {other} rows at a time, but not on {rows}"
+            case [count]:
+                some = "one row" if count == 1 else f"{count} rows"
+                return InferenceError(None, f"runs on {some} at a time only; {_BATCH_HINT}")
+            case [count, other]:
+                some = f"it runs on {count} or {other} rows at a time, but not on {rows}"
                 return InferenceError(None, f"{reason}; {some}; {_BATCH_HINT}")
         for row, problem in zip(tried, problems[1:], strict=True):
             if problem != problems[1]:  # what it is depends on the row

@@ -351,11 +351,11 @@ class RecordCodec:
         for row, record in enumerate(records):
             if record is None:
                 continue
-            one = self._unpack_one(ids[row : row + 1], record)
-            k_u[row] = one.k_u
-            counts[row + 1] = len(one.categories)
-            categories.append(one.categories)
-            k_uc.append(one.k_uc)
+            user = self._unpack_one(ids[row : row + 1], record)
+            k_u[row] = user.k_u
+            counts[row + 1] = len(user.categories)
+            categories.append(user.categories)
+            k_uc.append(user.k_uc)
         none = np.zeros((0, self._pair_bytes), dtype=np.uint8)
         return UserBlock(
             ids=ids,

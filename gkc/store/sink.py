@@ -326,11 +326,12 @@ class GenerationSink:
 
     def _require_promised(self) -> None:
         spec, totals = self._spec, self._totals
-        found = (totals.users, totals.items, totals.user_categories)
-        if found != (spec.users, spec.items, spec.user_categories):
+        written = (totals.users, totals.items, totals.user_categories)
+        if written != (spec.users, spec.items, spec.user_categories):
             raise LayoutError(
-                f"{found[0]} users, {found[1]} items and {found[2]} pairs were written of the "
-                f"{spec.users}, {spec.items} and {spec.user_categories} that were promised"
+                f"{totals.users} users, {totals.items} items and {totals.user_categories} pairs "
+                f"were written of the {spec.users}, {spec.items} and {spec.user_categories} that "
+                "were promised"
             )
 
     def _count(self, more: Totals) -> None:

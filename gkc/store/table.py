@@ -54,10 +54,10 @@ def open_table(path: Path, kind: TableKind, generation: str) -> tuple[int, Table
     fd = open_regular(path, os.O_RDONLY)
     try:
         header = read_header(os.pread(fd, PAGE_BYTES, 0), kind, generation)
-        found = os.fstat(fd).st_size
+        size = os.fstat(fd).st_size
         # A page beyond the end of a mapped file kills the process that touches it, so look first.
-        if found != header.size_bytes:
-            raise RecordError(f"has {found} bytes instead of {header.size_bytes}")
+        if size != header.size_bytes:
+            raise RecordError(f"has {size} bytes instead of {header.size_bytes}")
     except RecordError as exc:
         os.close(fd)
         raise GenerationCorruptError(generation, f"file {path} {exc}") from exc

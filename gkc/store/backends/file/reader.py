@@ -93,10 +93,10 @@ class FileReader:
         """Unmap what is mapped."""
         self._let_go(set())
 
-    def _let_go(self, wanted: set[str]) -> None:
+    def _let_go(self, needed: set[str]) -> None:
         """Unmap generations that the catalogue no longer names: their space returns only then."""
         for tables in (self._users, self._items):
-            for generation in [g for g in tables if g not in wanted]:
+            for generation in [g for g in tables if g not in needed]:
                 tables.pop(generation).close()
 
     def _prefaulted_items(self, manifest: GenerationManifest, memory_bytes: int) -> MappedItemTable:

@@ -149,12 +149,8 @@ class StagedStore(Protocol):
         """Take users and their records; raises LayoutError as `append_items`."""
         ...
 
-    def checkpoint(self, totals: Totals) -> WriterProgress:
-        """Make durable what was taken, and return what a later writer needs to go on."""
-        ...
-
-    def write_progress(self, raw: bytes) -> None:
-        """Keep the note of how far a writer is."""
+    def checkpoint(self, totals: Totals) -> None:
+        """Make durable what was taken, then the note that a later writer needs to go on."""
         ...
 
     def finish(self) -> Finished:
@@ -344,8 +340,7 @@ class GenerationSink:
             return
         with self._staged.errors():
             totals = replace(self._totals, size_bytes=self._staged.written_bytes)
-            progress = self._staged.checkpoint(totals)
-            self._staged.write_progress(progress.to_bytes())
-        self._stored = progress.totals
+            self._staged.checkpoint(totals)
+        self._stored = totals
         self._noted_bytes = self._staged.written_bytes
         self._noted_at = time.monotonic()

@@ -218,16 +218,13 @@ class RedisWriter:
         """Take users and their records."""
         self._users.append(block, records)
 
-    def checkpoint(self, totals: Totals) -> WriterProgress:
-        """Store what was taken, and return what a later writer needs to go on."""
+    def checkpoint(self, totals: Totals) -> None:
+        """Store what was taken, then note what a later writer needs to go on."""
         items, users = self._items.sync(), self._users.flush()
         self._chunks.store_open()
         self._pipe.drain()
-        return WriterProgress(totals, items, users, self._chunks.crc32s)
-
-    def write_progress(self, raw: bytes) -> None:
-        """Keep the note of how far a writer is."""
-        self._send(("SET", self._keys.progress, raw))
+        progress = WriterProgress(totals, items, users, self._chunks.crc32s)
+        self._send(("SET", self._keys.progress, progress.to_bytes()))
         self._pipe.drain()
 
     def finish(self) -> Finished:

@@ -121,11 +121,10 @@ class Storage(Protocol):
         ...
 
     def delete(self, generation: str, layout: GenerationLayout) -> None:
-        """Delete all data of a generation by its known names; nothing happens if it is gone."""
-        ...
+        """Delete all data of a generation by its known names; nothing happens if it is gone.
 
-    def delete_old(self, generation: str, layout: GenerationLayout) -> None:
-        """Delete all data of a generation that an earlier gkc wrote, in format 1."""
+        It may be one that an earlier gkc wrote, in format 1.
+        """
         ...
 
     def wait_for_replicas(self) -> None:

@@ -213,7 +213,7 @@ class Publisher:
             for version in old.versions:
                 held.callback(self._acquire(version, _holder()).release)
             for generation, layout in old.layouts.items():
-                self._storage.delete_old(generation, layout)
+                self._storage.delete(generation, layout)
                 log.info("generation_deleted", generation=generation, format=1)
             if not self._storage.swap_catalogue(raw, None):
                 raise StoreUnavailableError(self.store, "its catalogue changed meanwhile")

@@ -29,7 +29,8 @@ from gkc.store.sealed import Count, Record, Rows, seal, unseal
 from gkc.store.table_writer import OrderProgress, TableProgress
 
 PROGRESS_FORMAT: Final = "gkc-progress/2"
-CHECKPOINT_BYTES: Final = 64 << 20
+_CHECKPOINT_BYTES: Final = 64 << 20
+"""So many, once written, are made durable and noted, so that a later writer may go on there."""
 _CHECKPOINT_SECONDS: Final = 5.0
 
 
@@ -177,8 +178,6 @@ class GenerationSink:
     spec : GenerationSpec
     resume : bool
         Go on with what an interrupted writer left, as far as it is known to be stored.
-    checkpoint_bytes : int
-        After how many written bytes it is noted how far a writer is.
 
     Raises
     ------
@@ -191,18 +190,11 @@ class GenerationSink:
     """
 
     def __init__(
-        self,
-        staged: StagedStore,
-        generation: str,
-        spec: GenerationSpec,
-        *,
-        resume: bool,
-        checkpoint_bytes: int = CHECKPOINT_BYTES,
+        self, staged: StagedStore, generation: str, spec: GenerationSpec, *, resume: bool
     ) -> None:
         self._staged = staged
         self._generation = generation
         self._spec = spec
-        self._checkpoint_bytes = checkpoint_bytes
         self._manifest: GenerationManifest | None = None
         self._totals = default_totals(spec)
         with staged.errors():
@@ -334,7 +326,7 @@ class GenerationSink:
         """Count rows, and note from time to time how far we are, once that is stored."""
         self._totals = self._totals.plus(more)
         unnoted = self._staged.written_bytes - self._noted_bytes
-        if unnoted < self._checkpoint_bytes and (
+        if unnoted < _CHECKPOINT_BYTES and (
             not unnoted or time.monotonic() - self._noted_at < _CHECKPOINT_SECONDS
         ):
             return

@@ -493,15 +493,17 @@ def test_a_catalogue_lock_that_is_never_given_back_is_told(
 # ---- checkpoints
 
 
-def open_sink(
-    place: FilePlace, sample: Sample, *, resume: bool, checkpoint_bytes: int = 1
-) -> GenerationSink:
+def open_sink(place: FilePlace, sample: Sample, *, resume: bool) -> GenerationSink:
     writer = FileWriter(place.root / "generations" / "g", place.url, "g", sample.spec)
-    return GenerationSink(
-        writer, "g", sample.spec, resume=resume, checkpoint_bytes=checkpoint_bytes
-    )
+    return GenerationSink(writer, "g", sample.spec, resume=resume)
 
 
+@pytest.fixture
+def noting_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gkc.store.sink._CHECKPOINT_BYTES", 1)
+
+
+@pytest.mark.usefixtures("noting_often")
 def test_a_resumed_sink_goes_on_at_the_last_checkpoint(place: FilePlace) -> None:
     sample = make_sample()
     whole = open_sink(place, sample, resume=False)
@@ -542,7 +544,7 @@ def test_a_resumed_sink_goes_on_at_the_last_checkpoint(place: FilePlace) -> None
 
 def test_without_a_checkpoint_a_resumed_sink_begins_anew(place: FilePlace) -> None:
     sample = make_sample()
-    first = open_sink(place, sample, resume=False, checkpoint_bytes=1 << 30)
+    first = open_sink(place, sample, resume=False)
     first.write_items(next(item_slices(sample.items)))
     first.close()
     second = open_sink(place, sample, resume=True)
@@ -552,6 +554,7 @@ def test_without_a_checkpoint_a_resumed_sink_begins_anew(place: FilePlace) -> No
     second.close()
 
 
+@pytest.mark.usefixtures("noting_often")
 def test_a_writer_that_died_while_sealing_is_resumed(place: FilePlace) -> None:
     sample = make_sample()
     first = open_sink(place, sample, resume=False)
@@ -569,6 +572,7 @@ def test_a_writer_that_died_while_sealing_is_resumed(place: FilePlace) -> None:
     assert second.seal() == expected
 
 
+@pytest.mark.usefixtures("noting_often")
 def test_a_damaged_record_of_progress_is_told(place: FilePlace) -> None:
     sample = make_sample()
     first = open_sink(place, sample, resume=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +125,13 @@ def user_slices(users: UserBlock, start: int = 0) -> Iterator[UserBlock]:
         yield users.span(row, min(row + BLOCK_ROWS, len(users.ids)))
 
 
+def stage(
+    publisher: Publisher, spec: GenerationSpec, *, resume: bool = False
+) -> AbstractContextManager[StagedGeneration]:
+    """Stage a generation of a version beside which four others may be served."""
+    return publisher.stage(spec, max_versions=5, resume=resume)
+
+
 def write_sample(staged: StagedGeneration, sample: Sample) -> GenerationManifest:
     """Write and seal a sample, going on where an interrupted writer stopped."""
     written = staged.sink.written()
@@ -157,7 +165,7 @@ def interrupt_export(
     """
     generation = ""
     try:
-        with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+        with stage(publisher, sample.spec) as staged:
             generation = staged.generation
             if stop in ("items", "users"):
                 for items in item_slices(sample.items):

@@ -28,6 +28,7 @@ from gkc.testing.samples import (
     publish_sample,
     publish_staged,
     small_sample,
+    stage,
     write_sample,
 )
 
@@ -42,7 +43,7 @@ class PublicationContract(StoreFixtures):
         self, publisher: Publisher, reader: KnowledgeReader
     ) -> None:
         sample = make_sample()
-        with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+        with stage(publisher, sample.spec) as staged:
             for _ in range(2):
                 assert dict((await catalogue_of(reader)).versions) == {}
                 write_sample(staged, sample)
@@ -51,7 +52,7 @@ class PublicationContract(StoreFixtures):
         self, place: StorePlace, publisher: Publisher
     ) -> None:
         sample = make_sample()
-        with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+        with stage(publisher, sample.spec) as staged:
             write_sample(staged, sample)
             assert place.data_of(staged.generation)
         assert not place.data_of(staged.generation)
@@ -63,7 +64,7 @@ class PublicationContract(StoreFixtures):
         self, publisher: Publisher, reader: KnowledgeReader
     ) -> None:
         sample = make_sample()
-        with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+        with stage(publisher, sample.spec) as staged:
             manifest = write_sample(staged, sample)
             with pytest.raises(GenerationImmutableError):
                 staged.sink.write_items(sample.items)
@@ -83,10 +84,7 @@ class PublicationContract(StoreFixtures):
                 items=sample.spec.items + items,
                 user_categories=sample.spec.user_categories + pairs,
             )
-            with (
-                publisher.stage(spec, max_versions=5, resume=False) as staged,
-                pytest.raises(LayoutError),
-            ):
+            with stage(publisher, spec) as staged, pytest.raises(LayoutError):
                 write_sample(staged, sample)
 
     async def test_versions_are_served_side_by_side(

@@ -28,6 +28,7 @@ from gkc.testing.samples import (
     item_tables,
     make_sample,
     publish_sample,
+    stage,
     write_sample,
 )
 
@@ -166,7 +167,7 @@ class ReadContract(StoreFixtures):
         self, publisher: Publisher, reader: KnowledgeReader
     ) -> None:
         sample = make_sample()
-        with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+        with stage(publisher, sample.spec) as staged:
             manifest = write_sample(staged, sample)
             await reader.verify(manifest, lambda rows: None)
             await assert_serves(reader, manifest, sample)

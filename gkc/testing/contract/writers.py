@@ -22,6 +22,7 @@ from gkc.testing.samples import (
     publish_sample,
     publish_staged,
     small_sample,
+    stage,
     write_sample,
 )
 
@@ -54,12 +55,10 @@ class WriterContract(StoreFixtures):
         self, publisher: Publisher, second_publisher: Publisher
     ) -> None:
         sample, other = make_sample(), make_sample("v2", 1)
-        with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+        with stage(publisher, sample.spec) as staged:
             manifest = write_sample(staged, sample)
-            with (
-                pytest.raises(VersionBusyError, match="process"),
-                second_publisher.stage(sample.spec, max_versions=5, resume=False),
-            ):
+            busy = pytest.raises(VersionBusyError, match="process")
+            with busy, stage(second_publisher, sample.spec):
                 pytest.fail("two writers of one version")
             publish_sample(second_publisher, other)  # another version may be exported meanwhile
             publish_staged(publisher, staged, manifest)
@@ -74,10 +73,7 @@ class WriterContract(StoreFixtures):
         publish_sample(publisher, served)
         writer = DyingWriter(place, "v1", phase)
         try:
-            with (
-                pytest.raises(VersionBusyError),
-                publisher.stage(served.spec, max_versions=5, resume=False),
-            ):
+            with pytest.raises(VersionBusyError), stage(publisher, served.spec):
                 pytest.fail("the other writer lives")
             assert publisher.sweep() == []
         finally:
@@ -104,7 +100,7 @@ class WriterContract(StoreFixtures):
         self, publisher: Publisher, storage: Storage
     ) -> None:
         sample = make_sample()
-        with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+        with stage(publisher, sample.spec) as staged:
             manifest = write_sample(staged, sample)
             stored = publisher.catalogue()
             adopted = rules.adopt(stored, staged.generation, "another", "another writer")
@@ -126,7 +122,7 @@ class WriterContract(StoreFixtures):
         sample = make_sample()
         generation = interrupt_export(publisher, sample, stop, KeyboardInterrupt())
         assert dict(publisher.catalogue().versions) == {}
-        with second_publisher.stage(sample.spec, max_versions=5, resume=True) as staged:
+        with stage(second_publisher, sample.spec, resume=True) as staged:
             assert staged.resumed
             assert staged.generation == generation
             publish_staged(second_publisher, staged, write_sample(staged, sample))
@@ -142,7 +138,7 @@ class WriterContract(StoreFixtures):
     ) -> None:
         generation = interrupt_export(publisher, make_sample(), "users", KeyboardInterrupt())
         other = make_sample("v1", 1)
-        with publisher.stage(other.spec, max_versions=5, resume=True) as staged:
+        with stage(publisher, other.spec, resume=True) as staged:
             assert not staged.resumed
             assert staged.generation != generation
             assert not place.data_of(generation)
@@ -163,7 +159,7 @@ class WriterContract(StoreFixtures):
         gone = StoreUnavailableError("here", "gone")
         generation = interrupt_export(publisher, sample, "sealed", gone)
         assert place.data_of(generation)
-        with publisher.stage(sample.spec, max_versions=5, resume=True) as resumed:
+        with stage(publisher, sample.spec, resume=True) as resumed:
             assert resumed.generation == generation
             publish_staged(publisher, resumed, write_sample(resumed, sample))
 

@@ -245,9 +245,7 @@ def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
         place = options.store, options.namespace
         counted = asyncio.run(compare_with_models(*place, generation, prepared))
     users, items, user_categories = (counted[kind] for kind in MODEL_KINDS)
-    return Report(
-        publisher.store, options.version, generation, users, items, user_categories
-    )
+    return Report(publisher.store, options.version, generation, users, items, user_categories)
 
 
 @contextmanager

@@ -149,9 +149,7 @@ def publish_staged(
     publisher.publish(staged, manifest, Retention(grace_seconds=0.0))
 
 
-def interrupt_export(
-    publisher: Publisher, sample: Sample, stop: str, error: BaseException
-) -> str:
+def interrupt_export(publisher: Publisher, sample: Sample, stop: str, error: BaseException) -> str:
     """Stage a sample and fail somewhere; return the generation that was staged.
 
     Parameters

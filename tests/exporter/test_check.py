@@ -226,9 +226,7 @@ def manifest(place: Place, export: Export, tmp_path: Path) -> GenerationManifest
 
 def verify(place: Place, manifest: GenerationManifest, sample: Sample) -> int:
     counted: list[int] = []
-    asyncio.run(
-        verify_generation(place.url, place.namespace, manifest, sample, counted.append)
-    )
+    asyncio.run(verify_generation(place.url, place.namespace, manifest, sample, counted.append))
     return sum(counted)
 
 

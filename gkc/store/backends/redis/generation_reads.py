@@ -33,7 +33,7 @@ class GenerationReads:
     def __init__(self, pipe: ReadPipe, store: str, namespace: str, generation: str) -> None:
         self._pipe = pipe
         self._store = store
-        self._catalogue_key = catalogue_key(namespace)
+        self._namespace = namespace
         self._generation = generation
         self.keys = GenerationKeys(namespace, generation)
 
@@ -62,7 +62,7 @@ class GenerationReads:
     async def missing(self, what: str) -> StoreError:
         """Return the error for missing data: damage, unless the generation was deleted."""
         catalogue, manifest = await self.run(
-            [("GET", self._catalogue_key), ("EXISTS", self.keys.manifest)]
+            [("GET", catalogue_key(self._namespace)), ("EXISTS", self.keys.manifest)]
         )
         stored = read_catalogue(catalogue, self._store)
         return missing(self._generation, what, stored, bool(manifest))

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import redis
 
 from gkc.arrays import I64
-from gkc.errors import GenerationCorruptError, StoreError
-from gkc.store.backends.redis.chunk_source import ChunkSource
-from gkc.store.backends.redis.client import (
-    Command,
-    WrongTypeError,
-    connection_pool,
-    get_bytes,
-    is_wrong_type,
-    no_catalogue,
-)
+from gkc.errors import GenerationCorruptError
+from gkc.store.backends.redis.chunk_source import open_chunks
+from gkc.store.backends.redis.client import Command, WrongTypeError, is_wrong_type, no_catalogue
 from gkc.store.backends.redis.faults import as_store_errors
 from gkc.store.backends.redis.generation_reads import GenerationReads
 from gkc.store.backends.redis.layout import (
     MARKER_FIELD,
-    GenerationKeys,
     bucket_numbers,
     bucket_of,
     catalogue_key,
@@ -34,7 +24,7 @@ from gkc.store.backends.redis.layout import (
 from gkc.store.backends.redis.pipe import ReadPipe
 from gkc.store.backends.redis.ranges import ItemRanges
 from gkc.store.backends.redis.verify import verify_users
-from gkc.store.catalogue import Catalogue, missing, read_catalogue
+from gkc.store.catalogue import Catalogue, read_catalogue
 from gkc.store.codec import id_fields
 from gkc.store.generation import GenerationManifest, read_manifest
 from gkc.store.ids import hash_ids
@@ -42,9 +32,6 @@ from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.protocol import Progress
 from gkc.store.table import ItemTable
 from gkc.store.urls import StoreUrl, require_namespace
-
-CHUNK_TIMEOUT_SECONDS: Final = 5.0
-"""Longest silence of the server while chunks are read: a service that ends waits for it."""
 
 
 class RedisReader:
@@ -100,7 +87,7 @@ class RedisReader:
         """Map this host's mirror of a generation's items, building it first if there is none."""
 
         def copy() -> ItemTable:
-            with self._chunks(manifest.generation) as chunks:
+            with open_chunks(self._where, self._namespace, manifest.generation) as chunks:
                 return self._mirrors.open(manifest, chunks.read, memory_bytes)
 
         return await asyncio.to_thread(copy)
@@ -141,7 +128,7 @@ class RedisReader:
         await verify_users(manifest, self._reads(manifest.generation), progress)
 
         def verify_items() -> None:
-            with self._chunks(manifest.generation) as chunks:
+            with open_chunks(self._where, self._namespace, manifest.generation) as chunks:
                 chunks.verify(manifest, progress)
 
         await asyncio.to_thread(verify_items)
@@ -165,23 +152,6 @@ class RedisReader:
                 raise no_catalogue(self.store, WrongTypeError(key, kind)) from answer
         raw: bytes | None = answer
         return raw
-
-    @contextmanager
-    def _chunks(self, generation: str) -> Iterator[ChunkSource]:
-        """Give the chunks of a generation, over a connection of their own."""
-        pool = connection_pool(self._where, CHUNK_TIMEOUT_SECONDS)
-        keys = GenerationKeys(self._namespace, generation)
-
-        def missing_now(client: redis.Redis, what: str) -> StoreError:
-            raw = get_bytes(client, catalogue_key(self._namespace))
-            has_manifest = bool(client.exists(keys.manifest))
-            return missing(generation, what, read_catalogue(raw, self.store), has_manifest)
-
-        with as_store_errors(self.store):
-            try:
-                yield ChunkSource(pool, keys, missing_now)
-            finally:
-                pool.disconnect()
 
 
 def _rows_of_buckets(users: I64, user_buckets: int) -> dict[int, list[int]]:

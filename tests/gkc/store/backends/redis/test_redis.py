@@ -730,7 +730,7 @@ async def test_whoever_gives_up_does_not_disturb_the_others(
 async def test_a_copy_of_items_from_a_server_that_hangs_is_given_up(
     place: RedisPlace, storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gkc.store.backends.redis.reader.CHUNK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("gkc.store.backends.redis.chunk_source._CHUNK_TIMEOUT_SECONDS", 0.05)
     publish_sample(Publisher(storage), small_sample("v1"))
     async with _reader(place) as intact:
         manifest = await current_manifest(intact, "v1")

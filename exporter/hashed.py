@@ -332,18 +332,11 @@ def sort_rows(table: pa.Table, features: Sequence[Feature]) -> Rows:
     else:
         has_category, categories = np.zeros(len(ids), np.bool_), np.zeros(len(ids), np.int64)
     order = np.lexsort((categories, hash_ids(ids)))
-    numbers: dict[str, Values] = {}
-    lists: dict[str, ListColumn] = {}
-    for feature in features:
-        if feature.is_list:
-            lists[feature.key] = _lists(table, feature, order)
-        else:
-            numbers[feature.key] = _as_bool(_numbers(table, feature.key), feature)[order]
     return Rows(
         ids[order],
         _numbers(table, ROW)[order],
-        numbers,
-        lists,
+        {f.key: _as_bool(_numbers(table, f.key), f)[order] for f in features if not f.is_list},
+        {f.key: _lists(table, f, order) for f in features if f.is_list},
         categories[order],
         has_category[order],
     )
@@ -355,14 +348,10 @@ def _numbers(table: pa.Table, name: str) -> Values:
 
 def _lists(table: pa.Table, feature: Feature, order: I64) -> ListColumn:
     column = table.column(feature.key).combine_chunks()
-    # Arrow may leave out even the first offset of an empty column.
-    offsets = (
-        np.asarray(column.offsets.to_numpy(), dtype=np.int64)
-        if len(column)
-        else np.zeros(1, np.int64)
-    )
-    values = np.asarray(column.values.to_numpy(zero_copy_only=False))
-    return ListColumn(_as_bool(values, feature), offsets[:-1][order], np.diff(offsets)[order])
+    lengths = np.asarray(pc.list_value_length(column).to_numpy(), dtype=np.int64)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    values = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+    return ListColumn(_as_bool(values, feature), starts[order], lengths[order])
 
 
 def _as_bool(values: Values, feature: Feature) -> Values:

@@ -259,9 +259,7 @@ def default_vectors(prepared: Prepared, element_type: ElementType) -> Defaults:
     """
     category = prepared.bundle.unknown.get("item", {}).get("category_id")
     return Defaults(
-        user=_default(prepared, "user", element_type),
-        item=_default(prepared, "item", element_type),
-        user_category=_default(prepared, "user_category", element_type),
+        **{kind: _default(prepared, kind, element_type) for kind in MODEL_KINDS},
         item_category=category if isinstance(category, int) else None,
     )
 

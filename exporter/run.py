@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections import deque
@@ -36,6 +37,7 @@ from exporter.inputs import (
     prepare,
     user_batches,
 )
+from exporter.manifest import MODEL_KINDS
 from exporter.models import RUNTIME
 from gkc.arrays import F32
 from gkc.store import (
@@ -205,9 +207,8 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
                 writer = Writer(prepared, spec.element_type, staged.sink, sample, progress.advance)
                 manifest = writer.write()
                 progress.start("verify", rows, generation=staged.generation)
-                verify_generation(
-                    options.store, options.namespace, manifest, sample, progress.advance
-                )
+                place = options.store, options.namespace
+                asyncio.run(verify_generation(*place, manifest, sample, progress.advance))
                 progress.start("publish", None, generation=staged.generation)
                 published = publisher.publish(staged, manifest, retention)
         progress.start("evict", None, generation=published.generation)
@@ -241,15 +242,10 @@ def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
     progress.start("check", None, version=options.version, generation=generation)
     check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
-        counted = compare_with_models(options.store, options.namespace, generation, prepared)
-    return Report(
-        publisher.store,
-        options.version,
-        generation,
-        counted["user"],
-        counted["item"],
-        counted["user_category"],
-    )
+        place = options.store, options.namespace
+        counted = asyncio.run(compare_with_models(*place, generation, prepared))
+    users, items, user_categories = (counted[kind] for kind in MODEL_KINDS)
+    return Report(publisher.store, options.version, generation, users, items, user_categories)
 
 
 @contextmanager
@@ -387,10 +383,8 @@ class Writer:
 
     def _write_items(self, batch: ItemBatch, k_i: F32) -> None:
         stored = self._models["item"].encode(k_i, batch.rows, self._element_type)
-        new = slice(batch.skip, None)
-        block = ItemBlock(
-            batch.ids[new], stored[new], batch.categories[new], batch.has_category[new]
-        )
+        items = ItemBlock(batch.ids, stored, batch.categories, batch.has_category)
+        block = items.take(slice(batch.skip, None))
         self._sink.write_items(block)
         self._sample.see_items(block)
         self._progress(len(block.ids))
@@ -401,14 +395,8 @@ class Writer:
         largest, row = largest_row(k_u)
         if largest > self._largest_user[0]:
             self._largest_user = largest, int(batch.rows[row])
-        first = batch.pair_offsets[batch.skip]
-        block = UserBlock(
-            ids=batch.ids[batch.skip :],
-            k_u=stored[batch.skip :],
-            pair_offsets=batch.pair_offsets[batch.skip :] - first,
-            categories=batch.categories[first:],
-            k_uc=pairs[first:],
-        )
+        users = UserBlock(batch.ids, stored, batch.pair_offsets, batch.categories, pairs)
+        block = users.span(batch.skip, len(batch.ids))
         self._sink.write_users(block)
         self._sample.see_users(block)
         self._progress(len(block.ids) + len(block.categories))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Self
 import numpy as np
 from msgspec import Meta, field
 
-from gkc.errors import GenerationCorruptError, LayoutError, RecordError
+from gkc.errors import GenerationCorruptError, RecordError
 from gkc.rows_library import stride
 from gkc.store.codec import (
     ID_BYTES,
@@ -23,9 +23,6 @@ from gkc.store.ids import IdType
 from gkc.store.sealed import Count, Int64, Magnitude, Record, Rows, Width, seal, unseal
 from gkc.store.table_format import TableShape
 
-VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""A version's name, whole."""
-
 MANIFEST_FORMAT: Final = "gkc-generation/2"
 CHUNK_BYTES: Final = (256 << 10) - 64
 """Of the items table, in a store of keys: with the server's own header it stays within one of the
@@ -35,14 +32,15 @@ _BUCKET_BYTES: Final = 4_000_000
 _BUCKET_USERS: Final = 512
 _CRC_BYTES: Final = 4
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
+_NAME: Final = r"^[A-Za-z0-9._-]{1,64}\Z"
+Name = Annotated[str, Meta(pattern=_NAME)]
 """Of a version or a generation."""
 
 
 @lru_cache(maxsize=1024)
 def is_version_name(name: str) -> bool:
     """Tell whether ``name`` may name a version: 1 to 64 of ``A-Z a-z 0-9 . _ -``."""
-    return VERSION_PATTERN.fullmatch(name) is not None
+    return re.match(_NAME, name) is not None
 
 
 class Defaults(Record, frozen=True):
@@ -310,10 +308,7 @@ class GenerationManifest(Record, frozen=True):
 
     def _check_chunks(self) -> None:
         layout = self.layout
-        try:
-            chunks = -(-self.spec.item_shape.size_bytes() // layout.chunk_bytes)
-        except LayoutError as exc:
-            raise RecordError(f"$.spec.items: {exc}") from exc
+        chunks = -(-self.spec.item_shape.size_bytes() // layout.chunk_bytes)
         if layout.item_chunks != chunks:
             raise RecordError(f"$.layout.item_chunks: is {layout.item_chunks}, not {chunks}")
         if len(self.chunk_crc32s) != _CRC_BYTES * chunks:

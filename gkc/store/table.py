@@ -54,10 +54,10 @@ def open_table(path: Path, kind: TableKind, generation: str) -> tuple[int, Table
     fd = open_regular(path, os.O_RDONLY)
     try:
         header = read_header(os.pread(fd, PAGE_BYTES, 0), kind, generation)
-        found = os.fstat(fd).st_size
+        size = os.fstat(fd).st_size
         # A page beyond the end of a mapped file kills the process that touches it, so look first.
-        if found != header.size_bytes:
-            raise RecordError(f"has {found} bytes instead of {header.size_bytes}")
+        if size != header.size_bytes:
+            raise RecordError(f"has {size} bytes instead of {header.size_bytes}")
     except RecordError as exc:
         os.close(fd)
         raise GenerationCorruptError(generation, f"file {path} {exc}") from exc
@@ -186,8 +186,8 @@ def _mapped(path: Path, kind: TableKind, generation: str) -> tuple[mmap.mmap, Ta
         os.close(fd)
 
 
-class MemoryItemTable(_Table):
-    """Items of one generation; safe to read from several threads (an ``ItemTable``).
+class ItemTable(_Table):
+    """Items of one generation, all or a few; safe to read from several threads.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class MemoryItemTable(_Table):
         return np.frombuffer(self.sections[name], dtype=dtype).reshape(self.count, *width)
 
 
-class MappedItemTable(MemoryItemTable):
+class MappedItemTable(ItemTable):
     """The items of one generation, mapped from a file.
 
     Parameters

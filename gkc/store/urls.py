@@ -55,10 +55,9 @@ class StoreUrl:
             return False
         try:
             self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except OSError:
-            return False  # it may be there: who reads it is told why it cannot be read
+        except OSError as exc:
+            # After another error it may be there: who reads it is told why it cannot be read.
+            return isinstance(exc, FileNotFoundError | NotADirectoryError)
         return False
 
 

@@ -74,8 +74,7 @@ def item_block(ids: I64, stride: int = 3) -> ItemBlock:
 
 
 def cut(block: ItemBlock, start: int, end: int) -> ItemBlock:
-    at = slice(start, end)
-    return ItemBlock(block.ids[at], block.k_i[at], block.categories[at], block.has_category[at])
+    return block.take(slice(start, end))
 
 
 @contextmanager

@@ -26,7 +26,7 @@
     │       └── EarlierFormatError        an earlier gkc wrote them
     ├── RequestError                      a caller asked for something that cannot be answered
     │   ├── MalformedBodyError            the body is not JSON, or not safetensors
-    │   ├── InvalidFieldsError            fields of a request have wrong values; names each
+    │   ├── InvalidFieldsError            fields of a request are missing, misplaced or wrong
     │   ├── BatchTooLargeError            more rows than one request may ask for
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
@@ -270,7 +270,10 @@ class FieldError:
 
 
 class InvalidFieldsError(RequestError):
-    """Fields of a request have wrong values."""
+    """Fields of a request are missing, unknown, misplaced, of unequal lengths or wrong.
+
+    ``errors`` names each of them, but of wrong values only the first.
+    """
 
     def __init__(self, *errors: FieldError) -> None:
         self.errors = errors

@@ -108,13 +108,14 @@ class Service:
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
+            default_response_class=Response,
             lifespan=self.lifespan,
         )
         Routes(self.serving, self.metrics).add_to(api)
         add_docs(api)
-        api.add_exception_handler(HTTPException, _told_status)
+        api.add_exception_handler(HTTPException, _answer_status)
         for error in (GkcError, Exception):
-            api.add_exception_handler(error, _told)
+            api.add_exception_handler(error, _answer_error)
         users: UserReader = self._reader
         if settings.user_cache_mb:
             users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, self.metrics)
@@ -144,12 +145,12 @@ class Service:
             await self._reader.close()
 
 
-async def _told(_: Request, error: Exception) -> Response:
+async def _answer_error(_: Request, error: Exception) -> Response:
     """Tell of an error that an endpoint raised."""
     return _answer(problem_of(error))
 
 
-async def _told_status(request: Request, error: Exception) -> Response:
+async def _answer_status(request: Request, error: Exception) -> Response:
     """Tell of a path or a method that FastAPI's routing does not know."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.scope["path"]

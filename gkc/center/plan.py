@@ -29,11 +29,8 @@ from gkc.rows import Laying, RowForm, Rows, distinct, row_form
 from gkc.store import ID_BYTES
 
 Records = Sequence[bytes | memoryview | None]
+"""Of several users: each one's stored record, None for one who is not there."""
 
-DTYPES: Final[Mapping[AnswerType, type[np.float32] | type[np.float16]]] = {
-    "f32": np.float32,
-    "f16": np.float16,
-}
 _ROWS_AT_ONCE: Final = 4_000
 _BYTES_AT_ONCE: Final = 2 << 20
 """So many rows, of so many bytes, are laid in about half a millisecond."""
@@ -319,7 +316,7 @@ def _no_rows(question: Question) -> Answer:
     """Answer a question that has no rows and names no version: nothing is known of widths."""
     status = np.zeros((0, len(PARTS)), dtype=np.uint8)
     if question.layout == "rows":
-        empty = np.zeros((0, 0), dtype=DTYPES[question.dtype])
+        empty = np.zeros((0, 0), dtype=row_form((), 0, 0, question.dtype).dtype)
         return RowsAnswer({}, {}, empty, status, {})
     vectors, index = np.zeros((0, 0), dtype=np.float16), np.zeros(0, dtype=np.int32)
     tensors: dict[str, Array] = {}

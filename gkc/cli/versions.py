@@ -203,7 +203,7 @@ def _settings(context: typer.Context, store: str | None) -> StoreSettings:
 
 
 def _changed(
-    context: typer.Context, store: str | None, version: str, change: Callable[[Publisher], None]
+    context: typer.Context, store: str | None, version: str, change: Callable[[Publisher], object]
 ) -> VersionInfo:
     """Change a version, and return what is told of it then."""
     settings = _settings(context, store)

@@ -67,10 +67,10 @@ def test_unknown_variables_have_a_nearest_name() -> None:
         "PATH": "/bin",
         "GKC_": "x",
     }
-    found = unknown_variables(known_variables(), environment)
-    assert set(found) == {"GKC_STORE_URI", "GKC_PROT", "GKC_"}
-    assert found["GKC_STORE_URI"] == "GKC_STORE_URL"
-    assert found["GKC_PROT"] == "GKC_PORT"
+    nearest = unknown_variables(environment)
+    assert set(nearest) == {"GKC_STORE_URI", "GKC_PROT", "GKC_"}
+    assert nearest["GKC_STORE_URI"] == "GKC_STORE_URL"
+    assert nearest["GKC_PROT"] == "GKC_PORT"
 
 
 def test_a_warning_names_the_variable_and_the_nearest_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,18 +64,6 @@ class Settings(StoreSettings):
     """Pause between two looks at the catalogue, in milliseconds; well within the second in which
     a publication has to be served."""
 
-    prometheus_multiproc_dir: Path | None = Field(
-        default=None, validation_alias="PROMETHEUS_MULTIPROC_DIR"
-    )
-    """Where workers share their metrics; set by ``gkc serve`` for its own workers."""
-
-    def to_environment(self) -> dict[str, str]:
-        """Return the variables that give another process these very settings."""
-        values = self.model_dump(
-            mode="json", exclude={"prometheus_multiproc_dir"}, exclude_none=True
-        )
-        return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
-
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that look like settings of ours but are none, with the nearest name."""
@@ -116,5 +104,4 @@ def _in_words(refusal: str) -> str:
 
 def known_variables() -> frozenset[str]:
     """Return the names of all settings."""
-    fields = set(Settings.model_fields) - {"prometheus_multiproc_dir"}
-    return frozenset(f"{PREFIX}{name.upper()}" for name in fields)
+    return frozenset(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)

@@ -71,8 +71,6 @@ class VersionPlan:
         "user_index",
         "users",
     )
-    _records: bytes
-    _offsets: I64 | None
 
     def __init__(
         self, name: str, generation: LoadedGeneration, columns: Columns, places: I64 | None = None
@@ -86,7 +84,8 @@ class VersionPlan:
             first, user_index = distinct(users)
             users = users[first]
         self.users, self.user_index = users, user_index
-        self._records, self._offsets = b"", None
+        self._records = b""
+        self._offsets: I64 | None = None
         self.rows = Rows(
             columns.n, columns.items, columns.categories, columns.given, user_index, places
         )
@@ -342,23 +341,13 @@ def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) ->
             raise InvalidFieldsError(
                 FieldError("/layout", "factored answers one version; ask for each by itself")
             )
-    if question.layout == "rows":
-        for generation in loaded:
-            _check_finite(question, generation)
-
-
-def _check_finite(question: Question, generation: LoadedGeneration) -> None:
-    """Refuse parts whose largest values may overflow the type of the answer."""
-    overflowing = generation.overflowing[question.dtype]
-    if not overflowing:
-        return
-    for part in question.parts:
-        if part in overflowing:
-            raise InvalidFieldsError(
-                FieldError(
-                    "/dtype",
+    for generation in loaded if question.layout == "rows" else ():
+        overflowing = generation.overflowing[question.dtype]
+        for part in question.parts:
+            if part in overflowing:
+                detail = (
                     f"{question.dtype} may overflow: {part} of version "
                     f"{generation.manifest.spec.version!r} goes up to {overflowing[part]:.6g}; "
-                    "ask for f32, or leave that part out",
+                    "ask for f32, or leave that part out"
                 )
-            )
+                raise InvalidFieldsError(FieldError("/dtype", detail))

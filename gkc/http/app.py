@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -88,10 +89,14 @@ class Service:
     settings : Settings
     reader : KnowledgeReader
         Closed when the application shuts down.
+    metrics_directory : Path, optional
+        Where several workers share their metrics.
     """
 
-    def __init__(self, settings: Settings, reader: KnowledgeReader) -> None:
-        self.metrics = Metrics(settings.prometheus_multiproc_dir)
+    def __init__(
+        self, settings: Settings, reader: KnowledgeReader, metrics_directory: Path | None = None
+    ) -> None:
+        self.metrics = Metrics(metrics_directory)
         timeout_seconds = settings.request_timeout_ms / 1000
         self._reader = GuardedReader(reader, self.metrics, timeout_seconds)
         self.serving = Serving(

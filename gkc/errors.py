@@ -272,12 +272,12 @@ class FieldError:
 class InvalidFieldsError(RequestError):
     """Fields of a request are missing, unknown, misplaced, of unequal lengths or wrong.
 
-    ``errors`` names each of them, but of wrong values only the first.
+    What is wrong is the same with each of ``fields``. Of wrong values only the first is named.
     """
 
-    def __init__(self, *errors: FieldError) -> None:
-        self.errors = errors
-        super().__init__("; ".join(f"{e.field or 'the body'} {e.detail}" for e in errors))
+    def __init__(self, detail: str, *fields: str) -> None:
+        self.errors = tuple(FieldError(field, detail) for field in fields)
+        super().__init__("; ".join(f"{field or 'the body'} {detail}" for field in fields))
 
 
 class BatchTooLargeError(RequestError):

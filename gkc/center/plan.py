@@ -23,7 +23,7 @@ from gkc.center.question import (
     Question,
     RowsAnswer,
 )
-from gkc.errors import FieldError, GenerationCorruptError, InvalidFieldsError, LayoutError
+from gkc.errors import GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import PARTS, Part, Vectors
 from gkc.rows import Laying, RowForm, Rows, distinct, row_form
 from gkc.store import ID_BYTES
@@ -335,19 +335,19 @@ def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) ->
         if len({(spec.dim, spec.category_dim) for spec in specs}) > 1:
             widths = ", ".join(f"{s.version}: {s.dim} and {s.category_dim}" for s in specs)
             raise InvalidFieldsError(
-                FieldError("/v", f"names versions of unequal widths (D and D_c: {widths})")
+                f"names versions of unequal widths (D and D_c: {widths})", "/v"
             )
         if question.layout == "factored":
             raise InvalidFieldsError(
-                FieldError("/layout", "factored answers one version; ask for each by itself")
+                "factored answers one version; ask for each by itself", "/layout"
             )
     for generation in loaded if question.layout == "rows" else ():
         overflowing = generation.overflowing[question.dtype]
         for part in question.parts:
             if part in overflowing:
-                detail = (
+                raise InvalidFieldsError(
                     f"{question.dtype} may overflow: {part} of version "
                     f"{generation.manifest.spec.version!r} goes up to {overflowing[part]:.6g}; "
-                    "ask for f32, or leave that part out"
+                    "ask for f32, or leave that part out",
+                    "/dtype",
                 )
-                raise InvalidFieldsError(FieldError("/dtype", detail))

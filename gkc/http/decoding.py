@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, TypeVar
@@ -19,15 +19,8 @@ import numpy as np
 import orjson
 
 from gkc.arrays import I64, Bools
-from gkc.center.question import (
-    ANSWER_TYPES,
-    LAYOUTS,
-    Array,
-    Columns,
-    Question,
-    in_row_order,
-)
-from gkc.errors import BatchTooLargeError, FieldError, InvalidFieldsError, MalformedBodyError
+from gkc.center.question import ANSWER_TYPES, LAYOUTS, Array, Columns, Question, in_row_order
+from gkc.errors import BatchTooLargeError, InvalidFieldsError, MalformedBodyError
 from gkc.http import safetensors, schemas
 from gkc.knowledge import PARTS, Part
 from gkc.store import is_version_name
@@ -110,7 +103,7 @@ def _decode_checking(body: bytes, max_rows: int) -> Question:
     """Decode what is no `Columns`: quadruples, or a fault, which is to be named."""
     value = _parse(body)
     if not isinstance(value, dict):
-        raise _invalid("must be a JSON object", "")
+        raise InvalidFieldsError("must be a JSON object", "")
     decode = _decode_quadruples if "quadruples" in value else _decode_columnar
     return _with_options(decode(value, max_rows), value)
 
@@ -154,13 +147,15 @@ def _decode_columnar(value: Mapping[str, Any], max_rows: int) -> Columns:
 
 
 def _decode_quadruples(value: Mapping[str, Any], max_rows: int) -> Columns:
-    misplaced = sorted(_QUESTION & value.keys())
+    misplaced = _QUESTION & value.keys()
     if misplaced:
-        raise _invalid("cannot stand beside quadruples", *(f"/{name}" for name in misplaced))
+        raise InvalidFieldsError(
+            "cannot stand beside quadruples", *(f"/{name}" for name in sorted(misplaced))
+        )
     _refuse_unknown(value, _OPTIONS | {"quadruples"})
     rows = value["quadruples"]
     if not isinstance(rows, list):
-        raise _invalid("must be a list of objects", "/quadruples")
+        raise InvalidFieldsError("must be a list of objects", "/quadruples")
     if len(rows) > max_rows:
         raise BatchTooLargeError(len(rows), max_rows)
     _check_quadruples(rows)
@@ -177,7 +172,7 @@ def _check_quadruples(rows: Sequence[Any]) -> None:
     """Check that every row is an object of u, i, v and perhaps c, and of nothing else."""
     if set(map(type, rows)) - {dict}:
         k = next(k for k, row in enumerate(rows) if not isinstance(row, dict))
-        raise _invalid("must be an object", f"/quadruples/{k}")
+        raise InvalidFieldsError("must be an object", f"/quadruples/{k}")
     for fields in dict.fromkeys(map(frozenset, rows)):
         if fields <= _QUESTION and fields.issuperset(_REQUIRED):
             continue
@@ -213,7 +208,7 @@ def _id_array(values: list[Any], pointer: str) -> I64:
     k = next(
         k for k, v in enumerate(values) if type(v) is not int or not _INT64_MIN <= v <= _INT64_MAX
     )
-    raise _invalid("is not an integer within int64", pointer.format(k))
+    raise InvalidFieldsError("is not an integer within int64", pointer.format(k))
 
 
 def _category_array(values: list[Any], pointer: str) -> Categories:
@@ -231,7 +226,7 @@ def _filled(values: list[Any]) -> tuple[list[Any], Bools]:
 
 def _ids_of_tensor(name: str, tensor: Array) -> I64:
     if tensor.dtype != np.int64 or tensor.ndim != 1:
-        raise _invalid(
+        raise InvalidFieldsError(
             f"must be an I64 tensor of shape [n] or [1], not {tensor.dtype} "
             f"of shape {list(tensor.shape)}",
             f"/{name}",
@@ -243,15 +238,15 @@ def _versions(value: object, pointer: str = "/v/{}") -> tuple[tuple[str, ...], I
     """Return the distinct versions, and each row's position among them."""
     if not isinstance(value, list):
         if not isinstance(value, str) or not is_version_name(value):
-            raise _invalid(_not_a_name(value), "/v")
+            raise InvalidFieldsError(_not_a_name(value), "/v")
         return (value,), _ONE_VERSION
     if set(map(type, value)) - {str}:
         k = next(k for k, name in enumerate(value) if not isinstance(name, str))
-        raise _invalid(_not_a_name(value[k]), pointer.format(k))
+        raise InvalidFieldsError(_not_a_name(value[k]), pointer.format(k))
     distinct = {name: place for place, name in enumerate(dict.fromkeys(value))}
     wrong = next((name for name in distinct if not is_version_name(name)), None)
     if wrong is not None:
-        raise _invalid(_not_a_name(wrong), pointer.format(value.index(wrong)))
+        raise InvalidFieldsError(_not_a_name(wrong), pointer.format(value.index(wrong)))
     if len(distinct) == 1 and len(value) > 1:
         return tuple(distinct), np.zeros(len(value), dtype=np.int64)
     index = np.fromiter(map(distinct.__getitem__, value), dtype=np.int64, count=len(value))
@@ -279,7 +274,9 @@ def _broadcast(
     if len(different) > 1:
         lists = {name: length for name, length in zip("uicv", lengths, strict=True) if length != 1}
         unequal = ", ".join(f"{name} has {length}" for name, length in lists.items())
-        raise _invalid(f"lists differ in length: {unequal}", *(f"/{name}" for name in lists))
+        raise InvalidFieldsError(
+            f"lists differ in length: {unequal}", *(f"/{name}" for name in lists)
+        )
     n = different.pop() if different else 1
     if n > max_rows:
         raise BatchTooLargeError(n, max_rows)
@@ -299,10 +296,10 @@ def _with_options(columns: Columns, value: Mapping[str, Any]) -> Question:
 
 def _parts(value: object) -> tuple[Part, ...]:
     if not isinstance(value, list) or not value:
-        raise _invalid(f"must be a list of one or more of {', '.join(PARTS)}", "/parts")
+        raise InvalidFieldsError(f"must be a list of one or more of {', '.join(PARTS)}", "/parts")
     for k, part in enumerate(value):
         if part not in PARTS:
-            raise _invalid(f"is not one of {', '.join(PARTS)}", f"/parts/{k}")
+            raise InvalidFieldsError(f"is not one of {', '.join(PARTS)}", f"/parts/{k}")
     return in_row_order(value)
 
 
@@ -310,7 +307,7 @@ def _choice(value: object, choices: Sequence[ChoiceT], field: str) -> ChoiceT:
     for choice in choices:
         if value == choice:
             return choice
-    raise _invalid(f"must be one of {', '.join(choices)}", field)
+    raise InvalidFieldsError(f"must be one of {', '.join(choices)}", field)
 
 
 def _json_if_array(name: str, value: str) -> object:
@@ -320,27 +317,23 @@ def _json_if_array(name: str, value: str) -> object:
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as exc:
-        raise _invalid(f"is not a JSON array: {exc}", f"/{name}") from exc
+        raise InvalidFieldsError(f"is not a JSON array: {exc}", f"/{name}") from exc
 
 
 def _refuse_unknown(fields: Iterable[str], known: frozenset[str], inside: str = "") -> None:
-    unknown = sorted(frozenset(fields) - known)
+    unknown = frozenset(fields) - known
     if unknown:
-        raise _invalid("is not a known field", *(f"{inside}/{_escape(name)}" for name in unknown))
+        pointers = (f"{inside}/{_escape(name)}" for name in sorted(unknown))
+        raise InvalidFieldsError("is not a known field", *pointers)
 
 
-def _require(fields: Iterable[str], inside: str = "") -> None:
-    missing = frozenset(_REQUIRED).difference(fields)
+def _require(fields: Collection[str], inside: str = "") -> None:
+    missing = [f"{inside}/{name}" for name in _REQUIRED if name not in fields]
     if missing:
-        raise _invalid("is missing", *(f"{inside}/{name}" for name in _REQUIRED if name in missing))
+        raise InvalidFieldsError("is missing", *missing)
 
 
 def _escape(name: str) -> str:
     """Escape a field's name for a JSON Pointer (RFC 6901); half a surrogate pair as JSON does."""
     plain = name.encode(errors="backslashreplace").decode()
     return plain.replace("~", "~0").replace("/", "~1")
-
-
-def _invalid(detail: str, *fields: str) -> InvalidFieldsError:
-    """Return what tells the same of fields, by their JSON Pointers."""
-    return InvalidFieldsError(*(FieldError(field, detail) for field in fields))

@@ -16,7 +16,6 @@ from gkc.errors import (
     BodyTooLargeError,
     ClientGoneError,
     EncodedBodyError,
-    FieldError,
     InvalidFieldsError,
     MalformedBodyError,
     NotAcceptableError,
@@ -48,9 +47,7 @@ _ERRORS: Final[Mapping[type[Exception], Exception]] = {
     BodyTooLargeError: BodyTooLargeError(8_388_608),
     UnsupportedMediaTypeError: UnsupportedMediaTypeError("text/csv", [JSON, SAFETENSORS]),
     EncodedBodyError: EncodedBodyError("gzip"),
-    InvalidFieldsError: InvalidFieldsError(
-        FieldError("/i/3", "is not an integer within int64"),
-    ),
+    InvalidFieldsError: InvalidFieldsError("is not an integer within int64", "/i/3"),
     VersionNotReadyError: VersionNotReadyError("20211220"),
     ServiceNotReadyError: ServiceNotReadyError("versions still to be loaded: 20211220"),
     StoreError: StoreUnavailableError("redis://redis:6379/0", "no answer within 1000 ms"),

@@ -6,7 +6,7 @@ import os
 import platform
 from collections import Counter as Numbers
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -153,11 +153,11 @@ class Metrics:
         """Return all values in Prometheus's text format, those of all workers together."""
         registry = CollectorRegistry()
         if self._directory is None:
-            registry.register(_Forwarding(self._registry.collect))
+            registry.register(self._registry)
         else:
             _forget_dead_workers(self._directory)
             MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
-        registry.register(_Forwarding(lambda: _described(catalogue)))
+        registry.register(_Described(catalogue))
         return generate_latest(registry)
 
 
@@ -190,40 +190,35 @@ class StoreOperation:
             self._metrics.store_errors.labels(self._operation).inc()
 
 
-class _Forwarding(Collector):
-    """Lets a registry collect from a function."""
+class _Described(Collector):
+    """Describes this build and what the catalogue holds at this moment."""
 
-    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
-        self._collect = collect
+    def __init__(self, catalogue: Catalogue | None) -> None:
+        self._catalogue = catalogue or Catalogue()
 
-    def collect(self) -> Iterable[Metric]:
-        return self._collect()
-
-
-def _described(catalogue: Catalogue | None) -> Iterator[Metric]:
-    """Describe this build and what the catalogue holds at this moment."""
-    build = GaugeMetricFamily(
-        "gkc_build_info", "The running gkc; always 1.", labels=["version", "python"]
-    )
-    build.add_metric([gkc.__version__, platform.python_version()], 1.0)
-    yield build
-    info = GaugeMetricFamily(
-        "gkc_version_info",
-        "The generation that each version serves; always 1.",
-        labels=["version", "generation"],
-    )
-    published = GaugeMetricFamily(
-        "gkc_version_published_timestamp_seconds",
-        "Unix time at which each version's generation was published.",
-        labels=["version"],
-    )
-    if catalogue is not None:
-        for version, entry in catalogue.versions.items():
+    def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily(
+            "gkc_build_info", "The running gkc; always 1.", labels=["version", "python"]
+        )
+        build.add_metric([gkc.__version__, platform.python_version()], 1.0)
+        yield build
+        info = GaugeMetricFamily(
+            "gkc_version_info",
+            "The generation that each version serves; always 1.",
+            labels=["version", "generation"],
+        )
+        published = GaugeMetricFamily(
+            "gkc_version_published_timestamp_seconds",
+            "Unix time at which each version's generation was published.",
+            labels=["version"],
+        )
+        generations = self._catalogue.generations
+        for version, entry in self._catalogue.versions.items():
             info.add_metric([version, entry.current], 1.0)
-            moment = datetime.fromisoformat(catalogue.generations[entry.current].published_at)
+            moment = datetime.fromisoformat(generations[entry.current].published_at)
             published.add_metric([version], moment.timestamp())
-    yield info
-    yield published
+        yield info
+        yield published
 
 
 def _forget_dead_workers(directory: Path) -> None:

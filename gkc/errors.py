@@ -305,10 +305,14 @@ class BodyTooLargeError(RequestError):
 class UnsupportedMediaTypeError(RequestError):
     """The body of a request is of a type that the service does not read."""
 
-    def __init__(self, found: str, supported: Sequence[str]) -> None:
-        self.found = found
+    def __init__(self, content_type: str, supported: Sequence[str]) -> None:
+        self.content_type = content_type
         self.supported = tuple(supported)
-        named = f"Content-Type is {found!r}" if found else "the request has no Content-Type"
+        named = (
+            f"Content-Type is {content_type!r}"
+            if content_type
+            else "the request has no Content-Type"
+        )
         super().__init__(f"{named}; send {' or '.join(self.supported)}, and name it there")
 
 

@@ -87,7 +87,7 @@ class VersionPlan:
         self._records = b""
         self._offsets: I64 | None = None
         self.rows = Rows(
-            columns.n, columns.items, columns.categories, columns.given, user_index, places
+            columns.n, columns.items, columns.categories, columns.has_category, user_index, places
         )
 
     def find_items(self) -> None:
@@ -247,7 +247,7 @@ class Plan:
         knowledge: Vectors = np.empty((n, form.width), dtype=form.dtype)
         status = np.empty((n, len(PARTS)), dtype=np.uint8)
         generations, counts = self._sources()
-        self.answer = RowsAnswer(generations, form.spans, knowledge, status, counts)
+        self.answer = RowsAnswer(generations, form.spans, status, counts, knowledge)
         if len(self.versions) == 1:
             return self.versions[0].lay(form, knowledge, status)
         return chain.from_iterable(v.lay(form, knowledge, status) for v in self.versions)
@@ -273,10 +273,10 @@ class Plan:
             user_index = np.zeros(n, dtype=np.int64)
         status = np.empty((n, len(PARTS)), dtype=np.uint8)
         resolved = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.bool_)
-        asked: tuple[Part, ...] = ("item",) if is_product_asked or "item" in parts else ()
-        form, tensor = vectors(n, *asked)
+        of_items: tuple[Part, ...] = ("item",) if is_product_asked or "item" in parts else ()
+        form, tensor = vectors(n, *of_items)
         yield from version.lay(form, tensor, status, resolved)
-        if asked:
+        if of_items:
             tensors["item"] = tensor
         if is_product_asked or "user" in parts:
             users = len(version.users)
@@ -288,7 +288,11 @@ class Plan:
             first, index = distinct(user_index, resolved)
             columns = version.columns.at(first)
             pairs = Rows(
-                len(first), columns.items, columns.categories, columns.given, user_index[first]
+                len(first),
+                columns.items,
+                columns.categories,
+                columns.has_category,
+                user_index[first],
             )
             form, tensor = vectors(len(first), "user_category")
             yield from version.lay(form, tensor, rows=pairs)
@@ -296,7 +300,7 @@ class Plan:
             tensors["user_category_index"] = index.astype(np.int32)
         spans = self._form(parts, question.dtype).spans
         generations, counts = self._sources()
-        self.answer = FactoredAnswer(generations, spans, tensors, status, counts)
+        self.answer = FactoredAnswer(generations, spans, status, counts, tensors)
 
     def _form(self, parts: tuple[Part, ...], answer_type: AnswerType) -> RowForm:
         spec = self.versions[0].manifest.spec
@@ -316,7 +320,7 @@ def _no_rows(question: Question) -> Answer:
     status = np.zeros((0, len(PARTS)), dtype=np.uint8)
     if question.layout == "rows":
         empty = np.zeros((0, 0), dtype=row_form((), 0, 0, question.dtype).dtype)
-        return RowsAnswer({}, {}, empty, status, {})
+        return RowsAnswer({}, {}, status, {}, empty)
     vectors, index = np.zeros((0, 0), dtype=np.float16), np.zeros(0, dtype=np.int32)
     tensors: dict[str, Array] = {}
     if "user" in question.parts or "user_item" in question.parts:
@@ -325,7 +329,7 @@ def _no_rows(question: Question) -> Answer:
         tensors["item"] = vectors
     if "user_category" in question.parts:
         tensors |= {"user_category": vectors, "user_category_index": index}
-    return FactoredAnswer({}, {}, tensors, status, {})
+    return FactoredAnswer({}, {}, status, {}, tensors)
 
 
 def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) -> None:

@@ -50,7 +50,7 @@ def run(
             users=_one(user),
             items=_one(item),
             categories=None if category is None else _one(category),
-            given=None if category is None else np.ones(1, dtype=np.bool_),
+            has_category=None if category is None else np.ones(1, dtype=np.bool_),
             versions=(version,),
             version_index=_one(0),
         )

@@ -268,8 +268,9 @@ def _broadcast(
 ) -> Columns:
     """Bring the columns together; those of one element stand for every row."""
     names, index = versions
-    given = categories[1]
-    lengths = len(users), len(items), 1 if given is None else len(given), len(index)
+    category_ids, has_category = categories
+    categories_n = 1 if has_category is None else len(has_category)
+    lengths = len(users), len(items), categories_n, len(index)
     different = set(lengths) - {1}
     if len(different) > 1:
         lists = {name: length for name, length in zip("uicv", lengths, strict=True) if length != 1}
@@ -282,7 +283,7 @@ def _broadcast(
         raise BatchTooLargeError(n, max_rows)
     if len(names) < 2:
         index = _ONE_VERSION[: len(names)]
-    return Columns(n, users, items, categories[0], given, names, index)
+    return Columns(n, users, items, category_ids, has_category, names, index)
 
 
 def _with_options(columns: Columns, value: Mapping[str, Any]) -> Question:

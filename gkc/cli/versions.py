@@ -47,7 +47,7 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
 
     Example: gkc versions list --json
     """
-    listed = _read(_settings(context, store))
+    listed = asyncio.run(_read(reader_of(_settings(context, store))))
     if as_json:
         print(_json(listed))
         return
@@ -212,17 +212,13 @@ def _changed(
     return _info(settings, version)
 
 
-def _read(settings: StoreSettings) -> VersionList:
-    async def read() -> VersionList:
-        reader = reader_of(settings)
-        try:
-            catalogue = await reader.catalogue()
-            readable = await _readable(reader, catalogue) if catalogue else set()
-        finally:
-            await reader.close()
-        return version_list(catalogue, lambda _, generation: generation in readable)
-
-    return asyncio.run(read())
+async def _read(reader: KnowledgeReader) -> VersionList:
+    try:
+        catalogue = await reader.catalogue() or Catalogue()
+        readable = await _readable(reader, catalogue)
+    finally:
+        await reader.close()
+    return version_list(catalogue, lambda _, generation: generation in readable)
 
 
 async def _readable(reader: KnowledgeReader, catalogue: Catalogue) -> set[str]:
@@ -238,7 +234,8 @@ async def _readable(reader: KnowledgeReader, catalogue: Catalogue) -> set[str]:
 
 
 def _info(settings: StoreSettings, version: str) -> VersionInfo:
-    infos = {info.version: info for info in _read(settings).versions}
+    listed = asyncio.run(_read(reader_of(settings)))
+    infos = {info.version: info for info in listed.versions}
     if version in infos:
         return infos[version]
     raise CommandError(

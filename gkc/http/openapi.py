@@ -121,9 +121,7 @@ def _json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 def _refusal(kinds: Sequence[Kind]) -> dict[str, Any]:
     """Return the response of one status, whichever kind of error it tells of."""
-    examples = {
-        kind.name: {"summary": kind.title, "value": _PROBLEMS[kind.type]} for kind in kinds
-    }
+    examples = {kind.name: {"summary": kind.title, "value": _PROBLEMS[kind.type]} for kind in kinds}
     retries = any(kind.retry_after_seconds is not None for kind in kinds)
     return {
         "description": "\n".join(f"- `{kind.type}`: {kind.when}" for kind in kinds),

@@ -161,7 +161,7 @@ def problem_of_status(status: int, detail: str, headers: Mapping[str, str]) -> P
 
 def _extra(error: Exception) -> dict[str, Any]:
     if isinstance(error, errors.InvalidFieldsError):
-        return {"errors": list(error.errors)}
+        return {"errors": error.errors}
     if isinstance(error, errors.VersionNotFoundError):
         return {"versions": list(error.known)}
     return {}

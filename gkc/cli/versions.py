@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +12,7 @@ import typer
 from rich.table import Column, Table
 
 from gkc.center.listing import VersionInfo, VersionList, version_list
-from gkc.cli.options import AsJson, Store, load, publisher_of, reader_of, seconds
+from gkc.cli.options import AsJson, Store, load, publisher_of, read_store, seconds
 from gkc.cli.output import console
 from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
 from gkc.settings import StoreSettings
@@ -47,7 +46,7 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
 
     Example: gkc versions list --json
     """
-    listed = asyncio.run(_read(reader_of(_settings(context, store))))
+    listed = read_store(_settings(context, store), _read)
     if as_json:
         print(_json(listed))
         return
@@ -213,11 +212,8 @@ def _changed(
 
 
 async def _read(reader: KnowledgeReader) -> VersionList:
-    try:
-        catalogue = await reader.catalogue() or Catalogue()
-        readable = await _readable(reader, catalogue)
-    finally:
-        await reader.close()
+    catalogue = await reader.catalogue() or Catalogue()
+    readable = await _readable(reader, catalogue)
     return version_list(catalogue, lambda _, generation: generation in readable)
 
 
@@ -234,8 +230,7 @@ async def _readable(reader: KnowledgeReader, catalogue: Catalogue) -> set[str]:
 
 
 def _info(settings: StoreSettings, version: str) -> VersionInfo:
-    listed = asyncio.run(_read(reader_of(settings)))
-    infos = {info.version: info for info in listed.versions}
+    infos = {info.version: info for info in read_store(settings, _read).versions}
     if version in infos:
         return infos[version]
     raise CommandError(

@@ -12,26 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from gkc.errors import (
-    BatchTooLargeError,
-    BodyTooLargeError,
-    ClientGoneError,
-    EncodedBodyError,
-    InvalidFieldsError,
-    MalformedBodyError,
-    NotAcceptableError,
-    ServiceNotReadyError,
-    StoreError,
-    UnsupportedMediaTypeError,
-    VersionNotFoundError,
-    VersionNotReadyError,
-)
+from gkc import errors
 from gkc.http.schemas import ProblemDetails
 
 MEDIA_TYPE: Final = "application/problem+json"
 BLANK: Final = "about:blank"
 """The type of a problem of which its status says all."""
-RETRY_AFTER_SECONDS: Final = 1
+_RETRY_AFTER_SECONDS: Final = 1
 CLIENT_CLOSED_REQUEST: Final = 499
 """No standard status: nobody reads this answer, but metrics and logs name it."""
 TYPE_PREFIX: Final = "urn:gkc:problem:"
@@ -54,34 +41,34 @@ class Kind:
 
 
 KINDS: Final[Mapping[type[Exception], Kind]] = {
-    MalformedBodyError: Kind(
+    errors.MalformedBodyError: Kind(
         400, "malformed-body", "Malformed body", "the body is not JSON, or not safetensors"
     ),
-    VersionNotFoundError: Kind(
+    errors.VersionNotFoundError: Kind(
         404, "unknown-version", "Unknown version", "no such version; `versions` lists what there is"
     ),
-    NotAcceptableError: Kind(
+    errors.NotAcceptableError: Kind(
         406, "not-acceptable", "Not acceptable", "`Accept` allows no type that is answered"
     ),
-    BatchTooLargeError: Kind(
+    errors.BatchTooLargeError: Kind(
         413, "too-many-rows", "Too many rows", "more rows than `GKC_MAX_ROWS`"
     ),
-    BodyTooLargeError: Kind(
+    errors.BodyTooLargeError: Kind(
         413, "body-too-large", "Body too large", "more bytes than `GKC_MAX_BODY_BYTES`"
     ),
-    UnsupportedMediaTypeError: Kind(
+    errors.UnsupportedMediaTypeError: Kind(
         415,
         "unsupported-media-type",
         "Unsupported media type",
         "`Content-Type` names a type that is not read",
     ),
-    EncodedBodyError: Kind(
+    errors.EncodedBodyError: Kind(
         415,
         "unsupported-encoding",
         "Unsupported content encoding",
         "`Content-Encoding`: bodies are sent uncompressed",
     ),
-    InvalidFieldsError: Kind(
+    errors.InvalidFieldsError: Kind(
         422,
         "invalid-fields",
         "Invalid fields",
@@ -89,7 +76,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "`errors`, or a wrong value, the first one named; also `f16` that could overflow, versions "
         "of unequal widths, `factored` as JSON or for several versions",
     ),
-    ClientGoneError: Kind(
+    errors.ClientGoneError: Kind(
         CLIENT_CLOSED_REQUEST,
         "client-gone",
         "Client closed request",
@@ -101,27 +88,27 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "Internal error",
         "a fault of the service; its log says which, under the id in `X-Request-ID`",
     ),
-    VersionNotReadyError: Kind(
+    errors.VersionNotReadyError: Kind(
         503,
         "version-not-ready",
         "Version not ready",
         "published, but still being loaded; see `Retry-After`",
-        RETRY_AFTER_SECONDS,
+        _RETRY_AFTER_SECONDS,
     ),
-    ServiceNotReadyError: Kind(
+    errors.ServiceNotReadyError: Kind(
         503,
         "not-ready",
         "Not ready",
         "the store was not read yet, or a version that there was at start cannot be served yet, or "
         "there is none; see `Retry-After`",
-        RETRY_AFTER_SECONDS,
+        _RETRY_AFTER_SECONDS,
     ),
-    StoreError: Kind(
+    errors.StoreError: Kind(
         503,
         "store-unavailable",
         "Store unavailable",
         "the store is away, or lost something; see `Retry-After`",
-        RETRY_AFTER_SECONDS,
+        _RETRY_AFTER_SECONDS,
     ),
 }
 """The nearest class in an error's ancestry decides; any other error is an `Exception`."""
@@ -173,8 +160,8 @@ def problem_of_status(status: int, detail: str, headers: Mapping[str, str]) -> P
 
 
 def _extra(error: Exception) -> dict[str, Any]:
-    if isinstance(error, InvalidFieldsError):
-        return {"errors": list(error.errors)}
-    if isinstance(error, VersionNotFoundError):
+    if isinstance(error, errors.InvalidFieldsError):
+        return {"errors": error.errors}
+    if isinstance(error, errors.VersionNotFoundError):
         return {"versions": list(error.known)}
     return {}

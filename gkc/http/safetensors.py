@@ -94,9 +94,7 @@ def dump(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[byte
     """
     shapes = tuple([(name, tensor.dtype.str, tensor.shape) for name, tensor in tensors.items()])
     header, order = _dumped_header(shapes, tuple(metadata.items()))
-    pieces: list[bytes | memoryview] = [header]
-    pieces += [tensors[name].data.cast("B") for name in order]
-    return pieces
+    return [header, *[tensors[name].data.cast("B") for name in order]]
 
 
 @lru_cache(maxsize=4096)
@@ -145,11 +143,9 @@ def _header(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise _malformed("its header is not a JSON object")
     try:
-        header = orjson.loads(raw)
+        header: dict[str, Any] = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
         raise _malformed(f"its header is not JSON: {exc}") from exc
-    if not isinstance(header, dict):
-        raise _malformed("its header is not a JSON object")
     return header
 
 

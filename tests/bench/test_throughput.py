@@ -10,7 +10,6 @@ import redis
 
 from bench.bundles import USER_ID_STEP
 from bench.load import Load
-from bench.plain_keys import load_plain_keys
 from bench.processes import Server
 from bench.results import Figure
 from bench.stage import Stage
@@ -22,6 +21,7 @@ from bench.throughput import (
     figures,
     measure,
 )
+from bench.vectors import load_plain_keys
 from bench.world import VERSION, Shape, World
 from tests.bench.loads import a_load
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from bench.checkouts import HERE, Checkout
-from bench.core import ROWS_COUNTED, WARM, answering
+from bench.core import ROWS_COUNTED, WARM, answering, measured
 from bench.processes import separate_cores
 from bench.world import Shape, questions
 
@@ -28,7 +28,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as scratch,
         answering(checkout, Path(scratch), cores, SHAPE) as process,
     ):
-        passed = process.ask({"measure": "calls", "bodies": bodies})
+        passed = measured(process, {"measure": "calls", "bodies": bodies})
     ours, others = passed["ours"], passed["others"]
     total = sum(count for _, count in ours)
     print(f"{total} calls in gkc ({len(ours)} functions), {others} in libraries")

@@ -70,41 +70,35 @@ def main(other: GivenCheckout = None, *, rounds: Rounds = 15, save: Save = False
             for name, case in CASES.items():
                 asked = {"measure": "seconds", "bodies": _bodies(case, number)}
                 in_turn = processes if number % 2 else processes[::-1]
-                seconds = {process: process.ask(asked) for process in in_turn}
+                seconds = {process: measured(process, asked) for process in in_turn}
                 here, there = (seconds[process] for process in processes)
                 times[name].append((here, there))
         counting = {"measure": "calls", "bodies": _bodies(CASES["B = 500"], 0)[: WARM + 1]}
-        passed = [process.ask(counting) for process in processes]
+        passed = [measured(process, counting) for process in processes]
     tell(section(times, *passed), save=save)
 
 
-@dataclass(frozen=True, eq=False)
-class Answering:
-    """A process that runs `bench.in_process`."""
+def measured(process: subprocess.Popen[str], measurement: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Have something measured by a process that runs `bench.in_process`.
 
-    process: subprocess.Popen[str]
-
-    def ask(self, measurement: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        """Have something measured.
-
-        Raises
-        ------
-        SystemExit
-            If the process ended instead.
-        """
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(measurement), file=self.process.stdin, flush=True)
-        for line in self.process.stdout:
-            if line.startswith("found "):  # others are logged
-                return json.loads(line.removeprefix("found "))
-        raise SystemExit(f"ended: {self.process.args!r}")
+    Raises
+    ------
+    SystemExit
+        If the process ended instead.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print(json.dumps(measurement), file=process.stdin, flush=True)
+    for line in process.stdout:
+        if line.startswith("found "):  # others are logged
+            return json.loads(line.removeprefix("found "))
+    raise SystemExit(f"ended: {process.args!r}")
 
 
 @contextmanager
 def answering(
     checkout: Checkout, folder: Path, cores: frozenset[int], shape: Shape = SHAPE
-) -> Iterator[Answering]:
+) -> Iterator[subprocess.Popen[str]]:
     """Export a shape into a store of the checkout's own, and answer from it until the block ends.
 
     The store lies in the folder, as does the bundle, which is shared.
@@ -120,7 +114,7 @@ def answering(
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     with process:
-        yield Answering(process)
+        yield process
         assert process.stdin is not None
         process.stdin.close()
 

@@ -219,15 +219,12 @@ def rows_of(answer: Mapping[str, Any], dim: int) -> NDArray[np.float32]:
     names, results = answer["metadata"]["feature_names"], answer["results"]
     columns = {name: result["values"] for name, result in zip(names, results, strict=True)}
     nothing = base64.b64encode(bytes(2 * dim))
-    k_u, k_i, k_uc = (
-        np.stack(
-            [
-                np.frombuffer(base64.b64decode(value or nothing), dtype="<f2").astype(np.float32)
-                for value in columns[feature]
-            ]
-        )
-        for _, feature in KINDS.values()
-    )
+
+    def vectors(feature: str) -> NDArray[np.float32]:
+        content = b"".join(base64.b64decode(value or nothing) for value in columns[feature])
+        return np.frombuffer(content, dtype="<f2").reshape(-1, dim).astype(np.float32)
+
+    k_u, k_i, k_uc = (vectors(feature) for _, feature in KINDS.values())
     return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
 
 

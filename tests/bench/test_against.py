@@ -18,10 +18,8 @@ from bench.against import (
     main,
     section,
 )
-from bench.checkouts import ROOT
 from bench.results import Section
-from bench.world import Shape
-from tests.bench.loads import a_load
+from tests.bench.loads import TINY, a_load
 
 
 def a_section() -> Section:
@@ -55,21 +53,18 @@ def test_every_shape_is_to_be_no_slower() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("wrk", "_same_cores")
 def test_a_checkout_is_compared_with_a_copy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(against, "SEVERAL_USERS", 3)
     monkeypatch.setattr(against, "BODIES", 10)
-    tiny = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
     for version, shape in SHAPES.items():
-        monkeypatch.setitem(SHAPES, version, replace(tiny, dtype=shape.dtype))
-    for name in ("gkc", "exporter"):
-        (tmp_path / name).symlink_to(ROOT / name, target_is_directory=True)
+        monkeypatch.setitem(SHAPES, version, replace(TINY, dtype=shape.dtype))
     monkeypatch.delitem(SHAPES, "wide")
     few = {name: CASES[name] for name in (ALONE, STORED_F16, *STORED_OTHERWISE)}
     few |= {case.reshape.__name__: case for case in CASES.values() if case.version in SHAPES}
     few |= {name: CASES[name] for name in ("B = 500, factored", "B = 500, JSON columns")}
     monkeypatch.setattr(against, "CASES", few)
-    main(tmp_path, rounds=1, seconds=1)
+    main(copy, rounds=1, seconds=1)
     told = capsys.readouterr().out
     for name in few:
         assert f"CPU time to the commit before, {name} " in told

@@ -22,10 +22,9 @@ from bench.feast_views import KINDS
 from bench.processes import Server
 from bench.stage import Stage
 from bench.vectors import answer_of
-from bench.world import Shape, World, export
-from tests.bench.loads import a_load
+from bench.world import World, export
+from tests.bench.loads import TINY, a_load
 
-SHAPE = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
 NOBODY = Server("nobody", 0, 6399)
 
 
@@ -47,8 +46,8 @@ def answer_with(question: dict[str, Any], folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_feast_is_filled_with_the_vectors_that_are_served(tmp_path: Path) -> None:
     store = f"file:{tmp_path}/store"
-    export(tmp_path / "bundle", SHAPE, store)
-    world = World(SHAPE, NOBODY, tmp_path)
+    export(tmp_path / "bundle", TINY, store)
+    world = World(TINY, NOBODY, tmp_path)
     asked = world.questions(40, 3, seed=1)
     with Stage() as stage:
         service = stage.serve(store)
@@ -56,14 +55,14 @@ def test_feast_is_filled_with_the_vectors_that_are_served(tmp_path: Path) -> Non
         answers = [answer_of(service, body) for body in asked]
     for body, answer in zip(asked, answers, strict=True):
         assert set(answer["status"][:, 3].tolist()) == {0, 1}, "some pairs were not exported"
-        rows = rows_of(answer_with(feast_question(world, body), tmp_path), SHAPE.dim)
+        rows = rows_of(answer_with(feast_question(world, body), tmp_path), TINY.dim)
         np.testing.assert_array_equal(rows, answer["knowledge"])
     written = sum(len(np.load(tmp_path / f"{kind}.npz")["vectors"]) for kind in KINDS)
-    assert written == SHAPE.users * (1 + SHAPE.pairs) + SHAPE.items
+    assert written == TINY.users * (1 + TINY.pairs) + TINY.items
 
 
 def test_a_question_names_a_feature_of_every_kind_and_a_key_for_every_row(tmp_path: Path) -> None:
-    world = World(SHAPE, NOBODY, tmp_path)
+    world = World(TINY, NOBODY, tmp_path)
     assert feast_question(world, {"u": 7, "i": [11, 12]}) == {
         "features": ["user:k_u", "item:k_i", "user_category:k_uc"],
         "entities": {"user_id": [7, 7], "item_id": [11, 12], "category_id": [3, 0]},
@@ -71,7 +70,7 @@ def test_a_question_names_a_feature_of_every_kind_and_a_key_for_every_row(tmp_pa
 
 
 def test_the_repository_is_on_the_server_that_holds_the_version(tmp_path: Path) -> None:
-    repository = write_repository(World(SHAPE, NOBODY, tmp_path))
+    repository = write_repository(World(TINY, NOBODY, tmp_path))
     configuration = json.loads((repository / "feature_store.yaml").read_text())
     assert configuration["online_store"]["connection_string"] == f"127.0.0.1:{NOBODY.port}"
     assert Path(configuration["registry"]["path"]).parent == repository

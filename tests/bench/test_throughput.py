@@ -22,10 +22,9 @@ from bench.throughput import (
     measure,
 )
 from bench.vectors import load_plain_keys
-from bench.world import VERSION, Shape, World
-from tests.bench.loads import a_load
+from bench.world import VERSION, World
+from tests.bench.loads import TINY, a_load
 
-TINY = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
 ROWS = 5
 
 

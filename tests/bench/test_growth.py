@@ -18,7 +18,6 @@ from bench.growth import (
     section,
 )
 from bench.results import Section
-from bench.world import of_users
 from tests.bench.loads import a_load
 
 
@@ -57,15 +56,6 @@ def test_titles_say_what_is_to_be_seen() -> None:
         "500 rows take 5.9 times as long as one",
         "500 users in 500 rows take 5.9 times one's",
         "A worker answers most with 16 under way: then requests only wait",
-    ]
-
-
-def test_rows_name_so_many_users_in_turn() -> None:
-    bodies = [{"u": user, "i": [1, 2, 3, 4, 5]} for user in (7, 8, 9)]
-    assert [body["u"] for body in of_users(bodies, 2)] == [
-        [7, 8, 7, 8, 7],
-        [8, 9, 8, 9, 8],
-        [9, 7, 9, 7, 9],
     ]
 
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
 import numpy as np
 import typer
 
 from bench.arrivals import Answers, offer, perfect_latencies
+from bench.load import CONCURRENCY, Ask
+from bench.options import Rounds, Save, Seconds
 from bench.results import Curve, Figure, Section, tell
-from bench.stage import CONCURRENCY, Ask, Stage
+from bench.stage import Stage
 from bench.world import Shape
 
+SHAPE: Final = Shape(users=20_000)
 ROWS: Final = 500
 SHARES: Final = (0.3, 0.5, 0.7, 0.8, 0.9)
 JUDGED: Final = 0.7
@@ -55,37 +58,19 @@ class Round:
         return float(p99 / p50)
 
 
-def main(
-    *,
-    rounds: Annotated[int, typer.Option(min=1, help="Repeats.")] = 5,
-    seconds: Annotated[int, typer.Option(min=1, help="Of arrivals at each share.")] = 6,
-    users: Annotated[int, typer.Option(help="Users.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Items.")] = Shape.items,
-    save: Annotated[bool, typer.Option("--save", help="Keep the result for the page.")] = False,
-) -> None:
+def main(*, rounds: Rounds = 5, seconds: Seconds = 6, save: Save = False) -> None:
     """Measure latency at shares of the capacity."""
     with Stage() as stage:
-        knowledge = stage.world(Shape(users=users, items=items))
-        questions = knowledge.questions(ROWS, QUESTIONS, seed=0)
-        bodies = stage.write("rows", [body | {"dtype": "f16"} for body in questions])
-        asked = Ask(stage.serve(knowledge.url), bodies)
+        knowledge = stage.world(SHAPE)
+        questions = knowledge.questions(ROWS, QUESTIONS, seed=0, dtype="f16")
+        asked = Ask(stage.serve(knowledge.url), stage.write("rows", questions))
         stage.ask(asked, seconds=1)  # warms up
-        found = [measure(stage, asked, seconds, seed) for seed in range(rounds)]
-    tell(section(found), save=save)
+        measured = [measure(stage, asked, seconds, seed) for seed in range(rounds)]
+    tell(section(measured), save=save)
 
 
 def measure(stage: Stage, asked: Ask, seconds: int, seed: int) -> Round:
-    """Measure one round.
-
-    Parameters
-    ----------
-    stage : Stage
-    asked : Ask
-        Of whom, and what.
-    seconds : int
-        How long requests arrive at each share of the capacity.
-    seed : int
-        Of the arrivals.
+    """Measure the capacity, then so many seconds of arrivals at each share of it.
 
     Raises
     ------
@@ -93,19 +78,14 @@ def measure(stage: Stage, asked: Ask, seconds: int, seed: int) -> Round:
         If a request failed.
     """
     capacity = stage.ask(asked, max(1, seconds // 2)).rate
-    found = {
-        share: offer(
-            *(asked.server, asked.bodies, asked.accept, stage.others),
-            seconds=seconds,
-            rate=share * capacity,
-            seed=seed,
-        )
+    by_share = {
+        share: offer(asked, stage.other_cores, seconds=seconds, rate=share * capacity, seed=seed)
         for share in SHARES
     }
-    failed = sum(answers.failed for answers in found.values())
+    failed = sum(answers.failed for answers in by_share.values())
     if failed:
         raise SystemExit(f"{failed} requests failed: what was measured is of no use")
-    return Round(capacity, found)
+    return Round(capacity, by_share)
 
 
 def section(rounds: Sequence[Round]) -> Section:
@@ -150,7 +130,6 @@ def section(rounds: Sequence[Round]) -> Section:
                 log_y=True,
             )
         ],
-        packages=("uvloop",),
     )
 
 

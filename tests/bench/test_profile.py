@@ -40,7 +40,7 @@ def test_a_step_is_known_by_functions_that_exist(name: str) -> None:
     mark_of(name)
 
 
-@pytest.mark.parametrize("name", ["gkc.http.answering.Answering.guess", "gkc.guessing.guess"])
+@pytest.mark.parametrize("name", ["gkc.http.answering:Answering.guess", "gkc.guessing:guess"])
 def test_a_function_that_is_gone_is_named(name: str) -> None:
     with pytest.raises(SystemExit, match=name):
         mark_of(name)

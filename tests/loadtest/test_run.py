@@ -13,7 +13,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bench.bundles import USER_ID_STEP
-from bench.processes import free_port, separate_cores
+from bench.processes import free_port
+from bench.stage import Stage
 from bench.world import Shape
 from loadtest import run
 from loadtest.checks import fault
@@ -98,8 +99,8 @@ def test_a_host_where_nobody_listens_is_named(host: str) -> None:
 
 def test_without_redis_the_own_service_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(SystemExit, match="no redis-server"), own_service(TINY, {0}, {0}):
-        pass
+    with Stage() as stage, pytest.raises(SystemExit, match="no redis-server"):
+        own_service(stage, TINY)
 
 
 def _main(*arguments: str) -> Result:
@@ -136,9 +137,10 @@ def test_what_was_made_has_the_ids_of_the_bundle() -> None:
 @pytest.mark.slow
 @pytest.mark.redis
 def test_the_own_service_answers_the_traffic_as_it_is_checked() -> None:
-    with own_service(TINY, *separate_cores()) as server:
+    with Stage() as stage:
+        server = own_service(stage, TINY)
         known = made(TINY)
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+        with httpx.Client(base_url=server.url) as client:
             for question in draw(known, 60):
                 answer = client.post(
                     "/knowledge", json=question.body, headers={"Accept": question.accept}

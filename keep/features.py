@@ -108,15 +108,16 @@ class Features:
         self.item_shop[items] = self.shops.rows(day.shop)
         self.item_category[items] = self.categories.rows(day.category)
 
+    def item_rows(self, items: I64, shops: I64, categories: I64) -> I64:
+        """Look up raw ids, (n,) each: (n, 3) rows of the item, shop and category tables."""
+        shop, category = self.shops.rows(shops), self.categories.rows(categories)
+        return np.stack([self.items.rows(items), shop, category], axis=1)
+
     def encode(self, day: Day) -> Rows:
         """Turn a day's impressions into rows; ids without a row become the unknown row."""
-        item = [
-            self.items.rows(day.item),
-            self.shops.rows(day.shop),
-            self.categories.rows(day.category),
-        ]
+        item = self.item_rows(day.item, day.shop, day.category)
         labels = np.stack([day.click, day.click & day.conversion, day.click & day.cart], axis=1)
-        return Rows(self.users.rows(day.user), np.stack(item, axis=1), labels)
+        return Rows(self.users.rows(day.user), item, labels)
 
     def observe(self, day: Day) -> None:
         """Remember the day's clicks as the users' latest behaviours, and what was shown.
@@ -247,7 +248,7 @@ def make_batch(
     behaviours = _with_unknown(behaviours, unknown_rate, rng)
     scored, labels, paired = [], [], []
     for task in range(len(TASKS)):
-        of_task = np.flatnonzero(np.ones(len(samples)) if task == 0 else rows.labels[samples, 0])
+        of_task = np.flatnonzero(trained_by(rows, task)[samples])
         has = np.flatnonzero(partners[of_task, task] >= 0)
         line = np.concatenate([of_task, of_task[has]])
         candidate = np.repeat([0, 1 + task], [len(of_task), len(has)])

@@ -15,7 +15,7 @@ from keep.compatibility import fit_maps, relative_errors, shared_vectors
 from keep.data import Data, Samples
 from keep.drift.versions import Tied, version
 from keep.gauc import gauc
-from keep.knowledge import STORED_PARTS, student_knowledge, student_vectors
+from keep.knowledge import STORED_PARTS, as_row, student_knowledge, student_vectors
 from keep.reproduce.pool import ReproductionError
 from keep.reproduce.predictions import write_predictions
 from keep.reproduce.workshop import Workshop
@@ -174,6 +174,6 @@ def _averaged(states: Sequence[Pretraining]) -> Knowledge:
             np.mean([student_vectors(state, part, *ids)[0] for state in states], axis=0)
             for part in STORED_PARTS
         )
-        return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
+        return as_row(k_u, k_i, k_uc)
 
     return knowledge

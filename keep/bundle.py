@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gkc.arrays import I64
-from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.compatibility import Compatibility, Maps
 from keep.config import TASKS, TOP_CATEGORIES
+from keep.errors import ProblemError
 from keep.features import PADDING, UNKNOWN, Features
 from keep.knowledge import most_shown
 from keep.log import Log
@@ -35,13 +35,10 @@ FILES = {"user": "users", "item": "items", "user_category": "user_categories"}
 """Model name to the name of the table that it is run on."""
 
 
-class BundleError(GkcError):
+class BundleError(ProblemError):
     """A bundle that cannot be written, or must not be used."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        self.path = path
-        self.problem = problem
-        super().__init__(f"bundle {path}: {problem}")
+    kind = "bundle "
 
 
 @dataclass(frozen=True)

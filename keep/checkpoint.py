@@ -24,9 +24,9 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from gkc.errors import GkcError
 from keep.atomic import sync, write_text
 from keep.config import PretrainConfig, config_from_values
+from keep.errors import ProblemError
 from keep.features import Features, Vocabulary
 from keep.models import Models, table_sizes
 
@@ -45,13 +45,10 @@ DAMAGE = (
 """What reading a short, missing or foreign file of a checkpoint raises."""
 
 
-class CheckpointError(GkcError):
+class CheckpointError(ProblemError):
     """A checkpoint that cannot be read or used."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        self.path = path
-        self.problem = problem
-        super().__init__(f"checkpoint {path}: {problem}")
+    kind = "checkpoint "
 
 
 @dataclass

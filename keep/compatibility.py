@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from gkc.arrays import F32, F64, I64, Bools
-from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
+from keep.errors import ProblemError
 from keep.knowledge import student_vectors
 from keep.log import Log
 
@@ -36,15 +36,13 @@ SHARED_AT_LEAST = 20
 """Fewest shared users, items and pairs that a map is fitted on."""
 
 
-class IncompatibleError(GkcError):
+class IncompatibleError(ProblemError):
     """A version that another cannot be mapped to."""
 
+    kind = "checkpoint "
+
     def __init__(self, name: str, problem: str) -> None:
-        self.name = name
-        self.problem = problem
-        super().__init__(
-            f"checkpoint {name}: {problem}; leave out --compatible-with or name another"
-        )
+        super().__init__(name, f"{problem}; leave out --compatible-with or name another")
 
 
 @dataclass(frozen=True)

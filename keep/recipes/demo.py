@@ -30,6 +30,7 @@ from gkc.errors import GkcError
 from gkc.knowledge import PARTS
 from keep.checkpoint import load_checkpoint
 from keep.comparison import Result, evaluate, report
+from keep.errors import ProblemError
 from keep.log import Log, open_log
 from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
 from keep.serving import BIN, serving
@@ -44,13 +45,8 @@ SEEDS = (1, 2, 3)
 """Seeds of the downstream models."""
 
 
-class DemoError(GkcError):
+class DemoError(ProblemError):
     """A step of the demo failed."""
-
-    def __init__(self, step: str, problem: str) -> None:
-        self.step = step
-        self.problem = problem
-        super().__init__(f"{step}: {problem}")
 
 
 @dataclass

@@ -150,7 +150,7 @@ class _Work:
         info = self.shop.log.info
         if len(info.train_days) < 2:
             raise ReproductionError(
-                str(self.log_path),
+                self.log_path,
                 f"has training days {list(info.train_days)}, but two are needed: options are "
                 "chosen on the last of them, trained on those before",
             )

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gkc.arrays import F32, I64, Bools, Floats
-from gkc.errors import GkcError
 from keep.atomic import replaced
+from keep.errors import ProblemError
 
 SCHEMA = pa.schema(
     [
@@ -25,13 +25,10 @@ SCHEMA = pa.schema(
 """Columns of a file; a row is one impression of the test day."""
 
 
-class PredictionsError(GkcError):
+class PredictionsError(ProblemError):
     """A file of predictions is missing or is none."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        self.path = path
-        self.problem = problem
-        super().__init__(f"predictions {path}: {problem}")
+    kind = "predictions "
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from gkc.arrays import F32, I64
-from gkc.errors import GkcError
 from keep.atomic import read_json, write_json
 from keep.bundle import bundle
 from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
 from keep.config import PretrainConfig
 from keep.data import Data, Samples
+from keep.errors import ProblemError
 from keep.knowledge import knowledge_of, student_knowledge, teacher_spans
 from keep.log import Log, open_log
 from keep.pretraining import start, train_day
@@ -36,13 +36,8 @@ TEACHER, STUDENTS = ("teacher",), ("two_tower", "category")
 """Models of a pretraining, by name."""
 
 
-class WorkshopError(GkcError):
+class WorkshopError(ProblemError):
     """A folder that cannot be worked in."""
-
-    def __init__(self, out: Path, problem: str) -> None:
-        self.out = out
-        self.problem = problem
-        super().__init__(f"{out}: {problem}")
 
 
 @dataclasses.dataclass(frozen=True)

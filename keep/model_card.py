@@ -39,7 +39,8 @@ describes the format.
   a DIN teacher, a two-tower student (user and item vectors, section 5.2.1) and a category student
   (user-category vectors, section 5.2.2)
 - **tasks:** {tasks}; their parts of a vector lie side by side in this order
-- **widths:** user and item vectors {dim} each, user-category vectors {category_dim}; a row
+- **widths:** user and item vectors {config.dim} each, \
+user-category vectors {config.category_dim}; a row
   [K_u, K_i, K_u * K_i, K_uc] is {row} wide
 - **rows:** {rows}
 - **largest difference between ONNX and torch:** {difference:.1e}
@@ -52,14 +53,15 @@ Settings of pretraining:
 
 ## Training data
 
-- **log:** {log}
-- **source:** {source}
+- **log:** {info.name}
+- **source:** {info.source}
 - **citation:** {citation}
 - **licence:** {licence}
-- **SHA-256 of its values:** {checksum}
+- **SHA-256 of its values:** {info.checksum}
 - **days:** {learned} of {days}; none after {day} was learned from
-- **whole log:** {impressions:,} impressions, {users:,} users, {items:,} items, {clicks:,} clicks,
-  {carts:,} carts, {conversions:,} conversions
+- **whole log:** {info.rows:,} impressions, {info.users:,} users, {info.items:,} items, \
+{info.clicks:,} clicks,
+  {info.carts:,} carts, {info.conversions:,} conversions
 
 ## Evaluation
 
@@ -110,52 +112,35 @@ def model_card(
         axes="; ".join(map(_axes, compatible_with)) or "no other version",
         day=state.day,
         tasks=", ".join(TASKS),
-        dim=config.dim,
-        category_dim=config.category_dim,
+        config=config,
+        info=info,
         row=row_width(config.dim, config.category_dim),
         rows=", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in rows.items()),
         difference=difference,
         coverage=coverage,
         settings=_table(["setting", "value"], [[f"`{k}`", f"{v}"] for k, v in settings.items()]),
-        **_log_facts(info, state.day),
+        citation=info.citation or "none named",
+        licence=info.licence or "none named",
+        learned=_spans([day for day in info.days if day <= state.day]),
+        days=_spans(info.days),
         evaluation=_evaluation(metrics),
-        commit=commit_of(ROOT) or "commit unknown",
+        commit=commit_of(ROOT, "--abbrev=40") or "commit unknown",
         versions=", ".join(
             [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]
         ),
     )
 
 
-def _log_facts(info: LogInfo, until: int) -> dict[str, object]:
-    return {
-        "log": info.name,
-        "source": info.source,
-        "citation": info.citation or "none named",
-        "licence": info.licence or "none named",
-        "checksum": info.checksum,
-        "learned": _spans([day for day in info.days if day <= until]),
-        "days": _spans(info.days),
-        "impressions": info.rows,
-        "users": info.users,
-        "items": info.items,
-        "clicks": info.clicks,
-        "carts": info.carts,
-        "conversions": info.conversions,
-    }
-
-
-def commit_of(root: Path) -> str | None:
+def commit_of(root: Path, *options: str) -> str | None:
     """Tell which commit a checkout's root is at, with ``-dirty`` if tracked files were changed.
 
-    There is none if it is no checkout's root, or git is not there.
+    There is none if it is no checkout's root, or git is not there. Options are ``git describe``'s.
     """
     if not (root / ".git").exists():
         return None
-    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", *options]
     try:
-        described = subprocess.run(
-            [*words, "--exclude=*"], capture_output=True, text=True, check=True
-        )
+        described = subprocess.run(words, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip()

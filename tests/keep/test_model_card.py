@@ -116,8 +116,8 @@ def test_the_commit_is_that_of_a_checkout_s_root_only(tmp_path: Path) -> None:
     git("add", "file")
     git("commit", "--quiet", "--no-verify", "-m", "first")
     head = git("rev-parse", "HEAD")
-    assert commit_of(tmp_path) == head
+    assert commit_of(tmp_path, "--abbrev=40") == head
     (tmp_path / "file").write_text("two")
-    assert commit_of(tmp_path) == f"{head}-dirty"
+    assert commit_of(tmp_path, "--abbrev=40") == f"{head}-dirty"
     (tmp_path / "folder").mkdir()
     assert commit_of(tmp_path / "folder") is None

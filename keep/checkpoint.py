@@ -158,28 +158,16 @@ def _set_moments(
 
 
 def _save_features(features: Features, file: Path) -> None:
-    np.savez(
-        file,
-        users=features.users.ids,
-        items=features.items.ids,
-        shops=features.shops.ids,
-        categories=features.categories.ids,
-        item_shop=features.item_shop,
-        item_category=features.item_category,
-        history=features.history,
-        shown=features.shown,
-    )
+    parts = {name: part for name, part in vars(features).items() if name != "length"}
+    ids = {name: part.ids for name, part in parts.items() if isinstance(part, Vocabulary)}
+    np.savez(file, **parts | ids)
 
 
 def _load_features(file: Path, length: int) -> Features:
     features = Features(length)
     with file.open("rb") as stream, np.load(stream) as arrays:
-        features.users = Vocabulary(arrays["users"])
-        features.items = Vocabulary(arrays["items"])
-        features.shops = Vocabulary(arrays["shops"])
-        features.categories = Vocabulary(arrays["categories"])
-        features.item_shop = arrays["item_shop"]
-        features.item_category = arrays["item_category"]
-        features.history = arrays["history"]
-        features.shown = arrays["shown"]
+        for name, fresh in vars(features).items():
+            if name != "length":
+                part = arrays[name]
+                setattr(features, name, Vocabulary(part) if isinstance(fresh, Vocabulary) else part)
     return features

@@ -220,7 +220,7 @@ def _asked_for(log: Log, until: int) -> dict[str, tuple[I64, I64, I64, F64]]:
 
     Each part comes as (n,) users, items and categories, of which it uses its own.
     """
-    days = [log.day(number) for number in log.info.days if number <= until]
+    days = list(log.days(0, until))
     user = np.concatenate([day.user for day in days])
     item = np.concatenate([day.item for day in days])
     category = np.concatenate([day.category for day in days])

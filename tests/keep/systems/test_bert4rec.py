@@ -12,9 +12,9 @@ import torch
 
 from keep.data import Data
 from keep.systems import base
-from keep.systems.bert4rec import BERT4REC, Cloze, Options, pretrain
+from keep.systems.bert4rec import BERT4REC, Cloze, pretrain
 from keep.systems.sequences import windows
-from keep.systems.transformer import Encoder, make_encoder
+from keep.systems.transformer import Encoder, Options, make_encoder
 from tests.keep.tiny import DAYS, tiny_log
 
 OPTIONS = Options(feature_dim=4, hidden=(16, 8), epochs=2, pretrain_batch_size=16)

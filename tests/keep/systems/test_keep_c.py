@@ -18,13 +18,8 @@ from keep.din import Teacher
 from keep.features import Batch, Features, Rows, trained_by
 from keep.losses import point_loss
 from keep.systems import base, keep_c
-from keep.systems.keep_c import (
-    KEEP_C,
-    Options,
-    RunningMoments,
-    batches,
-    draw_earlier_partners,
-)
+from keep.systems.keep_c import KEEP_C, RunningMoments, batches, draw_earlier_partners
+from keep.systems.plugged import Options
 from tests.keep.systems.narrow import NARROW, tiny_data
 from tests.keep.tiny import CONFIG
 

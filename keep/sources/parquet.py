@@ -58,7 +58,7 @@ def import_parquet(
             for batch in _batches(file):
                 table = conform(file, batch, row)
                 scenes.update(table.column("scene").unique().to_pylist())
-                spill.add_table(file, table.column("day").to_numpy().astype(np.int64), table)
+                spill.add(file, table.column("day").to_numpy().astype(np.int64), table)
                 row += table.num_rows
                 advance(table.num_rows)
         _check_test_day(files[0], options, spill)

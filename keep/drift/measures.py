@@ -24,6 +24,8 @@ from keep.systems.plugged import KEEP, KeepRanker, Knowledge, Options, Plugged
 
 LAGS = (1, 2, 3)
 """Days that the served version is newer than the trained one."""
+CONTROLS = ("no knowledge", "stale")
+"""What the ways to a newer version are held against."""
 FRESH = 500
 """Added to a seed for the version that is pretrained anew."""
 STRENGTHS: Mapping[str, tuple[float, ...]] = {
@@ -78,7 +80,7 @@ class Measure:
 
     setting: str
     method: str
-    """One of ``STRENGTHS``, or ``no knowledge`` or ``stale``."""
+    """One of ``STRENGTHS`` or ``CONTROLS``."""
     strength: float
     seed: int
     lag: int

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keep.drift.results import report
+from keep.drift.costs import report
 from keep.reproduce.report import interval_cell, signed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

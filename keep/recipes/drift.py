@@ -16,8 +16,8 @@ import numpy as np
 
 from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
-from keep.drift.measures import FRESH, LAGS, STRENGTHS, Measure, Setting, settings
-from keep.drift.results import report, rows_of_lag
+from keep.drift.measures import CONTROLS, FRESH, LAGS, STRENGTHS, Measure, Setting, settings
+from keep.drift.costs import report, rows_of_lag
 from keep.drift.versions import Chain, Tied
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.pool import Pool, workers
@@ -116,7 +116,7 @@ def _choices(at: Setting, seeds: Sequence[int]) -> Iterator[Measure]:
 
 def _tests(at: Setting, seeds: Sequence[int], chosen: Mapping[str, float]) -> Iterator[Measure]:
     for seed in seeds:
-        for control in ("no knowledge", "stale"):
+        for control in CONTROLS:
             yield Measure("testing", control, 0.0, seed, 0, at)
         for lag in LAGS:
             for method, strength in chosen.items():

@@ -41,10 +41,10 @@ def interval_cell(interval: Sequence[float | None]) -> str:
     return f"{signed(interval[0])} to {signed(interval[1])}" if None not in interval else MISSING
 
 
-def share_cell(share: Mapping[str, Any] | None) -> str:
+def share_cell(share: Mapping[str, Any] | None, missing: str = MISSING) -> str:
     """Say a share of a lift in percent, with its interval."""
     if share is None or share["value"] is None:
-        return MISSING
+        return missing
     low, high = share["interval"]
     spread = "" if low is None else f" ({low:.0%} to {high:.0%})"
     return f"{share['value']:.0%}{spread}"

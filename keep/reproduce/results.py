@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gkc.arrays import F64
-from keep.atomic import write_text
+from keep.atomic import json_values, write_text
 from keep.reproduce.paper import PAPER
 from keep.reproduce.predictions import prediction_path, read_predictions, slug
 from keep.reproduce.statistics import (
@@ -125,8 +123,8 @@ def build_results(directory: Path, plan: Plan, facts: Facts) -> dict[str, Any]:
         number: {"rows": _table(directory, number, rows, facts.seeds)}
         for number, rows in plan.items()
     }
-    values = {"format": FORMAT, **dataclasses.asdict(facts), "tables": tables}
-    return {name: _json_value(value) for name, value in values.items()}
+    values = json_values({"format": FORMAT, **dataclasses.asdict(facts)})
+    return {**values, "tables": json_values(tables, DIGITS)}
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
@@ -168,16 +166,16 @@ def _row(number: str, planned: PlannedRow, scores: Mapping[str, UserScores]) -> 
     against = {name: paired_lift(ranked, scores[name]) for name in planned.against}
     return Row(
         name=planned.name,
-        gauc=_rounded(gauc_per_seed(ranked)),
-        lift=round(lift.mean, DIGITS),
-        interval=_interval(lift.low, lift.high),
+        gauc=gauc_per_seed(ranked).tolist(),
+        lift=lift.mean,
+        interval=(lift.low, lift.high),
         paper=None if paper is None else dataclasses.asdict(paper),
         base=planned.base,
-        base_gauc=None if base is None else _rounded(gauc_per_seed(base)),
+        base_gauc=None if base is None else gauc_per_seed(base).tolist(),
         users=len(ranked.users),
         impressions=int(ranked.impressions.sum()),
         against={
-            name: {"lift": round(over.mean, DIGITS), "interval": _interval(over.low, over.high)}
+            name: {"lift": over.mean, "interval": (over.low, over.high)}
             for name, over in against.items()
         },
         share=_share(planned, scores),
@@ -189,11 +187,7 @@ def _share(planned: PlannedRow, scores: Mapping[str, UserScores]) -> dict[str, A
     if planned.share_of is None or planned.base is None:
         return None
     ratio = ratio_of_lifts(scores[planned.name], scores[planned.share_of], scores[planned.base])
-    return {
-        "of": planned.share_of,
-        "value": round(ratio.value, DIGITS),
-        "interval": _interval(ratio.low, ratio.high),
-    }
+    return {"of": planned.share_of, "value": ratio.value, "interval": (ratio.low, ratio.high)}
 
 
 def _note(planned: PlannedRow, ranked: UserScores) -> str:
@@ -205,20 +199,3 @@ def _note(planned: PlannedRow, ranked: UserScores) -> str:
     return "; ".join(notes)
 
 
-def _rounded(values: F64) -> list[float]:
-    return [round(float(value), DIGITS) for value in values]
-
-
-def _interval(low: float, high: float) -> tuple[float, float]:
-    return round(low, DIGITS), round(high, DIGITS)
-
-
-def _json_value(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Turn tuples into lists and numbers that JSON lacks into null, at any depth."""
-    if isinstance(value, Mapping):
-        return {str(name): _json_value(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_value(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -189,8 +189,7 @@ def _write_models(state: Pretraining, tables: Tables, folder: Path, maps: Maps |
     for name, model in serving_models(state.models, maps).items():
         file = folder / f"{name}.onnx"
         export_onnx(name, model, length, file)
-        chosen = {column: columns[name][column] for column in INPUTS[name]}
-        largest = max(largest, largest_difference(name, model, file, chosen))
+        largest = max(largest, largest_difference(name, model, file, columns[name]))
     return largest
 
 
@@ -244,13 +243,8 @@ def _write_manifest(
         "tables": {table: f"{table}.parquet" for table in FILES.values()},
         "pad": {"behaviour_items": state.config.behaviours},
         "unknown": {
-            "user": {"user_row": UNKNOWN, "behaviour_items": []},
-            "item": {"item_row": UNKNOWN, "shop_row": UNKNOWN, "category_row": UNKNOWN},
-            "user_category": {
-                "user_row": UNKNOWN,
-                "behaviour_items": [],
-                "category_row": UNKNOWN,
-            },
+            model: {name: [] if name == "behaviour_items" else UNKNOWN for name in INPUTS[model]}
+            for model in FILES
         },
         "sha256": {
             file.name: hashlib.sha256(file.read_bytes()).hexdigest()

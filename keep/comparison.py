@@ -70,10 +70,7 @@ def evaluate(
     test = days[test_day]
     used = [days[number] for number in (*train_days, test_day)]
     extracted = {samples.number: _teacher_knowledge(state, samples.day) for samples in used}
-    answered = {
-        samples.number: served(samples.day.user, samples.day.item, samples.day.category)
-        for samples in used
-    }
+    answered = {samples.number: served(*samples.day.ids) for samples in used}
     user, click = test.day.user, test.day.click
     popular = gauc(user, click, popularity(log, state.day, test.day))
     rows = state.features.encode(test.day)

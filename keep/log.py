@@ -130,6 +130,11 @@ class Day:
         """Count the impressions."""
         return len(self.user)
 
+    @property
+    def ids(self) -> tuple[I64, I64, I64]:
+        """Users, items and categories: what served knowledge is asked for by."""
+        return self.user, self.item, self.category
+
 
 class Log:
     """A log on disk, read day by day; made by ``open_log``."""

@@ -114,8 +114,7 @@ def train_day(
             return before, _train(model, optimizer, counted, config, extra, progress, bar)
 
         for names in _at_the_same_time(state):
-            lessons = _batches(state, number, rows)
-            taught = _taught(state, lessons) if _is_distilled(state, names) else None
+            taught = _taught(state, names, _batches(state, number, rows))
             with one_thread_each(len(names)) as pool:
                 try:
                     learning = {name: pool.submit(learn, name, taught) for name in names}
@@ -168,14 +167,10 @@ def _at_the_same_time(state: Pretraining) -> list[list[str]]:
     return [names]
 
 
-def _is_distilled(state: Pretraining, names: Sequence[str]) -> bool:
-    return (
-        state.config.distillation > 0 and "teacher" in state.optimizers and "teacher" not in names
-    )
-
-
-def _taught(state: Pretraining, batches: Iterable[Batch]) -> Taught:
-    """Score a day's batches with the teacher, once for both students."""
+def _taught(state: Pretraining, names: Sequence[str], batches: Iterable[Batch]) -> Taught:
+    """Score a day's batches with the teacher, once for both students, if they learn from one."""
+    if not state.config.distillation or "teacher" in names or "teacher" not in state.optimizers:
+        return None
     teacher = state.models.teacher
     with torch.no_grad():
         return [teacher(batch) for batch in batches]

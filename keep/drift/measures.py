@@ -155,23 +155,18 @@ class Measure:
         errors = relative_errors(shared, self.strength)
         write_json(self.errors(shop.out), errors)
         maps = fit_maps(shared, self.strength)
-        return lambda samples: student_knowledge(
-            state, samples.day.user, samples.day.item, samples.day.category, maps=maps
-        )
+        return lambda samples: student_knowledge(state, *samples.day.ids, maps=maps)
 
 
 def _read(state: Pretraining) -> Knowledge:
-    return lambda samples: student_knowledge(
-        state, samples.day.user, samples.day.item, samples.day.category
-    )
+    return lambda samples: student_knowledge(state, *samples.day.ids)
 
 
 def _averaged(states: Sequence[Pretraining]) -> Knowledge:
     """Average the versions' vectors, part by part, before the product."""
 
     def knowledge(samples: Samples) -> F32:
-        day = samples.day
-        ids = (day.user, day.item, day.category)
+        ids = samples.day.ids
         k_u, k_i, k_uc = (
             np.mean([student_vectors(state, part, *ids)[0] for state in states], axis=0)
             for part in STORED_PARTS

@@ -23,6 +23,7 @@ from keep.reproduce.report import (
     lift_cell,
     markdown_table,
     paper_cells,
+    rows_by_name,
     share_cell,
     signed,
     tuned_lines,
@@ -143,7 +144,7 @@ def _log_and_preset(run: Results) -> str:
 
 def _table(number: str, labelled: Mapping[str, Results]) -> list[str]:
     """Lay the rows of all runs side by side, and their paired differences below."""
-    tables = {label: _by_name(run["tables"][number]["rows"]) for label, run in labelled.items()}
+    tables = {label: rows_by_name(run["tables"][number]) for label, run in labelled.items()}
     with_base = any(has_own_bases(rows.values()) for rows in tables.values())
     with_share = any(row["share"] for rows in tables.values() for row in rows.values())
     header = ["row", "paper GAUC", "paper lift"]
@@ -159,10 +160,6 @@ def _table(number: str, labelled: Mapping[str, Results]) -> list[str]:
             line += _cells(row, with_base=with_base, with_share=with_share)
         lines.append(line)
     return [markdown_table(header, lines), *_differences(tables), *_notes(tables)]
-
-
-def _by_name(rows: Sequence[Row]) -> dict[str, Row]:
-    return {row["name"]: row for row in rows}
 
 
 def _cells(row: Row | None, *, with_base: bool, with_share: bool) -> list[str]:

@@ -64,13 +64,7 @@ def prediction_path(directory: Path, table: str, row: str, seed: int) -> Path:
     return directory / "predictions" / table / slug(row) / f"{seed}.parquet"
 
 
-def write_predictions(
-    path: Path,
-    user: I64,
-    item: I64,
-    label: Bools,
-    score: Floats,
-) -> None:
+def write_predictions(path: Path, user: I64, item: I64, label: Bools, score: Floats) -> None:
     """Write (n,) columns of predictions, whole or not at all; scores are stored as float32.
 
     Raises
@@ -81,10 +75,7 @@ def write_predictions(
     if np.isnan(score).any():
         raise ValueError("scores hold NaN, which has no rank")
     columns = [user, item, label, score.astype(np.float32)]
-    table = pa.Table.from_arrays(
-        [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)],
-        schema=SCHEMA,
-    )
+    table = pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA)
     with replaced(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 

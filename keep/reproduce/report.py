@@ -21,6 +21,11 @@ MISSING = "-"
 SHARE = "share of KEEP's lift"
 
 
+def rows_by_name(table: Mapping[str, Any]) -> dict[str, Row]:
+    """Look the rows of a table up by their name."""
+    return {row["name"]: row for row in table["rows"]}
+
+
 def gauc_cell(gauc: Sequence[float | None] | None, *, with_deviation: bool = True) -> str:
     """Say the mean and the standard deviation over seeds, for example ``0.6380 ± 0.0004``."""
     values = [value for value in gauc or () if value is not None]

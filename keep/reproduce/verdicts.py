@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from keep.reproduce.paper import PAPER
-from keep.reproduce.report import Results, Row, gauc_cell, interval_cell, share_cell, signed
+from keep.reproduce.report import (
+    Results,
+    Row,
+    gauc_cell,
+    interval_cell,
+    rows_by_name,
+    share_cell,
+    signed,
+)
 
 LIFT = {"simulated": 0.0070, "movielens": 0.010}
 """The least that KEEP is to lift over Base, by the first word of the log's name."""
@@ -49,7 +57,7 @@ def verdicts(results: Results, checksums: Mapping[str, str]) -> list[Verdict]:
         In the order in which the claims were made.
     """
     log, kind = results["log"], str(results["log"]["name"]).partition("-")[0]
-    rows = {number: _by_name(table) for number, table in results["tables"].items()}
+    rows = {number: rows_by_name(table) for number, table in results["tables"].items()}
     same = checksums.get(log["name"]) == log["checksum"]
     found = [Verdict("log's checksum as committed before", str(log["checksum"])[:12], same)]
     if results["preset"] != "full":
@@ -69,10 +77,6 @@ def verdicts(results: Results, checksums: Mapping[str, str]) -> list[Verdict]:
         text = f"{equal:,} of {numbers:,} numbers"
         found.append(Verdict("served in f16 to the bit", text, equal == numbers))
     return found
-
-
-def _by_name(table: Mapping[str, Any]) -> dict[str, Row]:
-    return {row["name"]: row for row in table["rows"]}
 
 
 def _set_up(results: Results) -> Iterator[Verdict]:

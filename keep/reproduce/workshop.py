@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 
-from gkc.arrays import F32, I64
+from gkc.arrays import F32
 from keep.atomic import read_json, write_json
 from keep.bundle import bundle
 from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
@@ -156,15 +156,31 @@ class Workshop:
 
     def pretrain(self, plan: PretrainingPlan) -> None:
         """Pretrain up to the version's day, or go on where a killed process stopped."""
-        path = self._checkpoint(plan.name)
-        state = load_checkpoint(path) if holds_checkpoint(path) else None
         days = [day for day in self.log.info.days if day <= self.version_day]
-        for number in days[-plan.window :]:
+        path = self._checkpoint(plan.name)
+        self.pretrain_days(path, days[-plan.window :], plan.config, plan.models)
+
+    def pretrain_days(
+        self,
+        path: Path,
+        days: Sequence[int],
+        config: PretrainConfig,
+        models: Sequence[str],
+        kept: Sequence[int] = (),
+    ) -> None:
+        """Pretrain day by day, or go on after the day of the checkpoint at ``path``.
+
+        The states after some days are also ``kept`` beside it, each below its day's number.
+        """
+        state = load_checkpoint(path) if holds_checkpoint(path) else None
+        for number in days:
             if state is not None and number <= state.day:
                 continue
             day = self.log.day(number)
-            state = start(day, plan.config, plan.models) if state is None else state
+            state = start(day, config, models) if state is None else state
             train_day(state, number, day)
+            if number in kept:
+                save_checkpoint(state, path.with_name(str(number)))
             save_checkpoint(state, path)
 
     def teacher_of(self, seed: int) -> str:
@@ -213,7 +229,7 @@ class Workshop:
         return knowledge_of(self.state(name), day.user, day.item, day.shop, day.category)
 
     def _student_rows(self, name: str, samples: Samples) -> F32:
-        return student_knowledge(self.state(name), *_ids(samples))
+        return student_knowledge(self.state(name), *samples.day.ids)
 
     def remember(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         """Return what was made for a key before, or make it.
@@ -238,12 +254,8 @@ class Workshop:
             models = bundled_models(folder)
             with served_knowledge(folder, Path(work), dtype) as answer:
                 yield Served(
-                    lambda samples: answer(*_ids(samples)),
+                    lambda samples: answer(*samples.day.ids),
                     lambda samples: student_knowledge(
-                        state, *_ids(samples), as_stored=True, models=models
+                        state, *samples.day.ids, as_stored=True, models=models
                     ),
                 )
-
-
-def _ids(samples: Samples) -> tuple[I64, I64, I64]:
-    return samples.day.user, samples.day.item, samples.day.category

@@ -9,8 +9,6 @@ from threading import Event
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress, TaskID
 from torch import Tensor, nn
 
 from keep.checkpoint import Pretraining, make_optimizers
@@ -26,6 +24,7 @@ from keep.models import (
     table_sizes,
     task_losses,
 )
+from keep.progress import progress
 from keep.progressive import validate
 from keep.threads import one_thread_each
 
@@ -101,9 +100,7 @@ def train_day(
     rows = features.encode(day)
     metrics, losses = {}, {}
     stop = Event()
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task(f"day {number}", total=len(rows) * len(state.optimizers))
+    with progress(f"day {number}", len(rows) * len(state.optimizers)) as advance:
 
         def learn(name: str, taught: Taught) -> tuple[dict[str, Metrics], tuple[float, ...]]:
             model, optimizer = models.get_submodule(name), state.optimizers[name]
@@ -111,7 +108,7 @@ def train_day(
             before = validate(model, rows, features) if optimizer.state else {}
             counted = (batch for batch in _batches(state, number, rows) if not stop.is_set())
             extra = _extra_losses(name, config.distillation, taught, extra_loss)
-            return before, _train(model, optimizer, counted, config, extra, progress, bar)
+            return before, _train(model, optimizer, counted, config, extra, advance)
 
         for names in _at_the_same_time(state):
             taught = _taught(state, names, _batches(state, number, rows))
@@ -141,8 +138,7 @@ def _train(
     batches: Iterable[Batch],
     config: PretrainConfig,
     extra: Callable[[Batch, list[Tensor]], list[Tensor]],
-    progress: Progress,
-    bar: TaskID,
+    advance: Callable[[int], object],
 ) -> tuple[float, ...]:
     """Take a step per batch; return the mean loss of each task."""
     model.train()
@@ -155,7 +151,7 @@ def _train(
         optimizer.step()
         summed += losses.detach()
         steps += 1
-        progress.advance(bar, len(batch.samples))
+        advance(len(batch.samples))
     return tuple((summed / max(steps, 1)).tolist())
 
 

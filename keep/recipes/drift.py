@@ -7,8 +7,8 @@ days more, or anew from another seed. The mismatch cost is what it loses against
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -47,25 +47,19 @@ def drift(
         [day for day in info.days if day <= info.test_day], info.train_days, info.pretrain_until
     )
     shop.claim({"checksum": info.checksum, "preset": preset, "seeds": list(tried)})
-    began = time.perf_counter()
-    try:
-        with workers(log_path, out, shop.behaviours) as pool:
-            _pretrain(pool, shop, at, tried)
-            choosing = list(_choices(at["choosing"], tried))
-            pool.run("choosing", choosing)
-            chosen = _choose(choosing, out)
-            pool.run("pretraining", list(_tied(shop, at["testing"], tried, chosen)))
-            testing = list(_tests(at["testing"], tried, chosen))
-            pool.run("testing", testing)
-    finally:
-        seconds = shop.add_seconds(time.perf_counter() - began)
-        shop.close()
+    with closing(shop), shop.timed(), workers(log_path, out, shop.behaviours) as pool:
+        _pretrain(pool, shop, at, tried)
+        choosing = list(_choices(at["choosing"], tried))
+        pool.run("choosing", choosing)
+        chosen = _choose(choosing, out)
+        pool.run("pretraining", list(_tied(shop, at["testing"], tried, chosen)))
+        pool.run("testing", list(_tests(at["testing"], tried, chosen)))
     results = {
         "format": FORMAT,
         "command": f"keep drift --log {log_path.name} --preset {preset} --seeds {len(tried)}",
         "log": dataclasses.asdict(info),
         "seeds": list(tried),
-        "seconds": seconds,
+        "seconds": shop.seconds,
         "setting": {name: dataclasses.asdict(setting) for name, setting in at.items()},
         "chosen": chosen,
         "trials": [_trial(measure, out) for measure in choosing],

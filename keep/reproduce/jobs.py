@@ -102,14 +102,8 @@ class PretrainTrial:
         """Do it in this process."""
         day = shop.log.info.train_days[-1]
         test = shop.data(day).sub_domain(day)
-        scores = teacher_scores(shop, self.plan.name, test)
-        trial = {
-            "method": "pretraining",
-            "options": dataclasses.asdict(self.plan.config),
-            "seed": self.plan.config.seed,
-            "day": day,
-            "gauc": _gauc(test, scores),
-        }
+        scores, config = teacher_scores(shop, self.plan.name, test), self.plan.config
+        trial = _trial("pretraining", config, config.seed, test, scores)
         write_json(self.file(shop.out), trial)
 
 
@@ -148,15 +142,8 @@ class Trial:
         system, given = SYSTEMS[self.system], taken(shop, self.system, self.seed, plugged)
         ranker = system.train(data, days, self.options, self.seed, given=given)
         test = data.sub_domain(day)
-        trial = {
-            "method": self.method,
-            "options": dataclasses.asdict(self.options),
-            "seed": self.seed,
-            "day": day,
-            "gauc": _gauc(test, ranker.score(test)),
-            "seconds": time.perf_counter() - began,
-        }
-        write_json(self.file(shop.out), trial)
+        trial = _trial(self.method, self.options, self.seed, test, ranker.score(test))
+        write_json(self.file(shop.out), {**trial, "seconds": time.perf_counter() - began})
 
 
 @dataclass(frozen=True)
@@ -182,9 +169,6 @@ class Test:
         scores = test_scores(shop, self.run, self.seed, test)
         label = test.rows.labels[:, self.run.task]
         write_predictions(self.file(shop.out), test.day.user, test.day.item, label, scores)
-
-
-Job = Pretrain | Encode | PretrainTrial | Trial | Test
 
 
 def test_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
@@ -266,10 +250,6 @@ class Source:
     """Of the teacher's knowledge."""
 
 
-def _teacher_s(shop: Workshop, source: Source) -> Knowledge:
-    return shop.teacher_knowledge(source.teacher, source.parts)
-
-
 def _decomposition(shop: Workshop, source: Source) -> Knowledge:
     return shop.student_knowledge(source.students, slice(0, _category_columns(shop, source).start))
 
@@ -280,20 +260,16 @@ def _degeneration(shop: Workshop, source: Source) -> Knowledge:
     return lambda samples: np.concatenate([ids(samples), category(samples)], axis=1)
 
 
-def _both_students(shop: Workshop, source: Source) -> Knowledge:
-    return shop.student_knowledge(source.students, slice(None))
-
-
 def _category_columns(shop: Workshop, source: Source) -> slice:
     config = shop.state(source.students).config
     return slice(*part_spans(PARTS, config.dim, config.category_dim)["user_category"])
 
 
 KNOWLEDGE: Mapping[str, Callable[[Workshop, Source], Knowledge]] = {
-    "teacher": _teacher_s,
+    "teacher": lambda shop, source: shop.teacher_knowledge(source.teacher, source.parts),
     "decomposition": _decomposition,
     "degeneration": _degeneration,
-    "both": _both_students,
+    "both": lambda shop, source: shop.student_knowledge(source.students, slice(None)),
 }
 """What a run plugs in: KEEP (CIKM'22), equations 4 and 6, table 8."""
 
@@ -324,5 +300,14 @@ def _chosen(out: Path, what: str) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
-def _gauc(test: Samples, scores: F32) -> float:
-    return gauc(test.day.user, test.day.click, scores).value
+def _trial(
+    method: str, options: Training | PretrainConfig, seed: int, test: Samples, scores: F32
+) -> dict[str, Any]:
+    """Say what was tried, and how well it ranks a day."""
+    return {
+        "method": method,
+        "options": dataclasses.asdict(options),
+        "seed": seed,
+        "day": test.number,
+        "gauc": gauc(test.day.user, test.day.click, scores).value,
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -68,6 +69,8 @@ class Workshop:
         self.log: Log = open_log(log_path)
         self.out = out
         self.behaviours = behaviours
+        self._run_file = out / "work" / "run.json"
+        self._seconds_file = out / "work" / "seconds.json"
         self._memory: dict[tuple[object, ...], Any] = {}
         self._lock_file: IO[str] | None = None
 
@@ -122,15 +125,20 @@ class Workshop:
         write_json(self._run_file, facts)
 
     @property
-    def _run_file(self) -> Path:
-        return self.out / "work" / "run.json"
-
-    def add_seconds(self, seconds: float) -> float:
-        """Add this process's time to that of the earlier ones; return the sum."""
-        file = self.out / "work" / "seconds.json"
-        total: float = read_json(file).get("seconds", 0.0) + seconds
-        write_json(file, {"seconds": total})
+    def seconds(self) -> float:
+        """What all ``timed`` work in the folder took."""
+        total: float = read_json(self._seconds_file).get("seconds", 0.0)
         return total
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time of a block, also of one that fails, to that of earlier processes."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = self.seconds + time.perf_counter() - began
+            write_json(self._seconds_file, {"seconds": seconds})
 
     @cached_property
     def has_truth(self) -> bool:

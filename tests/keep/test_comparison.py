@@ -18,16 +18,6 @@ from tests.keep.tiny import CONFIG, tiny_log
 OPTIONS = Options(feature_dim=4, hidden=(12, 6), batch_size=32)
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
-    return pretrain(log, tmp_path_factory.mktemp("ckpt"), config=CONFIG)
-
-
 def made_up(users: I64, items: I64, categories: I64) -> F32:
     return np.stack([users % 7, items % 5, categories], axis=1).astype(np.float32)
 

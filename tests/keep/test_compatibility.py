@@ -25,11 +25,6 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def versions(log: Log, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pretraining, Pretraining]:
     """A new version from another seed, and the old one."""
     folder = tmp_path_factory.mktemp("ckpt")

@@ -19,16 +19,6 @@ from tests.keep.tiny import CONFIG, tiny_log
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
-    return pretrain(log, tmp_path_factory.mktemp("ckpt"), config=CONFIG)
-
-
-@pytest.fixture(scope="module")
 def day(log: Log) -> Day:
     return log.day(5)
 

@@ -28,11 +28,6 @@ METRICS = [
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def state() -> Pretraining:
     state = start(tiny_days()[1], CONFIG)
     state.day = 3

@@ -16,11 +16,6 @@ from keep.pretraining import start, train_day
 from tests.keep.tiny import CONFIG, tiny_days, tiny_log
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
 def test_a_day_is_scored_before_anything_of_it_is_learned() -> None:
     days, flipped = tiny_days(), tiny_days(flip_from=2)
     reports = []

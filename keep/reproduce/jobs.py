@@ -186,10 +186,10 @@ def _served_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
     """Rank by what the service answers in place of both students' vectors."""
     ranker = _both(shop, dataclasses.replace(run, knowledge="both"), seed)
     assert isinstance(ranker, KeepRanker)
-    with shop.served(f"students-{seed}", run.knowledge) as served:
-        rows = served.answer(test)
+    with shop.served(f"students-{seed}", run.knowledge) as (answer, offline):
+        rows = answer(test)
         if run.knowledge == "f16":
-            equal = int(np.count_nonzero(rows == served.offline(test)))
+            equal = int(np.count_nonzero(rows == offline(test)))
             write_json(served_file(shop.out, seed), {"numbers": rows.size, "equal": equal})
         return ranker.score(test, lambda _: rows)
 

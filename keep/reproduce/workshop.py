@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -51,15 +51,6 @@ class PretrainingPlan:
     config: PretrainConfig
     window: int = 0
     """Latest days learned from; 0 for all."""
-
-
-class Served(NamedTuple):
-    """Knowledge that went through exporter, store and service, and what it should be."""
-
-    answer: Knowledge
-    """Rows as served."""
-    offline: Knowledge
-    """Rows as the bundle's models compute them, vectors rounded to f16."""
 
 
 class Workshop:
@@ -253,15 +244,18 @@ class Workshop:
         return value
 
     @contextmanager
-    def served(self, name: str, dtype: str) -> Iterator[Served]:
-        """Export the students of a pretraining, serve them, and answer from the service."""
+    def served(self, name: str, dtype: str) -> Iterator[tuple[Knowledge, Knowledge]]:
+        """Export the students of a pretraining, serve them, and answer from the service.
+
+        Gives rows as served, and as the bundle's models compute them, vectors rounded to f16.
+        """
         state = self.state(name)
         with tempfile.TemporaryDirectory(prefix="gkc-reproduce-") as work:
             folder = Path(work) / "bundle"
             bundle(state, self.log, folder)
             models = bundled_models(folder)
             with served_knowledge(folder, Path(work), dtype) as answer:
-                yield Served(
+                yield (
                     lambda samples: answer(*samples.day.ids),
                     lambda samples: student_knowledge(
                         state, *samples.day.ids, as_stored=True, models=models

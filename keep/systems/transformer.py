@@ -192,14 +192,10 @@ class EncodedBase(Base):
 
     def __init__(self, sizes: TableSizes, options: Options, encoder: Encoder) -> None:
         super().__init__(sizes, options)
-        pretrained = encoder.features
         with torch.no_grad():
-            for table, source in (
-                (self.features.item, pretrained.item),
-                (self.features.shop, pretrained.shop),
-                (self.features.category, pretrained.category),
-            ):
-                table.weight[: source.num_embeddings] = source.weight
+            for name in ("item", "shop", "category"):
+                source = getattr(encoder.features, name)
+                getattr(self.features, name).weight[: source.num_embeddings] = source.weight
         self.encoder = copy.deepcopy(encoder)
         self.encoder.features = self.features
         self.encoder.dropout = options.dropout

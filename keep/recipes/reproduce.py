@@ -34,7 +34,7 @@ from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Job, Pool, ReproductionError, workers
 from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
 from keep.reproduce.report import print_tables, report
-from keep.reproduce.results import Facts, build_results, write_results
+from keep.reproduce.results import build_results, write_results
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -323,25 +323,35 @@ class _Work:
         files = {seed: served_file(self.out, seed) for seed in self.seeds}
         return [{"seed": seed, **read_json(file)} for seed, file in files.items() if file.exists()]
 
-    def facts(self, tables: Sequence[str]) -> Facts:
-        """Collect what stands beside the figures."""
+    def facts(self, tables: Sequence[str]) -> dict[str, Any]:
+        """Collect what stands beside the figures, as ``results.json`` has it.
+
+        Returns
+        -------
+        dict
+            ``command`` and ``preset``; ``log``, its ``LogInfo`` as a mapping; ``seeds`` that are
+            reported, and ``tuning_seeds`` that options were chosen with; ``tuned``, the chosen
+            options by method; ``trials``, every one of the tuning: method, options, day and GAUC;
+            wall time of all stages in ``seconds``, those of earlier runs included; and
+            ``circumstances``.
+        """
         chosen = read_json(self.out / "work" / "chosen.json")
         pretraining, students = chosen.pop("pretraining"), chosen.pop("students", {})
         if "keep" in chosen:
             chosen["keep"] |= {"pretraining": pretraining, "students": students}
         which = "all" if tuple(tables) == TABLES else ",".join(tables)
-        return Facts(
-            command=f"keep reproduce --log {self.log_path.name} --table {which} "
+        return {
+            "command": f"keep reproduce --log {self.log_path.name} --table {which} "
             f"--preset {self.preset_name} --seeds {len(self.seeds)}",
-            preset=self.preset_name,
-            log=dataclasses.asdict(self.shop.log.info),
-            seeds=self.seeds,
-            tuning_seeds=self.tuning_seeds,
-            tuned=chosen,
-            trials=[trial for method in chosen for trial in self._trial_log(method)],
-            seconds=self.shop.seconds,
+            "preset": self.preset_name,
+            "log": dataclasses.asdict(self.shop.log.info),
+            "seeds": self.seeds,
+            "tuning_seeds": self.tuning_seeds,
+            "tuned": chosen,
+            "trials": [trial for method in chosen for trial in self._trial_log(method)],
+            "seconds": self.shop.seconds,
             **circumstances(),
-        )
+        }
 
     def _trial_log(self, method: str) -> list[dict[str, Any]]:
         """Collect a system's trials, each with its GAUC by tuning seed; pretraining is KEEP's."""

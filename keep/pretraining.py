@@ -77,10 +77,10 @@ def start(day: Day, config: PretrainConfig, models: Sequence[str] = MODELS) -> P
     """Make fresh models whose tables fit the ids of the first day."""
     features = Features(config.behaviours)
     features.grow(day)
-    made = Models(table_sizes(features), config, models)
-    optimizers = make_optimizers(made, config)
-    grow_tables(made, optimizers, features)  # nothing to grow, but the items' shops to copy
-    return Pretraining(config, BEFORE_ANY_DAY, features, made, optimizers)
+    fresh = Models(table_sizes(features), config, models)
+    optimizers = make_optimizers(fresh, config)
+    grow_tables(fresh, optimizers, features)  # nothing to grow, but the items' shops to copy
+    return Pretraining(config, BEFORE_ANY_DAY, features, fresh, optimizers)
 
 
 def train_day(

@@ -64,13 +64,11 @@ def verdict(results: Mapping[str, Any]) -> str:
     ]
     removed = rows["fresh seed, ridge map"]["removed"]["value"]
     if removed is None:
-        found = "there is no such cost in these results"
+        share = "there is no such cost in these results"
     else:
-        found = f"{removed:.0%}, {'as' if removed >= WANTED else '**not** as'} wanted"
-    wanted = (
-        f"- share of the fresh-seed cost that a ridge map removes, at least {WANTED:.0%} wanted"
-    )
-    return "\n".join([*costs, f"{wanted}: {found}"])
+        share = f"{removed:.0%}, {'as' if removed >= WANTED else '**not** as'} wanted"
+    claim = f"share of the fresh-seed cost that a ridge map removes, at least {WANTED:.0%} wanted"
+    return "\n".join([*costs, f"- {claim}: {share}"])
 
 
 def main() -> None:

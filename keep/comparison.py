@@ -117,7 +117,7 @@ class _Downstream:
         if knowledge is None:
             return BASE.train(self.data, days, self.options, seed).score(self.test)
         plugged = Plugged(lambda samples: knowledge[samples.number])
-        return KEEP.train(self.data, days, self.options, seed, given=plugged).score(self.test)
+        return KEEP.train(self.data, days, self.options, seed, side_input=plugged).score(self.test)
 
 
 def _teacher_knowledge(state: Pretraining, day: Day) -> F32:

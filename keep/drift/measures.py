@@ -134,8 +134,8 @@ class Measure:
         )
 
     def _plugged(self, data: Data, knowledge: Knowledge) -> KeepRanker:
-        given = Plugged(knowledge)
-        return KEEP.train(data, self.at.train_days, Options(), self.seed, given=given)
+        plugged = Plugged(knowledge)
+        return KEEP.train(data, self.at.train_days, Options(), self.seed, side_input=plugged)
 
     def served(self, shop: Workshop) -> Knowledge:
         """Make the version that is served."""

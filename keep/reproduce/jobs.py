@@ -139,8 +139,9 @@ class Trial:
         source = Source(self.pretraining, self.pretraining)
         plugged = Plugged(KNOWLEDGE[self.knowledge](shop, source)) if self.knowledge else None
         began = time.perf_counter()
-        system, given = SYSTEMS[self.system], taken(shop, self.system, self.seed, plugged)
-        ranker = system.train(data, days, self.options, self.seed, given=given)
+        side_input = side_input_of(shop, self.system, self.seed, plugged)
+        system = SYSTEMS[self.system]
+        ranker = system.train(data, days, self.options, self.seed, side_input=side_input)
         test = data.sub_domain(day)
         trial = _trial(self.method, self.options, self.seed, test, ranker.score(test))
         write_json(self.file(shop.out), {**trial, "seconds": time.perf_counter() - began})
@@ -205,8 +206,8 @@ def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
     options = chosen_options(shop.out, run.system)
     days = data.days if run.days == ALL_DAYS else info.train_days
     plugged = _plugged(shop, run, seed) if run.knowledge else None
-    given = taken(shop, run.system, seed, plugged)
-    ranker: Ranker = SYSTEMS[run.system].train(data, days, options, seed, run.task, given)
+    side_input = side_input_of(shop, run.system, seed, plugged)
+    ranker: Ranker = SYSTEMS[run.system].train(data, days, options, seed, run.task, side_input)
     return ranker
 
 
@@ -230,7 +231,7 @@ def _until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Bas
     return base.BASE.train(data, days, options, seed, task).model
 
 
-def taken(shop: Workshop, system: str, seed: int, plugged: Plugged | None) -> object:
+def side_input_of(shop: Workshop, system: str, seed: int, plugged: Plugged | None) -> object:
     """Find what a system takes beside the log."""
     kind = SYSTEMS[system].takes
     if kind is Encoder:

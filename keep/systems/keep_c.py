@@ -104,7 +104,7 @@ def co_train(lesson: Lesson[Options, PretrainConfig]) -> KeepRanker:
 
     The ranker reads the extraction module as it is after the last day.
     """
-    data, config = lesson.data, lesson.given
+    data, config = lesson.data, lesson.side_input
     teacher = Models(data.sizes, config, ("teacher",)).teacher
     set_item_tables(teacher.features, data.features)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=config.learning_rate, fused=True)

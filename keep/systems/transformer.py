@@ -209,7 +209,7 @@ class EncodedBase(Base):
 
 def build(lesson: Lesson[Options, Encoder]) -> tuple[BaseRanker[EncodedBase], Step]:
     """Put a pre-trained encoder inside Base, to be fine-tuned; all of it is trained."""
-    model = EncodedBase(lesson.data.sizes, lesson.options, lesson.given)
+    model = EncodedBase(lesson.data.sizes, lesson.options, lesson.side_input)
     return BaseRanker(fitted(model, lesson.data)), click_loss(model, lesson.task)
 
 

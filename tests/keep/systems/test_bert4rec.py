@@ -106,7 +106,7 @@ def test_the_test_day_s_labels_change_no_score(tmp_path: Path) -> None:
         data = Data(tiny_log(tmp_path / str(day), flip_from=day), DAYS, T)
         encoder = pretrain(data, (1, 2, 3), OPTIONS, seed=1)
         test = data.sub_domain(DAYS)
-        scores.append(BERT4REC.train(data, (4,), OPTIONS, 1, given=encoder).score(test))
+        scores.append(BERT4REC.train(data, (4,), OPTIONS, 1, side_input=encoder).score(test))
         labels.append(test.rows.labels)
     assert not np.array_equal(labels[0], labels[1])
     np.testing.assert_array_equal(scores[0], scores[1])

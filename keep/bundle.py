@@ -84,10 +84,10 @@ def bundle(
             raise BundleError(out, f"ONNX differs from torch by {difference:.1e}; not written")
         covered = coverage(tables, log)
         rows = {name: table.num_rows for name, table in vars(tables).items()}
-        described = [] if compatible_with is None else [compatible_with.as_json()]
-        card = model_card(out.name, state, log.info, rows, difference, covered, metrics, described)
+        facts = (rows, difference, covered, metrics, compatible_with)
+        card = model_card(out.name, state, log.info, *facts)
         (temporary / CARD_FILE).write_text(card, encoding="utf-8")
-        _write_manifest(state, out.name, temporary, described)
+        _write_manifest(state, out.name, temporary, compatible_with)
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -223,7 +223,7 @@ def _spread(rows: I64) -> I64:
 
 
 def _write_manifest(
-    state: Pretraining, name: str, folder: Path, compatible_with: list[dict[str, object]]
+    state: Pretraining, name: str, folder: Path, compatible_with: Compatibility | None
 ) -> None:
     """Describe the bundle; every file's checksum is in it."""
     manifest = {
@@ -251,8 +251,8 @@ def _write_manifest(
             for file in sorted(folder.iterdir())
         },
     }
-    if compatible_with:
-        manifest["compatible_with"] = compatible_with
+    if compatible_with is not None:
+        manifest["compatible_with"] = [compatible_with.as_json()]
     if state.config.towers == "task":
         manifest["tasks"] = [{"name": task, "dim": state.config.tower[-1]} for task in TASKS]
     text = json.dumps(manifest, indent=2)

@@ -30,6 +30,8 @@ HELD_OUT = 0.2
 """Share of them that is kept from the fit, to measure the error."""
 
 
+METHOD = "ridge"
+"""How maps are fitted, as manifest and card say it."""
 RIDGE = 0.1
 """Strength that ``keep bundle --compatible-with`` fits with; chosen by GAUC, not by error."""
 SHARED_AT_LEAST = 20
@@ -158,7 +160,7 @@ class Compatibility:
         return {
             "checkpoint": self.checkpoint,
             "day": self.day,
-            "method": "ridge",
+            "method": METHOD,
             "relative_error": {
                 part: round(error, 6) for part, error in self.relative_error.items()
             },

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gkc.knowledge import row_width
 from keep.checkpoint import Pretraining
+from keep.compatibility import METHOD, Compatibility
 from keep.config import TASKS
 from keep.log import LogInfo
 from keep.metrics_log import DayMetrics
@@ -97,7 +98,7 @@ def model_card(
     difference: float,
     coverage: str,
     metrics: Sequence[DayMetrics],
-    compatible_with: Sequence[Mapping[str, object]] = (),
+    compatible_with: Compatibility | None = None,
 ) -> str:
     """Write the card of a bundle, with metrics as ``keep pretrain`` left them.
 
@@ -109,7 +110,7 @@ def model_card(
     settings = dataclasses.asdict(config)
     return _CARD.format(
         name=name,
-        axes="; ".join(map(_axes, compatible_with)) or "no other version",
+        axes="no other version" if compatible_with is None else _axes(compatible_with),
         day=state.day,
         tasks=", ".join(TASKS),
         config=config,
@@ -183,8 +184,6 @@ def _spans(days: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
-def _axes(older: Mapping[str, object]) -> str:
-    errors = older["relative_error"]
-    assert isinstance(errors, Mapping)
-    text = ", ".join(f"{part} {error:.2f}" for part, error in errors.items())
-    return f"checkpoint {older['checkpoint']}, day {older['day']} ({older['method']}; error {text})"
+def _axes(older: Compatibility) -> str:
+    errors = ", ".join(f"{part} {error:.2f}" for part, error in older.relative_error.items())
+    return f"checkpoint {older.checkpoint}, day {older.day} ({METHOD}; error {errors})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -346,5 +346,4 @@ def _named(options: ActionOptions, categories: tuple[int, ...]) -> str:
 
 
 def _iso(day: int) -> str:
-    moment: date = datetime.fromtimestamp(day * SECONDS_A_DAY, UTC).date()
-    return moment.isoformat()
+    return f"{datetime.fromtimestamp(day * SECONDS_A_DAY, UTC):%Y-%m-%d}"

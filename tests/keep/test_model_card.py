@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from keep.checkpoint import Pretraining
+from keep.compatibility import Compatibility
 from keep.log import Log, LogInfo
 from keep.metrics import Metrics
 from keep.metrics_log import DayMetrics
@@ -68,8 +69,8 @@ def test_says_what_the_bundle_is_and_where_it_comes_from(state: Pretraining, log
 def test_says_in_which_axes_the_vectors_lie(state: Pretraining, log: Log) -> None:
     assert "**in the axes of:** no other version\n" in card(state, log.info, METRICS)
     errors = {"user": 0.126, "item": 0.4}
-    told = {"checkpoint": "ckpt", "day": 2, "method": "ridge", "relative_error": errors}
-    text = model_card("tiny", state, log.info, ROWS, 3.2e-7, COVERAGE, METRICS, [told])
+    older = Compatibility("ckpt", 2, {}, errors)
+    text = model_card("tiny", state, log.info, ROWS, 3.2e-7, COVERAGE, METRICS, older)
     assert "axes of:** checkpoint ckpt, day 2 (ridge; error user 0.13, item 0.40)\n" in text
 
 

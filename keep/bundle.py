@@ -84,8 +84,9 @@ def bundle(
             raise BundleError(out, f"ONNX differs from torch by {difference:.1e}; not written")
         covered = coverage(tables, log)
         rows = {name: table.num_rows for name, table in vars(tables).items()}
-        facts = (rows, difference, covered, metrics, compatible_with)
-        card = model_card(out.name, state, log.info, *facts)
+        card = model_card(
+            out.name, state, log.info, rows, difference, covered, metrics, compatible_with
+        )
         (temporary / CARD_FILE).write_text(card, encoding="utf-8")
         _write_manifest(state, out.name, temporary, compatible_with)
         temporary.rename(out)

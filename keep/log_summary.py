@@ -59,13 +59,14 @@ def summarise(log: Log) -> Summary:
         If a row breaks the schema: summarising reads and checks every row.
     """
     info, rows, clicks = log.info, {}, {}
-    test: Gauc  # a log has its test day
+    counted: dict[int, Gauc] = {}
     for number in info.days:
         day = log.day(number)
         click = day.click[day.sub_domain]
         rows[number], clicks[number] = len(click), int(click.sum())
         if number == info.test_day:
-            test = gauc(day.user[day.sub_domain], click, np.zeros(len(click)))
+            counted[number] = gauc(day.user[day.sub_domain], click, np.zeros(len(click)))
+    test = counted[info.test_day]
     return Summary(
         sub_domain_rows=sum(rows.values()),
         train_rows=sum(rows[day] for day in info.train_days),

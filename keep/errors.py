@@ -14,8 +14,8 @@
         │   └── SourceFormatError     a source file is not in its format
         └── ProblemError              a thing that cannot be used, or a step that failed
 
-What ``ProblemError`` is of (``CheckpointError``, ``BundleError``, ``ConfigError``, ...) lives beside
-the code that raises it.
+The kinds of ``ProblemError`` (``CheckpointError``, ``BundleError``, ``ConfigError``, ...) live
+beside the code that raises them.
 """
 
 from __future__ import annotations

@@ -40,9 +40,7 @@ def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
     }
 
 
-def knowledge_of(
-    state: Pretraining, users: I64, items: I64, shops: I64, categories: I64
-) -> F32:
+def knowledge_of(state: Pretraining, users: I64, items: I64, shops: I64, categories: I64) -> F32:
     """Read the teacher's knowledge of pairs, with behaviours up to the checkpoint's day.
 
     Parameters

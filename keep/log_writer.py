@@ -29,7 +29,6 @@ from keep.log import (
     read_info,
 )
 
-
 DISTINCT = {"user": "users", "item": "items", "shop": "shops", "category": "categories"}
 """Columns whose distinct values are counted, and where ``LogInfo`` has their number."""
 SUMMED = {"click": "clicks", "cart": "carts", "conversion": "conversions"}

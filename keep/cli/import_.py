@@ -10,10 +10,10 @@ from typing import Annotated
 import pyarrow.parquet as pq
 import typer
 
-from keep.progress import progress
 from keep.log import open_log
 from keep.log_summary import describe
 from keep.log_writer import check_replaceable
+from keep.progress import progress
 from keep.sources import jd, parquet, taobao
 from keep.sources.actions import SECONDS_A_DAY, ActionOptions
 

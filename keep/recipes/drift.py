@@ -16,8 +16,8 @@ import numpy as np
 
 from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
-from keep.drift.measures import CONTROLS, FRESH, LAGS, STRENGTHS, Measure, Setting, settings
 from keep.drift.costs import report, rows_of_lag
+from keep.drift.measures import CONTROLS, FRESH, LAGS, STRENGTHS, Measure, Setting, settings
 from keep.drift.versions import Chain, Tied
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.pool import Pool, workers

@@ -112,9 +112,7 @@ def _scores(directory: Path, number: str, name: str, seeds: Sequence[int]) -> Us
     return user_scores({seed: read_predictions(path) for seed, path in paths.items()})
 
 
-def _row(
-    number: str, planned: PlannedRow, scores: Mapping[str, UserScores]
-) -> dict[str, Any]:
+def _row(number: str, planned: PlannedRow, scores: Mapping[str, UserScores]) -> dict[str, Any]:
     """Compute a row of a table; figures that do not exist are NaN.
 
     Returns
@@ -165,5 +163,3 @@ def _note(planned: PlannedRow, ranked: UserScores) -> str:
     if not len(ranked.users):
         notes.append("no user has both classes, so there is no GAUC")
     return "; ".join(notes)
-
-

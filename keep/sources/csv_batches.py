@@ -72,7 +72,12 @@ def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None
 
 
 def kinds_of(
-    path: Path, line: int, batch: Any, column: str, kinds: Mapping[Any, int], listed: str  # noqa: ANN401
+    path: Path,
+    line: int,
+    batch: Any,
+    column: str,
+    kinds: Mapping[Any, int],
+    listed: str,  # noqa: ANN401
 ) -> NDArray[np.int8]:
     """Turn a column of a batch, which starts at a line of the file, into kinds: (n,) int8.
 
@@ -84,7 +89,8 @@ def kinds_of(
     known = pc.index_in(batch.column(column), pa.array(list(kinds)))
     refuse(path, line, known.is_null(), f"is none of {listed}", column)
     codes = np.array(list(kinds.values()), dtype=np.int8)
-    return codes[known.to_numpy()]
+    chosen: NDArray[np.int8] = codes[known.to_numpy()]
+    return chosen
 
 
 def read_header(path: Path) -> list[str]:

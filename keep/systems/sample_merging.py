@@ -12,7 +12,6 @@ from __future__ import annotations
 from keep.systems import base
 from keep.systems.system import Lesson, System, every, one_pass
 
-
 SAMPLE_MERGING = System(
     options=base.SuperDomainOptions,
     # With no setting of its own, the method tries Base's spread of fresh embeddings.

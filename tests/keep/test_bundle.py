@@ -19,8 +19,7 @@ from keep.checkpoint import Pretraining
 from keep.config import PretrainConfig
 from keep.features import UNKNOWN
 from keep.log import Log
-from keep.recipes.pretrain import pretrain
-from tests.keep.tiny import CONFIG, tiny_log
+from tests.keep.tiny import CONFIG
 
 
 def run(bundled: Path, name: str, columns: dict[str, Any]) -> Any:
@@ -53,7 +52,9 @@ def test_the_model_card_is_one_of_the_files_with_a_checksum(bundled: Path) -> No
     assert (bundled / "model_card.md").read_text().startswith("# tiny-day3\n")
 
 
-def test_models_run_on_their_tables_columns_and_equal_torch(bundled: Path, state: Pretraining) -> None:
+def test_models_run_on_their_tables_columns_and_equal_torch(
+    bundled: Path, state: Pretraining
+) -> None:
     manifest = json.loads((bundled / "manifest.json").read_text())
     users = pq.read_table(bundled / "users.parquet").to_pydict()
     items = pq.read_table(bundled / "items.parquet").to_pydict()
@@ -153,7 +154,9 @@ def test_coverage_counts_test_impressions_whose_ids_are_exported(
     assert f"the {test.sub_domain.sum():,} test impressions" in text
 
 
-def test_an_existing_directory_is_not_overwritten(state: Pretraining, log: Log, bundled: Path) -> None:
+def test_an_existing_directory_is_not_overwritten(
+    state: Pretraining, log: Log, bundled: Path
+) -> None:
     with pytest.raises(BundleError, match="is there already"):
         bundle(state, log, bundled)
 

@@ -11,9 +11,8 @@ from gkc.arrays import F32, I64
 from keep.checkpoint import Pretraining
 from keep.comparison import evaluate, report
 from keep.log import Log
-from keep.recipes.pretrain import pretrain
 from keep.systems.plugged import Options
-from tests.keep.tiny import CONFIG, tiny_log
+from tests.keep.tiny import tiny_log
 
 OPTIONS = Options(feature_dim=4, hidden=(12, 6), batch_size=32)
 

@@ -19,7 +19,7 @@ from keep.compatibility import (
 from keep.knowledge import student_knowledge, student_vectors
 from keep.log import Log
 from keep.recipes.pretrain import pretrain
-from tests.keep.tiny import CONFIG, tiny_log
+from tests.keep.tiny import CONFIG
 
 RNG = np.random.default_rng(0)
 

@@ -14,8 +14,6 @@ from keep.config import PretrainConfig
 from keep.features import UNKNOWN
 from keep.knowledge import is_exported, knowledge_of, student_knowledge, teacher_spans
 from keep.log import Day, Log
-from keep.recipes.pretrain import pretrain
-from tests.keep.tiny import CONFIG, tiny_log
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from keep.metrics import Metrics
 from keep.metrics_log import DayMetrics
 from keep.model_card import commit_of, model_card
 from keep.pretraining import start
-from tests.keep.tiny import CONFIG, tiny_days, tiny_log
+from tests.keep.tiny import CONFIG, tiny_days
 
 ROWS = {"users": 1234, "items": 30, "user_categories": 5678}
 COVERAGE = "coverage of the 200 test impressions (day 5): users 99.50%"

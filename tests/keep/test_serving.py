@@ -13,14 +13,11 @@ import httpx
 import numpy as np
 import pytest
 
-from keep.bundle import bundle
 from keep.checkpoint import Pretraining
 from keep.knowledge import student_knowledge
 from keep.log import Log
-from keep.recipes.pretrain import pretrain
 from keep.serving import SETPRIV, CommandError, run_quietly, served_knowledge, serving
 from keep.to_onnx import bundled_models
-from tests.keep.tiny import CONFIG, tiny_log
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("f32", 2e-6), ("f16", 2e-3), ("int8", 3e-2)])

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from keep.checkpoint import load_checkpoint
 from keep.config import PretrainConfig
 from keep.log import Log
 from tests.commands import command, done
-from tests.keep.tiny import tiny_log
 
 TOML = "batch_size = 100\nbehaviours = 5\nmlp = [16, 8]\ntower = [12, 8]\n"
 

@@ -89,7 +89,9 @@ def test_every_label_of_the_test_day_turned_round_changes_no_score(
 
     flipped = tiny_data(tmp_path, flip_from=5)
     scores = [
-        KEEP.train(given, (3, 4), NARROW_KEEP, 1, side_input=Plugged(of_ids)).score(given.sub_domain(5))
+        KEEP.train(given, (3, 4), NARROW_KEEP, 1, side_input=Plugged(of_ids)).score(
+            given.sub_domain(5)
+        )
         for given in (data, flipped)
     ]
     assert np.array_equal(scores[0], scores[1])

@@ -74,10 +74,10 @@ def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None
 def kinds_of(
     path: Path,
     line: int,
-    batch: Any,
+    batch: Any,  # noqa: ANN401
     column: str,
     kinds: Mapping[Any, int],
-    listed: str,  # noqa: ANN401
+    listed: str,
 ) -> NDArray[np.int8]:
     """Turn a column of a batch, which starts at a line of the file, into kinds: (n,) int8.
 

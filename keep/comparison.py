@@ -12,7 +12,7 @@ from keep.checkpoint import Pretraining
 from keep.data import Data, Samples
 from keep.gauc import Gauc, gauc
 from keep.knowledge import knowledge_of
-from keep.log import Day, Log
+from keep.log import Log
 from keep.models import score_clicks
 from keep.popularity import popularity
 from keep.systems.base import BASE
@@ -69,7 +69,7 @@ def evaluate(
     days = {number: data.sub_domain(number) for number in (*data.days, test_day)}
     test = days[test_day]
     used = [days[number] for number in (*train_days, test_day)]
-    extracted = {samples.number: _teacher_knowledge(state, samples.day) for samples in used}
+    extracted = {samples.number: knowledge_of(state, samples.day) for samples in used}
     answered = {samples.number: served(*samples.day.ids) for samples in used}
     user, click = test.day.user, test.day.click
     popular = gauc(user, click, popularity(log, state.day, test.day))
@@ -118,10 +118,6 @@ class _Downstream:
             return BASE.train(self.data, days, self.options, seed).score(self.test)
         plugged = Plugged(lambda samples: knowledge[samples.number])
         return KEEP.train(self.data, days, self.options, seed, side_input=plugged).score(self.test)
-
-
-def _teacher_knowledge(state: Pretraining, day: Day) -> F32:
-    return knowledge_of(state, day.user, day.item, day.shop, day.category)
 
 
 def report(results: Sequence[Result]) -> str:

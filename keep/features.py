@@ -108,14 +108,10 @@ class Features:
         self.item_shop[items] = self.shops.rows(day.shop)
         self.item_category[items] = self.categories.rows(day.category)
 
-    def item_rows(self, items: I64, shops: I64, categories: I64) -> I64:
-        """Look up raw ids, (n,) each: (n, 3) rows of the item, shop and category tables."""
-        shop, category = self.shops.rows(shops), self.categories.rows(categories)
-        return np.stack([self.items.rows(items), shop, category], axis=1)
-
     def encode(self, day: Day) -> Rows:
         """Turn a day's impressions into rows; ids without a row become the unknown row."""
-        item = self.item_rows(day.item, day.shop, day.category)
+        shop, category = self.shops.rows(day.shop), self.categories.rows(day.category)
+        item = np.stack([self.items.rows(day.item), shop, category], axis=1)
         labels = np.stack([day.click, day.click & day.conversion, day.click & day.cart], axis=1)
         return Rows(self.users.rows(day.user), item, labels)
 

@@ -13,6 +13,7 @@ from gkc.arrays import F32, I32, I64, Bools
 from keep.checkpoint import Pretraining
 from keep.config import TASKS, TOP_CATEGORIES, PretrainConfig
 from keep.features import PADDING, UNKNOWN, Features
+from keep.log import Day
 from keep.models import Models
 
 PartModels = Mapping[str, Callable[..., F32]]
@@ -40,13 +41,10 @@ def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
     }
 
 
-def knowledge_of(state: Pretraining, users: I64, items: I64, shops: I64, categories: I64) -> F32:
-    """Read the teacher's knowledge of pairs, with behaviours up to the checkpoint's day.
+def knowledge_of(state: Pretraining, day: Day) -> F32:
+    """Read the teacher's knowledge of a day's pairs, with behaviours up to the checkpoint's day.
 
-    Parameters
-    ----------
-    users, items, shops, categories : ndarray, shape (n,), int64
-        Raw ids of each pair and of the item's features; unknown ones are read as the unknown id.
+    Unknown ids are read as the unknown id.
 
     Returns
     -------
@@ -58,13 +56,13 @@ def knowledge_of(state: Pretraining, users: I64, items: I64, shops: I64, categor
     KEEP (CIKM'22), equation 4.
     """
     teacher, features = state.models.teacher, state.features
-    user, item = features.users.rows(users), features.item_rows(items, shops, categories)
+    rows = features.encode(day)
 
-    def rows(part: slice) -> F32:
-        behaviours = features.history[user[part]].astype(np.int64)
-        return _computed(teacher.knowledge, user[part], behaviours, item[part])
+    def vectors(part: slice) -> F32:
+        behaviours = features.history[rows.user[part]].astype(np.int64)
+        return _computed(teacher.knowledge, rows.user[part], behaviours, rows.item[part])
 
-    return _in_batches(rows, len(user))
+    return _in_batches(vectors, len(rows))
 
 
 def is_exported(

@@ -224,8 +224,7 @@ class Workshop:
         return self.remember(key, lambda: rows(name, samples))
 
     def _teacher_rows(self, name: str, samples: Samples) -> F32:
-        day = samples.day
-        return knowledge_of(self.state(name), day.user, day.item, day.shop, day.category)
+        return knowledge_of(self.state(name), samples.day)
 
     def _student_rows(self, name: str, samples: Samples) -> F32:
         return student_knowledge(self.state(name), *samples.day.ids)

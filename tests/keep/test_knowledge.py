@@ -32,7 +32,7 @@ def test_the_teacher_s_parts_follow_equation_4() -> None:
 
 
 def test_the_user_s_part_is_the_embedding_of_its_id(state: Pretraining, day: Day) -> None:
-    rows = knowledge_of(state, day.user, day.item, day.shop, day.category)
+    rows = knowledge_of(state, day)
     first, end = teacher_spans(state.config)["user"]
     table = state.models.teacher.user.weight.detach().numpy()
     np.testing.assert_array_equal(rows[:, first:end], table[state.features.users.rows(day.user)])
@@ -41,19 +41,18 @@ def test_the_user_s_part_is_the_embedding_of_its_id(state: Pretraining, day: Day
 def test_rows_do_not_depend_on_how_they_are_batched(
     state: Pretraining, day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taught = knowledge_of(state, day.user, day.item, day.shop, day.category)
+    taught = knowledge_of(state, day)
     learned = student_knowledge(state, day.user, day.item, day.category)
     monkeypatch.setattr(knowledge, "BATCH_ROWS", 11)
-    parts = knowledge_of(state, day.user, day.item, day.shop, day.category)
+    parts = knowledge_of(state, day)
     np.testing.assert_allclose(taught, parts, rtol=1e-4, atol=1e-6)
     parts = student_knowledge(state, day.user, day.item, day.category)
     np.testing.assert_allclose(learned, parts, rtol=1e-4, atol=1e-6)
 
 
 def test_no_rows_have_the_width_of_some(state: Pretraining, day: Day) -> None:
-    nothing = np.empty(0, dtype=np.int64)
-    some = knowledge_of(state, day.user, day.item, day.shop, day.category)
-    assert knowledge_of(state, nothing, nothing, nothing, nothing).shape == (0, some.shape[1])
+    nothing = Day(**{name: column[:0] for name, column in vars(day).items()})
+    assert knowledge_of(state, nothing).shape == (0, knowledge_of(state, day).shape[1])
 
 
 def test_a_student_s_row_is_equation_6(state: Pretraining, day: Day) -> None:

@@ -26,7 +26,7 @@ from tests.keep.tiny import CONFIG, tiny_log
 
 
 def knowledge(state: Pretraining, day: Day) -> F32:
-    return knowledge_of(state, day.user, day.item, day.shop, day.category)
+    return knowledge_of(state, day)
 
 
 def assert_equal_states(one: Pretraining, other: Pretraining) -> None:

@@ -42,28 +42,30 @@ def drift(
     """
     shop = Workshop(log_path, out, PretrainConfig.behaviours)
     info = shop.log.info
-    tried = range(1, (PRESETS[preset] if seeds is None else seeds) + 1)
+    used_seeds = range(1, (PRESETS[preset] if seeds is None else seeds) + 1)
     at = settings(
         [day for day in info.days if day <= info.test_day], info.train_days, info.pretrain_until
     )
-    shop.claim({"checksum": info.checksum, "preset": preset, "seeds": list(tried)})
+    shop.claim({"checksum": info.checksum, "preset": preset, "seeds": list(used_seeds)})
     with closing(shop), shop.timed(), workers(log_path, out, shop.behaviours) as pool:
-        _pretrain(pool, shop, at, tried)
-        choosing = list(_choices(at["choosing"], tried))
+        _pretrain(pool, shop, at, used_seeds)
+        choosing = list(_choices(at["choosing"], used_seeds))
         pool.run("choosing", choosing)
         chosen = _choose(choosing, out)
-        pool.run("pretraining", list(_tied(shop, at["testing"], tried, chosen)))
-        pool.run("testing", list(_tests(at["testing"], tried, chosen)))
+        pool.run("pretraining", list(_tied(shop, at["testing"], used_seeds, chosen)))
+        pool.run("testing", list(_tests(at["testing"], used_seeds, chosen)))
     results = {
         "format": FORMAT,
-        "command": f"keep drift --log {log_path.name} --preset {preset} --seeds {len(tried)}",
+        "command": f"keep drift --log {log_path.name} --preset {preset} --seeds {len(used_seeds)}",
         "log": dataclasses.asdict(info),
-        "seeds": list(tried),
+        "seeds": list(used_seeds),
         "seconds": shop.seconds,
         "setting": {name: dataclasses.asdict(setting) for name, setting in at.items()},
         "chosen": chosen,
         "trials": [_trial(measure, out) for measure in choosing],
-        "lags": {str(lag): rows_of_lag(out, at["testing"], tried, chosen, lag) for lag in LAGS},
+        "lags": {
+            str(lag): rows_of_lag(out, at["testing"], used_seeds, chosen, lag) for lag in LAGS
+        },
         **circumstances(),
     }
     write_json(out / "results.json", results)

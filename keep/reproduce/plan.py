@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from keep.config import TASKS
 from keep.log import LogInfo
@@ -226,23 +227,6 @@ def _base(run: Run) -> Entry:
     return Entry(PlannedRow("Base", None, "Base"), run)
 
 
-def _entry(
-    name: str,
-    run: Run,
-    *,
-    base: str = "Base",
-    paper: str | None = None,
-    note: str = "",
-    against: tuple[str, ...] = (),
-    share_of: str | None = None,
-) -> Entry:
-    row = PlannedRow(
-        name,
-        base,
-        paper,
-        against=against,
-        share_of=share_of,
-        deterministic=not run.has_seed,
-        note=note,
-    )
-    return Entry(row, run)
+def _entry(name: str, run: Run, base: str = "Base", **more: Any) -> Entry:  # noqa: ANN401
+    """Make an entry that is shown, with more fields of its ``PlannedRow``."""
+    return Entry(PlannedRow(name, base, deterministic=not run.has_seed, **more), run)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from keep.atomic import read_json
-from keep.drift.measures import Measure, Setting
+from keep.atomic import json_values, read_json
+from keep.drift.measures import CONTROLS, Measure, Setting
 from keep.reproduce.predictions import read_predictions
-from keep.reproduce.report import interval_cell, markdown_table, signed
+from keep.reproduce.report import interval_cell, markdown_table, share_cell, signed
+from keep.reproduce.results import DIGITS
 from keep.reproduce.statistics import (
     UserScores,
     gauc_per_seed,
@@ -30,19 +31,12 @@ def rows_of_lag(
     the share of the fresh-seed cost that is gone.
     """
 
+    def measures(method: str) -> dict[int, Measure]:
+        strength, days = (0.0, 0) if method in CONTROLS else (chosen[method], lag)
+        return {seed: Measure("testing", method, strength, seed, days, at) for seed in seeds}
+
     def scores(method: str, which: str = "mismatched") -> UserScores:
-        control = method in ("no knowledge", "stale")
-        files = {
-            seed: Measure(
-                "testing",
-                method,
-                0.0 if control else chosen[method],
-                seed,
-                0 if control else lag,
-                at,
-            ).predictions(out, which)
-            for seed in seeds
-        }
+        files = {seed: of.predictions(out, which) for seed, of in measures(method).items()}
         return user_scores({seed: read_predictions(file) for seed, file in files.items()})
 
     stale, none, fresh = scores("stale"), scores("no knowledge"), scores("fresh seed")
@@ -54,14 +48,13 @@ def rows_of_lag(
         row["matched"] = _row("matched", matched, stale)
         removed = ratio_of_lifts(mismatched, stale, fresh)
         row["removed"] = {"value": removed.value, "interval": [removed.low, removed.high]}
-        measures = [Measure("testing", method, strength, seed, lag, at) for seed in seeds]
-        errors = [read_json(measure.errors(out)) for measure in measures]
+        errors = [read_json(measure.errors(out)) for measure in measures(method).values()]
         if errors[0]:
             row["relative_error"] = {
                 part: float(np.mean([of_seed[part] for of_seed in errors])) for part in errors[0]
             }
         rows.append(row)
-    return [_finite(row) for row in rows]
+    return [json_values(row, DIGITS) for row in rows]
 
 
 def _row(name: str, scores: UserScores, stale: UserScores) -> dict[str, Any]:
@@ -69,25 +62,10 @@ def _row(name: str, scores: UserScores, stale: UserScores) -> dict[str, Any]:
     lift = paired_lift(scores, stale)
     return {
         "name": name,
-        "gauc": [round(float(value), 6) for value in gauc_per_seed(scores)],
+        "gauc": gauc_per_seed(scores).tolist(),
         "cost": -lift.mean,
         "interval": [-lift.high, -lift.low],
     }
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Put null in place of what is no number, as JSON has none."""
-
-    def finite(value: object) -> object:
-        if isinstance(value, dict):
-            return {name: finite(part) for name, part in value.items()}
-        if isinstance(value, list):
-            return [finite(part) for part in value]
-        if isinstance(value, float):
-            return round(value, 6) if np.isfinite(value) else None
-        return value
-
-    return {name: finite(value) for name, value in row.items()}
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -110,7 +88,7 @@ def report(results: Mapping[str, Any]) -> str:
                 f"{np.mean(row['gauc']):.4f}",
                 f"{signed(row['cost'])} ({interval_cell(row['interval'])})",
                 f"{np.mean(row['matched']['gauc']):.4f}" if "matched" in row else "",
-                _share(row.get("removed")),
+                share_cell(row.get("removed"), missing=""),
                 ", ".join(
                     f"{part} {error:.2f}" for part, error in row.get("relative_error", {}).items()
                 ),
@@ -127,11 +105,3 @@ def report(results: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _share(removed: Mapping[str, Any] | None) -> str:
-    if removed is None or removed["value"] is None:
-        return ""
-    low, high = removed["interval"]
-    spread = "" if low is None else f" ({low:.0%} to {high:.0%})"
-    return f"{removed['value']:.0%}{spread}"

@@ -1,4 +1,4 @@
-"""Progress bars of the commands: on a terminal only, and on stderr."""
+"""Progress bars: on a terminal only, and on stderr."""
 
 from __future__ import annotations
 

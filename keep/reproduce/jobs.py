@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -247,13 +248,15 @@ def _until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Bas
 
 
 def taken(shop: Workshop, system: str, seed: int, plugged: Plugged | None) -> object:
-    """Find what a system takes beside the log."""
+    """Find what a system takes beside the log, which its declaration says (``System.takes``)."""
     kind = SYSTEMS[system].takes
     if kind is Encoder:
         return torch.load(encoder_file(shop.out, system, seed), weights_only=False)
     if kind is PretrainConfig:
         return chosen_pretraining(shop.out, seed)
-    return plugged
+    if kind in (Plugged, NoneType):
+        return plugged
+    raise TypeError(f"system {system!r} takes {kind.__name__}, which `taken` does not know")
 
 
 @dataclass(frozen=True)

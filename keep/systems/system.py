@@ -88,12 +88,13 @@ class System(Generic[S, G, R]):
     """A compared system."""
 
     options: type[S]
+    """``base.Options`` or a subclass: what is tried starts from all of Base's best options."""
     tried: tuple[Mapping[str, Any], ...]
     """What is tried on the tuning day, at most twelve: changes to Base's best options."""
     learn: Callable[[Lesson[S, G]], R]
     """Builds and trains it: ``one_pass``, but for KEEP-C."""
     takes: type = NoneType
-    """What it is ``given`` beside the log."""
+    """What it is ``given`` beside the log; ``keep.reproduce.jobs.taken`` finds it."""
     pretrain: Callable[[Data, Sequence[int], S, int], nn.Module] | None = None
     """Of a self-supervised system: data, days, options and seed to the encoder that it takes."""
 

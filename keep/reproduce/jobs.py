@@ -248,7 +248,7 @@ def _until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Bas
 
 
 def taken(shop: Workshop, system: str, seed: int, plugged: Plugged | None) -> object:
-    """Find what a system takes beside the log, which its declaration says (``System.takes``)."""
+    """Find what a system takes beside the log."""
     kind = SYSTEMS[system].takes
     if kind is Encoder:
         return torch.load(encoder_file(shop.out, system, seed), weights_only=False)
@@ -256,7 +256,7 @@ def taken(shop: Workshop, system: str, seed: int, plugged: Plugged | None) -> ob
         return chosen_pretraining(shop.out, seed)
     if kind in (Plugged, NoneType):
         return plugged
-    raise TypeError(f"system {system!r} takes {kind.__name__}, which `taken` does not know")
+    raise TypeError(f"system {system!r} takes {kind.__name__}, which no job finds")
 
 
 @dataclass(frozen=True)

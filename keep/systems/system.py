@@ -94,7 +94,7 @@ class System(Generic[S, G, R]):
     learn: Callable[[Lesson[S, G]], R]
     """Builds and trains it: ``one_pass``, but for KEEP-C."""
     takes: type = NoneType
-    """What it is ``given`` beside the log; ``keep.reproduce.jobs.taken`` finds it."""
+    """What it is ``given`` beside the log."""
     pretrain: Callable[[Data, Sequence[int], S, int], nn.Module] | None = None
     """Of a self-supervised system: data, days, options and seed to the encoder that it takes."""
 

@@ -1,4 +1,4 @@
-"""Every exception that gkc raises on purpose, as one tree.
+"""Every exception that gkc raises on purpose, as one tree; the exporter's and keep's hang below it.
 
 ::
 

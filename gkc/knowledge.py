@@ -1,7 +1,9 @@
-"""The definition of a knowledge row: its parts, their order, their status and their arithmetic.
+"""A knowledge row: the names, order and widths of its parts, and the names of their statuses.
 
-KEEP (CIKM'22), equation 6: ``K(u, i, c) = [K_u, K_i, K_u * K_i, K_uc]``. Training, export and
-serving all take the layout from here, so that what a model sees online is what it was trained on.
+KEEP (CIKM'22), equation 6: ``K(u, i, c) = [K_u, K_i, K_u * K_i, K_uc]``. Serving takes the layout
+from here, and so does what reads an answer. Which status a part has, and which numbers, is decided
+by ``gkc_lay_rows`` in ``gkc/rows.c``. Training lays the same row in ``keep/knowledge.py``, against
+which ``tests/keep/test_serving.py`` holds what is served.
 """
 
 from __future__ import annotations

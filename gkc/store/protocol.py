@@ -1,6 +1,8 @@
 """What a backend must do: one protocol to read with, one to write with.
 
-A third thing is what `gkc.store.sink` writes a generation into.
+Writing, from outside in: `Publisher.stage` gives a `StagedGeneration`; its `GenerationSink`, made
+by `Storage.open_sink`, checks and counts rows and hands them to the backend's `StagedStore`
+(`FileWriter`, `RedisWriter`), which lays tables into a `TableTarget` (`FileTarget`, `ChunkTarget`).
 """
 
 from __future__ import annotations

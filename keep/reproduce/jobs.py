@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -238,7 +239,9 @@ def side_input_of(shop: Workshop, system: str, seed: int, plugged: Plugged | Non
         return torch.load(encoder_file(shop.out, system, seed), weights_only=False)
     if kind is PretrainConfig:
         return chosen_pretraining(shop.out, seed)
-    return plugged
+    if kind in (Plugged, NoneType):
+        return plugged
+    raise TypeError(f"system {system!r} takes {kind.__name__}, which no job finds")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keep.reproduce.paper import PAPER
+from keep.reproduce.plan import COMPARED
 from keep.reproduce.report import (
     Results,
     Row,
@@ -26,7 +27,6 @@ SERVED = {"simulated": 0.0001, "movielens": 0.0005}
 OF_ORACLE, KEPT, STEP = 0.10, 0.85, -0.0005
 TRIALS, SEEDS = 12, 5
 BOTH = "decomposition + degeneration"
-SYSTEMS = [name for name in PAPER["2"] if name not in ("Base", "KEEP")]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _compared(kind: str, rows: Mapping[str, Row]) -> Iterator[Verdict]:
         text = f"KEEP over Base at least {OF_ORACLE:.0%} of the oracle's lift"
         yield Verdict(text, f"{share:.1%}", share >= OF_ORACLE)
     if kind == "simulated":
-        for system in SYSTEMS:
+        for system in COMPARED:
             if system in keep["against"]:
                 other = keep["against"][system]
                 yield Verdict(f"KEEP above {system}", _lift(other), other["lift"] > 0)

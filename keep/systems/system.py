@@ -88,6 +88,7 @@ class System(Generic[S, G, R]):
     """A compared system."""
 
     options: type[S]
+    """``base.Options`` or a subclass: what is tried starts from all of Base's best options."""
     tried: tuple[Mapping[str, Any], ...]
     """What is tried on the tuning day, at most twelve: changes to Base's best options."""
     learn: Callable[[Lesson[S, G]], R]

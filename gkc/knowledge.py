@@ -23,6 +23,7 @@ ABSENT: Final = 0
 FOUND: Final = 1
 DEFAULT: Final = 2
 """Status of one row and part: zeros, the exported vector, or the generation's default vector."""
+STATUSES: Final = 3
 
 SAFETENSORS: Final = "application/x-safetensors"
 """Media type of rows whose numbers are bytes: no digit is lost on the way."""

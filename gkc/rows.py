@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from gkc.arrays import I64, U8, Bools
 from gkc.errors import LayoutError
-from gkc.knowledge import PARTS, Part, Vectors, part_spans
+from gkc.knowledge import PARTS, STATUSES, Part, Vectors, part_spans
 from gkc.rows_library import GENERATION, LIBRARY, QUESTION, TABLE, TYPES, load, stride
 from gkc.rows_trial import check
 
@@ -33,8 +33,7 @@ _FAULTS: Final = {
 _MOST_ROWS: Final = 1 << 32
 _WIDEST: Final = 1 << 24
 """So that no size of a record overflows: it has at most 2**32 pairs of 4 bytes a number."""
-_COUNTS: Final = 12
-"""Four parts of three statuses."""
+_COUNTS: Final = len(PARTS) * STATUSES
 _SEED: Final = secrets.randbits(64)
 """So that nobody can choose values that all fall into one place of a table of distinct values."""
 
@@ -121,15 +120,15 @@ class TableIndex:
         self.packed = _TABLE.pack(*(a.ctypes.data for a in self._held), count, 64 - bits)
         self._find, self._find_one = library().gkc_find, library().gkc_find_one
 
-    def find(self, ids: int, n: int, places: int) -> None:
-        """Write the rows of ``n`` ids to the address ``places``, -1 for an id that is not there.
+    def find(self, ids: int, n: int, rows: int) -> None:
+        """Write the rows of ``n`` ids to the address ``rows``, -1 for an id that is not there.
 
         Raises
         ------
         LayoutError
             If the table points outside itself.
         """
-        outcome = self._find(self.packed, ids, n, places)
+        outcome = self._find(self.packed, ids, n, rows)
         if outcome:
             raise LayoutError(_FAULTS[outcome])
 
@@ -298,7 +297,7 @@ class Rows:
         The categories given with the question, and where one was; None if nowhere.
     user_index : ndarray, shape (n,), int64, or None
         Which of the distinct users each row has; None where all have the first.
-    places : ndarray, shape (n,), int64, or None
+    answer_rows : ndarray, shape (n,), int64, or None
         Which row of the answer each is; None where they come in order.
 
     Raises
@@ -314,21 +313,21 @@ class Rows:
         categories: I64 | None = None,
         given: Bools | None = None,
         user_index: I64 | None = None,
-        places: I64 | None = None,
+        answer_rows: I64 | None = None,
     ) -> None:
         self.n = n
-        self._held = items, categories, given, user_index, places
+        self._held = items, categories, given, user_index, answer_rows
         size = 1 if items is None else len(items)
         if (
             (size not in (1, n))
             or (user_index is not None and len(user_index) != n)
-            or (places is not None and len(places) != n)
+            or (answer_rows is not None and len(answer_rows) != n)
             or (categories is None) != (given is None)
             or (categories is not None and len(categories) not in (1, n))
             or (categories is not None and given is not None and len(given) != len(categories))
         ):
             raise LayoutError(f"columns of other lengths than {n} or 1")
-        self._places_at = 0 if places is None else address(places)
+        self._answer_rows_at = 0 if answer_rows is None else address(answer_rows)
         # Counts of statuses, then the row of each item in its table.
         self._work = work = np.zeros(_COUNTS + size, dtype=np.int64)
         self._work_at = address(work)
@@ -406,7 +405,7 @@ class Rows:
         packed = _QUESTION.pack(
             self.n,
             len(knowledge),
-            self._places_at,
+            self._answer_rows_at,
             self._items_at,
             *self._question,
             1 if offsets is None else len(offsets) - 1,

@@ -46,7 +46,7 @@ _F32: Final = TYPES["f32"]
 Numbers = npt.NDArray[np.integer[Any]]
 
 _FIELDS: Final = (
-    "n", "answer_rows", "rows", "items", "places", "one_item", "categories", "given",
+    "n", "answer_count", "answer_rows", "items", "item_rows", "one_item", "categories", "given",
     "one_category", "user_index", "users", "offsets", "record_bytes",
     "user", "item", "user_item", "user_category", "width", "type",
     "answer", "statuses", "counts", "resolved", "has_resolved",
@@ -164,7 +164,7 @@ class Trial:
         question = {
             **users,
             **_columns(PARTS),
-            "rows": self._rows,
+            "answer_rows": self._rows,
             "items": self._items,
             "categories": self._categories,
             "given": self._given,
@@ -205,14 +205,14 @@ class Trial:
         """Have the rows of a question laid in steps."""
         n, number_bytes = steps[-1], 2 if answered == _F16 else 4
         sizes = {
-            "places": 8 * n,
+            "item_rows": 8 * n,
             "counts": 8 * 12,
             "resolved": 8 * n,
             "answer": n * question["width"] * number_bytes,
             "statuses": 4 * n,
             "has_resolved": n,
         }
-        fields = question | self._room(sizes) | {"n": n, "answer_rows": n, "type": answered}
+        fields = question | self._room(sizes) | {"n": n, "answer_count": n, "type": answered}
         place = self._words([fields.get(name, 0) for name in _FIELDS])
         for start, end in pairwise(steps):
             arguments = generation, place, fields["records"], start, end

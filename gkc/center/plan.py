@@ -46,7 +46,7 @@ class VersionPlan:
     generation : LoadedGeneration
     columns : Columns
         Of the whole question.
-    places : ndarray, shape (n,), int64, or None
+    answer_rows : ndarray, shape (n,), int64, or None
         Which rows of the question are this version's; None for all of them.
 
     Attributes
@@ -61,10 +61,14 @@ class VersionPlan:
     """
 
     def __init__(
-        self, name: str, generation: LoadedGeneration, columns: Columns, places: I64 | None = None
+        self,
+        name: str,
+        generation: LoadedGeneration,
+        columns: Columns,
+        answer_rows: I64 | None = None,
     ) -> None:
-        if places is not None:
-            columns = columns.at(places)
+        if answer_rows is not None:
+            columns = columns.at(answer_rows)
         self.name, self.generation, self.columns = name, generation, columns
         self.manifest = generation.manifest
         users, user_index = columns.users[: columns.n], None
@@ -75,7 +79,12 @@ class VersionPlan:
         self._records = b""
         self._offsets: I64 | None = None
         self.rows = Rows(
-            columns.n, columns.items, columns.categories, columns.has_category, user_index, places
+            columns.n,
+            columns.items,
+            columns.categories,
+            columns.has_category,
+            user_index,
+            answer_rows,
         )
 
     def find_items(self) -> None:

@@ -30,7 +30,7 @@ import gkc
 from gkc.arrays import I64
 from gkc.errors import StoreError
 from gkc.http.tally import AnsweredRows, Histogram, Tally, by_name
-from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, Part
+from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, STATUSES, Part
 from gkc.store import Catalogue
 
 REQUEST_SECONDS: Final = (
@@ -132,8 +132,8 @@ class Metrics:
                 counted[version, answer.parts].append(counts)
         for (version, parts), several in counted.items():
             for place, rows in enumerate(np.sum(several, axis=0).tolist()):
-                if rows and (part := PARTS[place // 3]) in parts:
-                    self._part_counts(version, part, _STATUS_NAMES[place % 3]).inc(rows)
+                if rows and (part := PARTS[place // STATUSES]) in parts:
+                    self._part_counts(version, part, _STATUS_NAMES[place % STATUSES]).inc(rows)
 
     def user_cache(self) -> tuple[Counter, Counter]:
         """Add the counters of a cache of users' records; there are none without one.

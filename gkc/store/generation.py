@@ -20,7 +20,7 @@ from gkc.store.codec import (
     record_bytes,
 )
 from gkc.store.ids import IdType
-from gkc.store.sealed import Count, Int64, Magnitude, Record, Rows, Width, seal, unseal
+from gkc.store.sealed import Count, Count32, Int64, Magnitude, Record, Width, seal, unseal
 from gkc.store.table_format import TableShape
 
 MANIFEST_FORMAT: Final = "gkc-generation/2"
@@ -110,8 +110,8 @@ class GenerationSpec(Record, frozen=True):
     element_type: ElementType
     dim: Width
     category_dim: Width
-    users: Rows
-    items: Rows
+    users: Count32
+    items: Count32
     user_categories: Count
     bundle: str
     fingerprint: str
@@ -122,7 +122,7 @@ class GenerationSpec(Record, frozen=True):
     category_id_type: IdType = "int64"
     user_id_bytes: Count = 0
     item_id_bytes: Count = 0
-    categories: Rows = 0
+    categories: Count32 = 0
     category_bytes: Count = 0
 
     @property
@@ -197,7 +197,7 @@ class GenerationLayout(Record, frozen=True):
     """
 
     user_buckets: Annotated[int, Meta(ge=1, lt=2**32)]
-    item_chunks: Rows
+    item_chunks: Count32
     chunk_bytes: Annotated[int, Meta(ge=4096, le=1 << 30)]
 
 

@@ -9,12 +9,12 @@ from msgspec import Meta
 
 from gkc.errors import RecordError
 from gkc.store.generation import CHUNK_BYTES, GenerationLayout, Name
-from gkc.store.sealed import Rows, decode_old
+from gkc.store.sealed import Count32, decode_old
 
 
 class _OldLayout(msgspec.Struct):
     user_buckets: Annotated[int, Meta(ge=0, lt=2**32)]
-    item_blocks: Rows
+    item_blocks: Count32
 
 
 class _OldEntry(msgspec.Struct):

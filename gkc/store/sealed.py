@@ -18,7 +18,7 @@ import msgspec
 from gkc.errors import EarlierFormatError, RecordError
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Rows = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+Count32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Width = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Crc32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]

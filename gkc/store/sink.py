@@ -25,7 +25,7 @@ from gkc.store.generation import (
     default_totals,
     read_manifest,
 )
-from gkc.store.sealed import Count, Record, Rows, seal, unseal
+from gkc.store.sealed import Count, Count32, Record, seal, unseal
 from gkc.store.table_writer import OrderProgress, TableProgress
 
 PROGRESS_FORMAT: Final = "gkc-progress/2"
@@ -63,8 +63,8 @@ class BucketProgress(Record, frozen=True, tag="buckets"):
     """
 
     order: OrderProgress
-    bucket: Rows = 0
-    bucket_users: Rows = 0
+    bucket: Count32 = 0
+    bucket_users: Count32 = 0
     bucket_checksum: Annotated[int, Meta(ge=0)] = 0
     checksum: Annotated[int, Meta(ge=0)] = 0
     size_bytes: Count = 0

@@ -18,7 +18,7 @@ from gkc.arrays import I64, U32, U64
 from gkc.errors import GenerationImmutableError, LayoutError, RecordError
 from gkc.store.codec import ItemBlock
 from gkc.store.ids import IdType, check_strings, hash_ids, hash_strings
-from gkc.store.sealed import Count, Crc32, Record, Rows
+from gkc.store.sealed import Count, Count32, Crc32, Record
 from gkc.store.table_format import Section, TableHeader, TableShape, bucket_bits
 
 Bytes = bytes | npt.NDArray[np.generic]
@@ -70,7 +70,7 @@ class MemoryTarget:
 class OrderProgress(Record, frozen=True):
     """How far rows have come: their number, and the last one's place in the order."""
 
-    rows: Rows = 0
+    rows: Count32 = 0
     last_hash: Annotated[int, Meta(ge=-1)] = -1
     last_name: bytes = b""
 

@@ -22,7 +22,7 @@ def test_it_exists(name: str) -> None:
 
 
 def test_the_whole_path_is_named() -> None:
-    steps = ["load_bundle", "prepare", "batches", "hash_tables", "default_vectors", "stage"]
+    steps = ["load_bundle", "prepare", "batches", "partition_tables", "default_vectors", "stage"]
     steps += ["item_batches", "infer", "write_items", "seal", "publish"]
     last = [name.rpartition(".")[2] for name in NAMES]
     places = [last.index(step) for step in steps]

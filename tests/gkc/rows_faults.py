@@ -41,15 +41,15 @@ def run(library: str) -> None:
             )
         count = len(store.items) + data.draw(st.sampled_from((0, 0, 0, -1, 1, 2**31)))
         form = row_form(asked.parts, store.dim, store.category_dim, asked.kind)
-        knowledge = np.empty((asked.answer_rows, form.width), dtype=form.dtype)
-        status = np.empty((asked.answer_rows, len(PARTS)), dtype=np.uint8)
+        knowledge = np.empty((asked.answer_count, form.width), dtype=form.dtype)
+        status = np.empty((asked.answer_count, len(PARTS)), dtype=np.uint8)
         rows = Rows(
             len(asked.rows),
             asked.items,
             asked.categories,
             asked.given,
             asked.user_index,
-            asked.places,
+            asked.answer_rows,
         )
         try:
             generation = GenerationRows(

@@ -16,7 +16,7 @@ import pytest
 from keep.checkpoint import Pretraining
 from keep.knowledge import student_knowledge
 from keep.log import Log
-from keep.serving import SETPRIV, CommandError, run_quietly, served_knowledge, serving
+from keep.serving import SETPRIV, CommandFailedError, run_quietly, served_knowledge, serving
 from keep.to_onnx import bundled_models
 
 
@@ -46,13 +46,15 @@ def test_rows_as_served_are_those_of_the_bundles_models_rounded_to_the_bit(
 
 def test_a_failed_export_says_what_it_said(bundled: Path, tmp_path: Path) -> None:
     words = ["gkc-export", "--version", "v", "--bundle", tmp_path, "--store", f"file:{tmp_path}/s"]
-    with pytest.raises(CommandError, match=r"gkc-export: exited 1; it said:\n.*manifest\.json"):
+    with pytest.raises(
+        CommandFailedError, match=r"gkc-export: exited 1; it said:\n.*manifest\.json"
+    ):
         run_quietly(words, os.environ)
 
 
 def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(CommandError, match=r"gkc serve: exited 1; it said:\n.*nonsense"),
+        pytest.raises(CommandFailedError, match=r"gkc serve: exited 1; it said:\n.*nonsense"),
         serving("nonsense", os.environ, tmp_path / "serve.log"),
     ):
         pass

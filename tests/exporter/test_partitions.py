@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import hashed
+from exporter import partitions
 from exporter.errors import SpillError
-from exporter.hashed import (
+from exporter.partitions import (
     CATEGORY,
     KEY,
     ROW,
-    Rows,
     Spill,
+    TableRows,
     partition_count,
     partition_of,
     sort_rows,
@@ -48,8 +48,8 @@ def test_partitions_are_ranges_of_hashes(ids: list[int], partitions: int) -> Non
 def test_every_row_comes_back_in_its_partition_in_the_order_of_the_table(
     chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashed, "_CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setattr(hashed, "_PIECE_BYTES", 1)
+    monkeypatch.setattr(partitions, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(partitions, "_PIECE_BYTES", 1)
     ids = np.random.default_rng(1).integers(-(2**63), 2**63 - 1, 300).tolist()
     whole = pa.Table.from_batches([batch(ids)])
     with Spill(SCHEMA, 7) as spill:
@@ -103,7 +103,7 @@ LIST = Feature("list", np.dtype(np.int32), is_list=True)
 FEATURES = [NUMBER, FLAG, LIST]
 
 
-def load(ids: list[int], categories: list[int | None] | None = None) -> Rows:
+def load(ids: list[int], categories: list[int | None] | None = None) -> TableRows:
     columns: dict[str, pa.Array] = {
         KEY: pa.array(ids, pa.int64()),
         ROW: pa.array(range(len(ids)), pa.int64()),

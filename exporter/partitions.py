@@ -45,7 +45,7 @@ CATEGORY: Final = "@category"
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TableRows:
     """Rows of one table, in ascending order of their ids' hashes.
 
     Attributes
@@ -79,7 +79,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class HashedTable:
+class PartitionedTable:
     """A table whose rows have been read and checked, and wait in partitions.
 
     Attributes
@@ -101,17 +101,17 @@ class HashedTable:
         """Rows of each partition."""
         return self.spill.rows
 
-    def load(self, partition: int) -> Rows:
+    def load(self, partition: int) -> TableRows:
         """Read one partition, sorted as stores want it."""
         return sort_rows(self.spill.read(partition), self.features)
 
 
 @contextmanager
-def hash_tables(
+def partition_tables(
     tables: Tables,
     features: Mapping[TableKind, Sequence[Feature]],
     progress: Callable[[int], None],
-) -> Iterator[Mapping[TableKind, HashedTable]]:
+) -> Iterator[Mapping[TableKind, PartitionedTable]]:
     """Read all tables into partitions, which are gone after the block.
 
     Parameters
@@ -133,19 +133,19 @@ def hash_tables(
     with ExitStack() as stack:
         yield {
             kind: stack.enter_context(
-                _hash_table(tables[kind], features[kind], counts[kind], progress)
+                _partition_table(tables[kind], features[kind], counts[kind], progress)
             )
             for kind in TABLE_KINDS
         }
 
 
 @contextmanager
-def _hash_table(
+def _partition_table(
     table: FeatureTable,
     features: Sequence[Feature],
     partitions: int,
     progress: Callable[[int], None],
-) -> Iterator[HashedTable]:
+) -> Iterator[PartitionedTable]:
     columns = [*ID_COLUMNS[table.kind], *(f.column for f in features)]
     lists = [f for f in features if f.is_list]
     longest = {f.column: 1 for f in lists}
@@ -158,7 +158,7 @@ def _hash_table(
                 longest[feature.column] = max(longest[feature.column], pc.max(lengths).as_py())
             progress(batch.rows)
         spill.flush()
-        yield HashedTable(table, features, spill, longest)
+        yield PartitionedTable(table, features, spill, longest)
 
 
 def _schema(kind: TableKind, features: Sequence[Feature]) -> pa.Schema:
@@ -314,7 +314,7 @@ def _new_file() -> io.FileIO:
         raise SpillError(tempfile.gettempdir(), exc) from exc
 
 
-def sort_rows(table: pa.Table, features: Sequence[Feature]) -> Rows:
+def sort_rows(table: pa.Table, features: Sequence[Feature]) -> TableRows:
     """Sort one partition of a spill by hash; pairs of one user by category, equal ones by row.
 
     Parameters
@@ -332,7 +332,7 @@ def sort_rows(table: pa.Table, features: Sequence[Feature]) -> Rows:
     else:
         has_category, categories = np.zeros(len(ids), np.bool_), np.zeros(len(ids), np.int64)
     order = np.lexsort((categories, hash_ids(ids)))
-    return Rows(
+    return TableRows(
         ids[order],
         _numbers(table, ROW)[order],
         {f.key: _as_bool(_numbers(table, f.key), f)[order] for f in features if not f.is_list},
@@ -358,7 +358,9 @@ def _as_bool(values: Values, feature: Feature) -> Values:
     return values.view(np.bool_) if feature.dtype.kind == "b" else values
 
 
-def check_partitions(hashed: Mapping[TableKind, HashedTable], max_pairs_per_user: int) -> None:
+def check_partitions(
+    partitioned: Mapping[TableKind, PartitionedTable], max_pairs_per_user: int
+) -> None:
     """Refuse duplicate ids and pairs, pairs without their user, and users with too many pairs.
 
     Raises
@@ -366,31 +368,33 @@ def check_partitions(hashed: Mapping[TableKind, HashedTable], max_pairs_per_user
     FeatureTableError
         Names the row.
     """
-    for partition in range(len(hashed["items"].sizes)):
-        _refuse_duplicates(hashed["items"], "item_id", partition)
-    for partition in range(len(hashed["users"].sizes)):
-        users = _refuse_duplicates(hashed["users"], "user_id", partition)
-        pairs = hashed["user_categories"].load(partition)
-        _check_pairs(hashed["user_categories"].source, users, pairs, max_pairs_per_user)
+    for partition in range(len(partitioned["items"].sizes)):
+        _refuse_duplicates(partitioned["items"], "item_id", partition)
+    for partition in range(len(partitioned["users"].sizes)):
+        users = _refuse_duplicates(partitioned["users"], "user_id", partition)
+        pairs = partitioned["user_categories"].load(partition)
+        _check_pairs(partitioned["user_categories"].source, users, pairs, max_pairs_per_user)
 
 
-def _refuse_duplicates(hashed: HashedTable, column: str, partition: int) -> Rows:
-    rows = hashed.load(partition)
+def _refuse_duplicates(table: PartitionedTable, column: str, partition: int) -> TableRows:
+    rows = table.load(partition)
     same = np.flatnonzero(rows.ids[1:] == rows.ids[:-1])
     if len(same):
-        raise _twice(hashed.source, column, f"{rows.ids[same[0]]}", rows, same[0])
+        raise _twice(table.source, column, f"{rows.ids[same[0]]}", rows, same[0])
     return rows
 
 
 def _twice(
-    table: FeatureTable, column: str, what: str, rows: Rows, place: int
+    table: FeatureTable, column: str, what: str, rows: TableRows, place: int
 ) -> FeatureTableError:
     first, second = sorted(rows.rows[place : place + 2].tolist())
     file, row = table.locate(first)
     return table.error(f"{what} is there twice, first in row {row} of {file}", column, second)
 
 
-def _check_pairs(table: FeatureTable, users: Rows, pairs: Rows, max_pairs_per_user: int) -> None:
+def _check_pairs(
+    table: FeatureTable, users: TableRows, pairs: TableRows, max_pairs_per_user: int
+) -> None:
     ids, rows = pairs.ids, pairs.rows
     owner = users.owners(ids)
     if len(lost := np.flatnonzero(owner < 0)):

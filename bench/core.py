@@ -58,12 +58,12 @@ MOST_CALLS: Final = 74
 def main(other: GivenCheckout = None, *, rounds: Rounds = 15, save: Save = False) -> None:
     """Ask both in turns, and tell how their times compare."""
     before = other_checkout(other)
-    own, others = separate_cores()
+    cores, others = separate_cores()
     os.sched_setaffinity(0, others)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
         processes = [
-            stack.enter_context(answering(checkout, folder, own)) for checkout in (HERE, before)
+            stack.enter_context(answering(checkout, folder, cores)) for checkout in (HERE, before)
         ]
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
         for number in range(rounds):

@@ -90,7 +90,7 @@ def measure(stage: Stage, asked: Ask, seconds: int, seed: int) -> Round:
 
 def section(rounds: Sequence[Round]) -> Section:
     """Put what the rounds found in the form that is told."""
-    judged = [found.answers[JUDGED] for found in rounds]
+    judged = [each.answers[JUDGED] for each in rounds]
     late = [answers.late_ms(99) for answers in judged]
     p99 = [answers.latency_ms(99) for answers in judged]
     at = f"at {JUDGED:.0%} of capacity"
@@ -101,18 +101,18 @@ def section(rounds: Sequence[Round]) -> Section:
         figures=[
             Figure(
                 f"p99 {at}, B = {ROWS}, Poisson arrivals, against p50",
-                [found.spread(JUDGED) for found in rounds],
+                [each.spread(JUDGED) for each in rounds],
                 target=6,
                 stretch=4.5,
                 at_most=True,
             ),
             Figure(
                 "the same of a perfect server, same arrivals",
-                [found.perfect_spread(JUDGED) for found in rounds],
+                [each.perfect_spread(JUDGED) for each in rounds],
             ),
             Figure(f"p50 {at}", [answers.latency_ms(50) for answers in judged], "ms"),
             Figure(f"p99 {at}", p99, "ms"),
-            Figure("capacity", [found.capacity for found in rounds], "a second", digits=0),
+            Figure("capacity", [each.capacity for each in rounds], "a second", digits=0),
             Figure(f"the generator itself was late {at}, p99", late, "ms"),
         ],
         curves=[
@@ -122,7 +122,7 @@ def section(rounds: Sequence[Round]) -> Section:
                 *("arrivals, % of capacity", "latency from when a request was due, ms"),
                 {
                     f"p{percent}": [
-                        (100 * share, [one.answers[share].latency_ms(percent) for one in rounds])
+                        (100 * share, [each.answers[share].latency_ms(percent) for each in rounds])
                         for share in SHARES
                     ]
                     for percent in (50, 99)

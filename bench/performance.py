@@ -98,7 +98,7 @@ def draw(curve: Curve) -> Picture:
         axes.errorbar(x, middle, yerr=(low, high), marker="o", capsize=3, label=name)
     axes.set(title=curve.title, xlabel=curve.x, ylabel=curve.y)
     places = sorted({at for points in curve.lines.values() for at, _ in points})
-    values = [v for points in curve.lines.values() for _, found in points for v in found]
+    values = [v for points in curve.lines.values() for _, repeats in points for v in repeats]
     if places[-1] >= LOGARITHMIC * places[0]:
         axes.set_xscale("log")
         axes.minorticks_off()
@@ -116,14 +116,14 @@ def draw(curve: Curve) -> Picture:
 
 def _opening(sections: Sequence[Section]) -> list[str]:
     """Tell what a user wants to know, as far as it has been measured."""
-    found = {
+    by_name = {
         (section.module.removeprefix("bench."), figure.name): figure
         for section in sections
         for figure in section.figures
     }
     rows = []
     for told, module, names in OPENING:
-        figures = [found[module, name] for name in names if (module, name) in found]
+        figures = [by_name[module, name] for name in names if (module, name) in by_name]
         if figures:
             medians = " / ".join(f"{figure.median:,.{figure.digits}f}" for figure in figures)
             rows.append((told, f"**{medians}** {figures[0].unit}"))

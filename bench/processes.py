@@ -199,11 +199,11 @@ def _stat(pid: int) -> list[str]:
 
 def _proportional_kib(pid: int) -> int:
     told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    found = re.search(r"^Pss: +(\d+) kB$", told, re.MULTILINE)
-    assert found is not None, f"no Pss in {told!r}"
-    return int(found[1])
+    match = re.search(r"^Pss: +(\d+) kB$", told, re.MULTILINE)
+    assert match is not None, f"no Pss in {told!r}"
+    return int(match[1])
 
 
 def _children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in found.read_text(encoding="ascii").split()]
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text(encoding="ascii").split()]

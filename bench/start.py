@@ -51,13 +51,13 @@ def main(*, rounds: Rounds = 4, save: Save = False) -> None:
             stores[count] = {"embedded": f"file:{stage.folder}/store-{count}", "Redis": url}
             for store in stores[count].values():
                 export(stage.folder / f"bundle-{count}", Shape(USERS, count), store)
-        found = measure(stage, stores, rounds)
-    tell(section(found, MOST), save=save)
+        series = measure(stage, stores, rounds)
+    tell(section(series, MOST), save=save)
 
 
 def measure(stage: Stage, stores: Mapping[int, Mapping[str, str]], rounds: int) -> Series:
     """Start and stop the service in all ways, in turns; seconds and MiB of each round."""
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    series: dict[tuple[str, int], list[float]] = defaultdict(list)
     for _ in range(rounds):
         for items, urls in stores.items():
             mirrors = stage.folder / f"mirrors-{items}"
@@ -68,14 +68,14 @@ def measure(stage: Stage, stores: Mapping[int, Mapping[str, str]], rounds: int) 
                 with Stage() as alone:
                     began = time.perf_counter()
                     alone.serve(store, environment=settings)
-                    found[kind, items].append(time.perf_counter() - began)
+                    series[kind, items].append(time.perf_counter() - began)
             for workers in (1, WORKERS):
                 how = ("--workers", str(workers))
                 with Stage() as alone:
                     server = alone.serve(urls["Redis"], *how, environment=settings)
                     wait_until_loaded(server, workers)
-                    found[f"{workers}", items].append(server.proportional_mib())
-    return found
+                    series[f"{workers}", items].append(server.proportional_mib())
+    return series
 
 
 def wait_until_loaded(server: Server, workers: int) -> None:
@@ -99,23 +99,23 @@ def count_loaded(log: Path) -> int:
     return sum(line["event"] == "generation_loaded" for line in lines)
 
 
-def section(found: Series, items: int) -> Section:
+def section(series: Series, items: int) -> Section:
     """Put what was found in the form that is told."""
     counts = (FEW, items)
     starts = [
-        Figure(f"start with {count:,} items, {kind}", found[kind, count], "s")
+        Figure(f"start with {count:,} items, {kind}", series[kind, count], "s")
         for count in counts
         for kind in reversed(KINDS)
     ]
-    shared = ratios(found[f"{WORKERS}", items], found["1", items])
-    slowest = statistics.median(found[KINDS[0], items])
+    shared = ratios(series[f"{WORKERS}", items], series["1", items])
+    slowest = statistics.median(series[KINDS[0], items])
     return Section(
         module="bench.start",
         title="Start and memory",
         method=METHOD,
         figures=[
             *starts,
-            Figure(f"memory of 1 worker, {items:,} items", found["1", items], "MiB", digits=0),
+            Figure(f"memory of 1 worker, {items:,} items", series["1", items], "MiB", digits=0),
             Figure(f"memory of {WORKERS} workers against one, {items:,} items", shared),
         ],
         curves=[
@@ -123,7 +123,7 @@ def section(found: Series, items: int) -> Section:
                 "start",
                 f"{items:,} items are served {slowest:.1f} s after a start at the latest",
                 *("items", "seconds from the start of the process to ready"),
-                {kind: [(n, found[kind, n]) for n in counts] for kind in reversed(KINDS)},
+                {kind: [(n, series[kind, n]) for n in counts] for kind in reversed(KINDS)},
             )
         ],
     )

@@ -142,14 +142,16 @@ def plain_question(knowledge: World, body: Mapping[str, Any]) -> dict[str, Any]:
 
 def figures(runs: Mapping[Asked, Sequence[Load]]) -> list[Figure]:
     """Compare the runs of one round with each other."""
-    told = []
+    shown = []
     for (rows, layout), bounds in EMPTY_TARGETS.items():
         ours, what = runs["ours", rows, layout], f"B = {rows}, {layout}"
-        told += compared(f"of the empty route's, {what}", ours, runs["empty", rows, "rows"], bounds)
+        shown += compared(
+            f"of the empty route's, {what}", ours, runs["empty", rows, "rows"], bounds
+        )
         if layout == "rows":
             wire = runs["wire", rows, layout]
-            told += compared(f"of the wire's, {what}", ours, wire, WIRE_TARGETS[rows])
-        told += [
+            shown += compared(f"of the wire's, {what}", ours, wire, WIRE_TARGETS[rows])
+        shown += [
             Figure(f"requests/s, {what}", [run.rate for run in ours], "/s", digits=0),
             Figure(f"CPU time, {what}", [run.cpu_ms * 1000 for run in ours], "us"),
             Figure(f"page faults of a request, {what}", [run.page_faults for run in ours], ""),
@@ -157,8 +159,8 @@ def figures(runs: Mapping[Asked, Sequence[Load]]) -> list[Figure]:
     most = max(WIRE_TARGETS)
     ours, plain = (runs[name, most, "rows"] for name in ("ours", "plain"))
     rate = ratios([run.rate for run in ours], [run.rate for run in plain])
-    told.append(Figure(f"rate of the plain service's, B = {most}", rate, "times", *PLAIN_TARGETS))
-    return told
+    shown.append(Figure(f"rate of the plain service's, B = {most}", rate, "times", *PLAIN_TARGETS))
+    return shown
 
 
 def compared(

@@ -47,17 +47,19 @@ def fault(
         Empty if nothing is.
     """
     try:
-        found = _read_safetensors(answer) if question.accept == SAFETENSORS else _read_json(answer)
+        content = (
+            _read_safetensors(answer) if question.accept == SAFETENSORS else _read_json(answer)
+        )
     except (ValueError, KeyError, TypeError, IndexError) as exc:
         return f"cannot be read: {type(exc).__name__}: {exc}"
     version, rows = question.body["v"], question.candidates
-    if set(found.versions) != {version} or not found.versions[version]:
-        return f"versions {dict(found.versions)}, asked for {version}"
-    if list(found.shape) != [rows, widths[version]]:
-        return f"rows of shape {list(found.shape)}, not {[rows, widths[version]]}"
-    if len(found.status) != rows or any(len(row) != 4 for row in found.status):
-        return f"{len(found.status)} statuses of {rows} rows, or not four in each"
-    return _status_fault(question, found.status, is_complete)
+    if set(content.versions) != {version} or not content.versions[version]:
+        return f"versions {dict(content.versions)}, asked for {version}"
+    if list(content.shape) != [rows, widths[version]]:
+        return f"rows of shape {list(content.shape)}, not {[rows, widths[version]]}"
+    if len(content.status) != rows or any(len(row) != 4 for row in content.status):
+        return f"{len(content.status)} statuses of {rows} rows, or not four in each"
+    return _status_fault(question, content.status, is_complete)
 
 
 def _status_fault(question: Question, status: Sequence[Sequence[int]], is_complete: bool) -> str:

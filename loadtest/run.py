@@ -68,7 +68,7 @@ def main(
             host = host.rstrip("/")
             known = known_by(host, version or ())
         else:
-            known, host = made(preset.shape), own_service(stage, preset.shape).url
+            known, host = known_of(preset.shape), own_service(stage, preset.shape).url
         is_good = _test(name, preset, known, host, stage.other_cores)
     if not is_good:
         raise typer.Exit(1)
@@ -84,7 +84,7 @@ def own_service(stage: Stage, shape: Shape) -> Server:
     return stage.serve(store)
 
 
-def made(shape: Shape) -> Known:
+def known_of(shape: Shape) -> Known:
     """Return what the service knows that ``own_service`` starts."""
     users, items = Ids(shape.users, 0, USER_ID_STEP), Ids(shape.items)
     return Known(dict.fromkeys(VERSIONS, 4 * shape.dim), users, items, is_complete=True)
@@ -124,8 +124,8 @@ def _test(name: Name, preset: Preset, known: Known, host: str, cores: Collection
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     print(f"asking {host} for {preset.seconds:,.0f} s", flush=True)
-    found = generate(plan, draw(known, QUESTIONS), host, results, cores)
-    is_good = print_report(found, plan, results / "percentiles.csv")
+    outcome = generate(plan, draw(known, QUESTIONS), host, results, cores)
+    is_good = print_report(outcome, plan, results / "percentiles.csv")
     print(f"HTML and CSV are in {results.relative_to(ROOT)}")
     return is_good
 

@@ -19,7 +19,7 @@ from bench.world import Shape
 from loadtest import run
 from loadtest.checks import fault
 from loadtest.presets import PRESETS, Name
-from loadtest.run import known_by, made, own_service
+from loadtest.run import known_by, known_of, own_service
 from loadtest.traffic import Ids, draw
 
 TINY = Shape(users=20, items=60, pairs=4, categories=5, dim=4)
@@ -128,7 +128,7 @@ def test_every_name_is_a_preset() -> None:
 
 
 def test_what_was_made_has_the_ids_of_the_bundle() -> None:
-    known = made(TINY)
+    known = known_of(TINY)
     assert known.users == Ids(20, 0, USER_ID_STEP)
     assert set(known.widths.values()) == {16}
     assert len(known.widths) == 2
@@ -139,7 +139,7 @@ def test_what_was_made_has_the_ids_of_the_bundle() -> None:
 def test_the_own_service_answers_the_traffic_as_it_is_checked() -> None:
     with Stage() as stage:
         server = own_service(stage, TINY)
-        known = made(TINY)
+        known = known_of(TINY)
         with httpx.Client(base_url=server.url) as client:
             for question in draw(known, 60):
                 answer = client.post(

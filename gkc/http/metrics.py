@@ -158,6 +158,10 @@ class Metrics:
         )
         return records.labels("hit"), records.labels("miss")
 
+    def store_error(self, operation: str) -> None:
+        """Count a read of the store that found something lost or damaged."""
+        self.store_errors.labels(operation).inc()
+
     def store_operation(self, operation: str) -> StoreOperation:
         """Time a read of the store, and count it if it fails."""
         return StoreOperation(self.tally, self.store_errors, operation)

@@ -11,9 +11,10 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
+from gkc.answering.answering import Answering
+from gkc.answering.serving import Serving
 from gkc.center.listing import VersionList, version_list
 from gkc.errors import ServiceNotReadyError, StoreError
-from gkc.http.answering import Answering
 from gkc.http.asgi import headers, read_body, respond
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import encode
@@ -21,7 +22,6 @@ from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
 from gkc.http.openapi import json_of, operation, responses
 from gkc.http.schemas import Health
-from gkc.http.serving import Serving
 from gkc.http.tally import AnsweredRows
 
 KNOWLEDGE_PATH: Final = "/knowledge"

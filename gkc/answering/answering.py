@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from gkc.answering.begun import Begun
+from gkc.answering.serving import Serving
+from gkc.answering.user_cache import UserReader
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan, Records, VersionPlan
 from gkc.center.question import Answer, Question
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError
-from gkc.http.begun import Begun
-from gkc.http.serving import Serving
-from gkc.http.user_cache import UserReader
 
 log = structlog.get_logger(__name__)
 

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from gkc.arrays import I64
 from gkc.store import GenerationManifest
-
-if TYPE_CHECKING:  # the look-up imports this module where there is no service, nor its packages
-    from gkc.http.metrics import Metrics
 
 ENTRY_BYTES: Final = 320
 """What an entry takes besides its record: key, id, objects' headers, its place in the table."""
 
 Records = Sequence[bytes | memoryview | None]
 Key = tuple[str, int]
+
+
+class Count(Protocol):
+    """A number that grows."""
+
+    def inc(self, amount: float) -> None:
+        """Add to it."""
+        ...
 
 
 class UserReader(Protocol):
@@ -39,14 +44,14 @@ class UserCache:
     reader : UserReader
     max_bytes : int
         Most that all entries take together, `ENTRY_BYTES` for each included.
-    metrics : Metrics
-        Told of hits and misses.
+    hits, misses : Count
+        Of the records asked for, those that were here and those that were not.
     """
 
-    def __init__(self, reader: UserReader, max_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, reader: UserReader, max_bytes: int, hits: Count, misses: Count) -> None:
         self._reader = reader
         self._max_bytes = max_bytes
-        self._hits, self._misses = metrics.user_cache()
+        self._hits, self._misses = hits, misses
         self._kept: OrderedDict[Key, bytes | None] = OrderedDict()
         self.used_bytes = 0
 

@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import structlog
 
+from gkc.answering.counting import Counting
+from gkc.answering.reader import GuardedReader
 from gkc.center.generation import LoadedGeneration
 from gkc.errors import (
     CatalogueLostError,
@@ -19,8 +21,6 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from gkc.http.metrics import Metrics
-from gkc.http.reader import GuardedReader
 from gkc.store import Catalogue, parse_store_url, succession
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class Serving:
     Parameters
     ----------
     reader : GuardedReader
-    metrics : Metrics
+    counting : Counting
     item_memory_bytes : int
         How much of all item tables together is faulted into memory ahead of requests.
     refresh_seconds : float
@@ -54,14 +54,14 @@ class Serving:
     def __init__(
         self,
         reader: GuardedReader,
-        metrics: Metrics,
+        counting: Counting,
         *,
         item_memory_bytes: int,
         refresh_seconds: float,
         load_wait_seconds: float,
     ) -> None:
         self._reader = reader
-        self._metrics = metrics
+        self._counting = counting
         self._item_memory_bytes = item_memory_bytes
         self._refresh_seconds = refresh_seconds
         self._load_wait_seconds = load_wait_seconds
@@ -219,7 +219,7 @@ class Serving:
             except StoreError:
                 raise
             except Exception as exc:  # something in it that nobody foresaw: it is damaged
-                self._metrics.store_errors.labels("catalogue").inc()
+                self._counting.store_error("catalogue")
                 reason = f"it cannot be read ({type(exc).__name__}: {exc})"
                 if reason != self._lost:
                     log.error("catalogue_not_understood", exc_info=exc)
@@ -231,7 +231,7 @@ class Serving:
         if catalogue is None:
             if self._catalogue is not None:
                 if self._lost is None:
-                    self._metrics.store_errors.labels("catalogue").inc()
+                    self._counting.store_error("catalogue")
                 self._lose("it was there and has vanished")
             return
         if self._lost is not None:
@@ -257,13 +257,13 @@ class Serving:
         if kind == "earlier":
             if self._earlier is None or self._earlier[0] != found.revision:
                 self._earlier = found.revision, time.monotonic()
-                self._metrics.store_errors.labels("catalogue").inc()
+                self._counting.store_error("catalogue")
                 log.error("catalogue_went_back", **revisions)
             if time.monotonic() - self._earlier[1] < _EARLIER_SECONDS:
                 return False
             log.error("earlier_catalogue_followed", **revisions)
         elif kind == "other":
-            self._metrics.store_errors.labels("catalogue").inc()
+            self._counting.store_error("catalogue")
             log.error("other_catalogue_followed", **revisions)
         return True
 

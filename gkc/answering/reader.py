@@ -1,4 +1,4 @@
-"""The store as the service reads it: with a deadline, timed, and with every failure counted."""
+"""The store as questions read it: with a deadline, timed, and with every failure counted."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from gkc.answering.counting import Counting
 from gkc.arrays import I64
 from gkc.errors import StoreUnavailableError
-from gkc.http.metrics import Metrics
 from gkc.store import Catalogue, GenerationManifest, ItemTable, KnowledgeReader
 
 
 class GuardedReader:
-    """What the service reads of a store, around a `KnowledgeReader`.
+    """What answering reads of a store, around a `KnowledgeReader`.
 
     Parameters
     ----------
     reader : KnowledgeReader
-    metrics : Metrics
+    counting : Counting
     timeout_seconds : float
         Longest wait for one read; item tables, which may have to be copied first, take as long as
         they take.
     """
 
-    def __init__(self, reader: KnowledgeReader, metrics: Metrics, timeout_seconds: float) -> None:
+    def __init__(self, reader: KnowledgeReader, counting: Counting, timeout_seconds: float) -> None:
         self._reader = reader
-        self._metrics = metrics
+        self._counting = counting
         self._timeout_seconds = timeout_seconds
         self.store = reader.store
 
@@ -42,14 +42,14 @@ class GuardedReader:
 
     async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> ItemTable:
         """Map a generation's items; without a deadline."""
-        with self._metrics.store_operation("item_table"):
+        with self._counting.store_operation("item_table"):
             return await self._reader.item_table(manifest, memory_bytes)
 
     async def fetch_users(
         self, manifest: GenerationManifest, users: I64
     ) -> Sequence[bytes | memoryview | None]:
         """Read the records of distinct users; the deadline of this one is the reader's own."""
-        with self._metrics.store_operation("fetch_users"):
+        with self._counting.store_operation("fetch_users"):
             return await self._reader.fetch_users(manifest, users)
 
     async def close(self) -> None:
@@ -58,7 +58,7 @@ class GuardedReader:
 
     @asynccontextmanager
     async def _guarded(self, operation: str) -> AsyncIterator[None]:
-        with self._metrics.store_operation(operation):
+        with self._counting.store_operation(operation):
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     yield

@@ -47,8 +47,8 @@ class Serving:
         How much of all item tables together is faulted into memory ahead of requests.
     refresh_seconds : float
         Pause between two looks at the catalogue.
-    load_wait_seconds : float
-        How long a request whose generation was deleted waits for the next one to be loaded.
+    load_wait_seconds : float or None
+        How long `wait_for_loads` waits at most; None: the caller's deadline ends it.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Serving:
         *,
         item_memory_bytes: int,
         refresh_seconds: float,
-        load_wait_seconds: float,
+        load_wait_seconds: float | None,
     ) -> None:
         self._reader = reader
         self._counting = counting
@@ -101,6 +101,11 @@ class Serving:
     def last_catalogue(self) -> Catalogue | None:
         """The last catalogue that could be read, even if it is lost by now."""
         return self._catalogue
+
+    @property
+    def loaded(self) -> Mapping[str, LoadedGeneration]:
+        """What answers at this moment; nothing while the catalogue is lost. For any thread."""
+        return self._loaded if self._lost is None else {}
 
     def is_loaded(self, version: str, generation: str) -> bool:
         """Tell whether this very generation answers for the version."""
@@ -146,21 +151,29 @@ class Serving:
         """
         if self._lost is not None or not self._loaded.keys() >= set(versions):
             await self.refresh()
-            self._check_known(versions)
+            self.check_loaded(versions)
         return self._loaded
 
     async def resolve_anew(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
         """As `resolve`, from a catalogue read now, and waiting a little for what it names."""
         await self.refresh()
+        await self.wait_for_loads(versions)
+        return await self.resolve(versions)
+
+    async def wait_for_loads(self, versions: Sequence[str]) -> None:
+        """Wait until the generations that the catalogue names for these versions are loaded.
+
+        Or until it names others, or for as long as is waited at most.
+        """
         catalogue = self.catalogue()
         entries = catalogue.versions if catalogue else {}
         wanted = {entries[version].current for version in versions if version in entries}
         loads = [task for generation, task in self._loads.items() if generation in wanted]
         if loads:
             await asyncio.wait(loads, timeout=self._load_wait_seconds)
-        return await self.resolve(versions)
 
-    def _check_known(self, versions: Sequence[str]) -> None:
+    def check_loaded(self, versions: Sequence[str]) -> None:
+        """Check that each version is known and loaded; raises as `resolve`."""
         catalogue = self.catalogue()
         for version in versions:
             if catalogue is None or version not in catalogue.versions:

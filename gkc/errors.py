@@ -26,7 +26,7 @@
     │       └── EarlierFormatError        an earlier gkc wrote them
     ├── RequestError                      a caller asked for something that cannot be answered
     │   ├── MalformedBodyError            the body is not JSON, or not safetensors
-    │   ├── InvalidFieldsError            fields of a request have wrong values; names each
+    │   ├── InvalidFieldsError            fields of a request are missing, misplaced or wrong
     │   ├── BatchTooLargeError            more rows than one request may ask for
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
@@ -311,11 +311,14 @@ class MalformedBodyError(RequestError):
 
 
 class InvalidFieldsError(RequestError):
-    """Fields of a request have wrong values."""
+    """Fields of a request are missing, unknown, misplaced, of unequal lengths or wrong.
 
-    def __init__(self, *errors: FieldError) -> None:
-        self.errors = errors
-        super().__init__("; ".join(f"{e.field or 'the body'} {e.detail}" for e in errors))
+    What is wrong is the same with each of ``fields``. Of wrong values only the first is named.
+    """
+
+    def __init__(self, detail: str, *fields: str) -> None:
+        self.errors = tuple(FieldError(field, detail) for field in fields)
+        super().__init__("; ".join(f"{field or 'the body'} {detail}" for field in fields))
 
 
 class BatchTooLargeError(RequestError):
@@ -343,10 +346,14 @@ class BodyTooLargeError(RequestError):
 class UnsupportedMediaTypeError(RequestError):
     """The body of a request is of a type that the service does not read."""
 
-    def __init__(self, found: str, supported: Sequence[str]) -> None:
-        self.found = found
+    def __init__(self, content_type: str, supported: Sequence[str]) -> None:
+        self.content_type = content_type
         self.supported = tuple(supported)
-        named = f"Content-Type is {found!r}" if found else "the request has no Content-Type"
+        named = (
+            f"Content-Type is {content_type!r}"
+            if content_type
+            else "the request has no Content-Type"
+        )
         super().__init__(f"{named}; send {' or '.join(self.supported)}, and name it there")
 
 

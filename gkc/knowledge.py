@@ -7,7 +7,6 @@ serving all take the layout from here, so that what a model sees online is what 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -50,18 +49,6 @@ def part_spans(
     ----------
     KEEP (CIKM'22), equation 6.
     """
-    return _part_spans(tuple(parts), dim, category_dim)
-
-
-def row_width(dim: int, category_dim: int) -> int:
-    """Return how many numbers a row of all parts has."""
-    return max(end for _, end in part_spans(PARTS, dim, category_dim).values())
-
-
-@lru_cache(maxsize=1024)
-def _part_spans(
-    parts: tuple[Part, ...], dim: int, category_dim: int
-) -> Mapping[Part, tuple[int, int]]:
     spans: dict[Part, tuple[int, int]] = {}
     start = 0
     for part in PARTS:
@@ -70,3 +57,8 @@ def _part_spans(
             spans[part] = (start, end)
             start = end
     return MappingProxyType(spans)
+
+
+def row_width(dim: int, category_dim: int) -> int:
+    """Return how many numbers a row of all parts has."""
+    return max(end for _, end in part_spans(PARTS, dim, category_dim).values())

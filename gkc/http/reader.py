@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gkc.arrays import I64
+from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
-from gkc.http.metrics import Metrics
+from gkc.http.metrics import Metrics, StoreOperation
 from gkc.store import Catalogue, GenerationManifest, ItemTable, KnowledgeReader
 
 
@@ -42,14 +43,12 @@ class GuardedReader:
 
     async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> ItemTable:
         """Map a generation's items; without a deadline."""
-        with self._metrics.store_operation("item_table"):
+        with StoreOperation(self._metrics, "item_table"):
             return await self._reader.item_table(manifest, memory_bytes)
 
-    async def fetch_users(
-        self, manifest: GenerationManifest, users: I64
-    ) -> Sequence[bytes | memoryview | None]:
+    async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
         """Read the records of distinct users; the deadline of this one is the reader's own."""
-        with self._metrics.store_operation("fetch_users"):
+        with StoreOperation(self._metrics, "fetch_users"):
             return await self._reader.fetch_users(manifest, users)
 
     async def close(self) -> None:
@@ -58,13 +57,10 @@ class GuardedReader:
 
     @asynccontextmanager
     async def _guarded(self, operation: str) -> AsyncIterator[None]:
-        with self._metrics.store_operation(operation):
+        with StoreOperation(self._metrics, operation):
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     yield
             except TimeoutError as exc:
-                raise self._late() from exc
-
-    def _late(self) -> StoreUnavailableError:
-        waited = f"no answer within {self._timeout_seconds * 1000:.0f} ms"
-        return StoreUnavailableError(self.store, waited)
+                waited = f"no answer within {self._timeout_seconds * 1000:.0f} ms"
+                raise StoreUnavailableError(self.store, waited) from exc

@@ -7,20 +7,17 @@ out, the records of former generations like those of former users.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from gkc.arrays import I64
+from gkc.center.plan import Records
+from gkc.http.metrics import Metrics
 from gkc.store import GenerationManifest
-
-if TYPE_CHECKING:  # the look-up imports this module where there is no service, nor its packages
-    from gkc.http.metrics import Metrics
 
 ENTRY_BYTES: Final = 320
 """What an entry takes besides its record: key, id, objects' headers, its place in the table."""
 
-Records = Sequence[bytes | memoryview | None]
-Key = tuple[str, int]
+_Key = tuple[str, int]
 
 
 class UserReader(Protocol):
@@ -47,7 +44,7 @@ class UserCache:
         self._reader = reader
         self._max_bytes = max_bytes
         self._hits, self._misses = metrics.user_cache()
-        self._kept: OrderedDict[Key, bytes | None] = OrderedDict()
+        self._kept: OrderedDict[_Key, bytes | None] = OrderedDict()
         self.used_bytes = 0
 
     async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
@@ -71,7 +68,7 @@ class UserCache:
                 self._keep(keys[row], None if record is None else bytes(record))
         return records
 
-    def _keep(self, key: Key, record: bytes | None) -> None:
+    def _keep(self, key: _Key, record: bytes | None) -> None:
         if key in self._kept:
             return  # another request read it meanwhile
         self._kept[key] = record

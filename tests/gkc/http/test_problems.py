@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gkc import errors
-from gkc.errors import FieldError, GkcError
+from gkc.errors import GkcError
 from gkc.http.problems import BARE_STATUSES, BLANK, KINDS, TYPE_PREFIX, problem_of
 from tests.gkc.http.running import JSON, SAFETENSORS, Session, running
 
@@ -23,7 +23,7 @@ EXAMPLES: list[tuple[GkcError, int]] = [
     (errors.BodyTooLargeError(3), 413),
     (errors.UnsupportedMediaTypeError("text/html", [JSON]), 415),
     (errors.EncodedBodyError("gzip"), 415),
-    (errors.InvalidFieldsError(FieldError("/u", "is wrong")), 422),
+    (errors.InvalidFieldsError("is wrong", "/u"), 422),
     (errors.ClientGoneError(), 499),
     (errors.VersionNotReadyError("a"), 503),
     (errors.ServiceNotReadyError("loading"), 503),

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
 from gkc.http.metrics import Metrics
-from gkc.http.user_cache import ENTRY_BYTES, Records, UserCache
+from gkc.http.user_cache import ENTRY_BYTES, UserCache
 
 RECORD_BYTES = 100
 Asked = tuple[str, list[int]]

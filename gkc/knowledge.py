@@ -6,6 +6,7 @@ serving all take the layout from here, so that what a model sees online is what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
@@ -25,7 +26,16 @@ DEFAULT: Final = 2
 SAFETENSORS: Final = "application/x-safetensors"
 """Media type of rows whose numbers are bytes: no digit is lost on the way."""
 
+VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""A version's name, whole."""
+
 Vectors = npt.NDArray[np.float32 | np.float16]
+
+
+@lru_cache(maxsize=1024)
+def is_version_name(name: str) -> bool:
+    """Tell whether ``name`` may name a version: 1 to 64 of ``A-Z a-z 0-9 . _ -``."""
+    return VERSION_PATTERN.fullmatch(name) is not None
 
 
 def part_spans(

@@ -23,11 +23,12 @@ from gkc.http.docs import add_docs
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.openapi import COMPONENTS, KNOWLEDGE
-from gkc.http.problems import MEDIA_TYPE, Problem, problem_of, problem_of_status
+from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.http.reader import GuardedReader
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
 from gkc.http.serving import Serving
 from gkc.http.user_cache import UserCache, UserReader
+from gkc.problem import MEDIA_TYPE
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader
 

@@ -27,8 +27,9 @@ from gkc.errors import (
     VersionNotReadyError,
 )
 from gkc.http.negotiation import JSON, SAFETENSORS
-from gkc.http.problems import KINDS, MEDIA_TYPE, problem_of
+from gkc.http.problems import problem_of
 from gkc.http.schemas import Columns, Health, Knowledge, Metadata, ProblemDetails, Quadruples
+from gkc.problem import KINDS, MEDIA_TYPE
 
 _TYPES: Final = (Columns, Quadruples, Metadata, Knowledge, VersionList, Health, ProblemDetails)
 _REFERENCES, _SCHEMAS = msgspec.json.schema_components(

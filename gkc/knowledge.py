@@ -6,6 +6,7 @@ serving all take the layout from here, so that what a model sees online is what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -26,7 +27,16 @@ DEFAULT: Final = 2
 SAFETENSORS: Final = "application/x-safetensors"
 """Media type of rows whose numbers are bytes: no digit is lost on the way."""
 
+VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""A version's name, whole."""
+
 Vectors = npt.NDArray[np.float32 | np.float16]
+
+
+@lru_cache(maxsize=1024)
+def is_version_name(name: str) -> bool:
+    """Tell whether ``name`` may name a version: 1 to 64 of ``A-Z a-z 0-9 . _ -``."""
+    return VERSION_PATTERN.fullmatch(name) is not None
 
 
 def part_spans(
@@ -50,18 +60,6 @@ def part_spans(
     ----------
     KEEP (CIKM'22), equation 6.
     """
-    return _part_spans(tuple(parts), dim, category_dim)
-
-
-def row_width(dim: int, category_dim: int) -> int:
-    """Return how many numbers a row of all parts has."""
-    return max(end for _, end in part_spans(PARTS, dim, category_dim).values())
-
-
-@lru_cache(maxsize=1024)
-def _part_spans(
-    parts: tuple[Part, ...], dim: int, category_dim: int
-) -> Mapping[Part, tuple[int, int]]:
     spans: dict[Part, tuple[int, int]] = {}
     start = 0
     for part in PARTS:
@@ -70,3 +68,8 @@ def _part_spans(
             spans[part] = (start, end)
             start = end
     return MappingProxyType(spans)
+
+
+def row_width(dim: int, category_dim: int) -> int:
+    """Return how many numbers a row of all parts has."""
+    return max(end for _, end in part_spans(PARTS, dim, category_dim).values())

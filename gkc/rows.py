@@ -102,8 +102,6 @@ class TableIndex:
         int64 for each row, ascending by their hashes.
     count : int
         Number of rows.
-    loaded : ctypes.PyDLL, optional
-        The library to use; that of this installation.
 
     Raises
     ------
@@ -111,13 +109,7 @@ class TableIndex:
         If the sections do not fit the number of rows.
     """
 
-    def __init__(
-        self,
-        starts: memoryview,
-        ids: memoryview,
-        count: int,
-        loaded: ctypes.PyDLL | None = None,
-    ) -> None:
+    def __init__(self, starts: memoryview, ids: memoryview, count: int) -> None:
         buckets = len(starts) // 4 - 1
         bits = buckets.bit_length() - 1
         if len(starts) % 4 or buckets != 1 << max(bits, 0) or not 1 <= bits < 32:
@@ -127,8 +119,7 @@ class TableIndex:
         self.count = count
         self._held = _opened("starts", starts, "<u4"), _opened("ids", ids, "<i8")
         self.packed = _TABLE.pack(*(a.ctypes.data for a in self._held), count, 64 - bits)
-        loaded = loaded or library()
-        self._find, self._find_one = loaded.gkc_find, loaded.gkc_find_one
+        self._find, self._find_one = library().gkc_find, library().gkc_find_one
 
     def find(self, ids: int, n: int, places: int) -> None:
         """Write the rows of ``n`` ids to the address ``places``, -1 for an id that is not there.
@@ -142,9 +133,9 @@ class TableIndex:
         if outcome:
             raise LayoutError(_FAULTS[outcome])
 
-    def row_of(self, one: int) -> int:
+    def row_of(self, id_: int) -> int:
         """Return the row of one id, -1 if it is not there; as `find`."""
-        row: int = self._find_one(self.packed, one)
+        row: int = self._find_one(self.packed, id_)
         if row < -1:
             raise LayoutError(_FAULTS[1])
         return row
@@ -207,8 +198,6 @@ class GenerationRows:
         ``user``, ``item``, ``user_category``: the stored vectors of what is not there.
     default_category : int or None
         Category of an item that is not there.
-    loaded : ctypes.PyDLL, optional
-        The library to use; that of this installation.
 
     Raises
     ------
@@ -225,7 +214,6 @@ class GenerationRows:
         count: int,
         defaults: Mapping[str, bytes | None],
         default_category: int | None,
-        loaded: ctypes.PyDLL | None = None,
     ) -> None:
         if not (1 <= dim <= _WIDEST and 0 <= category_dim <= _WIDEST):
             raise LayoutError(f"rows of D = {dim} and D_c = {category_dim} cannot be")
@@ -233,11 +221,11 @@ class GenerationRows:
         for name, vector in defaults.items():
             if vector is not None and len(vector) != stride(element_type, widths[name]):
                 raise LayoutError(f"the default vector of {name} has {len(vector)} bytes")
-        wanted = {"categories": 8, "has_category": 1, "rows": stride(element_type, dim)}
-        for name, size in wanted.items():
+        sizes = {"categories": 8, "has_category": 1, "rows": stride(element_type, dim)}
+        for name, size in sizes.items():
             if len(sections[name]) != size * count:
                 raise LayoutError(f"section {name} has {len(sections[name])} bytes")
-        self.index = TableIndex(sections["starts"], sections["ids"], count, loaded)
+        self.index = TableIndex(sections["starts"], sections["ids"], count)
         vectors = [defaults.get(name) for name in widths]
         self._held: list[Array] = [
             _opened("categories", sections["categories"], "<i8"),
@@ -257,7 +245,7 @@ class GenerationRows:
             default_category or 0,
             default_category is not None,
         )
-        self.lay = (loaded or library()).gkc_lay_rows
+        self.lay = library().gkc_lay_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gkc.answering.counting import Counting
 from gkc.arrays import I64
+from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
 from gkc.store import Catalogue, GenerationManifest, ItemTable, KnowledgeReader
 
@@ -45,9 +46,7 @@ class GuardedReader:
         with self._counting.store_operation("item_table"):
             return await self._reader.item_table(manifest, memory_bytes)
 
-    async def fetch_users(
-        self, manifest: GenerationManifest, users: I64
-    ) -> Sequence[bytes | memoryview | None]:
+    async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
         """Read the records of distinct users; the deadline of this one is the reader's own."""
         with self._counting.store_operation("fetch_users"):
             return await self._reader.fetch_users(manifest, users)
@@ -63,8 +62,5 @@ class GuardedReader:
                 async with asyncio.timeout(self._timeout_seconds):
                     yield
             except TimeoutError as exc:
-                raise self._late() from exc
-
-    def _late(self) -> StoreUnavailableError:
-        waited = f"no answer within {self._timeout_seconds * 1000:.0f} ms"
-        return StoreUnavailableError(self.store, waited)
+                waited = f"no answer within {self._timeout_seconds * 1000:.0f} ms"
+                raise StoreUnavailableError(self.store, waited) from exc

@@ -49,6 +49,11 @@ class Serving:
         Pause between two looks at the catalogue.
     load_wait_seconds : float or None
         How long `wait_for_loads` waits at most; None: the caller's deadline ends it.
+
+    Attributes
+    ----------
+    last_catalogue : Catalogue or None
+        The last one that could be read, even if it is lost by now.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class Serving:
         self._item_memory_bytes = item_memory_bytes
         self._refresh_seconds = refresh_seconds
         self._load_wait_seconds = load_wait_seconds
-        self._catalogue: Catalogue | None = None
+        self.last_catalogue: Catalogue | None = None
         self._lost: str | None = None
         self._earlier: tuple[int, float] | None = None
         self._not_read: str | None = None
@@ -95,12 +100,7 @@ class Serving:
         if not self._was_read:
             cause = f": {self._not_read}" if self._not_read else ""
             raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet{cause}")
-        return self._catalogue
-
-    @property
-    def last_catalogue(self) -> Catalogue | None:
-        """The last catalogue that could be read, even if it is lost by now."""
-        return self._catalogue
+        return self.last_catalogue
 
     @property
     def loaded(self) -> Mapping[str, LoadedGeneration]:
@@ -132,8 +132,8 @@ class Serving:
         if missing or not self._loaded:
             waiting = sorted(missing or catalogue.versions)
             causes = (self._not_loaded.get(catalogue.versions[v].current) for v in waiting)
-            told = "; ".join([", ".join(waiting), *dict.fromkeys(filter(None, causes))])
-            raise ServiceNotReadyError(f"versions still to be loaded: {told}")
+            state = "; ".join([", ".join(waiting), *dict.fromkeys(filter(None, causes))])
+            raise ServiceNotReadyError(f"versions still to be loaded: {state}")
 
     async def resolve(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
         """Return what answers for each version, and perhaps for others: one snapshot a request.
@@ -167,8 +167,8 @@ class Serving:
         """
         catalogue = self.catalogue()
         entries = catalogue.versions if catalogue else {}
-        wanted = {entries[version].current for version in versions if version in entries}
-        loads = [task for generation, task in self._loads.items() if generation in wanted]
+        named = {entries[version].current for version in versions if version in entries}
+        loads = [task for generation, task in self._loads.items() if generation in named]
         if loads:
             await asyncio.wait(loads, timeout=self._load_wait_seconds)
 
@@ -242,16 +242,16 @@ class Serving:
         """Act on a catalogue just read."""
         is_first, self._was_read = not self._was_read, True
         if catalogue is None:
-            if self._catalogue is not None:
+            if self.last_catalogue is not None:
                 if self._lost is None:
                     self._counting.store_error("catalogue")
                 self._lose("it was there and has vanished")
             return
         if self._lost is not None:
             log.info("catalogue_found_again", revision=catalogue.revision)
-        elif self._catalogue is not None and not self._follows(self._catalogue, catalogue):
+        elif self.last_catalogue is not None and not self._follows(self.last_catalogue, catalogue):
             return
-        self._catalogue, self._lost, self._earlier = catalogue, None, None
+        self.last_catalogue, self._lost, self._earlier = catalogue, None, None
         if is_first:
             self._at_start = frozenset(catalogue.versions)
         self._loaded = {v: g for v, g in self._loaded.items() if v in catalogue.versions}
@@ -260,16 +260,16 @@ class Serving:
                 task = asyncio.create_task(self._load(version, entry.current))
                 self._loads[entry.current] = task
 
-    def _follows(self, known: Catalogue, found: Catalogue) -> bool:
+    def _follows(self, known: Catalogue, read: Catalogue) -> bool:
         """Tell whether to follow a catalogue, for which an earlier one has to stay for a while.
 
         A late replica shows one now and then; a store that was put back shows nothing else.
         """
-        kind = succession(known, found)
-        revisions = {"known_revision": known.revision, "found_revision": found.revision}
+        kind = succession(known, read)
+        revisions = {"known_revision": known.revision, "found_revision": read.revision}
         if kind == "earlier":
-            if self._earlier is None or self._earlier[0] != found.revision:
-                self._earlier = found.revision, time.monotonic()
+            if self._earlier is None or self._earlier[0] != read.revision:
+                self._earlier = read.revision, time.monotonic()
                 self._counting.store_error("catalogue")
                 log.error("catalogue_went_back", **revisions)
             if time.monotonic() - self._earlier[1] < _EARLIER_SECONDS:
@@ -319,22 +319,22 @@ class Serving:
             self._not_loaded.pop(generation, None)
 
     def _wants(self, version: str, generation: str) -> bool:
-        entry = self._catalogue.versions.get(version) if self._catalogue else None
+        entry = self.last_catalogue.versions.get(version) if self.last_catalogue else None
         return entry is not None and entry.current == generation
 
     async def _open(self, generation: str) -> LoadedGeneration:
         manifest = await self._reader.manifest(generation)
+        memory_left = self._memory_left()
         self._reserved[generation] = manifest.spec.item_shape.size_bytes()
         try:
-            items = await self._reader.item_table(manifest, self._memory_left(generation))
+            items = await self._reader.item_table(manifest, memory_left)
         finally:
             del self._reserved[generation]
         # Any user will do: one whose table or bucket is lost must not count as loaded.
         await self._reader.fetch_users(manifest, _ANY_USER)
         return LoadedGeneration.of(manifest, items)
 
-    def _memory_left(self, generation: str) -> int:
-        """Return the bytes of the memory budget that no other table takes or will take."""
+    def _memory_left(self) -> int:
+        """Return the bytes of the memory budget that no table takes or will take."""
         taken = sum(loaded.items.size_bytes for loaded in self._loaded.values())
-        others = sum(size for g, size in self._reserved.items() if g != generation)
-        return max(0, self._item_memory_bytes - taken - others)
+        return max(0, self._item_memory_bytes - taken - sum(self._reserved.values()))

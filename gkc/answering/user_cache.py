@@ -7,17 +7,16 @@ out, the records of former generations like those of former users.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 from gkc.arrays import I64
+from gkc.center.plan import Records
 from gkc.store import GenerationManifest
 
 ENTRY_BYTES: Final = 320
 """What an entry takes besides its record: key, id, objects' headers, its place in the table."""
 
-Records = Sequence[bytes | memoryview | None]
-Key = tuple[str, int]
+_Key = tuple[str, int]
 
 
 class Count(Protocol):
@@ -52,7 +51,7 @@ class UserCache:
         self._reader = reader
         self._max_bytes = max_bytes
         self._hits, self._misses = hits, misses
-        self._kept: OrderedDict[Key, bytes | None] = OrderedDict()
+        self._kept: OrderedDict[_Key, bytes | None] = OrderedDict()
         self.used_bytes = 0
 
     async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
@@ -76,7 +75,7 @@ class UserCache:
                 self._keep(keys[row], None if record is None else bytes(record))
         return records
 
-    def _keep(self, key: Key, record: bytes | None) -> None:
+    def _keep(self, key: _Key, record: bytes | None) -> None:
         if key in self._kept:
             return  # another request read it meanwhile
         self._kept[key] = record

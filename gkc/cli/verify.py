@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gkc.cli.options import Store, load, reader_of
-from gkc.errors import VersionNotFoundError
 from gkc.settings import StoreSettings
-from gkc.store import GenerationManifest, KnowledgeReader
+from gkc.store import Catalogue, GenerationManifest, KnowledgeReader
 
 
 def run(
@@ -36,9 +35,7 @@ def run(
 
 async def _verify(reader: KnowledgeReader, version: str) -> GenerationManifest:
     try:
-        catalogue = await reader.catalogue()
-        if catalogue is None:
-            raise VersionNotFoundError(version, ())
+        catalogue = await reader.catalogue() or Catalogue()
         manifest = await reader.manifest(catalogue.version(version).current)
         rows = manifest.totals.users + manifest.totals.items
         console = Console(stderr=True)

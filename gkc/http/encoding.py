@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from gkc.center.question import Answer, Array, FactoredAnswer, RowsAnswer
-from gkc.errors import FieldError, InvalidFieldsError
-from gkc.http import safetensors
+from gkc import safetensors
+from gkc.arrays import Array
+from gkc.center.question import Answer, FactoredAnswer, RowsAnswer
+from gkc.errors import InvalidFieldsError
 from gkc.http.negotiation import SAFETENSORS
 from gkc.knowledge import Vectors
 
@@ -38,7 +39,7 @@ async def encode(answer: Answer, media_type: str) -> list[bytes | memoryview]:
     if media_type == SAFETENSORS:
         return encode_safetensors(answer)
     if isinstance(answer, FactoredAnswer):
-        raise InvalidFieldsError(FieldError("/layout", f"factored needs Accept: {SAFETENSORS}"))
+        raise InvalidFieldsError(f"factored needs Accept: {SAFETENSORS}", "/layout")
     pieces: list[bytes | memoryview] = []
     for piece in json_pieces(answer):
         if pieces:

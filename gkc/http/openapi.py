@@ -16,7 +16,6 @@ from gkc.errors import (
     BodyTooLargeError,
     ClientGoneError,
     EncodedBodyError,
-    FieldError,
     InvalidFieldsError,
     MalformedBodyError,
     NotAcceptableError,
@@ -28,8 +27,9 @@ from gkc.errors import (
     VersionNotReadyError,
 )
 from gkc.http.negotiation import JSON, SAFETENSORS
-from gkc.http.problems import KINDS, MEDIA_TYPE, problem_of
+from gkc.http.problems import problem_of
 from gkc.http.schemas import Columns, Health, Knowledge, Metadata, ProblemDetails, Quadruples
+from gkc.problem import KINDS, MEDIA_TYPE
 
 _TYPES: Final = (Columns, Quadruples, Metadata, Knowledge, VersionList, Health, ProblemDetails)
 _REFERENCES, _SCHEMAS = msgspec.json.schema_components(
@@ -48,9 +48,7 @@ _ERRORS: Final[Mapping[type[Exception], Exception]] = {
     BodyTooLargeError: BodyTooLargeError(8_388_608),
     UnsupportedMediaTypeError: UnsupportedMediaTypeError("text/csv", [JSON, SAFETENSORS]),
     EncodedBodyError: EncodedBodyError("gzip"),
-    InvalidFieldsError: InvalidFieldsError(
-        FieldError("/i/3", "is not an integer within int64"),
-    ),
+    InvalidFieldsError: InvalidFieldsError("is not an integer within int64", "/i/3"),
     VersionNotReadyError: VersionNotReadyError("20211220"),
     ServiceNotReadyError: ServiceNotReadyError("versions still to be loaded: 20211220"),
     StoreError: StoreUnavailableError("redis://redis:6379/0", "no answer within 1000 ms"),
@@ -89,31 +87,28 @@ COMPONENTS: Final[dict[str, Any]] = {
 """All that is defined once and referred to."""
 
 
-def operation(name: str, tag: str) -> dict[str, Any]:
-    """Return what every operation has.
-
-    Parameters
-    ----------
-    name : str
-        What clients that are made from the document call it.
-    tag : str
-        What it is listed under.
-    """
+def _operation(
+    name: str, tag: str, summary: str, responses: dict[str, Any], **more: object
+) -> dict[str, Any]:
+    """Return an operation: what clients made from the document call it, what it is listed under."""
     return {
+        "summary": summary,
         "operationId": name,
         "tags": [tag],
         "parameters": [{"$ref": f"#/components/parameters/{_REQUEST_ID}"}],
+        **more,
+        "responses": responses,
     }
 
 
-def responses(
-    answered: str, content: dict[str, Any], *errors: type[Exception]
-) -> dict[int | str, dict[str, Any]]:
+def _responses(
+    when_well: str, content: dict[str, Any], *errors: type[Exception]
+) -> dict[str, Any]:
     """Return the responses of an operation.
 
     Parameters
     ----------
-    answered : str
+    when_well : str
         What it answers when all is well.
     content : object
         The media types that it answers with.
@@ -124,12 +119,12 @@ def responses(
     for error in (*errors, Exception):
         by_status.setdefault(KINDS[error].status, []).append(error)
     return {
-        200: {"description": answered, "headers": _headers(_REQUEST_ID), "content": content},
-        **{status: _refusal(by_status[status]) for status in sorted(by_status)},
+        "200": {"description": when_well, "headers": _headers(_REQUEST_ID), "content": content},
+        **{str(status): _refusal(by_status[status]) for status in sorted(by_status)},
     }
 
 
-def json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+def _json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the content of JSON that holds a type of `gkc.http.schemas`."""
     return {JSON: {"schema": _REFERENCE[kind]}}
 
@@ -163,17 +158,24 @@ def _binary(description: str) -> dict[str, Any]:
 
 
 KNOWLEDGE: Final[dict[str, Any]] = {
-    "post": {
-        "summary": "Knowledge of (user, item, category, version) rows",
-        "description": (
+    "post": _operation(
+        "askKnowledge",
+        "knowledge",
+        "Knowledge of (user, item, category, version) rows",
+        _responses(
+            "The rows, in the order asked.",
+            {JSON: {**_json_of(Knowledge)[JSON], "example": _ANSWER}}
+            | _binary("Tensors, and what they mean as metadata."),
+            *(error for error in KINDS if error not in (ClientGoneError, Exception)),
+        ),
+        description=(
             f"As {SAFETENSORS}, a request has I64 tensors `u`, `i` and perhaps `c`, each [n] or "
             "[1], and as metadata `v` (a name, or a JSON array of n names), `parts` (a JSON "
             "array), `dtype` and `layout`. An answer has tensors `knowledge` [n, width] and "
             "`status` [n, 4], or with `layout` `factored` distinct vectors and row indexes; "
             "metadata `versions` and `parts` are JSON text."
         ),
-        **operation("askKnowledge", "knowledge"),
-        "requestBody": {
+        requestBody={
             "required": True,
             "content": {
                 JSON: {
@@ -198,15 +200,34 @@ KNOWLEDGE: Final[dict[str, Any]] = {
                 **_binary("Tensors, and metadata as the schema `Metadata` says."),
             },
         },
-        "responses": {
-            str(status): response
-            for status, response in responses(
-                "The rows, in the order asked.",
-                {JSON: {**json_of(Knowledge)[JSON], "example": _ANSWER}}
-                | _binary("Tensors, and what they mean as metadata."),
-                *(error for error in KINDS if error not in (ClientGoneError, Exception)),
-            ).items()
-        },
-    }
+    )
 }
 """The path item of ``/knowledge``, which does not pass through FastAPI."""
+
+OPERATIONS: Final[Mapping[str, dict[str, Any]]] = {
+    "/versions": _operation(
+        "listVersions",
+        "versions",
+        "The versions that are served",
+        _responses("Every version.", _json_of(VersionList), ServiceNotReadyError, StoreError),
+    ),
+    "/livez": _operation(
+        "checkLiveness",
+        "operations",
+        "Whether the process lives",
+        _responses("It lives.", _json_of(Health)),
+    ),
+    "/readyz": _operation(
+        "checkReadiness",
+        "operations",
+        "Whether every version can be served",
+        _responses("It is ready.", _json_of(Health), ServiceNotReadyError, StoreError),
+    ),
+    "/metrics": _operation(
+        "readMetrics",
+        "operations",
+        "Prometheus metrics",
+        _responses("Every metric.", {"text/plain": {"schema": {"type": "string"}}}),
+    ),
+}
+"""What GET does at every other path, besides what FastAPI reads from its function."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-from functools import lru_cache
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from msgspec import Meta, field
 
 from gkc.errors import GenerationCorruptError, LayoutError, RecordError
+from gkc.knowledge import is_version_name as is_version_name
 from gkc.rows_library import stride
 from gkc.store.codec import (
     ID_BYTES,
@@ -23,9 +22,6 @@ from gkc.store.ids import IdType
 from gkc.store.sealed import Count, Int64, Magnitude, Record, Rows, Width, seal, unseal
 from gkc.store.table_format import TableShape
 
-VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""A version's name, whole."""
-
 MANIFEST_FORMAT: Final = "gkc-generation/2"
 CHUNK_BYTES: Final = (256 << 10) - 64
 """Of the items table, in a store of keys: with the server's own header it stays within one of the
@@ -37,12 +33,6 @@ _CRC_BYTES: Final = 4
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 """Of a version or a generation."""
-
-
-@lru_cache(maxsize=1024)
-def is_version_name(name: str) -> bool:
-    """Tell whether ``name`` may name a version: 1 to 64 of ``A-Z a-z 0-9 . _ -``."""
-    return VERSION_PATTERN.fullmatch(name) is not None
 
 
 class Defaults(Record, frozen=True):

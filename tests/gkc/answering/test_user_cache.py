@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gkc.answering.user_cache import ENTRY_BYTES, Records, UserCache
+from gkc.answering.user_cache import ENTRY_BYTES, UserCache
+from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
 from gkc.http.metrics import Metrics
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import numpy as np
-import orjson
 
-from gkc.center.question import Array
+from gkc.arrays import Array
 from gkc.errors import MalformedBodyError
 
 _LENGTH_BYTES: Final = 8
@@ -43,17 +43,17 @@ _DTYPES: Final = {
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-def load(body: bytes) -> tuple[dict[str, Array], dict[str, str]]:
+def load(body: bytes | memoryview) -> tuple[dict[str, Array], dict[str, str]]:
     """Read tensors and metadata.
 
     Parameters
     ----------
-    body : bytes
+    body : bytes-like
 
     Returns
     -------
     dict of str to ndarray
-        Read-only views of ``body``, perhaps unaligned.
+        Views of ``body``, perhaps unaligned; read-only if it is.
     dict of str to str
         The metadata; empty if there is none.
 
@@ -63,7 +63,7 @@ def load(body: bytes) -> tuple[dict[str, Array], dict[str, str]]:
         If the bytes are not safetensors, or hold an element type that numpy has no name for.
     """
     header_end = _LENGTH_BYTES + _header_length(body)
-    header = _header(body[_LENGTH_BYTES:header_end])
+    header = _header(bytes(body[_LENGTH_BYTES:header_end]))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _malformed("__metadata__ is not an object of strings")
@@ -126,13 +126,13 @@ def _dumped_header(
             "data_offsets": [start, end],
         }
         start = end
-    text = orjson.dumps(header)
+    text = msgspec.json.encode(header)
     text += b" " * (-len(text) % _ALIGNMENT)
     raw = len(text).to_bytes(_LENGTH_BYTES, "little") + text
     return raw, tuple(name for name, *_ in ordered if sizes[name])
 
 
-def _header_length(body: bytes) -> int:
+def _header_length(body: bytes | memoryview) -> int:
     if len(body) < _LENGTH_BYTES:
         raise _malformed("it is shorter than the length of a header")
     length = int.from_bytes(body[:_LENGTH_BYTES], "little")
@@ -145,8 +145,8 @@ def _header(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise _malformed("its header is not a JSON object")
     try:
-        header = orjson.loads(raw)
-    except orjson.JSONDecodeError as exc:
+        header = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise _malformed(f"its header is not JSON: {exc}") from exc
     if not isinstance(header, dict):
         raise _malformed("its header is not a JSON object")

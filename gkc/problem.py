@@ -59,7 +59,10 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         406, "not-acceptable", "Not acceptable", "`Accept` allows no type that is answered"
     ),
     BatchTooLargeError: Kind(
-        413, "too-many-rows", "Too many rows", "more rows than `GKC_MAX_ROWS`; `max_rows` says how many are answered"
+        413,
+        "too-many-rows",
+        "Too many rows",
+        "more rows than `GKC_MAX_ROWS`; `max_rows` says how many are answered",
     ),
     BodyTooLargeError: Kind(
         413, "body-too-large", "Body too large", "more bytes than `GKC_MAX_BODY_BYTES`"

@@ -101,9 +101,7 @@ def _operation(
     }
 
 
-def _responses(
-    when_well: str, content: dict[str, Any], *errors: type[Exception]
-) -> dict[str, Any]:
+def _responses(when_well: str, content: dict[str, Any], *errors: type[Exception]) -> dict[str, Any]:
     """Return the responses of an operation.
 
     Parameters

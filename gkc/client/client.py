@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from time import monotonic
-from types import TracebackType
-from typing import Any, Final, Self
+from types import ModuleType, TracebackType
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 
@@ -18,9 +19,42 @@ from gkc.client.service_asking import AttemptReport, Options
 from gkc.errors import BatchTooLargeError, ClientUsageError, GenerationChangedError
 from gkc.knowledge import Part
 
-_SCHEMES: Final = ("http://", "https://")
+_SERVICES: Final = ("http://", "https://")
+_STORES: Final = ("file:", "redis://", "rediss://", "unix://")
 Pieces = Generator[Question, Knowledge, Knowledge]
 """Yields what to ask a source, returns all that was answered."""
+
+
+class Source(Protocol):
+    """Where answers come from, for callers that block."""
+
+    def knowledge(self, question: Question, deadline: float) -> Knowledge:
+        """Answer a question by a deadline of the monotonic clock."""
+        ...
+
+    def versions(self, deadline: float) -> dict[str, Any]:
+        """Return the body of ``GET /versions``."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
+
+class AsyncSource(Protocol):
+    """The same on an event loop."""
+
+    async def knowledge(self, question: Question, deadline: float) -> Knowledge:
+        """Answer a question by a deadline of the monotonic clock."""
+        ...
+
+    async def versions(self, deadline: float) -> dict[str, Any]:
+        """Return the body of ``GET /versions``."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is open."""
+        ...
 
 
 class _AnyClient:
@@ -35,6 +69,8 @@ class _AnyClient:
         hedge_after: float | None = None,
         max_rows: int = 10_000,
         on_request: Callable[[AttemptReport], object] | None = None,
+        namespace: str | None = None,
+        mirror_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._made_of: Mapping[str, Any] = {
             "url": url,
@@ -43,6 +79,8 @@ class _AnyClient:
             "hedge_after": hedge_after,
             "max_rows": max_rows,
             "on_request": on_request,
+            "namespace": namespace,
+            "mirror_dir": mirror_dir,
         }
         _check("timeout", timeout, 0 < timeout < math.inf, "a number of seconds above 0")
         _check("retries", retries, retries >= 0, "a count of 0 or more")
@@ -54,6 +92,9 @@ class _AnyClient:
         )
         _check("max_rows", max_rows, max_rows >= 1, "a count of 1 or more")
         self._urls = _urls(url)
+        self._is_local = self._urls[0].startswith(_STORES)
+        self._place = {"namespace": namespace, "mirror_dir": mirror_dir}
+        self._check_kind()
         self._options = Options(timeout, retries, hedge_after, on_request)
         self._max_rows = max_rows
         self._is_closed = False
@@ -61,6 +102,16 @@ class _AnyClient:
 
     def _open(self) -> None:
         raise NotImplementedError
+
+    def _check_kind(self) -> None:
+        """Refuse options that the kind of URL has no use for."""
+        if self._is_local:
+            kind, others = "a service", ("hedge_after", "on_request")
+        else:
+            kind, others = "a store in this process", ("namespace", "mirror_dir")
+        for name in others:
+            if self._made_of[name] is not None:
+                raise ClientUsageError(f"{name}= is for {kind}; leave it out")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle how it was made: it opens anew."""
@@ -94,6 +145,8 @@ class Client(_AnyClient):
     ----------
     url : str or sequence of str
         ``http://HOST:PORT`` or ``https://HOST:PORT`` of a service, or of several that answer alike.
+        Or a store, from which this process answers by itself: ``file:PATH``, ``redis://``,
+        ``rediss://`` or ``unix://``.
     timeout : float
         Seconds for a whole call: looking up the name, connecting, retries, all pieces.
     retries : int
@@ -105,10 +158,14 @@ class Client(_AnyClient):
         How many rows one request asks for; more are asked for in pieces.
     on_request : callable, optional
         Told an `AttemptReport` after each attempt.
+    namespace : str, optional
+        Of a store: which of the centers that share it; default: ``GKC_NAMESPACE``.
+    mirror_dir : path, optional
+        Of a store in Redis: where this host keeps its item tables; default: ``GKC_MIRROR_DIR``.
 
     Raises
     ------
-    ClientUsageError
+    ClientUsageError, StoreUrlError
         If the URL or an option is none.
 
     Notes
@@ -118,7 +175,11 @@ class Client(_AnyClient):
     """
 
     def _open(self) -> None:
-        self._source = HttpSource(self._urls, self._options)
+        self._source: Source
+        if self._is_local:
+            self._source = _local().LocalSource(self._urls[0], **self._place)
+        else:
+            self._source = HttpSource(self._urls, self._options)
 
     def knowledge(
         self,
@@ -203,7 +264,11 @@ class AsyncClient(_AnyClient):
     """The same for the tasks of one event loop; see `Client`."""
 
     def _open(self) -> None:
-        self._source = AsyncHttpSource(self._urls, self._options)
+        self._source: AsyncSource
+        if self._is_local:
+            self._source = _local().AsyncLocalSource(self._urls[0], **self._place)
+        else:
+            self._source = AsyncHttpSource(self._urls, self._options)
 
     async def knowledge(
         self,
@@ -262,10 +327,29 @@ def _urls(url: str | Sequence[str]) -> tuple[str, ...]:
     urls = (url,) if isinstance(url, str) else tuple(url)
     if not urls:
         raise ClientUsageError("there is no address; name at least one")
+    if len(urls) == 1 and isinstance(urls[0], str) and urls[0].startswith(_STORES):
+        return urls
     for each in urls:
-        if not isinstance(each, str) or not each.lower().startswith(_SCHEMES):
-            raise ClientUsageError(f"a client's URL begins with one of {', '.join(_SCHEMES)}")
+        if not isinstance(each, str) or not each.lower().startswith(_SERVICES):
+            raise ClientUsageError(
+                f"a client's URL begins with one of {', '.join((*_SERVICES, *_STORES))}; "
+                "of services it may have several, of stores one"
+            )
     return urls
+
+
+def _local() -> ModuleType:
+    """Return what answers from a store in this process, which is imported only then."""
+    try:
+        from gkc.client import local
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] == "gkc":
+            raise
+        raise ClientUsageError(
+            f"{exc.name} is not installed, which a store in this process needs; "
+            "install the extra: pip install 'gkc[store]'"
+        ) from exc
+    return local
 
 
 def _check(name: str, value: object, is_right: bool, expected: str) -> None:

@@ -82,14 +82,14 @@ class FollowedStore:
         self._answering = Answering(self._serving, self._reader)
         self._following = asyncio.create_task(self._serving.follow())
 
-    async def answer(self, question: Question, deadline: float | None) -> Answer:
+    async def answer(self, question: Question, deadline: float) -> Answer:
         """Answer a question of layout ``rows``, once all that it names is loaded.
 
         Parameters
         ----------
         question : Question
-        deadline : float or None
-            Of `time.monotonic`.
+        deadline : float
+            Of the monotonic clock.
 
         Raises
         ------
@@ -103,8 +103,7 @@ class FollowedStore:
 GenerationCorruptError
             As a service says.
         """
-        began = time.monotonic()
-        seconds = None if deadline is None else deadline - began
+        seconds = deadline - time.monotonic()
         versions = question.columns.versions
         is_loading = False
         try:
@@ -118,7 +117,6 @@ GenerationCorruptError
         except TimeoutError as exc:
             if is_loading:
                 self._serving.check_loaded(versions)
-            assert seconds is not None
             raise self.late(seconds) from exc
         except VersionNotFoundError:
             self._check_there()
@@ -151,16 +149,22 @@ GenerationCorruptError
             if version in loaded and loaded[version].manifest.generation == generation:
                 origin = loaded[version].manifest.spec.origin
                 described[version] = {"tasks": origin.tasks, "task_weights": origin.task_weights}
-        return Knowledge(answer.knowledge, answer.status, answer.spans, answer.versions, described)
+        parts: dict[str, tuple[int, int]] = {**answer.spans}
+        return Knowledge(answer.knowledge, answer.status, parts, answer.versions, described)
 
-    async def versions(self) -> dict[str, Any]:
+    async def versions(self, deadline: float) -> dict[str, Any]:
         """Return what ``GET /versions`` answers, from a catalogue read now.
 
         Raises
         ------
-        StoreUnavailableError, CatalogueLostError
+        StoreUnavailableError, CatalogueLostError, DeadlineExceededError
         """
-        await self._serving.refresh()
+        seconds = deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._serving.refresh()
+        except TimeoutError as exc:
+            raise self.late(seconds) from exc
         catalogue = self._serving.catalogue()
         if catalogue is None:
             self._check_there()
@@ -169,7 +173,7 @@ GenerationCorruptError
 
     def late(self, seconds: float) -> DeadlineExceededError:
         """Return the error that says that a caller's seconds are over."""
-        return DeadlineExceededError(self._where.shown, seconds)
+        return DeadlineExceededError(self._where.shown, round(seconds, 3))
 
     def _check_there(self) -> None:
         """Check that a ``file:`` store's directory exists: a misspelt path is no empty store."""

@@ -24,7 +24,7 @@ from gkc.settings import FollowingSettings
 from gkc.store import parse_store_url
 
 ResultT = TypeVar("ResultT")
-Read = Callable[["FollowingThread", Plan, float | None], Sequence[Records]]
+Read = Callable[["FollowingThread", Plan, float], Sequence[Records]]
 
 _opened: Final[weakref.WeakSet[LocalSource | AsyncLocalSource]] = weakref.WeakSet()
 _of_parents: Final[list[object]] = []
@@ -55,6 +55,9 @@ class LocalSource:
         If an argument or a variable is refused.
     """
 
+    _following: FollowingThread | None
+    _finalizer: weakref.finalize[[], LocalSource]
+
     def __init__(
         self,
         url: str,
@@ -69,7 +72,7 @@ class LocalSource:
         self._begin()
         _opened.add(self)
 
-    def knowledge(self, question: Question, deadline: float | None) -> Knowledge:
+    def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question of layout ``rows``; as `FollowedStore.answer`."""
         following = self._enter()
         try:
@@ -80,11 +83,11 @@ class LocalSource:
         finally:
             self._leave()
 
-    def versions(self) -> dict[str, Any]:
+    def versions(self, deadline: float) -> dict[str, Any]:
         """Return what ``GET /versions`` answers; as `FollowedStore.versions`."""
         following = self._enter()
         try:
-            return following.run(following.store.versions())
+            return following.run(following.store.versions(deadline))
         finally:
             self._leave()
 
@@ -109,10 +112,10 @@ class LocalSource:
     def _begin(self) -> None:
         self._state = threading.Condition(threading.Lock())
         self._inside = 0
-        self._following: FollowingThread | None = None
+        self._following = None
 
     def _answer_here(
-        self, following: FollowingThread, question: Question, deadline: float | None
+        self, following: FollowingThread, question: Question, deadline: float
     ) -> Answer | None:
         """Answer what is loaded in this thread; None if more has to be done for it."""
         plan = following.store.plan(question)
@@ -164,7 +167,7 @@ class AsyncLocalSource:
         self._left = asyncio.Event()
         _opened.add(self)
 
-    async def knowledge(self, question: Question, deadline: float | None) -> Knowledge:
+    async def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question of layout ``rows``; as `FollowedStore.answer`."""
         store = self._enter()
         try:
@@ -172,11 +175,11 @@ class AsyncLocalSource:
         finally:
             self._leave()
 
-    async def versions(self) -> dict[str, Any]:
+    async def versions(self, deadline: float) -> dict[str, Any]:
         """Return what ``GET /versions`` answers; as `FollowedStore.versions`."""
         store = self._enter()
         try:
-            return await store.versions()
+            return await store.versions(deadline)
         finally:
             self._leave()
 
@@ -236,7 +239,11 @@ class FollowingThread:
 
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Do work on the thread, and wait for it."""
-        return result_of(self.begin(work))
+        begun = self.begin(work)
+        try:
+            return begun.result()
+        finally:
+            begun.cancel()  # unless it is done
 
     def tell_to_stop(self) -> None:
         """Have the thread close its store and end, soon."""
@@ -259,42 +266,22 @@ class FollowingThread:
         await store.close()
 
 
-def result_of(future: Future[ResultT], seconds: float | None = None) -> ResultT:
-    """Wait for what another thread does, and have it give up if the caller does.
-
-    Raises
-    ------
-    TimeoutError
-        If it takes longer.
-    """
-    try:
-        return future.result(seconds)
-    except BaseException:
-        future.cancel()
-        raise
-
-
-def _read_here(following: FollowingThread, plan: Plan, deadline: float | None) -> Sequence[Records]:
+def _read_here(following: FollowingThread, plan: Plan, deadline: float) -> Sequence[Records]:
     """Read records that are mapped memory: nothing is waited for."""
     return [_at_once(following.store.read([version]))[0] for version in plan.versions]
 
 
-def _read_there(
-    following: FollowingThread, plan: Plan, deadline: float | None
-) -> Sequence[Records]:
+def _read_there(following: FollowingThread, plan: Plan, deadline: float) -> Sequence[Records]:
     """Read records on the thread that has the connection, and look items up meanwhile."""
-    began = time.monotonic()
-    seconds = None if deadline is None else deadline - began
+    seconds = deadline - time.monotonic()
     reading = following.begin(following.store.read(plan.versions))
     try:
         plan.find_items()
-        return result_of(reading, seconds)
+        return reading.result(seconds)
     except TimeoutError as exc:
-        assert seconds is not None
         raise following.store.late(seconds) from exc
-    except BaseException:
-        reading.cancel()
-        raise
+    finally:
+        reading.cancel()  # unless it is done
 
 
 def _at_once(work: Coroutine[Any, Any, ResultT]) -> ResultT:

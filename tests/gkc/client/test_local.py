@@ -58,7 +58,7 @@ def _logging_restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def ask(source: LocalSource, body: Mapping[str, Any], seconds: float | None = SECONDS) -> Knowledge:
+def ask(source: LocalSource, body: Mapping[str, Any], seconds: float = SECONDS) -> Knowledge:
     return source.knowledge(question(body), deadline(seconds))
 
 
@@ -67,8 +67,8 @@ def question(body: Mapping[str, Any]) -> Any:
     return question_of(body["u"], body["i"], body.get("c"), body["v"], parts, dtype)
 
 
-def deadline(seconds: float | None) -> float | None:
-    return None if seconds is None else time.monotonic() + seconds
+def deadline(seconds: float) -> float:
+    return time.monotonic() + seconds
 
 
 @contextmanager
@@ -195,9 +195,9 @@ async def test_bits_are_a_services_on_the_callers_loop(published: Published) -> 
 
 def test_the_list_of_versions_is_a_services(published: Published, source: LocalSource) -> None:
     ask(source, {"u": 7, "i": 11, "v": "half"})
-    eventually(lambda: all(v["ready"] for v in source.versions()["versions"]))
+    eventually(lambda: all(v["ready"] for v in source.versions(deadline(SECONDS))["versions"]))
     listed = httpx.get(f"{published.service}/versions").json()
-    assert source.versions() == listed
+    assert source.versions(deadline(SECONDS)) == listed
     beside = asyncio.run(_listed(published))
     assert [v | {"ready": True} for v in beside["versions"]] == listed["versions"]
 
@@ -205,7 +205,7 @@ def test_the_list_of_versions_is_a_services(published: Published, source: LocalS
 async def _listed(published: Published) -> dict[str, Any]:
     beside = AsyncLocalSource(published.worlds.url, **published.options)
     try:
-        return await beside.versions()
+        return await beside.versions(deadline(SECONDS))
     finally:
         await beside.close()
 
@@ -313,7 +313,7 @@ def test_a_catalogue_that_vanishes_and_returns(url: str) -> None:
 
 def test_a_store_that_is_not_there_is_no_empty_one(url: str) -> None:
     with opened(url) as source:
-        for call in (lambda: ask(source, ONE), source.versions):
+        for call in (lambda: ask(source, ONE), lambda: source.versions(deadline(SECONDS))):
             with pytest.raises(StoreUnavailableError, match="no such directory"):
                 call()
         world = make_world("v1").publish(url)
@@ -402,7 +402,7 @@ def test_after_close_there_are_no_answers_nor_tables_nor_threads(url: str) -> No
     with pytest.raises(ClientUsageError, match="closed"):
         ask(source, ONE)
     with pytest.raises(ClientUsageError, match="closed"):
-        source.versions()
+        source.versions(deadline(SECONDS))
 
 
 async def test_after_close_there_are_no_answers_on_the_loop_either(url: str) -> None:

@@ -273,7 +273,7 @@ class AsyncHttpSource:
             return
         if connection.unwatch is not None:
             connection.unwatch()
-        descriptor = connection.socket.fileno()
+        descriptor = connection.opened.fileno()
         is_read = event == READ
         add, remove = (
             (loop.add_reader, loop.remove_reader)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from gkc.errors import ClientUsageError
@@ -24,9 +24,7 @@ _MOST_IDLE: Final = 32
 _LEFT_OUT_SECONDS: Final = 0.1
 _LONGEST_LEFT_OUT_SECONDS: Final = 5.0
 
-Candidate = tuple[
-    int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-]
+Candidate = tuple[int, int, int, str, tuple[Any, ...]]
 """What ``getaddrinfo`` tells of one place."""
 
 

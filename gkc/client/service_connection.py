@@ -13,7 +13,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable, Generator
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import httptools
 import numpy as np
@@ -98,7 +98,7 @@ class Connection:
         self._scratch = bytearray(_HEAD_BYTES)
 
     @property
-    def socket(self) -> socket.socket:
+    def opened(self) -> socket.socket:
         """The open socket."""
         assert self._socket is not None
         return self._socket
@@ -149,7 +149,7 @@ class Connection:
                 return
         raise failure
 
-    def _connect_to(self, fresh: socket.socket, place: object) -> Steps[None]:
+    def _connect_to(self, fresh: socket.socket, place: tuple[Any, ...]) -> Steps[None]:
         self._socket = fresh
         fresh.setblocking(False)
         code = fresh.connect_ex(place)
@@ -169,7 +169,7 @@ class Connection:
     def _send(self, request: bytes) -> Steps[None]:
         rest = memoryview(request)
         while rest:
-            sent = yield from _until_possible(lambda: self.socket.send(rest), WRITE)  # noqa: B023
+            sent = yield from _until_possible(lambda: self.opened.send(rest), WRITE)  # noqa: B023
             rest = rest[sent:]
 
     def _receive(self) -> Steps[Response]:
@@ -240,7 +240,7 @@ class Connection:
                 if head.size > _MOST_BODY_BYTES:
                     raise self._lie(f"sends a body of more than {_MOST_BODY_BYTES} bytes")
                 count = yield from _until_possible(
-                    lambda: self.socket.recv_into(self._scratch), READ
+                    lambda: self.opened.recv_into(self._scratch), READ
                 )
                 if not count:
                     if b"transfer-encoding" in head.headers:
@@ -252,7 +252,7 @@ class Connection:
         return np.frombuffer(bytearray(b"".join(head.pieces)), dtype=np.uint8)
 
     def _read(self, into: memoryview, when: str = "within the head") -> Steps[int]:
-        count = yield from _until_possible(lambda: self.socket.recv_into(into), READ)
+        count = yield from _until_possible(lambda: self.opened.recv_into(into), READ)
         if not count:
             if self.has_answered:
                 raise self._lie(f"closed the connection {when} of its answer")
@@ -296,7 +296,7 @@ def wait_for(awaited: list[tuple[Connection, int]], timeout_seconds: float) -> l
     poller = select.poll()
     by_descriptor = {}
     for connection, event in awaited:
-        descriptor = connection.socket.fileno()
+        descriptor = connection.opened.fileno()
         by_descriptor[descriptor] = connection
         poller.register(descriptor, event)
     ready = poller.poll(max(0.0, timeout_seconds) * 1000)

@@ -238,7 +238,7 @@ def _fault_of_tensors(
         )
     if status.dtype != np.uint8 or status.shape != (n, len(PARTS)):
         return f"its status is {status.dtype} of shape {list(status.shape)}"
-    if n and status.max() > _HIGHEST_STATUS:  # type: ignore[operator]
+    if n and status.max() > _HIGHEST_STATUS:
         return f"its status holds {status.max()}"
     return ""
 

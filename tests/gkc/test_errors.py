@@ -96,8 +96,9 @@ def test_an_error_survives_pickling_with_its_facts(error: GkcError) -> None:
 
 
 def test_every_error_has_a_detail_and_perhaps_fields() -> None:
-    field = errors.FieldError("/i/3", "is no id")
-    assert errors.InvalidFieldsError(field).errors == (field,)
+    assert errors.InvalidFieldsError("is no id", "/i/3").errors == (
+        errors.FieldError("/i/3", "is no id"),
+    )
     assert errors.VersionNotReadyError("v1").errors == ()
     assert errors.VersionNotReadyError("v1").detail == str(errors.VersionNotReadyError("v1"))
 

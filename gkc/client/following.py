@@ -149,7 +149,7 @@ GenerationCorruptError
             if version in loaded and loaded[version].manifest.generation == generation:
                 origin = loaded[version].manifest.spec.origin
                 described[version] = {"tasks": origin.tasks, "task_weights": origin.task_weights}
-        parts: dict[str, tuple[int, int]] = {**answer.spans}
+        parts = {str(part): span for part, span in answer.spans.items()}
         return Knowledge(answer.knowledge, answer.status, parts, answer.versions, described)
 
     async def versions(self, deadline: float) -> dict[str, Any]:

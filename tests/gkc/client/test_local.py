@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ import pytest
 import redis
 import structlog
 
+from gkc import AsyncClient, Client
 from gkc.client.knowledge import Knowledge
 from gkc.client.local import AsyncLocalSource, LocalSource
 from gkc.client.question import question_of
@@ -552,6 +554,67 @@ def test_a_fork_opens_anew_on_a_loop_of_its_own(worlds: Worlds) -> None:
     assert told == row_bytes(worlds["full"], 7, [11])
 
 
+class Rows:
+    """A data set of one row an item, as PyTorch's ``DataLoader`` takes one."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __len__(self) -> int:
+        return len(ITEMS)
+
+    def __getitem__(self, place: int) -> np.ndarray[tuple[int, ...], np.dtype[Any]]:
+        (row,) = self._client.knowledge(u=7, i=ITEMS[place], v="full").rows
+        return row.copy()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_data_loader_s_workers_open_anew(worlds: Worlds, start: str) -> None:
+    data = pytest.importorskip("torch.utils.data")
+    with Client(worlds.url, timeout=SECONDS) as client:
+        first = Rows(client)[0]  # it is open before the workers are there
+        loader = data.DataLoader(
+            Rows(client), batch_size=4, num_workers=2, multiprocessing_context=start
+        )
+        told = [batch.numpy() for batch in loader]
+        assert np.concatenate(told).tobytes() == row_bytes(worlds["full"], 7, list(ITEMS))
+        assert first.tobytes() == row_bytes(worlds["full"], 7, [ITEMS[0]])
+        assert Rows(client)[0].tobytes() == first.tobytes()
+
+
+def ask_client(client: Client) -> bytes:
+    return client.knowledge(u=7, i=[11, 12], v="full").rows.tobytes()
+
+
+def test_a_spawned_process_opens_anew_what_it_is_sent(worlds: Worlds) -> None:
+    with Client(worlds.url, timeout=SECONDS, namespace="default") as client:
+        told = ask_client(client)
+        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+            assert list(pool.map(ask_client, [client] * 4)) == [told] * 4
+    assert told == row_bytes(worlds["full"], 7, [11, 12])
+
+
+def test_many_processes_share_one_mapping(worlds: Worlds) -> None:
+    with Client(worlds.url, timeout=SECONDS) as client:
+        ask_client(client)
+        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+            anonymous = list(pool.map(_private_kib_of_tables, [client] * 2))
+    assert anonymous == [0, 0]
+
+
+def _private_kib_of_tables(client: Client) -> int:
+    """Return what a process keeps for itself of the tables that it has mapped."""
+    ask_client(client)
+    told = Path("/proc/self/smaps").read_text(encoding="utf-8")
+    _, *mappings = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", told, flags=re.MULTILINE)
+    tables = [mapping for mapping in mappings if ".gkt" in mapping.partition("\n")[0]]
+    assert tables
+    dirty = re.compile(r"^Private_Dirty: +(\d+)", re.MULTILINE)
+    return sum(int(kib) for mapping in tables for kib in dirty.findall(mapping))
+
+
 def run(script: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Begin a script as its own process, in which every warning is an error."""
     preamble = """
@@ -608,28 +671,55 @@ def test_a_source_that_nobody_has_any_more_is_closed(url: str) -> None:
     eventually(lambda: not _mapped(url))
 
 
-# ---- options
+# ---- by a client's URL
 
 
-def test_the_environment_is_read_as_gkc_serve_reads_it(
-    url: str, monkeypatch: pytest.MonkeyPatch
+async def test_more_rows_than_are_answered_at_once_are_asked_for_in_pieces(worlds: Worlds) -> None:
+    asked: dict[str, Any] = {"u": 7, "i": list(ITEMS), "v": "half-defaults", "dtype": "f16"}
+    with Client(worlds.url, timeout=SECONDS) as client:
+        whole = client.knowledge(**asked)
+    with Client(worlds.url, timeout=SECONDS, max_rows=3) as client:
+        in_pieces = client.knowledge(**asked)
+        assert client.versions()["versions"]
+    async with AsyncClient(worlds.url, timeout=SECONDS, max_rows=3) as beside:
+        awaited = await beside.knowledge(**asked)
+        assert (await beside.versions())["versions"]
+    for knowledge in (in_pieces, awaited):
+        assert knowledge.rows.tobytes() == whole.rows.tobytes()
+        assert knowledge.status.tobytes() == whole.status.tobytes()
+        assert (knowledge.parts, knowledge.versions) == (whole.parts, whole.versions)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        ("file:x", {"hedge_after": 0.1}, r"hedge_after= is for a service; leave it out"),
+        ("file:x", {"on_request": print}, r"on_request= is for a service"),
+        ("http://x", {"namespace": "a"}, r"namespace= is for a store in this process"),
+        (["file:x", "file:y"], {}, r"of stores one$"),
+        ("memory:x", {}, r"begins with one of http://, https://, file:, redis://"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    url: str | list[str], options: dict[str, Any], message: str
 ) -> None:
-    worlds = {name: make_world("v1").publish(url, name) for name in ("a", "b")}
-    monkeypatch.setenv("GKC_NAMESPACE", "a")
-    with opened(url) as source:
-        assert answered(source, worlds["a"])()
-    with opened(url, namespace="b") as source:
-        assert answered(source, worlds["b"])()
+    with pytest.raises(ClientUsageError, match=message):
+        Client(url, **options)
 
 
-@pytest.mark.parametrize("kind", [LocalSource, AsyncLocalSource])
-def test_options_are_refused_when_it_is_made(
-    kind: type[LocalSource | AsyncLocalSource], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(ClientUsageError, match=r"^GKC_NAMESPACE: must match"):
-        kind("file:x", namespace="a b")
-    with pytest.raises(GkcError, match="has no scheme"):
-        kind("x")
-    monkeypatch.setenv("GKC_REFRESH_MS", "soon")
-    with pytest.raises(ClientUsageError, match=r"^GKC_REFRESH_MS: must be a valid integer"):
-        kind("file:x")
+def test_without_the_extra_it_is_named(url: str) -> None:
+    script = """
+        import sys
+        sys.modules["structlog"] = None
+        from gkc import Client, errors
+        try:
+            Client(sys.argv[1])
+        except errors.ClientUsageError as error:
+            print(error)
+    """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == (
+        "structlog is not installed, which a store in this process needs; "
+        "install the extra: pip install 'gkc[store]'\n"
+    )

@@ -56,6 +56,11 @@ class Knowledge:
         self.parts = parts
         self.versions = versions
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it was made of."""
+        told = dict(self.parts), dict(self.versions), dict(self.described)
+        return Knowledge, (self._memory, self.status, *told)
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.rows)

@@ -119,9 +119,10 @@ def _array_of_ids(array: Array, field: str) -> I64:
         values = array.tolist()
         return _listed_ids(values, field) if array.ndim else id_array([values], field)
     column = np.atleast_1d(array)
-    pointer = f"{field}/0" if array.ndim else field
+    if not array.ndim and array.dtype.kind not in "iu":
+        raise InvalidFieldsError(NOT_INT64, field)
     if column.dtype.kind not in "iu" and column.size:
-        raise InvalidFieldsError(f"{NOT_INT64}, but of an array of {array.dtype}", pointer)
+        raise InvalidFieldsError(f"{NOT_INT64}, but of an array of {array.dtype}", f"{field}/0")
     if column.dtype.kind == "u" and column.size and int(column.max()) >= 2**63:
         return id_array(column.tolist(), f"{field}/{{}}")
     return np.ascontiguousarray(column, dtype=np.int64)

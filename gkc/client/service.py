@@ -48,6 +48,7 @@ class Conversation:
         except ServiceError:
             response.address.failed()
             raise
+        response.address.succeeded()
         described = {
             version: entry
             for version, generation in answer.versions.items()

@@ -245,7 +245,6 @@ class Asking:
         self.advance(attempt)
 
     def _answered(self, attempt: Attempt, response: Response) -> None:
-        attempt.connection.address.succeeded()
         self._end(attempt, response.status, stays_open=attempt.connection.stays_open)
         pause = None
         if response.status == HTTPStatus.SERVICE_UNAVAILABLE:

@@ -204,7 +204,7 @@ class Connection:
         head = _Head()
         try:
             head.parser.feed_data(raw)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise self._lie(f"does not speak HTTP/1.1: {error}") from error
         if not head.is_whole:
             raise self._lie("does not speak HTTP/1.1")

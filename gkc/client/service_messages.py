@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -197,8 +198,8 @@ def read_answer(question: Question, response: Response) -> Answer:
 def _head(versions: str, parts: str) -> tuple[Mapping[str, str], Mapping[str, tuple[int, int]]]:
     """Return what the metadata say; few are different among many answers."""
     return (
-        msgspec.json.decode(versions, type=dict[str, str]),
-        msgspec.json.decode(parts, type=dict[str, tuple[int, int]]),
+        MappingProxyType(msgspec.json.decode(versions, type=dict[str, str])),
+        MappingProxyType(msgspec.json.decode(parts, type=dict[str, tuple[int, int]])),
     )
 
 

@@ -6,7 +6,6 @@ import json
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -51,16 +50,19 @@ class Hostile:
     url: str
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
+    is_over: threading.Event = field(default_factory=threading.Event)
 
     def posts(self) -> list[Asked]:
         return [each for each in self.asked if each.method == "POST"]
 
 
 @contextmanager
-def hostile(reply: Reply) -> Iterator[Hostile]:
+def hostile(reply: Reply, host: str = "127.0.0.1") -> Iterator[Hostile]:
     """Serve what ``reply`` says; a thread a connection."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = Hostile(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, 0), family=family)
+    named = f"[{host}]" if ":" in host else host
+    server = Hostile(f"http://{named}:{listener.getsockname()[1]}")
     open_sockets: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
@@ -79,6 +81,7 @@ def hostile(reply: Reply) -> Iterator[Hostile]:
     try:
         yield server
     finally:
+        server.is_over.set()
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         accepting.join()
@@ -97,7 +100,8 @@ def _serve(connection: socket.socket, server: Hostile, reply: Reply) -> None:
                 server.asked.append(asked)
                 for piece in reply(asked):
                     if isinstance(piece, float):
-                        time.sleep(piece)
+                        if server.is_over.wait(piece):
+                            return
                     elif piece == CLOSE:
                         return
                     elif piece == RESET:

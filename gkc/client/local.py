@@ -162,6 +162,7 @@ class AsyncLocalSource:
     ) -> None:
         self._settings = settings_of(url, namespace, mirror_dir)
         self._store: FollowedStore | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._inside = 0
         self._left = asyncio.Event()
@@ -194,14 +195,20 @@ class AsyncLocalSource:
 
     def leave_to_parent(self) -> object:
         """Return what the parent process goes on using, in a fork of it, and begin anew."""
-        store, self._store, self._inside = self._store, None, 0
+        store, self._store = self._store, None
+        self._loop, self._inside = None, 0
         return store
 
     def _enter(self) -> FollowedStore:
         if self._is_closed:
             raise ClientUsageError("the client is closed; make a new one")
+        loop = asyncio.get_running_loop()
         if self._store is None:
-            self._store = FollowedStore(self._settings)
+            self._store, self._loop = FollowedStore(self._settings), loop
+        elif self._loop is not loop:
+            raise ClientUsageError(
+                "this AsyncClient belongs to another event loop; make one in each loop"
+            )
         self._inside += 1
         return self._store
 

@@ -418,6 +418,18 @@ async def test_after_close_there_are_no_answers_on_the_loop_either(url: str) -> 
         await source.knowledge(question(ONE), deadline(SECONDS))
 
 
+def test_one_loop_has_it_for_good(worlds: Worlds) -> None:
+    source = AsyncLocalSource(worlds.url)
+    asked = question({"u": 7, "i": 11, "v": "half"})
+
+    async def answer() -> int:
+        return len(await source.knowledge(asked, deadline(SECONDS)))
+
+    assert asyncio.run(answer()) == 1
+    with pytest.raises(ClientUsageError, match="another event loop"):
+        asyncio.run(answer())
+
+
 def _mapped(url: str) -> list[str]:
     folder = url.removeprefix("file:")
     lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()

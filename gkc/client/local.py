@@ -129,11 +129,12 @@ class LocalSource:
     def _enter(self) -> FollowingThread:
         with self._state:
             if self._is_closed:
-                raise ClientUsageError("the client is closed; make a new one")
+                raise ClientUsageError("this client is closed; make another one")
             if self._following is None:
-                self._following = following = FollowingThread(self._settings)
+                following = FollowingThread(self._settings)
                 self._finalizer = weakref.finalize(self, following.tell_to_stop)
                 self._finalizer.atexit = False
+                self._following = following  # last: a fork finds both or none
             self._inside += 1
             return self._following
 
@@ -153,6 +154,9 @@ class AsyncLocalSource:
         As of `LocalSource`, which also says what is raised.
     """
 
+    _store: FollowedStore | None
+    _loop: asyncio.AbstractEventLoop | None
+
     def __init__(
         self,
         url: str,
@@ -161,11 +165,8 @@ class AsyncLocalSource:
         mirror_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._settings = settings_of(url, namespace, mirror_dir)
-        self._store: FollowedStore | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
-        self._inside = 0
-        self._left = asyncio.Event()
+        self._begin()
         _opened.add(self)
 
     async def knowledge(self, question: Question, deadline: float) -> Knowledge:
@@ -195,13 +196,19 @@ class AsyncLocalSource:
 
     def leave_to_parent(self) -> object:
         """Return what the parent process goes on using, in a fork of it, and begin anew."""
-        store, self._store = self._store, None
-        self._loop, self._inside = None, 0
+        store = self._store
+        self._begin()
         return store
+
+    def _begin(self) -> None:
+        self._store = None
+        self._loop = None
+        self._inside = 0
+        self._left = asyncio.Event()
 
     def _enter(self) -> FollowedStore:
         if self._is_closed:
-            raise ClientUsageError("the client is closed; make a new one")
+            raise ClientUsageError("this client is closed; make another one")
         loop = asyncio.get_running_loop()
         if self._store is None:
             self._store, self._loop = FollowedStore(self._settings), loop

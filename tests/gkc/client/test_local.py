@@ -43,6 +43,7 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
+from gkc.knowledge import Vectors
 from tests.commands import Place, service
 from tests.gkc.http.running import SAFETENSORS, Told, open_safetensors
 from tests.gkc.world import CATEGORIES, ITEMS, PARTS, STRANGERS, USERS, World, Worlds, make_world
@@ -575,9 +576,9 @@ class Rows:
     def __len__(self) -> int:
         return len(ITEMS)
 
-    def __getitem__(self, place: int) -> np.ndarray[tuple[int, ...], np.dtype[Any]]:
-        (row,) = self._client.knowledge(u=7, i=ITEMS[place], v="full").rows
-        return row.copy()
+    def __getitem__(self, place: int) -> Vectors:
+        row: Vectors = self._client.knowledge(u=7, i=ITEMS[place], v="full").rows[0].copy()
+        return row
 
 
 @pytest.mark.slow

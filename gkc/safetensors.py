@@ -25,6 +25,11 @@ _MAX_HEADER_BYTES: Final = 100_000_000
 _MOST_DIMENSIONS: Final = 8
 """Tensors of a question have one."""
 _LARGEST: Final = 1 << 40
+_FEW_BYTES: Final = 1024
+"""Headers up to so many bytes are remembered: few are different among many."""
+
+_Entry = tuple[str, np.dtype[Any], int, tuple[int, ...], int]
+"""A tensor's name, dtype, count, shape and first byte."""
 
 _DTYPES: Final = {
     "BOOL": np.dtype(np.bool_),
@@ -63,19 +68,30 @@ def load(body: bytes | memoryview) -> tuple[dict[str, Array], dict[str, str]]:
         If the bytes are not safetensors, or hold an element type that numpy has no name for.
     """
     header_end = _LENGTH_BYTES + _header_length(body)
-    header = _header(bytes(body[_LENGTH_BYTES:header_end]))
+    raw = bytes(body[_LENGTH_BYTES:header_end])
+    read = _read_header if len(raw) <= _FEW_BYTES else _read_header.__wrapped__
+    entries, metadata = read(raw, len(body) - header_end)
+    tensors = {
+        name: np.frombuffer(body, dtype, count, header_end + start).reshape(shape)
+        for name, dtype, count, shape, start in entries
+    }
+    return tensors, dict(metadata)
+
+
+@lru_cache(maxsize=1024)
+def _read_header(raw: bytes, size: int) -> tuple[tuple[_Entry, ...], tuple[tuple[str, str], ...]]:
+    """Return the tensors and the metadata of a header, before so many bytes of tensors."""
+    header = _header(raw)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _malformed("__metadata__ is not an object of strings")
     entries = {name: _entry(name, value) for name, value in header.items()}
-    _check_contiguous(entries, len(body) - header_end)
-    tensors = {
-        name: np.frombuffer(
-            body, dtype=dtype, count=math.prod(shape), offset=header_end + start
-        ).reshape(shape)
+    _check_contiguous(entries, size)
+    told = tuple(
+        (name, dtype, math.prod(shape), shape, start)
         for name, (dtype, shape, start, _) in entries.items()
-    }
-    return tensors, metadata
+    )
+    return told, tuple(metadata.items())
 
 
 def dump(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[bytes | memoryview]:

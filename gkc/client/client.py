@@ -132,10 +132,14 @@ class _AnyClient:
         try:
             return (yield from _in_pieces(pieces_of(question, self._max_rows)))
         except BatchTooLargeError as error:
-            if not 0 < error.max_rows < self._max_rows:
-                raise
-            self._max_rows = error.max_rows
+            self._learn(error)
         return (yield from _in_pieces(pieces_of(question, self._max_rows)))
+
+    def _learn(self, error: BatchTooLargeError) -> None:
+        """Ask for fewer rows at once from now on, if the error says how many."""
+        if not 0 < error.max_rows < self._max_rows:
+            raise error
+        self._max_rows = error.max_rows
 
 
 class Client(_AnyClient):
@@ -217,6 +221,11 @@ class Client(_AnyClient):
             If the client is closed.
         """
         question, deadline = question_of(u, i, c, v, parts, dtype), self._deadline()
+        if question.columns.n <= self._max_rows:
+            try:
+                return self._source.knowledge(question, deadline)
+            except BatchTooLargeError as error:
+                self._learn(error)
         pieces = self._split(question)
         try:
             piece = next(pieces)
@@ -282,6 +291,11 @@ class AsyncClient(_AnyClient):
     ) -> Knowledge:
         """Return what is known of users and items; see `Client.knowledge`."""
         question, deadline = question_of(u, i, c, v, parts, dtype), self._deadline()
+        if question.columns.n <= self._max_rows:
+            try:
+                return await self._source.knowledge(question, deadline)
+            except BatchTooLargeError as error:
+                self._learn(error)
         pieces = self._split(question)
         try:
             piece = next(pieces)

@@ -6,16 +6,17 @@ import asyncio
 import os
 import socket
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, Final, TypeVar
 
 from gkc.center.question import Question
 from gkc.client.knowledge import Knowledge
+from gkc.client.service_address import Address
 from gkc.client.service_asking import Asking, Attempt, Options, Service
 from gkc.client.service_connection import READ, Connection, Response, wait_for
 from gkc.client.service_messages import (
     VERSIONS_REQUEST,
+    Answer,
     Request,
     knowledge_request,
     read_answer,
@@ -38,17 +39,18 @@ class Conversation:
     def __init__(self) -> None:
         self._described: Mapping[tuple[str, str], Mapping[str, Any] | None] = {}
 
-    def ask(self, question: Question, deadline: float) -> Talk[Knowledge]:
-        """Ask a question; look up generations that were never met before."""
-        response = yield knowledge_request(question)
+    def understand(self, question: Question, response: Response) -> tuple[Answer, bool]:
+        """Read the answer to a question; tell whether its generations were met before."""
         try:
             answer = read_answer(question, response)
-            if not answer.versions.items() <= self._described.keys():
-                yield from self._look_up(answer.versions, response, deadline)
         except ServiceError:
             response.address.failed()
             raise
         response.address.succeeded()
+        return answer, answer.versions.items() <= self._described.keys()
+
+    def knowledge(self, answer: Answer) -> Knowledge:
+        """Return an answer with what is known of its generations."""
         described = {
             version: entry
             for version, generation in answer.versions.items()
@@ -69,8 +71,8 @@ class Conversation:
         self._described = described
         return listed
 
-    def _look_up(
-        self, versions: Mapping[str, str], response: Response, deadline: float
+    def look_up(
+        self, versions: Mapping[str, str], answered: Address, deadline: float
     ) -> Talk[None]:
         """Find the generations in the list of versions; another worker may know them a bit later.
 
@@ -87,8 +89,9 @@ class Conversation:
                 return
             if monotonic() + _LOOK_AGAIN_SECONDS >= deadline:
                 version, generation = foreign[0]
+                answered.failed()
                 raise ServiceError(
-                    response.address.url,
+                    answered.url,
                     f"it answers from generation {generation} of version {version!r}, "
                     "which its GET /versions does not know",
                 )
@@ -112,7 +115,12 @@ class HttpSource:
 
     def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question by a deadline of the monotonic clock."""
-        return self._hold(self._conversation.ask(question, deadline), deadline)
+        response = self._exchange(knowledge_request(question), deadline)
+        answer, is_known = self._conversation.understand(question, response)
+        if not is_known:
+            look_up = self._conversation.look_up(answer.versions, response.address, deadline)
+            self._hold(look_up, deadline)
+        return self._conversation.knowledge(answer)
 
     def versions(self, deadline: float) -> dict[str, Any]:
         """Return the body of ``GET /versions``."""
@@ -187,7 +195,12 @@ class AsyncHttpSource:
 
     async def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question by a deadline of the monotonic clock."""
-        return await self._hold(self._conversation.ask(question, deadline), deadline)
+        response = await self._exchange(knowledge_request(question), deadline)
+        answer, is_known = self._conversation.understand(question, response)
+        if not is_known:
+            look_up = self._conversation.look_up(answer.versions, response.address, deadline)
+            await self._hold(look_up, deadline)
+        return self._conversation.knowledge(answer)
 
     async def versions(self, deadline: float) -> dict[str, Any]:
         """Return the body of ``GET /versions``."""
@@ -306,13 +319,15 @@ class AsyncHttpSource:
             del self._awaited[awaited.attempt.connection]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Awaited:
     """An attempt, and what wakes the task that awaits it."""
 
-    asking: Asking
-    attempt: Attempt
-    over: asyncio.Future[None]
+    __slots__ = ("asking", "attempt", "over")
+
+    def __init__(self, asking: Asking, attempt: Attempt, over: asyncio.Future[None]) -> None:
+        self.asking = asking
+        self.attempt = attempt
+        self.over = over
 
     def advance(self) -> bool:
         """Go on; tell whether the attempt is over."""

@@ -107,8 +107,10 @@ class Service:
 
     def connection(self, address: Address) -> Connection:
         """Return an idle connection, or a new one."""
-        fresh = Connection(address, self._tls if address.is_tls else None)
-        return address.take_idle() or fresh
+        idle = address.take_idle()
+        if idle is not None:
+            return idle
+        return Connection(address, self._tls if address.is_tls else None)
 
     def keep(self, connection: Connection) -> None:
         """Keep a connection for the next request."""

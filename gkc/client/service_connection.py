@@ -30,6 +30,8 @@ _MOST_BODY_BYTES: Final = 1 << 31
 _HEAD_END: Final = b"\r\n\r\n"
 _FIRST_FINAL_STATUS: Final = 200
 
+_WAITS: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
 T = TypeVar("T")
 Steps = Generator[int, None, T]
 """Yields what it waits for; returns a T."""
@@ -105,7 +107,7 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Tell whether an idle connection has nothing to read: neither an end nor a surplus."""
-        return not wait_for([(self, READ)], 0.0)
+        return bool(self.watched) or not wait_for([(self, READ)], 0.0)
 
     def close(self) -> None:
         """Close the socket, if there is one."""
@@ -164,13 +166,24 @@ class Connection:
                 fresh, server_hostname=self.address.host, do_handshake_on_connect=False
             )
             self._socket = wrapped
-            yield from _until_possible(wrapped.do_handshake, READ)
+            yield from self._shake_hands(wrapped)
+
+    def _shake_hands(self, wrapped: ssl.SSLSocket) -> Steps[None]:
+        while True:
+            try:
+                return wrapped.do_handshake()
+            except _WAITS as error:
+                yield _awaited(error, READ)
 
     def _send(self, request: bytes) -> Steps[None]:
         rest = memoryview(request)
         while rest:
-            sent = yield from _until_possible(lambda: self.opened.send(rest), WRITE)  # noqa: B023
-            rest = rest[sent:]
+            try:
+                sent = self.opened.send(rest)
+            except _WAITS as error:
+                yield _awaited(error, WRITE)
+            else:
+                rest = rest[sent:]
 
     def _receive(self) -> Steps[Response]:
         if self._tls is None:  # it has hardly come yet: no need to try
@@ -239,9 +252,7 @@ class Connection:
                     break
                 if head.size > _MOST_BODY_BYTES:
                     raise self._lie(f"sends a body of more than {_MOST_BODY_BYTES} bytes")
-                count = yield from _until_possible(
-                    lambda: self.opened.recv_into(self._scratch), READ
-                )
+                count = yield from self._read_any(memoryview(self._scratch))
                 if not count:
                     if b"transfer-encoding" in head.headers:
                         raise self._lie("closed the connection amid an answer in chunks")
@@ -252,13 +263,21 @@ class Connection:
         return np.frombuffer(bytearray(b"".join(head.pieces)), dtype=np.uint8)
 
     def _read(self, into: memoryview, when: str = "within the head") -> Steps[int]:
-        count = yield from _until_possible(lambda: self.opened.recv_into(into), READ)
+        count = yield from self._read_any(into)
         if not count:
             if self.has_answered:
                 raise self._lie(f"closed the connection {when} of its answer")
             raise ConnectionResetError("closed the connection before it answered")
         self.has_answered = True
         return count
+
+    def _read_any(self, into: memoryview) -> Steps[int]:
+        """Return how many bytes came; 0 at the end."""
+        while True:
+            try:
+                return self.opened.recv_into(into)
+            except _WAITS as error:
+                yield _awaited(error, READ)
 
     def _lie(self, reason: str) -> ServiceError:
         self.stays_open = False
@@ -276,6 +295,10 @@ class _Head:
         self.is_whole = self.is_over = False
         self.pieces: list[bytes] = []
         self.size = 0
+
+    def on_message_begin(self) -> None:
+        if self.is_over:
+            raise ValueError("something follows the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.lower()] = value
@@ -303,14 +326,8 @@ def wait_for(awaited: list[tuple[Connection, int]], timeout_seconds: float) -> l
     return [by_descriptor[descriptor] for descriptor, _ in ready]
 
 
-def _until_possible(call: Callable[[], T], event: int) -> Steps[T]:
-    """Try until it does not have to wait; yield what for."""
-    while True:
-        try:
-            return call()
-        except BlockingIOError:
-            yield event
-        except ssl.SSLWantReadError:
-            yield READ
-        except ssl.SSLWantWriteError:
-            yield WRITE
+def _awaited(error: OSError, otherwise: int) -> int:
+    """Return what a socket waits for that says it has to wait."""
+    if isinstance(error, ssl.SSLWantReadError):
+        return READ
+    return WRITE if isinstance(error, ssl.SSLWantWriteError) else otherwise

@@ -27,12 +27,12 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from gkc.knowledge import PARTS, SAFETENSORS, Part, Vectors
+from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, SAFETENSORS, Part, Vectors
 from gkc.problem import KINDS, MEDIA_TYPE
 
 JSON: Final = "application/json"
 _KNOWLEDGE_DTYPES: Final = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2")}
-_HIGHEST_STATUS: Final = 2
+_STATUSES: Final = bytes([ABSENT, FOUND, DEFAULT])
 _LONGEST_TIMEOUT_MS: Final = 600_000
 _MOST_SHOWN: Final = 200
 _CLASS_OF_TYPE: Final = {kind.type: cls for cls, kind in KINDS.items() if cls is not Exception}
@@ -183,40 +183,55 @@ def read_answer(question: Question, response: Response) -> Answer:
     _check_type(response, SAFETENSORS)
     try:
         tensors, metadata = safetensors.load(response.body.data)
-        versions, parts = _head(metadata.get("versions", ""), metadata.get("parts", ""))
+        head = _head(
+            metadata.get("versions", ""),
+            metadata.get("parts", ""),
+            question.columns.versions,
+            question.parts,
+        )
     except (MalformedBodyError, msgspec.DecodeError) as error:
         raise _lie(response, f"its answer cannot be read: {error}") from error
-    fault = _fault_of_head(question, versions, parts) or _fault_of_tensors(question, tensors, parts)
+    fault = head.fault or _fault_of_tensors(question, tensors, head.parts)
     if fault:
         raise _lie(response, fault)
     status = tensors["status"]
     assert status.dtype == np.uint8
-    return Answer(tensors["knowledge"], status, parts, versions)  # type: ignore[arg-type]
+    return Answer(tensors["knowledge"], status, head.parts, head.versions)  # type: ignore[arg-type]
+
+
+class _Head(Struct, frozen=True):
+    """What the metadata say, and what of it does not fit the question, if anything."""
+
+    versions: Mapping[str, str]
+    parts: Mapping[str, tuple[int, int]]
+    fault: str
 
 
 @lru_cache(maxsize=1024)
-def _head(versions: str, parts: str) -> tuple[Mapping[str, str], Mapping[str, tuple[int, int]]]:
-    """Return what the metadata say; few are different among many answers."""
-    return (
-        MappingProxyType(msgspec.json.decode(versions, type=dict[str, str])),
-        MappingProxyType(msgspec.json.decode(parts, type=dict[str, tuple[int, int]])),
+def _head(
+    versions_text: str, parts_text: str, asked: tuple[str, ...], asked_parts: tuple[Part, ...]
+) -> _Head:
+    """Read the metadata; few are different among many answers."""
+    versions = msgspec.json.decode(versions_text, type=dict[str, str])
+    parts = msgspec.json.decode(parts_text, type=dict[str, tuple[int, int]])
+    fault = _fault_of_versions(versions, asked) or _fault_of_parts(
+        parts, asked_parts if asked else ()
     )
+    return _Head(MappingProxyType(versions), MappingProxyType(parts), fault)
 
 
-def _fault_of_head(
-    question: Question, versions: Mapping[str, str], parts: Mapping[str, tuple[int, int]]
-) -> str:
-    """Say what does not fit the question, if anything."""
-    asked = question.columns.versions
+def _fault_of_versions(versions: Mapping[str, str], asked: tuple[str, ...]) -> str:
     if versions.keys() != set(asked):
         return f"it answers for versions {_listed(versions)}, but {_listed(asked)} was asked"
-    if not all(versions.values()):
-        return "it names no generation"
-    if tuple(parts) != (question.parts if asked else ()):
-        return f"it has the parts {_listed(parts)}, but {_listed(question.parts)} were asked"
+    return "" if all(versions.values()) else "it names no generation"
+
+
+def _fault_of_parts(parts: Mapping[str, tuple[int, int]], asked: tuple[Part, ...]) -> str:
+    if tuple(parts) != asked:
+        return f"it has the parts {_listed(parts)}, but {_listed(asked)} were asked"
     ends = [0, *(end for _, end in parts.values())]
-    widths = {end - start for part, (start, end) in parts.items() if part != "user_category"}
     starts = [start for start, _ in parts.values()]
+    widths = {end - start for part, (start, end) in parts.items() if part != "user_category"}
     if starts != ends[:-1] or any(a > b for a, b in pairwise(ends)) or len(widths) > 1:
         return f"its parts do not lie side by side: {dict(parts)}"
     return ""
@@ -239,8 +254,9 @@ def _fault_of_tensors(
         )
     if status.dtype != np.uint8 or status.shape != (n, len(PARTS)):
         return f"its status is {status.dtype} of shape {list(status.shape)}"
-    if n and status.max() > _HIGHEST_STATUS:
-        return f"its status holds {status.max()}"
+    strange = status.tobytes().translate(None, _STATUSES)
+    if strange:
+        return f"its status holds {strange[0]}"
     return ""
 
 
@@ -313,6 +329,9 @@ def retry_after_seconds(response: Response) -> float | None:
 
 
 def _check_type(response: Response, expected: str) -> None:
+    named = response.headers.get(b"content-type", b"").decode("latin-1")
+    if named == expected and b"content-encoding" not in response.headers:  # the usual answer
+        return
     encoding = response.headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
     if encoding != "identity":
         raise _lie(response, f"its answer is encoded as {encoding}, which nobody asked for")

@@ -58,6 +58,10 @@ def test_an_answer_may_come_in_many_ways(client_of: Open, way: str) -> None:
     [
         ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"5\r\nab", CLOSE], "amid an answer"),
         ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n"], "does not speak"),
+        (
+            [HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(rows(3), 99) + http(b"")],
+            "does not speak",
+        ),
         ([HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc"], "does not speak"),
         ([b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"], "not speak"),
     ],

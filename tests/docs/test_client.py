@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -26,23 +27,30 @@ README_BLOCKS = [
     )
     if "gkc" in block
 ]
-URL = "http://127.0.0.1:8000"
-SAID = ("(3, 15)", "[", "['click', 'cart'] [[", "'20211221' is not in the store", "Counter({")
+URL, STORE = "http://127.0.0.1:8000", "file:./gkc-data"
+SAID = (
+    "(3, 15)",
+    "[",
+    "['click', 'cart'] [[",
+    "(3, 15) {'20211220': ",
+    "'20211221' is not in the store",
+    "Counter({",
+)
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the URL of a service that serves version 20211220."""
+def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Yield a store that holds version 20211220, and a service of it, by the page's URLs."""
     store = f"file:{tmp_path_factory.mktemp('client') / 'store'}"
     tasks = [{"name": "click", "dim": 1}, {"name": "cart", "dim": 3}]
     make_world("20211220", origin=Origin(tasks=tasks)).publish(store)
     with service(Place(store, "default")) as served:
-        yield served
+        yield {URL: served, STORE: store}
 
 
-def run(block: str, url: str) -> str:
+def run(block: str, urls: dict[str, str]) -> str:
     """Run a block with warnings as errors; return what it printed."""
-    code = block.replace(URL, url)
+    code = reduce(lambda text, pair: text.replace(*pair), urls.items(), block)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -55,14 +63,14 @@ def run(block: str, url: str) -> str:
 
 
 @pytest.mark.parametrize(("block", "said"), list(zip(BLOCKS, SAID, strict=True)))
-def test_it_runs_as_it_stands(block: str, said: str, url: str) -> None:
-    assert URL in block
-    assert said in run(block, url)
+def test_it_runs_as_it_stands(block: str, said: str, urls: dict[str, str]) -> None:
+    assert URL in block or STORE in block
+    assert said in run(block, urls)
 
 
-def test_the_readme_asks_in_the_same_way(url: str) -> None:
+def test_the_readme_asks_in_the_same_way(urls: dict[str, str]) -> None:
     (block,) = README_BLOCKS
-    assert "(500, 15)" in run(block, url)
+    assert "(500, 15)" in run(block, urls)
 
 
 def test_every_error_that_the_page_names_is_there() -> None:

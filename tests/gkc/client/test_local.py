@@ -44,6 +44,8 @@ from gkc.errors import (
     VersionNotReadyError,
 )
 from gkc.knowledge import Vectors
+from gkc.store.durable import lock_file
+from gkc.store.mirror import MirrorDirectory
 from tests.commands import Place, service
 from tests.gkc.http.running import SAFETENSORS, Told, open_safetensors
 from tests.gkc.world import CATEGORIES, ITEMS, PARTS, STRANGERS, USERS, World, Worlds, make_world
@@ -665,6 +667,33 @@ def test_two_processes_of_a_host_build_one_mirror_and_say_where(
     assert len(built) == 1
     (mirror,) = options["mirror_dir"].glob("*/*.gkt")
     assert f"path={mirror}" in built[0]
+
+
+@pytest.mark.redis
+def test_a_process_ends_while_another_one_builds_the_mirror(
+    place: tuple[str, dict[str, Any]],
+) -> None:
+    url, options = place
+    world = make_world("v1").publish(url)
+    script = """
+        from gkc.errors import VersionNotReadyError
+        source = LocalSource(sys.argv[1], mirror_dir=sys.argv[2])
+        try:
+            source.knowledge(ONE, time.monotonic() + 0.3)
+        except VersionNotReadyError as error:
+            print(error)
+    """
+    directory = MirrorDirectory(options["mirror_dir"], url, "default").directory
+    directory.mkdir(parents=True)
+    held = lock_file(directory / f"{world.generation}.lock")
+    assert held is not None
+    try:
+        process = run(script, url, options["mirror_dir"])
+        told = "version 'v1' is being loaded; ask again shortly\n"
+        assert process.communicate(timeout=60) == (told, "")
+        assert process.returncode == 0
+    finally:
+        os.close(held)
 
 
 def test_a_process_that_ends_without_close_ends_well_and_prints_nothing(url: str) -> None:

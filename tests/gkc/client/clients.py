@@ -5,20 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from gkc import AsyncClient, Client
 from gkc.client import Knowledge
 
 KINDS = ("blocking", "async")
-
-
-class Asker(Protocol):
-    """What both can do."""
-
-    def knowledge(self, **question: Any) -> Knowledge: ...
-
-    def versions(self) -> dict[str, Any]: ...
 
 
 class _InLoop:
@@ -36,7 +28,7 @@ class _InLoop:
 
 
 @contextmanager
-def opened(kind: str, url: Any, **options: Any) -> Iterator[Asker]:
+def opened(kind: str, url: Any, **options: Any) -> Iterator[Client | _InLoop]:
     """Open a client of one kind."""
     if kind == "blocking":
         with Client(url, **options) as client:

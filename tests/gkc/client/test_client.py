@@ -342,7 +342,7 @@ def _asked_in_child(client: Client, sending: Any) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_another_process_opens_anew(served: str, method: str) -> None:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     with Client(served, timeout=WIDE) as client:
         mine = _rows_of(client)
         receiving, sending = context.Pipe()
@@ -356,7 +356,7 @@ def test_another_process_opens_anew(served: str, method: str) -> None:
 
 def test_a_child_leaves_the_parents_connections_alone() -> None:
     with hostile(right) as server, Client(server.url, timeout=WIDE) as client:
-        ask = {"u": 7, "i": [1, 2], "v": "v1"}
+        ask: dict[str, Any] = {"u": 7, "i": [1, 2], "v": "v1"}
         client.knowledge(**ask)
         pid = os.fork()
         if pid == 0:
@@ -417,7 +417,7 @@ def _serving(url: str, port: int) -> Iterator[None]:
 
 def test_a_service_that_is_restarted_is_asked_again(client_of: Open, worlds: Worlds) -> None:
     port = free_port()
-    ask = {"u": 7, "i": ALL_ITEMS, "v": "half"}
+    ask: dict[str, Any] = {"u": 7, "i": ALL_ITEMS, "v": "half"}
     with client_of(f"http://127.0.0.1:{port}", timeout=WIDE) as client:
         with _serving(worlds.url, port):
             before = client.knowledge(**ask).rows.tobytes()

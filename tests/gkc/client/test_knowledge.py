@@ -20,7 +20,7 @@ TASKS = [{"name": "click", "dim": 1}, {"name": "cart", "dim": 3}]
 def knowledge(
     described: dict[str, Any] | None = None, dtype: type = np.float32, n: int = 3
 ) -> Knowledge:
-    rows = np.arange(n * 14, dtype=dtype).reshape(n, 14)
+    rows: Any = np.arange(n * 14, dtype=dtype).reshape(n, 14)
     status = np.ones((n, 4), dtype=np.uint8)
     return Knowledge(rows, status, PARTS, {"v1": "g1"}, {"v1": described} if described else {})
 

@@ -19,8 +19,15 @@ BIG = 2**63 - 1
 
 
 def ask(**changes: Any) -> Any:
-    told = {"u": 7, "i": [1, 2], "c": None, "v": "v1", "parts": None, "dtype": "f32"} | changes
-    return question_of(**told)
+    told: dict[str, Any] = {
+        "u": 7,
+        "i": [1, 2],
+        "c": None,
+        "v": "v1",
+        "parts": None,
+        "dtype": "f32",
+    }
+    return question_of(**(told | changes))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +153,7 @@ def _rows(question: Any) -> list[tuple[Any, ...]]:
     columns, n = question.columns, question.columns.n
     if not n:
         return []
-    categories = [None] * n
+    categories: list[int | None] = [None] * n
     if columns.categories is not None:
         pairs = zip(
             np.broadcast_to(columns.categories, n),

@@ -97,7 +97,7 @@ def test_an_error_comes_back_as_it_was_told(error: GkcError) -> None:
 
 
 def test_facts_come_back_where_they_were_told() -> None:
-    told = [
+    told: list[tuple[GkcError, dict[str, Any]]] = [
         (errors.VersionNotFoundError("v1", ["b"]), {"version": "v1", "known": ("b",)}),
         (errors.BatchTooLargeError(3, 2), {"rows": 3, "max_rows": 2}),
         (errors.InvalidFieldsError("is wrong", "/u"), {"errors": (FieldError("/u", "is wrong"),)}),

@@ -31,6 +31,13 @@ for name in sys.argv[1:]:
             importlib.import_module(each)
 """
 
+ASK = """
+import sys
+from gkc import Client
+with Client(sys.argv[1], timeout=30) as client:
+    print(client.knowledge(u=1, i=1, v="v1").status.tolist())
+"""
+
 
 @pytest.fixture(scope="session")
 def pins(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -98,8 +105,10 @@ def test_the_base_is_what_a_caller_needs(installed: Installed) -> None:
 
 def test_store(installed: Installed, place: Place) -> None:
     environment = installed("[store]")
-    _imports(environment, "gkc.store", "gkc.cli")
+    _imports(environment, "gkc.store", "gkc.cli", "gkc.client")
     _gets_a_row(environment, place.url)
+    asked = environment.run("python", "-W", "error", "-c", ASK, place.url)
+    assert asked.stdout == "[[1, 1, 1, 1]]\n"
     _names(environment, SERVICE, "gkc", "serve", "--store", place.url)
 
 

@@ -14,6 +14,7 @@ from gkc.client.knowledge import Knowledge
 from gkc.client.service_address import Address
 from gkc.client.service_asking import Asking, Attempt, Options, Service
 from gkc.client.service_connection import READ, Connection, Response, wait_for
+from gkc.client.service_factored import Widths, is_worthwhile
 from gkc.client.service_messages import (
     VERSIONS_REQUEST,
     Answer,
@@ -38,6 +39,15 @@ class Conversation:
 
     def __init__(self) -> None:
         self._described: Mapping[tuple[str, str], Mapping[str, Any] | None] = {}
+        self._widths: Mapping[str, Widths] = {}
+
+    def as_sent(self, question: Question) -> Question:
+        """Return a question in the layout that takes fewer bytes."""
+        versions = question.columns.versions
+        widths = self._widths.get(versions[0]) if len(versions) == 1 else None
+        if widths is None or not is_worthwhile(question, widths):
+            return question
+        return Question(question.columns, question.parts, question.dtype, "factored")
 
     def understand(self, question: Question, response: Response) -> tuple[Answer, bool]:
         """Read the answer to a question; tell whether its generations were met before."""
@@ -69,6 +79,12 @@ class Conversation:
                 former = version, entry["previous"]
                 described[former] = self._described.get(former)
         self._described = described
+        self._widths = {
+            entry["version"]: Widths(
+                entry["dim"], entry["category_dim"], 2 if entry["dtype"] == "f16" else 4
+            )
+            for entry in listed["versions"]
+        }
         return listed
 
     def look_up(
@@ -115,6 +131,7 @@ class HttpSource:
 
     def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question by a deadline of the monotonic clock."""
+        question = self._conversation.as_sent(question)
         response = self._exchange(knowledge_request(question), deadline)
         answer, is_known = self._conversation.understand(question, response)
         if not is_known:
@@ -195,6 +212,7 @@ class AsyncHttpSource:
 
     async def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question by a deadline of the monotonic clock."""
+        question = self._conversation.as_sent(question)
         response = await self._exchange(knowledge_request(question), deadline)
         answer, is_known = self._conversation.understand(question, response)
         if not is_known:

@@ -13,7 +13,7 @@ import numpy as np
 from gkc.center.question import AnswerType, Question
 from gkc.client.knowledge import Knowledge
 from gkc.client.question import Ids, OptionalIds, pieces_of, question_of
-from gkc.client.service import AsyncHttpSource, HttpSource
+from gkc.client.service import HttpSource
 from gkc.client.service_asking import AttemptReport, Options
 from gkc.errors import BatchTooLargeError, ClientUsageError, GenerationChangedError
 from gkc.knowledge import Part
@@ -212,6 +212,9 @@ class AsyncClient(_AnyClient):
     """The same for the tasks of one event loop; see `Client`."""
 
     def _open(self) -> None:
+        # With asyncio, which costs as much as all the rest, and is there in whoever needs this.
+        from gkc.client.service_async import AsyncHttpSource
+
         self._source = AsyncHttpSource(self._urls, self._options)
 
     async def knowledge(

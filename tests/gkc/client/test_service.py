@@ -145,7 +145,7 @@ def test_a_generation_that_the_service_does_not_list_is_an_error(client_of: Open
 
     with (
         hostile(reply) as server,
-        client_of(server.url, timeout=0.5) as client,
+        client_of(server.url, timeout=20) as client,
         pytest.raises(ServiceError, match="0000000001-aa of version 'v1', which its GET"),
     ):
         client.knowledge(**ASK)

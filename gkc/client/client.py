@@ -14,7 +14,7 @@ import numpy as np
 from gkc.center.question import AnswerType, Question
 from gkc.client.knowledge import Knowledge
 from gkc.client.question import Ids, OptionalIds, pieces_of, question_of
-from gkc.client.service import AsyncHttpSource, HttpSource
+from gkc.client.service import HttpSource
 from gkc.client.service_asking import AttemptReport, Options
 from gkc.errors import BatchTooLargeError, ClientUsageError, GenerationChangedError
 from gkc.knowledge import Part
@@ -277,6 +277,9 @@ class AsyncClient(_AnyClient):
         if self._is_local:
             self._source = _local().AsyncLocalSource(self._urls[0], **self._place)
         else:
+            # With asyncio, which costs as much as all the rest, and is there in whoever needs this.
+            from gkc.client.service_async import AsyncHttpSource
+
             self._source = AsyncHttpSource(self._urls, self._options)
 
     async def knowledge(

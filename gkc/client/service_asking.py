@@ -97,6 +97,7 @@ class Service:
     """
 
     def __init__(self, urls: Sequence[str], options: Options) -> None:
+        self._urls = urls
         self.addresses = Addresses(urls)
         self.options = options
         self.budget = Budget()
@@ -126,11 +127,12 @@ class Service:
             for connection in address.drop_all():
                 connection.close()
 
-    def abandon(self) -> None:
-        """Let go of what a child inherited by a fork, without a word to the service."""
+    def anew(self) -> Service:
+        """Return what a child opens after a fork; what it inherited says no word to the service."""
         for address in self.addresses.all:
             for connection in address.drop_all():
                 connection.abandon()
+        return Service(self._urls, self.options)
 
 
 class Attempt:

@@ -17,6 +17,7 @@ from gkc import safetensors
 from gkc.arrays import U8, Array
 from gkc.center.question import Columns, Question
 from gkc.client.service_connection import Response
+from gkc.client.service_factored import fault_of_tensors, rows_of
 from gkc.errors import (
     BatchTooLargeError,
     FieldError,
@@ -84,6 +85,9 @@ class _Task(Struct):
 class _Listed(Struct):
     version: str
     generation: str
+    dim: int
+    category_dim: int
+    dtype: str
     previous: str | None = None
     tasks: Sequence[_Task] = ()
     task_weights: list[list[float]] | dict[str, list[float]] = []
@@ -128,6 +132,8 @@ def _safetensors_body(question: Question, columns: Columns) -> bytes:
         metadata["parts"] = _text(question.parts)
     if question.dtype != "f32":
         metadata["dtype"] = question.dtype
+    if question.layout != "rows":
+        metadata["layout"] = question.layout
     return b"".join(safetensors.dump(tensors, metadata))
 
 
@@ -143,6 +149,7 @@ def _json_body(question: Question, columns: Columns) -> bytes:
             "v": _versions(columns),
             "parts": question.parts,
             "dtype": question.dtype,
+            "layout": question.layout,
         }
     )
 
@@ -191,12 +198,17 @@ def read_answer(question: Question, response: Response) -> Answer:
         )
     except (MalformedBodyError, msgspec.DecodeError) as error:
         raise _lie(response, f"its answer cannot be read: {error}") from error
-    fault = head.fault or _fault_of_tensors(question, tensors, head.parts)
+    fault = head.fault or _fault_of_status(question, tensors)
+    if not fault:
+        fault_of_rest = _fault_of_rows if question.layout == "rows" else fault_of_tensors
+        fault = fault_of_rest(question, tensors, head.parts)
     if fault:
         raise _lie(response, fault)
-    status = tensors["status"]
-    assert status.dtype == np.uint8
-    return Answer(tensors["knowledge"], status, head.parts, head.versions)  # type: ignore[arg-type]
+    rows: Any = tensors["knowledge"] if question.layout == "rows" else None
+    if rows is None:
+        rows = rows_of(question, tensors, head.parts)
+    status: Any = tensors["status"]
+    return Answer(rows, status, head.parts, head.versions)
 
 
 class _Head(Struct, frozen=True):
@@ -237,26 +249,30 @@ def _fault_of_parts(parts: Mapping[str, tuple[int, int]], asked: tuple[Part, ...
     return ""
 
 
-def _fault_of_tensors(
-    question: Question, tensors: Mapping[str, Array], parts: Mapping[str, tuple[int, int]]
-) -> str:
-    """Say what does not fit the question or the parts, if anything."""
-    if tensors.keys() != {"knowledge", "status"}:
-        return f"it holds the tensors {_listed(tensors)}, not knowledge and status"
-    n = question.columns.n
-    width = max((end for _, end in parts.values()), default=0)
-    knowledge, status = tensors["knowledge"], tensors["status"]
-    dtype = _KNOWLEDGE_DTYPES[question.dtype]
-    if knowledge.dtype != dtype or knowledge.shape != (n, width):
-        return (
-            f"its knowledge is {knowledge.dtype} of shape {list(knowledge.shape)}, "
-            f"not {dtype} of shape {[n, width]}"
-        )
-    if status.dtype != np.uint8 or status.shape != (n, len(PARTS)):
+def _fault_of_status(question: Question, tensors: Mapping[str, Array]) -> str:
+    """Say what of the statuses does not fit, if anything."""
+    status = tensors.get("status")
+    if status is None:
+        return f"it holds the tensors {_listed(tensors)}, and no status"
+    if status.dtype != np.uint8 or status.shape != (question.columns.n, len(PARTS)):
         return f"its status is {status.dtype} of shape {list(status.shape)}"
     strange = status.tobytes().translate(None, _STATUSES)
-    if strange:
-        return f"its status holds {strange[0]}"
+    return f"its status holds {strange[0]}" if strange else ""
+
+
+def _fault_of_rows(
+    question: Question, tensors: Mapping[str, Array], parts: Mapping[str, tuple[int, int]]
+) -> str:
+    """Say what of the rows does not fit the question or the parts, if anything."""
+    if tensors.keys() != {"knowledge", "status"}:
+        return f"it holds the tensors {_listed(tensors)}, not knowledge and status"
+    shape = question.columns.n, max((end for _, end in parts.values()), default=0)
+    knowledge, dtype = tensors["knowledge"], _KNOWLEDGE_DTYPES[question.dtype]
+    if knowledge.dtype != dtype or knowledge.shape != shape:
+        return (
+            f"its knowledge is {knowledge.dtype} of shape {list(knowledge.shape)}, "
+            f"not {dtype} of shape {list(shape)}"
+        )
     return ""
 
 

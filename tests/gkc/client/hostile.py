@@ -159,7 +159,13 @@ def rows(n: int, **changes: Any) -> bytes:
 
 def listing(generation: str = GENERATION, **entry: Any) -> bytes:
     """Return the answer to GET /versions."""
-    told = {"version": "v1", "generation": generation, "previous": None, **entry}
+    told: dict[str, Any] = {
+        "version": "v1",
+        "generation": generation,
+        "previous": None,
+        "dtype": "f32",
+    }
+    told |= {"dim": 2, "category_dim": 1, **entry}
     body = json.dumps({"max_versions": 5, "versions": [told]}).encode()
     return http(body, content_type="application/json")
 

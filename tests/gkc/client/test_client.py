@@ -437,7 +437,7 @@ def test_the_package_has_the_clients_by_name() -> None:
 
 
 def test_a_client_over_http_imports_little() -> None:
-    heavy = ("structlog", "orjson", "redis", "pydantic", "pyarrow", "torch", "prometheus_client")
+    heavy = ("asyncio", "structlog", "orjson", "redis", "pydantic", "pyarrow", "torch")
     code = f"""
 import sys
 from gkc import AsyncClient, Client

@@ -66,7 +66,9 @@ LIES: dict[str, tuple[bytes, str]] = {
     "half a body": (http(rows(3)[:-40]), "cannot be read"),
     "bad metadata": (http(rows(3, versions=[1])), "cannot be read"),
     "a tensor more": (http(rows(3, more=STATUS)), "holds the tensors"),
-    "a row less": (http(rows(2)), "knowledge is float32 of shape [2, 7], not"),
+    "a row less": (http(rows(2)), "status is uint8 of shape [2, 4]"),
+    "knowledge less": (http(rows(3, knowledge=np.ones((2, 7), np.float32))), "shape [2, 7], not"),
+    "no status": (http(rows(3, status=None)), "and no status"),
     "a status less": (http(rows(3, status=STATUS[:2])), "status is uint8 of shape [2, 4]"),
     "wide status": (http(rows(3, status=STATUS.astype(np.int64))), "status is int64"),
     "a status of 3": (http(rows(3, status=STATUS * 3)), "status holds 3"),
@@ -143,7 +145,7 @@ def test_a_generation_that_the_service_does_not_list_is_an_error(client_of: Open
 
     with (
         hostile(reply) as server,
-        client_of(server.url, timeout=0.5) as client,
+        client_of(server.url, timeout=20) as client,
         pytest.raises(ServiceError, match="0000000001-aa of version 'v1', which its GET"),
     ):
         client.knowledge(**ASK)

@@ -33,6 +33,7 @@
     │   ├── EncodedBodyError              the body is compressed
     │   ├── NotAcceptableError            no type that the caller accepts can be answered
     │   └── ClientGoneError               the caller hung up before its request was read
+    ├── LockMismatchError                 what is served is not what a model was locked to
     ├── RowRuleError                      the compiled rule of rows does not work on this machine
     └── CommandError                      a command cannot do what it was asked; says what to do
 
@@ -337,6 +338,19 @@ class ClientGoneError(RequestError):
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before its request was read")
+
+
+class LockMismatchError(GkcError):
+    """What is served is not what a downstream model was locked to."""
+
+    def __init__(self, store: str, version: str, reason: str) -> None:
+        self.store = store
+        self.version = version
+        self.reason = reason
+        super().__init__(
+            f"version {version!r} of {store} is not what was locked: {reason}; serve what the "
+            "model was trained on, or train it anew and lock that"
+        )
 
 
 class RowRuleError(GkcError):

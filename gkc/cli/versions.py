@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +12,13 @@ import orjson
 import typer
 from rich.table import Table
 
-from gkc.center.listing import VersionInfo, VersionList, version_list
-from gkc.cli.options import AsJson, Store, load, publisher_of, reader_of, seconds
+from gkc.center.listing import VersionInfo, VersionList
+from gkc.cli.listing import read_listing
+from gkc.cli.options import AsJson, Store, load, publisher_of, seconds
 from gkc.cli.output import console
-from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
+from gkc.errors import CommandError
 from gkc.settings import StoreSettings
-from gkc.store import Catalogue, KnowledgeReader, Publisher, parse_store_url
+from gkc.store import Publisher, parse_store_url
 
 app = typer.Typer(
     help="List, show, pin, unpin, roll back and delete versions.\n\n"
@@ -48,7 +48,7 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
 
     Example: gkc versions list --json
     """
-    listed = _read(_settings(context, store))
+    listed = read_listing(_settings(context, store))
     if as_json:
         print(_json(listed))
         return
@@ -85,7 +85,7 @@ def show(
     Example: gkc versions show 20211220
     """
     settings = _settings(context, store)
-    _tell(_info(_read(settings), version, settings), as_json=as_json)
+    _tell(_info(read_listing(settings), version, settings), as_json=as_json)
 
 
 @app.command()
@@ -99,7 +99,7 @@ def pin(
     with _publisher(settings := _settings(context, store)) as publisher:
         publisher.set_pinned(version, pinned=True)
     _report(
-        _info(_read(settings), version, settings),
+        _info(read_listing(settings), version, settings),
         f"{version} is pinned: no export evicts it",
         as_json=as_json,
     )
@@ -116,7 +116,7 @@ def unpin(
     with _publisher(settings := _settings(context, store)) as publisher:
         publisher.set_pinned(version, pinned=False)
     _report(
-        _info(_read(settings), version, settings), f"{version} is no longer pinned", as_json=as_json
+        _info(read_listing(settings), version, settings), f"{version} is no longer pinned", as_json=as_json
     )
 
 
@@ -132,7 +132,7 @@ def rollback(
     """
     with _publisher(settings := _settings(context, store)) as publisher:
         publisher.rollback(version)
-    info = _info(_read(settings), version, settings)
+    info = _info(read_listing(settings), version, settings)
     done = f"{version} serves {info.generation}; rollback again returns to {info.previous}"
     _report(info, done, as_json=as_json)
 
@@ -225,31 +225,6 @@ def _publisher(settings: StoreSettings) -> Iterator[Publisher]:
         yield publisher
     finally:
         publisher.close()
-
-
-def _read(settings: StoreSettings) -> VersionList:
-    async def read() -> VersionList:
-        reader = reader_of(settings)
-        try:
-            catalogue = await reader.catalogue()
-            readable = await _readable(reader, catalogue) if catalogue else set()
-        finally:
-            await reader.close()
-        return version_list(catalogue, lambda _, generation: generation in readable)
-
-    return asyncio.run(read())
-
-
-async def _readable(reader: KnowledgeReader, catalogue: Catalogue) -> set[str]:
-    """Return the current generations whose manifest can be read from the store."""
-    readable = set()
-    for entry in catalogue.versions.values():
-        try:
-            await reader.manifest(entry.current)
-        except (GenerationNotFoundError, GenerationCorruptError):
-            continue  # told by its absence: the list says "ready": false
-        readable.add(entry.current)
-    return readable
 
 
 def _info(listed: VersionList, version: str, settings: StoreSettings) -> VersionInfo:

@@ -3,7 +3,7 @@
 ::
 
     {"format": "gkc-lock/1", "exact": false,
-     "versions": {"20211220": {"vector_space": "sha256:…", "generation": "…", "checksum": "sha256:…"}}}
+     "versions": {"20211220": {"vector_space": "sha256:…", "generation": "…", "checksum": "…"}}}
 
 The axes of two training runs mean different things, so that a model must never see the vectors of
 another run than its own, whatever name they are served under. Vectors of equal spaces may differ: a

@@ -57,7 +57,7 @@ def lock(
             from gkc.offline.joined import lock_of_joined
         written = msgspec.structs.replace(lock_of_joined(joined), exact=exact)
     else:
-        raise typer.BadParameter("joined rows say themselves what they came from: no --store, --url")
+        raise typer.BadParameter("joined rows say what they came from: no --store, no --url")
     try:
         output.write_bytes(written.to_bytes())
     except OSError as exc:

@@ -116,7 +116,9 @@ def unpin(
     with _publisher(settings := _settings(context, store)) as publisher:
         publisher.set_pinned(version, pinned=False)
     _report(
-        _info(read_listing(settings), version, settings), f"{version} is no longer pinned", as_json=as_json
+        _info(read_listing(settings), version, settings),
+        f"{version} is no longer pinned",
+        as_json=as_json,
     )
 
 

@@ -41,6 +41,7 @@ EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.EncodedBodyError("gzip"), ["Content-Encoding is 'gzip'", "send the body uncompressed"]),
     (errors.NotAcceptableError("text/csv", ["a/b", "c/d"]), ["text/csv", "accept a/b or c/d"]),
     (errors.ClientGoneError(), ["closed the connection"]),
+    (errors.LockMismatchError("file:/s", "v1", "it is gone"), ["'v1'", "file:/s", "gone"]),
     (errors.NotStorableError(3, 70000.0, "f16"), ["row 3", "70000.0", "f16"]),
 ]
 

@@ -26,7 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle
+from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle, vector_space
 from exporter.check import Sample, compare_with_models, verify_generation
 from exporter.inputs import (
     ItemBatch,
@@ -197,7 +197,13 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
     with closing(open_publisher(options.store, options.namespace)) as publisher:
         with _validated(options, publisher, progress) as (prepared, digests, _):
             mark = fingerprint(prepared.bundle, digests, options.element_type, RUNTIME)
-            spec = _spec(options, prepared, mark, default_vectors(prepared, options.element_type))
+            spec = _spec(
+                options,
+                prepared,
+                mark,
+                default_vectors(prepared, options.element_type),
+                vector_space(prepared.bundle, digests),
+            )
             with publisher.stage(
                 spec, max_versions=retention.max_versions, resume=options.resume
             ) as staged:
@@ -223,7 +229,8 @@ def plan_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport
         closing(open_publisher(options.store, options.namespace)) as publisher,
         _validated(options, publisher, progress) as (prepared, _, evicted),
     ):
-        return _report(publisher, _spec(options, prepared, "", Defaults()), None, evicted, began)
+        spec = _spec(options, prepared, "", Defaults(), None)
+        return _report(publisher, spec, None, evicted, began)
 
 
 def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
@@ -268,7 +275,7 @@ def _load(options: ExportOptions, progress: PhaseProgress) -> Bundle:
 
 
 def _spec(
-    options: ExportOptions, prepared: Prepared, mark: str, defaults: Defaults
+    options: ExportOptions, prepared: Prepared, mark: str, defaults: Defaults, space: str | None
 ) -> GenerationSpec:
     bundle = prepared.bundle.manifest
     return GenerationSpec(
@@ -280,7 +287,7 @@ def _spec(
         items=prepared.tables["items"].source.rows,
         user_categories=prepared.tables["user_categories"].source.rows,
         bundle=bundle.name,
-        origin=bundle.origin(),
+        origin=bundle.origin(space),
         fingerprint=mark,
         defaults=defaults,
     )

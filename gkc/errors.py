@@ -37,6 +37,7 @@
     ├── DeadlineExceededError             no whole answer came within the caller's timeout
     ├── GenerationChangedError            a version was published anew while its rows were asked for
     ├── ServiceError                      a service cannot be reached, or its answer is none of ours
+    ├── LockMismatchError                 what is served is not what a model was locked to
     ├── RowRuleError                      the compiled rule of rows does not work on this machine
     └── CommandError                      a command cannot do what it was asked; says what to do
 
@@ -428,6 +429,19 @@ class ServiceError(GkcError):
         self.reason = reason
         self.remedy = remedy or "see that gkc serve runs there, and nothing between changes answers"
         super().__init__(f"service {url}: {reason}; {self.remedy}")
+
+
+class LockMismatchError(GkcError):
+    """What is served is not what a downstream model was locked to."""
+
+    def __init__(self, store: str, version: str, reason: str) -> None:
+        self.store = store
+        self.version = version
+        self.reason = reason
+        super().__init__(
+            f"version {version!r} of {store} is not what was locked: {reason}; serve what the "
+            "model was trained on, or train it anew and lock that"
+        )
 
 
 class RowRuleError(GkcError):

@@ -10,6 +10,7 @@ import typer
 
 import gkc
 from gkc.cli.get import run as get
+from gkc.cli.lock import check, lock
 from gkc.cli.serve import run as serve
 from gkc.cli.verify import run as verify
 from gkc.cli.versions import app as versions
@@ -49,6 +50,8 @@ app.command("serve")(serve)
 app.add_typer(versions, name="versions")
 app.command("get")(get)
 app.command("verify")(verify)
+app.command("lock")(lock)
+app.command("check")(check)
 
 
 def main() -> None:

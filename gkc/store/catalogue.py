@@ -9,6 +9,7 @@ writer may wake up.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ Succession = Literal["later", "earlier", "other"]
 
 
 class Summary(Record, frozen=True):
-    """What ``GET /versions`` tells of a generation."""
+    """What ``GET /versions`` tells of a generation.
+
+    ``checksum`` is the SHA-256 of its manifest, which holds those of its data.
+    """
 
     users: Count
     items: Count
@@ -55,6 +59,7 @@ class Summary(Record, frozen=True):
     dtype: ElementType
     bytes: Count
     bundle: str
+    checksum: str
     origin: Origin = Origin()
 
     @classmethod
@@ -70,6 +75,7 @@ class Summary(Record, frozen=True):
             dtype=spec.element_type,
             bytes=totals.size_bytes,
             bundle=spec.bundle,
+            checksum=f"sha256:{hashlib.sha256(manifest.to_bytes()).hexdigest()}",
             origin=spec.origin,
         )
 

@@ -60,7 +60,7 @@ class Origin(Record, frozen=True):
     task_weights : list or object
         Where one tower serves all tasks, what makes each task's score of the product.
     vector_space : str or None
-        Equal ones have axes that mean the same.
+        Equal ones have axes that mean the same: as the bundle names it, else its models' digest.
     data_until : str or None
         RFC 3339.
     run : object

@@ -20,6 +20,7 @@ MEASUREMENTS = (
     "publication",
     "start",
     "export",
+    "join",
     "stored_bytes",
     "profile",
     "feast",

@@ -39,6 +39,7 @@
     ├── ServiceError                      a service cannot be reached, or its answer is none of ours
     ├── LockMismatchError                 what is served is not what a model was locked to
     ├── RowRuleError                      the compiled rule of rows does not work on this machine
+    ├── TableFileError                    a table of rows cannot be joined; names file, column, row
     └── CommandError                      a command cannot do what it was asked; says what to do
 
 Constructors take the facts, keep them as attributes and build the message: what, which, what to do.
@@ -454,6 +455,24 @@ class RowRuleError(GkcError):
             f"the compiled rule of rows {reason}; it is {build}: install gkc anew for this machine "
             "(in a checkout: make install)"
         )
+
+
+class TableFileError(GkcError):
+    """A table of rows cannot be joined, or a file is in the way of what would be written.
+
+    ``row`` counts from 0 within its file, or within all batches that were given.
+    """
+
+    def __init__(
+        self, file: str, problem: str, column: str | None = None, row: int | None = None
+    ) -> None:
+        self.file = file
+        self.problem = problem
+        self.column = column
+        self.row = row
+        where = "" if column is None else f", column {column!r}"
+        where += "" if row is None else f", row {row} (counted from 0)"
+        super().__init__(f"{file}{where}: {problem}")
 
 
 class CommandError(GkcError):

@@ -25,7 +25,6 @@ from gkc.center.question import (
 from gkc.errors import GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import PARTS, Part, Vectors
 from gkc.rows import Laying, RowForm, Rows, distinct, row_form
-from gkc.store import ID_BYTES
 
 Records = Sequence[bytes | memoryview | None]
 """Of several users: each one's stored record, None for one who is not there."""
@@ -108,17 +107,14 @@ class VersionPlan:
         GenerationCorruptError
             If one is damaged, or another user's.
         """
-        users, check = self.users.tobytes(), self.generation.records.check
         try:
             if len(records) == 1:  # the usual question
                 record = records[0]
                 if record is not None:
-                    check(users, record)
+                    self.generation.records.check(self.users.tobytes(), record)
                     self._records = bytes(record)
                 return
-            for row, record in enumerate(records):
-                if record is not None:
-                    check(users[ID_BYTES * row : ID_BYTES * (row + 1)], record)
+            self.generation.records.check_all(self.users, records)
         except LayoutError as exc:
             what = f"the record of one of its users {exc}"
             raise GenerationCorruptError(self.manifest.generation, what) from exc

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 import gkc
+from gkc.cli.export_table import run as export_table
 from gkc.cli.get import run as get
+from gkc.cli.join import run as join
 from gkc.cli.lock import check, lock
 from gkc.cli.serve import run as serve
 from gkc.cli.verify import run as verify
@@ -49,6 +51,8 @@ def options(
 app.command("serve")(serve)
 app.add_typer(versions, name="versions")
 app.command("get")(get)
+app.command("join")(join)
+app.command("export-table")(export_table)
 app.command("verify")(verify)
 app.command("lock")(lock)
 app.command("check")(check)

@@ -326,6 +326,19 @@ class RecordCodec:
             raise LayoutError(f"has {size} bytes, which are not those of {pairs} pairs")
         return int(pairs)
 
+    def check_all(self, users: I64, records: Sequence[bytes | memoryview | None]) -> None:
+        """Check the records of some users; None is no record, and so as it should be.
+
+        Raises
+        ------
+        LayoutError
+            If one is damaged, or another user's.
+        """
+        fields = np.ascontiguousarray(users, dtype="<i8").tobytes()
+        for row, record in enumerate(records):
+            if record is not None:
+                self.check(fields[ID_BYTES * row : ID_BYTES * (row + 1)], record)
+
     def unpack(self, ids: I64, records: Sequence[bytes | memoryview | None]) -> UserBlock:
         """Unpack the records of some users, None standing for a user who was not exported.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from msgspec import Meta, field
 
-from gkc.errors import GenerationCorruptError, RecordError
+from gkc.arrays import I64
+from gkc.errors import GenerationCorruptError, LayoutError, RecordError
 from gkc.knowledge import NAME_PATTERN
 from gkc.knowledge import is_version_name as is_version_name
 from gkc.rows_library import stride
@@ -16,6 +18,7 @@ from gkc.store.codec import (
     ID_BYTES,
     ElementType,
     RecordCodec,
+    UserBlock,
     largest_magnitude,
     record_bytes,
 )
@@ -320,3 +323,19 @@ def read_manifest(raw: bytes, generation: str) -> GenerationManifest:
         return GenerationManifest.from_bytes(raw, generation)
     except RecordError as exc:
         raise GenerationCorruptError(generation, f"its manifest: {exc}") from exc
+
+
+def unpacked(
+    manifest: GenerationManifest, ids: I64, records: Sequence[bytes | memoryview]
+) -> UserBlock:
+    """Unpack the records of some users as they are stored.
+
+    Raises
+    ------
+    GenerationCorruptError
+        If one is damaged, or another user's.
+    """
+    try:
+        return manifest.records.unpack(ids, records)
+    except LayoutError as exc:
+        raise GenerationCorruptError(manifest.generation, str(exc)) from exc

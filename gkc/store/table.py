@@ -292,13 +292,38 @@ class MappedUserTable(_Table):
                 rows = [self._open_index().row_of(int(ids[0]))]
             except LayoutError as exc:
                 raise self.outside("starts") from exc
-        else:
-            rows = self.rows_of(ids).tolist()
-        return [None if row < 0 else self._record(row) for row in rows]
+            return [None if row < 0 else self._record(row) for row in rows]
+        return self._records_at(self.rows_of(ids))
+
+    def slice(self, start: int, end: int) -> tuple[I64, list[memoryview]]:
+        """Return the ids and the records of rows that follow one another, as views of the file.
+
+        Raises
+        ------
+        GenerationCorruptError
+            If the file was cut short since it was opened, or points outside itself.
+        """
+        self.require_whole()
+        ids = np.frombuffer(self.sections["ids"], dtype="<i8")[start:end]
+        return ids, [self._record(row) for row in range(start, start + len(ids))]
 
     def _drop_views(self) -> None:
         self._offsets = memoryview(b"").cast("q")
         self._records = memoryview(b"")
+
+    def _records_at(self, rows: I64) -> list[memoryview | None]:
+        """Return the records at some rows, None where a row is negative."""
+        offsets, records = np.frombuffer(self._offsets, dtype=np.int64), self._records
+        try:
+            starts, ends = offsets[rows], offsets[rows + 1]
+        except IndexError as exc:  # closed meanwhile
+            raise self.outside("offsets") from exc
+        known = rows >= 0
+        outside = (starts < 0) | (ends < starts) | (ends > len(records))
+        if (outside & known).any():
+            raise self.outside("offsets")
+        at = zip(starts.tolist(), ends.tolist(), known.tolist(), strict=True)
+        return [records[start:end] if is_known else None for start, end, is_known in at]
 
     def _record(self, row: int) -> memoryview:
         try:

@@ -1,0 +1,206 @@
+"""One moment of a store: which generation each version had, and a reader of just those."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from gkc.arrays import I64
+from gkc.center.generation import LoadedGeneration
+from gkc.center.plan import Records
+from gkc.errors import GenerationNotFoundError, VersionNotFoundError
+from gkc.offline.checked_once import CheckedOnce
+from gkc.store import (
+    Catalogue,
+    GenerationManifest,
+    KnowledgeReader,
+    UserBlock,
+    open_reader,
+    parse_store_url,
+    require_store,
+)
+
+_PREFAULTED_BYTES: Final = 4 << 30
+"""Largest table of items that is brought into memory at once; of a larger one, pages as needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """Where a store is, and how it is read.
+
+    Attributes
+    ----------
+    url, namespace : str
+    mirror_dir : Path or None
+        Where this host keeps copies of item tables of a store behind a network.
+    timeout_ms : int
+        Longest wait for one answer of the store.
+    """
+
+    url: str
+    namespace: str = "default"
+    mirror_dir: Path | None = None
+    timeout_ms: int = 1000
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether users are read from mapped files, which takes no round trip."""
+        return parse_store_url(self.url).scheme == "file"
+
+    def open(self) -> KnowledgeReader:
+        """Open the store for reading."""
+        return open_reader(
+            self.url, self.namespace, mirror_dir=self.mirror_dir, timeout_ms=self.timeout_ms
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a store served at one moment; can be sent to other processes.
+
+    Attributes
+    ----------
+    address : StoreAddress
+    generations : mapping of str to str
+        The generation of each version, newest version first.
+    vector_spaces : mapping of str to str
+        The vector space of each version whose bundle names one.
+    """
+
+    address: StoreAddress
+    generations: Mapping[str, str]
+    vector_spaces: Mapping[str, str]
+
+    @classmethod
+    def take(cls, address: StoreAddress) -> Snapshot:
+        """Read a store's catalogue, once.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be read.
+        CommandError
+            If the store is a directory that does not exist.
+        """
+        require_store(address.url)
+        catalogue = asyncio.run(_catalogue(address)) or Catalogue()
+        generations, spaces = {}, {}
+        for version in catalogue.newest_first():
+            generation = generations[version] = catalogue.versions[version].current
+            summary = catalogue.generations[generation].summary
+            if summary and summary.origin.vector_space:
+                spaces[version] = summary.origin.vector_space
+        return cls(address, generations, spaces)
+
+    def generation(self, version: str) -> str:
+        """Return a version's generation.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If the store had no such version; names those that it had.
+        """
+        if version not in self.generations:
+            raise VersionNotFoundError(version, list(self.generations))
+        return self.generations[version]
+
+
+async def _catalogue(address: StoreAddress) -> Catalogue | None:
+    reader = address.open()
+    try:
+        return await reader.catalogue()
+    finally:
+        await reader.close()
+
+
+async def _next(blocks: AsyncIterator[UserBlock]) -> UserBlock | None:
+    return await anext(blocks, None)
+
+
+class SnapshotReader:
+    """Reads the generations of a snapshot; for one thread, which must not run an event loop.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._loop = asyncio.Runner()
+        self._reader = snapshot.address.open()
+        self._loaded: dict[str, LoadedGeneration] = {}
+
+    def __enter__(self) -> Self:
+        """Return this reader."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def load(self, versions: Collection[str]) -> dict[str, LoadedGeneration]:
+        """Return the generations of some versions, their items mapped.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If the snapshot has no such version.
+        StoreError
+            If a generation cannot be read.
+        """
+        for version in versions:
+            if version not in self._loaded:
+                self._loaded[version] = self._loop.run(self._load(version))
+        return {version: self._loaded[version] for version in versions}
+
+    def fetch(self, manifest: GenerationManifest, users: I64) -> Records:
+        """Return the records of distinct users, None for one who is not there."""
+        return self._loop.run(self._reader.fetch_users(manifest, users))
+
+    def users(self, version: str) -> Iterator[UserBlock]:
+        """Yield all users of a version's generation, some at a time."""
+        blocks = self._reader.users(self.load([version])[version].manifest)
+        while (block := self._loop.run(_next(blocks))) is not None:
+            yield block
+
+    def require_kept(self, versions: Collection[str]) -> None:
+        """Check that the store still keeps the generations of some versions.
+
+        Rows of others are of no use: what answers them now is something else.
+
+        Raises
+        ------
+        GenerationNotFoundError
+            If one was deleted meanwhile.
+        """
+        catalogue = self._loop.run(self._reader.catalogue()) or Catalogue()
+        kept = catalogue.in_state("published", "retired")
+        for version in versions:
+            generation = self.snapshot.generation(version)
+            if generation not in kept:
+                raise GenerationNotFoundError(generation)
+
+    def close(self) -> None:
+        """Unmap items, and let go of connections and files."""
+        for loaded in self._loaded.values():
+            loaded.items.close()
+        self._loop.run(self._reader.close())
+        self._loop.close()
+
+    async def _load(self, version: str) -> LoadedGeneration:
+        manifest = await self._reader.manifest(self.snapshot.generation(version))
+        items = await self._reader.item_table(manifest, _PREFAULTED_BYTES)
+        loaded = LoadedGeneration.of(manifest, items)
+        if self.snapshot.address.is_mapped:
+            return replace(loaded, records=CheckedOnce(manifest))
+        return loaded

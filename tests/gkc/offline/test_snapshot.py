@@ -1,0 +1,65 @@
+"""One moment of a store, whatever happens to the store afterwards."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec import structs
+
+from gkc.errors import CommandError, GenerationNotFoundError, VersionNotFoundError
+from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress
+from gkc.store import Origin, open_publisher
+from gkc.testing.samples import publish_sample, small_sample
+from tests.gkc.world import USERS, make_world
+
+
+def test_it_stays_as_it_was(url: str) -> None:
+    first = make_world("v1", 1).publish(url)
+    snapshot = pickle.loads(pickle.dumps(Snapshot.take(StoreAddress(url))))
+    second = make_world("v1", 2).publish(url)
+    assert snapshot.generations == {"v1": first.generation}
+    with SnapshotReader(snapshot) as reader:
+        loaded = reader.load(["v1"])["v1"]
+        assert loaded.manifest.generation == first.generation
+        assert len(list(reader.fetch(loaded.manifest, np.array(USERS)))) == len(USERS)
+        assert sum(len(block.ids) for block in reader.users("v1")) == len(USERS)
+        reader.require_kept(["v1"])  # as the previous one
+        make_world("v1", 3).publish(url)
+        with pytest.raises(GenerationNotFoundError, match=first.generation):
+            reader.require_kept(["v1"])
+    assert Snapshot.take(StoreAddress(url)).generations["v1"] != second.generation
+
+
+def test_versions_that_are_not_there(url: str, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="no store at"):
+        Snapshot.take(StoreAddress(url))
+    make_world("v1").publish(url)
+    snapshot = Snapshot.take(StoreAddress(url))
+    with pytest.raises(VersionNotFoundError, match="versions there: v1"):
+        snapshot.generation("v2")
+    assert Snapshot.take(StoreAddress(url, "other")).generations == {}
+
+
+def test_vector_spaces_where_a_bundle_names_them(url: str) -> None:
+    make_world("v1").publish(url)
+    sample = small_sample("v2")
+    spec = structs.replace(sample.spec, origin=Origin(vector_space="of-run-7"))
+    publisher = open_publisher(url)
+    publish_sample(publisher, replace(sample, spec=spec))
+    publisher.close()
+    assert Snapshot.take(StoreAddress(url)).vector_spaces == {"v2": "of-run-7"}
+
+
+def test_a_version_deleted_before_it_was_read(url: str) -> None:
+    make_world("v1").publish(url)
+    snapshot = Snapshot.take(StoreAddress(url))
+    publisher = open_publisher(url)
+    publisher.delete("v1", grace_seconds=0)
+    publisher.delete_retired(wait=True)
+    publisher.close()
+    with SnapshotReader(snapshot) as reader, pytest.raises(GenerationNotFoundError):
+        reader.load(["v1"])

@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from functools import partial
+from typing import Final
 
 import typer
 
 from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout
-from bench.load import Load
+from bench.load import CONCURRENCY, Ask, Load
+from bench.options import Rounds, Save, Seconds
 from bench.results import Figure, Section, tell
-from bench.stage import CONCURRENCY, Ask, Stage
-from bench.world import VERSION, Shape, export, questions
+from bench.stage import Stage, in_turns, ratios
+from bench.world import VERSION, Body, Shape, export, of_users, questions
 from keep.served import SAFETENSORS
 
 JSON: Final = "application/json"
@@ -47,47 +49,28 @@ SHAPES: Final[Mapping[str, Shape]] = {
 SEVERAL_USERS: Final = 50
 SIDES: Final = ("here", "there")
 
-Body = dict[str, Any]
-Reshape = Callable[[Sequence[Body]], Iterable[Body]]
+Reshape = Callable[[Sequence[Body]], Sequence[Body]]
 
 
-def as_rows(bodies: Sequence[Body]) -> Iterable[Body]:
-    """Ask for whole rows."""
-    return ({**body, "dtype": "f16"} for body in bodies)
-
-
-def as_factors(bodies: Sequence[Body]) -> Iterable[Body]:
-    """Ask for the distinct parts."""
-    return ({**body, "layout": "factored"} for body in bodies)
-
-
-def as_columns(bodies: Sequence[Body]) -> Iterable[Body]:
-    """Ask as drawn, for JSON."""
-    return bodies
-
-
-def as_quadruples(bodies: Sequence[Body]) -> Iterable[Body]:
+def as_quadruples(bodies: Sequence[Body]) -> Sequence[Body]:
     """Ask by an object for each row."""
-    return (
+    return [
         {"quadruples": [{"u": body["u"], "i": item, "v": body["v"]} for item in body["i"]]}
         for body in bodies
-    )
+    ]
 
 
-def as_many_users(bodies: Sequence[Body]) -> Iterable[Body]:
+def of_several_users(bodies: Sequence[Body]) -> Sequence[Body]:
     """Let the rows name the users of this request and the next ones in turn."""
-    users = [body["u"] for body in bodies]
-    for number, body in enumerate(bodies):
-        near = [users[(number + k) % len(users)] for k in range(SEVERAL_USERS)]
-        several = [near[row % SEVERAL_USERS] for row in range(len(body["i"]))]
-        yield {**body, "u": several, "dtype": "f16"}
+    return of_users(bodies, SEVERAL_USERS)
 
 
-def as_two_versions(bodies: Sequence[Body]) -> Iterable[Body]:
+def of_two_versions(bodies: Sequence[Body]) -> Sequence[Body]:
     """Let the rows name two versions in turn."""
-    for body in bodies:
-        named = [(body["v"], VERSION)[row % 2] for row in range(len(body["i"]))]
-        yield {**body, "v": named, "dtype": "f16"}
+    return [
+        {**body, "v": [(body["v"], VERSION)[row % 2] for row in range(len(body["i"]))]}
+        for body in bodies
+    ]
 
 
 @dataclass(frozen=True)
@@ -98,7 +81,9 @@ class Case:
     concurrency: int = CONCURRENCY
     version: str = VERSION
     accept: str = SAFETENSORS
-    ask: Reshape = as_rows
+    options: Mapping[str, str] = field(default_factory=lambda: {"dtype": "f16"})
+    """What a body says besides."""
+    reshape: Reshape = list
 
 
 CASES: Final[Mapping[str, Case]] = {
@@ -107,11 +92,11 @@ CASES: Final[Mapping[str, Case]] = {
     "B = 1": Case(rows=1),
     "B = 50": Case(rows=50),
     "B = 500": Case(),
-    "B = 500, factored": Case(ask=as_factors),
-    "B = 500, JSON columns": Case(ask=as_columns, accept=JSON),
-    "B = 500, JSON quadruples": Case(ask=as_quadruples, accept=JSON),
-    "B = 500, 50 users": Case(ask=as_many_users),
-    "B = 500, 2 versions": Case(ask=as_two_versions, version="f16"),
+    "B = 500, factored": Case(options={"layout": "factored"}),
+    "B = 500, JSON columns": Case(accept=JSON, options={}),
+    "B = 500, JSON quadruples": Case(accept=JSON, options={}, reshape=as_quadruples),
+    "B = 500, 50 users": Case(reshape=of_several_users),
+    "B = 500, 2 versions": Case(version="f16", reshape=of_two_versions),
     "B = 500, D = 192": Case(version="wide"),
     "B = 500, 64 in flight": Case(concurrency=64),
     "B = 10,000": Case(rows=10_000),
@@ -138,30 +123,30 @@ for every 20 ms, and memory the resident set then, both of one worker on an embe
 {TINY.users:,} users and {TINY.items:,} items."""
 
 
-@dataclass
-class Found:
-    """What was measured; a pair of here and there for each round."""
+@dataclass(frozen=True)
+class Start:
+    """One start of a service: seconds until it was ready, and the memory it had then."""
 
-    loads: dict[str, list[tuple[Load, Load]]] = field(default_factory=dict)
-    start_seconds: list[tuple[float, float]] = field(default_factory=list)
-    ready_mib: list[tuple[float, float]] = field(default_factory=list)
+    seconds: float
+    ready_mib: float
+
+
+Loads = Mapping[tuple[str, str], Sequence[Load]]
+"""By case and side: a run of each round."""
+Starts = Mapping[str, Sequence[Start]]
+"""By side: a start of each round."""
 
 
 def main(
-    other: GivenCheckout = None,
-    *,
-    rounds: Annotated[int, typer.Option(help="Runs of each kind of request.")] = 5,
-    seconds: Annotated[int, typer.Option(help="Of one run.")] = 1,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
+    other: GivenCheckout = None, *, rounds: Rounds = 5, seconds: Seconds = 1, save: Save = False
 ) -> None:
     """Tell how requests, start and memory here compare with those there."""
-    checkouts = HERE, other_checkout(other)
+    checkouts = dict(zip(SIDES, (HERE, other_checkout(other)), strict=True))
     with Stage() as stage:
-        found = measure_starts(stage, checkouts, rounds)
-        _, url = stage.redis()
-        asked = {}
-        for side, checkout in zip(SIDES, checkouts, strict=True):
-            store = f"{url.removesuffix('/0')}/{SIDES.index(side)}"
+        starts = measure_starts(stage, checkouts, rounds)
+        redis, asked = stage.redis(), {}
+        for database, (side, checkout) in enumerate(checkouts.items()):
+            store = redis.redis_url(database)
             for version, shape in SHAPES.items():
                 bundle = stage.folder / f"bundle-{shape.items}-{shape.dim}"
                 export(bundle, shape, store, version, checkout=checkout)
@@ -169,76 +154,75 @@ def main(
             for name, case in CASES.items():
                 bodies = stage.write(name, requests(case))
                 asked[name, side] = Ask(server, bodies, case.accept, case.concurrency)
-        runs = stage.in_turns(asked, rounds, seconds)
-    for name in CASES:
-        found.loads[name] = list(zip(*(runs[name, side] for side in SIDES), strict=True))
-    tell(section(found), save=save)
+        loads = stage.in_turns(asked, rounds, seconds)
+    tell(section(loads, starts), save=save)
 
 
-def measure_starts(stage: Stage, checkouts: Sequence[Checkout], rounds: int) -> Found:
-    """Start each service on a tiny embedded store, in turns; return seconds and memory."""
-    found = Found()
-    stores = [f"file:{stage.folder}/tiny-{side}" for side in SIDES]
-    for checkout, store in zip(checkouts, stores, strict=True):
+def measure_starts(stage: Stage, checkouts: Mapping[str, Checkout], rounds: int) -> Starts:
+    """Start the service of each side on a tiny embedded store, in turns."""
+    measures = {}
+    for side, checkout in checkouts.items():
+        store = f"file:{stage.folder}/tiny-{side}"
         export(stage.folder / "tiny", TINY, store, checkout=checkout)
-    for _ in range(rounds):
-        seconds, memory = [], []
-        for checkout, store in zip(checkouts, stores, strict=True):
-            with Stage() as alone:
-                began = time.perf_counter()
-                server = alone.serve(store, checkout=checkout)
-                seconds.append(time.perf_counter() - began)
-                memory.append(server.resident_mib())
-        found.start_seconds.append((seconds[0], seconds[1]))
-        found.ready_mib.append((memory[0], memory[1]))
-    return found
+        measures[side] = partial(start, checkout, store)
+    return in_turns(measures, rounds)
 
 
-def requests(case: Case) -> list[Body]:
+def start(checkout: Checkout, store: str) -> Start:
+    """Start a service, and stop it once it is ready."""
+    with Stage() as alone:
+        began = time.perf_counter()
+        server = alone.serve(store, checkout=checkout)
+        return Start(time.perf_counter() - began, server.resident_mib())
+
+
+def requests(case: Case) -> Sequence[Body]:
     """Draw the requests of a case."""
     count = min(BODIES, MOST_ROWS_WRITTEN // case.rows)
-    drawn = questions(SHAPES[case.version], case.rows, count, seed=1)
-    return list(case.ask([{**body, "v": case.version} for body in drawn]))
+    more = {"v": case.version, **case.options}
+    return case.reshape(questions(SHAPES[case.version], case.rows, count, seed=1, **more))
 
 
-def section(found: Found) -> Section:
+def section(loads: Loads, starts: Starts) -> Section:
     """Put what was found in the form that is told."""
+    seconds = {side: [start.seconds for start in starts[side]] for side in SIDES}
+    mib = {side: [start.ready_mib for start in starts[side]] for side in SIDES}
+    cpu_ms = {what: [run.cpu_ms for run in runs] for what, runs in loads.items()}
+    p50_ms = {what: [run.p50_ms for run in runs] for what, runs in loads.items()}
+    at_most = partial(Figure, at_most=True)
     figures = [
         Figure(
             "p50 against Feast's, to the commit before",
-            [there.p50_ms / here.p50_ms for here, there in found.loads[ALONE]],
+            ratios(p50_ms[ALONE, "there"], p50_ms[ALONE, "here"]),
             target=BEYOND_FEAST,
         ),
-        Figure(
+        at_most(
             "start to ready, embedded, to the commit before",
-            [here / there for here, there in found.start_seconds],
+            ratios(seconds["here"], seconds["there"]),
             target=0.4,
             stretch=0.3,
-            at_most=True,
         ),
-        Figure("start to ready, embedded", [here for here, _ in found.start_seconds], unit="s"),
-        Figure(
+        Figure("start to ready, embedded", seconds["here"], unit="s"),
+        at_most(
             "memory of a ready worker, tiny store, to the commit before",
-            [here / there for here, there in found.ready_mib],
+            ratios(mib["here"], mib["there"]),
             target=0.5,
-            at_most=True,
         ),
-        Figure("memory of a ready worker", [here for here, _ in found.ready_mib], "MiB", digits=0),
+        Figure("memory of a ready worker", mib["here"], "MiB", digits=0),
     ]
     for name in STORED_OTHERWISE:
-        pairs = zip(found.loads[name], found.loads[STORED_F16], strict=True)
-        ratio = [one.cpu_ms / other.cpu_ms for (one, _), (other, _) in pairs]
-        told = f"CPU time, {name}, to stored f16"
-        figures.append(Figure(told, ratio, target=1.2, stretch=1.1, at_most=True))
-    for name, loads in found.loads.items():
-        cpu = [here.cpu_ms / there.cpu_ms for here, there in loads]
-        told = f"CPU time to the commit before, {name}"
-        figures.append(Figure(told, cpu, target=NO_WORSE, at_most=True))
-        p50 = [here.p50_ms / there.p50_ms for here, there in loads]
-        figures.append(Figure(f"p50 to the commit before, {name}", p50))
-        figures.append(Figure(f"CPU time, {name}", [1000 * here.cpu_ms for here, _ in loads], "us"))
-        faults = [here.page_faults for here, _ in loads]
-        figures.append(Figure(f"page faults of a request, {name}", faults, ""))
+        cpu = ratios(cpu_ms[name, "here"], cpu_ms[STORED_F16, "here"])
+        figures.append(at_most(f"CPU time, {name}, to stored f16", cpu, target=1.2, stretch=1.1))
+    for name in CASES:
+        here, there = (name, "here"), (name, "there")
+        cpu, p50 = ratios(cpu_ms[here], cpu_ms[there]), ratios(p50_ms[here], p50_ms[there])
+        faults = [run.page_faults for run in loads[here]]
+        figures += [
+            at_most(f"CPU time to the commit before, {name}", cpu, target=NO_WORSE),
+            Figure(f"p50 to the commit before, {name}", p50),
+            Figure(f"CPU time, {name}", [1000 * ms for ms in cpu_ms[here]], "us"),
+            Figure(f"page faults of a request, {name}", faults, ""),
+        ]
     return Section(
         module="bench.against",
         title="Beside the commit before",

@@ -8,32 +8,33 @@ Load from callers who wait for each answer is wrk's (`bench.load`).
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import ctypes
 import gc
 import io
 import itertools
+import json
+import math
 import os
 import re
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import uvloop
 
-from bench.processes import Server
+from bench.load import Ask
 
 CONNECTIONS = 64
+"""All of them are kept open; so many requests can be under way."""
 ANSWER = np.dtype([("due_s", "<f8"), ("late_s", "<f8"), ("latency_s", "<f8"), ("status", "<i4")])
 """One request: when it was due (CLOCK_MONOTONIC), how much later the generator came to it, when it
 was answered counted from when it was due, and how."""
@@ -43,7 +44,8 @@ _GAPS_AT_ONCE = 4096
 _BUFFER_BYTES = 1 << 20
 _HEAD_BYTES = 4096
 _PATIENCE_SECONDS = 60.0
-_TIMER_ABSOLUTE = 1
+_LONGEST_WAIT_SECONDS = 0.1
+_PR_SET_TIMERSLACK = 29
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
@@ -58,12 +60,6 @@ class Answers:
     def failed(self) -> int:
         """Answers other than 200."""
         return int(np.count_nonzero(self.records["status"] != 200))
-
-    @property
-    def rate(self) -> float:
-        """Answers per second, from the first arrival to the last answer."""
-        due = self.records["due_s"]
-        return len(due) / float((due + self.records["latency_s"]).max() - due.min())
 
     def latency_ms(self, percent: float) -> float:
         """Return a percentile of the latencies, in milliseconds."""
@@ -82,10 +78,10 @@ class Answers:
             If nothing was.
         """
         due = self.records["due_s"]
-        found = self.records[(due >= start) & (due < end)]
-        if not len(found):
+        records = self.records[(due >= start) & (due < end)]
+        if not len(records):
             raise ValueError(f"no request was due in the {end - start:.3f} s from {start:.3f} on")
-        return Answers(found)
+        return Answers(records)
 
 
 class Offer:
@@ -107,113 +103,62 @@ class Offer:
         SystemExit
             If the server closed a connection or left a request without an answer.
         """
-        assert self._process.stdout is not None
-        found = self._process.stdout.read()
-        if self._process.wait():
+        records, _ = self._process.communicate()
+        if self._process.returncode:
             raise SystemExit("the load generator failed, see above")
-        return Answers(np.load(io.BytesIO(found)))
+        return Answers(np.load(io.BytesIO(records)))
 
 
 @contextmanager
 def offering(
-    server: Server,
-    bodies: Path,
-    accept: str,
-    cores: Collection[int],
-    *,
-    seconds: float,
-    rate: float,
-    connections: int = CONNECTIONS,
-    seed: int = 0,
-    path: str = "/knowledge",
+    asked: Ask, cores: Collection[int], *, seconds: float, rate: float, seed: int = 0
 ) -> Iterator[Offer]:
-    """Send requests until they are stopped or the time is over.
+    """Send requests, ``rate`` a second, until they are stopped or the time is over.
 
     Parameters
     ----------
-    server : Server
-        Who is asked.
-    bodies : Path
-        What ``bench.load.write_bodies`` wrote; sent in turn.
-    accept : str
-        Media type of the answers.
+    asked : Ask
+        Of whom, and what; its connections are ours.
     cores : collection of int
         Cores of the load generator.
     seconds : float
         How long at most.
     rate : float
         Arrivals per second.
-    connections : int
-        All of them are kept open; so many requests can be under way.
     seed : int
         Of the schedule.
-    path : str
-        What is asked.
 
     Yields
     ------
     Offer
         Begun; it is ended with the block if it has not ended by itself.
     """
-    command = [sys.executable, "-m", "bench.arrivals", "--port", str(server.port)]
-    command += ["--path", path, "--bodies", str(bodies), "--accept", accept]
-    command += ["--connections", str(connections), "--seconds", str(seconds)]
-    command += ["--seed", str(seed), "--rate", str(rate)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, cores)
-    )
-    assert process.stdout is not None
-    try:
-        if process.stdout.readline() != _BEGUN:
-            raise SystemExit("the load generator did not start, see above")
-        yield Offer(process)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
+    what = {"port": asked.server.port, "bodies": str(asked.bodies), "accept": asked.accept}
+    when = {"seconds": seconds, "rate": rate, "seed": seed}
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.arrivals", json.dumps(what | when)],
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    ) as process:
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline() != _BEGUN:
+                raise SystemExit("the load generator did not start, see above")
+            yield Offer(process)
+        finally:
+            process.kill()  # nothing happens to one that has ended
 
 
 def offer(
-    server: Server,
-    bodies: Path,
-    accept: str,
-    cores: Collection[int],
-    *,
-    seconds: float,
-    rate: float,
-    connections: int = CONNECTIONS,
-    seed: int = 0,
+    asked: Ask, cores: Collection[int], *, seconds: float, rate: float, seed: int = 0
 ) -> Answers:
     """Send requests for a while, as ``offering`` does, and return what became of them."""
-    with offering(
-        server,
-        bodies,
-        accept,
-        cores,
-        seconds=seconds,
-        rate=rate,
-        connections=connections,
-        seed=seed,
-    ) as load:
+    with offering(asked, cores, seconds=seconds, rate=rate, seed=seed) as load:
         return load.finish()
 
 
 def poisson_gaps(rate: float, seed: int) -> Iterator[float]:
-    """Yield the seconds between arrivals that know nothing of each other, without end.
-
-    Parameters
-    ----------
-    rate : float
-        Arrivals per second, on average.
-    seed : int
-        The same one gives the same gaps.
-
-    Yields
-    ------
-    float
-        Seconds.
-    """
+    """Yield the seconds between arrivals that know nothing of each other, without end."""
     rng = np.random.default_rng(seed)
     while True:
         yield from rng.exponential(1 / rate, _GAPS_AT_ONCE).tolist()
@@ -268,34 +213,40 @@ def read_head(head: bytes) -> tuple[int, int] | None:
     return int(head[9:12]), end + 4 + int(length[1])
 
 
-def request_of(body: bytes, path: str, accept: str) -> bytes:
+def request_of(body: bytes, accept: str) -> bytes:
     """Return a whole request: head and body."""
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"POST /knowledge HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
 
 
-class _Alarm:
-    """A timer of the kernel's: to the microsecond, where an event loop rounds to milliseconds."""
+class _Connection(socket.socket):
+    """One connection, with at most one request under way; answers are counted, not kept."""
 
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.fd: int = self._libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK)
-        if self.fd < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create")
-        self._when = (ctypes.c_long * 4)()  # interval and time, each in seconds and nanoseconds
+    def __init__(self, port: int) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self.connect(("127.0.0.1", port))
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def set(self, at: float) -> None:
-        """Make ``fd`` readable at a time of CLOCK_MONOTONIC, now if that has passed."""
-        self._when[2], self._when[3] = int(at), int(at % 1 * 1e9)
-        if self._libc.timerfd_settime(self.fd, _TIMER_ABSOLUTE, self._when, None):
-            raise OSError(ctypes.get_errno(), "timerfd_settime")
+    def ask(self, request: bytes, due: float, late: float) -> None:
+        self.due, self.late = due, late
+        self._head = b""
+        self._status = self._size = self._received = 0
+        self.sendall(request)
 
-    def clear(self) -> None:
-        """Make ``fd`` unreadable again."""
-        os.read(self.fd, 8)
+    def take(self, buffer: memoryview) -> int | None:
+        """Take what has come; return the status of an answer that is whole now."""
+        count = self.recv_into(buffer)
+        if not count:
+            raise ConnectionError("the server closed a connection")
+        self._received += count
+        if not self._size:
+            self._head += bytes(buffer[: min(count, _HEAD_BYTES)])
+            self._status, self._size = read_head(self._head) or (0, 0)
+        is_whole = 0 < self._size <= self._received
+        return self._status if is_whole else None
 
 
 class Sender:
@@ -310,27 +261,16 @@ class Sender:
     """
 
     def __init__(self, requests: Sequence[bytes], gaps: Iterator[float]) -> None:
-        self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._requests = itertools.cycle(requests)
         self._gaps = gaps
-        self._connections: list[_Connection] = []
-        self._idle: deque[_Connection] = deque()
-        self._waiting: deque[tuple[float, float]] = deque()
-        self._answers: list[tuple[float, float, float, int]] = []
         self._is_stopped = False
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def run(self, port: int, connections: int, seconds: float) -> npt.NDArray[np.void]:
-        """Send for a while.
+    def stop(self) -> None:
+        """Send nothing more; what is due is sent, and what is under way waited for."""
+        self._is_stopped = True
 
-        Parameters
-        ----------
-        port : int
-            Of the server, on this machine.
-        connections : int
-            How many are made.
-        seconds : float
-            How long, unless `stop` is called earlier.
+    def run(self, port: int, connections: int, seconds: float) -> npt.NDArray[np.void]:
+        """Send for a while to a server on this machine, unless `stop` is called earlier.
 
         Returns
         -------
@@ -340,140 +280,60 @@ class Sender:
         Raises
         ------
         ConnectionError
-            If the server closed a connection, or sent what is no answer.
+            If the server closed a connection.
+        ValueError
+            If it sent what is no answer.
         TimeoutError
             If it left a request without an answer.
         """
-        loop = asyncio.get_running_loop()
-        for _ in range(connections):
-            _, made = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", port)
-            self._connections.append(made)
-        self._idle.extend(self._connections)
-        loop.call_later(seconds, self.stop)
-        self._follow(_Alarm())
-        try:
-            await asyncio.wait_for(self._ended, seconds + _PATIENCE_SECONDS)
-        finally:
-            for connection in self._connections:
-                connection.close()
-        return np.array(self._answers, dtype=ANSWER)
+        with select.epoll() as epoll, ExitStack() as stack:
+            opened = [stack.enter_context(_Connection(port)) for _ in range(connections)]
+            for connection in opened:
+                epoll.register(connection, select.EPOLLIN)
+            return np.array(self._answers(opened, epoll, seconds), dtype=ANSWER)
 
-    def stop(self) -> None:
-        """Send nothing more; what is under way is waited for."""
-        self._is_stopped = True
-        self._end_if_idle()
-
-    def answered(self, connection: _Connection, due: float, late: float, status: int) -> None:
-        """Note an answer, and send on its connection what waits for one."""
-        now = time.monotonic()
-        self._answers.append((due, late, now - due, status))
-        if self._waiting:
-            connection.send(next(self._requests), *self._waiting.popleft())
-        else:
-            self._idle.append(connection)
-            self._end_if_idle()
-
-    def lost(self, error: Exception | None) -> None:
-        """Give up: a connection was closed."""
-        if not self._ended.done():
-            told = f"the server closed a connection: {error or 'without an error'}"
-            self._ended.set_exception(ConnectionError(told))
-
-    def _follow(self, alarm: _Alarm) -> None:
-        """Send what is due whenever the alarm goes off, and set it for what comes next."""
+    def _answers(
+        self, opened: Sequence[_Connection], epoll: select.epoll, seconds: float
+    ) -> list[tuple[float, float, float, int]]:
+        by_file = {connection.fileno(): connection for connection in opened}
+        idle, waiting = deque(opened), deque[tuple[float, float]]()
+        answers: list[tuple[float, float, float, int]] = []
+        buffer = memoryview(bytearray(_BUFFER_BYTES))
+        end = time.monotonic() + seconds
         due = time.monotonic() + next(self._gaps)
-
-        def arrive() -> None:
-            nonlocal due
-            alarm.clear()
-            if self._is_stopped:
-                return
-            now = time.monotonic()
-            while due <= now:  # what becomes due meanwhile has its turn after the answers
-                late = time.monotonic() - due
-                if self._idle:
-                    self._idle.popleft().send(next(self._requests), due, late)
-                else:
-                    self._waiting.append((due, late))
+        while (now := time.monotonic()) < end + _PATIENCE_SECONDS:
+            if self._is_stopped or due > end:
+                due = math.inf
+            while due <= now:
+                waiting.append((due, time.monotonic() - due))
                 due += next(self._gaps)
-            alarm.set(due)
-
-        asyncio.get_running_loop().add_reader(alarm.fd, arrive)
-        alarm.set(due)
-
-    def _end_if_idle(self) -> None:
-        is_idle = not self._waiting and len(self._idle) == len(self._connections)
-        if self._is_stopped and is_idle and not self._ended.done():
-            self._ended.set_result(None)
-
-
-class _Connection(asyncio.BufferedProtocol):
-    """One connection, with at most one request under way; answers are counted, not kept."""
-
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self._due = self._late = 0.0
-        self._forget()
-
-    def _forget(self) -> None:
-        self._head = b""
-        self._status = self._size = self._received = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
-
-    def send(self, request: bytes, due: float, late: float) -> None:
-        self._due, self._late = due, late
-        self._transport.write(request)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._sender.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._received += nbytes
-        if not self._size:
-            self._head += bytes(self._sender.buffer[: min(nbytes, _HEAD_BYTES)])
-            found = read_head(self._head)
-            if found is None:
-                return
-            self._status, self._size = found
-        if self._received >= self._size:
-            status = self._status
-            self._forget()
-            self._sender.answered(self, self._due, self._late, status)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._sender.lost(exc)
-
-    def close(self) -> None:
-        self._transport.abort()
+            while waiting and idle:
+                idle.popleft().ask(next(self._requests), *waiting.popleft())
+            if due == math.inf and len(idle) == len(opened):
+                return answers
+            wait = min(max(due - time.monotonic(), 0.0), _LONGEST_WAIT_SECONDS)
+            select.select([epoll], [], [], wait)  # its own wait is in whole milliseconds
+            for file, _ in epoll.poll(0):
+                connection = by_file[file]
+                status = connection.take(buffer)
+                if status is not None:
+                    latency = time.monotonic() - connection.due
+                    answers.append((connection.due, connection.late, latency, status))
+                    idle.append(connection)
+        raise TimeoutError(f"no answer in {_PATIENCE_SECONDS:g} s")
 
 
-async def _run(arguments: argparse.Namespace) -> npt.NDArray[np.void]:
-    lines = arguments.bodies.read_bytes().splitlines()
-    requests = [request_of(line, arguments.path, arguments.accept) for line in lines]
-    sender = Sender(requests, poisson_gaps(arguments.rate, arguments.seed))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sender.stop)
+def main(port: int, bodies: str, accept: str, seconds: float, rate: float, seed: int) -> None:
+    """Send, then write what became of the requests to standard output."""
+    requests = [request_of(line, accept) for line in Path(bodies).read_bytes().splitlines()]
+    sender = Sender(requests, poisson_gaps(rate, seed))
+    signal.signal(signal.SIGTERM, lambda *_: sender.stop())
     gc.disable()  # it would pause us, and there are no cycles to find
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)  # ns: else the kernel wakes us 50 us late
     sys.stdout.buffer.write(_BEGUN)
     sys.stdout.buffer.flush()
-    return await sender.run(arguments.port, arguments.connections, arguments.seconds)
-
-
-def main() -> None:
-    """Send, then write what became of the requests to standard output."""
-    parser = argparse.ArgumentParser(prog="python -m bench.arrivals", description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--path", required=True)
-    parser.add_argument("--bodies", type=Path, required=True)
-    parser.add_argument("--accept", required=True)
-    parser.add_argument("--connections", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--rate", type=float, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    records = uvloop.run(_run(parser.parse_args()))
-    np.save(sys.stdout.buffer, records)
+    np.save(sys.stdout.buffer, sender.run(port, CONNECTIONS, seconds))
 
 
 if __name__ == "__main__":
-    main()
+    main(**json.loads(sys.argv[1]))

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from bench.checkouts import HERE, Checkout
-from bench.core import F16, ROWS_COUNTED, WARM, answering
+from bench.core import ROWS_COUNTED, WARM, answering, measured
 from bench.processes import separate_cores
 from bench.world import Shape, questions
 
@@ -22,17 +22,17 @@ SHAPE = Shape(users=5_000, items=50_000)
 def main() -> None:
     """Count, here or in another checkout, and print."""
     checkout = Checkout(Path(sys.argv[1]).resolve()).check() if sys.argv[1:] else HERE
-    own, _ = separate_cores()
-    drawn = questions(SHAPE, ROWS_COUNTED, WARM + 1, seed=0)
-    bodies = [{**body, **F16} for body in drawn]
+    cores, _ = separate_cores()
+    bodies = questions(SHAPE, ROWS_COUNTED, WARM + 1, seed=0, dtype="f16")
     with (
         tempfile.TemporaryDirectory() as scratch,
-        answering(checkout, Path(scratch), own, SHAPE) as one,
+        answering(checkout, Path(scratch), cores, SHAPE) as process,
     ):
-        found = one.ask({"measure": "calls", "bodies": bodies})
-    passed = sum(count for _, count in found["ours"])
-    print(f"{passed} calls in gkc ({len(found['ours'])} functions), {found['others']} in libraries")
-    for name, count in found["ours"]:
+        passed = measured(process, {"measure": "calls", "bodies": bodies})
+    ours, others = passed["ours"], passed["others"]
+    total = sum(count for _, count in ours)
+    print(f"{total} calls in gkc ({len(ours)} functions), {others} in libraries")
+    for name, count in ours:
         print(f"{count:5} {name}")
 
 

@@ -46,8 +46,8 @@ class Checkout:
         """Return the command that runs a module of this checkout."""
         return self.python("-m", name, *arguments)
 
-    def run(self, command: Sequence[str]) -> str:
-        """Run a command under this checkout's environment and return what it printed.
+    def run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run a command under this checkout's environment; return what it printed.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class Checkout:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"failed: {' '.join(command)}\n{done.stdout}{done.stderr}".strip())
-        return done.stdout
+        return done
 
     def check(self) -> Checkout:
         """Check that Python runs this checkout's code, not some other; return it.
@@ -68,9 +68,9 @@ class Checkout:
         SystemExit
             If it does not.
         """
-        told = self.run(self.python("-c", "import gkc; print(gkc.__file__)")).strip()
-        if told != str(self.root / "gkc" / "__init__.py"):
-            raise SystemExit(f"{self.root} is no checkout of gkc: Python finds {told}")
+        imported = self.run(self.python("-c", "import gkc; print(gkc.__file__)")).stdout.strip()
+        if imported != str(self.root / "gkc" / "__init__.py"):
+            raise SystemExit(f"{self.root} is no checkout of gkc: Python finds {imported}")
         return self
 
 
@@ -85,17 +85,9 @@ GivenCheckout = Annotated[
 
 
 def other_checkout(given: Path | None) -> Checkout:
-    """Return the checkout that this one is set against, made if need be.
+    """Return the checkout of this root, checked, that this one is set against.
 
-    Parameters
-    ----------
-    given : Path, optional
-        Its root; without one, `BEFORE` is unpacked and installed (once, about a minute).
-
-    Returns
-    -------
-    Checkout
-        Checked.
+    Without a root, `BEFORE` is unpacked and installed (once, about a minute).
     """
     if given is not None:
         return Checkout(given.resolve()).check()
@@ -107,16 +99,7 @@ def other_checkout(given: Path | None) -> Checkout:
 
 
 def unpack(commit: str, folder: Path, repository: Path = ROOT) -> None:
-    """Unpack a commit's files into a new folder, which is not there if this fails.
-
-    Parameters
-    ----------
-    commit : str
-    folder : Path
-        Made here.
-    repository : Path
-        Knows the commit.
-    """
+    """Unpack a commit's files into a new folder, which is not there if this fails."""
     command = ["git", "-C", str(repository), "archive", commit]
     archive = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     folder.mkdir(parents=True)

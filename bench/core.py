@@ -16,20 +16,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 
 from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout
+from bench.options import Rounds, Save
 from bench.processes import separate_cores
 from bench.results import Figure, Section, tell
-from bench.world import VERSION, Shape, export, questions
+from bench.world import VERSION, Body, Shape, export, questions
 
 PROGRAM: Final = Path(__file__).with_name("in_process.py")
 SHAPE: Final = Shape(users=20_000, items=200_000)
 QUESTIONS: Final = 200
 WARM: Final = 20
-F16: Final[Mapping[str, Any]] = {"dtype": "f16"}
+F16: Final = {"dtype": "f16"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Case:
     """One kind of question."""
 
     rows: int
-    options: Mapping[str, Any]
+    options: Mapping[str, str]
     target: float
     stretch: float | None = None
 
@@ -54,71 +55,53 @@ MOST_CALLS: Final = 74
 """Half of what a request of 500 rows passed at 8b4fcbb."""
 
 
-def main(
-    other: GivenCheckout = None,
-    *,
-    rounds: Annotated[int, typer.Option(help="Repeats of everything.")] = 15,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
-) -> None:
+def main(other: GivenCheckout = None, *, rounds: Rounds = 15, save: Save = False) -> None:
     """Ask both in turns, and tell how their times compare."""
     before = other_checkout(other)
-    own, others = separate_cores()
+    cores, others = separate_cores()
     os.sched_setaffinity(0, others)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        here, there = (
-            stack.enter_context(answering(checkout, folder, own)) for checkout in (HERE, before)
-        )
+        processes = [
+            stack.enter_context(answering(checkout, folder, cores)) for checkout in (HERE, before)
+        ]
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
         for number in range(rounds):
             for name, case in CASES.items():
                 asked = {"measure": "seconds", "bodies": _bodies(case, number)}
-                in_turn = (here, there) if number % 2 else (there, here)
-                found = {one: one.ask(asked) for one in in_turn}
-                times[name].append((found[here], found[there]))
+                in_turn = processes if number % 2 else processes[::-1]
+                seconds = {process: measured(process, asked) for process in in_turn}
+                here, there = (seconds[process] for process in processes)
+                times[name].append((here, there))
         counting = {"measure": "calls", "bodies": _bodies(CASES["B = 500"], 0)[: WARM + 1]}
-        passed = here.ask(counting), there.ask(counting)
+        passed = [measured(process, counting) for process in processes]
     tell(section(times, *passed), save=save)
 
 
-@dataclass(frozen=True, eq=False)
-class Answering:
-    """A process that runs `bench.in_process`."""
+def measured(process: subprocess.Popen[str], measurement: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Have something measured by a process that runs `bench.in_process`.
 
-    process: subprocess.Popen[str]
-
-    def ask(self, measurement: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        """Have something measured.
-
-        Raises
-        ------
-        SystemExit
-            If the process ended instead.
-        """
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(measurement), file=self.process.stdin, flush=True)
-        for line in self.process.stdout:
-            if line.startswith("found "):  # others are logged
-                return json.loads(line.removeprefix("found "))
-        raise SystemExit(f"ended: {self.process.args!r}")
+    Raises
+    ------
+    SystemExit
+        If the process ended instead.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print(json.dumps(measurement), file=process.stdin, flush=True)
+    for line in process.stdout:
+        if line.startswith("found "):  # others are logged
+            return json.loads(line.removeprefix("found "))
+    raise SystemExit(f"ended: {process.args!r}")
 
 
 @contextmanager
 def answering(
     checkout: Checkout, folder: Path, cores: frozenset[int], shape: Shape = SHAPE
-) -> Iterator[Answering]:
-    """Export into a store of the checkout's own, and answer from it until the block ends.
+) -> Iterator[subprocess.Popen[str]]:
+    """Export a shape into a store of the checkout's own, and answer from it until the block ends.
 
-    Parameters
-    ----------
-    checkout : Checkout
-    folder : Path
-        For the store; the bundle in it is shared.
-    cores : frozenset of int
-        Cores of the process.
-    shape : Shape
-        How much is exported.
+    The store lies in the folder, as does the bundle, which is shared.
     """
     store = f"file:{folder}/store-of-{checkout.root.name}"
     export(folder / "bundle", shape, store, checkout=checkout)
@@ -131,14 +114,14 @@ def answering(
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     with process:
-        yield Answering(process)
+        yield process
         assert process.stdin is not None
         process.stdin.close()
 
 
-def _bodies(case: Case, seed: int) -> list[dict[str, Any]]:
+def _bodies(case: Case, seed: int) -> list[Body]:
     count = max(QUESTIONS // max(1, case.rows // 500), 10)
-    return [{**body, **case.options} for body in questions(SHAPE, case.rows, count, seed)]
+    return questions(SHAPE, case.rows, count, seed, **case.options)
 
 
 def section(
@@ -148,33 +131,21 @@ def section(
 ) -> Section:
     """Put what was found in the form that is told.
 
-    Parameters
-    ----------
-    times : mapping of str to sequence of (float, float)
-        Seconds here and there in each round, by case.
-    here, there : mapping
-        What a request of 500 rows passes.
+    ``times`` are seconds here and there in each round, by case; ``here`` and ``there`` are what a
+    request of 500 rows passes.
     """
     figures = []
     for name, pairs in times.items():
-        ratio = [one / other for one, other in pairs]
+        ratio = [here_s / there_s for here_s, there_s in pairs]
         bounds = CASES[name].target, CASES[name].stretch
-        figures.append(
-            Figure(f"in process, {name}: time to the commit before", ratio, "times", *bounds, True)
-        )
-        figures.append(Figure(f"in process, {name}", [1e6 * one for one, _ in pairs], "us"))
-    passed = [float(sum(count for _, count in here["ours"]))]
-    figures.append(
-        Figure(
-            "functions of gkc that a request of 500 rows passes",
-            passed,
-            unit="",
-            target=MOST_CALLS,
-            at_most=True,
-            digits=0,
-        )
-    )
-    passed_there = sum(count for _, count in there["ours"])
+        told = f"in process, {name}"
+        figures += [
+            Figure(f"{told}: time to the commit before", ratio, "times", *bounds, at_most=True),
+            Figure(told, [1e6 * here_s for here_s, _ in pairs], "us"),
+        ]
+    passed, passed_there = (sum(count for _, count in side["ours"]) for side in (here, there))
+    told = "functions of gkc that a request of 500 rows passes"
+    figures.append(Figure(told, [float(passed)], "", MOST_CALLS, at_most=True, digits=0))
     return Section(
         module="bench.core",
         title="The core, in process",

@@ -7,7 +7,8 @@ import subprocess
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from bench.checkouts import ROOT
+
 STAMP = "gkc-installed"
 
 

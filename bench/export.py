@@ -8,63 +8,61 @@ size and threads, in turns with ``gkc-export`` from start to end, publication in
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import numpy as np
 import typer
 
 from bench.bundles import write_bundle
 from bench.checkouts import HERE
-from bench.child import Cost, run_child
+from bench.options import Rounds, Save
 from bench.report import spread
 from bench.results import Figure, Section, tell
-from bench.stage import Stage, ratios
+from bench.stage import Stage, in_turns, ratios
 from bench.student_bundle import write_student_bundle
 from exporter.bundle import load_bundle
 from exporter.inputs import item_batches, prepare, user_batches
 from exporter.manifest import ModelKind
 from exporter.tables import Values
 
+USERS: Final = 20_000
+ITEMS: Final = 100_000
 PAIRS: Final = 40
+MEMORY_USERS: Final = 100_000
+"""Of the smaller export for memory."""
 MOST_PAIRS: Final = 1000
 Inputs = list[tuple[ModelKind, dict[str, Values]]]
 
 
-def main(
-    *,
-    users: Annotated[int, typer.Option(help="Users of the students' bundle.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Items of the students' bundle.")] = 100_000,
-    memory_users: Annotated[int, typer.Option(help="Of the smaller export for memory.")] = 100_000,
-    rounds: Annotated[int, typer.Option(help="Repeats of everything.")] = 3,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
-) -> None:
+def main(*, rounds: Rounds = 3, save: Save = False) -> None:
     """Export, run the models in turns, and tell."""
-    times: dict[str, list[float]] = {"models": [], "Redis": [], "file:": []}
     with Stage() as stage:
         bundle = stage.folder / "bundle"
-        write_student_bundle(bundle, users, items, PAIRS)
-        peaks = measure_peaks(stage.folder, memory_users)
+        write_student_bundle(bundle, USERS, ITEMS, PAIRS)
+        peaks = measure_peaks(stage.folder)
         inputs = read_inputs(bundle)
-        for number in range(rounds):
-            times["models"].append(run_models(bundle, inputs))
-            with Stage() as alone:
-                times["Redis"].append(export(bundle, alone.redis()[1]).seconds)
-            times["file:"].append(export(bundle, f"file:{stage.folder}/store-{number}").seconds)
-    tell(section(times, peaks, users * (1 + PAIRS) + items, memory_users), save=save)
+        measures: dict[str, Callable[[], float]] = {
+            "models": lambda: run_models(bundle, inputs),
+            "Redis": lambda: seconds_of_export(bundle, to_redis=True),
+            "file:": lambda: seconds_of_export(bundle, to_redis=False),
+        }
+        times = in_turns(measures, rounds)
+    tell(section(times, peaks), save=save)
 
 
 def read_inputs(bundle: Path) -> Inputs:
     """Read a bundle's tables and cut them into the batches that its models get."""
-    found: Inputs = []
     with prepare(load_bundle(bundle), MOST_PAIRS, lambda _: None) as prepared:
-        found += [("item", batch.inputs) for batch in item_batches(prepared, 0)]
+        inputs: Inputs = [("item", batch.inputs) for batch in item_batches(prepared, 0)]
         for batch in user_batches(prepared, 0):
-            found += [("user", batch.user_inputs), ("user_category", batch.pair_inputs)]
-    return found
+            inputs += [("user", batch.user_inputs), ("user_category", batch.pair_inputs)]
+    return inputs
 
 
 def run_models(bundle: Path, inputs: Inputs) -> float:
@@ -76,31 +74,52 @@ def run_models(bundle: Path, inputs: Inputs) -> float:
         return time.perf_counter() - began
 
 
-def export(bundle: Path, store: str) -> Cost:
-    """Run the exporter from start to end."""
+def seconds_of_export(bundle: Path, *, to_redis: bool) -> float:
+    """Return the seconds of an export into a new Redis server, or into a new embedded store."""
+    with Stage() as alone:
+        store = alone.redis().redis_url() if to_redis else f"file:{alone.folder}/store"
+        return export(bundle, store)[0]
+
+
+def export(bundle: Path, store: str) -> tuple[float, float]:
+    """Run the exporter from start to end; return its seconds and its largest resident set, MiB.
+
+    The peak counts from the memory of this process, which starts it.
+
+    Raises
+    ------
+    SystemExit
+        If it failed.
+    """
     what = ("--version", "bench", "--bundle", str(bundle), "--store", store)
-    return run_child(HERE.module("exporter", *what, "--grace-seconds", "0", "--json"))
+    command = HERE.module("exporter", *what, "--grace-seconds", "0", "--json")
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"failed with status {process.returncode}: {' '.join(command)}")
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
-def measure_peaks(folder: Path, users: int) -> list[float]:
-    """Return the exporter's largest resident set, MiB, for as many users and four times as many."""
+def measure_peaks(folder: Path) -> list[float]:
+    """Return the exporter's largest resident set, MiB, for some users and four times as many."""
     peaks = []
-    for count in (users, 4 * users):
+    for count in (MEMORY_USERS, 4 * MEMORY_USERS):
         bundle, store = folder / f"bundle-{count}", folder / f"store-{count}"
         write_bundle(bundle, np.full(count, 10), 64)
-        peaks.append(export(bundle, f"file:{store}").peak_mib)
+        peaks.append(export(bundle, f"file:{store}")[1])
         shutil.rmtree(bundle)
         shutil.rmtree(store)
     return peaks
 
 
-def section(
-    times: Mapping[str, Sequence[float]], peaks: Sequence[float], vectors: int, memory_users: int
-) -> Section:
+def section(times: Mapping[str, Sequence[float]], peaks: Sequence[float]) -> Section:
     """Put the seconds of each round, and the peaks, in the form that is told."""
+    vectors = USERS * (1 + PAIRS) + ITEMS
     to_redis, to_files = (ratios(times["models"], times[store]) for store in ("Redis", "file:"))
     told = "rate of an export to {}, of onnxruntime's alone"
-    peak = f"peak memory of {4 * memory_users:,} users to {memory_users:,}"
+    peak = f"peak memory of {4 * MEMORY_USERS:,} users to {MEMORY_USERS:,}"
     seconds = "; ".join(f"{name} {spread(values, 1)} s" for name, values in times.items())
     return Section(
         module="bench.export",

@@ -15,26 +15,32 @@ import base64
 import dataclasses
 import json
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from http.client import HTTPConnection
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from bench.bundles import USER_ID_STEP
-from bench.environments import ROOT, separate_environment
+from bench.checkouts import ROOT
+from bench.environments import separate_environment
 from bench.feast_views import KINDS
-from bench.load import Load
+from bench.load import CONCURRENCY, Ask, Load
+from bench.options import Rounds, Save, Seconds
 from bench.processes import Server, free_port, serving
 from bench.report import spread
 from bench.results import Figure, Section, tell
-from bench.stage import CONCURRENCY, Ask, Stage, ratios
-from bench.world import VERSION, Shape, World
-from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
+from bench.stage import Stage, ratios
+from bench.vectors import answer_of, every_vector
+from bench.world import Shape, World
 
+SHAPE: Final = Shape(users=20_000)
+PART: Final = Shape(users=10_000, items=100_000)
+"""What Feast holds as well, and both are asked for."""
 ROWS: Final = (50, 500)
 JUDGED: Final = 500
 TARGET, STRETCH = 50, 150
@@ -42,62 +48,45 @@ QUESTIONS: Final = 1000
 CHECKED: Final = 20
 """Requests of each number of rows whose answers are compared before anything is timed."""
 FEAST_PATH: Final = "/get-online-features"
-USERS_AT_ONCE: Final = 200
-ITEMS_AT_ONCE: Final = 10_000
+SIDES: Final = ("ours", "Feast")
+JSON: Final = "application/json"
 Runs = Mapping[tuple[str, int, int], Sequence[Load]]
 """By side, rows and requests under way."""
 
-METHOD: Final = """\
-Feast holds the vectors of {users:,} of the version's {all_users:,} users, with their {pairs} \
-pairs each, and of {items:,} of its {all_items:,} items. Both sides are asked for these only, \
-drawn evenly, by the same wrk. Our answer is whole rows, f16 safetensors; Feast's is K_u, K_i and \
-K_uc of every row as JSON. It has a view for each kind of key and a vector as one feature: the \
-bytes of its float16, base64 in the answer, which is its fastest form (`Array(Float32)`, the \
-ordinary type for a vector, took 2.7 times as long: `git show 8b4fcbb:docs/performance.md`). Feast \
-reads each distinct key once, all in one pipeline. `feast serve` runs one worker without access \
-log, without restarts and without refreshes of the registry. Before the timing, {checked} answers \
-of each size were compared to the bit."""
+METHOD: Final = f"""\
+Feast holds the vectors of {PART.users:,} of the version's {SHAPE.users:,} users, with their \
+{PART.pairs} pairs each, and of {PART.items:,} of its {SHAPE.items:,} items. Both sides are asked \
+for these only, drawn evenly, by the same wrk. Our answer is whole rows, f16 safetensors; Feast's \
+is K_u, K_i and K_uc of every row as JSON. It has a view for each kind of key and a vector as one \
+feature: the bytes of its float16, base64 in the answer, which is its fastest form \
+(`Array(Float32)`, the ordinary type for a vector, took 2.7 times as long: `git show \
+8b4fcbb:docs/performance.md`). Feast reads each distinct key once, all in one pipeline. `feast \
+serve` runs one worker without access log, without restarts and without refreshes of the registry. \
+Before the timing, {CHECKED} answers of each size were compared to the bit."""
 
 
-def main(
-    *,
-    users: Annotated[int, typer.Option(help="Of the version.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Of the version.")] = Shape.items,
-    feast_users: Annotated[int, typer.Option(help="Also in Feast; these are asked for.")] = 10_000,
-    feast_items: Annotated[int, typer.Option(help="Also in Feast; these are asked for.")] = 100_000,
-    rounds: Annotated[int, typer.Option(help="Repeats of everything.")] = 5,
-    seconds: Annotated[int, typer.Option(help="Of each run of wrk.")] = 2,
-    save: Annotated[bool, typer.Option(help="Keep the figures for docs/performance.md.")] = False,
-) -> None:
+def main(*, rounds: Rounds = 5, seconds: Seconds = 2, save: Save = False) -> None:
     """Fill both sides, compare their answers, ask them in turns and tell the ratios."""
     commands = separate_environment("feast")
-    shape = Shape(users=users, items=items)
-    part = dataclasses.replace(shape, users=feast_users, items=feast_items)
     with Stage() as stage:
-        knowledge = dataclasses.replace(stage.world(shape), shape=part)
+        knowledge = dataclasses.replace(stage.world(SHAPE), shape=PART)
         ours = stage.serve(knowledge.url)
         repository = write_repository(knowledge)
         write_vectors(knowledge, ours, repository)
         versions = fill(commands, repository)
-        port = free_port()
-        command = feast_serve(commands, repository, port)
-        with serving("feast serve", command, port, stage.own, "/health") as feast:
+        with feast_serving(commands, repository, stage.service_cores) as feast:
             asked = {}
             for rows in ROWS:
                 compare_answers(knowledge, ours, feast, rows)
-                drawn = knowledge.questions(rows, QUESTIONS, seed=2)
-                rows_of_ours = [{**body, "dtype": "f16"} for body in drawn]
+                drawn = knowledge.questions(rows, QUESTIONS, seed=2, dtype="f16")
+                to_us = stage.write(f"ours-{rows}", drawn)
                 to_feast = [feast_question(knowledge, body) for body in drawn]
-                for under_way in (1, CONCURRENCY):
-                    asked["ours", rows, under_way] = Ask(
-                        ours, stage.write(f"ours-{rows}", rows_of_ours), concurrency=under_way
-                    )
-                    bodies = stage.write(f"feast-{rows}", to_feast)
-                    asked["Feast", rows, under_way] = Ask(
-                        feast, bodies, "application/json", under_way, FEAST_PATH
-                    )
+                bodies = stage.write(f"feast-{rows}", to_feast)
+                for n in (1, CONCURRENCY):
+                    asked["ours", rows, n] = Ask(ours, to_us, concurrency=n)
+                    asked["Feast", rows, n] = Ask(feast, bodies, JSON, n, FEAST_PATH)
             runs = stage.in_turns(asked, rounds, seconds)
-    tell(section(shape, part, runs, versions), save=save)
+    tell(section(runs, versions), save=save)
 
 
 def write_repository(part: World) -> Path:
@@ -128,32 +117,9 @@ def write_vectors(part: World, service: Server, folder: Path) -> None:
 
     A file holds float16 ``vectors`` (n, D), and int64 columns (n,) of the ids.
     """
-    shape = part.shape
-    items, users = np.arange(shape.items), np.arange(shape.users) * USER_ID_STEP
-    of, at = np.repeat(users, shape.pairs), np.tile(np.arange(shape.pairs), shape.users)
-    with ServedKnowledge(f"http://127.0.0.1:{service.port}", VERSION) as knowledge:
-
-        def factored(part_name: str, **ids: object) -> NDArray[np.generic]:
-            asked = {**ids, "v": VERSION, "parts": [part_name], "layout": "factored"}
-            return decode_safetensors(knowledge.ask(asked, SAFETENSORS))[part_name]
-
-        of_items = [factored("item", u=0, i=ids.tolist()) for ids in chunks(items, ITEMS_AT_ONCE)]
-        of_users = [factored("user", u=ids.tolist(), i=0) for ids in chunks(users, USERS_AT_ONCE)]
-        of_pairs = [
-            factored("user_category", u=ids.tolist(), i=0, c=categories.tolist())
-            for ids, categories in zip(
-                *(chunks(column, USERS_AT_ONCE * shape.pairs) for column in (of, at)), strict=True
-            )
-        ]
-    np.savez(folder / "item.npz", item_id=items, vectors=np.concatenate(of_items))
-    np.savez(folder / "user.npz", user_id=users, vectors=np.concatenate(of_users))
-    vectors = np.concatenate(of_pairs)
-    np.savez(folder / "user_category.npz", user_id=of, category_id=at, vectors=vectors)
-
-
-def chunks(column: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
-    """Cut a column into pieces of so many."""
-    return (column[start : start + size] for start in range(0, len(column), size))
+    for kind, (ids, vectors) in every_vector(part.shape, service).items():
+        columns = dict(zip(KINDS[kind][0], ids, strict=True))
+        np.savez(folder / f"{kind}.npz", allow_pickle=False, vectors=vectors, **columns)
 
 
 def fill(commands: Path, repository: Path) -> dict[str, str]:
@@ -172,17 +138,20 @@ def fill(commands: Path, repository: Path) -> dict[str, str]:
     return versions
 
 
-def feast_serve(commands: Path, repository: Path, port: int) -> list[str]:
-    """Return the command that serves Feast as its users would in production.
+def feast_serving(
+    commands: Path, repository: Path, cores: Collection[int]
+) -> AbstractContextManager[Server]:
+    """Serve Feast as its users would in production until the block ends.
 
     What it prints goes to ``serve.log`` in the repository, and what gunicorn keeps in the home
     directory does too.
     """
-    serve = [str(commands / "feast"), "--chdir", str(repository), "serve", "--port", str(port)]
-    serve += ["--workers", "1", "--no-access-log"]
-    serve += ["--max-requests", "0", "--registry_ttl_sec", "0"]  # no restarts and no refreshes
-    quiet = ["sh", "-c", 'exec "$@" 2> "$0"', str(repository / "serve.log")]
-    return ["env", f"HOME={repository}", *quiet, *serve]
+    port = free_port()
+    command = [str(commands / "feast"), "--chdir", str(repository), "serve", "--port", str(port)]
+    command += ["--workers", "1", "--no-access-log"]
+    command += ["--max-requests", "0", "--registry_ttl_sec", "0"]  # no restarts and no refreshes
+    home, log = {"HOME": str(repository)}, repository / "serve.log"
+    return serving("feast serve", command, port, cores, "/health", environment=home, log=log)
 
 
 def feast_question(part: World, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,13 +175,11 @@ def compare_answers(part: World, service: Server, feast: Server, rows: int) -> N
     SystemExit
         If they differ.
     """
-    with ServedKnowledge(f"http://127.0.0.1:{service.port}", VERSION) as knowledge:
-        for body in part.questions(rows, CHECKED, seed=1):
-            asked = {**body, "dtype": "f16"}
-            expected = decode_safetensors(knowledge.ask(asked, SAFETENSORS))["knowledge"]
-            answer = ask_feast(feast, feast_question(part, body))
-            if not np.array_equal(rows_of(answer, part.shape.dim).astype(np.float16), expected):
-                raise SystemExit("Feast answers other numbers than the service")
+    for body in part.questions(rows, CHECKED, seed=1, dtype="f16"):
+        expected = answer_of(service, body)["knowledge"]
+        answer = ask_feast(feast, feast_question(part, body))
+        if not np.array_equal(rows_of(answer, part.shape.dim).astype(np.float16), expected):
+            raise SystemExit("Feast answers other numbers than the service")
 
 
 def ask_feast(server: Server, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,17 +190,13 @@ def ask_feast(server: Server, question: Mapping[str, Any]) -> dict[str, Any]:
     SystemExit
         If it refuses.
     """
-    connection = HTTPConnection("127.0.0.1", server.port)
+    headers = {"Content-Type": "application/json"}
+    request = Request(server.url + FEAST_PATH, json.dumps(question).encode(), headers)
     try:
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST", FEAST_PATH, json.dumps(question), headers)
-        answer = connection.getresponse()
-        content = answer.read()
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise SystemExit(f"Feast answered {answer.status}: {content[:500]!r}")
-    told: dict[str, Any] = json.loads(content)
+        with urlopen(request) as answer:
+            told: dict[str, Any] = json.load(answer)
+    except HTTPError as exc:
+        raise SystemExit(f"Feast answered {exc.code}: {exc.read()[:500]!r}") from None
     return told
 
 
@@ -256,52 +219,45 @@ def rows_of(answer: Mapping[str, Any], dim: int) -> NDArray[np.float32]:
     names, results = answer["metadata"]["feature_names"], answer["results"]
     columns = {name: result["values"] for name, result in zip(names, results, strict=True)}
     nothing = base64.b64encode(bytes(2 * dim))
-    k_u, k_i, k_uc = (
-        np.stack(
-            [
-                np.frombuffer(base64.b64decode(value or nothing), dtype="<f2").astype(np.float32)
-                for value in columns[feature]
-            ]
-        )
-        for _, feature in KINDS.values()
-    )
+
+    def vectors(feature: str) -> NDArray[np.float32]:
+        content = b"".join(base64.b64decode(value or nothing) for value in columns[feature])
+        return np.frombuffer(content, dtype="<f2").reshape(-1, dim).astype(np.float32)
+
+    k_u, k_i, k_uc = (vectors(feature) for _, feature in KINDS.values())
     return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
 
 
-def section(whole: Shape, part: Shape, runs: Runs, versions: Mapping[str, str]) -> Section:
+def section(runs: Runs, versions: Mapping[str, str]) -> Section:
     """Put what was found in the form that is told: ratios, and absolute values in the notes."""
     figures, notes = [], []
+    under_way = f"{CONCURRENCY} under way"
     for rows in reversed(ROWS):
-        ours, feast = (runs[side, rows, 1] for side in ("ours", "Feast"))
-        several, of_feast = (runs[side, rows, CONCURRENCY] for side in ("ours", "Feast"))
+        p50, rate, cpu = {}, {}, {}
+        for side in SIDES:
+            p50[side] = [run.p50_ms for run in runs[side, rows, 1]]
+            rate[side] = [run.rate for run in runs[side, rows, CONCURRENCY]]
+            cpu[side] = [run.cpu_ms for run in runs[side, rows, CONCURRENCY]]
         judged: dict[str, Any] = {"target": TARGET, "stretch": STRETCH} if rows == JUDGED else {}
-        p50 = ratios([run.p50_ms for run in feast], [run.p50_ms for run in ours])
-        rate = ratios([run.rate for run in several], [run.rate for run in of_feast])
-        cpu = ratios([run.cpu_ms for run in of_feast], [run.cpu_ms for run in several])
-        under_way = f"{CONCURRENCY} under way"
-        figures += [
-            Figure(f"p50, Feast to ours, B = {rows}", p50, digits=1, **judged),
-            Figure(f"requests/s, ours to Feast, {under_way}, B = {rows}", rate, digits=1, **judged),
-            Figure(f"CPU time of the server, Feast to ours, B = {rows}", cpu, digits=1),
-        ]
+        for name, ratio, bounds in (
+            ("p50, Feast to ours", ratios(p50["Feast"], p50["ours"]), judged),
+            (
+                f"requests/s, ours to Feast, {under_way}",
+                ratios(rate["ours"], rate["Feast"]),
+                judged,
+            ),
+            ("CPU time of the server, Feast to ours", ratios(cpu["Feast"], cpu["ours"]), {}),
+        ):
+            figures.append(Figure(f"{name}, B = {rows}", ratio, digits=1, **bounds))
         told = "; ".join(
-            f"{side} {spread([run.p50_ms for run in alone])} ms, "
-            f"{spread([run.rate for run in many], 0)} requests/s"
-            for side, alone, many in (("ours", ours, several), ("Feast", feast, of_feast))
+            f"{side} {spread(p50[side])} ms, {spread(rate[side], 0)} requests/s" for side in SIDES
         )
         notes.append(f"B = {rows}, p50 alone, and requests/s with {under_way}: {told}.")
     environment = ", ".join(f"{name} {version}" for name, version in versions.items())
     return Section(
         module="bench.feast",
         title="Beside Feast",
-        method=METHOD.format(
-            users=part.users,
-            all_users=whole.users,
-            items=part.items,
-            all_items=whole.items,
-            pairs=part.pairs,
-            checked=CHECKED,
-        ),
+        method=METHOD,
         figures=figures,
         notes=[*notes, f"Feast's environment: {environment}."],
     )

@@ -11,58 +11,43 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from functools import partial
+from typing import Final
 
 import typer
 
-from bench.load import Load
+from bench.load import Ask, Load
+from bench.options import Rounds, Save, Seconds
 from bench.results import Curve, Figure, Section, tell
-from bench.stage import Ask, Stage, ratios
-from bench.world import VERSION, Shape, export, questions
+from bench.stage import Stage, ratios
+from bench.world import VERSION, Body, Shape, export, of_users, questions
 
 ROWS: Final = 500
 BODIES: Final = 1_000
 MOST_ROWS_WRITTEN: Final = 500_000
 """Of one file of requests; requests of very many rows are fewer."""
+ALL_ITEMS: Final = (10_000, 100_000, 1_000_000, 10_000_000)
 ALL_ROWS: Final = (1, 5, 50, 500, 2_000, 10_000)
 ALL_CONCURRENCY: Final = (1, 4, 16, 64, 256)
 ALL_DISTINCT: Final = (1, 5, 50, 500)
-FEW_ITEMS: Final = 10_000
 OTHER_VERSIONS: Final = ("second", "third", "fourth", "fifth")
-SMALL: Final = Shape(users=10_000, items=FEW_ITEMS)
+SMALL: Final = Shape(users=10_000, items=10_000)
 Runs = Mapping[tuple[str, int], Sequence[Load]]
 """By curve and point."""
 
 
-def main(
-    *,
-    rounds: Annotated[int, typer.Option(help="Repeats of every point.")] = 5,
-    seconds: Annotated[int, typer.Option(help="Of one run of wrk.")] = 1,
-    most_items: Annotated[int, typer.Option(help="Of the largest version.")] = 10_000_000,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
-) -> None:
+def main(*, rounds: Rounds = 5, seconds: Seconds = 1, save: Save = False) -> None:
     """Measure every curve, and tell."""
-    runs = {
-        **measure_items(item_counts(most_items), rounds, seconds),
-        **measure_requests(rounds, seconds),
-    }
+    runs = {**measure_items(rounds, seconds), **measure_requests(rounds, seconds)}
     tell(section(runs, rounds, seconds), save=save)
 
 
-def item_counts(most: int) -> list[int]:
-    """Return ten thousand, and ten times as many again and again."""
-    counts = [FEW_ITEMS]
-    while counts[-1] * 10 <= most:
-        counts.append(counts[-1] * 10)
-    return counts
-
-
-def measure_items(counts: Sequence[int], rounds: int, seconds: int) -> Runs:
-    """Ask one service for versions of so many items."""
+def measure_items(rounds: int, seconds: int) -> Runs:
+    """Ask one service for versions of few to many items."""
     asked = {}
     with Stage() as stage:
-        _, url = stage.redis()
-        shapes = {n: dataclasses.replace(SMALL, users=1_000, items=n) for n in counts}
+        url = stage.redis().redis_url()
+        shapes = {n: dataclasses.replace(SMALL, users=1_000, items=n) for n in ALL_ITEMS}
         for n, shape in shapes.items():
             export(stage.folder / f"bundle-{n}", shape, url, f"items-{n}")
         service = stage.serve(url)
@@ -78,7 +63,7 @@ def measure_requests(rounds: int, seconds: int) -> Runs:
     with Stage() as stage, Stage() as full:
         served = []
         for place, versions in ((stage, [VERSION]), (full, [VERSION, *OTHER_VERSIONS])):
-            _, url = place.redis()
+            url = place.redis().redis_url()
             for version in versions:
                 export(stage.folder / "bundle", SMALL, url, version)
             served.append(place.serve(url))
@@ -98,34 +83,23 @@ def measure_requests(rounds: int, seconds: int) -> Runs:
         return stage.in_turns(asked, rounds, seconds)
 
 
-def drawn(rows: int, shape: Shape = SMALL, **more: str) -> list[dict[str, Any]]:
-    """Draw requests; f16 rows unless ``more`` says otherwise."""
+def drawn(rows: int, shape: Shape = SMALL, **more: str) -> list[Body]:
+    """Draw requests for f16, those of very many rows fewer."""
     count = max(10, min(BODIES, MOST_ROWS_WRITTEN // rows))
-    return [{**body, "dtype": "f16", **more} for body in questions(shape, rows, count, seed=1)]
-
-
-def of_users(bodies: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Let the rows of each request name so many users in turn."""
-    users = list(dict.fromkeys(body["u"] for body in bodies))
-    asked = []
-    for number, body in enumerate(bodies):
-        own = [users[(number + k) % len(users)] for k in range(count)]
-        asked.append({**body, "u": [own[row % count] for row in range(len(body["i"]))]})
-    return asked
+    return questions(shape, rows, count, seed=1, dtype="f16", **more)
 
 
 def section(runs: Runs, rounds: int, seconds: int) -> Section:
     """Put what was found in the form that is told."""
     few, *_, most = points(runs, "items")
-    _, all_versions = points(runs, "versions")
+    versions, users = points(runs, "versions")[-1], points(runs, "users")[-1]
     by_items = ratios(p50(runs, "items", most), p50(runs, "items", few))
-    by_versions = ratios(p50(runs, "versions", all_versions), p50(runs, "versions", 1))
-    users = points(runs, "users")[-1]
+    by_versions = ratios(p50(runs, "versions", versions), p50(runs, "versions", 1))
     by_users = ratios(p50(runs, "users", users), p50(runs, "users", 1))
     by_rows = ratios(p50(runs, "rows", ROWS), p50(runs, "rows", 1))
     rates = {n: [run.rate for run in runs["under way", n]] for n in points(runs, "under way")}
     best = max(rates, key=lambda n: statistics.median(rates[n]))
-    bounds: dict[str, Any] = {"at_most": True}
+    at_most = partial(Figure, at_most=True)
     return Section(
         module="bench.growth",
         title="Growth",
@@ -136,11 +110,12 @@ def section(runs: Runs, rounds: int, seconds: int) -> Section:
             f"points in turns. Bars are the range of the rounds."
         ),
         figures=[
-            Figure(f"p50 with {most:,} items to {few:,}", by_items, "times", 1.3, 1.15, **bounds),
-            Figure(
-                f"p50 where {all_versions} versions are served to where one is",
-                *(by_versions, "times", 1.1, 1.05),
-                **bounds,
+            at_most(f"p50 with {most:,} items to {few:,}", by_items, target=1.3, stretch=1.15),
+            at_most(
+                f"p50 where {versions} versions are served to where one is",
+                by_versions,
+                target=1.1,
+                stretch=1.05,
             ),
             Figure(f"p50 of {ROWS} rows to one", by_rows),
             Figure(f"p50 of {ROWS} rows of {users} users to those of one", by_users),

@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -26,19 +27,7 @@ import gkc
 from gkc.settings import Settings
 from gkc.store import open_reader
 
-SCOPE: Final[dict[str, Any]] = {
-    "type": "http",
-    "http_version": "1.1",
-    "method": "POST",
-    "path": "/knowledge",
-    "raw_path": b"/knowledge",
-    "root_path": "",
-    "query_string": b"",
-    "headers": [
-        (b"content-type", b"application/json"),
-        (b"accept", b"application/x-safetensors"),
-    ],
-}
+SAFETENSORS: Final = "application/x-safetensors"
 MOST_ROWS: Final = 10_000
 
 
@@ -58,14 +47,6 @@ class Calls:
         else:
             self.others += 1
 
-    def told(self) -> dict[str, Any]:
-        """Return the functions of gkc and how often each was entered, and the calls elsewhere."""
-        ours = [
-            (f"{Path(code.co_filename).stem}.{code.co_qualname}", count)
-            for code, count in self.ours.most_common()
-        ]
-        return {"ours": ours, "others": self.others}
-
 
 async def seconds(service: Any, users: Any, bodies: Sequence[bytes]) -> float:  # noqa: ANN401
     """Return the median CPU time from a decoded question to its answer."""
@@ -79,28 +60,32 @@ async def seconds(service: Any, users: Any, bodies: Sequence[bytes]) -> float:  
 
 
 async def calls(service: Any, _: Any, bodies: Sequence[bytes]) -> dict[str, Any]:  # noqa: ANN401
-    """Return what the last of some requests passes; the others warm up."""
+    """Count functions that the last of some requests enters, by name; the others warm up."""
     *warm, last = bodies
     for body in warm:
-        await _ask(service, body)
+        await ask(service, body)
     counted = Calls()
     sys.setprofile(counted.note)
     try:
-        await _ask(service, last)
+        await ask(service, last)
     finally:
         sys.setprofile(None)
-    return counted.told()
+    ours = [
+        (f"{Path(code.co_filename).stem}.{code.co_qualname}", count)
+        for code, count in counted.ours.most_common()
+    ]
+    return {"ours": ours, "others": counted.others}
 
 
 MEASURES: Final[dict[str, Callable[..., Awaitable[Any]]]] = {"seconds": seconds, "calls": calls}
 
 
 def _door(module: str) -> Any:  # noqa: ANN401
-    """Return a module of the HTTP door, which other checkouts call the service."""
-    try:
-        return import_module(f"gkc.http.{module}")
-    except ModuleNotFoundError:
-        return import_module(f"gkc.service.{module}")
+    """Return a module of the HTTP door or behind it; other checkouts have it elsewhere."""
+    for package in ("answering", "http"):
+        with suppress(ModuleNotFoundError):
+            return import_module(f"gkc.{package}.{module}")
+    return import_module(f"gkc.service.{module}")
 
 
 def _users(reader: Any) -> Any:  # noqa: ANN401
@@ -115,7 +100,24 @@ def _users(reader: Any) -> Any:  # noqa: ANN401
     return lookup.KnowledgeLookup(reader)
 
 
-async def _ask(service: Any, body: bytes) -> None:  # noqa: ANN401
+async def ask(app: Any, body: bytes, accept: str = SAFETENSORS) -> float:  # noqa: ANN401
+    """Ask an application as a server does; return the CPU seconds that it took.
+
+    Raises
+    ------
+    SystemExit
+        If it does not answer 200.
+    """
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/knowledge",
+        "raw_path": b"/knowledge",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), (b"accept", accept.encode())],
+    }
     statuses: list[int] = []
 
     async def receive() -> dict[str, Any]:
@@ -125,9 +127,12 @@ async def _ask(service: Any, body: bytes) -> None:  # noqa: ANN401
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
 
-    await service(dict(SCOPE), receive, send)
+    began = process_time()
+    await app(scope, receive, send)
+    cpu_seconds = process_time() - began
     if statuses != [200]:
-        raise SystemExit(f"answered {statuses}")
+        raise SystemExit(f"answered {statuses}: {body[:200]!r}")
+    return cpu_seconds
 
 
 async def main(store: str, version: str) -> None:
@@ -140,8 +145,8 @@ async def main(store: str, version: str) -> None:
         for line in sys.stdin:
             asked = json.loads(line)
             bodies = [json.dumps(body).encode() for body in asked["bodies"]]
-            found = await MEASURES[asked["measure"]](service, users, bodies)
-            print("found", json.dumps(found), flush=True)
+            measured = await MEASURES[asked["measure"]](service, users, bodies)
+            print("found", json.dumps(measured), flush=True)
 
 
 if __name__ == "__main__":

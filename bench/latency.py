@@ -9,23 +9,27 @@ the same Redis without any HTTP, blocking and asyncio, and with the teacher in o
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Annotated, Any, Final
+from itertools import cycle, islice
+from statistics import median
+from typing import Any, Final
 
 import redis
 import redis.asyncio
 import typer
 import uvloop
 
-from bench.online_teacher import OnlineTeacher, write_teacher
-from bench.plain_keys import load_plain_keys
+from bench.load import Ask
+from bench.online_teacher import online_teacher, teacher_seconds
+from bench.options import Rounds, Save, Seconds
 from bench.report import spread
 from bench.results import Figure, Section, tell
-from bench.stage import Ask, Stage, ratios
+from bench.stage import Stage, in_turns, ratios
+from bench.vectors import load_plain_keys
 from bench.world import Shape
 
+SHAPE: Final = Shape(users=20_000)
 ROWS: Final = 500
 BODIES: Final = 2_000
 CALLS: Final = 300
@@ -33,49 +37,38 @@ CALLS: Final = 300
 TEACHER_CALLS: Final = 60
 
 
-def main(
-    *,
-    rounds: Annotated[int, typer.Option(help="Repeats of everything.")] = 15,
-    seconds: Annotated[int, typer.Option(help="Of one run of wrk.")] = 1,
-    users: Annotated[int, typer.Option(help="Users of the version.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Items of the version.")] = Shape.items,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
-) -> None:
+def main(*, rounds: Rounds = 15, seconds: Seconds = 1, save: Save = False) -> None:
     """Measure in turns, and tell."""
-    shape = Shape(users=users, items=items)
     with Stage() as stage:
-        knowledge = stage.world(shape)
+        knowledge = stage.world(SHAPE)
         ours = stage.serve(knowledge.url)
         load_plain_keys(knowledge, ours)
-        questions = knowledge.questions(ROWS, BODIES, seed=1)
-        bodies = stage.write("rows", [{**body, "dtype": "f16"} for body in questions])
+        questions = knowledge.questions(ROWS, BODIES, seed=1, dtype="f16")
+        bodies = stage.write("rows", questions)
         keys = [keys_of(body) for body in questions]
-        write_teacher(stage.folder / "teacher.onnx")
-        os.sched_setaffinity(0, stage.own)  # the references stand where the service stands
-        teacher = OnlineTeacher(stage.folder / "teacher.onnx", stage.own)
+        os.sched_setaffinity(
+            0, stage.service_cores
+        )  # the references stand where the service stands
+        teacher = online_teacher(stage.folder / "teacher.onnx", len(stage.service_cores))
         client = redis.Redis.from_url(knowledge.url)
         measures: dict[str, Callable[[], float]] = {
             "ours": lambda: stage.ask(Ask(ours, bodies, concurrency=1), seconds).p50_ms,
             "MGET": lambda: 1000 * mget_seconds(client, keys),
             "asyncio MGET": lambda: 1000 * uvloop.run(asyncio_mget_seconds(knowledge.url, keys)),
-            "teacher": lambda: 1000 * median_of(TEACHER_CALLS, lambda _: teacher.seconds(ROWS)),
+            "teacher": lambda: 1000 * teacher_seconds(teacher, ROWS, TEACHER_CALLS),
         }
-        times: dict[str, list[float]] = {name: [] for name in measures}
-        for _ in range(rounds):
-            for name, measure in measures.items():
-                times[name].append(measure())
-    tell(section(times, shape, rounds), save=save)
+        times = in_turns(measures, rounds)
+    tell(section(times), save=save)
 
 
 def mget_seconds(client: redis.Redis, keys: Sequence[Sequence[str]]) -> float:
     """Return the median time of blocking reads."""
-
-    def seconds(call: int) -> float:
+    times = []
+    for names in islice(cycle(keys), CALLS):
         began = time.perf_counter()
-        refuse_missing(client.mget(keys[call % len(keys)]))
-        return time.perf_counter() - began
-
-    return median_of(CALLS, seconds)
+        refuse_missing(client.mget(names))
+        times.append(time.perf_counter() - began)
+    return median(times)
 
 
 async def asyncio_mget_seconds(url: str, keys: Sequence[Sequence[str]]) -> float:
@@ -83,16 +76,11 @@ async def asyncio_mget_seconds(url: str, keys: Sequence[Sequence[str]]) -> float
     times = []
     async with redis.asyncio.Redis.from_url(url) as client:
         await client.ping()
-        for call in range(CALLS):
+        for names in islice(cycle(keys), CALLS):
             began = time.perf_counter()
-            refuse_missing(await client.mget(keys[call % len(keys)]))
+            refuse_missing(await client.mget(names))
             times.append(time.perf_counter() - began)
-    return statistics.median(times)
-
-
-def median_of(calls: int, seconds: Callable[[int], float]) -> float:
-    """Return the median of so many calls."""
-    return statistics.median(seconds(call) for call in range(calls))
+    return median(times)
 
 
 def refuse_missing(values: Collection[Any]) -> None:
@@ -113,7 +101,7 @@ def keys_of(body: Mapping[str, Any]) -> list[str]:
     return [f"{version}:u:{user}", *(f"{version}:i:{item}" for item in body["i"])]
 
 
-def section(times: Mapping[str, Sequence[float]], shape: Shape, rounds: int) -> Section:
+def section(times: Mapping[str, Sequence[float]]) -> Section:
     """Put the milliseconds of each round in the form that is told."""
     bounds: dict[str, Any] = {"target": 0.6, "stretch": 0.45, "at_most": True}
     figures = [
@@ -140,13 +128,13 @@ def section(times: Mapping[str, Sequence[float]], shape: Shape, rounds: int) -> 
         module="bench.latency",
         title="One request alone",
         method=(
-            f"1 user by {ROWS} candidates, drawn evenly, D = {shape.dim}, safetensors rows in f16, "
+            f"1 user by {ROWS} candidates, drawn evenly, D = {SHAPE.dim}, safetensors rows in f16, "
             f"one request under way. The references run on the core of the service, without HTTP: "
-            f"`MGET` of the user's key and the {ROWS} items' keys ({2 * shape.dim} bytes each) by "
+            f"`MGET` of the user's key and the {ROWS} items' keys ({2 * SHAPE.dim} bytes each) by "
             f"redis-py with hiredis, without decoding the values, pairs or arithmetic; and the "
             f"teacher of the default widths (three tasks, 192 numbers a row) in onnxruntime, on "
-            f"one thread, its inputs at hand. {rounds} rounds; a reference's time in a round is "
-            f"the median of {CALLS} calls, {TEACHER_CALLS} of the teacher."
+            f"one thread, its inputs at hand. {len(times['ours'])} rounds; a reference's time in a "
+            f"round is the median of {CALLS} calls, {TEACHER_CALLS} of the teacher."
         ),
         figures=figures,
         notes=[f"p50: {told}."],

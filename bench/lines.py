@@ -10,34 +10,25 @@ import io
 import re
 import subprocess
 import sys
+import tempfile
 import tokenize
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-NO_CODE: Final = {
-    tokenize.COMMENT,
-    tokenize.NL,
-    tokenize.NEWLINE,
-    tokenize.INDENT,
-    tokenize.DEDENT,
-    tokenize.ENCODING,
-    tokenize.ENDMARKER,
-}
+from bench.checkouts import ROOT, unpack
 
 
 def main() -> None:
     """Print a line for each package."""
     commit = sys.argv[1] if sys.argv[1:] else "HEAD"
-    before = _count({name: _git("show", f"{commit}:{name}") for name in _named("ls-tree", commit)})
-    now = _count(
-        {
-            name: (ROOT / name).read_text(encoding="utf-8")
-            for name in _named("ls-files")
-            if (ROOT / name).exists()
-        }
-    )
+    list_files = ["git", "-C", str(ROOT), "ls-files"]
+    listed = subprocess.run(list_files, check=True, stdout=subprocess.PIPE, text=True).stdout
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "before"
+        unpack(commit, folder)
+        before = _count(folder, (str(file.relative_to(folder)) for file in folder.rglob("*.*")))
+    now = _count(ROOT, (name for name in listed.splitlines() if (ROOT / name).exists()))
     print(f"{'package':24} {commit:>10} {'now':>8}")
     for package in sorted(before | now):
         print(f"{package:24} {before[package]:10} {now[package]:8}")
@@ -48,7 +39,7 @@ def python_lines(text: str) -> int:
     """Count the lines of Python that hold code."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in NO_CODE:
+        if token.type != tokenize.COMMENT and token.string.strip():
             lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(text)):
         if (
@@ -66,25 +57,14 @@ def c_lines(text: str) -> int:
     return sum(1 for line in code.splitlines() if line.strip())
 
 
-def _count(files: dict[str, str]) -> Counter[str]:
+def _count(folder: Path, names: Iterable[str]) -> Counter[str]:
+    counters = {".py": python_lines, ".c": c_lines}
     counts: Counter[str] = Counter()
-    for name, text in files.items():
-        package = str(Path(name).parent).replace("/", ".")
-        counts[package] += c_lines(text) if name.endswith(".c") else python_lines(text)
+    for path in map(Path, names):
+        if path.suffix in counters:
+            text = (folder / path).read_text(encoding="utf-8")
+            counts[str(path.parent).replace("/", ".")] += counters[path.suffix](text)
     return counts
-
-
-def _named(*command: str) -> list[str]:
-    how = ["-r", "--name-only", "--full-tree"] if command[0] == "ls-tree" else []
-    names = _git(command[0], *how, *command[1:]).splitlines()
-    return [name for name in names if name.endswith((".py", ".c"))]
-
-
-def _git(*command: str) -> str:
-    ran = subprocess.run(
-        ["git", "-C", str(ROOT), *command], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return ran.stdout
 
 
 if __name__ == "__main__":

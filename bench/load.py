@@ -8,11 +8,27 @@ import subprocess
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from bench.processes import Server
+from bench.processes import Server, pinned
+from keep.served import SAFETENSORS
 
-SCRIPT = Path(__file__).parent / "load.lua"
+SCRIPT: Final = Path(__file__).parent / "load.lua"
+CONCURRENCY: Final = 4
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Requests of one kind to one server."""
+
+    server: Server
+    bodies: Path
+    """What `write_bodies` wrote; sent in turn."""
+    accept: str = SAFETENSORS
+    """Media type of the answers."""
+    concurrency: int = CONCURRENCY
+    """Connections, each with one request under way."""
+    path: str = "/knowledge"
 
 
 @dataclass(frozen=True)
@@ -38,20 +54,7 @@ class Load:
 
 
 def write_bodies(bodies: Sequence[dict[str, Any]], file: Path) -> Path:
-    """Write the bodies that a run sends in turn, a line of JSON each.
-
-    Parameters
-    ----------
-    bodies : sequence of dict
-        Requests.
-    file : Path
-        Where to.
-
-    Returns
-    -------
-    Path
-        ``file``.
-    """
+    """Write the bodies that a run sends in turn, a line of JSON each; return the file."""
     lines = [json.dumps(body, separators=(",", ":")) for body in bodies]
     file.write_text("\n".join(lines) + "\n", encoding="ascii")
     return file
@@ -71,62 +74,23 @@ def find_wrk() -> str:
     return wrk
 
 
-def load(
-    server: Server,
-    bodies: Path,
-    accept: str,
-    cores: Collection[int],
-    *,
-    concurrency: int,
-    seconds: float,
-    path: str = "/knowledge",
-) -> Load:
-    """Send requests as fast as they are answered, a fixed number of them at a time.
-
-    Parameters
-    ----------
-    server : Server
-        Who is asked.
-    bodies : Path
-        What ``write_bodies`` wrote.
-    accept : str
-        Media type of the answers.
-    cores : collection of int
-        Cores of the load generator.
-    concurrency : int
-        Connections, each with one request under way.
-    seconds : float
-        How long; a whole number, as wrk takes no other.
-    path : str
-        What is asked.
-
-    Returns
-    -------
-    Load
-        Counts and times.
+def load(asked: Ask, cores: Collection[int], seconds: int) -> Load:
+    """Send requests as fast as they are answered, from these cores.
 
     Raises
     ------
     SystemExit
         If wrk is not there, or fails.
     """
-    pinned = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), find_wrk()]
-    how = [
-        "-t1",
-        f"-c{concurrency}",
-        f"-d{seconds:g}s",
-        "--timeout",
-        "30s",
-        "--latency",
-        "-s",
-        str(SCRIPT),
-    ]
-    target = [f"http://127.0.0.1:{server.port}{path}", "--", str(bodies), accept]
+    server = asked.server
+    how = ["-t1", f"-c{asked.concurrency}", f"-d{seconds}s", "--timeout", "30s", "--latency"]
+    what = ["-s", str(SCRIPT), server.url + asked.path, "--", str(asked.bodies), asked.accept]
     before, faults_before = server.cpu_seconds(), server.page_faults()
-    done = subprocess.run([*pinned, *how, *target], capture_output=True, text=True, check=False)
+    command = pinned(cores, [find_wrk(), *how, *what])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     cpu, faults = server.cpu_seconds() - before, server.page_faults() - faults_before
     if done.returncode:
         raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    requests = max(found["requests"], 1)
-    return Load(**found, cpu_ms=1000 * cpu / requests, page_faults=faults / requests)
+    counts = json.loads(done.stdout.splitlines()[-1])
+    requests = max(counts["requests"], 1)
+    return Load(**counts, cpu_ms=1000 * cpu / requests, page_faults=faults / requests)

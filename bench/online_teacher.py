@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 import warnings
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,7 @@ _SEED = 1
 
 
 class PairKnowledge(nn.Module):
-    """K_ui of every task for one user and many candidates (equation 4), the user's part once.
-
-    Parameters
-    ----------
-    teacher : Teacher
-        Of any weights.
-    """
+    """K_ui of every task for one user and many candidates (equation 4), the user's part once."""
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
@@ -42,14 +36,8 @@ class PairKnowledge(nn.Module):
         return torch.cat(parts, dim=-1)
 
 
-def write_teacher(file: Path) -> None:
-    """Write a teacher of the default widths, with random weights, as ONNX.
-
-    Parameters
-    ----------
-    file : Path
-        Where to.
-    """
+def online_teacher(file: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Write a teacher of the default widths, with random weights, as ONNX, and open it."""
     torch.manual_seed(_SEED)
     config = PretrainConfig()
     model = PairKnowledge(Teacher(SIZES, config)).eval()
@@ -70,50 +58,23 @@ def write_teacher(file: Path) -> None:
             output_names=["knowledge"],
             dynamic_axes={"items": {1: "n"}, "knowledge": {0: "n"}},
         )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-class OnlineTeacher:
-    """A session with a thread for each core it may use.
-
-    Parameters
-    ----------
-    file : Path
-        What `write_teacher` wrote.
-    cores : collection of int
-        Cores that the calling process may use.
-    """
-
-    def __init__(self, file: Path, cores: Collection[int]) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = len(cores)
-        self._session = onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"]
-        )
-        self._behaviours = PretrainConfig().behaviours
-        self._rng = np.random.default_rng(_SEED)
-
-    def seconds(self, rows: int) -> float:
-        """Time one request for random ids.
-
-        Parameters
-        ----------
-        rows : int
-            Candidates of its one user.
-
-        Returns
-        -------
-        float
-            Seconds of inference alone: no HTTP, no reading of features.
-        """
-        draw = self._rng.integers
-        items = np.stack(
-            [draw(2, n, rows) for n in (SIZES.items, SIZES.shops, SIZES.categories)], axis=-1
-        )
+def teacher_seconds(teacher: onnxruntime.InferenceSession, rows: int, calls: int) -> float:
+    """Return the median time of inference alone for random ids, one user and so many candidates."""
+    draw = np.random.default_rng(_SEED).integers
+    seconds = []
+    for _ in range(calls):
+        columns = [draw(2, n, rows) for n in (SIZES.items, SIZES.shops, SIZES.categories)]
         feeds = {
             "user": draw(2, SIZES.users, 1),
-            "behaviours": draw(2, SIZES.items, (1, self._behaviours)),
-            "items": items[np.newaxis],
+            "behaviours": draw(2, SIZES.items, (1, PretrainConfig().behaviours)),
+            "items": np.stack(columns, axis=-1)[np.newaxis],
         }
         began = time.perf_counter()
-        self._session.run(["knowledge"], feeds)
-        return time.perf_counter() - began
+        teacher.run(["knowledge"], feeds)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)

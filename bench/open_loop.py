@@ -10,16 +10,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
 import numpy as np
 import typer
 
 from bench.arrivals import Answers, offer, perfect_latencies
+from bench.load import CONCURRENCY, Ask
+from bench.options import Rounds, Save, Seconds
 from bench.results import Curve, Figure, Section, tell
-from bench.stage import CONCURRENCY, Ask, Stage
+from bench.stage import Stage
 from bench.world import Shape
 
+SHAPE: Final = Shape(users=20_000)
 ROWS: Final = 500
 SHARES: Final = (0.3, 0.5, 0.7, 0.8, 0.9)
 JUDGED: Final = 0.7
@@ -55,37 +58,19 @@ class Round:
         return float(p99 / p50)
 
 
-def main(
-    *,
-    rounds: Annotated[int, typer.Option(min=1, help="Repeats.")] = 5,
-    seconds: Annotated[int, typer.Option(min=1, help="Of arrivals at each share.")] = 6,
-    users: Annotated[int, typer.Option(help="Users.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Items.")] = Shape.items,
-    save: Annotated[bool, typer.Option("--save", help="Keep the result for the page.")] = False,
-) -> None:
+def main(*, rounds: Rounds = 5, seconds: Seconds = 6, save: Save = False) -> None:
     """Measure latency at shares of the capacity."""
     with Stage() as stage:
-        knowledge = stage.world(Shape(users=users, items=items))
-        questions = knowledge.questions(ROWS, QUESTIONS, seed=0)
-        bodies = stage.write("rows", [body | {"dtype": "f16"} for body in questions])
-        asked = Ask(stage.serve(knowledge.url), bodies)
+        knowledge = stage.world(SHAPE)
+        questions = knowledge.questions(ROWS, QUESTIONS, seed=0, dtype="f16")
+        asked = Ask(stage.serve(knowledge.url), stage.write("rows", questions))
         stage.ask(asked, seconds=1)  # warms up
-        found = [measure(stage, asked, seconds, seed) for seed in range(rounds)]
-    tell(section(found), save=save)
+        measured = [measure(stage, asked, seconds, seed) for seed in range(rounds)]
+    tell(section(measured), save=save)
 
 
 def measure(stage: Stage, asked: Ask, seconds: int, seed: int) -> Round:
-    """Measure one round.
-
-    Parameters
-    ----------
-    stage : Stage
-    asked : Ask
-        Of whom, and what.
-    seconds : int
-        How long requests arrive at each share of the capacity.
-    seed : int
-        Of the arrivals.
+    """Measure the capacity, then so many seconds of arrivals at each share of it.
 
     Raises
     ------
@@ -93,24 +78,19 @@ def measure(stage: Stage, asked: Ask, seconds: int, seed: int) -> Round:
         If a request failed.
     """
     capacity = stage.ask(asked, max(1, seconds // 2)).rate
-    found = {
-        share: offer(
-            *(asked.server, asked.bodies, asked.accept, stage.others),
-            seconds=seconds,
-            rate=share * capacity,
-            seed=seed,
-        )
+    by_share = {
+        share: offer(asked, stage.other_cores, seconds=seconds, rate=share * capacity, seed=seed)
         for share in SHARES
     }
-    failed = sum(answers.failed for answers in found.values())
+    failed = sum(answers.failed for answers in by_share.values())
     if failed:
         raise SystemExit(f"{failed} requests failed: what was measured is of no use")
-    return Round(capacity, found)
+    return Round(capacity, by_share)
 
 
 def section(rounds: Sequence[Round]) -> Section:
     """Put what the rounds found in the form that is told."""
-    judged = [found.answers[JUDGED] for found in rounds]
+    judged = [each.answers[JUDGED] for each in rounds]
     late = [answers.late_ms(99) for answers in judged]
     p99 = [answers.latency_ms(99) for answers in judged]
     at = f"at {JUDGED:.0%} of capacity"
@@ -121,18 +101,18 @@ def section(rounds: Sequence[Round]) -> Section:
         figures=[
             Figure(
                 f"p99 {at}, B = {ROWS}, Poisson arrivals, against p50",
-                [found.spread(JUDGED) for found in rounds],
+                [each.spread(JUDGED) for each in rounds],
                 target=6,
                 stretch=4.5,
                 at_most=True,
             ),
             Figure(
                 "the same of a perfect server, same arrivals",
-                [found.perfect_spread(JUDGED) for found in rounds],
+                [each.perfect_spread(JUDGED) for each in rounds],
             ),
             Figure(f"p50 {at}", [answers.latency_ms(50) for answers in judged], "ms"),
             Figure(f"p99 {at}", p99, "ms"),
-            Figure("capacity", [found.capacity for found in rounds], "a second", digits=0),
+            Figure("capacity", [each.capacity for each in rounds], "a second", digits=0),
             Figure(f"the generator itself was late {at}, p99", late, "ms"),
         ],
         curves=[
@@ -142,7 +122,7 @@ def section(rounds: Sequence[Round]) -> Section:
                 *("arrivals, % of capacity", "latency from when a request was due, ms"),
                 {
                     f"p{percent}": [
-                        (100 * share, [one.answers[share].latency_ms(percent) for one in rounds])
+                        (100 * share, [each.answers[share].latency_ms(percent) for each in rounds])
                         for share in SHARES
                     ]
                     for percent in (50, 99)
@@ -150,7 +130,6 @@ def section(rounds: Sequence[Round]) -> Section:
                 log_y=True,
             )
         ],
-        packages=("uvloop",),
     )
 
 

@@ -68,20 +68,7 @@ MOST_TICKS = 8
 
 
 def page(sections: Sequence[Section], remarks: str) -> str:
-    """Write the page.
-
-    Parameters
-    ----------
-    sections : sequence of Section
-        In the order shown.
-    remarks : str
-        Markdown about what was missed; may be empty.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Write the page of some sections, and remarks about what was missed, in Markdown."""
     parts = [HEADING, *_opening(sections), "## What was to be reached", READING]
     parts.append(_verdicts(sections))
     parts += ["## What was missed, and why", remarks.strip()] if remarks.strip() else []
@@ -94,24 +81,13 @@ def page(sections: Sequence[Section], remarks: str) -> str:
         parts += [markdown_table(("figure", "found"), rows)] if rows else []
         parts += [_shown(curve) for curve in section.curves if curve.name != FIRST_PICTURE]
         parts += ["\n".join(f"- {note}" for note in section.notes)] if section.notes else []
-        told = [f"{name} `{value}`" for name, value in section.circumstances.items()]
-        parts += ["\n".join(f"- {line}" for line in told)]
+        told = [f"- {name} `{value}`" for name, value in section.circumstances.items()]
+        parts.append("\n".join(told))
     return "\n\n".join(parts) + "\n"
 
 
 def draw(curve: Curve) -> Picture:
-    """Draw a curve: medians, with the range of the repeats.
-
-    Parameters
-    ----------
-    curve : Curve
-        What to draw.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The picture.
-    """
+    """Draw a curve: medians, with the range of the repeats."""
     picture = Picture(figsize=SIZE, layout="constrained")
     axes = picture.subplots()
     for name, points in curve.lines.items():
@@ -122,7 +98,7 @@ def draw(curve: Curve) -> Picture:
         axes.errorbar(x, middle, yerr=(low, high), marker="o", capsize=3, label=name)
     axes.set(title=curve.title, xlabel=curve.x, ylabel=curve.y)
     places = sorted({at for points in curve.lines.values() for at, _ in points})
-    values = [v for points in curve.lines.values() for _, found in points for v in found]
+    values = [v for points in curve.lines.values() for _, repeats in points for v in repeats]
     if places[-1] >= LOGARITHMIC * places[0]:
         axes.set_xscale("log")
         axes.minorticks_off()
@@ -140,14 +116,14 @@ def draw(curve: Curve) -> Picture:
 
 def _opening(sections: Sequence[Section]) -> list[str]:
     """Tell what a user wants to know, as far as it has been measured."""
-    found = {
+    by_name = {
         (section.module.removeprefix("bench."), figure.name): figure
         for section in sections
         for figure in section.figures
     }
     rows = []
     for told, module, names in OPENING:
-        figures = [found[module, name] for name in names if (module, name) in found]
+        figures = [by_name[module, name] for name in names if (module, name) in by_name]
         if figures:
             medians = " / ".join(f"{figure.median:,.{figure.digits}f}" for figure in figures)
             rows.append((told, f"**{medians}** {figures[0].unit}"))
@@ -164,36 +140,23 @@ def _number(value: float) -> str:
 
 
 def _verdicts(sections: Sequence[Section]) -> str:
-    rows = [
-        (figure.name, spread(figure.values, figure.digits), figure.wanted, _told(figure.verdict))
-        for section in sections
-        for figure in section.figures
-        if figure.verdict
-    ]
+    rows = []
+    for figure in (figure for section in sections for figure in section.figures if figure.verdict):
+        verdict = figure.verdict.replace("missed", "**missed**")
+        rows.append((figure.name, spread(figure.values, figure.digits), figure.bounds, verdict))
     return markdown_table(("measure", "found", "target / stretch", "verdict"), rows)
 
 
-def _told(verdict: str) -> str:
-    return f"**{verdict}**" if verdict == "missed" else verdict
-
-
 def write(folder: Path = FOLDER, target: Path = PAGE) -> list[Path]:
-    """Write the page and its pictures.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds the JSON, the remarks, and the pictures afterwards.
-    target : Path
-        The page.
+    """Write the page and its pictures from the JSON and the remarks in a folder.
 
     Returns
     -------
     list of Path
         Every file written; empty if there is nothing to write of.
     """
-    names = [name for name in MEASUREMENTS if (folder / f"{name}.json").exists()]
-    sections = [read_section(folder / f"{name}.json") for name in names]
+    files = [folder / f"{name}.json" for name in MEASUREMENTS]
+    sections = [read_section(file) for file in files if file.exists()]
     if not sections:
         return []
     written = [target]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -30,6 +31,15 @@ class Server:
     port: int
     log: Path = Path(os.devnull)
     """What it writes to standard error, if that is kept."""
+
+    @property
+    def url(self) -> str:
+        """Where it answers HTTP."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def redis_url(self, database: int = 0) -> str:
+        """Return where one of its databases is, if it is a Redis server."""
+        return f"redis://127.0.0.1:{self.port}/{database}"
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that it has taken so far, its worker processes' too."""
@@ -124,20 +134,8 @@ def serving(
 
 
 @contextmanager
-def redis_serving(folder: Path, cores: Collection[int]) -> Iterator[tuple[Server, str]]:
-    """Run a Redis server of our own until the block ends.
-
-    Parameters
-    ----------
-    folder : Path
-        For its log; nothing is saved.
-    cores : collection of int
-        Cores that it may use.
-
-    Yields
-    ------
-    Server, str
-        The server and its URL.
+def redis_serving(folder: Path, cores: Collection[int]) -> Iterator[Server]:
+    """Run a Redis server of our own, which saves nothing, until the block ends.
 
     Raises
     ------
@@ -151,17 +149,18 @@ def redis_serving(folder: Path, cores: Collection[int]) -> Iterator[tuple[Server
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
     with serving("redis-server", command, port, cores) as server:
-        yield server, f"redis://127.0.0.1:{port}/0"
+        yield server
 
 
-def our_service(store: str, port: int, *more: str) -> list[str]:
-    """Return the command that serves a store as its users do."""
-    return [sys.executable, "-m", "gkc", "serve", "--store", store, "--port", str(port), *more]
+def pinned(cores: Collection[int], command: Sequence[str]) -> list[str]:
+    """Return what runs a command on some cores only."""
+    return ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), *command]
 
 
-def reference(name: str, port: int, *more: str) -> list[str]:
-    """Return the command of a server of ``bench.servers``."""
-    return [sys.executable, "-m", f"bench.servers.{name}", "--port", str(port), *more]
+def events(log: str) -> list[dict[str, Any]]:
+    """Return the lines of a log that are JSON; the last one may be half and is left out then."""
+    lines = log.splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
 
 
 def free_port() -> int:
@@ -210,11 +209,11 @@ def _stat(pid: int) -> list[str]:
 
 def _proportional_kib(pid: int) -> int:
     told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    found = re.search(r"^Pss: +(\d+) kB$", told, re.MULTILINE)
-    assert found is not None, f"no Pss in {told!r}"
-    return int(found[1])
+    match = re.search(r"^Pss: +(\d+) kB$", told, re.MULTILINE)
+    assert match is not None, f"no Pss in {told!r}"
+    return int(match[1])
 
 
 def _children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in found.read_text(encoding="ascii").split()]
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text(encoding="ascii").split()]

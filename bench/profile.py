@@ -11,77 +11,72 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Final
+from pkgutil import resolve_name
+from typing import Final
 
 import typer
 
 from bench.environments import separate_environment
+from bench.load import CONCURRENCY, Ask
+from bench.options import Rounds, Save, Seconds
 from bench.results import Figure, Section, tell
-from bench.stage import CONCURRENCY, Ask, Stage
+from bench.stage import Stage
 from bench.world import Shape
 
+SHAPE: Final = Shape(users=20_000)
 ROWS: Final = (1, 500)
 BODIES: Final = 2_000
 SAMPLES_PER_SECOND: Final = 500
 STEPS: Final[Mapping[str, Sequence[str]]] = {
-    "decode": ("gkc.http.decoding.decode_json", "gkc.http.decoding.decode_safetensors"),
-    "resolve": ("gkc.http.serving.Serving.resolve",),
-    "plan": ("gkc.center.plan.Plan.__init__",),
+    "decode": ("gkc.http.decoding:decode_json", "gkc.http.decoding:decode_safetensors"),
+    "resolve": ("gkc.answering.serving:Serving.resolve",),
+    "plan": ("gkc.center.plan:Plan.__init__",),
     "users: Redis": (
-        "gkc.store.backends.redis.pipe.ReadPipe.run",
-        "gkc.store.backends.redis.pipe._Link.ask",
-        "gkc.store.backends.redis.pipe._Link.data_received",
-        "gkc.store.backends.redis.pipe._Link._flush",
-        "gkc.store.backends.redis.reader.RedisReader.fetch_users",
+        "gkc.store.backends.redis.pipe:ReadPipe.run",
+        "gkc.store.backends.redis.pipe:_Link.ask",
+        "gkc.store.backends.redis.pipe:_Link.data_received",
+        "gkc.store.backends.redis.pipe:_Link._flush",
+        "gkc.store.backends.redis.reader:RedisReader.fetch_users",
     ),
     "users: around the read": (
-        "gkc.http.reader.GuardedReader.fetch_users",
-        "gkc.http.user_cache.UserCache.fetch_users",
+        "gkc.answering.reader:GuardedReader.fetch_users",
+        "gkc.answering.user_cache:UserCache.fetch_users",
     ),
-    "items": ("gkc.center.plan.Plan.find_items",),
-    "lay": ("gkc.center.plan.Plan.lay",),
-    "encode": ("gkc.http.encoding.encode",),
-    "send": ("gkc.http.asgi.respond", "gkc.http.wire.GatheringTransport._flush"),
-    "count": ("gkc.http.tally.Tally.end", "gkc.http.metrics.Metrics.add_tally"),
-    "the rest of answering": ("gkc.http.answering.Answering.answer",),
+    "items": ("gkc.center.plan:Plan.find_items",),
+    "lay": ("gkc.center.plan:Plan.lay",),
+    "encode": ("gkc.http.encoding:encode",),
+    "send": ("gkc.http.asgi:respond", "gkc.http.wire:GatheringTransport._flush"),
+    "count": ("gkc.http.tally:Tally.end", "gkc.http.metrics:Metrics.add_tally"),
+    "the rest of answering": ("gkc.answering.answering:Answering.answer",),
     "around it": (
-        "gkc.http.routes.KnowledgeEndpoint.__call__",
-        "gkc.http.middleware.Observed.__call__",
-        "gkc.http.app.Front.__call__",
+        "gkc.http.routes:KnowledgeEndpoint.__call__",
+        "gkc.http.middleware:Observed.__call__",
+        "gkc.http.app:Front.__call__",
     ),
     "uvicorn: HTTP and its task": (
-        "uvicorn.protocols.http.httptools_impl.RequestResponseCycle.run_asgi",
-        "gkc.http.wire.GatheringProtocol.data_received",
+        "uvicorn.protocols.http.httptools_impl:RequestResponseCycle.run_asgi",
+        "gkc.http.wire:GatheringProtocol.data_received",
     ),
-    "the loop: uvloop, sockets, kernel": ("asyncio.runners.Runner.run",),
+    "the loop: uvloop, sockets, kernel": ("asyncio.runners:Runner.run",),
 }
 """Steps and the functions they are known by; a sample counts for the first step that it is in."""
 OTHER: Final = "other threads and the interpreter"
 
 
-def main(
-    *,
-    rounds: Annotated[int, typer.Option(help="Profiles of each kind of request.")] = 3,
-    seconds: Annotated[int, typer.Option(help="Of one profile.")] = 8,
-    users: Annotated[int, typer.Option(help="Users of the version.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Items of the version.")] = Shape.items,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
-) -> None:
+def main(*, rounds: Rounds = 3, seconds: Seconds = 8, save: Save = False) -> None:
     """Profile requests of one row and of many, and tell."""
     spy = separate_environment("profile") / "py-spy"
     figures: list[Figure] = []
     with Stage() as stage:
-        knowledge = stage.world(Shape(users=users, items=items))
+        knowledge = stage.world(SHAPE)
         server = stage.serve(knowledge.url)
         for rows in ROWS:
-            asked = knowledge.questions(rows, BODIES, seed=1)
-            bodies = stage.write(f"{rows}", [{**body, "dtype": "f16"} for body in asked])
-            found = [profile(spy, stage, Ask(server, bodies), seconds) for _ in range(rounds)]
+            questions = knowledge.questions(rows, BODIES, seed=1, dtype="f16")
+            asked = Ask(server, stage.write(f"{rows}", questions))
+            profiles = [profile(spy, stage, asked, seconds) for _ in range(rounds)]
             for step in (*STEPS, OTHER):
-                times = [one.get(step, 0.0) for one in found]
+                times = [split.get(step, 0.0) for split in profiles]
                 figures.append(Figure(f"B = {rows}: {step}", times, "us", digits=1))
     section = Section(
         module="bench.profile",
@@ -99,22 +94,12 @@ def main(
 
 
 def profile(spy: Path, stage: Stage, asked: Ask, seconds: int) -> dict[str, float]:
-    """Load a server, sample it, and split its CPU time per request.
+    """Load a server, sample it, and split its CPU time per request: microseconds by step.
 
-    Parameters
-    ----------
-    spy : Path
-        The profiler.
-    stage : Stage
-    asked : Ask
-        Of whom, and what.
-    seconds : int
-        How long.
-
-    Returns
-    -------
-    dict of str to float
-        Microseconds by step.
+    Raises
+    ------
+    SystemExit
+        If py-spy cannot sample it.
     """
     with tempfile.NamedTemporaryFile(suffix=".raw") as raw:
         command = [str(spy), "record", "--rate", str(SAMPLES_PER_SECOND), "--nonblocking"]
@@ -124,26 +109,18 @@ def profile(spy: Path, stage: Stage, asked: Ask, seconds: int) -> dict[str, floa
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        found = stage.ask(asked, seconds + 1)
+        run = stage.ask(asked, seconds + 1)
         if sampling.wait():
             raise SystemExit("py-spy could not sample the service; it may need root (ptrace)")
         counts = by_step(Path(raw.name).read_text(encoding="utf-8").splitlines())
     total = sum(counts.values())
-    return {step: 1000 * found.cpu_ms * count / total for step, count in counts.items()}
+    return {step: 1000 * run.cpu_ms * count / total for step, count in counts.items()}
 
 
 def by_step(lines: Iterable[str]) -> Counter[str]:
-    """Count samples by step.
+    """Count samples by step; idle worker threads are left out.
 
-    Parameters
-    ----------
-    lines : iterable of str
-        py-spy's raw format: frames from the outermost, by semicolons, then a count.
-
-    Returns
-    -------
-    Counter of str
-        Samples by step; idle worker threads are left out.
+    Lines are py-spy's raw format: frames from the outermost, by semicolons, then a count.
     """
     marks = {step: [mark_of(name) for name in names] for step, names in STEPS.items()}
     counts: Counter[str] = Counter()
@@ -158,29 +135,19 @@ def by_step(lines: Iterable[str]) -> Counter[str]:
 
 
 def mark_of(name: str) -> tuple[str, str]:
-    """Return what py-spy tells of a function: how it begins, and its module's file.
-
-    Parameters
-    ----------
-    name : str
-        Dotted, from the package on.
+    """Return what py-spy tells of ``MODULE:FUNCTION``: how it begins, and its module's file.
 
     Raises
     ------
     SystemExit
         If there is no such function: it was renamed, or is gone.
     """
-    parts = name.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        try:
-            found = reduce(getattr, parts[end:], import_module(".".join(parts[:end])))
-        except ModuleNotFoundError:
-            continue
-        except AttributeError:
-            break
-        assert callable(found)
-        return f"{'.'.join(parts[end:])} (", f"{'/'.join(parts[:end])}.py:"
-    raise SystemExit(f"bench.profile knows a step by {name}, which does not exist")
+    try:
+        resolve_name(name)
+    except (ImportError, AttributeError):
+        raise SystemExit(f"bench.profile knows a step by {name}, which does not exist") from None
+    module, _, function = name.partition(":")
+    return f"{function} (", f"{module.replace('.', '/')}.py:"
 
 
 def _is_in(frames: Sequence[str], marks: Sequence[tuple[str, str]]) -> bool:

@@ -8,34 +8,32 @@ a publication after it; this checkout and another one, each with its own exporte
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Final
 
 import typer
 
 from bench.arrivals import Answers, offering
 from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout
-from bench.processes import Server
+from bench.load import CONCURRENCY, Ask
+from bench.options import Rounds, Save, Seconds
+from bench.processes import events, pinned
 from bench.report import spread
 from bench.results import Figure, Section, tell
-from bench.stage import CONCURRENCY, Ask, Stage, ratios
+from bench.stage import Stage, in_turns, ratios
 from bench.world import VERSION, Shape, export, questions
-from keep.served import SAFETENSORS
 
 ROWS: Final = 500
 QUESTIONS: Final = 2000
 CAPACITY_SECONDS: Final = 5
 SHARE: Final = 0.3
-ITEMS: Final = 200_000
+SHAPE: Final = Shape(users=20_000, items=200_000)
+"""Of each generation."""
 GRACE_SECONDS: Final = 5
 """Readers go on with the old generation for so long; so long the spans after it are, too."""
 LONGEST_SECONDS: Final = 3600
@@ -89,103 +87,53 @@ class Round:
 
 @dataclass(frozen=True)
 class Side:
-    """A checkout, the store that it exports into, and its service."""
+    """A checkout, the store that it exports into, and what its service is asked."""
 
     checkout: Checkout
     store: str
-    service: Server
+    asked: Ask
 
 
 def main(
-    other: GivenCheckout = None,
-    *,
-    rounds: Annotated[int, typer.Option(min=1, help="Publications of each checkout.")] = 4,
-    seconds: Annotated[int, typer.Option(min=1, help="Of each quiet span.")] = 8,
-    users: Annotated[int, typer.Option(help="Users of each generation.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Items of each generation.")] = ITEMS,
-    save: Annotated[bool, typer.Option("--save", help="Keep the result for the page.")] = False,
+    other: GivenCheckout = None, *, rounds: Rounds = 4, seconds: Seconds = 8, save: Save = False
 ) -> None:
     """Measure latency while generations are published."""
-    shape = Shape(users=users, items=items)
     with Stage() as stage:
-        _, url = stage.redis()
-        bundle, sides = stage.folder / "bundle", []
+        drawn = questions(SHAPE, ROWS, QUESTIONS, seed=0, dtype="f16")
+        redis, bodies, sides = stage.redis(), stage.write("bodies", drawn), []
         for database, checkout in enumerate((HERE, other_checkout(other))):
-            store = f"{url.removesuffix('/0')}/{database}"
-            export(bundle, shape, store, checkout=checkout)
-            sides.append(Side(checkout, store, stage.serve(store, checkout=checkout)))
-        drawn = questions(shape, ROWS, QUESTIONS, seed=0)
-        bodies = stage.write("bodies", [body | {"dtype": "f16"} for body in drawn])
-        rate = SHARE * stage.ask(Ask(sides[0].service, bodies), CAPACITY_SECONDS).rate
-        found: list[list[Round]] = [[], []]
-        for number in range(rounds):
-            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            for side, its in zip(sides, found, strict=True):
-                its.append(measure(side, bundle, bodies, rate, stage.others, seconds))
-    tell(section(found[0], found[1], rate, shape), save=save)
+            store = redis.redis_url(database)
+            export(stage.folder / "bundle", SHAPE, store, checkout=checkout)
+            sides.append(Side(checkout, store, Ask(stage.serve(store, checkout=checkout), bodies)))
+        rate = SHARE * stage.ask(sides[0].asked, CAPACITY_SECONDS).rate
+        measures = {side: partial(measure, stage, side, rate, seconds) for side in sides}
+        here, there = in_turns(measures, rounds).values()
+    tell(section(here, there, rate), save=save)
 
 
-def measure(
-    side: Side, bundle: Path, bodies: Path, rate: float, cores: Collection[int], seconds: int
-) -> Round:
-    """Measure a quiet span and a publication after it, under load.
-
-    Parameters
-    ----------
-    side : Side
-        Who is asked.
-    bundle : Path
-        What is published.
-    bodies : Path
-        Requests.
-    rate : float
-        Requests a second.
-    cores : collection of int
-        Cores of load and exporter.
-    seconds : int
-        How long the quiet span lasts.
-    """
-    asked = (side.service, bodies, SAFETENSORS, cores)
-    with offering(*asked, seconds=LONGEST_SECONDS, rate=rate) as offered:
+def measure(stage: Stage, side: Side, rate: float, seconds: int) -> Round:
+    """Measure a quiet span of so many seconds and a publication after it, under a load."""
+    with offering(side.asked, stage.other_cores, seconds=LONGEST_SECONDS, rate=rate) as offered:
         time.sleep(1)  # connections are made, and the first requests answered
         began = time.monotonic()
         time.sleep(seconds)
         quiet = began, time.monotonic()
-        publication = publish(side, bundle, cores)
+        publication = publish(side, stage.folder / "bundle", stage.other_cores)
         time.sleep(GRACE_SECONDS)
         answers = offered.stop()
-    loaded = loaded_at(side.service.log.read_text(encoding="utf-8"), publication.generation)
-    return round_of(answers, quiet, publication, loaded)
+    log = side.asked.server.log.read_text(encoding="utf-8")
+    return round_of(answers, quiet, publication, loaded_at(log, publication.generation))
 
 
 def publish(side: Side, bundle: Path, cores: Collection[int]) -> Publication:
     """Export the bundle once more, and wait until the old generation is deleted.
 
     The exporter runs on these cores when nobody else wants to.
-
-    Raises
-    ------
-    SystemExit
-        If the export fails.
     """
     what = ["--version", VERSION, "--store", side.store, "--bundle", str(bundle), "--dtype", "f16"]
     how = ["--keep-previous", "0", "--grace-seconds", str(GRACE_SECONDS)]
-
-    def yields() -> None:
-        os.sched_setaffinity(0, cores)
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-    done = subprocess.run(
-        side.checkout.module("exporter", *what, *how),
-        env=os.environ | side.checkout.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        preexec_fn=yields,
-    )
-    if done.returncode:
-        raise SystemExit(f"the export failed: {done.stderr}")
+    exporter = side.checkout.module("exporter", *what, *how)
+    done = side.checkout.run(pinned(cores, ["chrt", "--idle", "0", *exporter]))
     return read_publication(done.stderr)
 
 
@@ -219,90 +167,74 @@ def loaded_at(log: str, generation: str) -> float:
     return monotonic_of(line["timestamp"])
 
 
-def events(log: str) -> list[dict[str, Any]]:
-    """Return the lines of a log that are JSON."""
-    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-
-
 def monotonic_of(timestamp: str) -> float:
     """Return a log's time of day as seconds of CLOCK_MONOTONIC."""
     return datetime.fromisoformat(timestamp).timestamp() + time.monotonic() - time.time()
 
 
 def round_of(
-    answers: Answers, quiet: tuple[float, float], found: Publication, loaded: float
+    answers: Answers, quiet: tuple[float, float], publication: Publication, loaded: float
 ) -> Round:
-    """Cut the answers into the parts of one round.
+    """Cut the answers into the quiet span and the parts of the publication after it.
 
-    Parameters
-    ----------
-    answers : Answers
-        Of the whole run.
-    quiet : (float, float)
-        Beginning and end of the quiet span; seconds of CLOCK_MONOTONIC, as all times here.
-    found : Publication
-        The publication after it.
-    loaded : float
-        When the service had the new generation.
+    ``loaded`` is when the service had the new generation; all are seconds of CLOCK_MONOTONIC.
     """
-    deleting = found.published + GRACE_SECONDS
+    began, published = publication.began, publication.published
+    deleting = published + GRACE_SECONDS
     end = deleting + GRACE_SECONDS
     spans = {
-        "publication and deletion": (found.began, end),
-        "exporting": (found.began, found.published),
-        "loading": (found.published, deleting),
+        "publication and deletion": (began, end),
+        "exporting": (began, published),
+        "loading": (published, deleting),
         "deleting": (deleting, end),
     }
     parts = {name: answers.due_within(*span) for name, span in spans.items()}
-    return Round(answers.due_within(*quiet), parts, loaded - found.published)
+    return Round(answers.due_within(*quiet), parts, loaded - published)
 
 
-def section(rounds: Sequence[Round], before: Sequence[Round], rate: float, shape: Shape) -> Section:
+def section(rounds: Sequence[Round], before: Sequence[Round], rate: float) -> Section:
     """Put what the rounds found, here and before, in the form that is told."""
     at_most = partial(Figure, at_most=True)
-    here, there = ([one.whole.latency_ms(99) for one in side] for side in (rounds, before))
-    failed = [float(one.quiet.failed + one.whole.failed) for one in rounds]
+    p99, p99_before = ([each.whole.latency_ms(99) for each in side] for side in (rounds, before))
+    failed = [float(each.quiet.failed + each.whole.failed) for each in rounds]
     figures = [
         at_most(
             f"p99 during {part} against quiet p99",
-            [one.ratio(part) for one in rounds],
+            [each.ratio(part) for each in rounds],
             target=2,
             stretch=1.3,
         )
         for part in rounds[0].parts
     ]
     figures += [
-        at_most("p99 in a publication, to the commit before", ratios(here, there), target=1.03),
+        at_most("p99 in a publication, to the commit before", ratios(p99, p99_before), target=1.03),
         at_most(
-            "requests that failed in a publication or before it",
-            *(failed, "", 0),
-            digits=0,
+            "requests that failed in a publication or before it", failed, "", target=0, digits=0
         ),
         Figure(
             "from publication to a worker that has it loaded",
-            [one.serving_seconds for one in rounds],
+            [each.serving_seconds for each in rounds],
             "s",
         ),
     ]
-    for told, percent in (("p50", 50), ("p99", 99), ("longest", 100)):
-        quiet = [one.quiet.latency_ms(percent) for one in rounds]
-        whole = [one.whole.latency_ms(percent) for one in rounds]
+    for name, percent in (("p50", 50), ("p99", 99), ("longest", 100)):
+        quiet = [each.quiet.latency_ms(percent) for each in rounds]
+        whole = [each.whole.latency_ms(percent) for each in rounds]
         figures += [
-            Figure(f"quiet: {told}", quiet, "ms"),
-            Figure(f"publication: {told}", whole, "ms"),
+            Figure(f"quiet: {name}", quiet, "ms"),
+            Figure(f"publication: {name}", whole, "ms"),
         ]
-    quiet_before = [one.quiet.latency_ms(99) for one in before]
+    quiet_before = [each.quiet.latency_ms(99) for each in before]
     return Section(
         module="bench.publication",
         title="While a generation is published",
         method=METHOD,
         figures=figures,
         notes=[
-            f"{shape.users:,} users with {shape.pairs} pairs each and {shape.items:,} items, at "
+            f"{SHAPE.users:,} users with {SHAPE.pairs} pairs each and {SHAPE.items:,} items, at "
             f"{rate:,.0f} requests a second; the commit before: p99 "
-            f"{spread(quiet_before)} ms in quiet and {spread(there)} ms in a publication."
+            f"{spread(quiet_before)} ms in quiet and {spread(p99_before)} ms in a publication."
         ],
-        packages=("uvloop",),
     )
 
 

@@ -16,13 +16,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from time import process_time
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 import uvloop
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 
+from bench.in_process import SAFETENSORS, ask
 from bench.report import circumstances, print_circumstances, spread
 from bench.servers.empty import app as empty_app
 from bench.world import VERSION, Shape, export, questions
@@ -35,7 +35,6 @@ TOLERATED: Final = 1.25
 SHAPE: Final = Shape(users=5_000, items=50_000)
 ROUNDS: Final = 15
 REQUESTS: Final = 100
-SAFETENSORS: Final = "application/x-safetensors"
 CASES: Final[dict[str, tuple[int, str, dict[str, str]]]] = {
     "B = 1, rows": (1, SAFETENSORS, {"dtype": "f16"}),
     "B = 50, rows": (50, SAFETENSORS, {"dtype": "f16"}),
@@ -81,8 +80,8 @@ async def measure(store: str) -> dict[str, list[float]]:
         costs: dict[str, list[float]] = {name: [] for name in CASES}
         for number in range(ROUNDS):
             for name, (rows, accept, extra) in CASES.items():
-                drawn = questions(SHAPE, rows, REQUESTS, seed=number)
-                bodies = [json.dumps({**body, **extra}).encode() for body in drawn]
+                drawn = questions(SHAPE, rows, REQUESTS, seed=number, **extra)
+                bodies = [json.dumps(body).encode() for body in drawn]
                 floor = await least_seconds(empty_app, bodies, accept)
                 costs[name].append(await least_seconds(service, bodies, accept) / floor)
         return costs
@@ -90,33 +89,7 @@ async def measure(store: str) -> dict[str, list[float]]:
 
 async def least_seconds(app: ASGIApp, bodies: Sequence[bytes], accept: str) -> float:
     """Return the least CPU seconds that an application took for one of the requests."""
-    scope: dict[str, Any] = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "path": "/knowledge",
-        "raw_path": b"/knowledge",
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), (b"accept", accept.encode())],
-    }
-    least = float("inf")
-    for body in bodies:
-        statuses: list[int] = []
-
-        async def receive(body: bytes = body) -> Message:
-            return {"type": "http.request", "body": body}
-
-        async def send(message: Message, statuses: list[int] = statuses) -> None:
-            if message["type"] == "http.response.start":
-                statuses.append(message["status"])
-
-        began = process_time()
-        await app(dict(scope), receive, send)
-        least = min(least, process_time() - began)
-        if statuses != [200]:
-            raise SystemExit(f"answered {statuses}: {body[:200]!r}")
-    return least
+    return min([await ask(app, body, accept) for body in bodies])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,17 +41,18 @@ class Figure:
         """``stretch``, ``met`` or ``missed``, judged by the median; empty without a target."""
         if self.target is None:
             return ""
+        reaches = operator.le if self.at_most else operator.ge
         for bound, word in ((self.stretch, "stretch"), (self.target, "met")):
-            if bound is not None and _holds(self.median, bound, at_most=self.at_most):
+            if bound is not None and reaches(self.median, bound):
                 return word
         return "missed"
 
     @property
-    def wanted(self) -> str:
+    def bounds(self) -> str:
         """Target and stretch for people; empty without one."""
         sign = "≤" if self.at_most else "≥"
-        bounds = [bound for bound in (self.target, self.stretch) if bound is not None]
-        return " / ".join(f"{sign} {bound:g}" for bound in bounds)
+        given = [bound for bound in (self.target, self.stretch) if bound is not None]
+        return " / ".join(f"{sign} {bound:g}" for bound in given)
 
 
 @dataclass(frozen=True)
@@ -88,21 +90,13 @@ class Section:
 
 
 def tell(section: Section, *, save: bool) -> None:
-    """Print a section, and keep it for the page.
-
-    Parameters
-    ----------
-    section : Section
-        What was found.
-    save : bool
-        Whether to write ``docs/performance/NAME.json``.
-    """
+    """Print a section, and save it for the page as ``docs/performance/NAME.json``."""
     print_circumstances(section.module, *section.packages)
     print(section.title)
     width = max((len(figure.name) for figure in section.figures), default=0)
     for figure in section.figures:
         told = f"{spread(figure.values, figure.digits)} {figure.unit}"
-        print(f"  {figure.name:{width}}  {told:36}  {figure.wanted:16}  {figure.verdict}".rstrip())
+        print(f"  {figure.name:{width}}  {told:36}  {figure.bounds:16}  {figure.verdict}".rstrip())
     for curve in section.curves:
         print(f"  {curve.title}: {curve.y}")
         for line, points in curve.lines.items():
@@ -121,23 +115,8 @@ def tell(section: Section, *, save: bool) -> None:
 
 
 def read_section(path: Path) -> Section:
-    """Read what ``tell`` kept.
-
-    Parameters
-    ----------
-    path : Path
-        ``docs/performance/NAME.json``.
-
-    Returns
-    -------
-    Section
-        As it was told.
-    """
+    """Read a section that ``tell`` saved."""
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     figures = [Figure(**figure) for figure in kept.pop("figures")]
     curves = [Curve(**curve) for curve in kept.pop("curves")]
     return Section(figures=figures, curves=curves, **kept)
-
-
-def _holds(value: float, bound: float, *, at_most: bool) -> bool:
-    return value <= bound if at_most else value >= bound

@@ -4,72 +4,46 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Self, TypeVar
 
 from bench.checkouts import HERE, Checkout
-from bench.load import Load, load, write_bodies
-from bench.processes import (
-    Server,
-    free_port,
-    redis_serving,
-    reference,
-    separate_cores,
-    serving,
-)
+from bench.load import Ask, Load, load, write_bodies
+from bench.processes import Server, free_port, redis_serving, separate_cores, serving
 from bench.world import Shape, World, export
-from keep.served import SAFETENSORS
 
-CONCURRENCY: Final = 4
 NameT = TypeVar("NameT")
+FoundT = TypeVar("FoundT")
 
 
-@dataclass(frozen=True)
-class Ask:
-    """Requests of one kind to one server."""
+class Stage(ExitStack):
+    """A scratch folder, and one core for whoever serves beside the others for all the rest.
 
-    server: Server
-    bodies: Path
-    accept: str = SAFETENSORS
-    concurrency: int = CONCURRENCY
-    path: str = "/knowledge"
-
-
-class Stage:
-    """A scratch folder, and one core for whoever serves beside the others for all the rest."""
+    Every server ends with the block, and the folder is removed.
+    """
 
     def __init__(self) -> None:
-        self.own, self.others = separate_cores()
-        self._stack = ExitStack()
+        super().__init__()
+        self.service_cores, self.other_cores = separate_cores()
         self._services = 0
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
         """Make the folder."""
-        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        return self
+        self.folder = Path(self.enter_context(tempfile.TemporaryDirectory()))
+        return super().__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop every server, and remove the folder."""
-        self._stack.__exit__(kind, error, trace)
-
-    def redis(self) -> tuple[Server, str]:
-        """Start a Redis server; return it and its URL."""
-        return self._stack.enter_context(redis_serving(self.folder, self.others))
+    def redis(self) -> Server:
+        """Start a Redis server."""
+        return self.enter_context(redis_serving(self.folder, self.other_cores))
 
     def world(self, shape: Shape) -> World:
         """Start a Redis server and export a version of a shape into it."""
-        server, url = self.redis()
-        export(self.folder / "bundle", shape, url)
-        return World(shape, server, url, self.folder)
+        world = World(shape, self.redis(), self.folder)
+        export(self.folder / "bundle", shape, world.url)
+        return world
 
     def serve(
         self,
@@ -77,7 +51,6 @@ class Stage:
         *more: str,
         checkout: Checkout = HERE,
         environment: Mapping[str, str] | None = None,
-        cores: Collection[int] | None = None,
     ) -> Server:
         """Serve a store as its users do.
 
@@ -91,8 +64,6 @@ class Stage:
             Whose code.
         environment : mapping, optional
             Settings.
-        cores : collection of int, optional
-            Of the service; default: its own one.
 
         Returns
         -------
@@ -103,22 +74,21 @@ class Stage:
         port, mirrors = free_port(), self.folder / f"service-{self._services}"
         command = checkout.module("gkc", "serve", "--store", store, "--port", str(port), *more)
         settings = {"GKC_MIRROR_DIR": str(mirrors), **checkout.environment, **(environment or {})}
-        running = serving(
-            f"gkc serve of {checkout.root.name}",
-            command,
-            port,
-            self.own if cores is None else cores,
-            "/readyz",
-            settings,
-            mirrors.with_suffix(".log"),
+        name, log = f"gkc serve of {checkout.root.name}", mirrors.with_suffix(".log")
+        return self.enter_context(
+            serving(
+                name, command, port, self.service_cores, "/readyz", environment=settings, log=log
+            )
         )
-        return self._stack.enter_context(running)
 
     def reference(self, name: str, *more: str) -> Server:
         """Start a server of ``bench.servers`` on the service's core."""
         port = free_port()
-        command = reference(name, port, *more)
-        return self._stack.enter_context(serving(name, command, port, self.own))
+        command = HERE.module(f"bench.servers.{name}", "--port", str(port), *more)
+        environment = HERE.environment
+        return self.enter_context(
+            serving(name, command, port, self.service_cores, environment=environment)
+        )
 
     def write(self, name: str, bodies: Sequence[dict[str, Any]]) -> Path:
         """Write the bodies that a run sends in turn."""
@@ -132,33 +102,32 @@ class Stage:
         SystemExit
             If a request failed.
         """
-        found = load(
-            asked.server,
-            asked.bodies,
-            asked.accept,
-            self.others,
-            concurrency=asked.concurrency,
-            seconds=seconds,
-            path=asked.path,
-        )
-        if found.failed or not found.requests:
-            told = f"{found.failed} of {found.requests} requests failed"
-            raise SystemExit(f"{asked.server.name}, {asked.bodies.stem}: {told}")
-        return found
+        run = load(asked, self.other_cores, seconds)
+        if run.failed or not run.requests:
+            problem = f"{run.failed} of {run.requests} requests failed"
+            raise SystemExit(f"{asked.server.name}, {asked.bodies.stem}: {problem}")
+        return run
 
     def in_turns(
         self, asked: Mapping[NameT, Ask], rounds: int, seconds: int
     ) -> dict[NameT, list[Load]]:
         """Ask for everything in each round; return the runs of each."""
-        found: dict[NameT, list[Load]] = {name: [] for name in asked}
-        for number in range(rounds):
-            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            # Who goes first changes, so that what else the machine does favours nobody.
-            for name in reversed(found) if number % 2 else found:
-                found[name].append(self.ask(asked[name], seconds))
-        return found
+        return in_turns({name: partial(self.ask, a, seconds) for name, a in asked.items()}, rounds)
+
+
+def in_turns(
+    measures: Mapping[NameT, Callable[[], FoundT]], rounds: int
+) -> dict[NameT, list[FoundT]]:
+    """Take every measure once in each round; return what each found, a value for each round."""
+    found: dict[NameT, list[FoundT]] = {name: [] for name in measures}
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        # Who goes first changes, so that what else the machine does favours nobody.
+        for name in reversed(found) if number % 2 else found:
+            found[name].append(measures[name]())
+    return found
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
     """Divide what was found of one thing by what was found of another in the same round."""
-    return [one / other for one, other in zip(over, under, strict=True)]
+    return [upper / lower for upper, lower in zip(over, under, strict=True)]

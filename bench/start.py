@@ -5,18 +5,18 @@ python -m bench.start [--save]
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
-from bench.processes import Server
+from bench.options import Rounds, Save
+from bench.processes import Server, events
 from bench.results import Curve, Figure, Section, tell
 from bench.stage import Stage, ratios
 from bench.world import Shape, export
@@ -24,11 +24,13 @@ from bench.world import Shape, export
 KINDS: Final = ("Redis, mirror to be built", "Redis, mirror there", "embedded")
 """One that builds the mirror comes before one that finds it."""
 FEW: Final = 1_000
+MOST: Final = 10_000_000
+"""Items."""
 USERS: Final = 1_000
 WORKERS: Final = 2
 MEMORY_MB: Final = 16_384
 READY_SECONDS: Final = 60.0
-Found = Mapping[tuple[str, int], Sequence[float]]
+Series = Mapping[tuple[str, int], Sequence[float]]
 """By kind, or by number of workers, and by items."""
 
 METHOD: Final = f"""\
@@ -37,31 +39,25 @@ exported table, *mirror there* re-reads the host's copy against its checksums be
 *mirror to be built* copies all items from Redis first. All files are in the page cache. Memory is \
 the proportional set size of all processes of the service, once every worker has its tables: a \
 page that several of them map counts once. {USERS:,} users, f16, D = 64. A start and the memory on \
-a tiny store, beside the commit before: *{{beside}}*."""
+a tiny store, beside the commit before: *Beside the commit before*."""
 
 
-def main(
-    *,
-    rounds: Annotated[int, typer.Option(min=1, help="Repeats.")] = 4,
-    items: Annotated[int, typer.Option(help="Most items.")] = 10_000_000,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
-) -> None:
+def main(*, rounds: Rounds = 4, save: Save = False) -> None:
     """Measure starts, and the memory of workers."""
     with Stage() as stage:
-        _, url = stage.redis()
-        stores = {}
-        for database, count in enumerate((FEW, items)):
-            redis = f"{url.removesuffix('/0')}/{database}"
-            stores[count] = {"embedded": f"file:{stage.folder}/store-{count}", "Redis": redis}
+        redis, stores = stage.redis(), {}
+        for database, count in enumerate((FEW, MOST)):
+            url = redis.redis_url(database)
+            stores[count] = {"embedded": f"file:{stage.folder}/store-{count}", "Redis": url}
             for store in stores[count].values():
                 export(stage.folder / f"bundle-{count}", Shape(USERS, count), store)
-        found = measure(stage, stores, rounds)
-    tell(section(found, items), save=save)
+        series = measure(stage, stores, rounds)
+    tell(section(series, MOST), save=save)
 
 
-def measure(stage: Stage, stores: Mapping[int, Mapping[str, str]], rounds: int) -> Found:
+def measure(stage: Stage, stores: Mapping[int, Mapping[str, str]], rounds: int) -> Series:
     """Start and stop the service in all ways, in turns; seconds and MiB of each round."""
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    series: dict[tuple[str, int], list[float]] = defaultdict(list)
     for _ in range(rounds):
         for items, urls in stores.items():
             mirrors = stage.folder / f"mirrors-{items}"
@@ -72,14 +68,14 @@ def measure(stage: Stage, stores: Mapping[int, Mapping[str, str]], rounds: int) 
                 with Stage() as alone:
                     began = time.perf_counter()
                     alone.serve(store, environment=settings)
-                    found[kind, items].append(time.perf_counter() - began)
+                    series[kind, items].append(time.perf_counter() - began)
             for workers in (1, WORKERS):
                 how = ("--workers", str(workers))
                 with Stage() as alone:
                     server = alone.serve(urls["Redis"], *how, environment=settings)
                     wait_until_loaded(server, workers)
-                    found[f"{workers}", items].append(server.proportional_mib())
-    return found
+                    series[f"{workers}", items].append(server.proportional_mib())
+    return series
 
 
 def wait_until_loaded(server: Server, workers: int) -> None:
@@ -98,29 +94,28 @@ def wait_until_loaded(server: Server, workers: int) -> None:
 
 
 def count_loaded(log: Path) -> int:
-    """Return how many generations the workers have loaded; the log's last line may be half."""
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = (json.loads(line) for line in lines if line.endswith("}\n"))
-    return sum(line["event"] == "generation_loaded" for line in whole)
+    """Return how many generations the workers have loaded."""
+    lines = events(log.read_text(encoding="utf-8"))
+    return sum(line["event"] == "generation_loaded" for line in lines)
 
 
-def section(found: Found, items: int) -> Section:
+def section(series: Series, items: int) -> Section:
     """Put what was found in the form that is told."""
     counts = (FEW, items)
     starts = [
-        Figure(f"start with {count:,} items, {kind}", found[kind, count], "s")
+        Figure(f"start with {count:,} items, {kind}", series[kind, count], "s")
         for count in counts
         for kind in reversed(KINDS)
     ]
-    shared = ratios(found[f"{WORKERS}", items], found["1", items])
-    slowest = statistics.median(found[KINDS[0], items])
+    shared = ratios(series[f"{WORKERS}", items], series["1", items])
+    slowest = statistics.median(series[KINDS[0], items])
     return Section(
         module="bench.start",
         title="Start and memory",
-        method=METHOD.format(beside="Beside the commit before"),
+        method=METHOD,
         figures=[
             *starts,
-            Figure(f"memory of 1 worker, {items:,} items", found["1", items], "MiB", digits=0),
+            Figure(f"memory of 1 worker, {items:,} items", series["1", items], "MiB", digits=0),
             Figure(f"memory of {WORKERS} workers against one, {items:,} items", shared),
         ],
         curves=[
@@ -128,7 +123,7 @@ def section(found: Found, items: int) -> Section:
                 "start",
                 f"{items:,} items are served {slowest:.1f} s after a start at the latest",
                 *("items", "seconds from the start of the process to ready"),
-                {kind: [(n, found[kind, n]) for n in counts] for kind in reversed(KINDS)},
+                {kind: [(n, series[kind, n]) for n in counts] for kind in reversed(KINDS)},
             )
         ],
     )

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import numpy as np
 import redis
 import typer
 
-from bench.bundles import Counts, write_bundle
+from bench.bundles import write_bundle
+from bench.options import Save
 from bench.results import Figure, Section, tell
 from bench.stage import Stage
 from bench.world import Shape, export
+from gkc.arrays import I64
 
+USERS: Final = 20_000
+ITEMS: Final = 500_000
 PAIRS: Final = 40
 WIDTHS: Final = (64, 192)
 LOG_NORMAL: Final = (3.4, 0.6, 300)
@@ -32,18 +36,13 @@ ITEM_BYTES: Final = 17
 """Of an item besides its vector: id, category, whether it has one."""
 
 
-def main(
-    *,
-    users: Annotated[int, typer.Option(help="Of each generation of users.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Of each generation of items.")] = 500_000,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
-) -> None:
+def main(*, save: Save = False) -> None:
     """Export each kind of generation, and tell."""
     figures, of_files = [], []
     kinds = {
-        f"users of {PAIRS} pairs": (np.full(users, PAIRS), 1, OF_USERS),
-        "users of log-normal pairs": (log_normal_pairs(users), 1, OF_USERS),
-        "items": (np.ones(1, dtype=np.int64), items, OF_ITEMS),
+        f"users of {PAIRS} pairs": (np.full(USERS, PAIRS), 1, OF_USERS),
+        "users of log-normal pairs": (log_normal_pairs(USERS), 1, OF_USERS),
+        "items": (np.ones(1, dtype=np.int64), ITEMS, OF_ITEMS),
     }
     for dim in WIDTHS:
         for name, (pairs, count, bounds) in kinds.items():
@@ -55,8 +54,8 @@ def main(
         module="bench.stored_bytes",
         title="What Redis and files keep for a byte of knowledge",
         method=(
-            f"`used_memory` of an idle Redis before and after an export of {users:,} users (and "
-            f"one item) or {items:,} items (and one user), f16, over the bytes of the vectors, ids "
+            f"`used_memory` of an idle Redis before and after an export of {USERS:,} users (and "
+            f"one item) or {ITEMS:,} items (and one user), f16, over the bytes of the vectors, ids "
             f"and categories themselves. Keys, buckets' markers, the allocator's size classes and "
             f"hash tables are the rest. *In files* is the size of all files of an embedded store. "
             f"Log-normal: a median of 30 pairs, at most {LOG_NORMAL[2]}. One value each: memory "
@@ -67,20 +66,20 @@ def main(
     tell(section, save=save)
 
 
-def log_normal_pairs(users: int) -> Counts:
+def log_normal_pairs(users: int) -> I64:
     """Draw numbers of pairs, shape (users,), as users have them: most few, some many."""
     mean, deviation, most = LOG_NORMAL
     drawn = np.random.default_rng(1).lognormal(mean, deviation, users)
     return np.clip(np.rint(drawn), 1, most).astype(np.int64)
 
 
-def kept_for_a_byte(dim: int, pairs: Counts, items: int) -> tuple[float, float]:
+def kept_for_a_byte(dim: int, pairs: I64, items: int) -> tuple[float, float]:
     """Export users with so many pairs, and items; return what Redis and files keep for a byte."""
     payload = payload_bytes(dim, pairs, items)
     with Stage() as stage:
         bundle, files = stage.folder / "bundle", stage.folder / "store"
         write_bundle(bundle, pairs, dim, items=items)
-        _, url = stage.redis()
+        url = stage.redis().redis_url()
         with redis.Redis.from_url(url) as client:
             in_redis = grown(lambda: used_memory(client), bundle, url)
         in_files = grown(lambda: stored_bytes(files), bundle, f"file:{files}")
@@ -94,7 +93,7 @@ def grown(measure: Callable[[], int], bundle: Path, store: str) -> int:
     return measure() - before
 
 
-def payload_bytes(dim: int, pairs: Counts, items: int) -> int:
+def payload_bytes(dim: int, pairs: I64, items: int) -> int:
     """Return the bytes of the vectors, ids and categories themselves."""
     keyed = len(pairs) + int(pairs.sum())
     return keyed * (ID_BYTES + 2 * dim) + items * (ITEM_BYTES + 2 * dim)

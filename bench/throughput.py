@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import typer
 
-from bench.load import Load
-from bench.plain_keys import load_plain_keys
+from bench.load import CONCURRENCY, Ask, Load
+from bench.options import Rounds, Save, Seconds
 from bench.processes import Server
 from bench.results import Figure, Section, tell
-from bench.stage import CONCURRENCY, Ask, Stage, ratios
-from bench.world import Shape, World
-from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
+from bench.stage import Stage, ratios
+from bench.vectors import answer_of, load_plain_keys
+from bench.world import VERSION, Shape, World
+from keep.served import SAFETENSORS, ServedKnowledge
 
+SHAPE: Final = Shape(users=20_000)
 BODIES: Final = 2_000
 """Distinct requests of each shape; a run goes round them."""
 CHECKED: Final = 20
@@ -46,22 +48,14 @@ Asked = tuple[str, int, str]
 """Who is asked, for how many rows, in which layout."""
 
 
-def main(
-    *,
-    rounds: Annotated[int, typer.Option(help="Runs of each kind of request.")] = 9,
-    seconds: Annotated[int, typer.Option(help="Of one run.")] = 1,
-    users: Annotated[int, typer.Option(help="Users of the version.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Items of the version.")] = Shape.items,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
-) -> None:
+def main(*, rounds: Rounds = 9, seconds: Seconds = 1, save: Save = False) -> None:
     """Measure, and tell."""
-    shape = Shape(users=users, items=items)
     section = Section(
         module="bench.throughput",
         title="Requests per second, and CPU time of each",
         method=(
-            f"1 user by B candidates, drawn evenly from {users:,} users and {items:,} items, "
-            f"D = {shape.dim}; JSON columnar request, safetensors answer in "
+            f"1 user by B candidates, drawn evenly from {SHAPE.users:,} users and {SHAPE.items:,} "
+            f"items, D = {SHAPE.dim}; JSON columnar request, safetensors answer in "
             f"f16, {CONCURRENCY} connections of wrk, each with one request under way. The empty "
             f"route is `bench/servers/empty.py`: a FastAPI `POST` that reads the same body and "
             f"returns nothing. The wire is `bench/servers/wire.py`: the same route, which returns "
@@ -71,7 +65,7 @@ def main(
             f"{seconds} s for each, in turns. {CHECKED} answers of each shape are compared with "
             f"the plain service's."
         ),
-        figures=figures(measure(shape, rounds, seconds)),
+        figures=figures(measure(SHAPE, rounds, seconds)),
     )
     tell(section, save=save)
 
@@ -98,15 +92,14 @@ def measure(
         load_plain_keys(knowledge, ours)
         for rows in sizes:
             check_answers(knowledge, ours, plain, rows)
-            drawn = knowledge.questions(rows, BODIES, seed=1)
-            columnar = stage.write(f"rows-{rows}", [{**body, "dtype": "f16"} for body in drawn])
+            drawn = knowledge.questions(rows, BODIES, seed=1, dtype="f16")
+            columnar = stage.write(f"rows-{rows}", drawn)
             wire = stage.reference("wire", "--bytes", str(answer_bytes(knowledge, ours, rows)))
             for name, server in (("empty", empty), ("wire", wire), ("ours", ours)):
                 asked[name, rows, "rows"] = Ask(server, columnar)
         most = sizes[-1]
-        drawn = knowledge.questions(most, BODIES, seed=1)
-        factored = stage.write(FACTORED, [{**body, "layout": FACTORED} for body in drawn])
-        asked["ours", most, FACTORED] = Ask(ours, factored)
+        drawn = knowledge.questions(most, BODIES, seed=1, layout=FACTORED)
+        asked["ours", most, FACTORED] = Ask(ours, stage.write(FACTORED, drawn))
         by_row = stage.write("plain", [plain_question(knowledge, body) for body in drawn])
         asked["plain", most, "rows"] = Ask(plain, by_row, "application/json")
         return stage.in_turns(asked, rounds, seconds)
@@ -114,9 +107,9 @@ def measure(
 
 def answer_bytes(knowledge: World, ours: Server, rows: int) -> int:
     """Return how long our answer to so many rows is; all are equally long."""
-    (body,) = knowledge.questions(rows, 1, seed=3)
-    with ServedKnowledge(f"http://127.0.0.1:{ours.port}", str(body["v"])) as client:
-        return len(client.ask({**body, "dtype": "f16"}, SAFETENSORS))
+    (body,) = knowledge.questions(rows, 1, seed=3, dtype="f16")
+    with ServedKnowledge(ours.url, VERSION) as client:
+        return len(client.ask(body, SAFETENSORS))
 
 
 def check_answers(knowledge: World, ours: Server, plain: Server, rows: int) -> None:
@@ -128,15 +121,12 @@ def check_answers(knowledge: World, ours: Server, plain: Server, rows: int) -> N
         If a number differs after rounding to f16, or a status.
     """
     by_row = (0, 1, 3)  # the product has no status in the plain service
-    for body in knowledge.questions(rows, CHECKED, seed=2):
-        asked = {**body, "dtype": "f16"}
-        with ServedKnowledge(f"http://127.0.0.1:{ours.port}", str(body["v"])) as client:
-            found = decode_safetensors(client.ask(asked, SAFETENSORS))
-        with ServedKnowledge(f"http://127.0.0.1:{plain.port}", str(body["v"])) as client:
-            expected = client.ask(plain_question(knowledge, body), "application/json")
-        answer = json.loads(expected)
-        same = np.array_equal(found["knowledge"], np.array(answer["knowledge"], dtype=np.float16))
-        if not same or (found["status"][:, by_row] != np.array(answer["status"])).any():
+    for body in knowledge.questions(rows, CHECKED, seed=2, dtype="f16"):
+        answer = answer_of(ours, body)
+        with ServedKnowledge(plain.url, VERSION) as client:
+            told = json.loads(client.ask(plain_question(knowledge, body), "application/json"))
+        same = np.array_equal(answer["knowledge"], np.array(told["knowledge"], dtype=np.float16))
+        if not same or (answer["status"][:, by_row] != np.array(told["status"])).any():
             raise SystemExit(f"ours and the plain service answer unlike: {body}")
 
 
@@ -152,14 +142,16 @@ def plain_question(knowledge: World, body: Mapping[str, Any]) -> dict[str, Any]:
 
 def figures(runs: Mapping[Asked, Sequence[Load]]) -> list[Figure]:
     """Compare the runs of one round with each other."""
-    told = []
+    shown = []
     for (rows, layout), bounds in EMPTY_TARGETS.items():
         ours, what = runs["ours", rows, layout], f"B = {rows}, {layout}"
-        told += compared(f"of the empty route's, {what}", ours, runs["empty", rows, "rows"], bounds)
+        shown += compared(
+            f"of the empty route's, {what}", ours, runs["empty", rows, "rows"], bounds
+        )
         if layout == "rows":
             wire = runs["wire", rows, layout]
-            told += compared(f"of the wire's, {what}", ours, wire, WIRE_TARGETS[rows])
-        told += [
+            shown += compared(f"of the wire's, {what}", ours, wire, WIRE_TARGETS[rows])
+        shown += [
             Figure(f"requests/s, {what}", [run.rate for run in ours], "/s", digits=0),
             Figure(f"CPU time, {what}", [run.cpu_ms * 1000 for run in ours], "us"),
             Figure(f"page faults of a request, {what}", [run.page_faults for run in ours], ""),
@@ -167,8 +159,8 @@ def figures(runs: Mapping[Asked, Sequence[Load]]) -> list[Figure]:
     most = max(WIRE_TARGETS)
     ours, plain = (runs[name, most, "rows"] for name in ("ours", "plain"))
     rate = ratios([run.rate for run in ours], [run.rate for run in plain])
-    told.append(Figure(f"rate of the plain service's, B = {most}", rate, "times", *PLAIN_TARGETS))
-    return told
+    shown.append(Figure(f"rate of the plain service's, B = {most}", rate, "times", *PLAIN_TARGETS))
+    return shown
 
 
 def compared(

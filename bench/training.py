@@ -20,6 +20,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -28,10 +29,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from bench.environments import ROOT, separate_environment
+from bench.checkouts import ROOT
+from bench.environments import separate_environment
 from bench.report import print_circumstances, spread
+from bench.stage import in_turns, ratios
+from bench.training_ours import part_of
 from bench.training_task import Result, Task, ours_file, peer_file
-from keep.features import Features, Rows
+from keep.features import PADDING, Features, Rows
 from keep.log import open_log
 from keep.sources.simulator import SimulatorConfig, simulate
 
@@ -60,23 +64,16 @@ def main(
         write_data(task)
         _print_task(task)
         commands = {"ours": sys.executable, "peer": str(peer)}
-        results: dict[str, list[Result]] = {side: [] for side in commands}
-        for number in range(rounds):
-            # Who goes first changes, so that what else the machine does favours nobody.
-            for side in sorted(commands, reverse=bool(number % 2)):
-                results[side].append(_run(f"bench.training_{side}", commands[side], task))
-    _print_results(results["ours"], results["peer"])
+        measures = {side: partial(_run, side, python, task) for side, python in commands.items()}
+        ours, theirs = in_turns(measures, rounds).values()
+    _print_results(ours, theirs)
 
 
 def write_data(task: Task, log_config: SimulatorConfig = LOG) -> None:
     """Write the same impressions in the form that each side starts from.
 
-    Parameters
-    ----------
-    task : Task
-        Names the folder; the day must have ``samples + held_out`` impressions.
-    log_config : SimulatorConfig
-        What is simulated; the last day is trained on, the others fill the histories.
+    The last day simulated, which must have ``samples + held_out`` impressions, is trained on; the
+    others fill the histories.
     """
     path = Path(task.folder) / "log"
     simulate(log_config, SEED, path, lambda _: None)
@@ -87,8 +84,7 @@ def write_data(task: Task, log_config: SimulatorConfig = LOG) -> None:
     day = log.day(log_config.days)
     total = task.samples + task.held_out
     order = np.random.default_rng(SEED).permutation(len(day))[:total]
-    fields = (field.name for field in dataclasses.fields(day))
-    day = dataclasses.replace(day, **{name: getattr(day, name)[order] for name in fields})
+    day = part_of(day, order)
     features.grow(day)
     ours_file(task).write_bytes(pickle.dumps((features, day)))
     np.savez(peer_file(task), allow_pickle=False, **peer_columns(features.encode(day), features))
@@ -97,24 +93,16 @@ def write_data(task: Task, log_config: SimulatorConfig = LOG) -> None:
 def peer_columns(rows: Rows, features: Features) -> dict[str, NDArray[np.generic]]:
     """Lay impressions out as deepctr-torch takes them.
 
-    Parameters
-    ----------
-    rows : Rows
-        Impressions.
-    features : Features
-        Holds the behaviours, padded on the left.
-
     Returns
     -------
     dict of str to ndarray
         int32 rows (n,) of user, item, shop and category, (n, T) of the behaviours, padded on the
-        right, and ``seq_length``; float32 ``label``; int64 ``sizes`` of the four tables.
+        right where the features' are on the left, and ``seq_length``; float32 ``label``; int64
+        ``sizes`` of the four tables.
     """
     left = features.history[rows.user]  # (n, T)
-    length = np.count_nonzero(left, axis=1)
-    place = np.arange(features.length) + features.length - length[:, None]
-    there = np.arange(features.length) < length[:, None]
-    items = np.where(there, np.take_along_axis(left, np.where(there, place, 0), axis=1), 0)
+    order = np.argsort(left == PADDING, axis=1, kind="stable")
+    items = np.take_along_axis(left, order, axis=1)
     tables = (features.users, features.items, features.shops, features.categories)
     return {
         "user": rows.user.astype(np.int32),
@@ -124,19 +112,17 @@ def peer_columns(rows: Rows, features: Features) -> dict[str, NDArray[np.generic
         "hist_item": items.astype(np.int32),
         "hist_shop": features.item_shop[items].astype(np.int32),
         "hist_category": features.item_category[items].astype(np.int32),
-        "seq_length": length.astype(np.int32),
+        "seq_length": np.count_nonzero(left, axis=1).astype(np.int32),
         "label": rows.labels[:, 0].astype(np.float32),
         "sizes": np.array([len(table) for table in tables], dtype=np.int64),
     }
 
 
-def _run(module: str, python: str, task: Task) -> Result:
-    command = [python, "-m", module, json.dumps(dataclasses.asdict(task))]
-    threads = {"OMP_NUM_THREADS": str(task.threads)}
+def _run(side: str, python: str, task: Task) -> Result:
     done = subprocess.run(
-        command,
+        [python, "-m", f"bench.training_{side}", json.dumps(dataclasses.asdict(task))],
         cwd=ROOT,
-        env={**os.environ, **threads},
+        env={**os.environ, "OMP_NUM_THREADS": str(task.threads)},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -170,12 +156,11 @@ def _print_results(ours: list[Result], peer: list[Result]) -> None:
         ("mean log loss of the pass", "training_loss"),
         ("log loss held out", "held_out_loss"),
     ):
-        values = [spread([getattr(r, field) for r in side], 4) for side in (ours, peer)]
-        print(f"{name:26}{values[0]:28}{values[1]:28}")
-    for name, field in (("samples/s with data", "fit_rate"),):
-        rates = [[getattr(r, field) for r in side] for side in (ours, peer)]
-        ratios = [one / other for one, other in zip(*rates, strict=True)]
-        print(f"{name:26}{spread(rates[0], 0):28}{spread(rates[1], 0):28}{spread(ratios)}")
+        losses = [spread([getattr(r, field) for r in side], 4) for side in (ours, peer)]
+        print(f"{name:26}{losses[0]:28}{losses[1]:28}")
+    rates, peer_rates = ([result.fit_rate for result in side] for side in (ours, peer))
+    told = f"{spread(rates, 0):28}{spread(peer_rates, 0):28}{spread(ratios(rates, peer_rates))}"
+    print(f"{'samples/s with data':26}{told}")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.training_task import Side, Task, ours_file, run_side
+from bench.training_task import Task, ours_file, run_side
 from gkc import __version__
 from keep.checkpoint import make_optimizers
 from keep.config import PretrainConfig
-from keep.features import Batch, Features, Rows, click_batch
+from keep.features import Batch, Features, click_batch
 from keep.log import Day
 from keep.losses import point_loss
 from keep.models import Models, score_clicks, set_item_tables, table_sizes
@@ -32,12 +30,24 @@ class Ours:
         self.task = task
         state: tuple[Features, Day] = pickle.loads(ours_file(task).read_bytes())
         self.features, self.day = state
-        self.config = config_of(task)
+        config = PretrainConfig(
+            seed=task.seed,
+            user_dim=task.user_dim,
+            feature_dim=task.feature_dim,
+            embedding_std=task.embedding_std,
+            behaviours=task.behaviours,
+            attention_width=task.attention,
+            mlp=task.mlp,
+            batch_size=task.batch_size,
+            learning_rate=task.learning_rate,
+            pair_weight=0.0,
+            unknown_rate=0.0,
+        )
         torch.manual_seed(task.seed)
-        models = Models(table_sizes(self.features), self.config)
+        models = Models(table_sizes(self.features), config)
         self.model = models.teacher
         set_item_tables(self.model.features, self.features)
-        self.optimizer = make_optimizers(models, self.config)["teacher"]
+        self.optimizer = make_optimizers(models, config)["teacher"]
         others = sum(
             weights.numel()
             for part in (self.model.tasks.hidden, self.model.tasks.logits)
@@ -48,25 +58,22 @@ class Ours:
 
     def fit(self, samples: int) -> float:
         """Go from the day's raw columns to a trained model."""
-        day = _first(self.day, samples)
+        day = part_of(self.day, slice(samples))
         self.features.grow(day)
         rows = self.features.encode(day)
-        rng = np.random.default_rng(self.task.seed)
+        order = np.random.default_rng(self.task.seed).permutation(len(rows))
         self.model.train()
         summed = torch.zeros(())
-        for batch in self._batches(rows, rng.permutation(len(rows))):
+        for start in range(0, len(rows), self.task.batch_size):
+            batch = click_batch(rows, self.features, order[start : start + self.task.batch_size])
             summed += self._step(batch) * len(batch.samples)
         return float(summed) / samples
 
     def held_out(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Score impressions that were not learned from."""
-        rows = self.features.encode(_parts(self.day, slice(self.task.samples, None)))
+        rows = self.features.encode(part_of(self.day, slice(self.task.samples, None)))
         logits = score_clicks(self.model, rows, self.features).astype(np.float64)
         return rows.labels[:, 0].astype(np.float32), 1.0 / (1.0 + np.exp(-logits))
-
-    def _batches(self, rows: Rows, order: NDArray[np.int64]) -> Iterator[Batch]:
-        for start in range(0, len(rows), self.task.batch_size):
-            yield click_batch(rows, self.features, order[start : start + self.task.batch_size])
 
     def _step(self, batch: Batch) -> torch.Tensor:
         loss = point_loss(self.model(batch)[0], batch.labels[0])
@@ -76,47 +83,10 @@ class Ours:
         return loss.detach()
 
 
-def config_of(task: Task) -> PretrainConfig:
-    """Translate the task's widths.
-
-    Parameters
-    ----------
-    task : Task
-        What both sides train.
-
-    Returns
-    -------
-    PretrainConfig
-        Of the same widths.
-    """
-    return PretrainConfig(
-        seed=task.seed,
-        user_dim=task.user_dim,
-        feature_dim=task.feature_dim,
-        embedding_std=task.embedding_std,
-        behaviours=task.behaviours,
-        attention_width=task.attention,
-        mlp=task.mlp,
-        batch_size=task.batch_size,
-        learning_rate=task.learning_rate,
-        pair_weight=0.0,
-        unknown_rate=0.0,
-    )
-
-
-def _first(day: Day, samples: int) -> Day:
-    return _parts(day, slice(samples))
-
-
-def _parts(day: Day, rows: slice) -> Day:
-    fields = (field.name for field in dataclasses.fields(day))
-    return Day(**{name: getattr(day, name)[rows] for name in fields})
-
-
-def make(task: Task) -> Side:
-    """Make our side."""
-    return Ours(task)
+def part_of(day: Day, rows: slice | NDArray[np.int64]) -> Day:
+    """Return some impressions of a day."""
+    return Day(**{name: column[rows] for name, column in vars(day).items()})
 
 
 if __name__ == "__main__":
-    run_side(make)
+    run_side(Ours)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.training_task import Side, Task, peer_file, run_side
+from bench.training_task import Task, peer_file, run_side
 
 # deepctr-torch asks an index for a newer release when it is imported. Without a usable `requests`
 # it says so and goes on: a measurement asks nobody.
@@ -75,10 +75,5 @@ class Peer:
                 torch.nn.init.normal_(module.weight, 0.0, self.task.embedding_std)
 
 
-def make(task: Task) -> Side:
-    """Make the peer's side."""
-    return Peer(task)
-
-
 if __name__ == "__main__":
-    run_side(make)
+    run_side(Peer)

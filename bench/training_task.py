@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -81,59 +82,25 @@ class Side(Protocol):
         """Return labels and predicted probabilities of the held-out impressions."""
 
 
-class SideFactory(Protocol):
-    """Makes a side; its data are in memory then."""
-
-    def __call__(self, task: Task) -> Side:
-        """Make it."""
-
-
-def run_side(make: SideFactory) -> None:
-    """Read the task from the command line, measure one side and print the result as JSON.
-
-    Parameters
-    ----------
-    make : callable
-        Makes the side from the task.
-    """
+def run_side(make: Callable[[Task], Side]) -> None:
+    """Read the task from the command line, measure one side and print the result as JSON."""
     values = json.loads(sys.argv[1])
     task = Task(**{**values, "mlp": tuple(values["mlp"])})
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task.threads])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task.threads])
     torch.set_num_threads(task.threads)
     make(task).fit(WARM_UP_BATCHES * task.batch_size)  # what is only slow the first time
 
     side = make(task)
     began = time.perf_counter()
     training_loss = side.fit(task.samples)
-    fit_seconds = time.perf_counter() - began
+    rate = task.samples / (time.perf_counter() - began)
     held_out_loss = log_loss(*side.held_out())
-
-    result = Result(
-        package=side.package,
-        parameters=side.parameters,
-        training_loss=training_loss,
-        held_out_loss=held_out_loss,
-        fit_rate=task.samples / fit_seconds,
-    )
+    result = Result(side.package, side.parameters, training_loss, held_out_loss, rate)
     print(json.dumps(dataclasses.asdict(result)), flush=True)
 
 
 def log_loss(labels: NDArray[np.float32], probabilities: NDArray[np.float64]) -> float:
-    """Average the cross-entropy of predicted probabilities.
-
-    Parameters
-    ----------
-    labels : ndarray, shape (n,), float32
-        0 or 1.
-    probabilities : ndarray, shape (n,), float64
-        Of a 1.
-
-    Returns
-    -------
-    float
-        The mean, in nats.
-    """
+    """Average the cross-entropy, in nats, of (n,) labels 0 or 1 and probabilities of a 1."""
     p = np.clip(probabilities, 1e-7, 1 - 1e-7)
     return float(-np.mean(np.where(labels > 0, np.log(p), np.log1p(-p))))
 

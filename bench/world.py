@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bench.checkouts import HERE, Checkout
 from bench.processes import Server
 
 VERSION = "20211220"
+Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,45 +37,45 @@ class World:
 
     shape: Shape
     redis: Server
-    url: str
     folder: Path
     """Scratch."""
 
-    def questions(self, rows: int, count: int, seed: int) -> list[dict[str, Any]]:
+    @property
+    def url(self) -> str:
+        """Of the store."""
+        return self.redis.redis_url()
+
+    def questions(self, rows: int, count: int, seed: int, **more: str) -> list[Body]:
         """Draw requests for this knowledge, as `questions` does."""
-        return questions(self.shape, rows, count, seed)
+        return questions(self.shape, rows, count, seed, **more)
 
     def category_of(self, item: int) -> int:
         """Return the category that an item was exported with."""
         return item % self.shape.categories
 
 
-def questions(shape: Shape, rows: int, count: int, seed: int) -> list[dict[str, Any]]:
-    """Draw columnar requests, 1 user by many items, all of them evenly.
+def questions(shape: Shape, rows: int, count: int, seed: int, **more: str) -> list[Body]:
+    """Draw columnar bodies of ``POST /knowledge``, 1 user by so many rows, all of them evenly.
 
-    Parameters
-    ----------
-    shape : Shape
-        What there is to ask for.
-    rows : int
-        Items of each.
-    count : int
-        How many requests.
-    seed : int
-        Of the draw.
-
-    Returns
-    -------
-    list of dict
-        Bodies of ``POST /knowledge``.
+    ``more`` is what each says besides, ``dtype`` for one.
     """
     rng = np.random.default_rng([seed, rows])
     users = (rng.integers(0, shape.users, count) * USER_ID_STEP).tolist()
     items = rng.integers(0, shape.items, (count, rows)).tolist()
     return [
-        {"u": user, "i": candidates, "v": VERSION}
+        {"u": user, "i": candidates, "v": VERSION, **more}
         for user, candidates in zip(users, items, strict=True)
     ]
+
+
+def of_users(bodies: Sequence[Body], count: int) -> list[Body]:
+    """Let the rows of each request name so many users in turn: its own, and those after it."""
+    users = list(dict.fromkeys(body["u"] for body in bodies))
+    several = []
+    for number, body in enumerate(bodies):
+        near = [users[(number + k) % len(users)] for k in range(count)]
+        several.append({**body, "u": [near[row % count] for row in range(len(body["i"]))]})
+    return several
 
 
 def export(
@@ -84,21 +86,7 @@ def export(
     *,
     checkout: Checkout = HERE,
 ) -> None:
-    """Write a bundle of this shape, unless it is there, and export it.
-
-    Parameters
-    ----------
-    bundle : Path
-        The bundle's folder.
-    shape : Shape
-        How much it holds.
-    store : str
-        URL.
-    version : str
-        Under which name.
-    checkout : Checkout
-        Whose exporter.
-    """
+    """Write a bundle of this shape, unless it is there; export it by a checkout's exporter."""
     if not bundle.exists():
         write_bundle(
             bundle,

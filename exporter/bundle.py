@@ -320,6 +320,18 @@ def fingerprint(bundle: Bundle, digests: Mapping[str, str], *facts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def vector_space(bundle: Bundle, digests: Mapping[str, str]) -> str:
+    """Name the space of a bundle's vectors: the digest of its models, whatever their files' names.
+
+    Equal models give vectors whose axes mean the same, whatever tables they are run on.
+    """
+    parts = []
+    for kind in MODEL_KINDS:
+        files = (bundle.models[kind].file, *bundle.weights[kind])
+        parts.append(f"{kind}={' '.join(digests[file] for file in files)}")
+    return "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
 def external_files(path: Path) -> list[str]:
     """List the files that hold tensors of a model, relative to the model's folder, sorted.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -69,8 +68,7 @@ class Sample:
         at = _chosen(self._items_seen, len(block.ids), self._item_step)
         self._items_seen += len(block.ids)
         if len(at):
-            chosen = (block.ids[at], block.k_i[at], block.categories[at], block.has_category[at])
-            self.items.append(ItemBlock(*chosen))
+            self.items.append(block.take(at))
 
     def see_users(self, block: UserBlock) -> None:
         """Keep some of the users that were written, with all their pairs."""
@@ -81,13 +79,13 @@ class Sample:
 
 def user_at(block: UserBlock, k: int) -> UserBlock:
     """Copy one user out of a block."""
-    start, end = (int(p) for p in block.pair_offsets[k : k + 2])
+    user = block.span(k, k + 1)
     return UserBlock(
-        ids=block.ids[k : k + 1].copy(),
-        k_u=block.k_u[k : k + 1].copy(),
-        pair_offsets=np.array([0, end - start], dtype=np.int64),
-        categories=block.categories[start:end].copy(),
-        k_uc=block.k_uc[start:end].copy(),
+        user.ids.copy(),
+        user.k_u.copy(),
+        user.pair_offsets,
+        user.categories.copy(),
+        user.k_uc.copy(),
     )
 
 
@@ -100,7 +98,7 @@ def _chosen(seen: int, rows: int, step: int) -> I64:
     return np.arange(-seen % step, rows, step, dtype=np.int64)
 
 
-def verify_generation(
+async def verify_generation(
     url: str,
     namespace: str,
     manifest: GenerationManifest,
@@ -127,16 +125,6 @@ def verify_generation(
     VerificationError
         If it gives back other values than were written.
     """
-    asyncio.run(_verify(url, namespace, manifest, sample, progress))
-
-
-async def _verify(
-    url: str,
-    namespace: str,
-    manifest: GenerationManifest,
-    sample: Sample,
-    progress: Callable[[int], None],
-) -> None:
     async with _reading(url, namespace) as reader:
         if await reader.manifest(manifest.generation) != manifest:
             raise VerificationError(manifest.generation, "its manifest is not the one sealed")
@@ -205,7 +193,7 @@ async def _reading(url: str, namespace: str) -> AsyncIterator[KnowledgeReader]:
         await reader.close()
 
 
-def compare_with_models(
+async def compare_with_models(
     url: str, namespace: str, generation: str, prepared: Prepared
 ) -> dict[ModelKind, int]:
     """Recompute a sample of a generation with a bundle's models, and compare.
@@ -223,12 +211,6 @@ def compare_with_models(
     VerificationError
         At the first row that is missing or differs.
     """
-    return asyncio.run(_compare(url, namespace, generation, prepared))
-
-
-async def _compare(
-    url: str, namespace: str, generation: str, prepared: Prepared
-) -> dict[ModelKind, int]:
     async with _reading(url, namespace) as reader:
         manifest = await reader.manifest(generation)
         _compare_sizes(manifest, prepared)
@@ -245,19 +227,19 @@ def _compare_sizes(manifest: GenerationManifest, prepared: Prepared) -> None:
     bundle = prepared.bundle.manifest
     sizes = {"dim": bundle.dim, "category_dim": bundle.category_dim}
     sizes |= {kind: prepared.tables[kind].source.rows for kind in TABLE_KINDS}
-    for name, given in sizes.items():
+    for name, of_bundle in sizes.items():
         stored = getattr(manifest.spec, name)
-        if stored != given:
+        if stored != of_bundle:
             raise VerificationError(
-                manifest.generation, f"has {name} {stored}, but the bundle {given}"
+                manifest.generation, f"has {name} {stored}, but the bundle {of_bundle}"
             )
 
 
 def _compare_defaults(manifest: GenerationManifest, expected: Defaults) -> None:
     spec = manifest.spec
     for kind in MODEL_KINDS:
-        stored, given = getattr(spec.defaults, kind), getattr(expected, kind)
-        if (stored is None) != (given is None):
+        stored, recomputed = getattr(spec.defaults, kind), getattr(expected, kind)
+        if (stored is None) != (recomputed is None):
             raise VerificationError(
                 manifest.generation, f"its default for {kind} is not the bundle's"
             )
@@ -266,7 +248,7 @@ def _compare_defaults(manifest: GenerationManifest, expected: Defaults) -> None:
         width = spec.category_dim if kind == "user_category" else spec.dim
         values, truth = (
             decode_vectors(np.frombuffer(b, np.uint8)[np.newaxis], spec.element_type, width)
-            for b in (stored, given)
+            for b in (stored, recomputed)
         )
         # Both are rounded, so they may be a whole step apart.
         if not _close(values, truth, 2 * rounding(truth, spec.element_type)).all():

@@ -11,7 +11,6 @@ import numpy as np
 
 from exporter.bundle import Bundle
 from exporter.errors import BundleError, ModelOutputError
-from exporter.hashed import HashedTable, Rows, Tables, check_partitions, hash_tables
 from exporter.manifest import (
     ID_COLUMNS,
     MANIFEST,
@@ -24,6 +23,13 @@ from exporter.manifest import (
     bad_key,
 )
 from exporter.models import InferenceError, Model, ModelInput, new_pool
+from exporter.partitions import (
+    PartitionedTable,
+    TableRows,
+    Tables,
+    check_partitions,
+    partition_tables,
+)
 from exporter.tables import Feature, FeatureTable, ListColumn, Values, cast_values
 from gkc.arrays import I64, Bools
 from gkc.errors import NotStorableError
@@ -38,7 +44,7 @@ _MOST_ROW_BYTES: Final = 64 << 20
 """Of a model's inputs; a padded list of eight million ids is no feature that anybody means."""
 _LONGEST: Final = 0
 
-Chosen = Mapping[TableKind, tuple[Rows, I64]]
+Chosen = Mapping[TableKind, tuple[TableRows, I64]]
 """Loaded rows of each table, and which of them each of n input rows takes, shape (n,)."""
 
 
@@ -66,7 +72,7 @@ class Feed:
         """Bytes of a row of this input."""
         return self.feature.dtype.itemsize * self.width
 
-    def gather(self, rows: Rows, places: I64) -> Values:
+    def gather(self, rows: TableRows, places: I64) -> Values:
         """Return the input for some of a table's rows."""
         if self.feature.is_list:
             return rows.lists[self.feature.key].padded(places, self.width)
@@ -118,13 +124,13 @@ class Prepared:
     bundle : Bundle
     models : mapping of model kind to Model
     feeds : mapping of model kind to list of Feed
-    tables : mapping of table kind to HashedTable
+    tables : mapping of table kind to PartitionedTable
     """
 
     bundle: Bundle
     models: Mapping[ModelKind, Model]
     feeds: Mapping[ModelKind, list[Feed]]
-    tables: Mapping[TableKind, HashedTable]
+    tables: Mapping[TableKind, PartitionedTable]
 
     def row_bytes(self, kind: ModelKind) -> int:
         """Return how many bytes one row of a model's inputs takes."""
@@ -161,14 +167,14 @@ def prepare(
         models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in MODEL_KINDS}
         planned = {kind: plan_feeds(bundle, models[kind], tables) for kind in MODEL_KINDS}
         _refuse_idle_pads(bundle, planned, tables)
-        with hash_tables(tables, _features(planned), progress) as hashed:
+        with partition_tables(tables, _features(planned), progress) as partitioned:
             feeds = {
-                kind: [_of_width(feed, hashed[feed.table]) for feed in planned[kind]]
+                kind: [_of_width(feed, partitioned[feed.table]) for feed in planned[kind]]
                 for kind in MODEL_KINDS
             }
-            prepared = Prepared(bundle, models, feeds, hashed)
+            prepared = Prepared(bundle, models, feeds, partitioned)
             _check_widths(prepared)
-            check_partitions(hashed, max_pairs_per_user)
+            check_partitions(partitioned, max_pairs_per_user)
             yield prepared
 
 
@@ -228,7 +234,7 @@ def _features(feeds: Mapping[ModelKind, list[Feed]]) -> dict[TableKind, list[Fea
     return {kind: list(by_key.values()) for kind, by_key in features.items()}
 
 
-def _of_width(feed: Feed, table: HashedTable) -> Feed:
+def _of_width(feed: Feed, table: PartitionedTable) -> Feed:
     if feed.width == _LONGEST:
         return replace(feed, width=table.longest[feed.feature.column])
     return feed
@@ -259,9 +265,7 @@ def default_vectors(prepared: Prepared, element_type: ElementType) -> Defaults:
     """
     category = prepared.bundle.unknown.get("item", {}).get("category_id")
     return Defaults(
-        user=_default(prepared, "user", element_type),
-        item=_default(prepared, "item", element_type),
-        user_category=_default(prepared, "user_category", element_type),
+        **{kind: _default(prepared, kind, element_type) for kind in MODEL_KINDS},
         item_category=category if isinstance(category, int) else None,
     )
 
@@ -349,7 +353,7 @@ def item_batches(prepared: Prepared, skip: int) -> Iterator[ItemBatch]:
                 yield items_at(prepared, items, places, max(0, stored - start))
 
 
-def items_at(prepared: Prepared, items: Rows, places: I64, skip: int = 0) -> ItemBatch:
+def items_at(prepared: Prepared, items: TableRows, places: I64, skip: int = 0) -> ItemBatch:
     """Gather some of a partition's items."""
     return ItemBatch(
         items.ids[places],
@@ -385,7 +389,7 @@ def _pending(sizes: I64, skip: int) -> Iterator[tuple[int, int]]:
         skip = max(0, skip - size)
 
 
-def pair_offsets(users: Rows, pairs: Rows) -> I64:
+def pair_offsets(users: TableRows, pairs: TableRows) -> I64:
     """Return where each user's pairs begin among sorted pairs, shape (n + 1,), int64."""
     return _offsets(np.bincount(users.owners(pairs.ids), minlength=len(users.ids)))
 
@@ -409,14 +413,14 @@ def _user_spans(offsets: I64, most_users: int, most_pairs: int) -> Iterator[tupl
 
 
 def users_at(
-    prepared: Prepared, users: Rows, pairs: Rows, offsets: I64, places: I64, skip: int = 0
+    prepared: Prepared, users: TableRows, pairs: TableRows, offsets: I64, places: I64, skip: int = 0
 ) -> UserBatch:
     """Gather some of a partition's users and all their pairs.
 
     Parameters
     ----------
     prepared : Prepared
-    users, pairs : Rows
+    users, pairs : TableRows
         Of one partition.
     offsets : ndarray, shape (users + 1,), int64
         As `pair_offsets` gives them.

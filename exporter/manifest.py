@@ -169,14 +169,17 @@ class Manifest(Record, frozen=True):
             by_column["category_id"] = row["category_id"]
         return by_column
 
-    def origin(self) -> Origin:
-        """Return what is kept and shown of where the vectors come from."""
+    def origin(self, vector_space: str | None = None) -> Origin:
+        """Return what is kept and shown of where the vectors come from.
+
+        ``vector_space`` is the one to name if the manifest names none.
+        """
         run = asdict(self.run)
         return Origin(
             compatible_with=self.compatible_with,
             tasks=[asdict(task) for task in self.tasks],
             task_weights=self.task_weights,
-            vector_space=self.vector_space,
+            vector_space=self.vector_space or vector_space,
             data_until=None if self.data_until is None else self.data_until.isoformat(),
             run={name: text for name, text in run.items() if text is not None},
         )

@@ -42,19 +42,11 @@ _BATCH_HINT: Final = (
     "(dynamic_axes or dynamic_shapes in torch.onnx.export)"
 )
 
+_INTEGERS: Final = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 _INPUT_TYPES: Final = {
-    "tensor(int8)": np.int8,
-    "tensor(int16)": np.int16,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(uint8)": np.uint8,
-    "tensor(uint16)": np.uint16,
-    "tensor(uint32)": np.uint32,
-    "tensor(uint64)": np.uint64,
-    "tensor(float16)": np.float16,
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(bool)": np.bool_,
+    **{f"tensor({name})": np.dtype(name) for name in (*_INTEGERS, "float16", "bool")},
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64),
 }
 _OUTPUT_TYPES: Final = ("tensor(float16)", "tensor(float)", "tensor(double)")
 
@@ -158,11 +150,11 @@ class Model:
         self._fixed = fixed.pop() if fixed else None
         self._batch_size = self._fixed
 
-    def _require_same_names(self, given: set[str], taken: set[str]) -> None:
+    def _require_same_names(self, fed: set[str], inputs: set[str]) -> None:
         optional = {node.name for node in self._session.get_overridable_initializers()}
-        if missing := sorted(taken - given):
+        if missing := sorted(inputs - fed):
             raise BundleError(self.file, f"nothing feeds its input {missing[0]!r}")
-        if extra := sorted(given - taken):
+        if extra := sorted(fed - inputs):
             why = "has a value of its own" if extra[0] in optional else "is no input of the model"
             raise BundleError(self.file, f"the manifest feeds {extra[0]!r}, which {why}")
 
@@ -176,7 +168,7 @@ class Model:
                 self.file, f"input {node.name!r} has {rank} dimensions; at most 2 can be fed"
             )
         width = node.shape[1] if rank == 2 and isinstance(node.shape[1], int) else None
-        return ModelInput(node.name, column, np.dtype(_INPUT_TYPES[node.type]), rank, width)
+        return ModelInput(node.name, column, _INPUT_TYPES[node.type], rank, width)
 
     def _check_output(self) -> None:
         nodes = {node.name: node for node in self._session.get_outputs()}
@@ -319,11 +311,11 @@ class Model:
                 return self._first_failing(piece, probe, reason)
             problems.append(problem)
         match list(islice(self._passing_counts(probes), 2)):
-            case [one]:
-                taken = "one row" if one == 1 else f"{one} rows"
-                return InferenceError(None, f"runs on {taken} at a time only; {_BATCH_HINT}")
-            case [one, other]:
-                some = f"it runs on {one} or {other} rows at a time, but not on {rows}"
+            case [count]:
+                some = "one row" if count == 1 else f"{count} rows"
+                return InferenceError(None, f"runs on {some} at a time only; {_BATCH_HINT}")
+            case [count, other]:
+                some = f"it runs on {count} or {other} rows at a time, but not on {rows}"
                 return InferenceError(None, f"{reason}; {some}; {_BATCH_HINT}")
         for row, problem in zip(tried, problems[1:], strict=True):
             if problem != problems[1]:  # what it is depends on the row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections import deque
@@ -25,7 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle
+from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle, vector_space
 from exporter.check import Sample, compare_with_models, verify_generation
 from exporter.inputs import (
     ItemBatch,
@@ -36,6 +37,7 @@ from exporter.inputs import (
     prepare,
     user_batches,
 )
+from exporter.manifest import MODEL_KINDS
 from exporter.models import RUNTIME
 from gkc.arrays import F32
 from gkc.store import (
@@ -195,7 +197,13 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
     with closing(open_publisher(options.store, options.namespace)) as publisher:
         with _validated(options, publisher, progress) as (prepared, digests, _):
             mark = fingerprint(prepared.bundle, digests, options.element_type, RUNTIME)
-            spec = _spec(options, prepared, mark, default_vectors(prepared, options.element_type))
+            spec = _spec(
+                options,
+                prepared,
+                mark,
+                default_vectors(prepared, options.element_type),
+                vector_space(prepared.bundle, digests),
+            )
             with publisher.stage(
                 spec, max_versions=retention.max_versions, resume=options.resume
             ) as staged:
@@ -205,9 +213,8 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
                 writer = Writer(prepared, spec.element_type, staged.sink, sample, progress.advance)
                 manifest = writer.write()
                 progress.start("verify", rows, generation=staged.generation)
-                verify_generation(
-                    options.store, options.namespace, manifest, sample, progress.advance
-                )
+                place = options.store, options.namespace
+                asyncio.run(verify_generation(*place, manifest, sample, progress.advance))
                 progress.start("publish", None, generation=staged.generation)
                 published = publisher.publish(staged, manifest, retention)
         progress.start("evict", None, generation=published.generation)
@@ -222,7 +229,8 @@ def plan_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport
         closing(open_publisher(options.store, options.namespace)) as publisher,
         _validated(options, publisher, progress) as (prepared, _, evicted),
     ):
-        return _report(publisher, _spec(options, prepared, "", Defaults()), None, evicted, began)
+        spec = _spec(options, prepared, "", Defaults(), None)
+        return _report(publisher, spec, None, evicted, began)
 
 
 def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
@@ -241,15 +249,10 @@ def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
     progress.start("check", None, version=options.version, generation=generation)
     check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
-        counted = compare_with_models(options.store, options.namespace, generation, prepared)
-    return Report(
-        publisher.store,
-        options.version,
-        generation,
-        counted["user"],
-        counted["item"],
-        counted["user_category"],
-    )
+        place = options.store, options.namespace
+        counted = asyncio.run(compare_with_models(*place, generation, prepared))
+    users, items, user_categories = (counted[kind] for kind in MODEL_KINDS)
+    return Report(publisher.store, options.version, generation, users, items, user_categories)
 
 
 @contextmanager
@@ -272,7 +275,7 @@ def _load(options: ExportOptions, progress: PhaseProgress) -> Bundle:
 
 
 def _spec(
-    options: ExportOptions, prepared: Prepared, mark: str, defaults: Defaults
+    options: ExportOptions, prepared: Prepared, mark: str, defaults: Defaults, space: str | None
 ) -> GenerationSpec:
     bundle = prepared.bundle.manifest
     return GenerationSpec(
@@ -284,7 +287,7 @@ def _spec(
         items=prepared.tables["items"].source.rows,
         user_categories=prepared.tables["user_categories"].source.rows,
         bundle=bundle.name,
-        origin=bundle.origin(),
+        origin=bundle.origin(space),
         fingerprint=mark,
         defaults=defaults,
     )
@@ -387,10 +390,8 @@ class Writer:
 
     def _write_items(self, batch: ItemBatch, k_i: F32) -> None:
         stored = self._models["item"].encode(k_i, batch.rows, self._element_type)
-        new = slice(batch.skip, None)
-        block = ItemBlock(
-            batch.ids[new], stored[new], batch.categories[new], batch.has_category[new]
-        )
+        items = ItemBlock(batch.ids, stored, batch.categories, batch.has_category)
+        block = items.take(slice(batch.skip, None))
         self._sink.write_items(block)
         self._sample.see_items(block)
         self._progress(len(block.ids))
@@ -401,14 +402,8 @@ class Writer:
         largest, row = largest_row(k_u)
         if largest > self._largest_user[0]:
             self._largest_user = largest, int(batch.rows[row])
-        first = batch.pair_offsets[batch.skip]
-        block = UserBlock(
-            ids=batch.ids[batch.skip :],
-            k_u=stored[batch.skip :],
-            pair_offsets=batch.pair_offsets[batch.skip :] - first,
-            categories=batch.categories[first:],
-            k_uc=pairs[first:],
-        )
+        users = UserBlock(batch.ids, stored, batch.pair_offsets, batch.categories, pairs)
+        block = users.span(batch.skip, len(batch.ids))
         self._sink.write_users(block)
         self._sample.see_users(block)
         self._progress(len(block.ids) + len(block.categories))

@@ -1,4 +1,4 @@
-"""Every exception that gkc raises on purpose, as one tree.
+"""Every exception that gkc raises on purpose, as one tree; the exporter's and keep's hang below it.
 
 ::
 
@@ -26,13 +26,18 @@
     │       └── EarlierFormatError        an earlier gkc wrote them
     ├── RequestError                      a caller asked for something that cannot be answered
     │   ├── MalformedBodyError            the body is not JSON, or not safetensors
-    │   ├── InvalidFieldsError            fields of a request have wrong values; names each
+    │   ├── InvalidFieldsError            fields of a request are missing, misplaced or wrong
     │   ├── BatchTooLargeError            more rows than one request may ask for
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
     │   ├── EncodedBodyError              the body is compressed
     │   ├── NotAcceptableError            no type that the caller accepts can be answered
     │   └── ClientGoneError               the caller hung up before its request was read
+    ├── ClientUsageError                  a client was made or used as it cannot be
+    ├── DeadlineExceededError             no whole answer came within the caller's timeout
+    ├── GenerationChangedError            a version was published anew while its rows were asked for
+    ├── ServiceError                      a service cannot be reached, or its answer is none of ours
+    ├── LockMismatchError                 what is served is not what a model was locked to
     ├── RowRuleError                      the compiled rule of rows does not work on this machine
     ├── TableFileError                    a table of rows cannot be joined; names file, column, row
     └── CommandError                      a command cannot do what it was asked; says what to do
@@ -44,10 +49,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field of a request; ``field`` is a JSON Pointer (RFC 6901)."""
+
+    field: str
+    detail: str
 
 
 class GkcError(Exception):
-    """Base of every error that gkc raises on purpose."""
+    """Base of every error that gkc raises on purpose.
+
+    Attributes
+    ----------
+    errors : tuple of FieldError
+        The fields of a question that are at fault, else none.
+    status, title, retry_after : int, str, float, or None
+        What a service told besides, where the error came over HTTP; ``retry_after`` in seconds.
+    """
+
+    errors: tuple[FieldError, ...] = ()
+    status: int | None = None
+    title: str | None = None
+    retry_after: float | None = None
+
+    @property
+    def detail(self) -> str:
+        """The message: what, which, what to do."""
+        return str(self)
+
+    @classmethod
+    def as_told(cls, detail: str, **facts: Any) -> Self:  # noqa: ANN401
+        """Return an error that another process met, with its message and the facts it told."""
+        return _as_told(cls, (detail,), facts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message and the facts: constructors take the latter alone."""
+        return _as_told, (type(self), self.args, self.__dict__)
+
+
+ErrorT = TypeVar("ErrorT", bound=GkcError)
+
+
+def _as_told(cls: type[ErrorT], args: tuple[Any, ...], facts: dict[str, Any]) -> ErrorT:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 class StoreError(GkcError):
@@ -262,20 +312,17 @@ class MalformedBodyError(RequestError):
         super().__init__(f"the body is not {expected}: {reason}")
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """What is wrong with one field of a request; ``field`` is a JSON Pointer (RFC 6901)."""
-
-    field: str
-    detail: str
-
-
 class InvalidFieldsError(RequestError):
-    """Fields of a request have wrong values."""
+    """Fields of a request are missing, unknown, misplaced, of unequal lengths or wrong.
 
-    def __init__(self, *errors: FieldError) -> None:
-        self.errors = errors
-        super().__init__("; ".join(f"{e.field or 'the body'} {e.detail}" for e in errors))
+    What is wrong is the same with each of ``fields``. Of wrong values only the first is named.
+    """
+
+    def __init__(self, detail: str, *fields: str) -> None:
+        self.detail = detail
+        self.fields = fields
+        self.errors = [FieldError(field, detail) for field in fields]
+        super().__init__("; ".join(f"{field or 'the body'} {detail}" for field in fields))
 
 
 class BatchTooLargeError(RequestError):
@@ -303,10 +350,14 @@ class BodyTooLargeError(RequestError):
 class UnsupportedMediaTypeError(RequestError):
     """The body of a request is of a type that the service does not read."""
 
-    def __init__(self, found: str, supported: Sequence[str]) -> None:
-        self.found = found
+    def __init__(self, content_type: str, supported: Sequence[str]) -> None:
+        self.content_type = content_type
         self.supported = tuple(supported)
-        named = f"Content-Type is {found!r}" if found else "the request has no Content-Type"
+        named = (
+            f"Content-Type is {content_type!r}"
+            if content_type
+            else "the request has no Content-Type"
+        )
         super().__init__(f"{named}; send {' or '.join(self.supported)}, and name it there")
 
 
@@ -338,6 +389,60 @@ class ClientGoneError(RequestError):
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before its request was read")
+
+
+class ClientUsageError(GkcError):
+    """A client was made or used as it cannot be; the message says what is wrong and what to do."""
+
+
+class DeadlineExceededError(GkcError):
+    """No whole answer came within the caller's timeout."""
+
+    def __init__(self, source: str, timeout_seconds: float, reason: str = "") -> None:
+        self.source = source
+        self.timeout_seconds = timeout_seconds
+        self.reason = reason
+        because = f" ({reason})" if reason else ""
+        super().__init__(
+            f"{source} gave no whole answer within {timeout_seconds:g} s{because}; "
+            "allow more by timeout=, or ask for fewer rows"
+        )
+
+
+class GenerationChangedError(GkcError):
+    """A version was published anew, again and again, while its rows were asked for in pieces."""
+
+    def __init__(self, version: str, first: str, later: str) -> None:
+        self.version = version
+        self.first = first
+        self.later = later
+        super().__init__(
+            f"version {version!r} went from generation {first} to {later} while its rows were "
+            "asked for in pieces, also when they were asked for again; ask once more"
+        )
+
+
+class ServiceError(GkcError):
+    """A service cannot be reached, or what it answers is no answer of ours."""
+
+    def __init__(self, url: str, reason: str, remedy: str = "") -> None:
+        self.url = url
+        self.reason = reason
+        self.remedy = remedy or "see that gkc serve runs there, and nothing between changes answers"
+        super().__init__(f"service {url}: {reason}; {self.remedy}")
+
+
+class LockMismatchError(GkcError):
+    """What is served is not what a downstream model was locked to."""
+
+    def __init__(self, store: str, version: str, reason: str) -> None:
+        self.store = store
+        self.version = version
+        self.reason = reason
+        super().__init__(
+            f"version {version!r} of {store} is not what was locked: {reason}; serve what the "
+            "model was trained on, or train it anew and lock that"
+        )
 
 
 class RowRuleError(GkcError):

@@ -207,27 +207,27 @@ static uint64_t hash_of(uint64_t id) { /* the finaliser of splitmix64; part of t
   return id ^ id >> 31;
 }
 
-/* Write the row of each id into `places`, -1 if it has none. Passes over a few hundred ids at a time,
+/* Write the row of each id into `rows`, -1 if it has none. Passes over a few hundred ids at a time,
    each of which begins to read what the next one needs. */
-int gkc_find(const table_index *table, const int64_t *ids, int64_t n, int64_t *places) {
+int gkc_find(const table_index *table, const int64_t *ids, int64_t n, int64_t *rows) {
   for (int64_t begin = 0; begin < n; begin += LOOKED_UP_AT_ONCE) {
     int64_t end = n - begin < LOOKED_UP_AT_ONCE ? n : begin + LOOKED_UP_AT_ONCE;
     for (int64_t k = begin; k < end; k++) {
-      places[k] = (int64_t)(hash_of((uint64_t)ids[k]) >> table->shift);
-      __builtin_prefetch(table->starts + places[k]);
+      rows[k] = (int64_t)(hash_of((uint64_t)ids[k]) >> table->shift);
+      __builtin_prefetch(table->starts + rows[k]);
     }
     for (int64_t k = begin; k < end; k++) {
-      uint32_t first = table->starts[places[k]];
+      uint32_t first = table->starts[rows[k]];
       if (first > table->count) return BAD_TABLE;
       __builtin_prefetch(table->ids + first);
     }
     for (int64_t k = begin; k < end; k++) {
-      uint32_t row = table->starts[places[k]], last = table->starts[places[k] + 1];
+      uint32_t row = table->starts[rows[k]], last = table->starts[rows[k] + 1];
       if (last > table->count) return BAD_TABLE;
-      places[k] = -1;
+      rows[k] = -1;
       for (; row < last; row++)
         if (table->ids[row] == ids[k]) {
-          places[k] = row;
+          rows[k] = row;
           break;
         }
     }
@@ -283,10 +283,10 @@ typedef struct { /* what a generation is, the same for every request */
 } generation;
 
 typedef struct { /* rows of one request and generation, and where their answer goes */
-  int64_t n, answer_rows;
-  const int64_t *rows;       /* which row of the answer each is; none: as they come */
+  int64_t n, answer_count;
+  const int64_t *answer_rows; /* which row of the answer each is; none: as they come */
   const int64_t *items;      /* to be looked up; none: that was done */
-  int64_t *places;           /* each item's row in the table, -1 if it is not there */
+  int64_t *item_rows;        /* each item's row in the table, -1 if it is not there */
   int64_t one_item;          /* 1: the first one stands for all rows; as below */
   const int64_t *categories; /* given ones; none: no row has one */
   const uint8_t *given;
@@ -362,11 +362,11 @@ int gkc_lay_rows(const generation *g, const question *q, const uint8_t *records,
   if (from < 0 || to > q->n) return BAD_QUESTION;
   if (q->items) {
     int64_t begin = q->one_item ? 0 : from, n = q->one_item ? 1 : to - from;
-    if (gkc_find(&g->items, q->items + begin, n, q->places + begin)) return BAD_TABLE;
+    if (gkc_find(&g->items, q->items + begin, n, q->item_rows + begin)) return BAD_TABLE;
   }
   for (int64_t k = from; k < to; k++) {
     if (!q->one_item && k + AHEAD < to) {
-      int64_t ahead = q->places[k + AHEAD];
+      int64_t ahead = q->item_rows[k + AHEAD];
       if (ahead >= 0 && ahead < g->items.count) prefetch_item(g, ahead, item_bytes);
     }
 
@@ -380,7 +380,7 @@ int gkc_lay_rows(const generation *g, const question *q, const uint8_t *records,
       last_user = u, last_pair = -2;
     }
 
-    int64_t place = q->places[q->one_item ? 0 : k];
+    int64_t place = q->item_rows[q->one_item ? 0 : k];
     if (place >= g->items.count) return BAD_TABLE;
     const uint8_t *item = place >= 0 ? g->vectors + place * item_bytes : g->default_item;
     uint8_t item_status = place >= 0 ? FOUND : item ? DEFAULT : ABSENT;
@@ -406,8 +406,8 @@ int gkc_lay_rows(const generation *g, const question *q, const uint8_t *records,
     if (user.status == ABSENT || item_status == ABSENT) status[USER_ITEM] = ABSENT;
     else if (user.status == FOUND && item_status == FOUND) status[USER_ITEM] = FOUND;
 
-    int64_t row = q->rows ? q->rows[k] : k;
-    if (row < 0 || row >= q->answer_rows) return BAD_QUESTION;
+    int64_t row = q->answer_rows ? q->answer_rows[k] : k;
+    if (row < 0 || row >= q->answer_count) return BAD_QUESTION;
     uint8_t *out = q->answer + row * q->width * number;
     const int64_t *first = q->first;
     if (first[USER] >= 0) lay(g->type, user.vector, g->dim, q->type, out + first[USER] * number);

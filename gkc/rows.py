@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from gkc.arrays import I64, U8, Bools
 from gkc.errors import LayoutError
-from gkc.knowledge import PARTS, Part, Vectors, part_spans
+from gkc.knowledge import PARTS, STATUSES, Part, Vectors, part_spans
 from gkc.rows_library import GENERATION, LIBRARY, QUESTION, TABLE, TYPES, load, stride
 from gkc.rows_trial import check
 
@@ -33,8 +33,7 @@ _FAULTS: Final = {
 _MOST_ROWS: Final = 1 << 32
 _WIDEST: Final = 1 << 24
 """So that no size of a record overflows: it has at most 2**32 pairs of 4 bytes a number."""
-_COUNTS: Final = 12
-"""Four parts of three statuses."""
+_COUNTS: Final = len(PARTS) * STATUSES
 _SEED: Final = secrets.randbits(64)
 """So that nobody can choose values that all fall into one place of a table of distinct values."""
 
@@ -102,8 +101,6 @@ class TableIndex:
         int64 for each row, ascending by their hashes.
     count : int
         Number of rows.
-    loaded : ctypes.PyDLL, optional
-        The library to use; that of this installation.
 
     Raises
     ------
@@ -111,13 +108,7 @@ class TableIndex:
         If the sections do not fit the number of rows.
     """
 
-    def __init__(
-        self,
-        starts: memoryview,
-        ids: memoryview,
-        count: int,
-        loaded: ctypes.PyDLL | None = None,
-    ) -> None:
+    def __init__(self, starts: memoryview, ids: memoryview, count: int) -> None:
         buckets = len(starts) // 4 - 1
         bits = buckets.bit_length() - 1
         if len(starts) % 4 or buckets != 1 << max(bits, 0) or not 1 <= bits < 32:
@@ -127,24 +118,23 @@ class TableIndex:
         self.count = count
         self._held = _opened("starts", starts, "<u4"), _opened("ids", ids, "<i8")
         self.packed = _TABLE.pack(*(a.ctypes.data for a in self._held), count, 64 - bits)
-        loaded = loaded or library()
-        self._find, self._find_one = loaded.gkc_find, loaded.gkc_find_one
+        self._find, self._find_one = library().gkc_find, library().gkc_find_one
 
-    def find(self, ids: int, n: int, places: int) -> None:
-        """Write the rows of ``n`` ids to the address ``places``, -1 for an id that is not there.
+    def find(self, ids: int, n: int, rows: int) -> None:
+        """Write the rows of ``n`` ids to the address ``rows``, -1 for an id that is not there.
 
         Raises
         ------
         LayoutError
             If the table points outside itself.
         """
-        outcome = self._find(self.packed, ids, n, places)
+        outcome = self._find(self.packed, ids, n, rows)
         if outcome:
             raise LayoutError(_FAULTS[outcome])
 
-    def row_of(self, one: int) -> int:
+    def row_of(self, id_: int) -> int:
         """Return the row of one id, -1 if it is not there; as `find`."""
-        row: int = self._find_one(self.packed, one)
+        row: int = self._find_one(self.packed, id_)
         if row < -1:
             raise LayoutError(_FAULTS[1])
         return row
@@ -207,8 +197,6 @@ class GenerationRows:
         ``user``, ``item``, ``user_category``: the stored vectors of what is not there.
     default_category : int or None
         Category of an item that is not there.
-    loaded : ctypes.PyDLL, optional
-        The library to use; that of this installation.
 
     Raises
     ------
@@ -225,7 +213,6 @@ class GenerationRows:
         count: int,
         defaults: Mapping[str, bytes | None],
         default_category: int | None,
-        loaded: ctypes.PyDLL | None = None,
     ) -> None:
         if not (1 <= dim <= _WIDEST and 0 <= category_dim <= _WIDEST):
             raise LayoutError(f"rows of D = {dim} and D_c = {category_dim} cannot be")
@@ -233,11 +220,11 @@ class GenerationRows:
         for name, vector in defaults.items():
             if vector is not None and len(vector) != stride(element_type, widths[name]):
                 raise LayoutError(f"the default vector of {name} has {len(vector)} bytes")
-        wanted = {"categories": 8, "has_category": 1, "rows": stride(element_type, dim)}
-        for name, size in wanted.items():
+        sizes = {"categories": 8, "has_category": 1, "rows": stride(element_type, dim)}
+        for name, size in sizes.items():
             if len(sections[name]) != size * count:
                 raise LayoutError(f"section {name} has {len(sections[name])} bytes")
-        self.index = TableIndex(sections["starts"], sections["ids"], count, loaded)
+        self.index = TableIndex(sections["starts"], sections["ids"], count)
         vectors = [defaults.get(name) for name in widths]
         self._held: list[Array] = [
             _opened("categories", sections["categories"], "<i8"),
@@ -257,7 +244,7 @@ class GenerationRows:
             default_category or 0,
             default_category is not None,
         )
-        self.lay = (loaded or library()).gkc_lay_rows
+        self.lay = library().gkc_lay_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +297,7 @@ class Rows:
         The categories given with the question, and where one was; None if nowhere.
     user_index : ndarray, shape (n,), int64, or None
         Which of the distinct users each row has; None where all have the first.
-    places : ndarray, shape (n,), int64, or None
+    answer_rows : ndarray, shape (n,), int64, or None
         Which row of the answer each is; None where they come in order.
 
     Raises
@@ -319,17 +306,6 @@ class Rows:
         If a column has another length.
     """
 
-    __slots__ = (
-        "_held",
-        "_items_at",
-        "_items_n",
-        "_places_at",
-        "_question",
-        "_work",
-        "_work_at",
-        "n",
-    )
-
     def __init__(
         self,
         n: int,
@@ -337,21 +313,21 @@ class Rows:
         categories: I64 | None = None,
         given: Bools | None = None,
         user_index: I64 | None = None,
-        places: I64 | None = None,
+        answer_rows: I64 | None = None,
     ) -> None:
         self.n = n
-        self._held = items, categories, given, user_index, places
+        self._held = items, categories, given, user_index, answer_rows
         size = 1 if items is None else len(items)
         if (
             (size not in (1, n))
             or (user_index is not None and len(user_index) != n)
-            or (places is not None and len(places) != n)
+            or (answer_rows is not None and len(answer_rows) != n)
             or (categories is None) != (given is None)
             or (categories is not None and len(categories) not in (1, n))
             or (categories is not None and given is not None and len(given) != len(categories))
         ):
             raise LayoutError(f"columns of other lengths than {n} or 1")
-        self._places_at = 0 if places is None else address(places)
+        self._answer_rows_at = 0 if answer_rows is None else address(answer_rows)
         # Counts of statuses, then the row of each item in its table.
         self._work = work = np.zeros(_COUNTS + size, dtype=np.int64)
         self._work_at = address(work)
@@ -429,7 +405,7 @@ class Rows:
         packed = _QUESTION.pack(
             self.n,
             len(knowledge),
-            self._places_at,
+            self._answer_rows_at,
             self._items_at,
             *self._question,
             1 if offsets is None else len(offsets) - 1,

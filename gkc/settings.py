@@ -34,7 +34,19 @@ class StoreSettings(BaseSettings):
     """Longest wait for one read of the store, in milliseconds; then the answer is 503."""
 
 
-class Settings(StoreSettings):
+class FollowingSettings(StoreSettings):
+    """What whoever answers from a store can be told: the service, and clients in their process."""
+
+    item_memory_mb: int = Field(default=4096, ge=0)
+    """Mebibytes of item tables that are faulted into memory before their first request; tables
+    beyond it are mapped all the same, and slower while cold."""
+
+    refresh_ms: int = Field(default=200, ge=1)
+    """Pause between two looks at the catalogue, in milliseconds; well within the second in which
+    a publication has to be served."""
+
+
+class Settings(FollowingSettings):
     """Everything that ``gkc serve`` can be told."""
 
     host: str = "127.0.0.1"
@@ -52,59 +64,31 @@ class Settings(StoreSettings):
     max_body_bytes: int = Field(default=8_388_608, ge=1)
     """Most bytes the body of one request may have."""
 
-    item_memory_mb: int = Field(default=4096, ge=0)
-    """Mebibytes of item tables that are faulted into memory before their first request; tables
-    beyond it are mapped all the same, and slower while cold."""
-
     user_cache_mb: int = Field(default=0, ge=0)
     """Mebibytes of users' records that each worker keeps for users who are asked for again; 0
     keeps none. Saves reads of Redis; a ``file:`` store is mapped memory already."""
 
-    refresh_ms: int = Field(default=200, ge=1)
-    """Pause between two looks at the catalogue, in milliseconds; well within the second in which
-    a publication has to be served."""
 
-    prometheus_multiproc_dir: Path | None = Field(
-        default=None, validation_alias="PROMETHEUS_MULTIPROC_DIR"
-    )
-    """Where workers share their metrics; set by ``gkc serve`` for its own workers."""
-
-    def to_environment(self) -> dict[str, str]:
-        """Return the variables that give another process these very settings."""
-        values = self.model_dump(
-            mode="json", exclude={"prometheus_multiproc_dir"}, exclude_none=True
-        )
-        return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
-
-
-def unknown_variables(
-    known: frozenset[str], environment: Mapping[str, str] | None = None
-) -> dict[str, str | None]:
-    """Return the variables that look like settings of ours but are none, with the nearest name.
-
-    Parameters
-    ----------
-    known : frozenset of str
-        The names that are settings of some command.
-    environment : mapping, optional
-        Instead of this process's environment.
-    """
-    given = os.environ if environment is None else environment
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that look like settings of ours but are none, with the nearest name."""
+    known = sorted(known_variables())
     unknown = [
         name
-        for name in sorted(given)
+        for name in sorted(environment)
         if name.upper().startswith(PREFIX)
         and not name.upper().startswith(_TEST_PREFIX)
         and name.upper() not in known
     ]
-    return {name: next(iter(_nearest(name.upper(), known)), None) for name in unknown}
+    return {
+        name: difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0] for name in unknown
+    }
 
 
 def variable_warnings() -> list[str]:
     """Say which variables look like settings of ours but are none, a line each."""
     return [
-        f"{name} is no setting of gkc" + (f"; did you mean {nearest}?" if nearest else "")
-        for name, nearest in unknown_variables(known_variables()).items()
+        f"{name} is no setting of gkc; did you mean {nearest}?"
+        for name, nearest in unknown_variables(os.environ).items()
     ]
 
 
@@ -124,9 +108,4 @@ def _in_words(refusal: str) -> str:
 
 def known_variables() -> frozenset[str]:
     """Return the names of all settings."""
-    fields = set(Settings.model_fields) - {"prometheus_multiproc_dir"}
-    return frozenset(f"{PREFIX}{name.upper()}" for name in fields)
-
-
-def _nearest(name: str, known: frozenset[str]) -> list[str]:
-    return difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
+    return frozenset(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)

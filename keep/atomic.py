@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,21 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return values
+
+
+def json_values(value: Any, digits: int | None = None) -> Any:  # noqa: ANN401 - any JSON value
+    """Turn tuples into lists and numbers that JSON lacks into null, at any depth.
+
+    Numbers with a fraction are rounded to so many decimals, if any are named.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): json_values(part, digits) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(part, digits) for part in value]
+    if isinstance(value, float):
+        rounded = value if digits is None else round(value, digits)
+        return rounded if math.isfinite(value) else None
+    return value
 
 
 def sync(path: Path) -> None:

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gkc.arrays import I64
-from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
 from keep.compatibility import Compatibility, Maps
 from keep.config import TASKS, TOP_CATEGORIES
+from keep.errors import ProblemError
 from keep.features import PADDING, UNKNOWN, Features
 from keep.knowledge import most_shown
 from keep.log import Log
@@ -35,13 +35,10 @@ FILES = {"user": "users", "item": "items", "user_category": "user_categories"}
 """Model name to the name of the table that it is run on."""
 
 
-class BundleError(GkcError):
+class BundleError(ProblemError):
     """A bundle that cannot be written, or must not be used."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        self.path = path
-        self.problem = problem
-        super().__init__(f"bundle {path}: {problem}")
+    kind = "bundle "
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,11 @@ def bundle(
             raise BundleError(out, f"ONNX differs from torch by {difference:.1e}; not written")
         covered = coverage(tables, log)
         rows = {name: table.num_rows for name, table in vars(tables).items()}
-        described = [] if compatible_with is None else [compatible_with.as_json()]
-        card = model_card(out.name, state, log.info, rows, difference, covered, metrics, described)
+        card = model_card(
+            out.name, state, log.info, rows, difference, covered, metrics, compatible_with
+        )
         (temporary / CARD_FILE).write_text(card, encoding="utf-8")
-        _write_manifest(state, out.name, temporary, described)
+        _write_manifest(state, out.name, temporary, compatible_with)
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -192,8 +190,7 @@ def _write_models(state: Pretraining, tables: Tables, folder: Path, maps: Maps |
     for name, model in serving_models(state.models, maps).items():
         file = folder / f"{name}.onnx"
         export_onnx(name, model, length, file)
-        chosen = {column: columns[name][column] for column in INPUTS[name]}
-        largest = max(largest, largest_difference(name, model, file, chosen))
+        largest = max(largest, largest_difference(name, model, file, columns[name]))
     return largest
 
 
@@ -227,7 +224,7 @@ def _spread(rows: I64) -> I64:
 
 
 def _write_manifest(
-    state: Pretraining, name: str, folder: Path, compatible_with: list[dict[str, object]]
+    state: Pretraining, name: str, folder: Path, compatible_with: Compatibility | None
 ) -> None:
     """Describe the bundle; every file's checksum is in it."""
     manifest = {
@@ -247,21 +244,16 @@ def _write_manifest(
         "tables": {table: f"{table}.parquet" for table in FILES.values()},
         "pad": {"behaviour_items": state.config.behaviours},
         "unknown": {
-            "user": {"user_row": UNKNOWN, "behaviour_items": []},
-            "item": {"item_row": UNKNOWN, "shop_row": UNKNOWN, "category_row": UNKNOWN},
-            "user_category": {
-                "user_row": UNKNOWN,
-                "behaviour_items": [],
-                "category_row": UNKNOWN,
-            },
+            model: {name: [] if name == "behaviour_items" else UNKNOWN for name in INPUTS[model]}
+            for model in FILES
         },
         "sha256": {
             file.name: hashlib.sha256(file.read_bytes()).hexdigest()
             for file in sorted(folder.iterdir())
         },
     }
-    if compatible_with:
-        manifest["compatible_with"] = compatible_with
+    if compatible_with is not None:
+        manifest["compatible_with"] = [compatible_with.as_json()]
     if state.config.towers == "task":
         manifest["tasks"] = [{"name": task, "dim": state.config.tower[-1]} for task in TASKS]
     text = json.dumps(manifest, indent=2)

@@ -24,9 +24,9 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from gkc.errors import GkcError
 from keep.atomic import sync, write_text
 from keep.config import PretrainConfig, config_from_values
+from keep.errors import ProblemError
 from keep.features import Features, Vocabulary
 from keep.models import Models, table_sizes
 
@@ -45,13 +45,10 @@ DAMAGE = (
 """What reading a short, missing or foreign file of a checkpoint raises."""
 
 
-class CheckpointError(GkcError):
+class CheckpointError(ProblemError):
     """A checkpoint that cannot be read or used."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        self.path = path
-        self.problem = problem
-        super().__init__(f"checkpoint {path}: {problem}")
+    kind = "checkpoint "
 
 
 @dataclass
@@ -161,28 +158,16 @@ def _set_moments(
 
 
 def _save_features(features: Features, file: Path) -> None:
-    np.savez(
-        file,
-        users=features.users.ids,
-        items=features.items.ids,
-        shops=features.shops.ids,
-        categories=features.categories.ids,
-        item_shop=features.item_shop,
-        item_category=features.item_category,
-        history=features.history,
-        shown=features.shown,
-    )
+    parts = {name: part for name, part in vars(features).items() if name != "length"}
+    ids = {name: part.ids for name, part in parts.items() if isinstance(part, Vocabulary)}
+    np.savez(file, **parts | ids)
 
 
 def _load_features(file: Path, length: int) -> Features:
     features = Features(length)
     with file.open("rb") as stream, np.load(stream) as arrays:
-        features.users = Vocabulary(arrays["users"])
-        features.items = Vocabulary(arrays["items"])
-        features.shops = Vocabulary(arrays["shops"])
-        features.categories = Vocabulary(arrays["categories"])
-        features.item_shop = arrays["item_shop"]
-        features.item_category = arrays["item_category"]
-        features.history = arrays["history"]
-        features.shown = arrays["shown"]
+        for name, fresh in vars(features).items():
+            if name != "length":
+                part = arrays[name]
+                setattr(features, name, Vocabulary(part) if isinstance(fresh, Vocabulary) else part)
     return features

@@ -12,7 +12,7 @@ from keep.checkpoint import Pretraining
 from keep.data import Data, Samples
 from keep.gauc import Gauc, gauc
 from keep.knowledge import knowledge_of
-from keep.log import Day, Log
+from keep.log import Log
 from keep.models import score_clicks
 from keep.popularity import popularity
 from keep.systems.base import BASE
@@ -69,11 +69,8 @@ def evaluate(
     days = {number: data.sub_domain(number) for number in (*data.days, test_day)}
     test = days[test_day]
     used = [days[number] for number in (*train_days, test_day)]
-    extracted = {samples.number: _teacher_knowledge(state, samples.day) for samples in used}
-    answered = {
-        samples.number: served(samples.day.user, samples.day.item, samples.day.category)
-        for samples in used
-    }
+    extracted = {samples.number: knowledge_of(state, samples.day) for samples in used}
+    answered = {samples.number: served(*samples.day.ids) for samples in used}
     user, click = test.day.user, test.day.click
     popular = gauc(user, click, popularity(log, state.day, test.day))
     rows = state.features.encode(test.day)
@@ -120,11 +117,7 @@ class _Downstream:
         if knowledge is None:
             return BASE.train(self.data, days, self.options, seed).score(self.test)
         plugged = Plugged(lambda samples: knowledge[samples.number])
-        return KEEP.train(self.data, days, self.options, seed, given=plugged).score(self.test)
-
-
-def _teacher_knowledge(state: Pretraining, day: Day) -> F32:
-    return knowledge_of(state, day.user, day.item, day.shop, day.category)
+        return KEEP.train(self.data, days, self.options, seed, side_input=plugged).score(self.test)
 
 
 def report(results: Sequence[Result]) -> str:

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from gkc.arrays import F32, F64, I64, Bools
-from gkc.errors import GkcError
 from keep.checkpoint import Pretraining
+from keep.errors import ProblemError
 from keep.knowledge import student_vectors
 from keep.log import Log
 
@@ -30,21 +30,21 @@ HELD_OUT = 0.2
 """Share of them that is kept from the fit, to measure the error."""
 
 
+METHOD = "ridge"
+"""How maps are fitted, as manifest and card say it."""
 RIDGE = 0.1
 """Strength that ``keep bundle --compatible-with`` fits with; chosen by GAUC, not by error."""
 SHARED_AT_LEAST = 20
 """Fewest shared users, items and pairs that a map is fitted on."""
 
 
-class IncompatibleError(GkcError):
+class IncompatibleError(ProblemError):
     """A version that another cannot be mapped to."""
 
+    kind = "checkpoint "
+
     def __init__(self, name: str, problem: str) -> None:
-        self.name = name
-        self.problem = problem
-        super().__init__(
-            f"checkpoint {name}: {problem}; leave out --compatible-with or name another"
-        )
+        super().__init__(name, f"{problem}; leave out --compatible-with or name another")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Compatibility:
         return {
             "checkpoint": self.checkpoint,
             "day": self.day,
-            "method": "ridge",
+            "method": METHOD,
             "relative_error": {
                 part: round(error, 6) for part, error in self.relative_error.items()
             },
@@ -222,7 +222,7 @@ def _asked_for(log: Log, until: int) -> dict[str, tuple[I64, I64, I64, F64]]:
 
     Each part comes as (n,) users, items and categories, of which it uses its own.
     """
-    days = [log.day(number) for number in log.info.days if number <= until]
+    days = list(log.days(0, until))
     user = np.concatenate([day.user for day in days])
     item = np.concatenate([day.item for day in days])
     category = np.concatenate([day.category for day in days])

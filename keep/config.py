@@ -7,9 +7,9 @@ import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from gkc.errors import GkcError
+from keep.errors import ProblemError
 
 MODELS = ("teacher", "two_tower", "category")
 """The models of a pretraining: the teacher of section 4.2 and the two students of section 5.2."""
@@ -23,13 +23,8 @@ offline rows take as many. On the large simulated log, 20 of its 80 categories l
 test impressions with the default vector."""
 
 
-class ConfigError(GkcError):
+class ConfigError(ProblemError):
     """A training configuration that cannot be used."""
-
-    def __init__(self, source: str, problem: str) -> None:
-        self.source = source
-        self.problem = problem
-        super().__init__(f"{source}: {problem}")
 
 
 @dataclass(frozen=True)
@@ -118,9 +113,7 @@ def config_from_values(
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ConfigError(source, f"unknown key {unknown[0]!r}; known: {', '.join(sorted(fields))}")
-    checked: dict[str, Any] = {
-        name: _checked(name, value, source) for name, value in values.items()
-    }
+    checked = {name: _checked(name, value, source) for name, value in values.items()}
     return dataclasses.replace(PRESETS[preset], **checked)
 
 
@@ -135,37 +128,32 @@ def read_config(path: Path, preset: str = "default") -> PretrainConfig:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
-        raise ConfigError(str(path), f"cannot be read ({exc.strerror}); check the path") from exc
+        raise ConfigError(path, f"cannot be read ({exc.strerror}); check the path") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ConfigError(str(path), f"is not TOML ({exc}); write lines like seed = 1") from exc
+        raise ConfigError(path, f"is not TOML ({exc}); write lines like seed = 1") from exc
     return config_from_values(values, str(path), preset)
 
 
-def _checked(name: str, value: object, source: str) -> int | float | str | tuple[int, ...]:
+def _checked(name: str, value: Any, source: str) -> Any:  # noqa: ANN401 - of any setting
     """Return ``value`` as its setting's type, or raise ConfigError naming the setting."""
-    default = getattr(PretrainConfig, name)
+    kind = type(getattr(PretrainConfig, name))
     if name in CHOICES:
-        if not isinstance(value, str) or value not in CHOICES[name]:
-            raise ConfigError(source, f"{name} must be one of {', '.join(CHOICES[name])}")
-        return value
-    if isinstance(default, tuple):
-        if not (isinstance(value, list) and value and all(_is_positive(width) for width in value)):
-            raise ConfigError(source, f"{name} must be a list of positive integers")
-        return tuple(value)
-    if isinstance(default, float):
-        limit = math.inf if name == "distillation" else 1
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < limit:
-            below = "" if limit == math.inf else " and below 1"
-            raise ConfigError(source, f"{name} must be a number of at least 0{below}")
-        return float(value)
-    if name == "seed":
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ConfigError(source, "seed must be an integer of at least 0")
-        return value
-    if not _is_positive(value):
-        raise ConfigError(source, f"{name} must be a positive integer")
-    return value
+        fits, expected = value in CHOICES[name], f"one of {', '.join(CHOICES[name])}"
+    elif kind is tuple:
+        fits = isinstance(value, list) and value != [] and all(_is_int(width, 1) for width in value)
+        expected = "a list of positive integers"
+    elif kind is float:
+        limit, below = (math.inf, "") if name == "distillation" else (1, " and below 1")
+        fits = (isinstance(value, float) or _is_int(value, 0)) and 0 <= value < limit
+        expected = f"a number of at least 0{below}"
+    elif name == "seed":
+        fits, expected = _is_int(value, 0), "an integer of at least 0"
+    else:
+        fits, expected = _is_int(value, 1), "a positive integer"
+    if not fits:
+        raise ConfigError(source, f"{name} must be {expected}")
+    return kind(value)
 
 
-def _is_positive(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -42,10 +42,42 @@ class TaskMlps(nn.Module):
         return z[:, 1] - z[:, 0]
 
 
-class Teacher(nn.Module):
-    """DIN over user id, item, shop, category and behaviours, three tasks.
+class Din(nn.Module):
+    """DIN over user id, candidate and behaviours, three tasks.
 
     Users come as (B,) rows, behaviours as (B, T) item rows, 0 for padding.
+    """
+
+    def __init__(self, sizes: TableSizes, config: PretrainConfig, candidate_dim: int) -> None:
+        super().__init__()
+        self.user = embedding(sizes.users, config.user_dim, config.embedding_std)
+        self.features = ItemFeatures(sizes, config.feature_dim, config.embedding_std)
+        self.attention = TargetAttention(candidate_dim, config.item_dim, config.attention_width)
+        self.tasks = TaskMlps(config.user_dim + candidate_dim + config.item_dim, config.mlp)
+
+    def around(self, user: Tensor, behaviours: Tensor, candidates: Tensor) -> Tensor:
+        """Put all features beside each of (B, G, candidate_dim) embedded candidates.
+
+        Returns
+        -------
+        Tensor, shape (B, G, user_dim + candidate_dim + item_dim), float32
+            User, candidate and attended behaviours side by side.
+        """
+        keys = self.features.behaviours(behaviours)  # (B, T, 48)
+        attended = self.attention(candidates, keys, behaviour_mask(behaviours))
+        users = self.user(user).unsqueeze(1).expand(-1, candidates.shape[1], -1)
+        return torch.cat([users, candidates, attended], dim=-1)
+
+    def scores(self, shared: Tensor, batch: Batch) -> list[Tensor]:
+        """Score what the losses need: per task the (R,) logits of ``batch.scored``."""
+        return [
+            self.tasks(task, shared[line, candidate])
+            for task, (line, candidate) in enumerate(batch.scored)
+        ]
+
+
+class Teacher(Din):
+    """DIN whose candidate is an item: its id, shop and category.
 
     References
     ----------
@@ -53,11 +85,7 @@ class Teacher(nn.Module):
     """
 
     def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
-        super().__init__()
-        self.user = embedding(sizes.users, config.user_dim, config.embedding_std)
-        self.features = ItemFeatures(sizes, config.feature_dim, config.embedding_std)
-        self.attention = TargetAttention(config.item_dim, config.item_dim, config.attention_width)
-        self.tasks = TaskMlps(config.user_dim + 2 * config.item_dim, config.mlp)
+        super().__init__(sizes, config, config.item_dim)
 
     def shared(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
         """Compress all features into one vector per candidate.
@@ -72,19 +100,11 @@ class Teacher(nn.Module):
         Tensor, shape (B, G, user_dim + 2 * item_dim), float32
             User, candidate and attended behaviours side by side.
         """
-        candidates = self.features(items)  # (B, G, 48)
-        keys = self.features.behaviours(behaviours)  # (B, T, 48)
-        attended = self.attention(candidates, keys, behaviour_mask(behaviours))
-        users = self.user(user).unsqueeze(1).expand(-1, items.shape[1], -1)
-        return torch.cat([users, candidates, attended], dim=-1)
+        return self.around(user, behaviours, self.features(items))
 
     def forward(self, batch: Batch) -> list[Tensor]:
         """Score what the losses need: per task the (R,) logits of ``batch.scored``."""
-        shared = self.shared(batch.user, batch.behaviours, batch.items)
-        return [
-            self.tasks(task, shared[line, candidate])
-            for task, (line, candidate) in enumerate(batch.scored)
-        ]
+        return self.scores(self.shared(batch.user, batch.behaviours, batch.items), batch)
 
     def knowledge(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
         """Read the extracted knowledge of users and items, (B, 3) item, shop and category rows.

@@ -8,13 +8,14 @@
         │   ├── LogNotFoundError      there is no log where one was named
         │   ├── LogSchemaError        a log, or a file to be imported, breaks the schema
         │   └── LogPathTakenError     --out holds something that must not be replaced
-        └── SourceError               what a log is made from cannot be had or read
-            ├── DownloadError         a public data set cannot be downloaded
-            ├── ChecksumError         a file is not the one that was published
-            └── SourceFormatError     a source file is not in its format
+        ├── SourceError               what a log is made from cannot be had or read
+        │   ├── DownloadError         a public data set cannot be downloaded
+        │   ├── ChecksumError         a file is not the one that was published
+        │   └── SourceFormatError     a source file is not in its format
+        └── ProblemError              a thing that cannot be used, or a step that failed
 
-The models' own errors (``CheckpointError``, ``BundleError``, ``ConfigError``) live beside the code
-that raises them, directly below ``GkcError``.
+The kinds of ``ProblemError`` (``CheckpointError``, ``BundleError``, ``ConfigError``, ...) live
+beside the code that raises them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,19 @@ from gkc.errors import GkcError
 
 
 class KeepError(GkcError):
-    """Base of what goes wrong with logs and their sources."""
+    """Base of what goes wrong in pretraining and around it."""
+
+
+class ProblemError(KeepError):
+    """A thing that cannot be used, or a step that failed: which, and what is wrong with it."""
+
+    kind = ""
+    """What kind of thing it is, for the message."""
+
+    def __init__(self, subject: object, problem: str) -> None:
+        self.subject = subject
+        self.problem = problem
+        super().__init__(f"{self.kind}{subject}: {problem}")
 
 
 class LogError(KeepError):

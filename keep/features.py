@@ -110,13 +110,10 @@ class Features:
 
     def encode(self, day: Day) -> Rows:
         """Turn a day's impressions into rows; ids without a row become the unknown row."""
-        item = [
-            self.items.rows(day.item),
-            self.shops.rows(day.shop),
-            self.categories.rows(day.category),
-        ]
+        shop, category = self.shops.rows(day.shop), self.categories.rows(day.category)
+        item = np.stack([self.items.rows(day.item), shop, category], axis=1)
         labels = np.stack([day.click, day.click & day.conversion, day.click & day.cart], axis=1)
-        return Rows(self.users.rows(day.user), np.stack(item, axis=1), labels)
+        return Rows(self.users.rows(day.user), item, labels)
 
     def observe(self, day: Day) -> None:
         """Remember the day's clicks as the users' latest behaviours, and what was shown.
@@ -247,7 +244,7 @@ def make_batch(
     behaviours = _with_unknown(behaviours, unknown_rate, rng)
     scored, labels, paired = [], [], []
     for task in range(len(TASKS)):
-        of_task = np.flatnonzero(np.ones(len(samples)) if task == 0 else rows.labels[samples, 0])
+        of_task = np.flatnonzero(trained_by(rows, task)[samples])
         has = np.flatnonzero(partners[of_task, task] >= 0)
         line = np.concatenate([of_task, of_task[has]])
         candidate = np.repeat([0, 1 + task], [len(of_task), len(has)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,12 +13,17 @@ from gkc.arrays import F32, I32, I64, Bools
 from keep.checkpoint import Pretraining
 from keep.config import TASKS, TOP_CATEGORIES, PretrainConfig
 from keep.features import PADDING, UNKNOWN, Features
+from keep.log import Day
+from keep.models import Models
 
 PartModels = Mapping[str, Callable[..., F32]]
 """Part to its model: table rows as its ONNX has them (``keep.to_onnx.INPUTS``) to vectors."""
 
 STORED_PARTS = ("user", "item", "user_category")
 """What the store holds; the product of the first two is computed when it is asked for."""
+
+BATCH_ROWS = 4096
+"""Rows that a model computes at a time."""
 
 
 def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
@@ -35,20 +41,10 @@ def teacher_spans(config: PretrainConfig) -> dict[str, tuple[int, int]]:
     }
 
 
-def knowledge_of(
-    state: Pretraining,
-    users: I64,
-    items: I64,
-    shops: I64,
-    categories: I64,
-    batch_size: int = 4096,
-) -> F32:
-    """Read the teacher's knowledge of pairs, with behaviours up to the checkpoint's day.
+def knowledge_of(state: Pretraining, day: Day) -> F32:
+    """Read the teacher's knowledge of a day's pairs, with behaviours up to the checkpoint's day.
 
-    Parameters
-    ----------
-    users, items, shops, categories : ndarray, shape (n,), int64
-        Raw ids of each pair and of the item's features; unknown ones are read as the unknown id.
+    Unknown ids are read as the unknown id.
 
     Returns
     -------
@@ -59,22 +55,14 @@ def knowledge_of(
     ----------
     KEEP (CIKM'22), equation 4.
     """
-    teacher = state.models.teacher
-    features = state.features
-    user, history = features.users.rows(users), features.history
-    columns = [
-        features.items.rows(items),
-        features.shops.rows(shops),
-        features.categories.rows(categories),
-    ]
-    item = np.stack(columns, axis=1)
+    teacher, features = state.models.teacher, state.features
+    rows = features.encode(day)
 
-    def rows(part: slice) -> F32:
-        behaviours = torch.from_numpy(history[user[part]].astype(np.int64))
-        who, what = torch.from_numpy(user[part]), torch.from_numpy(item[part])
-        return _numpy(teacher.knowledge(who, behaviours, what))
+    def vectors(part: slice) -> F32:
+        behaviours = features.history[rows.user[part]].astype(np.int64)
+        return _computed(teacher.knowledge, rows.user[part], behaviours, rows.item[part])
 
-    return _in_batches(rows, len(user), batch_size)
+    return _in_batches(vectors, len(rows))
 
 
 def is_exported(
@@ -103,7 +91,6 @@ def student_vectors(
     users: I64,
     items: I64,
     categories: I64,
-    batch_size: int = 4096,
     models: PartModels | None = None,
     top_categories: int = TOP_CATEGORIES,
 ) -> tuple[F32, Bools]:
@@ -138,7 +125,7 @@ def student_vectors(
     if exported is None:
         exported = is_exported(features, user, category, top_categories)
         user, category = np.where(exported, user, UNKNOWN), np.where(exported, category, UNKNOWN)
-    model = (torch_models(state) if models is None else models)[part]
+    model = (models or _torch_models(state.models))[part]
 
     def vectors(rows: slice) -> F32:
         if part == "item":
@@ -149,24 +136,24 @@ def student_vectors(
             return model(user[rows], behaviours)
         return model(user[rows], behaviours, category[rows])
 
-    return _in_batches(vectors, len(user), batch_size), exported
+    return _in_batches(vectors, len(user)), exported
 
 
-def torch_models(state: Pretraining) -> PartModels:
-    """Make the students compute what is stored, part by part."""
-    students = state.models
+def student_parts(students: Models) -> dict[str, Callable[..., Tensor]]:
+    """Say what of the students computes each stored part, from its columns of table rows."""
 
-    def item(*columns: I64) -> F32:
-        rows = torch.from_numpy(np.stack(columns, axis=-1))
-        return _numpy(students.two_tower.item_knowledge(rows))
+    def item(*columns: Tensor) -> Tensor:
+        return students.two_tower.item_knowledge(torch.stack(columns, dim=-1))
 
-    def user(*columns: I64) -> F32:
-        return _numpy(students.two_tower.user_knowledge(*map(torch.from_numpy, columns)))
+    return {
+        "user": students.two_tower.user_knowledge,
+        "item": item,
+        "user_category": students.category.knowledge,
+    }
 
-    def user_category(*columns: I64) -> F32:
-        return _numpy(students.category.knowledge(*map(torch.from_numpy, columns)))
 
-    return {"user": user, "item": item, "user_category": user_category}
+def _torch_models(students: Models) -> PartModels:
+    return {part: partial(_computed, compute) for part, compute in student_parts(students).items()}
 
 
 def student_knowledge(
@@ -174,7 +161,6 @@ def student_knowledge(
     users: I64,
     items: I64,
     categories: I64,
-    batch_size: int = 4096,
     as_stored: bool = False,
     maps: Mapping[str, Callable[[F32], F32]] | None = None,
     models: PartModels | None = None,
@@ -200,15 +186,18 @@ def student_knowledge(
     ----------
     KEEP (CIKM'22), equation 6.
     """
-    vectors = {}
+    parts = []
     for part in STORED_PARTS:
         ids = (users, items, categories)
-        vectors[part], _ = student_vectors(state, part, *ids, batch_size, models, top_categories)
+        vectors, _ = student_vectors(state, part, *ids, models, top_categories)
         if maps is not None:
-            vectors[part] = maps[part](vectors[part])
-        if as_stored:
-            vectors[part] = vectors[part].astype(np.float16).astype(np.float32)
-    k_u, k_i, k_uc = vectors.values()
+            vectors = maps[part](vectors)
+        parts.append(vectors.astype(np.float16).astype(np.float32) if as_stored else vectors)
+    return as_row(*parts)
+
+
+def as_row(k_u: F32, k_i: F32, k_uc: F32) -> F32:
+    """Lay (n, D), (n, D) and (n, D_c) vectors side by side: [K_u, K_i, K_u * K_i, K_uc]."""
     return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
 
 
@@ -221,14 +210,12 @@ def _as_exported(history: I32) -> I64:
     return np.take_along_axis(history, order, axis=1).astype(np.int64)
 
 
-def _numpy(vectors: Tensor) -> F32:
-    array: F32 = vectors.numpy()
-    return array
+def _computed(compute: Callable[..., Tensor], *columns: I64) -> F32:
+    vectors: F32 = compute(*map(torch.from_numpy, columns)).numpy()
+    return vectors
 
 
-def _in_batches(row: Callable[[slice], F32], count: int, batch_size: int) -> F32:
+def _in_batches(vectors: Callable[[slice], F32], count: int) -> F32:
+    starts = range(0, max(count, 1), BATCH_ROWS)
     with torch.inference_mode():
-        parts = [
-            row(slice(start, start + batch_size)) for start in range(0, max(count, 1), batch_size)
-        ]
-    return np.concatenate(parts)
+        return np.concatenate([vectors(slice(start, start + BATCH_ROWS)) for start in starts])

@@ -130,6 +130,11 @@ class Day:
         """Count the impressions."""
         return len(self.user)
 
+    @property
+    def ids(self) -> tuple[I64, I64, I64]:
+        """Users, items and categories: what served knowledge is asked for by."""
+        return self.user, self.item, self.category
+
 
 class Log:
     """A log on disk, read day by day; made by ``open_log``."""
@@ -154,7 +159,7 @@ class Log:
         except (OSError, pa.ArrowException) as exc:
             raise LogSchemaError(file, f"cannot be read ({_first_line(exc)})") from exc
         check_rows(file, table)
-        _check_whole_column(file, "day", table.column("day").to_numpy() == day, f"is not {day}")
+        check_column(file, "day", table.column("day").to_numpy() == day, f"is not {day}")
         return table
 
     def day(self, day: int) -> Day:
@@ -287,25 +292,39 @@ def check_rows(file: Path, table: Any, first_row: int = 0) -> None:  # noqa: ANN
         conversion without a click; names the row.
     """
     for name in SCHEMA.names:
-        column = table.column(name)
-        if column.null_count:
-            valid = column.is_valid().to_numpy()
-            _check_whole_column(file, name, valid, "is null", first_row)
+        check_no_null(file, name, table.column(name), first_row)
     for name in ("day", "time"):
         at_least_zero = table.column(name).to_numpy() >= 0
-        _check_whole_column(file, name, at_least_zero, "is negative", first_row)
+        check_column(file, name, at_least_zero, "is negative", first_row)
     in_time = table.column("time").to_numpy() < LAST_SECOND
-    _check_whole_column(file, "time", in_time, TOO_LATE, first_row)
+    check_column(file, "time", in_time, TOO_LATE, first_row)
     click = table.column("click").to_numpy()
     for name in ("cart", "conversion"):
         implied = click | ~table.column(name).to_numpy()
         reason = "is true although click is false (both imply a click)"
-        _check_whole_column(file, name, implied, reason, first_row)
+        check_column(file, name, implied, reason, first_row)
 
 
-def _check_whole_column(
-    file: Path, name: str, holds: Bools, reason: str, first_row: int = 0
-) -> None:
+def check_no_null(file: Path, name: str, column: Any, first_row: int) -> None:  # noqa: ANN401
+    """Check that a column, which starts at a row of the file, has a value in every row.
+
+    Raises
+    ------
+    LogSchemaError
+        At the first null; names the row.
+    """
+    if column.null_count:
+        check_column(file, name, column.is_valid().to_numpy(), "is null", first_row)
+
+
+def check_column(file: Path, name: str, holds: Bools, reason: str, first_row: int = 0) -> None:
+    """Check what holds, (n,), of the rows of a column, which starts at a row of the file.
+
+    Raises
+    ------
+    LogSchemaError
+        With the reason, at the first row of which it does not.
+    """
     if not holds.all():
         raise LogSchemaError(file, reason, name, first_row + int(np.argmin(holds)))
 

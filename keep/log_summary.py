@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from gkc.arrays import I64, Bools
-from keep.log import Day, Log
+from keep.gauc import Gauc, gauc
+from keep.log import Log
 
 
 @dataclass(frozen=True)
@@ -57,27 +58,24 @@ def summarise(log: Log) -> Summary:
     LogSchemaError
         If a row breaks the schema: summarising reads and checks every row.
     """
-    info = log.info
-    sub_rows = train_rows = train_clicks = 0
-    test = None
+    info, rows, clicks = log.info, {}, {}
+    counted: dict[int, Gauc] = {}
     for number in info.days:
         day = log.day(number)
-        rows, clicks = int(day.sub_domain.sum()), int((day.sub_domain & day.click).sum())
-        sub_rows += rows
-        if number in info.train_days:
-            train_rows, train_clicks = train_rows + rows, train_clicks + clicks
+        click = day.click[day.sub_domain]
+        rows[number], clicks[number] = len(click), int(click.sum())
         if number == info.test_day:
-            test = day
-    users, one_class, left_out = _one_class_users(test)
+            counted[number] = gauc(day.user[day.sub_domain], click, np.zeros(len(click)))
+    test = counted[info.test_day]
     return Summary(
-        sub_domain_rows=sub_rows,
-        train_rows=train_rows,
-        train_clicks=train_clicks,
-        test_rows=0 if test is None else int(test.sub_domain.sum()),
-        test_clicks=0 if test is None else int((test.sub_domain & test.click).sum()),
-        test_users=users,
-        users_without_both=one_class,
-        rows_without_both=left_out,
+        sub_domain_rows=sum(rows.values()),
+        train_rows=sum(rows[day] for day in info.train_days),
+        train_clicks=sum(clicks[day] for day in info.train_days),
+        test_rows=rows[info.test_day],
+        test_clicks=clicks[info.test_day],
+        test_users=test.users + test.users_left_out,
+        users_without_both=test.users_left_out,
+        rows_without_both=rows[info.test_day] - test.impressions,
     )
 
 
@@ -167,17 +165,6 @@ def describe_history(log: Log) -> str:
             f"median row of day {info.test_day}",
         ]
     )
-
-
-def _one_class_users(test: Day | None) -> tuple[int, int, int]:
-    """Count the test users, those with one class only, and the latter's rows."""
-    if test is None:
-        return 0, 0, 0
-    users, inverse = np.unique(test.user[test.sub_domain], return_inverse=True)
-    shown = np.bincount(inverse, minlength=len(users))
-    clicked = np.bincount(inverse, weights=test.click[test.sub_domain], minlength=len(users))
-    one_class = (clicked == 0) | (clicked == shown)
-    return len(users), int(one_class.sum()), int(shown[one_class].sum())
 
 
 def _shared(user: I64, time: I64) -> Bools:

@@ -9,7 +9,6 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -29,6 +28,11 @@ from keep.log import (
     day_file,
     read_info,
 )
+
+DISTINCT = {"user": "users", "item": "items", "shop": "shops", "category": "categories"}
+"""Columns whose distinct values are counted, and where ``LogInfo`` has their number."""
+SUMMED = {"click": "clicks", "cart": "carts", "conversion": "conversions"}
+"""Columns that are summed, and where it has the sum."""
 
 
 class LogWriter:
@@ -51,10 +55,8 @@ class LogWriter:
         self._day = -1
         self._days: list[int] = []
         self._file: Any = None
-        self._distinct: dict[str, I64] = {
-            name: np.empty(0, dtype=np.int64) for name in ("user", "item", "shop", "category")
-        }
-        self._sums = dict.fromkeys(("rows", "click", "cart", "conversion"), 0)
+        self._distinct: dict[str, I64] = {name: np.empty(0, dtype=np.int64) for name in DISTINCT}
+        self._sums = dict.fromkeys(("rows", *SUMMED.values()), 0)
         self._digests = {name: hashlib.sha256() for name in SCHEMA.names}
 
     def __enter__(self) -> Self:
@@ -62,12 +64,7 @@ class LogWriter:
         (self.temporary / "days").mkdir(parents=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         """Publish the log, or remove what was written."""
         try:
             self._close_day()
@@ -92,13 +89,10 @@ class LogWriter:
         LogSchemaError
             If a row breaks the schema.
         """
-        count = len(columns["user"])
-        arrays = {name: pa.array(columns[name]) for name in SCHEMA.names if name in columns}
-        arrays["day"] = pa.array(np.full(count, day, dtype=np.int32))
         codes = pa.array(np.asarray(columns["scene"], dtype=np.int32))
-        arrays["scene"] = pa.DictionaryArray.from_arrays(codes, pa.array(scenes, pa.string()))
-        table = pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
-        self.write_table(day, table)
+        scene = pa.DictionaryArray.from_arrays(codes, pa.array(scenes, pa.string()))
+        days = np.full(len(codes), day, dtype=np.int32)
+        self.write_table(day, pa.table({**columns, "scene": scene, "day": days}, schema=SCHEMA))
 
     def write_table(self, day: int, table: Any) -> None:  # noqa: ANN401
         """Append impressions of a day, as a table with ``SCHEMA``.
@@ -132,8 +126,8 @@ class LogWriter:
         self._sums["rows"] += table.num_rows
         for name, seen in self._distinct.items():
             self._distinct[name] = np.union1d(seen, table.column(name).to_numpy())
-        for name in ("click", "cart", "conversion"):
-            self._sums[name] += int(table.column(name).to_numpy().sum())
+        for name, total in SUMMED.items():
+            self._sums[total] += int(table.column(name).to_numpy().sum())
         for name, digest in self._digests.items():
             digest.update(_stable_values(table, name).data)
 
@@ -148,18 +142,12 @@ class LogWriter:
         return hashlib.sha256(each.encode()).hexdigest()
 
     def _publish(self) -> None:
+        counts: dict[str, Any] = {n: len(self._distinct[name]) for name, n in DISTINCT.items()}
         info = dataclasses.replace(
             self.info,
             days=tuple(self._days),
-            rows=self._sums["rows"],
-            users=len(self._distinct["user"]),
-            items=len(self._distinct["item"]),
-            shops=len(self._distinct["shop"]),
-            categories=len(self._distinct["category"]),
-            clicks=self._sums["click"],
-            carts=self._sums["cart"],
-            conversions=self._sums["conversion"],
             checksum=self._checksum(),
+            **counts | self._sums,
         )
         file = self.temporary / INFO_FILE
         check_days(self.path / INFO_FILE, info)

@@ -21,7 +21,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from keep.atomic import write_text
+from keep.atomic import json_values, write_text
 from keep.checkpoint import CheckpointError
 from keep.metrics import Metrics
 
@@ -75,9 +75,8 @@ def read_metrics(checkpoint: Path, until: int) -> list[DayMetrics]:
 
 def _to_json(line: DayMetrics) -> str:
     """Write one line; what does not exist (NaN) or has no bound is null."""
-    values = dataclasses.asdict(line.metrics)
-    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-    return json.dumps({"day": line.day, "model": line.model, "task": line.task} | finite)
+    where = {"day": line.day, "model": line.model, "task": line.task}
+    return json.dumps(json_values(where | dataclasses.asdict(line.metrics)))
 
 
 def _from_json(text: str) -> DayMetrics:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gkc.knowledge import row_width
 from keep.checkpoint import Pretraining
+from keep.compatibility import METHOD, Compatibility
 from keep.config import TASKS
 from keep.log import LogInfo
 from keep.metrics_log import DayMetrics
@@ -39,7 +40,8 @@ describes the format.
   a DIN teacher, a two-tower student (user and item vectors, section 5.2.1) and a category student
   (user-category vectors, section 5.2.2)
 - **tasks:** {tasks}; their parts of a vector lie side by side in this order
-- **widths:** user and item vectors {dim} each, user-category vectors {category_dim}; a row
+- **widths:** user and item vectors {config.dim} each, \
+user-category vectors {config.category_dim}; a row
   [K_u, K_i, K_u * K_i, K_uc] is {row} wide
 - **rows:** {rows}
 - **largest difference between ONNX and torch:** {difference:.1e}
@@ -52,14 +54,15 @@ Settings of pretraining:
 
 ## Training data
 
-- **log:** {log}
-- **source:** {source}
+- **log:** {info.name}
+- **source:** {info.source}
 - **citation:** {citation}
 - **licence:** {licence}
-- **SHA-256 of its values:** {checksum}
+- **SHA-256 of its values:** {info.checksum}
 - **days:** {learned} of {days}; none after {day} was learned from
-- **whole log:** {impressions:,} impressions, {users:,} users, {items:,} items, {clicks:,} clicks,
-  {carts:,} carts, {conversions:,} conversions
+- **whole log:** {info.rows:,} impressions, {info.users:,} users, {info.items:,} items, \
+{info.clicks:,} clicks,
+  {info.carts:,} carts, {info.conversions:,} conversions
 
 ## Evaluation
 
@@ -95,7 +98,7 @@ def model_card(
     difference: float,
     coverage: str,
     metrics: Sequence[DayMetrics],
-    compatible_with: Sequence[Mapping[str, object]] = (),
+    compatible_with: Compatibility | None = None,
 ) -> str:
     """Write the card of a bundle, with metrics as ``keep pretrain`` left them.
 
@@ -107,55 +110,38 @@ def model_card(
     settings = dataclasses.asdict(config)
     return _CARD.format(
         name=name,
-        axes="; ".join(map(_axes, compatible_with)) or "no other version",
+        axes="no other version" if compatible_with is None else _axes(compatible_with),
         day=state.day,
         tasks=", ".join(TASKS),
-        dim=config.dim,
-        category_dim=config.category_dim,
+        config=config,
+        info=info,
         row=row_width(config.dim, config.category_dim),
         rows=", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in rows.items()),
         difference=difference,
         coverage=coverage,
         settings=_table(["setting", "value"], [[f"`{k}`", f"{v}"] for k, v in settings.items()]),
-        **_log_facts(info, state.day),
+        citation=info.citation or "none named",
+        licence=info.licence or "none named",
+        learned=_spans([day for day in info.days if day <= state.day]),
+        days=_spans(info.days),
         evaluation=_evaluation(metrics),
-        commit=commit_of(ROOT) or "commit unknown",
+        commit=commit_of(ROOT, "--abbrev=40") or "commit unknown",
         versions=", ".join(
             [f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]
         ),
     )
 
 
-def _log_facts(info: LogInfo, until: int) -> dict[str, object]:
-    return {
-        "log": info.name,
-        "source": info.source,
-        "citation": info.citation or "none named",
-        "licence": info.licence or "none named",
-        "checksum": info.checksum,
-        "learned": _spans([day for day in info.days if day <= until]),
-        "days": _spans(info.days),
-        "impressions": info.rows,
-        "users": info.users,
-        "items": info.items,
-        "clicks": info.clicks,
-        "carts": info.carts,
-        "conversions": info.conversions,
-    }
-
-
-def commit_of(root: Path) -> str | None:
+def commit_of(root: Path, *options: str) -> str | None:
     """Tell which commit a checkout's root is at, with ``-dirty`` if tracked files were changed.
 
-    There is none if it is no checkout's root, or git is not there.
+    There is none if it is no checkout's root, or git is not there. Options are ``git describe``'s.
     """
     if not (root / ".git").exists():
         return None
-    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", *options]
     try:
-        described = subprocess.run(
-            [*words, "--exclude=*"], capture_output=True, text=True, check=True
-        )
+        described = subprocess.run(words, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip()
@@ -198,8 +184,6 @@ def _spans(days: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
-def _axes(older: Mapping[str, object]) -> str:
-    errors = older["relative_error"]
-    assert isinstance(errors, Mapping)
-    text = ", ".join(f"{part} {error:.2f}" for part, error in errors.items())
-    return f"checkpoint {older['checkpoint']}, day {older['day']} ({older['method']}; error {text})"
+def _axes(older: Compatibility) -> str:
+    errors = ", ".join(f"{part} {error:.2f}" for part, error in older.relative_error.items())
+    return f"checkpoint {older.checkpoint}, day {older.day} ({METHOD}; error {errors})"

@@ -16,7 +16,7 @@ def popularity(log: Log, until: int, test: Day) -> F32:
 
     Clicks are counted up to the day ``until``.
     """
-    days = [log.day(number) for number in log.info.days if number <= until]
+    days = list(log.days(0, until))
     items = np.concatenate([day.item for day in days])
     clicks = np.concatenate([day.click for day in days])
     known, inverse = np.unique(items, return_inverse=True)

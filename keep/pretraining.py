@@ -9,8 +9,6 @@ from threading import Event
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress, TaskID
 from torch import Tensor, nn
 
 from keep.checkpoint import Pretraining, make_optimizers
@@ -26,6 +24,7 @@ from keep.models import (
     table_sizes,
     task_losses,
 )
+from keep.progress import progress
 from keep.progressive import validate
 from keep.threads import one_thread_each
 
@@ -78,10 +77,10 @@ def start(day: Day, config: PretrainConfig, models: Sequence[str] = MODELS) -> P
     """Make fresh models whose tables fit the ids of the first day."""
     features = Features(config.behaviours)
     features.grow(day)
-    made = Models(table_sizes(features), config, models)
-    optimizers = make_optimizers(made, config)
-    grow_tables(made, optimizers, features)  # nothing to grow, but the items' shops to copy
-    return Pretraining(config, BEFORE_ANY_DAY, features, made, optimizers)
+    fresh = Models(table_sizes(features), config, models)
+    optimizers = make_optimizers(fresh, config)
+    grow_tables(fresh, optimizers, features)  # nothing to grow, but the items' shops to copy
+    return Pretraining(config, BEFORE_ANY_DAY, features, fresh, optimizers)
 
 
 def train_day(
@@ -101,9 +100,7 @@ def train_day(
     rows = features.encode(day)
     metrics, losses = {}, {}
     stop = Event()
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task(f"day {number}", total=len(rows) * len(state.optimizers))
+    with progress(f"day {number}", len(rows) * len(state.optimizers)) as advance:
 
         def learn(name: str, taught: Taught) -> tuple[dict[str, Metrics], tuple[float, ...]]:
             model, optimizer = models.get_submodule(name), state.optimizers[name]
@@ -111,11 +108,10 @@ def train_day(
             before = validate(model, rows, features) if optimizer.state else {}
             counted = (batch for batch in _batches(state, number, rows) if not stop.is_set())
             extra = _extra_losses(name, config.distillation, taught, extra_loss)
-            return before, _train(model, optimizer, counted, config, extra, progress, bar)
+            return before, _train(model, optimizer, counted, config, extra, advance)
 
         for names in _at_the_same_time(state):
-            lessons = _batches(state, number, rows)
-            taught = _taught(state, lessons) if _is_distilled(state, names) else None
+            taught = _taught(state, names, _batches(state, number, rows))
             with one_thread_each(len(names)) as pool:
                 try:
                     learning = {name: pool.submit(learn, name, taught) for name in names}
@@ -142,8 +138,7 @@ def _train(
     batches: Iterable[Batch],
     config: PretrainConfig,
     extra: Callable[[Batch, list[Tensor]], list[Tensor]],
-    progress: Progress,
-    bar: TaskID,
+    advance: Callable[[int], object],
 ) -> tuple[float, ...]:
     """Take a step per batch; return the mean loss of each task."""
     model.train()
@@ -156,7 +151,7 @@ def _train(
         optimizer.step()
         summed += losses.detach()
         steps += 1
-        progress.advance(bar, len(batch.samples))
+        advance(len(batch.samples))
     return tuple((summed / max(steps, 1)).tolist())
 
 
@@ -168,14 +163,10 @@ def _at_the_same_time(state: Pretraining) -> list[list[str]]:
     return [names]
 
 
-def _is_distilled(state: Pretraining, names: Sequence[str]) -> bool:
-    return (
-        state.config.distillation > 0 and "teacher" in state.optimizers and "teacher" not in names
-    )
-
-
-def _taught(state: Pretraining, batches: Iterable[Batch]) -> Taught:
-    """Score a day's batches with the teacher, once for both students."""
+def _taught(state: Pretraining, names: Sequence[str], batches: Iterable[Batch]) -> Taught:
+    """Score a day's batches with the teacher, once for both students, if they learn from one."""
+    if not state.config.distillation or "teacher" in names or "teacher" not in state.optimizers:
+        return None
     teacher = state.models.teacher
     with torch.no_grad():
         return [teacher(batch) for batch in batches]

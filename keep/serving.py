@@ -26,7 +26,7 @@ SETPRIV = shutil.which("setpriv") if sys.platform == "linux" else None
 """Of util-linux: lets a command end with the process that started it, even by SIGKILL."""
 
 
-class CommandError(GkcError):
+class CommandFailedError(GkcError):
     """One of our commands failed."""
 
     def __init__(self, command: str, problem: str) -> None:
@@ -40,7 +40,7 @@ def run_quietly(words: Sequence[object], environment: Mapping[str, str]) -> None
 
     Raises
     ------
-    CommandError
+    CommandFailedError
         If it exits with another status than 0; shows the end of its output.
     """
     done = subprocess.run(
@@ -52,7 +52,7 @@ def run_quietly(words: Sequence[object], environment: Mapping[str, str]) -> None
         check=False,
     )
     if done.returncode != 0:
-        raise CommandError(
+        raise CommandFailedError(
             str(words[0]), f"exited {done.returncode}; it said:\n{done.stdout[-TAIL:]}"
         )
 
@@ -63,7 +63,7 @@ def serving(store: str, environment: Mapping[str, str], output: Path) -> Iterato
 
     Raises
     ------
-    CommandError
+    CommandFailedError
         If it does not become ready; shows the end of its output.
     """
     with socket.socket() as listener:
@@ -92,7 +92,7 @@ def served_knowledge(bundle: Path, work: Path, dtype: str = "f16") -> Iterator[S
 
     Raises
     ------
-    CommandError
+    CommandFailedError
         If the export fails or the service does not become ready.
     """
     version, store = "v", f"file:{work / f'store-{dtype}'}"
@@ -131,4 +131,4 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, output: Path)
     said = output.read_text(encoding="utf-8", errors="replace")[-TAIL:]
     ended = process.poll()
     problem = f"not ready after {READY_SECONDS:.0f} s" if ended is None else f"exited {ended}"
-    raise CommandError("gkc serve", f"{problem}; it said:\n{said}")
+    raise CommandFailedError("gkc serve", f"{problem}; it said:\n{said}")

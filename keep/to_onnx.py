@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gkc.arrays import F32, I64
-from keep.category import CategoryStudent
 from keep.compatibility import Maps
-from keep.knowledge import PartModels
+from keep.knowledge import PartModels, student_parts
 from keep.models import Models
-from keep.two_tower import TwoTower
 
 OPSET = 17
 OUTPUT = "knowledge"
@@ -28,71 +26,38 @@ INPUTS = {
 """Input names of each model: columns of the bundle's tables, holding embedding-table rows."""
 
 
-class UserModel(nn.Module):
-    """The user towers: K_u."""
+class PartModel(nn.Module):
+    """What a student computes of one part, K_u, K_i or K_uc, as a model of its own.
 
-    def __init__(self, student: TwoTower) -> None:
-        super().__init__()
-        self.student = student
-
-    def forward(self, user_row: Tensor, behaviour_items: Tensor) -> Tensor:
-        """Compute K_u from (n,) user rows and (n, T) behaviours; shape (n, D)."""
-        return self.student.user_knowledge(user_row, behaviour_items)
-
-
-class ItemModel(nn.Module):
-    """The item towers: K_i."""
-
-    def __init__(self, student: TwoTower) -> None:
-        super().__init__()
-        self.student = student
-
-    def forward(self, item_row: Tensor, shop_row: Tensor, category_row: Tensor) -> Tensor:
-        """Compute K_i from (n,) rows of item, shop and category; shape (n, D)."""
-        return self.student.item_knowledge(torch.stack([item_row, shop_row, category_row], dim=-1))
-
-
-class UserCategoryModel(nn.Module):
-    """The category-degenerated student: K_uc."""
-
-    def __init__(self, student: CategoryStudent) -> None:
-        super().__init__()
-        self.student = student
-
-    def forward(self, user_row: Tensor, behaviour_items: Tensor, category_row: Tensor) -> Tensor:
-        """Compute K_uc from (n,) user rows, (n, T) behaviours, (n,) category rows; (n, D_c)."""
-        return self.student.knowledge(user_row, behaviour_items, category_row)
-
-
-class Mapped(nn.Module):
-    """A served model whose vectors are put into another version's axes by one more layer.
-
-    The map mixes the tasks' vectors, so that as a layer of its own it is smaller than folded into
-    the towers of every task.
+    A layer behind it puts the vectors into another version's axes. The map mixes the tasks'
+    vectors, so that as a layer of its own it is smaller than folded into the towers of every task.
     """
 
-    def __init__(self, model: nn.Module, layer: nn.Linear) -> None:
+    def __init__(
+        self, student: nn.Module, compute: Callable[..., Tensor], layer: nn.Linear | None
+    ) -> None:
         super().__init__()
-        self.model = model
+        self.student = student  # whose weights are exported
+        self.compute = compute
         self.layer = layer
 
     def forward(self, *columns: Tensor) -> Tensor:
-        """Compute the model's vectors, (n, d), and map them."""
-        mapped: Tensor = self.layer(self.model(*columns))
-        return mapped
+        """Compute (n, D) or (n, D_c) vectors from ``INPUTS``: (n,) rows, (n, T) behaviours."""
+        vectors = self.compute(*columns)
+        if self.layer is not None:
+            vectors = self.layer(vectors)
+        return vectors
 
 
 def serving_models(models: Models, maps: Maps | None = None) -> dict[str, nn.Module]:
     """Cut from the students what is served, by part, in evaluation mode."""
     models.eval()
-    served: dict[str, nn.Module] = {
-        "user": UserModel(models.two_tower),
-        "item": ItemModel(models.two_tower),
-        "user_category": UserCategoryModel(models.category),
-    }
-    if maps is None:
-        return served
-    return {name: Mapped(model, maps[name].as_layer()) for name, model in served.items()}
+    served: dict[str, nn.Module] = {}
+    for part, compute in student_parts(models).items():
+        student = models.category if part == "user_category" else models.two_tower
+        layer = None if maps is None else maps[part].as_layer()
+        served[part] = PartModel(student, compute, layer)
+    return served
 
 
 def export_onnx(name: str, model: nn.Module, behaviours: int, file: Path) -> None:

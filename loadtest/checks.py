@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import and_, or_
 from typing import Any, NamedTuple
 
 from loadtest.plan import SAFETENSORS, Question
 
-USER, ITEM, USER_ITEM, USER_CATEGORY = range(4)
-"""Columns of the status."""
+USER_CATEGORY = 3
+"""Column of the status that tells of a pair; user, item and their product come before it."""
 ABSENT, FOUND, DEFAULT = range(3)
 _LENGTH_BYTES = 8
 
 
-class Found(NamedTuple):
+class Content(NamedTuple):
     """What an answer holds, its numbers aside."""
 
     versions: Mapping[str, str]
@@ -46,37 +47,38 @@ def fault(
         Empty if nothing is.
     """
     try:
-        found = _read_safetensors(answer) if question.accept == SAFETENSORS else _read_json(answer)
+        content = (
+            _read_safetensors(answer) if question.accept == SAFETENSORS else _read_json(answer)
+        )
     except (ValueError, KeyError, TypeError, IndexError) as exc:
         return f"cannot be read: {type(exc).__name__}: {exc}"
     version, rows = question.body["v"], question.candidates
-    if set(found.versions) != {version} or not found.versions[version]:
-        return f"versions {dict(found.versions)}, asked for {version}"
-    if list(found.shape) != [rows, widths[version]]:
-        return f"rows of shape {list(found.shape)}, not {[rows, widths[version]]}"
-    if len(found.status) != rows or any(len(row) != 4 for row in found.status):
-        return f"{len(found.status)} statuses of {rows} rows, or not four in each"
-    return _status_fault(question, found.status, is_complete)
+    if set(content.versions) != {version} or not content.versions[version]:
+        return f"versions {dict(content.versions)}, asked for {version}"
+    if list(content.shape) != [rows, widths[version]]:
+        return f"rows of shape {list(content.shape)}, not {[rows, widths[version]]}"
+    if len(content.status) != rows or any(len(row) != 4 for row in content.status):
+        return f"{len(content.status)} statuses of {rows} rows, or not four in each"
+    return _status_fault(question, content.status, is_complete)
 
 
 def _status_fault(question: Question, status: Sequence[Sequence[int]], is_complete: bool) -> str:
     is_cold_user = question.body["u"] < 0
-    for item, told in zip(question.body["i"], status, strict=True):
-        cold = {USER: is_cold_user, ITEM: item < 0, USER_ITEM: is_cold_user or item < 0}
-        if any(code not in (ABSENT, FOUND, DEFAULT) for code in told):
-            return f"status {list(told)} is none"
-        if any(told[part] == FOUND for part, is_cold in cold.items() if is_cold):
-            return f"status {list(told)} finds an id that was not exported"
-        if is_cold_user and told[USER_CATEGORY] == FOUND:
-            return f"status {list(told)} finds a pair of a user that was not exported"
-        if is_complete and any(
-            told[part] != FOUND for part, is_cold in cold.items() if not is_cold
-        ):
-            return f"status {list(told)} misses an id that was exported"
+    for item, codes in zip(question.body["i"], status, strict=True):
+        cold = is_cold_user, item < 0, is_cold_user or item < 0
+        is_found = [code == FOUND for code in codes[:USER_CATEGORY]]
+        if any(code not in (ABSENT, FOUND, DEFAULT) for code in codes):
+            return f"status {list(codes)} is none"
+        if any(map(and_, cold, is_found)):
+            return f"status {list(codes)} finds an id that was not exported"
+        if is_cold_user and codes[USER_CATEGORY] == FOUND:
+            return f"status {list(codes)} finds a pair of a user that was not exported"
+        if is_complete and not all(map(or_, cold, is_found)):
+            return f"status {list(codes)} misses an id that was exported"
     return ""
 
 
-def _read_safetensors(answer: bytes) -> Found:
+def _read_safetensors(answer: bytes) -> Content:
     start = _LENGTH_BYTES + int.from_bytes(answer[:_LENGTH_BYTES], "little")
     header: dict[str, Any] = json.loads(answer[_LENGTH_BYTES:start])
     rows, width = header["knowledge"]["shape"]
@@ -89,12 +91,12 @@ def _read_safetensors(answer: bytes) -> Found:
     if len(codes) != count * parts:
         raise ValueError(f"{len(codes)} bytes of status, {count} times {parts}")
     status = [codes[at : at + parts] for at in range(0, len(codes), parts)]
-    return Found(json.loads(header["__metadata__"]["versions"]), (rows, width), status)
+    return Content(json.loads(header["__metadata__"]["versions"]), (rows, width), status)
 
 
-def _read_json(answer: bytes) -> Found:
+def _read_json(answer: bytes) -> Content:
     told: dict[str, Any] = json.loads(answer)
     widths = {len(row) for row in told["knowledge"]}
     if len(widths) != 1:
         raise ValueError(f"rows of widths {sorted(widths)}")
-    return Found(told["versions"], (len(told["knowledge"]), *widths), told["status"])
+    return Content(told["versions"], (len(told["knowledge"]), *widths), told["status"])

@@ -7,8 +7,9 @@ import subprocess
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from bench.environments import ROOT, separate_environment
-from loadtest.plan import Found, Plan, Question, read_found, write_plan
+from bench.checkouts import ROOT
+from bench.environments import separate_environment
+from loadtest.plan import Outcome, Plan, Question, read_outcome, write_plan
 
 STOP_SECONDS = 15
 """Requests under way at the end have so long; longer than the models wait for an answer."""
@@ -18,7 +19,7 @@ _LINES_SHOWN = 20
 
 def generate(
     plan: Plan, questions: Sequence[Question], host: str, folder: Path, cores: Collection[int]
-) -> Found:
+) -> Outcome:
     """Run Locust.
 
     Parameters
@@ -38,7 +39,7 @@ def generate(
 
     Returns
     -------
-    Found
+    Outcome
 
     Raises
     ------
@@ -69,4 +70,4 @@ def generate(
     if done.returncode:
         lines = (folder / _LOG).read_text(encoding="utf-8").splitlines()[-_LINES_SHOWN:]
         raise SystemExit("\n".join([f"Locust failed with status {done.returncode}:", *lines]))
-    return read_found(folder)
+    return read_outcome(folder)

@@ -19,7 +19,7 @@ from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 
 from loadtest.checks import fault
-from loadtest.plan import Answer, Found, Question, group_of, read_plan, write_found
+from loadtest.plan import Answer, Outcome, Question, group_of, read_plan, write_outcome
 
 FOLDER = Path(os.environ["LOADTEST_FOLDER"])
 PLAN, QUESTIONS = read_plan(FOLDER)
@@ -139,7 +139,7 @@ def finish(environment: Environment, **_: object) -> None:
     """
     cpu_share = ASKED.cpu_share
     ASKED.check(environment)
-    write_found(Found(ASKED.answers, cpu_share), FOLDER)
+    write_outcome(Outcome(ASKED.answers, cpu_share), FOLDER)
     if environment.runner.exceptions:
         environment.process_exit_code = 1
 

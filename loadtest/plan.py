@@ -19,10 +19,8 @@ GROUPS = ((1, 1), (2, 50), (51, 200), (201, 500), (501, 1000))
 WARM_UP = 0.1
 """Share of the time that is not counted."""
 
-_PLAN, _QUESTIONS, _ANSWERS, _GENERATOR = (
-    *("plan.json", "questions.jsonl", "answers.csv"),
-    "generator.json",
-)
+_PLAN, _QUESTIONS = "plan.json", "questions.jsonl"
+_ANSWERS, _GENERATOR = "answers.csv", "generator.json"
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def read_plan(folder: Path) -> tuple[Plan, list[Question]]:
 
 
 @dataclass(frozen=True)
-class Found:
+class Outcome:
     """What a run of Locust found."""
 
     answers: Sequence[Answer]
@@ -117,18 +115,18 @@ class Found:
     """Locust's CPU time, as a share of a core; near 1 the limit is its own."""
 
 
-def write_found(found: Found, folder: Path) -> None:
-    """Write what Locust found into a folder: ``answers.csv`` and ``generator.json``."""
+def write_outcome(outcome: Outcome, folder: Path) -> None:
+    """Write what Locust outcome into a folder: ``answers.csv`` and ``generator.json``."""
     with (folder / _ANSWERS).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Answer._fields)
-        writer.writerows(found.answers)
-    told = json.dumps({"cpu_share": found.cpu_share})
+        writer.writerows(outcome.answers)
+    told = json.dumps({"cpu_share": outcome.cpu_share})
     (folder / _GENERATOR).write_text(told, encoding="utf-8")
 
 
-def read_found(folder: Path) -> Found:
-    """Read what ``write_found`` wrote."""
+def read_outcome(folder: Path) -> Outcome:
+    """Read what ``write_outcome`` wrote."""
     with (folder / _ANSWERS).open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)
     answers = [
@@ -136,4 +134,4 @@ def read_found(folder: Path) -> Found:
         for at, n, accept, late, ms, fault, checked in rows
     ]
     told = json.loads((folder / _GENERATOR).read_text(encoding="utf-8"))
-    return Found(answers, told["cpu_share"])
+    return Outcome(answers, told["cpu_share"])

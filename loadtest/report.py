@@ -18,7 +18,7 @@ from loadtest.plan import (
     SAFETENSORS,
     WARM_UP,
     Answer,
-    Found,
+    Outcome,
     Plan,
     group_of,
     is_counted,
@@ -89,12 +89,12 @@ def faults(answers: Sequence[Answer]) -> list[tuple[str, int]]:
     return Counter(answer.fault for answer in answers if answer.fault).most_common()
 
 
-def print_report(found: Found, plan: Plan, table: Path) -> bool:
+def print_report(outcome: Outcome, plan: Plan, table: Path) -> bool:
     """Print what a load test found.
 
     Parameters
     ----------
-    found : Found
+    outcome : Outcome
     plan : Plan
         What was to be done.
     table : Path
@@ -106,16 +106,18 @@ def print_report(found: Found, plan: Plan, table: Path) -> bool:
         Whether answers came, and none of them failed.
     """
     counted = [
-        answer for answer in found.answers if not answer.fault and is_counted(answer, plan.seconds)
+        answer
+        for answer in outcome.answers
+        if not answer.fault and is_counted(answer, plan.seconds)
     ]
     groups = rows(counted)
     _print_rows(groups)
     write_rows(groups, table)
-    _print_generator(found, counted, plan)
-    failed = faults(found.answers)
-    checked = sum(answer.checked for answer in found.answers)
+    _print_generator(outcome, counted, plan)
+    failed = faults(outcome.answers)
+    checked = sum(answer.checked for answer in outcome.answers)
     wrong = sum(count for _, count in failed)
-    print(f"{len(found.answers):,} requests, {checked:,} answers looked into, {wrong:,} failed")
+    print(f"{len(outcome.answers):,} requests, {checked:,} answers looked into, {wrong:,} failed")
     for fault, count in failed[:FAULTS_SHOWN]:
         print(f"  {count:,} times {fault}")
     if not counted:
@@ -123,26 +125,26 @@ def print_report(found: Found, plan: Plan, table: Path) -> bool:
     return bool(counted) and not failed
 
 
-def write_rows(found: Sequence[Row], path: Path) -> None:
+def write_rows(groups: Sequence[Row], path: Path) -> None:
     """Write percentiles as CSV, times in milliseconds."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["candidates", "answers", *(f"p{p:g}_ms" for p in PERCENTILES)])
-        writer.writerows([row.group, row.answers, *row.ms] for row in found)
+        writer.writerows([row.group, row.answers, *row.ms] for row in groups)
 
 
-def _print_rows(found: Sequence[Row]) -> None:
+def _print_rows(groups: Sequence[Row]) -> None:
     heads = "".join(f"{f'p{p:g}':>10}" for p in PERCENTILES)
     print(f"  {'candidates':12}{'answers':>9}{heads}  ms")
-    for row in found:
+    for row in groups:
         cells = "".join(f"{value:>10,.2f}" for value in row.ms)
         print(f"  {row.group:12}{row.answers:>9,}{cells}")
 
 
-def _print_generator(found: Found, counted: Sequence[Answer], plan: Plan) -> None:
+def _print_generator(outcome: Outcome, counted: Sequence[Answer], plan: Plan) -> None:
     rate = len(counted) / ((1 - WARM_UP) * plan.seconds)
     told = f"{rate:,.1f} answers/s"
     if plan.rate is not None and counted:
         late = percentiles([answer.late_ms for answer in counted])
         told += f" of {plan.rate:g} due; sent late by {late[0]:.2f} ms (p50), {late[2]:.2f} (p99)"
-    print(f"{told}; Locust, which can use one core, used {found.cpu_share:.0%} of it")
+    print(f"{told}; Locust, which can use one core, used {outcome.cpu_share:.0%} of it")

@@ -13,28 +13,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import urllib.request
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from http.client import HTTPException
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bench.bundles import USER_ID_STEP
-from bench.environments import ROOT
-from bench.processes import (
-    Server,
-    free_port,
-    our_service,
-    redis_serving,
-    separate_cores,
-    serving,
-)
+from bench.checkouts import ROOT
+from bench.processes import Server
 from bench.report import print_circumstances
+from bench.stage import Stage
 from bench.world import Shape, export
 from gkc.knowledge import row_width
 from loadtest.generator import generate
@@ -72,112 +63,69 @@ def main(
     preset = replace(preset, rate=rate or preset.rate, seconds=seconds or preset.seconds)
     print_circumstances("loadtest.run")
     print(f"{name}: {preset.purpose}\n{DESCRIPTION}", flush=True)
-    cores, others = separate_cores()
-    if host:
-        host = host.rstrip("/")
-        is_good = _test(name, preset, known_by(host, version or ()), host, others)
-    else:
-        with own_service(preset.shape, cores, others) as server:
-            url = f"http://127.0.0.1:{server.port}"
-            is_good = _test(name, preset, made(preset.shape), url, others)
+    with Stage() as stage:
+        if host:
+            host = host.rstrip("/")
+            known = known_by(host, version or ())
+        else:
+            known, host = known_of(preset.shape), own_service(stage, preset.shape).url
+        is_good = _test(name, preset, known, host, stage.other_cores)
     if not is_good:
         raise typer.Exit(1)
 
 
-@contextmanager
-def own_service(shape: Shape, cores: Collection[int], others: Collection[int]) -> Iterator[Server]:
-    """Make knowledge and serve it until the block ends.
-
-    Parameters
-    ----------
-    shape : Shape
-        Of each version.
-    cores, others : collection of int
-        Cores of the service, and of its Redis server.
-
-    Yields
-    ------
-    Server
-        Ready.
-
-    Raises
-    ------
-    SystemExit
-        If there is no redis-server, or the service does not start.
-    """
-    with tempfile.TemporaryDirectory() as name, redis_serving(Path(name), others) as (_, store):
-        size = f"{shape.users:,} users with {shape.pairs} pairs each, {shape.items:,} items"
-        print(f"making versions {' and '.join(VERSIONS)}: {size}", flush=True)
-        for version in VERSIONS:
-            export(Path(name) / "bundle", shape, store, version)
-        port = free_port()
-        with serving("gkc serve", our_service(store, port), port, cores, "/readyz") as server:
-            yield server
+def own_service(stage: Stage, shape: Shape) -> Server:
+    """Make knowledge of a shape under each version, and serve it."""
+    size = f"{shape.users:,} users with {shape.pairs} pairs each, {shape.items:,} items"
+    print(f"making versions {' and '.join(VERSIONS)}: {size}", flush=True)
+    store = stage.redis().redis_url()
+    for version in VERSIONS:
+        export(stage.folder / "bundle", shape, store, version)
+    return stage.serve(store)
 
 
-def made(shape: Shape) -> Known:
+def known_of(shape: Shape) -> Known:
     """Return what the service knows that ``own_service`` starts."""
     users, items = Ids(shape.users, 0, USER_ID_STEP), Ids(shape.items)
     return Known(dict.fromkeys(VERSIONS, 4 * shape.dim), users, items, is_complete=True)
 
 
-def known_by(host: str, wanted: Sequence[str]) -> Known:
-    """Ask a running service what it knows; its ids are taken to count from 1.
+def known_by(host: str, names: Sequence[str]) -> Known:
+    """Ask a running service what it knows of some versions, of all if none are named.
 
-    Parameters
-    ----------
-    host : str
-        URL.
-    wanted : sequence of str
-        Versions to ask for; all if empty.
-
-    Returns
-    -------
-    Known
+    Its ids are taken to count from 1.
 
     Raises
     ------
     SystemExit
-        If no service answers there, or it has none of the versions, or not all that are wanted.
+        If no service answers there, or it has none of the versions, or not all that are named.
     """
     try:
         with urllib.request.urlopen(f"{host}/versions", timeout=_TIMEOUT_SECONDS) as answer:
             listed: list[dict[str, Any]] = json.load(answer)["versions"]
     except (OSError, HTTPException, ValueError, LookupError, TypeError) as exc:
         raise SystemExit(f"no gkc service at {host}: {exc}; start one with `make up`") from None
-    ready = {found["version"]: found for found in listed if found["ready"]}
+    ready = {version["version"]: version for version in listed if version["ready"]}
     if not ready:
         raise SystemExit(f"{host} serves no version; export one with gkc-export")
-    absent = [version for version in wanted if version not in ready]
+    absent = [name for name in names if name not in ready]
     if absent:
         raise SystemExit(f"{host} does not serve {', '.join(absent)}, but {', '.join(ready)}")
-    chosen = {version: ready[version] for version in wanted or ready}
-    return Known(
-        {
-            version: row_width(found["dim"], found["category_dim"])
-            for version, found in chosen.items()
-        },
-        Ids(max(1, *(found["users"] for found in chosen.values())), 1),
-        Ids(max(1, *(found["items"] for found in chosen.values())), 1),
-        is_complete=False,
-    )
+    chosen = {name: ready[name] for name in names or ready}
+    widths = {name: row_width(v["dim"], v["category_dim"]) for name, v in chosen.items()}
+    users, items = (max(1, *(v[what] for v in chosen.values())) for what in ("users", "items"))
+    return Known(widths, Ids(users, 1), Ids(items, 1), is_complete=False)
 
 
 def _test(name: Name, preset: Preset, known: Known, host: str, cores: Collection[int]) -> bool:
-    plan = Plan(
-        preset.models,
-        preset.seconds,
-        preset.rate,
-        preset.checked,
-        known.widths,
-        known.is_complete,
-    )
+    how = (preset.models, preset.seconds, preset.rate, preset.checked)
+    plan = Plan(*how, known.widths, is_complete=known.is_complete)
     results = RESULTS / name
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     print(f"asking {host} for {preset.seconds:,.0f} s", flush=True)
-    found = generate(plan, draw(known, QUESTIONS), host, results, cores)
-    is_good = print_report(found, plan, results / "percentiles.csv")
+    outcome = generate(plan, draw(known, QUESTIONS), host, results, cores)
+    is_good = print_report(outcome, plan, results / "percentiles.csv")
     print(f"HTML and CSV are in {results.relative_to(ROOT)}")
     return is_good
 

@@ -12,27 +12,23 @@ from typing import Final
 
 import numpy as np
 
-from gkc.arrays import I64, U8, Bools
+from gkc.arrays import I64, U8, Array, Bools
 from gkc.center.generation import LoadedGeneration
 from gkc.center.question import (
     Answer,
     AnswerType,
-    Array,
     Columns,
     FactoredAnswer,
     Question,
     RowsAnswer,
 )
-from gkc.errors import FieldError, GenerationCorruptError, InvalidFieldsError, LayoutError
+from gkc.errors import GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import PARTS, Part, Vectors
 from gkc.rows import Laying, RowForm, Rows, distinct, row_form
 
 Records = Sequence[bytes | memoryview | None]
+"""Of several users: each one's stored record, None for one who is not there."""
 
-DTYPES: Final[Mapping[AnswerType, type[np.float32] | type[np.float16]]] = {
-    "f32": np.float32,
-    "f16": np.float16,
-}
 _ROWS_AT_ONCE: Final = 4_000
 _BYTES_AT_ONCE: Final = 2 << 20
 """So many rows, of so many bytes, are laid in about half a millisecond."""
@@ -48,7 +44,7 @@ class VersionPlan:
     generation : LoadedGeneration
     columns : Columns
         Of the whole question.
-    places : ndarray, shape (n,), int64, or None
+    answer_rows : ndarray, shape (n,), int64, or None
         Which rows of the question are this version's; None for all of them.
 
     Attributes
@@ -62,25 +58,15 @@ class VersionPlan:
     rows : Rows
     """
 
-    __slots__ = (
-        "_offsets",
-        "_records",
-        "columns",
-        "generation",
-        "manifest",
-        "name",
-        "rows",
-        "user_index",
-        "users",
-    )
-    _records: bytes
-    _offsets: I64 | None
-
     def __init__(
-        self, name: str, generation: LoadedGeneration, columns: Columns, places: I64 | None = None
+        self,
+        name: str,
+        generation: LoadedGeneration,
+        columns: Columns,
+        answer_rows: I64 | None = None,
     ) -> None:
-        if places is not None:
-            columns = columns.at(places)
+        if answer_rows is not None:
+            columns = columns.at(answer_rows)
         self.name, self.generation, self.columns = name, generation, columns
         self.manifest = generation.manifest
         users, user_index = columns.users[: columns.n], None
@@ -88,9 +74,15 @@ class VersionPlan:
             first, user_index = distinct(users)
             users = users[first]
         self.users, self.user_index = users, user_index
-        self._records, self._offsets = b"", None
+        self._records = b""
+        self._offsets: I64 | None = None
         self.rows = Rows(
-            columns.n, columns.items, columns.categories, columns.given, user_index, places
+            columns.n,
+            columns.items,
+            columns.categories,
+            columns.has_category,
+            user_index,
+            answer_rows,
         )
 
     def find_items(self) -> None:
@@ -247,7 +239,7 @@ class Plan:
         knowledge: Vectors = np.empty((n, form.width), dtype=form.dtype)
         status = np.empty((n, len(PARTS)), dtype=np.uint8)
         generations, counts = self._sources()
-        self.answer = RowsAnswer(generations, form.spans, knowledge, status, counts)
+        self.answer = RowsAnswer(generations, form.spans, status, counts, knowledge)
         if len(self.versions) == 1:
             return self.versions[0].lay(form, knowledge, status)
         return chain.from_iterable(v.lay(form, knowledge, status) for v in self.versions)
@@ -273,10 +265,10 @@ class Plan:
             user_index = np.zeros(n, dtype=np.int64)
         status = np.empty((n, len(PARTS)), dtype=np.uint8)
         resolved = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.bool_)
-        asked: tuple[Part, ...] = ("item",) if is_product_asked or "item" in parts else ()
-        form, tensor = vectors(n, *asked)
+        of_items: tuple[Part, ...] = ("item",) if is_product_asked or "item" in parts else ()
+        form, tensor = vectors(n, *of_items)
         yield from version.lay(form, tensor, status, resolved)
-        if asked:
+        if of_items:
             tensors["item"] = tensor
         if is_product_asked or "user" in parts:
             users = len(version.users)
@@ -288,7 +280,11 @@ class Plan:
             first, index = distinct(user_index, resolved)
             columns = version.columns.at(first)
             pairs = Rows(
-                len(first), columns.items, columns.categories, columns.given, user_index[first]
+                len(first),
+                columns.items,
+                columns.categories,
+                columns.has_category,
+                user_index[first],
             )
             form, tensor = vectors(len(first), "user_category")
             yield from version.lay(form, tensor, rows=pairs)
@@ -296,7 +292,7 @@ class Plan:
             tensors["user_category_index"] = index.astype(np.int32)
         spans = self._form(parts, question.dtype).spans
         generations, counts = self._sources()
-        self.answer = FactoredAnswer(generations, spans, tensors, status, counts)
+        self.answer = FactoredAnswer(generations, spans, status, counts, tensors)
 
     def _form(self, parts: tuple[Part, ...], answer_type: AnswerType) -> RowForm:
         spec = self.versions[0].manifest.spec
@@ -315,8 +311,8 @@ def _no_rows(question: Question) -> Answer:
     """Answer a question that has no rows and names no version: nothing is known of widths."""
     status = np.zeros((0, len(PARTS)), dtype=np.uint8)
     if question.layout == "rows":
-        empty = np.zeros((0, 0), dtype=DTYPES[question.dtype])
-        return RowsAnswer({}, {}, empty, status, {})
+        empty = np.zeros((0, 0), dtype=row_form((), 0, 0, question.dtype).dtype)
+        return RowsAnswer({}, {}, status, {}, empty)
     vectors, index = np.zeros((0, 0), dtype=np.float16), np.zeros(0, dtype=np.int32)
     tensors: dict[str, Array] = {}
     if "user" in question.parts or "user_item" in question.parts:
@@ -325,7 +321,7 @@ def _no_rows(question: Question) -> Answer:
         tensors["item"] = vectors
     if "user_category" in question.parts:
         tensors |= {"user_category": vectors, "user_category_index": index}
-    return FactoredAnswer({}, {}, tensors, status, {})
+    return FactoredAnswer({}, {}, status, {}, tensors)
 
 
 def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) -> None:
@@ -335,29 +331,19 @@ def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) ->
         if len({(spec.dim, spec.category_dim) for spec in specs}) > 1:
             widths = ", ".join(f"{s.version}: {s.dim} and {s.category_dim}" for s in specs)
             raise InvalidFieldsError(
-                FieldError("/v", f"names versions of unequal widths (D and D_c: {widths})")
+                f"names versions of unequal widths (D and D_c: {widths})", "/v"
             )
         if question.layout == "factored":
             raise InvalidFieldsError(
-                FieldError("/layout", "factored answers one version; ask for each by itself")
+                "factored answers one version; ask for each by itself", "/layout"
             )
-    if question.layout == "rows":
-        for generation in loaded:
-            _check_finite(question, generation)
-
-
-def _check_finite(question: Question, generation: LoadedGeneration) -> None:
-    """Refuse parts whose largest values may overflow the type of the answer."""
-    overflowing = generation.overflowing[question.dtype]
-    if not overflowing:
-        return
-    for part in question.parts:
-        if part in overflowing:
-            raise InvalidFieldsError(
-                FieldError(
-                    "/dtype",
+    for generation in loaded if question.layout == "rows" else ():
+        overflowing = generation.overflowing[question.dtype]
+        for part in question.parts:
+            if part in overflowing:
+                raise InvalidFieldsError(
                     f"{question.dtype} may overflow: {part} of version "
                     f"{generation.manifest.spec.version!r} goes up to {overflowing[part]:.6g}; "
                     "ask for f32, or leave that part out",
+                    "/dtype",
                 )
-            )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from gkc.arrays import I64, U8, Bools
+from gkc.arrays import I64, U8, Array, Bools
 from gkc.knowledge import PARTS, Part, Vectors
 
 AnswerType = Literal["f32", "f16"]
@@ -17,7 +17,6 @@ Layout = Literal["rows", "factored"]
 ANSWER_TYPES: Final[tuple[AnswerType, ...]] = get_args(AnswerType)
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
-Array = npt.NDArray[np.generic]
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 
 
@@ -29,7 +28,7 @@ class Columns(Struct, frozen=True):
     n : int
         Number of rows.
     users, items : ndarray, shape (1,) or (n,), int64
-    categories, given : ndarray, shape (1,) or (n,), int64 and bool, or None
+    categories, has_category : ndarray, shape (1,) or (n,), int64 and bool, or None
         The category given for each row, and where one was; None if nowhere.
     versions : tuple of str
         Distinct versions in order of first appearance; empty only if there are no rows.
@@ -41,7 +40,7 @@ class Columns(Struct, frozen=True):
     users: I64
     items: I64
     categories: I64 | None
-    given: Bools | None
+    has_category: Bools | None
     versions: tuple[str, ...]
     version_index: I64
 
@@ -56,7 +55,7 @@ class Columns(Struct, frozen=True):
             users=gathered(self.users),
             items=gathered(self.items),
             categories=None if self.categories is None else gathered(self.categories),
-            given=None if self.given is None else gathered(self.given),
+            has_category=None if self.has_category is None else gathered(self.has_category),
             versions=self.versions,
             version_index=gathered(self.version_index),
         )
@@ -80,16 +79,15 @@ class Question(Struct, frozen=True):
     layout: Layout = "rows"
 
 
-class RowsAnswer(Struct, frozen=True):
-    """An answer whose parts lie side by side.
+class _AnyAnswer(Struct, frozen=True):
+    """What an answer tells in either layout.
 
     Attributes
     ----------
     versions : mapping of str to str
         The generation that answered for each version.
     spans : mapping of str to (int, int)
-        First and end column of each part; empty if no version was named.
-    knowledge : ndarray, shape (n, width), float32 or float16
+        First and end column that each part has in rows; empty if no version was named.
     status : ndarray, shape (n, 4), uint8
     counts : mapping of str to ndarray, shape (12,), int64
         For each version, how many of its rows have each status, part by part.
@@ -97,31 +95,32 @@ class RowsAnswer(Struct, frozen=True):
 
     versions: Mapping[str, str]
     spans: Mapping[Part, tuple[int, int]]
-    knowledge: Vectors
     status: U8
     counts: Mapping[str, I64]
 
 
-class FactoredAnswer(Struct, frozen=True):
+class RowsAnswer(_AnyAnswer, frozen=True):
+    """An answer whose parts lie side by side.
+
+    Attributes
+    ----------
+    knowledge : ndarray, shape (n, width), float32 or float16
+    """
+
+    knowledge: Vectors
+
+
+class FactoredAnswer(_AnyAnswer, frozen=True):
     """An answer of distinct vectors and indexes, from which a client computes the same rows.
 
     Attributes
     ----------
-    versions, spans
-        As in `RowsAnswer`: the columns that the parts would have in rows.
     tensors : mapping of str to ndarray
         ``user``, ``item``, ``user_category`` in float32 or float16, ``user_index`` and
         ``user_category_index`` in int32; only what the parts need.
-    status : ndarray, shape (n, 4), uint8
-    counts
-        As in `RowsAnswer`.
     """
 
-    versions: Mapping[str, str]
-    spans: Mapping[Part, tuple[int, int]]
     tensors: Mapping[str, Array]
-    status: U8
-    counts: Mapping[str, I64]
 
 
 Answer = RowsAnswer | FactoredAnswer

@@ -12,6 +12,7 @@ import gkc
 from gkc.cli.export_table import run as export_table
 from gkc.cli.get import run as get
 from gkc.cli.join import run as join
+from gkc.cli.lock import check, lock
 from gkc.cli.serve import run as serve
 from gkc.cli.verify import run as verify
 from gkc.cli.versions import app as versions
@@ -53,6 +54,8 @@ app.command("get")(get)
 app.command("join")(join)
 app.command("export-table")(export_table)
 app.command("verify")(verify)
+app.command("lock")(lock)
+app.command("check")(check)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -13,13 +13,12 @@ from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan
 from gkc.center.question import Columns, Question, RowsAnswer
-from gkc.cli.options import AsJson, Store, load, reader_of, whole_number
+from gkc.cli.options import AsJson, Store, load, read_store, whole_number
 from gkc.cli.output import console
-from gkc.errors import CommandError, VersionNotFoundError
 from gkc.http.encoding import encode_json
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.settings import StoreSettings
-from gkc.store import KnowledgeReader
+from gkc.store import Catalogue, KnowledgeReader
 
 _SHOWN_VALUES = 4
 _IN_WORDS = {ABSENT: "absent: zeros", FOUND: "found", DEFAULT: "default vector"}
@@ -51,12 +50,12 @@ def run(
             users=_one(user),
             items=_one(item),
             categories=None if category is None else _one(category),
-            given=None if category is None else np.ones(1, dtype=np.bool_),
+            has_category=None if category is None else np.ones(1, dtype=np.bool_),
             versions=(version,),
             version_index=_one(0),
         )
     )
-    answer = asyncio.run(_ask(reader_of(settings), question))
+    answer = read_store(settings, partial(_ask, question=question))
     if as_json:
         print(encode_json(answer).decode())
     else:
@@ -67,26 +66,19 @@ def run(
 async def _ask(reader: KnowledgeReader, question: Question) -> RowsAnswer:
     """Answer one version's rows through the lookup of the service, without any mirror."""
     (version,) = question.columns.versions
-    try:
-        catalogue = await reader.catalogue()
-        if catalogue is None:
-            raise VersionNotFoundError(version, ())
-        manifest = await reader.manifest(catalogue.version(version).current)
-        items = await reader.items_of(manifest, question.columns.items)
-        plan = Plan(question, {version: LoadedGeneration.of(manifest, items)})
-        answer = plan.finish([await reader.fetch_users(manifest, question.columns.users)])
-    finally:
-        await reader.close()
-    if not isinstance(answer, RowsAnswer):
-        raise CommandError("only rows can be printed")
+    catalogue = await reader.catalogue() or Catalogue()
+    manifest = await reader.manifest(catalogue.version(version).current)
+    items = await reader.items_of(manifest, question.columns.items)
+    plan = Plan(question, {version: LoadedGeneration.of(manifest, items)})
+    answer = plan.finish([await reader.fetch_users(manifest, question.columns.users)])
+    assert isinstance(answer, RowsAnswer)  # nothing else was asked for
     return answer
 
 
-def _explain(answer: RowsAnswer, version: str, asked: str) -> None:
+def _explain(answer: RowsAnswer, version: str, question: str) -> None:
     row, status = answer.knowledge[0], answer.status[0]
-    table = Table(title=f"{asked}\nversion {version}, generation {answer.versions[version]}")
-    for heading in ("part", "status", "columns", "first values", "norm"):
-        table.add_column(heading)
+    title = f"{question}\nversion {version}, generation {answer.versions[version]}"
+    table = Table("part", "status", "columns", "first values", "norm", title=title)
     for part, (start, end) in answer.spans.items():
         values = row[start:end]
         first = " ".join(f"{value:.5g}" for value in values[:_SHOWN_VALUES])

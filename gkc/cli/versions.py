@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from typing import Annotated
 
 import msgspec
-import orjson
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
-from gkc.center.listing import VersionInfo, VersionList, version_list
-from gkc.cli.options import AsJson, Store, load, publisher_of, reader_of, seconds
+from gkc.center.listing import VersionInfo
+from gkc.cli.listing import read_listing
+from gkc.cli.options import AsJson, Store, load, publisher_of, seconds
 from gkc.cli.output import console
-from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
+from gkc.errors import CommandError
 from gkc.settings import StoreSettings
-from gkc.store import Catalogue, KnowledgeReader, Publisher, parse_store_url
+from gkc.store import Publisher, parse_store_url
 
 app = typer.Typer(
     help="List, show, pin, unpin, roll back and delete versions.\n\n"
@@ -48,7 +47,7 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
 
     Example: gkc versions list --json
     """
-    listed = _read(_settings(context, store))
+    listed = read_listing(_settings(context, store))
     if as_json:
         print(_json(listed))
         return
@@ -56,12 +55,8 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
         print("no versions; export one with gkc-export")
         return
     print(f"{len(listed.versions)} of at most {listed.max_versions} versions")
-    table = Table(box=None, pad_edge=False)
-    for heading in ("version", "published"):
-        table.add_column(heading)
-    for heading in ("users", "items", "pairs", "size"):
-        table.add_column(heading, justify="right")
-    table.add_column("state")
+    numbers = (Column(heading, justify="right") for heading in ("users", "items", "pairs", "size"))
+    table = Table("version", "published", *numbers, "state", box=None, pad_edge=False)
     for info in listed.versions:
         state = "ready" if info.ready else "damaged"
         table.add_row(
@@ -84,8 +79,14 @@ def show(
 
     Example: gkc versions show 20211220
     """
-    settings = _settings(context, store)
-    _tell(_info(_read(settings), version, settings), as_json=as_json)
+    info = _info(_settings(context, store), version)
+    if as_json:
+        print(_json(info))
+        return
+    table = Table(show_header=False)
+    for name, value in msgspec.to_builtins(info).items():
+        table.add_row(name, _shown(value))
+    console().print(table)
 
 
 @app.command()
@@ -96,13 +97,8 @@ def pin(
 
     Example: gkc versions pin 20211220
     """
-    with _publisher(settings := _settings(context, store)) as publisher:
-        publisher.set_pinned(version, pinned=True)
-    _report(
-        _info(_read(settings), version, settings),
-        f"{version} is pinned: no export evicts it",
-        as_json=as_json,
-    )
+    info = _changed(context, store, version, lambda p: p.set_pinned(version, pinned=True))
+    print(_json(info) if as_json else f"{version} is pinned: no export evicts it")
 
 
 @app.command()
@@ -113,11 +109,8 @@ def unpin(
 
     Example: gkc versions unpin 20211220
     """
-    with _publisher(settings := _settings(context, store)) as publisher:
-        publisher.set_pinned(version, pinned=False)
-    _report(
-        _info(_read(settings), version, settings), f"{version} is no longer pinned", as_json=as_json
-    )
+    info = _changed(context, store, version, lambda p: p.set_pinned(version, pinned=False))
+    print(_json(info) if as_json else f"{version} is no longer pinned")
 
 
 @app.command()
@@ -130,11 +123,9 @@ def rollback(
 
     Example: gkc versions rollback 20211220
     """
-    with _publisher(settings := _settings(context, store)) as publisher:
-        publisher.rollback(version)
-    info = _info(_read(settings), version, settings)
+    info = _changed(context, store, version, lambda p: p.rollback(version))
     done = f"{version} serves {info.generation}; rollback again returns to {info.previous}"
-    _report(info, done, as_json=as_json)
+    print(_json(info) if as_json else done)
 
 
 @app.command()
@@ -174,24 +165,16 @@ def delete(
     if version is None:
         _delete_old_format(settings, yes=yes, as_json=as_json)
         return
-    with _publisher(settings) as publisher:
+    with closing(publisher_of(settings)) as publisher:
         entry = publisher.catalogue().version(version)
-        if not yes:
-            raise typer.BadParameter(
-                f"version {version!r} would be deleted for good; add it to delete",
-                param_hint="--yes",
-            )
+        _require_yes(f"version {version!r}", yes=yes)
         publisher.delete(version, grace_seconds)
         if not no_wait and sys.stderr.isatty():
             print(f"waiting {grace_seconds:g} s for services to let go of it", file=sys.stderr)
         deleted = publisher.delete_retired(wait=not no_wait)
     generations = [g for g in (entry.current, entry.previous) if g is not None]
     if as_json:
-        print(
-            orjson.dumps(
-                {"version": version, "generations": generations, "deleted": deleted}
-            ).decode()
-        )
+        print(_json({"version": version, "generations": generations, "deleted": deleted}))
     elif no_wait:
         print(f"{version} is out of service; the next writer deletes its data")
     else:
@@ -199,18 +182,19 @@ def delete(
 
 
 def _delete_old_format(settings: StoreSettings, *, yes: bool, as_json: bool) -> None:
-    if not yes:
-        raise typer.BadParameter(
-            f"all that an earlier gkc left in namespace {settings.namespace!r} would be deleted "
-            "for good; add it to delete",
-            param_hint="--yes",
-        )
-    with _publisher(settings) as publisher:
+    _require_yes(f"all that an earlier gkc left in namespace {settings.namespace!r}", yes=yes)
+    with closing(publisher_of(settings)) as publisher:
         deleted = publisher.delete_old_format()
     if as_json:
-        print(orjson.dumps({"deleted": deleted}).decode())
+        print(_json({"deleted": deleted}))
     else:
         print(f"deleted {len(deleted)} generations of format 1 and their catalogue")
+
+
+def _require_yes(what: str, *, yes: bool) -> None:
+    if not yes:
+        detail = f"{what} would be deleted for good; add it to delete"
+        raise typer.BadParameter(detail, param_hint="--yes")
 
 
 def _settings(context: typer.Context, store: str | None) -> StoreSettings:
@@ -218,67 +202,28 @@ def _settings(context: typer.Context, store: str | None) -> StoreSettings:
     return load(StoreSettings, store_url=store or context.obj)
 
 
-@contextmanager
-def _publisher(settings: StoreSettings) -> Iterator[Publisher]:
-    publisher = publisher_of(settings)
-    try:
-        yield publisher
-    finally:
-        publisher.close()
+def _changed(
+    context: typer.Context, store: str | None, version: str, change: Callable[[Publisher], object]
+) -> VersionInfo:
+    """Change a version, and return what is told of it then."""
+    settings = _settings(context, store)
+    with closing(publisher_of(settings)) as publisher:
+        change(publisher)
+    return _info(settings, version)
 
 
-def _read(settings: StoreSettings) -> VersionList:
-    async def read() -> VersionList:
-        reader = reader_of(settings)
-        try:
-            catalogue = await reader.catalogue()
-            readable = await _readable(reader, catalogue) if catalogue else set()
-        finally:
-            await reader.close()
-        return version_list(catalogue, lambda _, generation: generation in readable)
-
-    return asyncio.run(read())
-
-
-async def _readable(reader: KnowledgeReader, catalogue: Catalogue) -> set[str]:
-    """Return the current generations whose manifest can be read from the store."""
-    readable = set()
-    for entry in catalogue.versions.values():
-        try:
-            await reader.manifest(entry.current)
-        except (GenerationNotFoundError, GenerationCorruptError):
-            continue  # told by its absence: the list says "ready": false
-        readable.add(entry.current)
-    return readable
-
-
-def _info(listed: VersionList, version: str, settings: StoreSettings) -> VersionInfo:
-    for info in listed.versions:
-        if info.version == version:
-            return info
-    there = ", ".join(info.version for info in listed.versions) or "none"
+def _info(settings: StoreSettings, version: str) -> VersionInfo:
+    infos = {info.version: info for info in read_listing(settings).versions}
+    if version in infos:
+        return infos[version]
     raise CommandError(
         f"version {version!r} is not in {parse_store_url(settings.store_url).shown}; "
-        f"versions there: {there}"
+        f"versions there: {', '.join(infos) or 'none'}"
     )
 
 
-def _tell(info: VersionInfo, *, as_json: bool) -> None:
-    if as_json:
-        print(_json(info))
-        return
-    table = Table(show_header=False)
-    for name, value in msgspec.to_builtins(info).items():
-        table.add_row(name, _shown(value))
-    console().print(table)
-
-
-def _json(listed: VersionInfo | VersionList) -> str:
-    return msgspec.json.encode(listed).decode()
-
-
-def _report(info: VersionInfo, done: str, *, as_json: bool) -> None:
-    print(_json(info) if as_json else done)
+def _json(answer: object) -> str:
+    return msgspec.json.encode(answer).decode()
 
 
 def _shown(value: object) -> str:

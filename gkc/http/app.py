@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,18 +16,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import gkc
+from gkc.answering.answering import Answering
+from gkc.answering.reader import GuardedReader
+from gkc.answering.serving import Serving
+from gkc.answering.user_cache import UserCache, UserReader
 from gkc.errors import GkcError
-from gkc.http.answering import Answering
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.openapi import COMPONENTS, KNOWLEDGE
-from gkc.http.problems import MEDIA_TYPE, Problem, problem_of, problem_of_status
-from gkc.http.reader import GuardedReader
+from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
-from gkc.http.serving import Serving
-from gkc.http.user_cache import UserCache, UserReader
+from gkc.problem import MEDIA_TYPE
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader
 
@@ -88,10 +90,14 @@ class Service:
     settings : Settings
     reader : KnowledgeReader
         Closed when the application shuts down.
+    metrics_directory : Path, optional
+        Where several workers share their metrics.
     """
 
-    def __init__(self, settings: Settings, reader: KnowledgeReader) -> None:
-        self.metrics = Metrics(settings.prometheus_multiproc_dir)
+    def __init__(
+        self, settings: Settings, reader: KnowledgeReader, metrics_directory: Path | None = None
+    ) -> None:
+        self.metrics = Metrics(metrics_directory)
         timeout_seconds = settings.request_timeout_ms / 1000
         self._reader = GuardedReader(reader, self.metrics, timeout_seconds)
         self.serving = Serving(
@@ -108,16 +114,17 @@ class Service:
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
+            default_response_class=Response,
             lifespan=self.lifespan,
         )
         Routes(self.serving, self.metrics).add_to(api)
         add_docs(api)
-        api.add_exception_handler(HTTPException, _told_status)
+        api.add_exception_handler(HTTPException, _answer_status)
         for error in (GkcError, Exception):
-            api.add_exception_handler(error, _told)
+            api.add_exception_handler(error, _answer_error)
         users: UserReader = self._reader
         if settings.user_cache_mb:
-            users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, self.metrics)
+            users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, *self.metrics.user_cache())
         knowledge = KnowledgeEndpoint(
             Answering(self.serving, users),
             self.metrics,
@@ -144,12 +151,12 @@ class Service:
             await self._reader.close()
 
 
-async def _told(_: Request, error: Exception) -> Response:
+async def _answer_error(_: Request, error: Exception) -> Response:
     """Tell of an error that an endpoint raised."""
     return _answer(problem_of(error))
 
 
-async def _told_status(request: Request, error: Exception) -> Response:
+async def _answer_status(request: Request, error: Exception) -> Response:
     """Tell of a path or a method that FastAPI's routing does not know."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.scope["path"]

@@ -6,9 +6,9 @@ import os
 import platform
 from collections import Counter as Numbers
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -30,21 +30,21 @@ import gkc
 from gkc.arrays import I64
 from gkc.errors import StoreError
 from gkc.http.tally import AnsweredRows, Histogram, Tally, by_name
-from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, Part
+from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, STATUSES, Part
 from gkc.store import Catalogue
 
 REQUEST_SECONDS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
-REQUEST_ROWS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
-STORE_SECONDS: Final = (
+_REQUEST_ROWS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+_STORE_SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0,
 )  # fmt: skip
 
 STORE_OPERATIONS: Final = ("catalogue", "manifest", "item_table", "fetch_users")
 """What the service reads of a store."""
 
-STATUS_NAMES: Final = {FOUND: "found", DEFAULT: "default", ABSENT: "absent"}
+_STATUS_NAMES: Final = {FOUND: "found", DEFAULT: "default", ABSENT: "absent"}
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -65,51 +65,43 @@ class Metrics:
             values.ValueClass = values.MutexValue
         self._directory = multiprocess_dir
         self._registry = CollectorRegistry()
-        self.requests = Counter(
-            "gkc_requests", "Requests answered.", ["route", "code"], registry=self._registry
-        )
-        self.request_seconds = Histogram(
+        self._counter = partial(Counter, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        requests = self._counter("gkc_requests", "Requests answered.", ["route", "code"])
+        request_seconds = histogram(
             "gkc_request_duration_seconds",
             "Seconds from a request's first byte read to its answer written.",
             ["route"],
             buckets=REQUEST_SECONDS,
-            registry=self._registry,
         )
-        self.request_rows = Histogram(
-            "gkc_request_rows",
-            "Rows asked for by one request.",
-            ["route"],
-            buckets=REQUEST_ROWS,
-            registry=self._registry,
+        request_rows = histogram(
+            "gkc_request_rows", "Rows asked for by one request.", ["route"], buckets=_REQUEST_ROWS
         )
-        self.parts = Counter(
+        parts = self._counter(
             "gkc_parts",
             "Parts answered, by whether they were found, default or absent.",
             ["version", "part", "status"],
-            registry=self._registry,
         )
-        self.store_seconds = Histogram(
+        store_seconds = histogram(
             "gkc_store_duration_seconds",
             "Seconds from asking the store until its answer was taken up.",
             ["operation"],
-            buckets=STORE_SECONDS,
-            registry=self._registry,
+            buckets=_STORE_SECONDS,
         )
-        self.store_errors = Counter(
+        self.store_errors = self._counter(
             "gkc_store_errors",
             "Reads of the store that failed, or found something lost or damaged.",
             ["operation"],
-            registry=self._registry,
         )
         for operation in STORE_OPERATIONS:
             self.store_errors.labels(operation)  # from zero, so that a first error is a rise
         # The library's own look-up of a child costs as much as counting in it.
-        self._request_counts = cache(self.requests.labels)
-        self._route_seconds = cache(self.request_seconds.labels)
-        self._route_rows = cache(self.request_rows.labels)
-        self._part_counts = cache(self.parts.labels)
-        self._operation_seconds = cache(self.store_seconds.labels)
-        self.inflight = Gauge(
+        self._request_counts = cache(requests.labels)
+        self._route_seconds = cache(request_seconds.labels)
+        self._route_rows = cache(request_rows.labels)
+        self._part_counts = cache(parts.labels)
+        self._operation_seconds = cache(store_seconds.labels)
+        self._inflight = Gauge(
             "gkc_inflight_requests",
             "Requests being answered.",
             multiprocess_mode="livesum",
@@ -122,7 +114,7 @@ class Metrics:
         tally = self.tally
         requests, answers, reads = tally.requests, tally.answers, tally.reads
         tally.clear()
-        self.inflight.set(tally.under_way)
+        self._inflight.set(tally.under_way)
         for (route, code), count in Numbers((route, code) for route, code, _ in requests).items():
             self._request_counts(route, str(code)).inc(count)
         for route, seconds in by_name((route, seconds) for route, _, seconds in requests).items():
@@ -140,8 +132,8 @@ class Metrics:
                 counted[version, answer.parts].append(counts)
         for (version, parts), several in counted.items():
             for place, rows in enumerate(np.sum(several, axis=0).tolist()):
-                if rows and (part := PARTS[place // 3]) in parts:
-                    self._part_counts(version, part, STATUS_NAMES[place % 3]).inc(rows)
+                if rows and (part := PARTS[place // STATUSES]) in parts:
+                    self._part_counts(version, part, _STATUS_NAMES[place % STATUSES]).inc(rows)
 
     def user_cache(self) -> tuple[Counter, Counter]:
         """Add the counters of a cache of users' records; there are none without one.
@@ -150,46 +142,47 @@ class Metrics:
         -------
         hits, misses : Counter
         """
-        records = Counter(
+        records = self._counter(
             "gkc_user_cache_records",
             "Users' records asked for, by whether the cache of this worker had them.",
             ["result"],
-            registry=self._registry,
         )
         return records.labels("hit"), records.labels("miss")
 
+    def store_error(self, operation: str) -> None:
+        """Count a read of the store that found something lost or damaged."""
+        self.store_errors.labels(operation).inc()
+
     def store_operation(self, operation: str) -> StoreOperation:
         """Time a read of the store, and count it if it fails."""
-        return StoreOperation(self.tally, self.store_errors, operation)
+        return StoreOperation(self, operation)
 
     def render(self, catalogue: Catalogue | None) -> bytes:
         """Return all values in Prometheus's text format, those of all workers together."""
         registry = CollectorRegistry()
         if self._directory is None:
-            registry.register(_Forwarding(self._registry.collect))
+            registry.register(self._registry)
         else:
             _forget_dead_workers(self._directory)
             MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
-        registry.register(_Forwarding(lambda: _described(catalogue)))
+        registry.register(_Described(catalogue))
         return generate_latest(registry)
 
 
 class StoreOperation:
-    """Times what happens inside, and counts it if it fails; not a generator, which costs thrice.
+    """Times a read of the store, and counts it if it fails; not a generator, which costs thrice.
 
     Parameters
     ----------
-    tally : Tally
-    errors : Counter
-        Of every operation.
+    metrics : Metrics
     operation : str
+        One of `STORE_OPERATIONS`.
     """
 
-    __slots__ = ("_errors", "_operation", "_started", "_tally")
+    __slots__ = ("_metrics", "_operation", "_started")
 
-    def __init__(self, tally: Tally, errors: Counter, operation: str) -> None:
-        self._tally = tally
-        self._errors = errors
+    def __init__(self, metrics: Metrics, operation: str) -> None:
+        self._metrics = metrics
         self._operation = operation
 
     def __enter__(self) -> None:
@@ -198,46 +191,42 @@ class StoreOperation:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Tally the time; count an error of the store."""
-        self._tally.reads.append((self._operation, perf_counter() - self._started))
-        self._tally.schedule()
+        tally = self._metrics.tally
+        tally.reads.append((self._operation, perf_counter() - self._started))
+        tally.schedule()
         if kind is not None and issubclass(kind, StoreError):
-            self._errors.labels(self._operation).inc()
+            self._metrics.store_error(self._operation)
 
 
-class _Forwarding(Collector):
-    """Lets a registry collect from a function."""
+class _Described(Collector):
+    """Describes this build and what the catalogue holds at this moment."""
 
-    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
-        self._collect = collect
+    def __init__(self, catalogue: Catalogue | None) -> None:
+        self._catalogue = catalogue or Catalogue()
 
-    def collect(self) -> Iterable[Metric]:
-        return self._collect()
-
-
-def _described(catalogue: Catalogue | None) -> Iterator[Metric]:
-    """Describe this build and what the catalogue holds at this moment."""
-    build = GaugeMetricFamily(
-        "gkc_build_info", "The running gkc; always 1.", labels=["version", "python"]
-    )
-    build.add_metric([gkc.__version__, platform.python_version()], 1.0)
-    yield build
-    info = GaugeMetricFamily(
-        "gkc_version_info",
-        "The generation that each version serves; always 1.",
-        labels=["version", "generation"],
-    )
-    published = GaugeMetricFamily(
-        "gkc_version_published_timestamp_seconds",
-        "Unix time at which each version's generation was published.",
-        labels=["version"],
-    )
-    if catalogue is not None:
-        for version, entry in catalogue.versions.items():
+    def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily(
+            "gkc_build_info", "The running gkc; always 1.", labels=["version", "python"]
+        )
+        build.add_metric([gkc.__version__, platform.python_version()], 1.0)
+        yield build
+        info = GaugeMetricFamily(
+            "gkc_version_info",
+            "The generation that each version serves; always 1.",
+            labels=["version", "generation"],
+        )
+        published = GaugeMetricFamily(
+            "gkc_version_published_timestamp_seconds",
+            "Unix time at which each version's generation was published.",
+            labels=["version"],
+        )
+        generations = self._catalogue.generations
+        for version, entry in self._catalogue.versions.items():
             info.add_metric([version, entry.current], 1.0)
-            moment = datetime.fromisoformat(catalogue.generations[entry.current].published_at)
+            moment = datetime.fromisoformat(generations[entry.current].published_at)
             published.add_metric([version], moment.timestamp())
-    yield info
-    yield published
+        yield info
+        yield published
 
 
 def _forget_dead_workers(directory: Path) -> None:

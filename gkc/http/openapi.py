@@ -10,26 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
+from gkc import errors
 from gkc.center.listing import VersionList
-from gkc.errors import (
-    BatchTooLargeError,
-    BodyTooLargeError,
-    ClientGoneError,
-    EncodedBodyError,
-    FieldError,
-    InvalidFieldsError,
-    MalformedBodyError,
-    NotAcceptableError,
-    ServiceNotReadyError,
-    StoreError,
-    StoreUnavailableError,
-    UnsupportedMediaTypeError,
-    VersionNotFoundError,
-    VersionNotReadyError,
-)
 from gkc.http.negotiation import JSON, SAFETENSORS
-from gkc.http.problems import KINDS, MEDIA_TYPE, problem_of
+from gkc.http.problems import problem_of
 from gkc.http.schemas import Columns, Health, Knowledge, Metadata, ProblemDetails, Quadruples
+from gkc.problem import KINDS, MEDIA_TYPE, Kind
 
 _TYPES: Final = (Columns, Quadruples, Metadata, Knowledge, VersionList, Health, ProblemDetails)
 _REFERENCES, _SCHEMAS = msgspec.json.schema_components(
@@ -40,23 +26,26 @@ _REFERENCE: Final = dict(zip(_TYPES, _REFERENCES, strict=True))
 _REQUEST_ID: Final = "X-Request-ID"
 _RETRY_AFTER: Final = "Retry-After"
 
-_ERRORS: Final[Mapping[type[Exception], Exception]] = {
-    MalformedBodyError: MalformedBodyError("JSON", "unexpected end of data: line 1 column 9"),
-    VersionNotFoundError: VersionNotFoundError("20211221", ["20211220"]),
-    NotAcceptableError: NotAcceptableError("text/html", [JSON, SAFETENSORS]),
-    BatchTooLargeError: BatchTooLargeError(20_000, 10_000),
-    BodyTooLargeError: BodyTooLargeError(8_388_608),
-    UnsupportedMediaTypeError: UnsupportedMediaTypeError("text/csv", [JSON, SAFETENSORS]),
-    EncodedBodyError: EncodedBodyError("gzip"),
-    InvalidFieldsError: InvalidFieldsError(
-        FieldError("/i/3", "is not an integer within int64"),
-    ),
-    VersionNotReadyError: VersionNotReadyError("20211220"),
-    ServiceNotReadyError: ServiceNotReadyError("versions still to be loaded: 20211220"),
-    StoreError: StoreUnavailableError("redis://redis:6379/0", "no answer within 1000 ms"),
-    Exception: Exception(),
+_EXAMPLES: Final = (
+    errors.MalformedBodyError("JSON", "unexpected end of data: line 1 column 9"),
+    errors.VersionNotFoundError("20211221", ["20211220"]),
+    errors.NotAcceptableError("text/html", [JSON, SAFETENSORS]),
+    errors.BatchTooLargeError(20_000, 10_000),
+    errors.BodyTooLargeError(8_388_608),
+    errors.UnsupportedMediaTypeError("text/csv", [JSON, SAFETENSORS]),
+    errors.EncodedBodyError("gzip"),
+    errors.InvalidFieldsError("is not an integer within int64", "/i/3"),
+    errors.VersionNotReadyError("20211220"),
+    errors.ServiceNotReadyError("versions still to be loaded: 20211220"),
+    errors.StoreUnavailableError("redis://redis:6379/0", "no answer within 1000 ms"),
+    Exception(),
+)
+_PROBLEMS: Final = {
+    problem.details.type: msgspec.to_builtins(problem.details)
+    for problem in map(problem_of, _EXAMPLES)
 }
-"""An example of each kind of error that is answered."""
+"""Of each type of problem that is answered, an example."""
+_STORE_ERRORS: Final = (errors.ServiceNotReadyError, errors.StoreError)
 
 _ANSWER: Final = {
     "versions": {"20211220": "0000000001-9f971579"},
@@ -89,61 +78,51 @@ COMPONENTS: Final[dict[str, Any]] = {
 """All that is defined once and referred to."""
 
 
-def operation(name: str, tag: str) -> dict[str, Any]:
-    """Return what every operation has.
-
-    Parameters
-    ----------
-    name : str
-        What clients that are made from the document call it.
-    tag : str
-        What it is listed under.
-    """
+def _operation(
+    name: str, tag: str, summary: str, responses: dict[str, Any], **more: object
+) -> dict[str, Any]:
+    """Return an operation: what clients made from the document call it, what it is listed under."""
     return {
+        "summary": summary,
         "operationId": name,
         "tags": [tag],
         "parameters": [{"$ref": f"#/components/parameters/{_REQUEST_ID}"}],
+        **more,
+        "responses": responses,
     }
 
 
-def responses(
-    answered: str, content: dict[str, Any], *errors: type[Exception]
-) -> dict[int | str, dict[str, Any]]:
+def _responses(
+    when_well: str, content: dict[str, Any], *refusals: type[Exception]
+) -> dict[str, Any]:
     """Return the responses of an operation.
 
     Parameters
     ----------
-    answered : str
+    when_well : str
         What it answers when all is well.
     content : object
         The media types that it answers with.
-    errors : type of Exception
+    refusals : type of Exception
         Those of `KINDS` that may come instead, besides one that nobody foresaw.
     """
-    by_status: dict[int, list[type[Exception]]] = {}
-    for error in (*errors, Exception):
-        by_status.setdefault(KINDS[error].status, []).append(error)
+    by_status: dict[int, list[Kind]] = {}
+    for kind in map(KINDS.__getitem__, (*refusals, Exception)):
+        by_status.setdefault(kind.status, []).append(kind)
     return {
-        200: {"description": answered, "headers": _headers(_REQUEST_ID), "content": content},
-        **{status: _refusal(by_status[status]) for status in sorted(by_status)},
+        "200": {"description": when_well, "headers": _headers(_REQUEST_ID), "content": content},
+        **{str(status): _refusal(by_status[status]) for status in sorted(by_status)},
     }
 
 
-def json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+def _json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the content of JSON that holds a type of `gkc.http.schemas`."""
     return {JSON: {"schema": _REFERENCE[kind]}}
 
 
-def _refusal(errors: Sequence[type[Exception]]) -> dict[str, Any]:
+def _refusal(kinds: Sequence[Kind]) -> dict[str, Any]:
     """Return the response of one status, whichever kind of error it tells of."""
-    kinds = [KINDS[error] for error in errors]
-    examples = {
-        KINDS[error].name: {
-            "summary": KINDS[error].title,
-            "value": msgspec.to_builtins(problem_of(_ERRORS[error]).details),
-        }
-        for error in errors
-    }
+    examples = {kind.name: {"summary": kind.title, "value": _PROBLEMS[kind.type]} for kind in kinds}
     retries = any(kind.retry_after_seconds is not None for kind in kinds)
     return {
         "description": "\n".join(f"- `{kind.type}`: {kind.when}" for kind in kinds),
@@ -163,17 +142,24 @@ def _binary(description: str) -> dict[str, Any]:
 
 
 KNOWLEDGE: Final[dict[str, Any]] = {
-    "post": {
-        "summary": "Knowledge of (user, item, category, version) rows",
-        "description": (
+    "post": _operation(
+        "askKnowledge",
+        "knowledge",
+        "Knowledge of (user, item, category, version) rows",
+        _responses(
+            "The rows, in the order asked.",
+            {JSON: {**_json_of(Knowledge)[JSON], "example": _ANSWER}}
+            | _binary("Tensors, and what they mean as metadata."),
+            *(error for error in KINDS if error not in (errors.ClientGoneError, Exception)),
+        ),
+        description=(
             f"As {SAFETENSORS}, a request has I64 tensors `u`, `i` and perhaps `c`, each [n] or "
             "[1], and as metadata `v` (a name, or a JSON array of n names), `parts` (a JSON "
             "array), `dtype` and `layout`. An answer has tensors `knowledge` [n, width] and "
             "`status` [n, 4], or with `layout` `factored` distinct vectors and row indexes; "
             "metadata `versions` and `parts` are JSON text."
         ),
-        **operation("askKnowledge", "knowledge"),
-        "requestBody": {
+        requestBody={
             "required": True,
             "content": {
                 JSON: {
@@ -198,15 +184,34 @@ KNOWLEDGE: Final[dict[str, Any]] = {
                 **_binary("Tensors, and metadata as the schema `Metadata` says."),
             },
         },
-        "responses": {
-            str(status): response
-            for status, response in responses(
-                "The rows, in the order asked.",
-                {JSON: {**json_of(Knowledge)[JSON], "example": _ANSWER}}
-                | _binary("Tensors, and what they mean as metadata."),
-                *(error for error in KINDS if error not in (ClientGoneError, Exception)),
-            ).items()
-        },
-    }
+    )
 }
 """The path item of ``/knowledge``, which does not pass through FastAPI."""
+
+OPERATIONS: Final[Mapping[str, dict[str, Any]]] = {
+    "/versions": _operation(
+        "listVersions",
+        "versions",
+        "The versions that are served",
+        _responses("Every version.", _json_of(VersionList), *_STORE_ERRORS),
+    ),
+    "/livez": _operation(
+        "checkLiveness",
+        "operations",
+        "Whether the process lives",
+        _responses("It lives.", _json_of(Health)),
+    ),
+    "/readyz": _operation(
+        "checkReadiness",
+        "operations",
+        "Whether every version can be served",
+        _responses("It is ready.", _json_of(Health), *_STORE_ERRORS),
+    ),
+    "/metrics": _operation(
+        "readMetrics",
+        "operations",
+        "Prometheus metrics",
+        _responses("Every metric.", {"text/plain": {"schema": {"type": "string"}}}),
+    ),
+}
+"""What GET does at every other path, besides what FastAPI reads from its function."""

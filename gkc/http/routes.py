@@ -11,17 +11,16 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
-from gkc.center.listing import VersionList, version_list
-from gkc.errors import ServiceNotReadyError, StoreError
-from gkc.http.answering import Answering
+from gkc.answering.answering import Answering
+from gkc.answering.serving import Serving
+from gkc.center.listing import version_list
 from gkc.http.asgi import headers, read_body, respond
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import encode
 from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
-from gkc.http.openapi import json_of, operation, responses
+from gkc.http.openapi import OPERATIONS
 from gkc.http.schemas import Health
-from gkc.http.serving import Serving
 from gkc.http.tally import AnsweredRows
 
 KNOWLEDGE_PATH: Final = "/knowledge"
@@ -79,41 +78,10 @@ class Routes:
         self._metrics = metrics
 
     def add_to(self, api: FastAPI) -> None:
-        """Add the endpoints to an application."""
-        api.add_api_route(
-            "/versions",
-            self.versions,
-            summary="The versions that are served",
-            openapi_extra=operation("listVersions", "versions"),
-            response_class=Response,
-            responses=responses(
-                "Every version.", json_of(VersionList), ServiceNotReadyError, StoreError
-            ),
-        )
-        api.add_api_route(
-            "/livez",
-            self.livez,
-            summary="Whether the process lives",
-            openapi_extra=operation("checkLiveness", "operations"),
-            response_class=Response,
-            responses=responses("It lives.", json_of(Health)),
-        )
-        api.add_api_route(
-            "/readyz",
-            self.readyz,
-            summary="Whether every version can be served",
-            openapi_extra=operation("checkReadiness", "operations"),
-            response_class=Response,
-            responses=responses("It is ready.", json_of(Health), ServiceNotReadyError, StoreError),
-        )
-        api.add_api_route(
-            "/metrics",
-            self.metrics,
-            summary="Prometheus metrics",
-            openapi_extra=operation("readMetrics", "operations"),
-            response_class=Response,
-            responses=responses("Every metric.", {"text/plain": {"schema": {"type": "string"}}}),
-        )
+        """Add the endpoints to an application, each at the path of its name."""
+        for endpoint in (self.versions, self.livez, self.readyz, self.metrics):
+            path = f"/{endpoint.__name__}"
+            api.add_api_route(path, endpoint, openapi_extra=OPERATIONS[path])
 
     async def versions(self) -> Response:
         """List the versions, newest first; ``ready`` is whether this worker serves it by now."""

@@ -32,11 +32,11 @@ RowLayout = Annotated[
 ]
 
 
-class Asked(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all that a request holds: a field that is not known is refused."""
 
 
-class Columns(Asked, frozen=True, kw_only=True):
+class Columns(Request, frozen=True, kw_only=True):
     """One value for all rows, or one a row; lists of one value are broadcast."""
 
     u: Annotated[Id | list[Id], Meta(description="Users.")]
@@ -50,7 +50,7 @@ class Columns(Asked, frozen=True, kw_only=True):
     layout: RowLayout = "rows"
 
 
-class Quadruple(Asked, frozen=True, kw_only=True):
+class Quadruple(Request, frozen=True, kw_only=True):
     """One row: a user, an item, perhaps a category, and a version."""
 
     u: Id
@@ -59,7 +59,7 @@ class Quadruple(Asked, frozen=True, kw_only=True):
     v: Version
 
 
-class Quadruples(Asked, frozen=True, kw_only=True):
+class Quadruples(Request, frozen=True, kw_only=True):
     """One object a row."""
 
     quadruples: list[Quadruple]
@@ -68,7 +68,7 @@ class Quadruples(Asked, frozen=True, kw_only=True):
     layout: RowLayout = "rows"
 
 
-class Metadata(Asked, frozen=True, kw_only=True):
+class Metadata(Request, frozen=True, kw_only=True):
     """The metadata of a request in safetensors; a list is JSON text."""
 
     v: Annotated[Version | list[Version], Meta(description="One for all rows, or one a row.")]
@@ -115,4 +115,7 @@ class ProblemDetails(Struct, frozen=True):
     ] = UNSET
     versions: Annotated[
         list[str] | UnsetType, Meta(description="With 404: the versions that there are.")
+    ] = UNSET
+    max_rows: Annotated[
+        int | UnsetType, Meta(description="With 413, of too many rows: the most that are answered.")
     ] = UNSET

@@ -26,7 +26,7 @@ from gkc.errors import CommandError
 
 log = structlog.get_logger(__name__)
 
-BEAT_SECONDS: Final = 1.0
+_BEAT_SECONDS: Final = 1.0
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _STUCK_SECONDS: Final = 30.0
 _LAST_SECONDS: Final = 40.0
@@ -38,7 +38,7 @@ Work = Callable[["Beats", socket.socket], None]
 
 
 class Beats:
-    """A worker's end of the pipe: to be called once in `BEAT_SECONDS` by its event loop.
+    """A worker's end of the pipe: to be called once in `_BEAT_SECONDS` by its event loop.
 
     Parameters
     ----------
@@ -120,14 +120,12 @@ class Workers:
     Parameters
     ----------
     count : int
-    work : callable
     listener : socket.socket
         Shared by all workers.
     """
 
-    def __init__(self, count: int, work: Work, listener: socket.socket) -> None:
+    def __init__(self, count: int, listener: socket.socket) -> None:
         self._count = count
-        self._work = work
         self._listener = listener
         self._workers: list[_Worker] = []
         self._outdated: list[_Worker] = []
@@ -140,7 +138,7 @@ class Workers:
         for number in (*STOPPING, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
 
-    def run(self, announce: Callable[[], None]) -> None:
+    def run(self, work: Work, announce: Callable[[], None]) -> None:
         """Run them; ``announce`` is called once, when every worker serves.
 
         Raises
@@ -150,7 +148,7 @@ class Workers:
         """
         try:
             while not self._is_stopping:
-                self._fill_up()
+                self._fill_up(work)
                 self._turn()
                 if not self._is_announced and all(worker.serves for worker in self._workers):
                     self._is_announced = True
@@ -164,17 +162,16 @@ class Workers:
             self._signals.close()
             self._wakeup.close()
 
-    def _fill_up(self) -> None:
+    def _fill_up(self, work: Work) -> None:
         """Start the workers that are missing; one more while others are to be replaced."""
-        wanted = self._count + bool(self._outdated)
-        while len(self._workers) < wanted:
-            self._workers.append(_Worker(self._work, self._listener))
+        while len(self._workers) < self._count + bool(self._outdated):
+            self._workers.append(_Worker(work, self._listener))
 
     def _turn(self) -> None:
         """Wait for the next thing to happen, and act on it."""
         beats = [worker.beats for worker in self._workers]
         ends = [worker.process.sentinel for worker in self._workers]
-        ready = wait([self._signals, *beats, *ends], BEAT_SECONDS)
+        ready = wait([self._signals, *beats, *ends], _BEAT_SECONDS)
         if self._signals in ready:
             self._obey(set(self._signals.recv(4096)))
         for worker in list(self._workers):

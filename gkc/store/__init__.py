@@ -33,9 +33,10 @@ from gkc.store.generation import (
     is_version_name,
 )
 from gkc.store.ids import hash_ids
-from gkc.store.protocol import ItemTable, KnowledgeReader, Progress, Storage
+from gkc.store.protocol import KnowledgeReader, Progress, Storage
 from gkc.store.publishing import Published, Publisher, StagedGeneration
 from gkc.store.sink import GenerationSink
+from gkc.store.table import ItemTable
 from gkc.store.urls import StoreUrl, parse_store_url, require_store
 
 __all__ = [

@@ -9,6 +9,7 @@ writer may wake up.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ Succession = Literal["later", "earlier", "other"]
 
 
 class Summary(Record, frozen=True):
-    """What ``GET /versions`` tells of a generation."""
+    """What ``GET /versions`` tells of a generation.
+
+    ``checksum`` is the SHA-256 of its manifest, which holds those of its data.
+    """
 
     users: Count
     items: Count
@@ -55,6 +59,7 @@ class Summary(Record, frozen=True):
     dtype: ElementType
     bytes: Count
     bundle: str
+    checksum: str
     origin: Origin = Origin()
 
     @classmethod
@@ -70,6 +75,7 @@ class Summary(Record, frozen=True):
             dtype=spec.element_type,
             bytes=totals.size_bytes,
             bundle=spec.bundle,
+            checksum=f"sha256:{hashlib.sha256(manifest.to_bytes()).hexdigest()}",
             origin=spec.origin,
         )
 
@@ -240,15 +246,15 @@ def missing(
     return GenerationNotFoundError(generation)
 
 
-def succession(known: Catalogue, found: Catalogue) -> Succession:
+def succession(known: Catalogue, fresh: Catalogue) -> Succession:
     """Tell how a catalogue just read relates to the one that a reader knows.
 
     A store can come back from a backup, and then be written on: its revisions are counted again
     from a smaller one, but get new tokens. A replica that is late shows a smaller revision with
     its old token. So the tokens of the smaller of both revisions tell:
 
-    - *later*: ``found`` is what became of ``known``, or the same; to be followed at once.
-    - *earlier*: ``known`` is what became of ``found``: a late replica, or a backup that nobody
+    - *later*: ``fresh`` is what became of ``known``, or the same; to be followed at once.
+    - *earlier*: ``known`` is what became of ``fresh``: a late replica, or a backup that nobody
       wrote to yet. To be followed only if it stays.
     - *other*: both came from a common past, if any, by different changes: a restored store that was
       written to, or another store. To be followed at once, since ``known`` will not come back.
@@ -256,11 +262,11 @@ def succession(known: Catalogue, found: Catalogue) -> Succession:
     Where one of both has no token for that revision, because it is more than `HISTORY_LENGTH`
     changes ahead or was written before there were any, only the revisions decide.
     """
-    smaller = min(known.revision, found.revision)
-    ours, theirs = known.token_at(smaller), found.token_at(smaller)
+    smaller = min(known.revision, fresh.revision)
+    ours, theirs = known.token_at(smaller), fresh.token_at(smaller)
     if ours and theirs and ours != theirs:
         return "other"
-    return "earlier" if found.revision < known.revision else "later"
+    return "earlier" if fresh.revision < known.revision else "later"
 
 
 @dataclass(frozen=True, slots=True)

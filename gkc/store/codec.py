@@ -191,6 +191,15 @@ class ItemBlock:
     has_category: Bools
     names: Sequence[bytes] | None = None
 
+    def take(self, places: I64 | slice) -> ItemBlock:
+        """Return some of the items whose ids are numbers: copies, or, by a slice, views."""
+        return ItemBlock(
+            self.ids[places],
+            self.k_i[places],
+            self.categories[places],
+            self.has_category[places],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class UserBlock:
@@ -218,6 +227,18 @@ class UserBlock:
     categories: I64
     k_uc: U8
     names: Sequence[bytes] | None = None
+
+    def span(self, start: int, end: int) -> UserBlock:
+        """Return the users from one place to another, with their pairs, as views."""
+        first, last = self.pair_offsets[start], self.pair_offsets[end]
+        return UserBlock(
+            ids=self.ids[start:end],
+            k_u=self.k_u[start:end],
+            pair_offsets=self.pair_offsets[start : end + 1] - first,
+            categories=self.categories[first:last],
+            k_uc=self.k_uc[first:last],
+            names=self.names and self.names[start:end],
+        )
 
     @property
     def fields(self) -> Sequence[bytes]:
@@ -343,11 +364,11 @@ class RecordCodec:
         for row, record in enumerate(records):
             if record is None:
                 continue
-            one = self._unpack_one(ids[row : row + 1], record)
-            k_u[row] = one.k_u
-            counts[row + 1] = len(one.categories)
-            categories.append(one.categories)
-            k_uc.append(one.k_uc)
+            user = self._unpack_one(ids[row : row + 1], record)
+            k_u[row] = user.k_u
+            counts[row + 1] = len(user.categories)
+            categories.append(user.categories)
+            k_uc.append(user.k_uc)
         none = np.zeros((0, self._pair_bytes), dtype=np.uint8)
         return UserBlock(
             ids=ids,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
@@ -13,6 +11,8 @@ from msgspec import Meta, field
 
 from gkc.arrays import I64
 from gkc.errors import GenerationCorruptError, LayoutError, RecordError
+from gkc.knowledge import NAME_PATTERN
+from gkc.knowledge import is_version_name as is_version_name
 from gkc.rows_library import stride
 from gkc.store.codec import (
     ID_BYTES,
@@ -23,11 +23,8 @@ from gkc.store.codec import (
     record_bytes,
 )
 from gkc.store.ids import IdType
-from gkc.store.sealed import Count, Int64, Magnitude, Record, Rows, Width, seal, unseal
+from gkc.store.sealed import Count, Count32, Int64, Magnitude, Record, Width, seal, unseal
 from gkc.store.table_format import TableShape
-
-VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""A version's name, whole."""
 
 MANIFEST_FORMAT: Final = "gkc-generation/2"
 CHUNK_BYTES: Final = (256 << 10) - 64
@@ -38,14 +35,8 @@ _BUCKET_BYTES: Final = 4_000_000
 _BUCKET_USERS: Final = 512
 _CRC_BYTES: Final = 4
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 """Of a version or a generation."""
-
-
-@lru_cache(maxsize=1024)
-def is_version_name(name: str) -> bool:
-    """Tell whether ``name`` may name a version: 1 to 64 of ``A-Z a-z 0-9 . _ -``."""
-    return VERSION_PATTERN.fullmatch(name) is not None
 
 
 class Defaults(Record, frozen=True):
@@ -72,7 +63,7 @@ class Origin(Record, frozen=True):
     task_weights : list or object
         Where one tower serves all tasks, what makes each task's score of the product.
     vector_space : str or None
-        Equal ones have axes that mean the same.
+        Equal ones have axes that mean the same: as the bundle names it, else its models' digest.
     data_until : str or None
         RFC 3339.
     run : object
@@ -115,8 +106,8 @@ class GenerationSpec(Record, frozen=True):
     element_type: ElementType
     dim: Width
     category_dim: Width
-    users: Rows
-    items: Rows
+    users: Count32
+    items: Count32
     user_categories: Count
     bundle: str
     fingerprint: str
@@ -127,7 +118,7 @@ class GenerationSpec(Record, frozen=True):
     category_id_type: IdType = "int64"
     user_id_bytes: Count = 0
     item_id_bytes: Count = 0
-    categories: Rows = 0
+    categories: Count32 = 0
     category_bytes: Count = 0
 
     @property
@@ -202,7 +193,7 @@ class GenerationLayout(Record, frozen=True):
     """
 
     user_buckets: Annotated[int, Meta(ge=1, lt=2**32)]
-    item_chunks: Rows
+    item_chunks: Count32
     chunk_bytes: Annotated[int, Meta(ge=4096, le=1 << 30)]
 
 
@@ -313,10 +304,7 @@ class GenerationManifest(Record, frozen=True):
 
     def _check_chunks(self) -> None:
         layout = self.layout
-        try:
-            chunks = -(-self.spec.item_shape.size_bytes() // layout.chunk_bytes)
-        except LayoutError as exc:
-            raise RecordError(f"$.spec.items: {exc}") from exc
+        chunks = -(-self.spec.item_shape.size_bytes() // layout.chunk_bytes)
         if layout.item_chunks != chunks:
             raise RecordError(f"$.layout.item_chunks: is {layout.item_chunks}, not {chunks}")
         if len(self.chunk_crc32s) != _CRC_BYTES * chunks:

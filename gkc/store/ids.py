@@ -45,9 +45,9 @@ def hash_ids(ids: I64) -> U64:
     return h
 
 
-def hash_id(one: int) -> int:
+def hash_id(number: int) -> int:
     """Return what `hash_ids` gives for one id."""
-    h = one & _UINT64
+    h = number & _UINT64
     h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9 & _UINT64
     h = (h ^ (h >> 27)) * 0x94D049BB133111EB & _UINT64
     return h ^ (h >> 31)

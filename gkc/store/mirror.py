@@ -114,21 +114,21 @@ class MirrorDirectory:
 
         Does nothing until a mirror has been opened, and if nothing has changed since it last ran.
         """
-        wanted = frozenset(catalogue.in_state("staging", "published"))
-        if self._tidied is None or wanted == self._tidied or self._stopping.is_set():
+        needed = frozenset(catalogue.in_state("staging", "published"))
+        if self._tidied is None or needed == self._tidied or self._stopping.is_set():
             return
-        self._tidied = wanted
+        self._tidied = needed
         newest = catalogue.counter
-        threading.Thread(target=self._tidy, args=(wanted, newest), daemon=True).start()
+        threading.Thread(target=self._tidy, args=(needed, newest), daemon=True).start()
 
-    def remove_orphans(self, wanted: Collection[str], newest: int) -> list[str]:
+    def remove_orphans(self, needed: Collection[str], newest: int) -> list[str]:
         """Remove the mirrors of other generations, and copies of them that were interrupted.
 
         Whoever has one of them mapped may go on reading it.
 
         Parameters
         ----------
-        wanted : collection of str
+        needed : collection of str
             Generations to keep.
         newest : int
             Highest counter of a generation that the caller knows of; later ones are kept.
@@ -140,7 +140,7 @@ class MirrorDirectory:
         """
         removed = []
         for path in sorted(self.directory.glob("*")):
-            is_needed = path.stem in wanted or _counter(path.stem) > newest
+            is_needed = path.stem in needed or _counter(path.stem) > newest
             if path.suffix != _LOCK and is_needed:
                 continue
             with self._locked(path.stem, wait=False) as is_ours:
@@ -153,10 +153,10 @@ class MirrorDirectory:
         """Make builders in this process give up, for it wants to end."""
         self._stopping.set()
 
-    def _tidy(self, wanted: frozenset[str], newest: int) -> None:
+    def _tidy(self, needed: frozenset[str], newest: int) -> None:
         with self._tidying:
             try:
-                removed = self.remove_orphans(wanted, newest)
+                removed = self.remove_orphans(needed, newest)
             except OSError as exc:
                 log.warning("mirrors_not_tidied", directory=str(self.directory), reason=str(exc))
                 return
@@ -190,7 +190,8 @@ class MirrorDirectory:
             started = time.monotonic()
             self._copy(manifest, read_chunks)
             seconds = round(time.monotonic() - started, 3)
-            log.info("mirror_built", generation=manifest.generation, seconds=seconds)
+            path = str(self._path(manifest.generation, _TABLE))
+            log.info("mirror_built", generation=manifest.generation, path=path, seconds=seconds)
             return self._open_copied(manifest)
 
     def _copy(self, manifest: GenerationManifest, read_chunks: ReadChunks) -> None:

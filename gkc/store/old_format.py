@@ -9,12 +9,12 @@ from msgspec import Meta
 
 from gkc.errors import RecordError
 from gkc.store.generation import CHUNK_BYTES, GenerationLayout, Name
-from gkc.store.sealed import Rows
+from gkc.store.sealed import Count32, decode_old
 
 
 class _OldLayout(msgspec.Struct):
     user_buckets: Annotated[int, Meta(ge=0, lt=2**32)]
-    item_blocks: Rows
+    item_blocks: Count32
 
 
 class _OldEntry(msgspec.Struct):
@@ -44,10 +44,6 @@ class OldCatalogue(msgspec.Struct):
         }
 
 
-class _Sealed(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
-
-
 def read_old_catalogue(raw: bytes) -> OldCatalogue:
     """Read a catalogue of format 1, as Redis held it, or sealed, as files did.
 
@@ -57,9 +53,8 @@ def read_old_catalogue(raw: bytes) -> OldCatalogue:
         If it is none.
     """
     try:
-        stored = msgspec.json.decode(raw, type=_Sealed)
-        old = msgspec.json.decode(stored.content or raw, type=OldCatalogue)
-    except (msgspec.MsgspecError, RecursionError) as exc:
+        old = decode_old(raw, OldCatalogue)
+    except RecordError as exc:
         raise RecordError(f"is no catalogue of format 1: {exc}") from exc
     if {".", ".."} & old.generations.keys():
         raise RecordError("$.generations: names a directory")

@@ -1,54 +1,24 @@
-"""What a backend must do: one protocol to read with, one to write with, and the types between them.
+"""What a backend must do: one protocol to read with, one to write with.
 
-A third thing is what `gkc.store.sink` writes a generation into.
+Writing, from outside in: `Publisher.stage` gives a `StagedGeneration`; its `GenerationSink`, made
+by `Storage.open_sink`, checks and counts rows and hands them to the backend's `StagedStore`
+(`FileWriter`, `RedisWriter`), which lays tables into a `TableTarget` (`FileTarget`, `ChunkTarget`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from gkc.arrays import I64
 from gkc.store.catalogue import Catalogue
-from gkc.store.codec import ItemBlock, UserBlock
+from gkc.store.codec import UserBlock
 from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
 from gkc.store.sink import GenerationSink, Lease
+from gkc.store.table import ItemTable
 
 Progress = Callable[[int], None]
 """Told how many more rows are done."""
-
-
-class ItemTable(Protocol):
-    """Items of one generation, all or a few, in memory; safe to read from several threads."""
-
-    size_bytes: int
-    count: int
-
-    @property
-    def sections(self) -> Mapping[str, memoryview]:
-        """The bytes of each section, as `gkc.store.table_format` names and describes them."""
-        ...
-
-    def require_whole(self) -> None:
-        """Check that nobody cut the table short since it was mapped.
-
-        Raises
-        ------
-        GenerationCorruptError, GenerationNotFoundError
-        """
-        ...
-
-    def rows_of(self, ids: I64) -> I64:
-        """Return the row of each item, shape (n,), int64; -1 for items that were not exported."""
-        ...
-
-    def take(self, rows: I64) -> ItemBlock:
-        """Return the items at these rows (none negative), copied out of the table."""
-        ...
-
-    def close(self) -> None:
-        """Unmap the table; calling it again does nothing."""
-        ...
 
 
 class KnowledgeReader(Protocol):
@@ -130,12 +100,15 @@ class Storage(Protocol):
         """Raise StoreError if the store may lose what is published into it, or not take it all."""
         ...
 
-    def read_catalogue(self) -> Catalogue | None:
-        """Read the catalogue; None if this namespace has never had one."""
+    def read_catalogue(self) -> bytes | None:
+        """Read the bytes of whatever catalogue is there; None if there is none."""
         ...
 
-    def swap_catalogue(self, expected: Catalogue | None, new: Catalogue) -> bool:
-        """Replace the catalogue durably if it still is ``expected``; tell whether it was."""
+    def swap_catalogue(self, expected: bytes | None, new: bytes | None) -> bool:
+        """Replace the catalogue's bytes durably if they still are ``expected``; tell whether.
+
+        None stands for no catalogue; as ``new``, it deletes the one that is there.
+        """
         ...
 
     def acquire_lease(self, version: str, holder: str) -> Lease:
@@ -155,19 +128,10 @@ class Storage(Protocol):
         ...
 
     def delete(self, generation: str, layout: GenerationLayout) -> None:
-        """Delete all data of a generation by its known names; nothing happens if it is gone."""
-        ...
+        """Delete all data of a generation by its known names; nothing happens if it is gone.
 
-    def read_raw_catalogue(self) -> bytes | None:
-        """Read the bytes of whatever catalogue is there."""
-        ...
-
-    def delete_old(self, generation: str, layout: GenerationLayout) -> None:
-        """Delete all data of a generation that an earlier gkc wrote, in format 1."""
-        ...
-
-    def drop_catalogue(self, expected: bytes) -> bool:
-        """Delete the catalogue if its bytes still are ``expected``; tell whether they were."""
+        It may be one that an earlier gkc wrote, in format 1.
+        """
         ...
 
     def wait_for_replicas(self) -> None:

@@ -60,7 +60,7 @@ class Publisher:
 
     def catalogue(self) -> Catalogue:
         """Read the catalogue; an empty one if there is none yet."""
-        return self._storage.read_catalogue() or Catalogue()
+        return self._stored()[1] or Catalogue()
 
     def check_export(self, version: str, max_versions: int) -> list[str]:
         """Name the versions that exporting ``version`` would evict, having checked that it may.
@@ -75,7 +75,7 @@ class Publisher:
             If another writer exports this version right now.
         """
         self._storage.check_safe()
-        stored = self._storage.read_catalogue()
+        _, stored = self._stored()
         if stored is None:  # nobody writes yet, and a look makes no store
             return rules.plan_evictions(Catalogue(), version, max_versions)
         self._acquire(version, _holder()).release()
@@ -204,7 +204,7 @@ class Publisher:
         VersionBusyError
             If somebody writes one of its versions right now.
         """
-        raw = self._storage.read_raw_catalogue()
+        raw = self._storage.read_catalogue()
         try:
             old = read_old_catalogue(raw or b"")
         except RecordError as exc:
@@ -213,9 +213,9 @@ class Publisher:
             for version in old.versions:
                 held.callback(self._acquire(version, _holder()).release)
             for generation, layout in old.layouts.items():
-                self._storage.delete_old(generation, layout)
+                self._storage.delete(generation, layout)
                 log.info("generation_deleted", generation=generation, format=1)
-            if raw is None or not self._storage.drop_catalogue(raw):
+            if not self._storage.swap_catalogue(raw, None):
                 raise StoreUnavailableError(self.store, "its catalogue changed meanwhile")
         return list(old.layouts)
 
@@ -284,14 +284,19 @@ class Publisher:
         self._storage.delete(generation, entry.layout)
         self._update(lambda c: rules.forget(c, [generation]))
 
+    def _stored(self) -> tuple[bytes | None, Catalogue | None]:
+        """Read the catalogue: its bytes, and what they say; None twice if there is none."""
+        raw = self._storage.read_catalogue()
+        return raw, rules.read_catalogue(raw, self.store)
+
     def _update(self, change: Callable[[Catalogue], Catalogue]) -> Catalogue:
         """Apply a change by compare-and-swap, again and again while others get in between."""
         for _ in range(_SWAP_ATTEMPTS):
-            stored = self._storage.read_catalogue()
+            raw, stored = self._stored()
             after = change(stored or Catalogue())
             if stored is not None and after.revision == stored.revision:
                 return stored
-            if self._storage.swap_catalogue(stored, after):
+            if self._storage.swap_catalogue(raw, after.to_bytes()):
                 return after
             time.sleep(_SWAP_PAUSE_SECONDS)
         raise StoreUnavailableError(

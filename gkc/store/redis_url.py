@@ -103,8 +103,8 @@ def _credentials(user_info: str) -> dict[str, Any]:
 
 
 def _host_and_port(address: str) -> dict[str, Any]:
-    found = _ADDRESS.fullmatch(address)
-    ipv6, name, port = found.groups() if found else (None, None, None)
+    match = _ADDRESS.fullmatch(address)
+    ipv6, name, port = match.groups() if match else (None, None, None)
     if not address or name == "":
         raise _RefusedError("names no host", "write HOST, HOST:PORT or [IPV6]:PORT")
     # A zone stands behind %25: [fe80::1%25eth0]
@@ -142,20 +142,20 @@ def _database(text: str) -> int:
 
 
 def _parameters(scheme: str, query: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for piece in query.split("&") if query else ():
         name, _, value = piece.partition("=")
         _require_parameter(scheme, name)
-        if name in found:
+        if name in parameters:
             raise _RefusedError(f"has the parameter {name} twice", "leave one of them out")
-        try:
-            found[name] = _PARAMETERS[name](_decoded(value))
-        except ValueError as exc:
-            raise _RefusedError(f"has a wrong {name}", f"it must be {exc}") from None
+        read, what = _PARAMETERS[name]
+        parameters[name] = read(_decoded(value))
+        if parameters[name] is None:
+            raise _RefusedError(f"has a wrong {name}", f"it must be {what}")
     for name in ("ssl_keyfile", "ssl_password"):
-        if name in found and "ssl_certfile" not in found:
+        if name in parameters and "ssl_certfile" not in parameters:
             raise _RefusedError(f"has {name}, but no ssl_certfile", "give both, or neither")
-    return found
+    return parameters
 
 
 def _require_parameter(scheme: str, name: str) -> None:
@@ -197,43 +197,23 @@ def _is_ipv6(host: str) -> bool:
     return True
 
 
-def _to_number(value: str) -> int:
-    if not _NUMBER.fullmatch(value):
-        raise ValueError("a number such as 0")
-    return int(value)
+_Kind = tuple[Callable[[str], Any], str]
+"""What reads a parameter's value, giving None for one that is wrong, and what it must be."""
 
-
-def _to_file(value: str) -> str:
-    if not Path(value).is_file():
-        raise ValueError("the path of a file that exists, percent-encoded")
-    return value
-
-
-def _to_text(value: str) -> str:
-    if not value:
-        raise ValueError("a text that is not empty")
-    return value
-
-
-def _to_flag(value: str) -> bool:
-    if value.lower() not in {"true", "false"}:
-        raise ValueError("true or false")
-    return value.lower() == "true"
-
-
-def _to_requirement(value: str) -> str:
-    if value not in {"required", "none"}:
-        raise ValueError("required or none")
-    return value
-
-
-_PARAMETERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "db": _to_number,
-    "ssl_ca_certs": _to_file,
-    "ssl_certfile": _to_file,
-    "ssl_keyfile": _to_file,
-    "ssl_password": _to_text,
-    "ssl_cert_reqs": _to_requirement,
-    "ssl_check_hostname": _to_flag,
+_FILE: Final[_Kind] = (
+    lambda value: value if Path(value).is_file() else None,
+    "the path of a file that exists, percent-encoded",
+)
+_PARAMETERS: Final[Mapping[str, _Kind]] = {
+    "db": (lambda value: int(value) if _NUMBER.fullmatch(value) else None, "a number such as 0"),
+    "ssl_ca_certs": _FILE,
+    "ssl_certfile": _FILE,
+    "ssl_keyfile": _FILE,
+    "ssl_password": (lambda value: value or None, "a text that is not empty"),
+    "ssl_cert_reqs": ({"required": "required", "none": "none"}.get, "required or none"),
+    "ssl_check_hostname": (
+        lambda value: {"true": True, "false": False}.get(value.lower()),
+        "true or false",
+    ),
 }
-"""Every parameter there is, by what reads its value; the rest of a connection is ours to set."""
+"""Every parameter there is; the rest of a connection is ours to set."""

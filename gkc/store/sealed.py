@@ -18,7 +18,7 @@ import msgspec
 from gkc.errors import EarlierFormatError, RecordError
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Rows = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+Count32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Width = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Crc32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
@@ -31,7 +31,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of everything that is stored as a record."""
 
 
-RecordT = TypeVar("RecordT", bound=Record)
+RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
 
 class _Sealed(Record, frozen=True):
@@ -46,7 +46,7 @@ class _Stamp(msgspec.Struct):
     format: str = ""
 
 
-class _Wrapped(msgspec.Struct):
+class _MaybeSealed(msgspec.Struct):
     content: msgspec.Raw = msgspec.Raw()
 
 
@@ -55,7 +55,7 @@ def encode_record(record: Record) -> bytes:
     return _ENCODER.encode(record)
 
 
-def decode_record(raw: bytes, kind: type[RecordT]) -> RecordT:
+def decode_record(raw: bytes | msgspec.Raw, kind: type[RecordT]) -> RecordT:
     """Return the record that some JSON holds.
 
     Raises
@@ -67,6 +67,17 @@ def decode_record(raw: bytes, kind: type[RecordT]) -> RecordT:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise RecordError(str(exc)) from exc
+
+
+def decode_old(raw: bytes, kind: type[RecordT]) -> RecordT:
+    """Return the record that gkc's first format kept, bare or sealed as that one was.
+
+    Raises
+    ------
+    RecordError
+        If it holds none of this type; names the field.
+    """
+    return decode_record(decode_record(raw, _MaybeSealed).content or raw, kind)
 
 
 def seal(record: Record, stamp: str) -> bytes:
@@ -111,10 +122,9 @@ def _frame(stamp: str, content: bytes) -> bytes:
 
 
 def _is_of_format_1(raw: bytes) -> bool:
-    """Tell whether this is a record of gkc's first format, bare or sealed as that one was."""
+    """Tell whether this is a record of gkc's first format."""
     try:
-        content = msgspec.json.decode(raw, type=_Wrapped).content
-        stamp = msgspec.json.decode(content or raw, type=_Stamp).format
-    except (msgspec.MsgspecError, RecursionError):
+        stamp = decode_old(raw, _Stamp).format
+    except RecordError:
         return False  # not even JSON of that shape
     return stamp.startswith("gkc-") and stamp.endswith("/1")

@@ -25,11 +25,12 @@ from gkc.store.generation import (
     default_totals,
     read_manifest,
 )
-from gkc.store.sealed import Count, Record, Rows, seal, unseal
+from gkc.store.sealed import Count, Count32, Record, seal, unseal
 from gkc.store.table_writer import OrderProgress, TableProgress
 
 PROGRESS_FORMAT: Final = "gkc-progress/2"
-CHECKPOINT_BYTES: Final = 64 << 20
+_CHECKPOINT_BYTES: Final = 64 << 20
+"""So many, once written, are made durable and noted, so that a later writer may go on there."""
 _CHECKPOINT_SECONDS: Final = 5.0
 
 
@@ -62,8 +63,8 @@ class BucketProgress(Record, frozen=True, tag="buckets"):
     """
 
     order: OrderProgress
-    bucket: Rows = 0
-    bucket_users: Rows = 0
+    bucket: Count32 = 0
+    bucket_users: Count32 = 0
     bucket_checksum: Annotated[int, Meta(ge=0)] = 0
     checksum: Annotated[int, Meta(ge=0)] = 0
     size_bytes: Count = 0
@@ -149,12 +150,8 @@ class StagedStore(Protocol):
         """Take users and their records; raises LayoutError as `append_items`."""
         ...
 
-    def checkpoint(self, totals: Totals) -> WriterProgress:
-        """Make durable what was taken, and return what a later writer needs to go on."""
-        ...
-
-    def write_progress(self, raw: bytes) -> None:
-        """Keep the note of how far a writer is."""
+    def checkpoint(self, totals: Totals) -> None:
+        """Make durable what was taken, then the note that a later writer needs to go on."""
         ...
 
     def finish(self) -> Finished:
@@ -181,8 +178,6 @@ class GenerationSink:
     spec : GenerationSpec
     resume : bool
         Go on with what an interrupted writer left, as far as it is known to be stored.
-    checkpoint_bytes : int
-        After how many written bytes it is noted how far a writer is.
 
     Raises
     ------
@@ -195,18 +190,11 @@ class GenerationSink:
     """
 
     def __init__(
-        self,
-        staged: StagedStore,
-        generation: str,
-        spec: GenerationSpec,
-        *,
-        resume: bool,
-        checkpoint_bytes: int = CHECKPOINT_BYTES,
+        self, staged: StagedStore, generation: str, spec: GenerationSpec, *, resume: bool
     ) -> None:
         self._staged = staged
         self._generation = generation
         self._spec = spec
-        self._checkpoint_bytes = checkpoint_bytes
         self._manifest: GenerationManifest | None = None
         self._totals = default_totals(spec)
         with staged.errors():
@@ -326,25 +314,25 @@ class GenerationSink:
 
     def _require_promised(self) -> None:
         spec, totals = self._spec, self._totals
-        found = (totals.users, totals.items, totals.user_categories)
-        if found != (spec.users, spec.items, spec.user_categories):
+        written = (totals.users, totals.items, totals.user_categories)
+        if written != (spec.users, spec.items, spec.user_categories):
             raise LayoutError(
-                f"{found[0]} users, {found[1]} items and {found[2]} pairs were written of the "
-                f"{spec.users}, {spec.items} and {spec.user_categories} that were promised"
+                f"{totals.users} users, {totals.items} items and {totals.user_categories} pairs "
+                f"were written of the {spec.users}, {spec.items} and {spec.user_categories} that "
+                "were promised"
             )
 
     def _count(self, more: Totals) -> None:
         """Count rows, and note from time to time how far we are, once that is stored."""
         self._totals = self._totals.plus(more)
         unnoted = self._staged.written_bytes - self._noted_bytes
-        if unnoted < self._checkpoint_bytes and (
+        if unnoted < _CHECKPOINT_BYTES and (
             not unnoted or time.monotonic() - self._noted_at < _CHECKPOINT_SECONDS
         ):
             return
         with self._staged.errors():
             totals = replace(self._totals, size_bytes=self._staged.written_bytes)
-            progress = self._staged.checkpoint(totals)
-            self._staged.write_progress(progress.to_bytes())
-        self._stored = progress.totals
+            self._staged.checkpoint(totals)
+        self._stored = totals
         self._noted_bytes = self._staged.written_bytes
         self._noted_at = time.monotonic()

@@ -175,8 +175,8 @@ class _TableCheck:
         categories = self._int64s("categories", rows)
         has_category = np.frombuffer(self._readers["has_category"].read(rows), dtype=np.uint8)
         if self._header.category_type == "string":
-            own = categories[has_category != 0]
-            if ((own < 0) | (own >= self._header.categories)).any():
+            places = categories[has_category != 0]
+            if ((places < 0) | (places >= self._header.categories)).any():
                 raise ValueError(f"a category after row {row} is not in the dictionary")
         for _ in self._readers["rows"].read_chunks(rows * self._header.stride):
             pass
@@ -189,7 +189,7 @@ class _TableCheck:
         if offsets[0] or (lengths < 0).any():
             raise ValueError("section category_offsets is out of order")
         names = _cut(self._readers["category_bytes"].read(int(offsets[-1])), lengths)
-        if any(one >= two for one, two in pairwise(names)):
+        if any(before >= after for before, after in pairwise(names)):
             raise ValueError("the dictionary of categories is out of order")
 
     def _check_gaps(self) -> None:

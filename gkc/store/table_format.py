@@ -29,7 +29,7 @@ from msgspec import Meta
 
 from gkc.errors import LayoutError, RecordError
 from gkc.store.ids import IdType
-from gkc.store.sealed import Count, Crc32, Record, Rows, seal, unseal
+from gkc.store.sealed import Count, Count32, Crc32, Record, seal, unseal
 
 TableKind = Literal["items", "users"]
 
@@ -153,13 +153,13 @@ class TableHeader(Record, frozen=True):
 
     kind: TableKind
     generation: str
-    count: Rows
+    count: Count32
     stride: Annotated[int, Meta(ge=0, le=1 << 23)]
     size_bytes: Count
     sections: dict[str, Section]
     id_type: IdType = "int64"
     category_type: IdType = "int64"
-    categories: Rows = 0
+    categories: Count32 = 0
 
     def to_page(self) -> bytes:
         """Return the file's first page."""

@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, pairwise
 from typing import Annotated, Any, Final, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from gkc.arrays import I64, U32, U64
 from gkc.errors import GenerationImmutableError, LayoutError, RecordError
 from gkc.store.codec import ItemBlock
 from gkc.store.ids import IdType, check_strings, hash_ids, hash_strings
-from gkc.store.sealed import Count, Crc32, Record, Rows
+from gkc.store.sealed import Count, Count32, Crc32, Record
 from gkc.store.table_format import Section, TableHeader, TableShape, bucket_bits
 
 Bytes = bytes | npt.NDArray[np.generic]
@@ -69,7 +70,7 @@ class MemoryTarget:
 class OrderProgress(Record, frozen=True):
     """How far rows have come: their number, and the last one's place in the order."""
 
-    rows: Rows = 0
+    rows: Count32 = 0
     last_hash: Annotated[int, Meta(ge=-1)] = -1
     last_name: bytes = b""
 
@@ -138,15 +139,11 @@ class RowOrder:
     def _is_in_order(self, hashes: U64, names: Sequence[bytes] | None) -> bool:
         if not len(hashes):
             return True
-        if names is None:
-            first = int(hashes[0]) > self.progress.last_hash
-            return first and bool((hashes[1:] > hashes[:-1]).all())
         last = (self.progress.last_hash, self.progress.last_name)
-        for one in zip(hashes.tolist(), names, strict=True):
-            if one <= last:
-                return False
-            last = one
-        return True
+        if names is None:
+            return int(hashes[0]) > last[0] and bool((hashes[1:] > hashes[:-1]).all())
+        rows = zip(hashes.tolist(), names, strict=True)
+        return all(before < after for before, after in pairwise(chain([last], rows)))
 
 
 class SectionProgress(Record, frozen=True):
@@ -218,10 +215,10 @@ class StartsBuilder:
     def add(self, hashes: U64) -> U32:
         """Return the entries that a block of hashes settles: up to the bucket of its last one."""
         buckets = (hashes >> self._shift).view(np.int64)
-        wanted = np.arange(self._emitted, int(buckets[-1]) + 1, dtype=np.int64)
-        starts = np.searchsorted(buckets, wanted) + self._rows
+        settled = np.arange(self._emitted, int(buckets[-1]) + 1, dtype=np.int64)
+        starts = np.searchsorted(buckets, settled) + self._rows
         self._rows += len(hashes)
-        self._emitted += len(wanted)
+        self._emitted += len(settled)
         return starts.astype("<u4")
 
     def rest(self) -> U32:
@@ -237,7 +234,7 @@ class _TableWriter:
         target: TableTarget,
         generation: str,
         shape: TableShape,
-        resume: TableProgress | None,
+        resume: TableProgress | None = None,
     ) -> None:
         self._target = target
         self._generation = generation
@@ -255,8 +252,10 @@ class _TableWriter:
             self._require_consistent(resume)
         emitted = self._streams["starts"].length // 4
         self._starts = StartsBuilder(shape.count, self.rows, emitted)
-        if not resume and shape.id_type == "string":
-            self._streams["id_offsets"].append(np.zeros(1, dtype="<i8"))
+        if not resume:
+            for name, stream in self._streams.items():
+                if name.endswith("offsets"):
+                    stream.append(np.zeros(1, dtype="<i8"))
 
     @property
     def rows(self) -> int:
@@ -401,8 +400,8 @@ class ItemTableWriter(_TableWriter):
                 f"items of shape {block.k_i.shape} in a table of {self._shape.stride} bytes"
             )
         if self._shape.category_type == "string":
-            own = block.categories[block.has_category]
-            if ((own < 0) | (own >= self._shape.categories)).any():
+            places = block.categories[block.has_category]
+            if ((places < 0) | (places >= self._shape.categories)).any():
                 raise LayoutError("items have categories that are not in the dictionary")
         columns: dict[str, Any] = {
             "categories": np.ascontiguousarray(block.categories, dtype="<i8"),
@@ -417,7 +416,6 @@ class ItemTableWriter(_TableWriter):
             raise LayoutError(
                 f"the dictionary must be {self._shape.categories} categories in ascending order"
             )
-        self._streams["category_offsets"].append(np.zeros(1, dtype="<i8"))
         self._streams["category_offsets"].append(_ends(0, categories))
         self._streams["category_bytes"].append(b"".join(categories))
 
@@ -434,17 +432,6 @@ class UserTableWriter(_TableWriter):
     resume : TableProgress, optional
         What an interrupted writer of this very table had stored.
     """
-
-    def __init__(
-        self,
-        target: TableTarget,
-        generation: str,
-        shape: TableShape,
-        resume: TableProgress | None = None,
-    ) -> None:
-        super().__init__(target, generation, shape, resume)
-        if not resume:
-            self._streams["offsets"].append(np.zeros(1, dtype="<i8"))
 
     def append(
         self, ids: I64, records: Sequence[bytes], names: Sequence[bytes] | None = None

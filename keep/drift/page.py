@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keep.drift.results import report
+from keep.drift.costs import report
 from keep.reproduce.report import interval_cell, signed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -64,13 +64,11 @@ def verdict(results: Mapping[str, Any]) -> str:
     ]
     removed = rows["fresh seed, ridge map"]["removed"]["value"]
     if removed is None:
-        found = "there is no such cost in these results"
+        share = "there is no such cost in these results"
     else:
-        found = f"{removed:.0%}, {'as' if removed >= WANTED else '**not** as'} wanted"
-    wanted = (
-        f"- share of the fresh-seed cost that a ridge map removes, at least {WANTED:.0%} wanted"
-    )
-    return "\n".join([*costs, f"{wanted}: {found}"])
+        share = f"{removed:.0%}, {'as' if removed >= WANTED else '**not** as'} wanted"
+    claim = f"share of the fresh-seed cost that a ridge map removes, at least {WANTED:.0%} wanted"
+    return "\n".join([*costs, f"- {claim}: {share}"])
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from keep.atomic import write_json
-from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
+from keep.checkpoint import Pretraining, load_checkpoint, save_checkpoint
 from keep.config import PretrainConfig
 from keep.features import Batch
 from keep.models import Models, distillation_loss
-from keep.pretraining import ExtraLoss, start, train_day
+from keep.pretraining import ExtraLoss, train_day
 from keep.reproduce.workshop import STUDENTS, Workshop
 
 
@@ -41,19 +41,8 @@ class Chain:
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
         began = time.perf_counter()
-        folder = self.file(shop.out).parent
-        latest = folder / "latest"
-        state = load_checkpoint(latest) if holds_checkpoint(latest) else None
-        for number in self.days:
-            if state is not None and number <= state.day:
-                continue
-            day = shop.log.day(number)
-            if state is None:
-                state = start(day, PretrainConfig(seed=self.seed), STUDENTS)
-            train_day(state, number, day)
-            if number in self.versions:
-                save_checkpoint(state, folder / str(number))
-            save_checkpoint(state, latest)
+        config, latest = PretrainConfig(seed=self.seed), self.file(shop.out).with_name("latest")
+        shop.pretrain_days(latest, self.days, config, STUDENTS, self.versions)
         write_json(self.file(shop.out), {"seconds": time.perf_counter() - began})
 
 

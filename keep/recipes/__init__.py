@@ -1,1 +1,1 @@
-"""Recipes: plain functions, read top to bottom, that the commands call."""
+"""Recipes: the order of a command's stages; what a stage does is elsewhere in ``keep``."""

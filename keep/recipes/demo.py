@@ -30,6 +30,7 @@ from gkc.errors import GkcError
 from gkc.knowledge import PARTS
 from keep.checkpoint import load_checkpoint
 from keep.comparison import Result, evaluate, report
+from keep.errors import ProblemError
 from keep.log import Log, open_log
 from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
 from keep.serving import BIN, serving
@@ -44,13 +45,8 @@ SEEDS = (1, 2, 3)
 """Seeds of the downstream models."""
 
 
-class DemoError(GkcError):
+class DemoError(ProblemError):
     """A step of the demo failed."""
-
-    def __init__(self, step: str, problem: str) -> None:
-        self.step = step
-        self.problem = problem
-        super().__init__(f"{step}: {problem}")
 
 
 @dataclass
@@ -143,7 +139,11 @@ def _main_job(demo: Demo, log: Log, log_path: Path) -> list[Result]:
     demo.run("pretrain day 7", "keep", "pretrain", *options, *resume)
     _bundle_and_export(demo, log_path, checkpoint, last)
     demo.run("list versions", "gkc", "versions", "list", "--store", demo.store)
-    with service(demo) as url:
+    print(f"\n$ gkc serve --store {demo.store}", flush=True)
+    with ExitStack() as stack:
+        with demo.timed("start the service"):
+            output = demo.work / "serve.log"
+            url = stack.enter_context(serving(demo.store, demo.environment, output))
         ask(demo, url, log)
         return compare(demo, url, log, checkpoint)
 
@@ -156,23 +156,6 @@ def _bundle_and_export(demo: Demo, log_path: Path, checkpoint: Path, day: int) -
     target = ("--version", VERSIONS[day], "--bundle", folder, "--store", demo.store)
     demo.run(f"export day {day}", "gkc-export", *target, "--grace-seconds", 0)
     demo.exported.append(VERSIONS[day])
-
-
-@contextmanager
-def service(demo: Demo) -> Iterator[str]:
-    """Run ``gkc serve`` on a free port until the block ends.
-
-    Raises
-    ------
-    CommandError
-        If it does not become ready.
-    """
-    print(f"\n$ gkc serve --store {demo.store}", flush=True)
-    with ExitStack() as stack:
-        with demo.timed("start the service"):
-            output = demo.work / "serve.log"
-            url = stack.enter_context(serving(demo.store, demo.environment, output))
-        yield url
 
 
 def ask(demo: Demo, url: str, log: Log) -> None:

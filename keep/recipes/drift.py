@@ -7,8 +7,8 @@ days more, or anew from another seed. The mismatch cost is what it loses against
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import numpy as np
 
 from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
-from keep.drift.measures import FRESH, LAGS, STRENGTHS, Measure, Setting, settings
-from keep.drift.results import report, rows_of_lag
+from keep.drift.costs import report, rows_of_lag
+from keep.drift.measures import CONTROLS, FRESH, LAGS, STRENGTHS, Measure, Setting, settings
 from keep.drift.versions import Chain, Tied
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.pool import Pool, workers
@@ -42,34 +42,30 @@ def drift(
     """
     shop = Workshop(log_path, out, PretrainConfig.behaviours)
     info = shop.log.info
-    tried = range(1, (PRESETS[preset] if seeds is None else seeds) + 1)
+    used_seeds = range(1, (PRESETS[preset] if seeds is None else seeds) + 1)
     at = settings(
         [day for day in info.days if day <= info.test_day], info.train_days, info.pretrain_until
     )
-    shop.claim({"checksum": info.checksum, "preset": preset, "seeds": list(tried)})
-    began = time.perf_counter()
-    try:
-        with workers(log_path, out, shop.behaviours) as pool:
-            _pretrain(pool, shop, at, tried)
-            choosing = list(_choices(at["choosing"], tried))
-            pool.run("choosing", choosing)
-            chosen = _choose(choosing, out)
-            pool.run("pretraining", list(_tied(shop, at["testing"], tried, chosen)))
-            testing = list(_tests(at["testing"], tried, chosen))
-            pool.run("testing", testing)
-    finally:
-        seconds = shop.add_seconds(time.perf_counter() - began)
-        shop.close()
+    shop.claim({"checksum": info.checksum, "preset": preset, "seeds": list(used_seeds)})
+    with closing(shop), shop.timed(), workers(log_path, out, shop.behaviours) as pool:
+        _pretrain(pool, shop, at, used_seeds)
+        choosing = list(_choices(at["choosing"], used_seeds))
+        pool.run("choosing", choosing)
+        chosen = _choose(choosing, out)
+        pool.run("pretraining", list(_tied(shop, at["testing"], used_seeds, chosen)))
+        pool.run("testing", list(_tests(at["testing"], used_seeds, chosen)))
     results = {
         "format": FORMAT,
-        "command": f"keep drift --log {log_path.name} --preset {preset} --seeds {len(tried)}",
+        "command": f"keep drift --log {log_path.name} --preset {preset} --seeds {len(used_seeds)}",
         "log": dataclasses.asdict(info),
-        "seeds": list(tried),
-        "seconds": seconds,
+        "seeds": list(used_seeds),
+        "seconds": shop.seconds,
         "setting": {name: dataclasses.asdict(setting) for name, setting in at.items()},
         "chosen": chosen,
         "trials": [_trial(measure, out) for measure in choosing],
-        "lags": {str(lag): rows_of_lag(out, at["testing"], tried, chosen, lag) for lag in LAGS},
+        "lags": {
+            str(lag): rows_of_lag(out, at["testing"], used_seeds, chosen, lag) for lag in LAGS
+        },
         **circumstances(),
     }
     write_json(out / "results.json", results)
@@ -116,7 +112,7 @@ def _choices(at: Setting, seeds: Sequence[int]) -> Iterator[Measure]:
 
 def _tests(at: Setting, seeds: Sequence[int], chosen: Mapping[str, float]) -> Iterator[Measure]:
     for seed in seeds:
-        for control in ("no knowledge", "stale"):
+        for control in CONTROLS:
             yield Measure("testing", control, 0.0, seed, 0, at)
         for lag in LAGS:
             for method, strength in chosen.items():

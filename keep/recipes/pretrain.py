@@ -35,7 +35,8 @@ def pretrain(
         If ``out`` holds another checkpoint, ``from_checkpoint`` cannot be read, or there is no
         day to learn from.
     """
-    if holds_checkpoint(out) and (from_checkpoint is None or not _same(out, from_checkpoint)):
+    same = from_checkpoint is not None and out.resolve() == from_checkpoint.resolve()
+    if holds_checkpoint(out) and not same:
         raise CheckpointError(
             out, "is there already; go on with it (--from-checkpoint) or name another --out"
         )
@@ -61,7 +62,3 @@ def pretrain(
     assert state is not None
     print(f"checkpoint of day {state.day}: {out}")
     return state
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()

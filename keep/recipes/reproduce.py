@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from keep.reproduce.controls import CONTROLS
 from keep.reproduce.groups import super_domain_clicks, user_groups
 from keep.reproduce.jobs import (
     Encode,
-    Job,
     Pretrain,
     PretrainTrial,
     Test,
@@ -32,10 +31,10 @@ from keep.reproduce.jobs import (
 from keep.reproduce.paper import TABLES
 from keep.reproduce.plan import Entries, make_plan, runs_of, shown
 from keep.reproduce.plots import draw_plots
-from keep.reproduce.pool import Pool, ReproductionError, workers
+from keep.reproduce.pool import Job, Pool, ReproductionError, workers
 from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
 from keep.reproduce.report import print_tables, report
-from keep.reproduce.results import Facts, build_results, write_results
+from keep.reproduce.results import build_results, write_results
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -104,24 +103,20 @@ def reproduce(
     if seeds is not None:
         preset = dataclasses.replace(preset, seeds=seeds)
     work = _Work(log_path, out, preset_name, preset)
-    try:
+    with closing(work.shop):
         return _reproduce(work, work.begin(tables))
-    finally:
-        work.shop.close()
 
 
 def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
-    began, out = time.perf_counter(), work.out
-    entries = make_plan(work.shop.log.info, tables, user_groups(work.shop), work.shop.has_truth)
-    try:
-        with workers(work.log_path, out, work.shop.behaviours) as pool:
+    shop, out = work.shop, work.out
+    with shop.timed():
+        entries = make_plan(shop.log.info, tables, user_groups(shop), shop.has_truth)
+        with workers(work.log_path, out, shop.behaviours) as pool:
             work.tune(pool, entries)
             work.compare_variants(pool, entries)
             work.train(pool, entries)
-    finally:
-        seconds = work.shop.add_seconds(time.perf_counter() - began)
-    store_predictions(work.shop, entries, work.seeds)
-    results = build_results(out, shown(entries), work.facts(tables, seconds))
+    store_predictions(shop, entries, work.seeds)
+    results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
     results["served"] = work.served()
     write_results(out, results)
@@ -150,7 +145,7 @@ class _Work:
         info = self.shop.log.info
         if len(info.train_days) < 2:
             raise ReproductionError(
-                str(self.log_path),
+                self.log_path,
                 f"has training days {list(info.train_days)}, but two are needed: options are "
                 "chosen on the last of them, trained on those before",
             )
@@ -173,12 +168,7 @@ class _Work:
         stage = "tuning"
         tried = self._pretraining_trials()
         day = self.shop.log.info.train_days[-1]
-        encoders = [
-            Encode(system, seed, day)
-            for system in systems
-            if SYSTEMS[system].pretrain
-            for seed in self.tuning_seeds
-        ]
+        encoders = self._encoders(systems, self.tuning_seeds, day)
         base_trials = self._trials("base")
         pool.run(stage, [*map(Pretrain, tried), *encoders, *base_trials])
         pool.run(stage, list(map(PretrainTrial, tried)))
@@ -195,6 +185,11 @@ class _Work:
         """List the systems that have options to choose."""
         planned = [run.system for run in runs_of(entries) if run.system not in CONTROLS]
         return tuple(dict.fromkeys(["base", *planned]))
+
+    def _encoders(self, systems: Sequence[str], seeds: Sequence[int], day: int) -> list[Encode]:
+        """List what pretrains the self-supervised systems."""
+        pretrained = [system for system in systems if SYSTEMS[system].pretrain]
+        return [Encode(system, seed, day) for system in pretrained for seed in seeds]
 
     def _pretraining_trials(self) -> list[PretrainingPlan]:
         grid = PRETRAINING_GRID[: self.preset.pretraining_trials]
@@ -257,7 +252,10 @@ class _Work:
         students = {}
         for variant, values in {**VARIANTS, **COMPARED}.items():
             name = f"variant-{variant.replace(' ', '-')}"
-            students[variant] = _students(name, dataclasses.replace(config, **values))
+            tuned = dataclasses.replace(config, **values)
+            # What they learn from a teacher, they learn beside one.
+            models = (*TEACHER, *STUDENTS) if tuned.distillation else STUDENTS
+            students[variant] = PretrainingPlan(name, models, tuned)
         return students
 
     def _variant_trials(self) -> list[Trial]:
@@ -317,37 +315,43 @@ class _Work:
                 for days in windows
                 if days
             ]
-            jobs += [
-                Encode(system, seed, self.shop.log.info.test_day)
-                for system in self.systems(entries)
-                if SYSTEMS[system].pretrain
-            ]
-        return jobs
+        test_day = self.shop.log.info.test_day
+        return [*jobs, *self._encoders(self.systems(entries), self.seeds, test_day)]
 
     def served(self) -> list[dict[str, Any]]:
         """Collect how many numbers came through exporter, store and service to the bit."""
         files = {seed: served_file(self.out, seed) for seed in self.seeds}
         return [{"seed": seed, **read_json(file)} for seed, file in files.items() if file.exists()]
 
-    def facts(self, tables: Sequence[str], seconds: float) -> Facts:
-        """Collect what stands beside the figures."""
+    def facts(self, tables: Sequence[str]) -> dict[str, Any]:
+        """Collect what stands beside the figures, as ``results.json`` has it.
+
+        Returns
+        -------
+        dict
+            ``command`` and ``preset``; ``log``, its ``LogInfo`` as a mapping; ``seeds`` that are
+            reported, and ``tuning_seeds`` that options were chosen with; ``tuned``, the chosen
+            options by method; ``trials``, every one of the tuning: method, options, day and GAUC;
+            wall time of all stages in ``seconds``, those of earlier runs included; and
+            ``circumstances``.
+        """
         chosen = read_json(self.out / "work" / "chosen.json")
         pretraining, students = chosen.pop("pretraining"), chosen.pop("students", {})
         if "keep" in chosen:
             chosen["keep"] |= {"pretraining": pretraining, "students": students}
         which = "all" if tuple(tables) == TABLES else ",".join(tables)
-        return Facts(
-            command=f"keep reproduce --log {self.log_path.name} --table {which} "
+        return {
+            "command": f"keep reproduce --log {self.log_path.name} --table {which} "
             f"--preset {self.preset_name} --seeds {len(self.seeds)}",
-            preset=self.preset_name,
-            log=dataclasses.asdict(self.shop.log.info),
-            seeds=self.seeds,
-            tuning_seeds=self.tuning_seeds,
-            tuned=chosen,
-            trials=[trial for method in chosen for trial in self._trial_log(method)],
-            seconds=seconds,
+            "preset": self.preset_name,
+            "log": dataclasses.asdict(self.shop.log.info),
+            "seeds": self.seeds,
+            "tuning_seeds": self.tuning_seeds,
+            "tuned": chosen,
+            "trials": [trial for method in chosen for trial in self._trial_log(method)],
+            "seconds": self.shop.seconds,
             **circumstances(),
-        )
+        }
 
     def _trial_log(self, method: str) -> list[dict[str, Any]]:
         """Collect a system's trials, each with its GAUC by tuning seed; pretraining is KEEP's."""
@@ -365,11 +369,6 @@ class _Work:
             by_seed = log.setdefault(str(what), {**entry, "gauc": {}})["gauc"]
             by_seed[str(result["seed"])] = result["gauc"]
         return list(log.values())
-
-
-def _students(name: str, config: PretrainConfig) -> PretrainingPlan:
-    """Plan the students' pretraining; what they learn from a teacher, they learn beside one."""
-    return PretrainingPlan(name, (*TEACHER, *STUDENTS) if config.distillation else STUDENTS, config)
 
 
 def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) -> None:

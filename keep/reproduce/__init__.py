@@ -1,6 +1,6 @@
 """``keep reproduce``: the paper's tables, and from stored predictions to their figures.
 
-::
+The order in which these are used is in ``keep.recipes.reproduce``::
 
     plan.py            which run is which row of which table
     jobs.py            the pieces of work behind the runs; pool.py does them in processes
@@ -13,5 +13,7 @@
     results.py         planned rows -> DIR/results.json
     report.py          results -> DIR/report.md and the terminal
     plots.py           results -> DIR/plots/
+    verdicts.py        results -> which claims, made before the first run, hold
+    page.py            results committed in docs/reproduction/, and verdicts -> docs/reproduction.md
     circumstances.py   machine, date, commit and versions
 """

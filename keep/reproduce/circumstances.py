@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from keep.model_card import ROOT, commit_of
 
 PACKAGES = ("torch", "numpy", "pyarrow")
 
@@ -22,26 +23,12 @@ def circumstances() -> dict[str, Any]:
     return {
         "machine": f"{os.cpu_count()} cores, {_processor()}, {platform.system()}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": _commit(),
+        "commit": commit_of(ROOT) or "unknown",
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
     }
-
-
-def _commit() -> str:
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return "unknown"
-    return described.stdout.strip() or "unknown"
 
 
 def _processor() -> str:

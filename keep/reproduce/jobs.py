@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,8 @@ class PretrainTrial:
         """Do it in this process."""
         day = shop.log.info.train_days[-1]
         test = shop.data(day).sub_domain(day)
-        scores = teacher_scores(shop, self.plan.name, test)
-        trial = {
-            "method": "pretraining",
-            "options": dataclasses.asdict(self.plan.config),
-            "seed": self.plan.config.seed,
-            "day": day,
-            "gauc": _gauc(test, scores),
-        }
+        scores, config = teacher_scores(shop, self.plan.name, test), self.plan.config
+        trial = _trial("pretraining", config, config.seed, test, scores)
         write_json(self.file(shop.out), trial)
 
 
@@ -145,18 +140,12 @@ class Trial:
         source = Source(self.pretraining, self.pretraining)
         plugged = Plugged(KNOWLEDGE[self.knowledge](shop, source)) if self.knowledge else None
         began = time.perf_counter()
-        system, given = SYSTEMS[self.system], taken(shop, self.system, self.seed, plugged)
-        ranker = system.train(data, days, self.options, self.seed, given=given)
+        side_input = side_input_of(shop, self.system, self.seed, plugged)
+        system = SYSTEMS[self.system]
+        ranker = system.train(data, days, self.options, self.seed, side_input=side_input)
         test = data.sub_domain(day)
-        trial = {
-            "method": self.method,
-            "options": dataclasses.asdict(self.options),
-            "seed": self.seed,
-            "day": day,
-            "gauc": _gauc(test, ranker.score(test)),
-            "seconds": time.perf_counter() - began,
-        }
-        write_json(self.file(shop.out), trial)
+        trial = _trial(self.method, self.options, self.seed, test, ranker.score(test))
+        write_json(self.file(shop.out), {**trial, "seconds": time.perf_counter() - began})
 
 
 @dataclass(frozen=True)
@@ -184,9 +173,6 @@ class Test:
         write_predictions(self.file(shop.out), test.day.user, test.day.item, label, scores)
 
 
-Job = Pretrain | Encode | PretrainTrial | Trial | Test
-
-
 def test_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
     """Train a run and rank n impressions of the test day: (n,); nothing is chosen here."""
     if run.system in CONTROLS:
@@ -202,10 +188,10 @@ def _served_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
     """Rank by what the service answers in place of both students' vectors."""
     ranker = _both(shop, dataclasses.replace(run, knowledge="both"), seed)
     assert isinstance(ranker, KeepRanker)
-    with shop.served(f"students-{seed}", run.knowledge) as served:
-        rows = served.answer(test)
+    with shop.served(f"students-{seed}", run.knowledge) as (answer, offline):
+        rows = answer(test)
         if run.knowledge == "f16":
-            equal = int(np.count_nonzero(rows == served.offline(test)))
+            equal = int(np.count_nonzero(rows == offline(test)))
             write_json(served_file(shop.out, seed), {"numbers": rows.size, "equal": equal})
         return ranker.score(test, lambda _: rows)
 
@@ -221,8 +207,8 @@ def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
     options = chosen_options(shop.out, run.system)
     days = data.days if run.days == ALL_DAYS else info.train_days
     plugged = _plugged(shop, run, seed) if run.knowledge else None
-    given = taken(shop, run.system, seed, plugged)
-    ranker: Ranker = SYSTEMS[run.system].train(data, days, options, seed, run.task, given)
+    side_input = side_input_of(shop, run.system, seed, plugged)
+    ranker: Ranker = SYSTEMS[run.system].train(data, days, options, seed, run.task, side_input)
     return ranker
 
 
@@ -246,14 +232,16 @@ def _until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Bas
     return base.BASE.train(data, days, options, seed, task).model
 
 
-def taken(shop: Workshop, system: str, seed: int, plugged: Plugged | None) -> object:
+def side_input_of(shop: Workshop, system: str, seed: int, plugged: Plugged | None) -> object:
     """Find what a system takes beside the log."""
     kind = SYSTEMS[system].takes
     if kind is Encoder:
         return torch.load(encoder_file(shop.out, system, seed), weights_only=False)
     if kind is PretrainConfig:
         return chosen_pretraining(shop.out, seed)
-    return plugged
+    if kind in (Plugged, NoneType):
+        return plugged
+    raise TypeError(f"system {system!r} takes {kind.__name__}, which no job finds")
 
 
 @dataclass(frozen=True)
@@ -266,10 +254,6 @@ class Source:
     """Of the teacher's knowledge."""
 
 
-def _teacher_s(shop: Workshop, source: Source) -> Knowledge:
-    return shop.teacher_knowledge(source.teacher, source.parts)
-
-
 def _decomposition(shop: Workshop, source: Source) -> Knowledge:
     return shop.student_knowledge(source.students, slice(0, _category_columns(shop, source).start))
 
@@ -280,20 +264,16 @@ def _degeneration(shop: Workshop, source: Source) -> Knowledge:
     return lambda samples: np.concatenate([ids(samples), category(samples)], axis=1)
 
 
-def _both_students(shop: Workshop, source: Source) -> Knowledge:
-    return shop.student_knowledge(source.students, slice(None))
-
-
 def _category_columns(shop: Workshop, source: Source) -> slice:
     config = shop.state(source.students).config
     return slice(*part_spans(PARTS, config.dim, config.category_dim)["user_category"])
 
 
 KNOWLEDGE: Mapping[str, Callable[[Workshop, Source], Knowledge]] = {
-    "teacher": _teacher_s,
+    "teacher": lambda shop, source: shop.teacher_knowledge(source.teacher, source.parts),
     "decomposition": _decomposition,
     "degeneration": _degeneration,
-    "both": _both_students,
+    "both": lambda shop, source: shop.student_knowledge(source.students, slice(None)),
 }
 """What a run plugs in: KEEP (CIKM'22), equations 4 and 6, table 8."""
 
@@ -324,5 +304,14 @@ def _chosen(out: Path, what: str) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
-def _gauc(test: Samples, scores: F32) -> float:
-    return gauc(test.day.user, test.day.click, scores).value
+def _trial(
+    method: str, options: Training | PretrainConfig, seed: int, test: Samples, scores: F32
+) -> dict[str, Any]:
+    """Say what was tried, and how well it ranks a day."""
+    return {
+        "method": method,
+        "options": dataclasses.asdict(options),
+        "seed": seed,
+        "day": test.number,
+        "gauc": gauc(test.day.user, test.day.click, scores).value,
+    }

@@ -23,6 +23,7 @@ from keep.reproduce.report import (
     lift_cell,
     markdown_table,
     paper_cells,
+    rows_by_name,
     share_cell,
     signed,
     tuned_lines,
@@ -60,8 +61,8 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     list of dict
         By file name.
     """
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    return [results for results in found if results.get("format") == FORMAT]
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return [results for results in files if results.get("format") == FORMAT]
 
 
 def page(runs: Sequence[Results], checksums: Mapping[str, str], remarks: str) -> str:
@@ -90,8 +91,8 @@ def page(runs: Sequence[Results], checksums: Mapping[str, str], remarks: str) ->
     parts = [HEADING, "## What was to come out"]
     for label, run in labelled.items():
         lines = [
-            (found.claim, found.found, "yes" if found.holds else "**no**")
-            for found in verdicts(run, checksums)
+            (verdict.claim, verdict.measured, "yes" if verdict.holds else "**no**")
+            for verdict in verdicts(run, checksums)
         ]
         parts += [f"### {label}", markdown_table(("claim", "found", "holds"), lines)]
     parts += ["## What did not come out, and why", remarks.strip()] if remarks.strip() else []
@@ -143,7 +144,7 @@ def _log_and_preset(run: Results) -> str:
 
 def _table(number: str, labelled: Mapping[str, Results]) -> list[str]:
     """Lay the rows of all runs side by side, and their paired differences below."""
-    tables = {label: _by_name(run["tables"][number]["rows"]) for label, run in labelled.items()}
+    tables = {label: rows_by_name(run["tables"][number]) for label, run in labelled.items()}
     with_base = any(has_own_bases(rows.values()) for rows in tables.values())
     with_share = any(row["share"] for rows in tables.values() for row in rows.values())
     header = ["row", "paper GAUC", "paper lift"]
@@ -153,16 +154,12 @@ def _table(number: str, labelled: Mapping[str, Results]) -> list[str]:
         header += ["share of KEEP's lift"] if with_share else []
     lines = []
     for name in dict.fromkeys(name for rows in tables.values() for name in rows):
-        found = [rows.get(name) for rows in tables.values()]
-        line = [name, *paper_cells(next(row for row in found if row is not None))]
-        for row in found:
+        in_runs = [rows.get(name) for rows in tables.values()]
+        line = [name, *paper_cells(next(row for row in in_runs if row is not None))]
+        for row in in_runs:
             line += _cells(row, with_base=with_base, with_share=with_share)
         lines.append(line)
     return [markdown_table(header, lines), *_differences(tables), *_notes(tables)]
-
-
-def _by_name(rows: Sequence[Row]) -> dict[str, Row]:
-    return {row["name"]: row for row in rows}
 
 
 def _cells(row: Row | None, *, with_base: bool, with_share: bool) -> list[str]:
@@ -176,14 +173,14 @@ def _cells(row: Row | None, *, with_base: bool, with_share: bool) -> list[str]:
 
 
 def _differences(tables: Mapping[str, Mapping[str, Row]]) -> list[str]:
-    found: dict[str, dict[str, str]] = {}
+    by_pair: dict[str, dict[str, str]] = {}
     for label, rows in tables.items():
         for row in rows.values():
             for other, by in row["against"].items():
                 cell = f"{signed(by['lift'])} ({interval_cell(by['interval'])})"
-                found.setdefault(f"{row['name']} over {other}", {})[label] = cell
+                by_pair.setdefault(f"{row['name']} over {other}", {})[label] = cell
     lines = [
-        [name, *(cells.get(label, MISSING) for label in tables)] for name, cells in found.items()
+        [name, *(cells.get(label, MISSING) for label in tables)] for name, cells in by_pair.items()
     ]
     header = ["paired difference", *(f"{label} (95 % interval)" for label in tables)]
     return [markdown_table(header, lines)] if lines else []

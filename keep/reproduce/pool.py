@@ -20,16 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gkc.errors import GkcError
+from keep.errors import ProblemError
 from keep.reproduce.workshop import Workshop
 
 
-class ReproductionError(GkcError):
+class ReproductionError(ProblemError):
     """A reproduction that cannot start, or a job of it that failed."""
-
-    def __init__(self, what: str, problem: str) -> None:
-        self.what = what
-        self.problem = problem
-        super().__init__(f"{what}: {problem}")
 
 
 class Job(Protocol):

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gkc.arrays import F32, I64, Bools, Floats
-from gkc.errors import GkcError
 from keep.atomic import replaced
+from keep.errors import ProblemError
 
 SCHEMA = pa.schema(
     [
@@ -25,13 +25,10 @@ SCHEMA = pa.schema(
 """Columns of a file; a row is one impression of the test day."""
 
 
-class PredictionsError(GkcError):
+class PredictionsError(ProblemError):
     """A file of predictions is missing or is none."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        self.path = path
-        self.problem = problem
-        super().__init__(f"predictions {path}: {problem}")
+    kind = "predictions "
 
 
 @dataclass(frozen=True)
@@ -67,13 +64,7 @@ def prediction_path(directory: Path, table: str, row: str, seed: int) -> Path:
     return directory / "predictions" / table / slug(row) / f"{seed}.parquet"
 
 
-def write_predictions(
-    path: Path,
-    user: I64,
-    item: I64,
-    label: Bools,
-    score: Floats,
-) -> None:
+def write_predictions(path: Path, user: I64, item: I64, label: Bools, score: Floats) -> None:
     """Write (n,) columns of predictions, whole or not at all; scores are stored as float32.
 
     Raises
@@ -84,10 +75,7 @@ def write_predictions(
     if np.isnan(score).any():
         raise ValueError("scores hold NaN, which has no rank")
     columns = [user, item, label, score.astype(np.float32)]
-    table = pa.Table.from_arrays(
-        [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)],
-        schema=SCHEMA,
-    )
+    table = pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA)
     with replaced(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 

@@ -21,6 +21,11 @@ MISSING = "-"
 SHARE = "share of KEEP's lift"
 
 
+def rows_by_name(table: Mapping[str, Any]) -> dict[str, Row]:
+    """Look the rows of a table up by their name."""
+    return {row["name"]: row for row in table["rows"]}
+
+
 def gauc_cell(gauc: Sequence[float | None] | None, *, with_deviation: bool = True) -> str:
     """Say the mean and the standard deviation over seeds, for example ``0.6380 ± 0.0004``."""
     values = [value for value in gauc or () if value is not None]
@@ -41,10 +46,10 @@ def interval_cell(interval: Sequence[float | None]) -> str:
     return f"{signed(interval[0])} to {signed(interval[1])}" if None not in interval else MISSING
 
 
-def share_cell(share: Mapping[str, Any] | None) -> str:
+def share_cell(share: Mapping[str, Any] | None, missing: str = MISSING) -> str:
     """Say a share of a lift in percent, with its interval."""
     if share is None or share["value"] is None:
-        return MISSING
+        return missing
     low, high = share["interval"]
     spread = "" if low is None else f" ({low:.0%} to {high:.0%})"
     return f"{share['value']:.0%}{spread}"

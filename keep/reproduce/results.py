@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gkc.arrays import F64
-from keep.atomic import write_text
+from keep.atomic import json_values, write_text
 from keep.reproduce.paper import PAPER
 from keep.reproduce.predictions import prediction_path, read_predictions, slug
 from keep.reproduce.statistics import (
@@ -51,66 +49,20 @@ class PlannedRow:
     """What a reader must know of it, a clause."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a table in ``results.json``; figures that do not exist are null there."""
-
-    name: str
-    gauc: list[float]
-    """One for each seed; a single one for a row without chance."""
-    lift: float
-    """Mean over seeds of the difference to ``base``, paired."""
-    interval: tuple[float, float]
-    """95 % of the lift, bootstrap over users and seeds."""
-    paper: dict[str, float] | None
-    """``gauc`` and ``lift`` as the paper has them."""
-    base: str | None
-    base_gauc: list[float] | None
-    """GAUC of ``base`` for each seed."""
-    users: int
-    """Users with both classes."""
-    impressions: int
-    """Their impressions."""
-    against: dict[str, dict[str, Any]]
-    """``lift`` and ``interval`` to other rows, by their name."""
-    share: dict[str, Any] | None
-    """``of`` (a row), ``value`` and ``interval``: this lift as a share of that row's."""
-    note: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What stands beside the figures; JSON values throughout."""
-
-    command: str
-    preset: str
-    log: Mapping[str, Any]
-    """The log's ``LogInfo`` as a mapping: name, checksum, counts, days, parameters."""
-    seeds: Sequence[int]
-    """Seeds that are reported."""
-    tuning_seeds: Sequence[int]
-    """Seeds that options were chosen with."""
-    tuned: Mapping[str, Mapping[str, Any]]
-    """The chosen options by method."""
-    trials: Sequence[Mapping[str, Any]]
-    """Every trial of the tuning: method, options, seed, day and GAUC."""
-    seconds: float
-    """Wall time of all stages, those of earlier runs included."""
-    machine: str
-    date: str
-    commit: str
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-
 Plan = Mapping[str, Sequence[PlannedRow]]
 """Rows by table."""
 
 
-def build_results(directory: Path, plan: Plan, facts: Facts) -> dict[str, Any]:
+def build_results(directory: Path, plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Compute the tables from the seeds' predictions, which lie where ``prediction_path`` says.
 
     They come as ``results.json`` holds them: ``format``, the facts, and ``tables``, by the paper's
     number, each with its ``rows``. JSON values only; the same predictions give the same figures.
+
+    Parameters
+    ----------
+    facts : mapping
+        What stands beside the figures; of them ``seeds``, the reported ones, are used here.
 
     Raises
     ------
@@ -122,11 +74,11 @@ def build_results(directory: Path, plan: Plan, facts: Facts) -> dict[str, Any]:
         If two rows of a table would lie in one directory.
     """
     tables = {
-        number: {"rows": _table(directory, number, rows, facts.seeds)}
+        number: {"rows": _table(directory, number, rows, facts["seeds"])}
         for number, rows in plan.items()
     }
-    values = {"format": FORMAT, **dataclasses.asdict(facts), "tables": tables}
-    return {name: _json_value(value) for name, value in values.items()}
+    values = json_values({"format": FORMAT, **facts})
+    return {**values, "tables": json_values(tables, DIGITS)}
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
@@ -152,7 +104,7 @@ def _table(
     for row in planned:
         own_seeds = seeds[:1] if row.deterministic else seeds
         scores[row.name] = _scores(directory, number, row.name, own_seeds)
-    return [dataclasses.asdict(_row(number, row, scores)) for row in planned]
+    return [_row(number, row, scores) for row in planned]
 
 
 def _scores(directory: Path, number: str, name: str, seeds: Sequence[int]) -> UserScores:
@@ -160,40 +112,48 @@ def _scores(directory: Path, number: str, name: str, seeds: Sequence[int]) -> Us
     return user_scores({seed: read_predictions(path) for seed, path in paths.items()})
 
 
-def _row(number: str, planned: PlannedRow, scores: Mapping[str, UserScores]) -> Row:
+def _row(number: str, planned: PlannedRow, scores: Mapping[str, UserScores]) -> dict[str, Any]:
+    """Compute a row of a table; figures that do not exist are NaN.
+
+    Returns
+    -------
+    dict
+        ``name``; ``gauc``, one for each seed, a single one for a row without chance; ``lift``, the
+        mean over seeds of the difference to ``base``, paired; its 95 % ``interval``, bootstrap over
+        users and seeds; ``paper``, ``gauc`` and ``lift`` as the paper has them; ``base`` and
+        ``base_gauc``, for each seed; ``users`` with both classes, and their ``impressions``;
+        ``against``, ``lift`` and ``interval`` to other rows, by their name; ``share``: ``of`` (a
+        row), ``value`` and ``interval``, this lift as a share of that row's; ``note``.
+    """
     ranked = scores[planned.name]
     base = None if planned.base is None else scores[planned.base]
     lift = Lift(0.0, 0.0, 0.0, ()) if base is None else paired_lift(ranked, base)
     paper = None if planned.paper is None else PAPER[number][planned.paper]
     against = {name: paired_lift(ranked, scores[name]) for name in planned.against}
-    return Row(
-        name=planned.name,
-        gauc=_rounded(gauc_per_seed(ranked)),
-        lift=round(lift.mean, DIGITS),
-        interval=_interval(lift.low, lift.high),
-        paper=None if paper is None else dataclasses.asdict(paper),
-        base=planned.base,
-        base_gauc=None if base is None else _rounded(gauc_per_seed(base)),
-        users=len(ranked.users),
-        impressions=int(ranked.impressions.sum()),
-        against={
-            name: {"lift": round(over.mean, DIGITS), "interval": _interval(over.low, over.high)}
+    return {
+        "name": planned.name,
+        "gauc": gauc_per_seed(ranked).tolist(),
+        "lift": lift.mean,
+        "interval": (lift.low, lift.high),
+        "paper": None if paper is None else dataclasses.asdict(paper),
+        "base": planned.base,
+        "base_gauc": None if base is None else gauc_per_seed(base).tolist(),
+        "users": len(ranked.users),
+        "impressions": int(ranked.impressions.sum()),
+        "against": {
+            name: {"lift": over.mean, "interval": (over.low, over.high)}
             for name, over in against.items()
         },
-        share=_share(planned, scores),
-        note=_note(planned, ranked),
-    )
+        "share": _share(planned, scores),
+        "note": _note(planned, ranked),
+    }
 
 
 def _share(planned: PlannedRow, scores: Mapping[str, UserScores]) -> dict[str, Any] | None:
     if planned.share_of is None or planned.base is None:
         return None
     ratio = ratio_of_lifts(scores[planned.name], scores[planned.share_of], scores[planned.base])
-    return {
-        "of": planned.share_of,
-        "value": round(ratio.value, DIGITS),
-        "interval": _interval(ratio.low, ratio.high),
-    }
+    return {"of": planned.share_of, "value": ratio.value, "interval": (ratio.low, ratio.high)}
 
 
 def _note(planned: PlannedRow, ranked: UserScores) -> str:
@@ -203,22 +163,3 @@ def _note(planned: PlannedRow, ranked: UserScores) -> str:
     if not len(ranked.users):
         notes.append("no user has both classes, so there is no GAUC")
     return "; ".join(notes)
-
-
-def _rounded(values: F64) -> list[float]:
-    return [round(float(value), DIGITS) for value in values]
-
-
-def _interval(low: float, high: float) -> tuple[float, float]:
-    return round(low, DIGITS), round(high, DIGITS)
-
-
-def _json_value(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Turn tuples into lists and numbers that JSON lacks into null, at any depth."""
-    if isinstance(value, Mapping):
-        return {str(name): _json_value(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_value(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -103,9 +103,7 @@ def gauc_per_seed(row: UserScores) -> F64:
     ----------
     KEEP (CIKM'22), equation 7.
     """
-    if not len(row.users):
-        return np.full(len(row.seeds), np.nan, dtype=np.float64)
-    return np.asarray(row.auc @ row.impressions / row.impressions.sum(), dtype=np.float64)
+    return _means(row.auc, row.impressions)
 
 
 def paired_lift(row: UserScores, base: UserScores) -> Lift:

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from keep.reproduce.paper import PAPER
-from keep.reproduce.report import Results, Row, gauc_cell, interval_cell, share_cell, signed
+from keep.reproduce.plan import COMPARED
+from keep.reproduce.report import (
+    Results,
+    Row,
+    gauc_cell,
+    interval_cell,
+    rows_by_name,
+    share_cell,
+    signed,
+)
 
 LIFT = {"simulated": 0.0070, "movielens": 0.010}
 """The least that KEEP is to lift over Base, by the first word of the log's name."""
@@ -18,7 +27,6 @@ SERVED = {"simulated": 0.0001, "movielens": 0.0005}
 OF_ORACLE, KEPT, STEP = 0.10, 0.85, -0.0005
 TRIALS, SEEDS = 12, 5
 BOTH = "decomposition + degeneration"
-SYSTEMS = [name for name in PAPER["2"] if name not in ("Base", "KEEP")]
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,7 @@ class Verdict:
     """One claim about one run."""
 
     claim: str
-    found: str
-    """What was measured."""
+    measured: str
     holds: bool
 
 
@@ -49,30 +56,26 @@ def verdicts(results: Results, checksums: Mapping[str, str]) -> list[Verdict]:
         In the order in which the claims were made.
     """
     log, kind = results["log"], str(results["log"]["name"]).partition("-")[0]
-    rows = {number: _by_name(table) for number, table in results["tables"].items()}
+    rows = {number: rows_by_name(table) for number, table in results["tables"].items()}
     same = checksums.get(log["name"]) == log["checksum"]
-    found = [Verdict("log's checksum as committed before", str(log["checksum"])[:12], same)]
+    judged = [Verdict("log's checksum as committed before", str(log["checksum"])[:12], same)]
     if results["preset"] != "full":
         minutes, holds = results["seconds"] / 60, results["seconds"] <= 3600
         text = f"{len(rows)} tables, {minutes:.0f} min"
-        return [*found, Verdict("all tables in 60 min", text, holds and len(rows) == len(PAPER))]
-    found += _set_up(results)
+        return [*judged, Verdict("all tables in 60 min", text, holds and len(rows) == len(PAPER))]
+    judged += _set_up(results)
     if "2" in rows:
-        found += [*_log(kind, log, rows["2"]["Base"]), *_compared(kind, rows["2"])]
+        judged += [*_log(kind, log, rows["2"]["Base"]), *_compared(kind, rows["2"])]
     if kind == "simulated":
         for number in sorted({"3", "4"} & set(rows)):
-            found += _steps(rows[number])
+            judged += _steps(rows[number])
     if "8" in rows:
-        found += _serving(kind, rows["8"])
+        judged += _serving(kind, rows["8"])
     if results.get("served"):
-        numbers, equal = (sum(one[k] for one in results["served"]) for k in ("numbers", "equal"))
+        numbers, equal = (sum(seed[k] for seed in results["served"]) for k in ("numbers", "equal"))
         text = f"{equal:,} of {numbers:,} numbers"
-        found.append(Verdict("served in f16 to the bit", text, equal == numbers))
-    return found
-
-
-def _by_name(table: Mapping[str, Any]) -> dict[str, Row]:
-    return {row["name"]: row for row in table["rows"]}
+        judged.append(Verdict("served in f16 to the bit", text, equal == numbers))
+    return judged
 
 
 def _set_up(results: Results) -> Iterator[Verdict]:
@@ -90,9 +93,9 @@ def _set_up(results: Results) -> Iterator[Verdict]:
 def _log(kind: str, log: Mapping[str, Any], base: Row) -> Iterator[Verdict]:
     if kind != "simulated":
         return
-    found = base["impressions"]
+    count = base["impressions"]
     yield Verdict(
-        "200,000 test impressions of users with both classes", f"{found:,}", found >= 200_000
+        "200,000 test impressions of users with both classes", f"{count:,}", count >= 200_000
     )
     mean = statistics.mean(base["gauc"])
     yield Verdict("Base between 0.60 and 0.75", gauc_cell(base["gauc"]), 0.60 <= mean <= 0.75)
@@ -106,25 +109,25 @@ def _log(kind: str, log: Mapping[str, Any], base: Row) -> Iterator[Verdict]:
 
 def _compared(kind: str, rows: Mapping[str, Row]) -> Iterator[Verdict]:
     keep = rows["KEEP"]
-    found = _lift(keep)
+    lift = _lift(keep)
     if kind in LIFT:
         text = f"KEEP over Base at least {signed(LIFT[kind])}"
-        yield Verdict(text, found, keep["lift"] >= LIFT[kind])
-    yield Verdict("its interval above zero", found, keep["interval"][0] > 0)
+        yield Verdict(text, lift, keep["lift"] >= LIFT[kind])
+    yield Verdict("its interval above zero", lift, keep["interval"][0] > 0)
     if "oracle" in rows:
         share = keep["lift"] / rows["oracle"]["lift"]
         text = f"KEEP over Base at least {OF_ORACLE:.0%} of the oracle's lift"
         yield Verdict(text, f"{share:.1%}", share >= OF_ORACLE)
     if kind == "simulated":
-        for system in SYSTEMS:
+        for system in COMPARED:
             if system in keep["against"]:
                 other = keep["against"][system]
                 yield Verdict(f"KEEP above {system}", _lift(other), other["lift"] > 0)
 
 
-def _lift(found: Mapping[str, Any]) -> str:
+def _lift(row: Mapping[str, Any]) -> str:
     """Write a lift with a digit more than the claims have, so that it shows what decided."""
-    return f"{found['lift']:+.5f} ({interval_cell(found['interval'])})"
+    return f"{row['lift']:+.5f} ({interval_cell(row['interval'])})"
 
 
 def _steps(rows: Mapping[str, Row]) -> Iterator[Verdict]:
@@ -132,9 +135,8 @@ def _steps(rows: Mapping[str, Row]) -> Iterator[Verdict]:
         if row["base"] is None:
             continue
         [(before, step)] = row["against"].items() or [("Base", row)]
-        found = _lift(step)
         text = f"{name} over {before} at least {signed(STEP)}"
-        yield Verdict(text, found, step["lift"] >= STEP)
+        yield Verdict(text, _lift(step), step["lift"] >= STEP)
 
 
 def _serving(kind: str, rows: Mapping[str, Row]) -> Iterator[Verdict]:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from gkc.arrays import F32, I64
-from gkc.errors import GkcError
+from gkc.arrays import F32
 from keep.atomic import read_json, write_json
 from keep.bundle import bundle
 from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
 from keep.config import PretrainConfig
 from keep.data import Data, Samples
+from keep.errors import ProblemError
 from keep.knowledge import knowledge_of, student_knowledge, teacher_spans
 from keep.log import Log, open_log
 from keep.pretraining import start, train_day
@@ -36,13 +37,8 @@ TEACHER, STUDENTS = ("teacher",), ("two_tower", "category")
 """Models of a pretraining, by name."""
 
 
-class WorkshopError(GkcError):
+class WorkshopError(ProblemError):
     """A folder that cannot be worked in."""
-
-    def __init__(self, out: Path, problem: str) -> None:
-        self.out = out
-        self.problem = problem
-        super().__init__(f"{out}: {problem}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +53,6 @@ class PretrainingPlan:
     """Latest days learned from; 0 for all."""
 
 
-class Served(NamedTuple):
-    """Knowledge that went through exporter, store and service, and what it should be."""
-
-    answer: Knowledge
-    """Rows as served."""
-    offline: Knowledge
-    """Rows as the bundle's models compute them, vectors rounded to f16."""
-
-
 class Workshop:
     """A reproduction's folder and log, with what one process has read of them."""
 
@@ -73,6 +60,8 @@ class Workshop:
         self.log: Log = open_log(log_path)
         self.out = out
         self.behaviours = behaviours
+        self._run_file = out / "work" / "run.json"
+        self._seconds_file = out / "work" / "seconds.json"
         self._memory: dict[tuple[object, ...], Any] = {}
         self._lock_file: IO[str] | None = None
 
@@ -127,15 +116,20 @@ class Workshop:
         write_json(self._run_file, facts)
 
     @property
-    def _run_file(self) -> Path:
-        return self.out / "work" / "run.json"
-
-    def add_seconds(self, seconds: float) -> float:
-        """Add this process's time to that of the earlier ones; return the sum."""
-        file = self.out / "work" / "seconds.json"
-        total: float = read_json(file).get("seconds", 0.0) + seconds
-        write_json(file, {"seconds": total})
+    def seconds(self) -> float:
+        """What all ``timed`` work in the folder took."""
+        total: float = read_json(self._seconds_file).get("seconds", 0.0)
         return total
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time of a block, also of one that fails, to that of earlier processes."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = self.seconds + time.perf_counter() - began
+            write_json(self._seconds_file, {"seconds": seconds})
 
     @cached_property
     def has_truth(self) -> bool:
@@ -161,15 +155,31 @@ class Workshop:
 
     def pretrain(self, plan: PretrainingPlan) -> None:
         """Pretrain up to the version's day, or go on where a killed process stopped."""
-        path = self._checkpoint(plan.name)
-        state = load_checkpoint(path) if holds_checkpoint(path) else None
         days = [day for day in self.log.info.days if day <= self.version_day]
-        for number in days[-plan.window :]:
+        path = self._checkpoint(plan.name)
+        self.pretrain_days(path, days[-plan.window :], plan.config, plan.models)
+
+    def pretrain_days(
+        self,
+        path: Path,
+        days: Sequence[int],
+        config: PretrainConfig,
+        models: Sequence[str],
+        kept: Sequence[int] = (),
+    ) -> None:
+        """Pretrain day by day, or go on after the day of the checkpoint at ``path``.
+
+        The states after some days are also ``kept`` beside it, each below its day's number.
+        """
+        state = load_checkpoint(path) if holds_checkpoint(path) else None
+        for number in days:
             if state is not None and number <= state.day:
                 continue
             day = self.log.day(number)
-            state = start(day, plan.config, plan.models) if state is None else state
+            state = start(day, config, models) if state is None else state
             train_day(state, number, day)
+            if number in kept:
+                save_checkpoint(state, path.with_name(str(number)))
             save_checkpoint(state, path)
 
     def teacher_of(self, seed: int) -> str:
@@ -214,11 +224,10 @@ class Workshop:
         return self.remember(key, lambda: rows(name, samples))
 
     def _teacher_rows(self, name: str, samples: Samples) -> F32:
-        day = samples.day
-        return knowledge_of(self.state(name), day.user, day.item, day.shop, day.category)
+        return knowledge_of(self.state(name), samples.day)
 
     def _student_rows(self, name: str, samples: Samples) -> F32:
-        return student_knowledge(self.state(name), *_ids(samples))
+        return student_knowledge(self.state(name), *samples.day.ids)
 
     def remember(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         """Return what was made for a key before, or make it.
@@ -234,21 +243,20 @@ class Workshop:
         return value
 
     @contextmanager
-    def served(self, name: str, dtype: str) -> Iterator[Served]:
-        """Export the students of a pretraining, serve them, and answer from the service."""
+    def served(self, name: str, dtype: str) -> Iterator[tuple[Knowledge, Knowledge]]:
+        """Export the students of a pretraining, serve them, and answer from the service.
+
+        Gives rows as served, and as the bundle's models compute them, vectors rounded to f16.
+        """
         state = self.state(name)
         with tempfile.TemporaryDirectory(prefix="gkc-reproduce-") as work:
             folder = Path(work) / "bundle"
             bundle(state, self.log, folder)
             models = bundled_models(folder)
             with served_knowledge(folder, Path(work), dtype) as answer:
-                yield Served(
-                    lambda samples: answer(*_ids(samples)),
+                yield (
+                    lambda samples: answer(*samples.day.ids),
                     lambda samples: student_knowledge(
-                        state, *_ids(samples), as_stored=True, models=models
+                        state, *samples.day.ids, as_stored=True, models=models
                     ),
                 )
-
-
-def _ids(samples: Samples) -> tuple[I64, I64, I64]:
-    return samples.day.user, samples.day.item, samples.day.category

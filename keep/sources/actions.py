@@ -7,12 +7,14 @@ Impressions that were not clicked are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from gkc.arrays import I64, Bools
 from keep.errors import LogSchemaError, SourceFormatError
@@ -21,8 +23,8 @@ from keep.log_writer import LogWriter
 from keep.sources.csv_batches import refuse
 from keep.sources.spill import DaySpill, split_days, stray_days
 
-CLICK, CART, CONVERSION = 0, 1, 2
-"""Kinds of actions; what has no part in the mapping is left out by the reader."""
+CLICK, CART, CONVERSION, LEFT_OUT = 0, 1, 2, -1
+"""Kinds of actions; the last have no part in the mapping."""
 
 SCENES = ("other", "sub-domain")
 SECONDS_A_DAY = 86_400
@@ -66,19 +68,28 @@ class ActionOptions:
 
 
 @dataclass(frozen=True)
-class Actions:
-    """A source's actions, sorted into days since 1970 (UTC+8) by a reader.
-
-    The spill's columns are ``user``, ``item``, ``shop``, ``category``, ``time`` int64 and ``kind``
-    int8 (``CLICK``, ``CART``, ``CONVERSION``).
-    """
+class ActionSource:
+    """A public log of actions: what the log made from it says of it, and what its files call."""
 
     name: str
     source: str
     """What was read, and how; the rule is added to it."""
     citation: str
     licence: str
-    spill: DaySpill
+    time_column: str
+    too_late: str = TOO_LATE
+    """What is said of a time that cannot be."""
+
+
+class ActionBatch(NamedTuple):
+    """Lines of a source's file, one after another."""
+
+    file: Path
+    line: int
+    """The first one, from 1."""
+    columns: Columns
+    """``user``, ``item``, ``shop``, ``category``, ``time`` (Unix seconds), (n,) int64 each, and
+    ``kind``, (n,) int8: ``CLICK``, ``CART``, ``CONVERSION`` or ``LEFT_OUT``."""
 
 
 def calendar_day(time: I64) -> I64:
@@ -99,21 +110,43 @@ def within(day: I64, bounds: Bounds) -> Bools:
     return inside
 
 
-def refuse_times(
-    file: Path, line: int, time: I64, inside: Bools, column: str, too_late: str = TOO_LATE
-) -> None:
-    """Refuse a batch, which starts at a line of the file, for times, (n,), that cannot be.
+def import_actions(
+    source: ActionSource,
+    batches: Iterable[ActionBatch],
+    files: Sequence[Path],
+    out: Path,
+    options: ActionOptions,
+    bounds: Bounds,
+) -> int:
+    """Write a log from the actions of some files; return how many lie outside the bounds.
 
-    Those outside the bounds, (n,), are left out anyway.
+    Bounds are the first and last calendar day (UTC+8, days since 1970) that is kept.
 
     Raises
     ------
     SourceFormatError
-        If one is before 1970 or after 2099; names its line.
+        If a time is before 1970 or after 2099, or a few wrong timestamps would decide the log's
+        days.
+    LogSchemaError, LogPathTakenError
+        If the log cannot be written.
     """
-    refuse(file, line, inside & (time < 0), "is before 1970; use --first-date", column)
-    reason = f"{too_late}; if only a few are wrong, use --last-date"
-    refuse(file, line, inside & (time >= LAST_SECOND), reason, column)
+    outside = 0
+    with DaySpill(out) as spill:
+        for file, line, columns in batches:
+            time = columns["time"]
+            day = calendar_day(time)
+            inside = within(day, bounds)  # the others are left out, whatever their time
+            outside += int((~inside).sum())
+            reason, column = "is before 1970; use --first-date", source.time_column
+            refuse(file, line, inside & (time < 0), reason, column)
+            reason = f"{source.too_late}; if only a few are wrong, use --last-date"
+            refuse(file, line, inside & (time >= LAST_SECOND), reason, column)
+            kept = inside & (columns["kind"] != LEFT_OUT)
+            table = pa.table({name: values[kept] for name, values in columns.items()})
+            spill.add(file, day[kept], table)
+        check_days(files[0], spill, bounds, outside)
+        _write_log(source, spill, options, out)
+    return outside
 
 
 def check_days(source: Path, spill: DaySpill, bounds: Bounds, outside: int) -> None:
@@ -152,26 +185,18 @@ def check_days(source: Path, spill: DaySpill, bounds: Bounds, outside: int) -> N
             )
 
 
-def write_log(actions: Actions, options: ActionOptions, out: Path) -> None:
-    """Turn actions into impressions and write the log, one day in memory at a time.
-
-    Raises
-    ------
-    LogPathTakenError
-        If ``out`` holds something else.
-    LogSchemaError
-        If there is not one action.
-    """
-    days = actions.spill.days()
+def _write_log(source: ActionSource, spill: DaySpill, options: ActionOptions, out: Path) -> None:
+    """Turn actions into impressions and write the log, one day in memory at a time."""
+    days = spill.days()
     if not days:
         raise LogSchemaError(out, "there is not one action to make it from")
     first = days[0]
     numbers = tuple(day - first + 1 for day in days)
-    categories = options.sub_domain_categories or _most_clicked_categories(actions.spill)
-    with LogWriter(out, _info(actions, options, numbers, first, categories)) as writer:
+    categories = options.sub_domain_categories or _most_clicked_categories(spill)
+    with LogWriter(out, _info(source, options, numbers, first, categories)) as writer:
         for day, number in zip(days, numbers, strict=True):
             rng = np.random.default_rng([options.seed, day])
-            clicked = clicked_impressions(actions.spill.columns(day))
+            clicked = clicked_impressions(spill.columns(day))
             for part in with_drawn(clicked, options.negatives, rng):
                 part["scene"] = np.isin(part["category"], categories).astype(np.int32)
                 writer.write(number, part, SCENES)
@@ -280,7 +305,7 @@ def _most_clicked_categories(spill: DaySpill) -> tuple[int, ...]:
 
 
 def _info(
-    actions: Actions,
+    source: ActionSource,
     options: ActionOptions,
     numbers: tuple[int, ...],
     first: int,
@@ -294,14 +319,14 @@ def _info(
         categories=_named(options, categories),
     )
     return LogInfo(
-        name=actions.name,
-        source=f"{actions.source} {rule}",
+        name=source.name,
+        source=f"{source.source} {rule}",
         sub_domain_scenes=(SCENES[1],),
         pretrain_until=pretrain_until,
         train_days=train_days,
         test_day=test_day,
-        citation=actions.citation,
-        licence=actions.licence,
+        citation=source.citation,
+        licence=source.licence,
         seed=options.seed,
         params={
             "negatives": options.negatives,
@@ -321,5 +346,4 @@ def _named(options: ActionOptions, categories: tuple[int, ...]) -> str:
 
 
 def _iso(day: int) -> str:
-    moment: date = datetime.fromtimestamp(day * SECONDS_A_DAY, UTC).date()
-    return moment.isoformat()
+    return f"{datetime.fromtimestamp(day * SECONDS_A_DAY, UTC):%Y-%m-%d}"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyarrow import csv
 
 from keep.errors import SourceFormatError
@@ -67,6 +69,28 @@ def refuse(path: Path, line: int, faults: Any, reason: str, column: str) -> None
     is_faulty = np.asarray(faults)
     if is_faulty.any():
         raise SourceFormatError(path, reason, line + int(is_faulty.argmax()), column)
+
+
+def kinds_of(
+    path: Path,
+    line: int,
+    batch: Any,  # noqa: ANN401
+    column: str,
+    kinds: Mapping[Any, int],
+    listed: str,
+) -> NDArray[np.int8]:
+    """Turn a column of a batch, which starts at a line of the file, into kinds: (n,) int8.
+
+    Raises
+    ------
+    SourceFormatError
+        If a value is not one of those that are known; lists them.
+    """
+    known = pc.index_in(batch.column(column), pa.array(list(kinds)))
+    refuse(path, line, known.is_null(), f"is none of {listed}", column)
+    codes = np.array(list(kinds.values()), dtype=np.int8)
+    chosen: NDArray[np.int8] = codes[known.to_numpy()]
+    return chosen
 
 
 def read_header(path: Path) -> list[str]:

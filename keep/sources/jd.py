@@ -6,7 +6,7 @@ name of the time column, ``action_time`` is 2019's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from gkc.arrays import I64
 from keep.errors import SourceFormatError
@@ -23,20 +22,17 @@ from keep.sources.actions import (
     CHINA_OFFSET_SECONDS,
     CLICK,
     CONVERSION,
+    LEFT_OUT,
+    ActionBatch,
     ActionOptions,
-    Actions,
+    ActionSource,
     Bounds,
-    calendar_day,
-    check_days,
-    refuse_times,
-    within,
-    write_log,
+    import_actions,
 )
-from keep.sources.csv_batches import csv_batches, read_header, refuse
-from keep.sources.spill import Advance, DaySpill
+from keep.sources.csv_batches import csv_batches, kinds_of, read_header, refuse
+from keep.sources.spill import Advance
 
 NAME = "jd"
-LEFT_OUT = -1
 TYPES_2016 = {1: CLICK, 2: CART, 3: LEFT_OUT, 4: CONVERSION, 5: LEFT_OUT, 6: CLICK}
 """1 browse, 2 add to cart, 3 delete from cart, 4 buy, 5 favourite, 6 click."""
 TYPES_2019 = {1: CLICK, 2: CONVERSION, 3: LEFT_OUT, 4: LEFT_OUT, 5: CART}
@@ -76,11 +72,7 @@ class Products:
 
 
 def import_jd(
-    files: Sequence[Path],
-    out: Path,
-    options: ActionOptions,
-    bounds: Bounds,
-    advance: Advance,
+    files: Sequence[Path], out: Path, options: ActionOptions, bounds: Bounds, advance: Advance
 ) -> int:
     """Write a log from JD's action logs and product tables; return the rows outside the bounds.
 
@@ -99,17 +91,13 @@ def import_jd(
     logs = [file for file, header in headers.items() if "user_id" in header]
     time_column = _time_column(logs, headers)
     products = _read_products([f for f in files if f not in logs], headers, advance)
-    kinds = TYPES_2016 if time_column == "time" else TYPES_2019
-    source = SOURCE_2016 if time_column == "time" else SOURCE_2019
-    outside = 0
-    with DaySpill(out) as spill:
-        reader = _ActionReader(time_column, kinds, products, bounds, spill, advance)
-        for file in logs:
-            outside += reader.read(file, headers[file])
-        check_days(logs[0], spill, bounds, outside)
-        actions = Actions(NAME, source + SOURCE_BOTH, CITATION, LICENCE, spill)
-        write_log(actions, options, out)
-    return outside
+    is_2016 = time_column == "time"
+    kinds, text = (TYPES_2016, SOURCE_2016) if is_2016 else (TYPES_2019, SOURCE_2019)
+    too_late = "is after the year 2099"
+    source = ActionSource(NAME, text + SOURCE_BOTH, CITATION, LICENCE, time_column, too_late)
+    reader = _ActionReader(time_column, kinds, products, advance)
+    batches = (batch for file in logs for batch in reader.batches(file, headers[file]))
+    return import_actions(source, batches, logs, out, options, bounds)
 
 
 def _time_column(logs: Sequence[Path], headers: Mapping[Path, list[str]]) -> str:
@@ -153,38 +141,28 @@ def _read_products(
 
 @dataclass(frozen=True)
 class _ActionReader:
-    """Reads action logs of one year into a spill."""
+    """Reads action logs of one year."""
 
     time_column: str
     kinds: Mapping[int, int]
     products: Products
-    bounds: Bounds
-    spill: DaySpill
     advance: Advance
 
-    def read(self, file: Path, header: list[str]) -> int:
-        """Read one file; return how many rows lay outside the bounds."""
+    def batches(self, file: Path, header: list[str]) -> Iterator[ActionBatch]:
+        """Read one file."""
         attributes = {kind: _first_of(names, header) for kind, names in ATTRIBUTES.items()}
         types = {"user_id": pa.float64(), "sku_id": pa.int64(), "type": pa.int64()}
         types |= {self.time_column: pa.string()}
         types |= {name: pa.int64() for name in attributes.values() if name}
-        outside = 0
+        listed = str(list(self.kinds))
         for line, batch in csv_batches(file, types, self.advance):
             time = self._seconds(file, line, batch.column(self.time_column))
-            day = calendar_day(time)
-            inside = within(day, self.bounds)
-            outside += int((~inside).sum())
-            too_late = "is after the year 2099"
-            refuse_times(file, line, time, inside, self.time_column, too_late)
-            kind = self._kinds(file, line, batch.column("type").to_numpy())
-            kept = inside & (kind != LEFT_OUT)
+            kind = kinds_of(file, line, batch, "type", self.kinds, listed)
             item = batch.column("sku_id").to_numpy()
             columns = {"user": _whole_ids(file, line, batch), "item": item, "time": time}
             for attribute, name in attributes.items():
                 columns[attribute] = self._attribute(item, attribute, batch, name)
-            columns["kind"] = kind
-            self.spill.add(file, day[kept], {n: c[kept] for n, c in columns.items()})
-        return outside
+            yield ActionBatch(file, line, {**columns, "kind": kind})
 
     def _seconds(self, file: Path, line: int, text: Any) -> I64:  # noqa: ANN401
         """Read ``2016-02-01 23:59:02``, with or without a fraction, as Unix seconds."""
@@ -200,12 +178,6 @@ class _ActionReader:
             refuse(file, line, bad, reason, self.time_column)
         seconds: I64 = moment.cast(pa.int64()).to_numpy() - CHINA_OFFSET_SECONDS
         return seconds
-
-    def _kinds(self, file: Path, line: int, types: I64) -> NDArray[np.int8]:
-        known = np.array(sorted(self.kinds))
-        refuse(file, line, ~np.isin(types, known), f"is none of {known.tolist()}", "type")
-        codes = np.array([self.kinds[code] for code in known.tolist()], dtype=np.int8)
-        return codes[np.searchsorted(known, types)]
 
     def _attribute(self, item: I64, kind: str, batch: Any, name: str) -> I64:  # noqa: ANN401
         """Take an attribute from the product table, else from the action, else 0."""

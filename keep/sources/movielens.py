@@ -171,7 +171,7 @@ def _columns(
     item_ids = {name: rank for rank, name in enumerate(titles, start=1)}
     genre_ids = {name: rank for rank, name in enumerate(genres, start=1)}
     movies = [ratings.movies[title] for title in titles]
-    shop = np.array([decade(movie.year) for movie in movies], dtype=np.int64)
+    shop = np.array([movie.year - movie.year % 10 for movie in movies], dtype=np.int64)
     category = np.array([genre_ids[movie.genres[0]] for movie in movies], dtype=np.int64)
     scene = np.array([not set(SUB_DOMAIN_GENRES).isdisjoint(m.genres) for m in movies])
     item = np.array([item_ids[name] for name in ratings.item], dtype=np.int64)
@@ -186,11 +186,6 @@ def _columns(
         "cart": ratings.rating >= 4,
         "conversion": ratings.rating >= 5,
     }
-
-
-def decade(year: int) -> int:
-    """Return the first year of a year's decade."""
-    return year - year % 10
 
 
 def _names(kind: str, names: list[str]) -> Any:  # noqa: ANN401 - pyarrow publishes no types

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from keep.errors import LogSchemaError
-from keep.log import SCHEMA, LogInfo, check_rows
+from keep.log import SCHEMA, LogInfo, check_column, check_no_null, check_rows
 from keep.log_writer import LogWriter
 from keep.sources.spill import Advance, DaySpill, split_days, stray_days
 
@@ -58,7 +58,7 @@ def import_parquet(
             for batch in _batches(file):
                 table = conform(file, batch, row)
                 scenes.update(table.column("scene").unique().to_pylist())
-                spill.add_table(file, table.column("day").to_numpy().astype(np.int64), table)
+                spill.add(file, table.column("day").to_numpy().astype(np.int64), table)
                 row += table.num_rows
                 advance(table.num_rows)
         _check_test_day(files[0], options, spill)
@@ -82,9 +82,7 @@ def conform(file: Path, table: Any, first_row: int = 0) -> Any:  # noqa: ANN401
         if count != 1:
             raise LogSchemaError(file, "is missing" if count == 0 else "is there twice", field.name)
         column = table.column(field.name)
-        if column.null_count:
-            row = first_row + int(np.argmax(column.is_null().to_numpy()))
-            raise LogSchemaError(file, "is null", field.name, row)
+        check_no_null(file, field.name, column, first_row)
         columns.append(_converted(file, field, column, first_row))
     conformed = pa.table(columns, schema=SCHEMA)
     check_rows(file, conformed, first_row)
@@ -97,23 +95,16 @@ def _converted(file: Path, field: Any, column: Any, first_row: int) -> Any:  # n
         column = column.cast(column.type.value_type)
     kind = column.type
     if field.name == "scene":
-        if (
-            pa.types.is_string(kind)
-            or pa.types.is_large_string(kind)
-            or pa.types.is_string_view(kind)
-        ):
+        if kind in (pa.string(), pa.large_string(), pa.string_view()):
             return column.cast(pa.string()).dictionary_encode().cast(field.type)
     elif field.name == "time" and pa.types.is_timestamp(kind):
         return pc.floor_temporal(column, unit="second").cast(pa.timestamp("s")).cast(pa.int64())
     elif pa.types.is_boolean(field.type):
         return _labels(file, field.name, column, first_row)
     elif pa.types.is_integer(kind):
-        low, high = (-(2**31), 2**31 - 1) if field.name == "day" else (-(2**63), 2**63 - 1)
-        values = column.to_numpy()
-        outside = (values < low) | (values > high)
-        if outside.any():
-            row = first_row + int(outside.argmax())
-            raise LogSchemaError(file, f"does not fit {field.type}", field.name, row)
+        values, limits = column.to_numpy(), np.iinfo(field.type.to_pandas_dtype())
+        fits = (values >= limits.min) & (values <= limits.max)
+        check_column(file, field.name, fits, f"does not fit {field.type}", first_row)
         return column.cast(field.type)
     raise LogSchemaError(file, f"has type {kind}, not {field.type}", field.name)
 
@@ -124,10 +115,7 @@ def _labels(file: Path, name: str, column: Any, first_row: int) -> Any:  # noqa:
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise LogSchemaError(file, f"has type {column.type}, not bool", name)
     values = column.to_numpy()
-    wrong = (values != 0) & (values != 1)
-    if wrong.any():
-        row = first_row + int(wrong.argmax())
-        raise LogSchemaError(file, "is neither 0 nor 1", name, row)
+    check_column(file, name, (values == 0) | (values == 1), "is neither 0 nor 1", first_row)
     return pa.chunked_array([pa.array(values == 1)])
 
 

@@ -31,14 +31,14 @@ FIRST_DAY_SECONDS = int(datetime(2021, 12, 1, tzinfo=UTC).timestamp())
 SECONDS_A_DAY = 86_400
 
 SOURCE = (
-    "Simulated by keep simulate, preset {preset}, seed {seed}: {users:,} users with a drifting "
-    "latent taste (day-to-day correlation {taste_memory}), lasting category affinities and "
-    "inclinations; {items:,} items with a latent place near their category's, a quality, a day of "
-    "appearance and an exposure that fades with age. Shown by long-tailed activity and popularity, "
-    "not by taste. Click by a logistic model with noise; cart and conversion among clicks. "
-    "Super-domain: all scenes ({scenes}); sub-domain: scene {sub_domain}. The last day is the test "
-    "day, with {test_impressions:,} further impressions of the sub-domain; two before it train. "
-    "Ground truth: truth/day=NNNN.parquet, row by row."
+    "Simulated by keep simulate, preset {of.preset}, seed {seed}: {of.users:,} users with a "
+    "drifting latent taste (day-to-day correlation {of.taste_memory}), lasting category affinities "
+    "and inclinations; {of.items:,} items with a latent place near their category's, a quality, a "
+    "day of appearance and an exposure that fades with age. Shown by long-tailed activity and "
+    "popularity, not by taste. Click by a logistic model with noise; cart and conversion among "
+    "clicks. Super-domain: all scenes ({scenes}); sub-domain: scene {sub_domain}. The last day is "
+    "the test day, with {of.test_impressions:,} further impressions of the sub-domain; two before "
+    "it train. Ground truth: truth/day=NNNN.parquet, row by row."
 )
 
 
@@ -253,14 +253,7 @@ def log_name(config: SimulatorConfig) -> str:
 
 def _info(config: SimulatorConfig, seed: int) -> LogInfo:
     source = SOURCE.format(
-        preset=config.preset,
-        seed=seed,
-        users=config.users,
-        items=config.items,
-        taste_memory=config.taste_memory,
-        test_impressions=config.test_impressions,
-        scenes=", ".join(config.scenes),
-        sub_domain=config.scenes[-1],
+        of=config, seed=seed, scenes=", ".join(config.scenes), sub_domain=config.scenes[-1]
     )
     return LogInfo(
         name=log_name(config),

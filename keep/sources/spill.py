@@ -8,7 +8,6 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -50,28 +49,13 @@ class DaySpill:
         self._folder = Path(tempfile.mkdtemp(prefix=f".{self.beside.name}.", dir=parent))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Remove what was written."""
         self._close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, source: Path, day: I64, columns: Mapping[str, NDArray[Any]]) -> None:
-        """Append a batch of numeric columns, (n,), always the same, and the day of each row.
-
-        Raises
-        ------
-        LogSchemaError
-            If there are more days than one import may have.
-        """
-        self.add_table(source, day, pa.table({n: pa.array(c) for n, c in columns.items()}))
-
-    def add_table(self, source: Path, day: I64, table: Any) -> None:  # noqa: ANN401
-        """Append a batch of any columns, with the same schema in every call.
+    def add(self, source: Path, day: I64, table: Any) -> None:  # noqa: ANN401
+        """Append a batch, with the same schema in every call, and the day of each row, (n,).
 
         Raises
         ------

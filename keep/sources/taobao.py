@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from keep.sources.actions import (
     CART,
     CLICK,
     CONVERSION,
+    LEFT_OUT,
+    ActionBatch,
     ActionOptions,
-    Actions,
+    ActionSource,
     Bounds,
-    calendar_day,
-    check_days,
-    refuse_times,
-    within,
-    write_log,
+    import_actions,
 )
-from keep.sources.csv_batches import csv_batches, refuse
-from keep.sources.spill import Advance, DaySpill
+from keep.sources.csv_batches import csv_batches, kinds_of
+from keep.sources.spill import Advance
 
 NAME = "taobao"
 HEADER = ("user", "item", "category", "behavior", "timestamp")
-LEFT_OUT = -1
 KINDS = {"pv": CLICK, "cart": CART, "buy": CONVERSION, "fav": LEFT_OUT}
 """Behaviours and what they count as."""
 SOURCE = (
@@ -42,11 +39,7 @@ LICENCE = "as of the source: see the terms under which UserBehavior.csv was down
 
 
 def import_taobao(
-    file: Path,
-    out: Path,
-    options: ActionOptions,
-    bounds: Bounds,
-    advance: Advance,
+    file: Path, out: Path, options: ActionOptions, bounds: Bounds, advance: Advance
 ) -> int:
     """Write a log from ``UserBehavior.csv``; return the rows outside the bounds.
 
@@ -59,24 +52,15 @@ def import_taobao(
     LogSchemaError, LogPathTakenError
         If the log cannot be written.
     """
+    source = ActionSource(NAME, SOURCE, CITATION, LICENCE, time_column="timestamp")
+    return import_actions(source, _batches(file, advance), [file], out, options, bounds)
+
+
+def _batches(file: Path, advance: Advance) -> Iterator[ActionBatch]:
     types = dict.fromkeys(HEADER, pa.int64()) | {"behavior": pa.string()}
-    names = pa.array(KINDS)
-    codes = np.array(list(KINDS.values()), dtype=np.int8)
-    outside = 0
-    with DaySpill(out) as spill:
-        for line, batch in csv_batches(file, types, advance, HEADER):
-            known = pc.index_in(batch.column("behavior"), names)
-            refuse(file, line, known.is_null(), f"is none of {', '.join(KINDS)}", "behavior")
-            time = batch.column("timestamp").to_numpy()
-            day = calendar_day(time)
-            inside = within(day, bounds)
-            outside += int((~inside).sum())
-            refuse_times(file, line, time, inside, "timestamp")
-            kind = codes[known.to_numpy()]
-            kept = inside & (kind != LEFT_OUT)
-            columns = {n: batch.column(n).to_numpy()[kept] for n in ("user", "item", "category")}
-            columns |= {"shop": np.zeros_like(columns["user"]), "time": time[kept]}
-            spill.add(file, day[kept], {**columns, "kind": kind[kept]})
-        check_days(file, spill, bounds, outside)
-        write_log(Actions(NAME, SOURCE, CITATION, LICENCE, spill), options, out)
-    return outside
+    for line, batch in csv_batches(file, types, advance, HEADER):
+        columns = {name: batch.column(name).to_numpy() for name in ("user", "item", "category")}
+        columns["shop"] = np.zeros_like(columns["user"])
+        columns["time"] = batch.column("timestamp").to_numpy()
+        columns["kind"] = kinds_of(file, line, batch, "behavior", KINDS, ", ".join(KINDS))
+        yield ActionBatch(file, line, columns)

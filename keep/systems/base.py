@@ -53,6 +53,14 @@ class Options(Training):
     """Hidden layers of the MLP; knowledge is added to the first one's pre-activation."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SuperDomainOptions(Options):
+    """How a system is built and trained that learns from all scenes."""
+
+    batch_size: int = 128
+    """Larger than Base's own: a day of all scenes has many times the sub-domain's rows."""
+
+
 class CoActionUnit(nn.Module):
     """A micro-MLP whose weights are the target's own, run over each behaviour and summed.
 

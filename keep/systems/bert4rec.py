@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,12 +14,7 @@ from keep.data import Data
 from keep.features import PADDING
 from keep.systems import sequences, transformer
 from keep.systems.system import System, seeded
-from keep.systems.transformer import Encoder, hide, make_encoder, optimise
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(transformer.Options):
-    """How BERT4Rec is pre-trained and fine-tuned."""
+from keep.systems.transformer import Encoder, Options, hide, make_encoder, optimise
 
 
 class Cloze(nn.Module):

@@ -18,11 +18,9 @@ from keep.systems.system import Lesson, Step, System, every, inputs, labels, one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
+class Options(base.SuperDomainOptions):
     """How CoNet is built and trained."""
 
-    batch_size: int = 128
-    """Larger than Base's own: a day of all scenes has many times the sub-domain's rows."""
     source_weight: float = 1.0
     """Weight of a source impression's loss; a target impression's is 1."""
 

@@ -21,11 +21,9 @@ from keep.systems.system import Lesson, Step, System, every, inputs, labels, one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(base.Options):
+class Options(base.SuperDomainOptions):
     """How DARec is built and trained."""
 
-    batch_size: int = 128
-    """Larger than Base's own: a day of all scenes has many times the sub-domain's rows."""
     domain_weight: float = 0.1
     """Weight of the domain classifier's loss."""
 

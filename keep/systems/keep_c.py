@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,14 +26,9 @@ from keep.din import Teacher
 from keep.features import Batch, Features, Rows, make_batch, trained_by
 from keep.losses import point_loss
 from keep.models import Models, set_item_tables, task_losses
-from keep.systems import base, plugged
-from keep.systems.plugged import KeepRanker, make_plug_in
+from keep.systems import base
+from keep.systems.plugged import KeepRanker, Options, make_plug_in
 from keep.systems.system import Lesson, System, every, inputs, labels, seeded
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(plugged.Options):
-    """How Base and its plug-in are built and trained beside the extraction module."""
 
 
 class RunningMoments:
@@ -110,7 +104,7 @@ def co_train(lesson: Lesson[Options, PretrainConfig]) -> KeepRanker:
 
     The ranker reads the extraction module as it is after the last day.
     """
-    data, config = lesson.data, lesson.given
+    data, config = lesson.data, lesson.side_input
     teacher = Models(data.sizes, config, ("teacher",)).teacher
     set_item_tables(teacher.features, data.features)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=config.learning_rate, fused=True)

@@ -89,7 +89,7 @@ class KeepRanker:
 
 def build(lesson: Lesson[Options, Plugged]) -> tuple[KeepRanker, Step]:
     """Make a Base, whose weights are those that it has alone, and a fresh plug-in for it."""
-    plugged = lesson.given
+    plugged = lesson.side_input
     if plugged.start is None:
         model = base.make(lesson.data, lesson.options, lesson.seed)
     else:

@@ -53,7 +53,7 @@ class Ranker(Protocol):
 S = TypeVar("S", bound=Training)
 """A system's options, its settings."""
 G = TypeVar("G")
-"""What it is given beside the log."""
+"""What it learns from beside the log."""
 R = TypeVar("R", bound=Ranker)
 S_co = TypeVar("S_co", bound=Training, covariant=True)
 G_co = TypeVar("G_co", covariant=True)
@@ -71,7 +71,7 @@ class Lesson(Generic[S_co, G_co]):
     """Of initial weights, order and all other chance."""
     task: int
     """Position in ``TASKS``: what is predicted."""
-    given: G_co
+    side_input: G_co
     """What the system ``takes``."""
 
     def sub_domain(self) -> Iterator[Samples]:
@@ -88,12 +88,13 @@ class System(Generic[S, G, R]):
     """A compared system."""
 
     options: type[S]
+    """``base.Options`` or a subclass: what is tried starts from all of Base's best options."""
     tried: tuple[Mapping[str, Any], ...]
     """What is tried on the tuning day, at most twelve: changes to Base's best options."""
     learn: Callable[[Lesson[S, G]], R]
     """Builds and trains it: ``one_pass``, but for KEEP-C."""
     takes: type = NoneType
-    """What it is ``given`` beside the log."""
+    """What its ``side_input`` is: what it learns from beside the log."""
     pretrain: Callable[[Data, Sequence[int], S, int], nn.Module] | None = None
     """Of a self-supervised system: data, days, options and seed to the encoder that it takes."""
 
@@ -108,11 +109,11 @@ class System(Generic[S, G, R]):
         options: S,
         seed: int,
         task: int = 0,
-        given: G | None = None,
+        side_input: G | None = None,
     ) -> R:
         """Train it on days of the log, ascending, for a task (position in ``TASKS``)."""
-        assert isinstance(given, self.takes)
-        return self.learn(Lesson(data, tuple(days), options, seed, task, cast("G", given)))
+        assert isinstance(side_input, self.takes)
+        return self.learn(Lesson(data, tuple(days), options, seed, task, cast("G", side_input)))
 
 
 def every(**choices: Sequence[Any]) -> tuple[dict[str, Any], ...]:

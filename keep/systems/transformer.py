@@ -192,14 +192,10 @@ class EncodedBase(Base):
 
     def __init__(self, sizes: TableSizes, options: Options, encoder: Encoder) -> None:
         super().__init__(sizes, options)
-        pretrained = encoder.features
         with torch.no_grad():
-            for table, source in (
-                (self.features.item, pretrained.item),
-                (self.features.shop, pretrained.shop),
-                (self.features.category, pretrained.category),
-            ):
-                table.weight[: source.num_embeddings] = source.weight
+            for name in ("item", "shop", "category"):
+                source = getattr(encoder.features, name)
+                getattr(self.features, name).weight[: source.num_embeddings] = source.weight
         self.encoder = copy.deepcopy(encoder)
         self.encoder.features = self.features
         self.encoder.dropout = options.dropout
@@ -213,7 +209,7 @@ class EncodedBase(Base):
 
 def build(lesson: Lesson[Options, Encoder]) -> tuple[BaseRanker[EncodedBase], Step]:
     """Put a pre-trained encoder inside Base, to be fine-tuned; all of it is trained."""
-    model = EncodedBase(lesson.data.sizes, lesson.options, lesson.given)
+    model = EncodedBase(lesson.data.sizes, lesson.options, lesson.side_input)
     return BaseRanker(fitted(model, lesson.data)), click_loss(model, lesson.task)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from bench import results
+from bench.checkouts import ROOT
 from bench.processes import Server
 from bench.results import Section, read_section
 from bench.stage import Stage
-from bench.world import Shape, World
+from bench.world import World
+from tests.bench.loads import TINY
 from tests.redis_server import find_redis_server
-
-SHAPE = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def refusing(stage: Stage) -> Server:
 @pytest.fixture(scope="session")
 def served(stage: Stage) -> tuple[World, Server]:
     """Return a small version, and the service that serves it."""
-    knowledge = stage.world(SHAPE)
+    knowledge = stage.world(TINY)
     return knowledge, stage.serve(knowledge.url)
 
 
@@ -67,6 +67,14 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Sec
     """Return what reads the section that a benchmark keeps, which is not the page's meanwhile."""
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     return lambda name: read_section(tmp_path / f"{name}.json")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Return a checkout with the code of this one."""
+    for name in ("gkc", "exporter"):
+        (tmp_path / name).symlink_to(ROOT / name, target_is_directory=True)
+    return tmp_path
 
 
 @pytest.fixture

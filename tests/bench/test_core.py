@@ -8,11 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench import calls, core
-from bench.checkouts import ROOT
 from bench.core import CASES, MOST_CALLS, main, section
-from bench.world import Shape
-
-TINY = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
+from tests.bench.loads import TINY
 
 
 def test_times_are_ratios_of_the_same_round_and_calls_a_sum() -> None:
@@ -30,14 +27,12 @@ def test_times_are_ratios_of_the_same_round_and_calls_a_sum() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_same_cores")
 def test_a_checkout_is_compared_with_a_copy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core, "SHAPE", TINY)
     monkeypatch.setattr(core, "WARM", 2)
     monkeypatch.setattr(core, "CASES", {n: replace(case, rows=5) for n, case in CASES.items()})
-    for name in ("gkc", "exporter"):
-        (tmp_path / name).symlink_to(ROOT / name, target_is_directory=True)
-    main(tmp_path, rounds=1)
+    main(copy, rounds=1)
     told = capsys.readouterr().out
     for name in CASES:
         assert f"in process, {name}: time to the commit before" in told

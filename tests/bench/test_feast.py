@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from bench.feast import (
     feast_question,
-    feast_serve,
+    feast_serving,
     fill,
     rows_of,
     section,
@@ -21,11 +21,10 @@ from bench.feast import (
 from bench.feast_views import KINDS
 from bench.processes import Server
 from bench.stage import Stage
-from bench.world import VERSION, Shape, World, export
-from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
-from tests.bench.loads import a_load
+from bench.vectors import answer_of
+from bench.world import World, export
+from tests.bench.loads import TINY, a_load
 
-SHAPE = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
 NOBODY = Server("nobody", 0, 6399)
 
 
@@ -47,24 +46,23 @@ def answer_with(question: dict[str, Any], folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_feast_is_filled_with_the_vectors_that_are_served(tmp_path: Path) -> None:
     store = f"file:{tmp_path}/store"
-    export(tmp_path / "bundle", SHAPE, store)
-    world = World(SHAPE, NOBODY, store, tmp_path)
+    export(tmp_path / "bundle", TINY, store)
+    world = World(TINY, NOBODY, tmp_path)
     asked = world.questions(40, 3, seed=1)
     with Stage() as stage:
         service = stage.serve(store)
         write_vectors(world, service, tmp_path)
-        with ServedKnowledge(f"http://127.0.0.1:{service.port}", VERSION) as knowledge:
-            answers = [decode_safetensors(knowledge.ask(body, SAFETENSORS)) for body in asked]
+        answers = [answer_of(service, body) for body in asked]
     for body, answer in zip(asked, answers, strict=True):
         assert set(answer["status"][:, 3].tolist()) == {0, 1}, "some pairs were not exported"
-        rows = rows_of(answer_with(feast_question(world, body), tmp_path), SHAPE.dim)
+        rows = rows_of(answer_with(feast_question(world, body), tmp_path), TINY.dim)
         np.testing.assert_array_equal(rows, answer["knowledge"])
     written = sum(len(np.load(tmp_path / f"{kind}.npz")["vectors"]) for kind in KINDS)
-    assert written == SHAPE.users * (1 + SHAPE.pairs) + SHAPE.items
+    assert written == TINY.users * (1 + TINY.pairs) + TINY.items
 
 
 def test_a_question_names_a_feature_of_every_kind_and_a_key_for_every_row(tmp_path: Path) -> None:
-    world = World(SHAPE, NOBODY, "", tmp_path)
+    world = World(TINY, NOBODY, tmp_path)
     assert feast_question(world, {"u": 7, "i": [11, 12]}) == {
         "features": ["user:k_u", "item:k_i", "user_category:k_uc"],
         "entities": {"user_id": [7, 7], "item_id": [11, 12], "category_id": [3, 0]},
@@ -72,7 +70,7 @@ def test_a_question_names_a_feature_of_every_kind_and_a_key_for_every_row(tmp_pa
 
 
 def test_the_repository_is_on_the_server_that_holds_the_version(tmp_path: Path) -> None:
-    repository = write_repository(World(SHAPE, NOBODY, NOBODY.name, tmp_path))
+    repository = write_repository(World(TINY, NOBODY, tmp_path))
     configuration = json.loads((repository / "feature_store.yaml").read_text())
     assert configuration["online_store"]["connection_string"] == f"127.0.0.1:{NOBODY.port}"
     assert Path(configuration["registry"]["path"]).parent == repository
@@ -83,13 +81,18 @@ def pretend(program: Path, script: str) -> None:
     program.chmod(0o755)
 
 
-def test_what_feast_prints_goes_to_its_log(tmp_path: Path) -> None:
+def test_what_feast_prints_goes_to_its_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     pretend(tmp_path / "feast", 'echo "$HOME $*" >&2')
-    command = feast_serve(tmp_path, tmp_path, 81)
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("", "")
+    with (
+        pytest.raises(SystemExit, match="feast serve did not start"),
+        feast_serving(tmp_path, tmp_path, os.sched_getaffinity(0)),
+    ):
+        pass
+    assert capfd.readouterr() == ("", "")
     logged = (tmp_path / "serve.log").read_text()
-    assert logged.startswith(f"{tmp_path} --chdir {tmp_path} serve --port 81 ")
+    assert logged.startswith(f"{tmp_path} --chdir {tmp_path} serve --port ")
 
 
 def test_filling_tells_versions_or_why_it_failed(tmp_path: Path) -> None:
@@ -109,7 +112,7 @@ def test_ratios_are_of_one_round_and_500_rows_are_judged() -> None:
                 runs[side, rows, under_way] = [
                     a_load(rate=1200 / one, p50_ms=one, cpu_ms=one) for one in ms
                 ]
-    told = section(Shape(), SHAPE, runs, {"feast": "0.0"})
+    told = section(runs, {"feast": "0.0"})
     by_name = {figure.name: figure for figure in told.figures}
     assert len(by_name) == len(told.figures)
     judged = {figure.name: figure.verdict for figure in told.figures if figure.verdict}

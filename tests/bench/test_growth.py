@@ -14,9 +14,7 @@ from bench.growth import (
     ALL_ROWS,
     Runs,
     drawn,
-    item_counts,
     main,
-    of_users,
     section,
 )
 from bench.results import Section
@@ -39,15 +37,10 @@ def some_runs() -> Runs:
     }
 
 
-def test_items_are_decades() -> None:
-    assert item_counts(10_000) == [10_000]
-    assert item_counts(2_000_000) == [10_000, 100_000, 1_000_000]
-
-
 def test_targets_are_for_items_and_versions() -> None:
     found = section(some_runs(), 1, 1)
     judged = {figure.name: figure for figure in found.figures if figure.verdict}
-    assert {name: figure.wanted for name, figure in judged.items()} == {
+    assert {name: figure.bounds for name, figure in judged.items()} == {
         "p50 with 1,000,000 items to 10,000": "≤ 1.3 / ≤ 1.15",
         "p50 where 5 versions are served to where one is": "≤ 1.1 / ≤ 1.05",
     }
@@ -66,15 +59,6 @@ def test_titles_say_what_is_to_be_seen() -> None:
     ]
 
 
-def test_rows_name_so_many_users_in_turn() -> None:
-    bodies = [{"u": user, "i": [1, 2, 3, 4, 5]} for user in (7, 8, 9)]
-    assert [body["u"] for body in of_users(bodies, 2)] == [
-        [7, 8, 7, 8, 7],
-        [8, 9, 8, 9, 8],
-        [9, 7, 9, 7, 9],
-    ]
-
-
 def test_requests_of_very_many_rows_are_fewer() -> None:
     assert len(drawn(10_000)) == 50
     assert len(drawn(1)) == growth.BODIES
@@ -89,11 +73,10 @@ def test_small_versions_are_measured(
 ) -> None:
     few = dataclasses.replace(growth.SMALL, users=20, items=30, pairs=3, categories=4, dim=8)
     monkeypatch.setattr(growth, "SMALL", few)
-    monkeypatch.setattr(growth, "FEW_ITEMS", 30)
     monkeypatch.setattr(growth, "ROWS", 5)
     for name in ("ALL_ROWS", "ALL_DISTINCT", "ALL_CONCURRENCY"):
         monkeypatch.setattr(growth, name, (1, 5))
-    monkeypatch.setattr(growth, "item_counts", lambda _: [30, 90])
+    monkeypatch.setattr(growth, "ALL_ITEMS", (30, 90))
     monkeypatch.setattr(growth, "OTHER_VERSIONS", ("second",))
     main(rounds=1, seconds=1, save=True)
     found = kept("growth")

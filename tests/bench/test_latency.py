@@ -10,9 +10,9 @@ import redis
 
 from bench import latency
 from bench.latency import asyncio_mget_seconds, keys_of, main, mget_seconds, section
-from bench.plain_keys import load_plain_keys
 from bench.processes import Server
 from bench.results import Section
+from bench.vectors import load_plain_keys
 from bench.world import VERSION, Shape, World
 
 TIMES = {
@@ -25,16 +25,16 @@ ROWS = 5
 
 
 def test_references_are_those_of_the_same_round() -> None:
-    to_mget, to_asyncio, of_teacher, _ = section(TIMES, Shape(), rounds=2).figures
+    to_mget, to_asyncio, of_teacher, _ = section(TIMES).figures
     assert to_mget.values == pytest.approx([0.5, 0.4])
     assert to_asyncio.values == pytest.approx([0.25, 0.5])
     assert of_teacher.values == pytest.approx([25, 50])
 
 
 def test_ours_is_to_be_less_than_mget_and_much_less_than_the_teacher() -> None:
-    to_mget, to_asyncio, of_teacher, _ = section(TIMES, Shape(), rounds=2).figures
-    assert to_mget.wanted == "≤ 0.6 / ≤ 0.45"
-    assert of_teacher.wanted == "≥ 20 / ≥ 50"
+    to_mget, to_asyncio, of_teacher, _ = section(TIMES).figures
+    assert to_mget.bounds == "≤ 0.6 / ≤ 0.45"
+    assert of_teacher.bounds == "≥ 20 / ≥ 50"
     assert to_asyncio.verdict == ""
 
 
@@ -69,6 +69,7 @@ def test_a_reference_that_finds_less_than_we_do_ends_it(
 
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "SHAPE", Shape(users=5, items=30))
     for name in ("ROWS", "BODIES", "CALLS", "TEACHER_CALLS"):
         monkeypatch.setattr(latency, name, ROWS)
 
@@ -77,7 +78,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("wrk", "_small", "_same_cores")
 def test_a_small_version_is_measured(kept: Callable[[str], Section]) -> None:
-    main(rounds=1, seconds=1, users=5, items=30, save=True)
+    main(rounds=1, seconds=1, save=True)
     figures = kept("latency").figures
     assert len(figures) == 4
     assert all(len(figure.values) == 1 and figure.median > 0 for figure in figures)

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from bench.load import load, write_bodies
+from bench.load import Ask, load, write_bodies
 from bench.processes import Server, free_port
 
 pytestmark = pytest.mark.usefixtures("wrk")
@@ -31,7 +31,7 @@ def test_answers_their_times_and_the_servers_cpu_time_are_counted(
     empty: Server, bodies: Path
 ) -> None:
     before = empty.cpu_seconds()
-    found = load(empty, bodies, "*/*", CORES, concurrency=2, seconds=1)
+    found = load(Ask(empty, bodies, "*/*", 2), CORES, seconds=1)
     taken = empty.cpu_seconds() - before
     assert found.requests > 0
     assert found.failed == 0
@@ -43,7 +43,7 @@ def test_answers_their_times_and_the_servers_cpu_time_are_counted(
 
 @pytest.mark.slow
 def test_an_answer_that_says_no_has_failed(empty: Server, bodies: Path) -> None:
-    found = load(empty, bodies, "*/*", CORES, concurrency=2, seconds=1, path="/nowhere")
+    found = load(Ask(empty, bodies, "*/*", 2, "/nowhere"), CORES, seconds=1)
     assert found.failed == found.requests > 0
 
 
@@ -81,7 +81,7 @@ def _listening(came: list[tuple[str, str | None, bytes]]) -> Iterator[Server]:
 def test_bodies_are_sent_in_turn(bodies: Path) -> None:
     came: list[tuple[str, str | None, bytes]] = []
     with _listening(came) as server:
-        found = load(server, bodies, "text/plain", CORES, concurrency=1, seconds=1)
+        found = load(Ask(server, bodies, "text/plain", 1), CORES, seconds=1)
     assert len(came) >= found.requests > 3  # one more may be under way at the end
     assert {(path, accept) for path, accept, _ in came} == {("/knowledge", "text/plain")}
     users = [json.loads(body)["u"] for _, _, body in came]
@@ -91,4 +91,4 @@ def test_bodies_are_sent_in_turn(bodies: Path) -> None:
 def test_a_server_that_is_not_there_ends_it(bodies: Path) -> None:
     nobody = Server("nobody", os.getpid(), free_port())
     with pytest.raises(SystemExit, match=r"wrk failed: .*unable to connect"):
-        load(nobody, bodies, "*/*", CORES, concurrency=1, seconds=1)
+        load(Ask(nobody, bodies, "*/*", 1), CORES, seconds=1)

@@ -10,10 +10,10 @@ import pytest
 
 from bench import open_loop
 from bench.arrivals import ANSWER, Answers
-from bench.load import write_bodies
+from bench.load import Ask, write_bodies
 from bench.open_loop import JUDGED, SHARES, Round, measure, section
 from bench.processes import Server
-from bench.stage import Ask, Stage
+from bench.stage import Stage
 
 
 def answers(latencies_ms: Sequence[float], late_ms: float = 0.0, status: int = 200) -> Answers:
@@ -53,7 +53,7 @@ def test_figures_are_of_the_judged_share_and_of_their_round() -> None:
 
 
 def test_only_the_spread_of_the_service_is_judged() -> None:
-    judged = {figure.name: figure.wanted for figure in section(ROUNDS).figures if figure.verdict}
+    judged = {figure.name: figure.bounds for figure in section(ROUNDS).figures if figure.verdict}
     assert judged == {
         "p99 at 70% of capacity, B = 500, Poisson arrivals, against p50": "≤ 6 / ≤ 4.5"
     }

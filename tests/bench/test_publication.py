@@ -17,11 +17,10 @@ from bench.publication import (
     round_of,
     section,
 )
-from bench.world import Shape
 
 
 def lines(*events: dict[str, object]) -> str:
-    return "a warning of a library\n" + "\n".join(map(json.dumps, events))
+    return "a warning of a library\n" + "".join(json.dumps(event) + "\n" for event in events)
 
 
 LOG: list[dict[str, object]] = [
@@ -74,8 +73,8 @@ def test_each_part_has_the_answers_that_were_due_in_it() -> None:
     assert found.serving_seconds == 0.5
     assert found.ratio("loading") > found.ratio("exporting") > 1
 
-    told = section([found], [found], 100.0, Shape())
-    wanted = {figure.name: figure.wanted for figure in told.figures if figure.verdict}
+    told = section([found], [found], 100.0)
+    wanted = {figure.name: figure.bounds for figure in told.figures if figure.verdict}
     assert wanted == {f"p99 during {name} against quiet p99": "≤ 2 / ≤ 1.3" for name in spans} | {
         "p99 in a publication, to the commit before": "≤ 1.03",
         "requests that failed in a publication or before it": "≤ 0",

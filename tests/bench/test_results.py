@@ -26,12 +26,12 @@ def test_the_median_is_judged(values: list[float], at_most: bool, verdict: str) 
     bounds = (0.85, 0.8) if at_most else (0.7, 0.95)
     figure = Figure("x", values, target=bounds[0], stretch=bounds[1], at_most=at_most)
     assert figure.verdict == verdict
-    assert figure.wanted.startswith("≤" if at_most else "≥")
+    assert figure.bounds.startswith("≤" if at_most else "≥")
 
 
 def test_without_a_target_nothing_is_judged() -> None:
     assert Figure("x", [1.0]).verdict == ""
-    assert Figure("x", [1.0]).wanted == ""
+    assert Figure("x", [1.0]).bounds == ""
 
 
 def test_what_is_told_is_kept_whole(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench import stage as module
-from bench.load import Load
+from bench.load import Ask, Load
 from bench.processes import Server
-from bench.stage import Ask, Stage, ratios
+from bench.stage import Stage, ratios
 from tests.bench.loads import a_load
 
 NOBODY = Server("nobody", 0, 0)
@@ -20,8 +20,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note whose requests are sent instead of sending them; the sixth run fails."""
     sent: list[str] = []
 
-    def note(_: Server, bodies: Path, *__: object, **___: object) -> Load:
-        sent.append(bodies.stem)
+    def note(asked: Ask, *_: object) -> Load:
+        sent.append(asked.bodies.stem)
         return a_load(failed=int(len(sent) == 6))
 
     monkeypatch.setattr(module, "load", note)

@@ -28,14 +28,16 @@ def test_each_kind_is_told_of_redis_and_of_files(
     kept: Callable[[str], Section], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stored_bytes, "WIDTHS", (64,))
-    main(users=500, items=2000, save=True)
+    monkeypatch.setattr(stored_bytes, "USERS", 500)
+    monkeypatch.setattr(stored_bytes, "ITEMS", 2000)
+    main(save=True)
     section = kept("stored_bytes")
     kinds = [
         f"{kind}, D = 64" for kind in ("users of 40 pairs", "users of log-normal pairs", "items")
     ]
     wanted = ["≤ 1.15 / ≤ 1.08", "≤ 1.15 / ≤ 1.08", "≤ 1.1 / ≤ 1.05"]
     in_memory, on_disk = section.figures[:3], section.figures[3:]
-    assert [(figure.name, figure.wanted) for figure in in_memory] == list(
+    assert [(figure.name, figure.bounds) for figure in in_memory] == list(
         zip(kinds, wanted, strict=True)
     )
     assert [figure.name for figure in on_disk] == [f"{kind}, in files" for kind in kinds]

@@ -10,7 +10,6 @@ import redis
 
 from bench.bundles import USER_ID_STEP
 from bench.load import Load
-from bench.plain_keys import load_plain_keys
 from bench.processes import Server
 from bench.results import Figure
 from bench.stage import Stage
@@ -22,10 +21,10 @@ from bench.throughput import (
     figures,
     measure,
 )
-from bench.world import VERSION, Shape, World
-from tests.bench.loads import a_load
+from bench.vectors import load_plain_keys
+from bench.world import VERSION, World
+from tests.bench.loads import TINY, a_load
 
-TINY = Shape(users=5, items=30, pairs=3, categories=4, dim=8)
 ROWS = 5
 
 

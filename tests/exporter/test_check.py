@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, get_args
 
@@ -225,7 +226,7 @@ def manifest(place: Place, export: Export, tmp_path: Path) -> GenerationManifest
 
 def verify(place: Place, manifest: GenerationManifest, sample: Sample) -> int:
     counted: list[int] = []
-    verify_generation(place.url, place.namespace, manifest, sample, counted.append)
+    asyncio.run(verify_generation(place.url, place.namespace, manifest, sample, counted.append))
     return sum(counted)
 
 

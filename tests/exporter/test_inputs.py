@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter import hashed, inputs
+from exporter import inputs, partitions
 from exporter.bundle import load_bundle
 from exporter.errors import BundleError
 from exporter.inputs import (
@@ -30,8 +30,8 @@ ITEMS = list(range(100, 130))
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prepared]:
     """Ten users of unequal numbers of pairs and thirty items, in four partitions each."""
-    monkeypatch.setattr(hashed, "_PARTITION_ROWS", 3)
-    monkeypatch.setattr(hashed, "_PARTITION_PAIRS", 100)
+    monkeypatch.setattr(partitions, "_PARTITION_ROWS", 3)
+    monkeypatch.setattr(partitions, "_PARTITION_PAIRS", 100)
     with prepare(load_bundle(build(tmp_path / "bundle", recipe()).path), 1000, ignore) as prepared:
         yield prepared
 

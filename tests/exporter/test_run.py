@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from structlog.testing import capture_logs
 
-from exporter import hashed, inputs
+from exporter import inputs, partitions
 from exporter.errors import FeatureTableError, ModelOutputError
 from exporter.run import (
     ExportOptions,
@@ -198,11 +198,11 @@ def test_order_and_pieces_of_the_tables_do_not_matter(
 def test_more_rows_than_one_partition_and_one_batch_hold(
     file_place: Place, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashed, "_PARTITION_ROWS", 100)
+    monkeypatch.setattr(partitions, "_PARTITION_ROWS", 100)
     monkeypatch.setattr(inputs, "_BATCH_ITEMS", 30)
     monkeypatch.setattr(inputs, "_BATCH_USERS", 20)
     monkeypatch.setattr(inputs, "_BATCH_PAIRS", 50)
-    monkeypatch.setattr(hashed, "_CHUNK_BYTES", 2000)
+    monkeypatch.setattr(partitions, "_CHUNK_BYTES", 2000)
     built = build(tmp_path / "bundle", big_recipe(500, 400))
     export(built, file_place)
     users, items, pairs = built.user_vectors(), built.item_vectors(), built.pair_vectors()
@@ -311,7 +311,7 @@ def test_a_resumed_export_stores_the_bytes_of_one_that_was_not_interrupted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hashed, "_PARTITION_ROWS", 150)
+    monkeypatch.setattr(partitions, "_PARTITION_ROWS", 150)
     monkeypatch.setattr(inputs, "_BATCH_ITEMS", 40)
     monkeypatch.setattr(inputs, "_BATCH_USERS", 30)
     built = build(tmp_path / "bundle", big_recipe(400, 300))

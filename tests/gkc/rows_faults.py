@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gkc import rows as rule
 from gkc.errors import LayoutError
 from gkc.knowledge import PARTS
 from gkc.rows import GenerationRows, Rows, row_form
-from gkc.rows_library import load
 from tests.gkc.slow_rows import Asked, Store, questions, stores
 
 FLIPS = st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), max_size=4)
@@ -22,7 +21,8 @@ DAMAGED = ("starts", "ids", "categories", "has_category", "rows")
 
 def run(library: str) -> None:
     """Lay rows of damaged stores by one library; print how many were refused."""
-    loaded = load(Path(library))
+    vars(rule)["LIBRARY"] = Path(library)  # what this process loads and tries
+    loaded = rule.library()
     refused = 0
 
     @settings(max_examples=500, deadline=None, database=None, derandomize=True)
@@ -41,15 +41,15 @@ def run(library: str) -> None:
             )
         count = len(store.items) + data.draw(st.sampled_from((0, 0, 0, -1, 1, 2**31)))
         form = row_form(asked.parts, store.dim, store.category_dim, asked.kind)
-        knowledge = np.empty((asked.answer_rows, form.width), dtype=form.dtype)
-        status = np.empty((asked.answer_rows, len(PARTS)), dtype=np.uint8)
+        knowledge = np.empty((asked.answer_count, form.width), dtype=form.dtype)
+        status = np.empty((asked.answer_count, len(PARTS)), dtype=np.uint8)
         rows = Rows(
             len(asked.rows),
             asked.items,
             asked.categories,
             asked.given,
             asked.user_index,
-            asked.places,
+            asked.answer_rows,
         )
         try:
             generation = GenerationRows(
@@ -60,22 +60,21 @@ def run(library: str) -> None:
                 count,
                 store.defaults(),
                 store.default_category,
-                loaded,
             )
             rows.laying(generation, records, offsets, form, knowledge, status)(0, rows.n)
         except LayoutError:
             refused += 1
 
     lay()
-    sys.stdout.write(f"{refused + short_records(loaded)}\n")
+    sys.stdout.write(f"{refused + short_records()}\n")
 
 
-def short_records(loaded: ctypes.PyDLL) -> int:
+def short_records() -> int:
     """Lay a row of each record that is cut short; return how many were refused."""
     vector = bytes(4)
     store = Store("f16", 2, 2, {1: vector}, {1: 3}, {1: (vector, {3: vector})}, *[None] * 4)
     sections = {name: memoryview(content) for name, content in store.sections().items()}
-    generation = GenerationRows("f16", 2, 2, sections, 1, store.defaults(), None, loaded)
+    generation = GenerationRows("f16", 2, 2, sections, 1, store.defaults(), None)
     form = row_form(PARTS, 2, 2, "f32")
     whole, refused = store.record(1), 0
     for size in range(1, len(whole)):

@@ -140,8 +140,8 @@ class Asked:
     categories: I64 | None
     given: Bools | None
     user_index: I64 | None
-    places: I64 | None
-    answer_rows: int
+    answer_rows: I64 | None
+    answer_count: int
     parts: tuple[Part, ...]
     kind: AnswerType
 
@@ -231,10 +231,10 @@ def questions(draw: st.DrawFn) -> Asked:
     if draw(st.booleans()):
         size = 1 if draw(st.booleans()) else n
         categories = draw(st.lists(st.none() | ids(), min_size=size, max_size=size))
-    answer_rows, places = n, None
+    answer_count, answer_rows = n, None
     if draw(st.booleans()):
-        answer_rows = n + draw(st.integers(0, 3))
-        places = np.array(draw(st.permutations(range(answer_rows)))[:n], dtype=np.int64)
+        answer_count = n + draw(st.integers(0, 3))
+        answer_rows = np.array(draw(st.permutations(range(answer_count)))[:n], dtype=np.int64)
     of_items = items * n if len(items) == 1 else items
     wide = (
         [None] * n if categories is None else categories * n if len(categories) == 1 else categories
@@ -246,8 +246,8 @@ def questions(draw: st.DrawFn) -> Asked:
         categories=None if categories is None else np.array([c or 0 for c in categories], np.int64),
         given=None if categories is None else np.array([c is not None for c in categories], bool),
         user_index=user_index,
-        places=places,
         answer_rows=answer_rows,
+        answer_count=answer_count,
         parts=tuple(draw(st.lists(st.sampled_from(PARTS), unique=True))),
         kind=draw(st.sampled_from(get_args(AnswerType))),
     )

@@ -59,10 +59,10 @@ def test_rows_are_what_the_contract_says(
     generation = opened(store)
     n = len(asked.rows)
     form = row_form(asked.parts, store.dim, store.category_dim, asked.kind)
-    knowledge = np.full((asked.answer_rows, form.width), 7, dtype=form.dtype)
-    status = np.full((asked.answer_rows, len(PARTS)), 9, dtype=np.uint8)
+    knowledge = np.full((asked.answer_count, form.width), 7, dtype=form.dtype)
+    status = np.full((asked.answer_count, len(PARTS)), 9, dtype=np.uint8)
     resolved = np.full(n, 5, dtype=np.int64), np.zeros(n, dtype=np.bool_)
-    rows = Rows(n, asked.items, asked.categories, asked.given, asked.user_index, asked.places)
+    rows = Rows(n, asked.items, asked.categories, asked.given, asked.user_index, asked.answer_rows)
     if early:
         rows.find_items(generation.index)
     lay = rows.laying(generation, *asked.joined(store), form, knowledge, status, resolved)
@@ -70,12 +70,12 @@ def test_rows_are_what_the_contract_says(
     lay(min(at, n), n)
     LOADED.gkc_choose(0)
     told, statuses, counts, categories = asked.expected(store)
-    places = np.arange(n) if asked.places is None else asked.places
-    assert row_bytes(knowledge[places]) == told
-    assert status[places].tolist() == statuses.tolist()
+    answer_rows = np.arange(n) if asked.answer_rows is None else asked.answer_rows
+    assert row_bytes(knowledge[answer_rows]) == told
+    assert status[answer_rows].tolist() == statuses.tolist()
     assert rows.counts.tolist() == counts.tolist()
     assert [c if has else None for c, has in zip(*resolved, strict=True)] == categories
-    untouched = np.setdiff1d(np.arange(asked.answer_rows), places)
+    untouched = np.setdiff1d(np.arange(asked.answer_count), answer_rows)
     assert (knowledge[untouched] == 7).all()
     assert (status[untouched] == 9).all()
 
@@ -159,7 +159,7 @@ ONE = Store("f16", 2, 2, {1: bytes(4)}, {1: 3}, {1: (bytes(4), {3: bytes(4)})}, 
 def lay_one(record: bytes, offsets: I64 | None = None, user: int = 0, place: int = 0) -> None:
     form = row_form(PARTS, 2, 2, "f32")
     index = np.array([user], dtype=np.int64)
-    rows = Rows(1, np.array([1]), user_index=index, places=np.array([place]))
+    rows = Rows(1, np.array([1]), user_index=index, answer_rows=np.array([place]))
     rows.laying(opened(ONE), record, offsets, form, np.empty((1, form.width), form.dtype))(0, 1)
 
 
@@ -214,7 +214,7 @@ def test_columns_and_answers_of_other_sizes_are_refused() -> None:
         with pytest.raises(LayoutError, match="other lengths"):
             Rows(3, *wrong)
     with pytest.raises(LayoutError, match="other lengths"):
-        Rows(3, three, places=two)
+        Rows(3, three, answer_rows=two)
     rows = Rows(3, three)
     wide = np.zeros((3, form.width), np.float32)
     with pytest.raises(LayoutError, match="another form"):

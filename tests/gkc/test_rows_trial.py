@@ -36,7 +36,7 @@ MUTANTS = [
     ("has = g->has_category[place] != 0", "has = 1"),
     ("has = g->has_default_category != 0", "has = 0"),
     ("q->categories && q->given[c]", "q->categories"),
-    ("q->rows ? q->rows[k] : k", "k"),
+    ("q->answer_rows ? q->answer_rows[k] : k", "k"),
     ("q->one_item ? 0 : k]", "k]"),
     ("q->one_category ? 0 : k", "k"),
     ("q->counts[3 * part", "q->counts[2 * part"),

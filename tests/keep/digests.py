@@ -66,7 +66,7 @@ def pretraining_digests(work: Path) -> dict[str, str]:
     state, day = pretrained(log), log.day(DAYS)
     return {
         "weights": digest(state.models.state_dict()),
-        "teacher": _sha(knowledge_of(state, day.user, day.item, day.shop, day.category)),
+        "teacher": _sha(knowledge_of(state, day)),
         "students": _sha(student_knowledge(state, day.user, day.item, day.category)),
     }
 
@@ -78,8 +78,7 @@ def system_digests(work: Path) -> dict[str, dict[str, Any]]:
     data, state = Data(log, DAYS, CONFIG.behaviours), pretrained(log)
 
     def knowledge(samples: Samples) -> F32:
-        day = samples.day
-        return knowledge_of(state, day.user, day.item, day.shop, day.category)
+        return knowledge_of(state, samples.day)
 
     digests: dict[str, dict[str, Any]] = {}
     for name, system in SYSTEMS.items():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from keep.atomic import read_json, replaced, write_json, write_text
+from keep.atomic import json_values, read_json, replaced, write_json, write_text
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -34,3 +35,10 @@ def test_json_comes_back_and_a_file_that_is_not_there_is_empty(tmp_path: Path) -
     assert read_json(file) == {}
     write_json(file, {"a": [1, None], "b": {"c": 0.5}})
     assert read_json(file) == {"a": [1, None], "b": {"c": 0.5}}
+
+
+def test_figures_become_json_values_at_any_depth() -> None:
+    values = {1: (0.1234567, math.nan), "of": {"high": -math.inf, "count": 3, "name": "a"}}
+    of = {"high": None, "count": 3, "name": "a"}
+    assert json_values(values, 6) == {"1": [0.123457, None], "of": of}
+    assert json_values(values) == {"1": [0.1234567, None], "of": of}

@@ -19,29 +19,11 @@ from keep.checkpoint import Pretraining
 from keep.config import PretrainConfig
 from keep.features import UNKNOWN
 from keep.log import Log
-from keep.recipes.pretrain import pretrain
-from tests.keep.tiny import CONFIG, tiny_log
+from tests.keep.tiny import CONFIG
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
-    return pretrain(log, tmp_path_factory.mktemp("ckpt"), config=CONFIG)
-
-
-@pytest.fixture(scope="module")
-def made(state: Pretraining, log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("out") / "tiny-day3"
-    bundle(state, log, out, top_categories=2)
-    return out
-
-
-def run(made: Path, name: str, columns: dict[str, Any]) -> Any:
-    session = onnxruntime.InferenceSession(str(made / f"{name}.onnx"))
+def run(bundled: Path, name: str, columns: dict[str, Any]) -> Any:
+    session = onnxruntime.InferenceSession(str(bundled / f"{name}.onnx"))
     return session.run(["knowledge"], columns)[0]
 
 
@@ -50,31 +32,33 @@ def padded(lists: list[list[int]], width: int) -> np.ndarray:
     return np.array([items + [0] * (width - len(items)) for items in lists], dtype=np.int64)
 
 
-def test_manifest_names_every_file_with_its_checksum(made: Path) -> None:
-    manifest = json.loads((made / "manifest.json").read_text())
+def test_manifest_names_every_file_with_its_checksum(bundled: Path) -> None:
+    manifest = json.loads((bundled / "manifest.json").read_text())
     assert manifest["format"] == "gkc-bundle/1"
     assert (manifest["dim"], manifest["category_dim"]) == (CONFIG.dim, CONFIG.category_dim)
     assert manifest["tasks"] == [
         {"name": name, "dim": 8} for name in ("click", "conversion", "cart")
     ]
-    files = {file.name for file in made.iterdir()} - {"manifest.json"}
+    files = {file.name for file in bundled.iterdir()} - {"manifest.json"}
     assert set(manifest["sha256"]) == files
     for name, digest in manifest["sha256"].items():
-        assert hashlib.sha256((made / name).read_bytes()).hexdigest() == digest
+        assert hashlib.sha256((bundled / name).read_bytes()).hexdigest() == digest
     assert {model["file"] for model in manifest["models"].values()} <= files
     assert set(manifest["tables"].values()) <= files
 
 
-def test_the_model_card_is_one_of_the_files_with_a_checksum(made: Path) -> None:
-    assert "model_card.md" in json.loads((made / "manifest.json").read_text())["sha256"]
-    assert (made / "model_card.md").read_text().startswith("# tiny-day3\n")
+def test_the_model_card_is_one_of_the_files_with_a_checksum(bundled: Path) -> None:
+    assert "model_card.md" in json.loads((bundled / "manifest.json").read_text())["sha256"]
+    assert (bundled / "model_card.md").read_text().startswith("# tiny-day3\n")
 
 
-def test_models_run_on_their_tables_columns_and_equal_torch(made: Path, state: Pretraining) -> None:
-    manifest = json.loads((made / "manifest.json").read_text())
-    users = pq.read_table(made / "users.parquet").to_pydict()
-    items = pq.read_table(made / "items.parquet").to_pydict()
-    pairs = pq.read_table(made / "user_categories.parquet").to_pydict()
+def test_models_run_on_their_tables_columns_and_equal_torch(
+    bundled: Path, state: Pretraining
+) -> None:
+    manifest = json.loads((bundled / "manifest.json").read_text())
+    users = pq.read_table(bundled / "users.parquet").to_pydict()
+    items = pq.read_table(bundled / "items.parquet").to_pydict()
+    pairs = pq.read_table(bundled / "user_categories.parquet").to_pydict()
     width = manifest["pad"]["behaviour_items"]
     behaviours = padded(users["behaviour_items"], width)
     rows = np.array(users["user_row"])
@@ -82,7 +66,7 @@ def test_models_run_on_their_tables_columns_and_equal_torch(made: Path, state: P
         expected = state.models.two_tower.user_knowledge(
             torch.from_numpy(rows), torch.from_numpy(behaviours)
         )
-    found = run(made, "user", {"user_row": rows, "behaviour_items": behaviours})
+    found = run(bundled, "user", {"user_row": rows, "behaviour_items": behaviours})
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
     assert found.shape == (len(rows), manifest["dim"])
 
@@ -91,7 +75,7 @@ def test_models_run_on_their_tables_columns_and_equal_torch(made: Path, state: P
     triples = np.stack([columns[name] for name in names], axis=1)
     with torch.inference_mode():
         expected = state.models.two_tower.item_knowledge(torch.from_numpy(triples))
-    np.testing.assert_allclose(run(made, "item", columns), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(run(bundled, "item", columns), expected.numpy(), atol=1e-5)
 
     owner = {user: line for line, user in enumerate(users["user_id"])}
     lines = np.array([owner[user] for user in pairs["user_id"]])
@@ -107,27 +91,27 @@ def test_models_run_on_their_tables_columns_and_equal_torch(made: Path, state: P
         "behaviour_items": behaviours[lines],
         "category_row": category,
     }
-    found = run(made, "user_category", inputs)
+    found = run(bundled, "user_category", inputs)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
     assert found.shape == (len(lines), manifest["category_dim"])
 
 
-def test_one_row_and_the_unknown_rows_work_too(made: Path) -> None:
-    unknown = json.loads((made / "manifest.json").read_text())["unknown"]
+def test_one_row_and_the_unknown_rows_work_too(bundled: Path) -> None:
+    unknown = json.loads((bundled / "manifest.json").read_text())["unknown"]
     for name, row in unknown.items():
         columns = {
             column: np.zeros((1, 5), dtype=np.int64) if value == [] else np.array([value])
             for column, value in row.items()
         }
-        assert np.isfinite(run(made, name, columns)).all()
+        assert np.isfinite(run(bundled, name, columns)).all()
         assert {value for value in row.values() if value != []} == {UNKNOWN}
 
 
 def test_tables_carry_raw_ids_and_behaviours_up_to_the_checkpoint_s_day(
-    made: Path, log: Log
+    bundled: Path, log: Log
 ) -> None:
-    users = pq.read_table(made / "users.parquet").to_pydict()
-    items = pq.read_table(made / "items.parquet").to_pydict()
+    users = pq.read_table(bundled / "users.parquet").to_pydict()
+    items = pq.read_table(bundled / "items.parquet").to_pydict()
     item_of = dict(zip(items["item_row"], items["item_id"], strict=True))
     clicks: dict[int, list[int]] = {}
     for number in (1, 2, 3):
@@ -170,9 +154,11 @@ def test_coverage_counts_test_impressions_whose_ids_are_exported(
     assert f"the {test.sub_domain.sum():,} test impressions" in text
 
 
-def test_an_existing_directory_is_not_overwritten(state: Pretraining, log: Log, made: Path) -> None:
+def test_an_existing_directory_is_not_overwritten(
+    state: Pretraining, log: Log, bundled: Path
+) -> None:
     with pytest.raises(BundleError, match="is there already"):
-        bundle(state, log, made)
+        bundle(state, log, bundled)
 
 
 def test_a_difference_from_torch_leaves_no_bundle(

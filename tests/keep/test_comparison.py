@@ -11,21 +11,10 @@ from gkc.arrays import F32, I64
 from keep.checkpoint import Pretraining
 from keep.comparison import evaluate, report
 from keep.log import Log
-from keep.recipes.pretrain import pretrain
 from keep.systems.plugged import Options
-from tests.keep.tiny import CONFIG, tiny_log
+from tests.keep.tiny import tiny_log
 
 OPTIONS = Options(feature_dim=4, hidden=(12, 6), batch_size=32)
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
-    return pretrain(log, tmp_path_factory.mktemp("ckpt"), config=CONFIG)
 
 
 def made_up(users: I64, items: I64, categories: I64) -> F32:

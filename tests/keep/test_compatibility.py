@@ -19,14 +19,9 @@ from keep.compatibility import (
 from keep.knowledge import student_knowledge, student_vectors
 from keep.log import Log
 from keep.recipes.pretrain import pretrain
-from tests.keep.tiny import CONFIG, tiny_log
+from tests.keep.tiny import CONFIG
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
 
 
 @pytest.fixture(scope="module")

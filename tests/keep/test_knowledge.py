@@ -7,24 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keep import knowledge
 from keep.bundle import make_tables
 from keep.checkpoint import Pretraining
 from keep.config import PretrainConfig
 from keep.features import UNKNOWN
 from keep.knowledge import is_exported, knowledge_of, student_knowledge, teacher_spans
 from keep.log import Day, Log
-from keep.recipes.pretrain import pretrain
-from tests.keep.tiny import CONFIG, tiny_log
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def state(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
-    return pretrain(log, tmp_path_factory.mktemp("ckpt"), config=CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -43,25 +32,27 @@ def test_the_teacher_s_parts_follow_equation_4() -> None:
 
 
 def test_the_user_s_part_is_the_embedding_of_its_id(state: Pretraining, day: Day) -> None:
-    rows = knowledge_of(state, day.user, day.item, day.shop, day.category)
+    rows = knowledge_of(state, day)
     first, end = teacher_spans(state.config)["user"]
     table = state.models.teacher.user.weight.detach().numpy()
     np.testing.assert_array_equal(rows[:, first:end], table[state.features.users.rows(day.user)])
 
 
-def test_rows_do_not_depend_on_how_they_are_batched(state: Pretraining, day: Day) -> None:
-    whole = knowledge_of(state, day.user, day.item, day.shop, day.category)
-    parts = knowledge_of(state, day.user, day.item, day.shop, day.category, batch_size=11)
-    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-6)
-    whole = student_knowledge(state, day.user, day.item, day.category)
-    parts = student_knowledge(state, day.user, day.item, day.category, batch_size=11)
-    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-6)
+def test_rows_do_not_depend_on_how_they_are_batched(
+    state: Pretraining, day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = knowledge_of(state, day)
+    learned = student_knowledge(state, day.user, day.item, day.category)
+    monkeypatch.setattr(knowledge, "BATCH_ROWS", 11)
+    parts = knowledge_of(state, day)
+    np.testing.assert_allclose(taught, parts, rtol=1e-4, atol=1e-6)
+    parts = student_knowledge(state, day.user, day.item, day.category)
+    np.testing.assert_allclose(learned, parts, rtol=1e-4, atol=1e-6)
 
 
 def test_no_rows_have_the_width_of_some(state: Pretraining, day: Day) -> None:
-    nothing = np.empty(0, dtype=np.int64)
-    some = knowledge_of(state, day.user, day.item, day.shop, day.category)
-    assert knowledge_of(state, nothing, nothing, nothing, nothing).shape == (0, some.shape[1])
+    nothing = Day(**{name: column[:0] for name, column in vars(day).items()})
+    assert knowledge_of(state, nothing).shape == (0, knowledge_of(state, day).shape[1])
 
 
 def test_a_student_s_row_is_equation_6(state: Pretraining, day: Day) -> None:

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from keep.checkpoint import Pretraining
+from keep.compatibility import Compatibility
 from keep.log import Log, LogInfo
 from keep.metrics import Metrics
 from keep.metrics_log import DayMetrics
 from keep.model_card import commit_of, model_card
 from keep.pretraining import start
-from tests.keep.tiny import CONFIG, tiny_days, tiny_log
+from tests.keep.tiny import CONFIG, tiny_days
 
 ROWS = {"users": 1234, "items": 30, "user_categories": 5678}
 COVERAGE = "coverage of the 200 test impressions (day 5): users 99.50%"
@@ -25,11 +26,6 @@ METRICS = [
     DayMetrics(day, "two_tower", "click", Metrics(0.5 + day / 100, 0.61, 0.6, 1.02, 400, 0.25, 30))
     for day in (2, 3, 4, 5)
 ]
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +69,8 @@ def test_says_what_the_bundle_is_and_where_it_comes_from(state: Pretraining, log
 def test_says_in_which_axes_the_vectors_lie(state: Pretraining, log: Log) -> None:
     assert "**in the axes of:** no other version\n" in card(state, log.info, METRICS)
     errors = {"user": 0.126, "item": 0.4}
-    told = {"checkpoint": "ckpt", "day": 2, "method": "ridge", "relative_error": errors}
-    text = model_card("tiny", state, log.info, ROWS, 3.2e-7, COVERAGE, METRICS, [told])
+    older = Compatibility("ckpt", 2, {}, errors)
+    text = model_card("tiny", state, log.info, ROWS, 3.2e-7, COVERAGE, METRICS, older)
     assert "axes of:** checkpoint ckpt, day 2 (ridge; error user 0.13, item 0.40)\n" in text
 
 
@@ -116,8 +112,8 @@ def test_the_commit_is_that_of_a_checkout_s_root_only(tmp_path: Path) -> None:
     git("add", "file")
     git("commit", "--quiet", "--no-verify", "-m", "first")
     head = git("rev-parse", "HEAD")
-    assert commit_of(tmp_path) == head
+    assert commit_of(tmp_path, "--abbrev=40") == head
     (tmp_path / "file").write_text("two")
-    assert commit_of(tmp_path) == f"{head}-dirty"
+    assert commit_of(tmp_path, "--abbrev=40") == f"{head}-dirty"
     (tmp_path / "folder").mkdir()
     assert commit_of(tmp_path / "folder") is None

@@ -13,12 +13,7 @@ from keep.checkpoint import load_checkpoint, save_checkpoint
 from keep.features import Batch
 from keep.log import Log
 from keep.pretraining import start, train_day
-from tests.keep.tiny import CONFIG, tiny_days, tiny_log
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
+from tests.keep.tiny import CONFIG, tiny_days
 
 
 def test_a_day_is_scored_before_anything_of_it_is_learned() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from loadtest import generator
 from loadtest.generator import generate
-from loadtest.plan import SAFETENSORS, Answer, Found, Plan, Question, read_plan, write_found
+from loadtest.plan import SAFETENSORS, Answer, Outcome, Plan, Question, read_plan, write_outcome
 
 PLAN = Plan(4, 10.0, 40.0, 1.0, {"20211220": 64}, is_complete=True)
 QUESTIONS = [Question(SAFETENSORS, {"u": 1, "i": [2, 3], "v": "20211220", "dtype": "f16"})]
@@ -32,8 +32,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> Non
 def test_a_plan_goes_in_and_what_was_found_comes_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path
 ) -> None:
-    found = Found([Answer(2.0, 2, SAFETENSORS, 0.1, 2.5, "", 1)], 0.15)
-    write_found(found, tmp_path)
+    found = Outcome([Answer(2.0, 2, SAFETENSORS, 0.1, 2.5, "", 1)], 0.15)
+    write_outcome(found, tmp_path)
     copy = f'cp {tmp_path}/answers.csv {tmp_path}/generator.json "$LOADTEST_FOLDER"'
     pretend(monkeypatch, tmp_path, f'echo "$@"; {copy}')
     assert generate(PLAN, QUESTIONS, "http://127.0.0.1:1", folder, CORES) == found

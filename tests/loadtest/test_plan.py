@@ -11,14 +11,14 @@ from loadtest.plan import (
     JSON,
     SAFETENSORS,
     Answer,
-    Found,
+    Outcome,
     Plan,
     Question,
     group_of,
     is_counted,
-    read_found,
+    read_outcome,
     read_plan,
-    write_found,
+    write_outcome,
     write_plan,
 )
 
@@ -59,14 +59,14 @@ def test_what_was_found_comes_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, fault: str
 ) -> None:
     folder = tmp_path_factory.mktemp("found")
-    found = Found([answer(), answer(0.1 + 0.2, fault)], 1 / 3)
-    write_found(found, folder)
-    assert read_found(folder) == found
+    found = Outcome([answer(), answer(0.1 + 0.2, fault)], 1 / 3)
+    write_outcome(found, folder)
+    assert read_outcome(folder) == found
 
 
 def test_nothing_found_comes_back_as_nothing(tmp_path: Path) -> None:
-    write_found(Found([], 0.0), tmp_path)
-    assert read_found(tmp_path) == Found([], 0.0)
+    write_outcome(Outcome([], 0.0), tmp_path)
+    assert read_outcome(tmp_path) == Outcome([], 0.0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.plan import JSON, SAFETENSORS, Answer, Found, Plan
+from loadtest.plan import JSON, SAFETENSORS, Answer, Outcome, Plan
 from loadtest.report import PERCENTILES, faults, percentiles, print_report, rows
 
 FIXED = Plan(100, 10.0, 100.0, 0.01, {"20211220": 256}, is_complete=True)
@@ -65,7 +65,7 @@ def test_the_most_frequent_fault_comes_first() -> None:
 def test_a_good_test_prints_percentiles_and_writes_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = Found([answer(2.5, checked=1), answer(7.5, accept=JSON)], 0.2)
+    found = Outcome([answer(2.5, checked=1), answer(7.5, accept=JSON)], 0.2)
     assert print_report(found, FIXED, tmp_path / "percentiles.csv")
     printed = capsys.readouterr().out
     assert ["all", "2", "2.50", "7.50", "7.50", "7.50"] in [k.split() for k in printed.splitlines()]
@@ -85,7 +85,7 @@ def test_a_good_test_prints_percentiles_and_writes_them(
 def test_a_failed_request_fails_the_test(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = Found([answer(), answer(fault="status 503: b''")], 0.2)
+    found = Outcome([answer(), answer(fault="status 503: b''")], 0.2)
     assert not print_report(found, FIXED, tmp_path / "percentiles.csv")
     printed = capsys.readouterr().out
     assert "2 requests, 0 answers looked into, 1 failed" in printed
@@ -95,6 +95,6 @@ def test_a_failed_request_fails_the_test(
 def test_no_answer_at_all_fails_the_test(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = Found([], 0.2)
+    found = Outcome([], 0.2)
     assert not print_report(found, FIXED, tmp_path / "percentiles.csv")
     assert "no good answer came in the time that counts" in capsys.readouterr().out

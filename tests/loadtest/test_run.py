@@ -13,12 +13,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bench.bundles import USER_ID_STEP
-from bench.processes import free_port, separate_cores
+from bench.processes import free_port
+from bench.stage import Stage
 from bench.world import Shape
 from loadtest import run
 from loadtest.checks import fault
 from loadtest.presets import PRESETS, Name
-from loadtest.run import known_by, made, own_service
+from loadtest.run import known_by, known_of, own_service
 from loadtest.traffic import Ids, draw
 
 TINY = Shape(users=20, items=60, pairs=4, categories=5, dim=4)
@@ -98,8 +99,8 @@ def test_a_host_where_nobody_listens_is_named(host: str) -> None:
 
 def test_without_redis_the_own_service_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(SystemExit, match="no redis-server"), own_service(TINY, {0}, {0}):
-        pass
+    with Stage() as stage, pytest.raises(SystemExit, match="no redis-server"):
+        own_service(stage, TINY)
 
 
 def _main(*arguments: str) -> Result:
@@ -127,7 +128,7 @@ def test_every_name_is_a_preset() -> None:
 
 
 def test_what_was_made_has_the_ids_of_the_bundle() -> None:
-    known = made(TINY)
+    known = known_of(TINY)
     assert known.users == Ids(20, 0, USER_ID_STEP)
     assert set(known.widths.values()) == {16}
     assert len(known.widths) == 2
@@ -136,9 +137,10 @@ def test_what_was_made_has_the_ids_of_the_bundle() -> None:
 @pytest.mark.slow
 @pytest.mark.redis
 def test_the_own_service_answers_the_traffic_as_it_is_checked() -> None:
-    with own_service(TINY, *separate_cores()) as server:
-        known = made(TINY)
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+    with Stage() as stage:
+        server = own_service(stage, TINY)
+        known = known_of(TINY)
+        with httpx.Client(base_url=server.url) as client:
             for question in draw(known, 60):
                 answer = client.post(
                     "/knowledge", json=question.body, headers={"Accept": question.accept}

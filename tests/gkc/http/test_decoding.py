@@ -81,6 +81,8 @@ def fields_at_fault(value: Any) -> list[str]:
         ({"quadruples": [ROW, 3]}, ["/quadruples/1"]),
         ({"quadruples": [ROW, {"u": 7, "v": "v1"}]}, ["/quadruples/1/i"]),
         ({"quadruples": [ROW, ROW | {"w": 1}]}, ["/quadruples/1/w"]),
+        ({"quadruples": [ROW, {"u": 7, "v": "v1"}, ROW | {"w": 1}]}, ["/quadruples/1/i"]),
+        ({"quadruples": [ROW, ROW | {"w": 1}, {"u": 7, "v": "v1"}]}, ["/quadruples/1/w"]),
         ({"quadruples": [ROW, ROW | {"u": 1.5}]}, ["/quadruples/1/u"]),
         ({"quadruples": [ROW, ROW | {"i": None}]}, ["/quadruples/1/i"]),
         ({"quadruples": [ROW, ROW | {"c": "3"}]}, ["/quadruples/1/c"]),
@@ -152,7 +154,7 @@ def test_of_repeated_keys_the_last_counts(body: bytes) -> None:
     columns = decode_json(body, 10).columns
     assert (columns.users.tolist(), columns.items.tolist()) == ([7], [11])
     assert columns.versions == ("v1",)
-    assert columns.given is None or not columns.given.any()
+    assert columns.has_category is None or not columns.has_category.any()
 
 
 @given(u=INT64, ids=st.lists(INT64, min_size=2), c=st.lists(st.none() | INT64, min_size=2))
@@ -163,8 +165,8 @@ def test_columns_keep_every_int64(u: int, ids: list[int], c: list[int | None]) -
     assert columns.users.tolist() == [u]
     assert columns.items.tolist() == ids[:n]
     assert columns.items.dtype == np.int64
-    assert columns.given is not None
-    assert columns.given.tolist() == [x is not None for x in c[:n]]
+    assert columns.has_category is not None
+    assert columns.has_category.tolist() == [x is not None for x in c[:n]]
     assert columns.categories is not None
     assert columns.categories.tolist() == [x or 0 for x in c[:n]]
 
@@ -268,7 +270,7 @@ def test_a_name_of_digits_is_a_name() -> None:
     columns = decode_safetensors(saved(tensors(), v="20211220"), 100).columns
     assert columns.versions == ("20211220",)
     assert columns.categories is None
-    assert columns.given is None
+    assert columns.has_category is None
 
 
 def test_names_as_an_array() -> None:
@@ -278,8 +280,8 @@ def test_names_as_an_array() -> None:
     assert request.columns.versions == ("b", "a")
     assert request.columns.categories is not None
     assert request.columns.categories.tolist() == [3]
-    assert request.columns.given is not None
-    assert request.columns.given.all()
+    assert request.columns.has_category is not None
+    assert request.columns.has_category.all()
     assert (request.parts, request.dtype, request.layout) == (("item",), "f16", "rows")
 
 

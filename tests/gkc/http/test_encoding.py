@@ -23,7 +23,7 @@ TWICE_ROUNDED = np.array([0x15AE43FD, 0x95AE43FD], dtype=np.uint32).view(np.floa
 
 def answer(knowledge: F32 | F16) -> RowsAnswer:
     status = np.ones((len(knowledge), 4), dtype=np.uint8)
-    return RowsAnswer({"v": "g"}, {"user": (0, knowledge.shape[1])}, knowledge, status, {})
+    return RowsAnswer({"v": "g"}, {"user": (0, knowledge.shape[1])}, status, {}, knowledge)
 
 
 def read(body: bytes, kind: type[Any]) -> bytes:
@@ -82,6 +82,6 @@ async def test_long_json_is_written_in_turns_and_whole(rows: int) -> None:
 
 
 async def test_factored_answers_are_no_json() -> None:
-    factored = FactoredAnswer({}, {}, {}, np.zeros((0, 4), dtype=np.uint8), {})
+    factored = FactoredAnswer({}, {}, np.zeros((0, 4), dtype=np.uint8), {}, {})
     with pytest.raises(InvalidFieldsError, match=SAFETENSORS):
         await encode(factored, JSON)

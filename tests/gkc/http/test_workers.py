@@ -88,10 +88,10 @@ def run(work: Work, listener: socket.socket, steps: Callable[[list[int]], None])
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    supervisor = Workers(2, work, listener)
+    supervisor = Workers(2, listener)
     thread = threading.Thread(target=drive)
     thread.start()
-    supervisor.run(lambda: said.append(1))
+    supervisor.run(work, lambda: said.append(1))
     thread.join()
     if told:
         raise told[0]
@@ -140,7 +140,7 @@ def test_one_that_falls_silent_is_replaced(
 
 def test_one_that_cannot_begin_ends_the_service_with_one_line(listener: socket.socket) -> None:
     with pytest.raises(CommandError, match="ended with status 5 before it served"):
-        Workers(2, fail, listener).run(lambda: None)
+        Workers(2, listener).run(fail, lambda: None)
 
 
 def test_what_does_not_serve_yet_is_not_waited_for(folder: Path, listener: socket.socket) -> None:

@@ -12,10 +12,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gkc.arrays import F32
+from gkc.arrays import F32, I64
 from gkc.errors import LayoutError, NotStorableError
 from gkc.rows_library import stride
-from gkc.store import ELEMENT_TYPES, ElementType, UserBlock, decode_vectors, encode_vectors
+from gkc.store import (
+    ELEMENT_TYPES,
+    ElementType,
+    ItemBlock,
+    UserBlock,
+    decode_vectors,
+    encode_vectors,
+)
 from gkc.store.codec import RecordCodec, id_fields, largest_magnitude, record_bytes
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -139,6 +146,38 @@ def test_other_shapes_and_types_are_refused() -> None:
         encode_vectors(np.ones(3, dtype=np.float32), "f16")
     with pytest.raises(LayoutError, match="not 4 elements of int8"):
         decode_vectors(np.zeros((2, 9), dtype=np.uint8), "int8", 4)
+
+
+# ---- blocks
+
+
+@pytest.mark.parametrize("places", [slice(1, None), np.array([2, 1])])
+def test_some_items_of_a_block_are_taken_with_all_their_columns(places: I64 | slice) -> None:
+    ids, k_i = np.array([5, 6, 7]), np.arange(6, dtype=np.uint8).reshape(3, 2)
+    taken = ItemBlock(ids, k_i, ids * 10, ids > 5).take(places)
+    np.testing.assert_array_equal(taken.ids, ids[places])
+    np.testing.assert_array_equal(taken.k_i, k_i[places])
+    np.testing.assert_array_equal(taken.categories, ids[places] * 10)
+    np.testing.assert_array_equal(taken.has_category, ids[places] > 5)
+
+
+def test_a_span_of_users_has_the_pairs_that_are_theirs() -> None:
+    block = UserBlock(
+        ids=np.array([1, 2, 3]),
+        k_u=np.arange(6, dtype=np.uint8).reshape(3, 2),
+        pair_offsets=np.array([0, 2, 2, 5]),
+        categories=np.array([4, 5, 6, 7, 8]),
+        k_uc=np.arange(5, dtype=np.uint8).reshape(5, 1),
+        names=[b"a", b"b", b"c"],
+    )
+    span = block.span(1, 3)
+    assert span.ids.tolist() == [2, 3]
+    assert span.k_u.tolist() == [[2, 3], [4, 5]]
+    assert span.pair_offsets.tolist() == [0, 0, 3]
+    assert span.categories.tolist() == [6, 7, 8]
+    assert span.k_uc.tolist() == [[2], [3], [4]]
+    assert span.names == [b"b", b"c"]
+    assert replace(block, names=None).span(0, 1).names is None
 
 
 # ---- records

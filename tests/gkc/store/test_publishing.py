@@ -29,9 +29,9 @@ def publisher(storage: FileStorage) -> Publisher:
 def die_staging(storage: FileStorage, version: str) -> str:
     """Enter a staging generation whose writer is gone, and write something for it."""
     sample = small_sample(version)
-    catalogue = storage.read_catalogue() or Catalogue()
+    catalogue = Publisher(storage).catalogue()
     after, generation = rules.begin(catalogue, sample.spec, 5, "dead", "a dead writer")
-    assert storage.swap_catalogue(storage.read_catalogue(), after)
+    assert storage.swap_catalogue(storage.read_catalogue(), after.to_bytes())
     lease = storage.acquire_lease(version, "a dead writer")
     sink = storage.open_sink(generation, sample.spec, lease, resume=False)
     sink.write_items(sample.items)
@@ -89,29 +89,25 @@ def test_checking_an_export_that_runs_already_is_refused(publisher: Publisher) -
         publisher.check_export("v", 5)
 
 
-def test_the_grace_period_is_waited_for(publisher: Publisher, storage: FileStorage) -> None:
+def test_the_grace_period_is_waited_for(publisher: Publisher) -> None:
     first = publish_with_grace(publisher, small_sample("v", 0), 0.4)
     publish_with_grace(publisher, small_sample("v", 1), 0.4)
     assert publisher.delete_retired(wait=False) == []
     begin = time.monotonic()
     assert publisher.delete_retired(wait=True) == [first]
     assert 0.1 < time.monotonic() - begin < 5
-    stored = storage.read_catalogue()
-    assert stored is not None
-    assert stored.in_state("retired") == {}
+    assert publisher.catalogue().in_state("retired") == {}
 
 
 def test_what_one_command_left_the_next_writer_deletes(
-    publisher: Publisher, storage: FileStorage, tmp_path: Path
+    publisher: Publisher, tmp_path: Path
 ) -> None:
     first = publish_with_grace(publisher, small_sample("v", 0), 0.0)
     publish_with_grace(publisher, small_sample("v", 1), 0.0)  # and ends without deleting
     assert (tmp_path / "center" / "generations" / first).exists()
     publish_with_grace(publisher, small_sample("other"), 0.0)
     assert not (tmp_path / "center" / "generations" / first).exists()
-    stored = storage.read_catalogue()
-    assert stored is not None
-    assert first not in stored.generations
+    assert first not in publisher.catalogue().generations
 
 
 def test_dead_writers_of_every_version_are_swept(
@@ -173,11 +169,12 @@ def test_a_catalogue_that_never_stands_still_is_reported(
     monkeypatch.setattr("gkc.store.publishing._SWAP_ATTEMPTS", 3)
     read = storage.read_catalogue
 
-    def read_what_changes_at_once() -> Catalogue | None:
-        stored = read()
-        assert stored is not None
-        assert storage.swap_catalogue(stored, replace(stored, revision=stored.revision + 1))
-        return stored
+    def read_what_changes_at_once() -> bytes | None:
+        raw = read()
+        stored = Catalogue.from_bytes(raw or b"")
+        after = replace(stored, revision=stored.revision + 1)
+        assert storage.swap_catalogue(raw, after.to_bytes())
+        return raw
 
     monkeypatch.setattr(storage, "read_catalogue", read_what_changes_at_once)
     with pytest.raises(StoreUnavailableError, match="every one of our attempts"):

@@ -51,9 +51,12 @@ class Place:
 
 
 @pytest.fixture(params=["file", "redis"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    monkeypatch.setattr("gkc.store.sink._CHECKPOINT_BYTES", 1)
     if request.param == "file":
-        storage: Storage = FileStorage(tmp_path, "center", checkpoint_bytes=1)
+        storage: Storage = FileStorage(tmp_path, "center")
         note = tmp_path / "center" / "generations" / GENERATION / "progress.json"
         found = Place(
             storage, lambda: note.read_bytes() if note.exists() else None, note.write_bytes
@@ -63,7 +66,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         url, namespace = (
             request.getfixturevalue(name) for name in ("redis_server_url", "redis_namespace")
         )
-        storage = RedisStorage(parse_store_url(url), namespace, checkpoint_bytes=1)
+        storage = RedisStorage(parse_store_url(url), namespace)
         client = redis.Redis.from_url(url)
         key = GenerationKeys(namespace, GENERATION).progress
         raw: Any = client

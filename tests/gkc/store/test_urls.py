@@ -111,6 +111,12 @@ def test_what_names_no_store_is_refused(url: str, reason: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", _BACKENDS)
+def test_a_url_of_ours_behind_file_is_refused(scheme: str) -> None:
+    with pytest.raises(StoreUrlError, match="has another URL behind file:"):
+        parse_store_url(f"file:{scheme}:secret")
+
+
 def test_a_parsed_url_does_not_repeat_its_secrets() -> None:
     assert "secret" not in repr(parse_store_url("redis://:secret@host"))
 

@@ -22,11 +22,6 @@ from tests.keep.tiny import CONFIG, ITEMS, tiny_log
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def checkpoint(log: Log, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "ckpt"
     pretrain(log, path, config=CONFIG)

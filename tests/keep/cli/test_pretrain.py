@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from keep.checkpoint import load_checkpoint
 from keep.config import PretrainConfig
 from keep.log import Log
 from tests.commands import command, done
-from tests.keep.tiny import tiny_log
 
 TOML = "batch_size = 100\nbehaviours = 5\nmlp = [16, 8]\ntower = [12, 8]\n"
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
 
 
 def test_pretrains_with_a_config_and_goes_on_from_its_checkpoint(log: Log, tmp_path: Path) -> None:

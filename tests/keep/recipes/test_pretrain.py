@@ -25,13 +25,8 @@ from keep.recipes.pretrain import pretrain
 from tests.keep.tiny import CONFIG, tiny_log
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    return tiny_log(tmp_path_factory.mktemp("log") / "tiny")
-
-
 def knowledge(state: Pretraining, day: Day) -> F32:
-    return knowledge_of(state, day.user, day.item, day.shop, day.category)
+    return knowledge_of(state, day)
 
 
 def assert_equal_states(one: Pretraining, other: Pretraining) -> None:

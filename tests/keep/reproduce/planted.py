@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 
 from keep.reproduce.predictions import Predictions, prediction_path, write_predictions
-from keep.reproduce.results import Facts, PlannedRow, build_results
+from keep.reproduce.results import PlannedRow, build_results
 
 SEEDS = (11, 12, 13)
 
-FACTS = Facts(
-    command="keep reproduce --log LOG --table all --preset small --out DIR",
-    preset="small",
-    log={"name": "planted", "checksum": "abc", "days": (1, 2, 3)},
-    seeds=SEEDS,
-    tuning_seeds=(1, 2),
-    tuned={"Base": {"batch": 64, "lr": 1e-7}},
-    trials=({"method": "Base", "options": {"batch": 64}, "seed": 1, "gauc": float("nan")},),
-    seconds=90.0,
-    machine="2 cores",
-    date="2026-11-24",
-    commit="0123abc",
-    versions={"numpy": "2"},
-)
+FACTS: dict[str, Any] = {
+    "command": "keep reproduce --log LOG --table all --preset small --out DIR",
+    "preset": "small",
+    "log": {"name": "planted", "checksum": "abc", "days": (1, 2, 3)},
+    "seeds": SEEDS,
+    "tuning_seeds": (1, 2),
+    "tuned": {"Base": {"batch": 64, "lr": 1e-7}},
+    "trials": ({"method": "Base", "options": {"batch": 64}, "seed": 1, "gauc": float("nan")},),
+    "seconds": 90.0,
+    "machine": "2 cores",
+    "date": "2026-11-24",
+    "commit": "0123abc",
+    "versions": {"numpy": "2"},
+}
 
 
 def impressions(

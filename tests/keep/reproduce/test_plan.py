@@ -8,7 +8,8 @@ import pytest
 
 from keep.log import LogInfo
 from keep.reproduce.paper import PAPER, TABLES
-from keep.reproduce.plan import Entries, make_plan, runs_of, shown, windows
+from keep.reproduce.plan import COMPARED, Entries, Run, make_plan, runs_of, shown, windows
+from keep.systems.registry import SYSTEMS
 from tests.keep.tiny import tiny_log
 
 GROUPS = ((0.0, 50.0), (50.0, float("inf")))
@@ -33,6 +34,20 @@ def test_every_table_of_the_paper_is_there_with_the_paper_s_rows(plan: Entries) 
         if table not in ("6", "7"):  # those depend on the log's days and users
             bases = {name for name in PAPER[table] if name.endswith(" Base")}
             assert set(papers) == set(PAPER[table]) - bases
+
+
+def test_every_system_has_its_row_in_table_2(plan: Entries) -> None:
+    assert {entry.run.system for entry in plan["2"]} >= set(SYSTEMS)
+
+
+def test_a_system_that_the_paper_lacks_is_compared_without_its_figures(
+    info: LogInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {**COMPARED, "newer": Run("conet")}
+    monkeypatch.setattr("keep.reproduce.plan.COMPARED", more)
+    rows = {row.name: row for row in shown(make_plan(info, ("2",), GROUPS, with_truth=False))["2"]}
+    assert (rows["newer"].paper, rows["newer"].base) == (None, "Base")
+    assert "newer" in rows["KEEP"].against
 
 
 def test_every_base_is_stored_under_its_name(plan: Entries) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from keep.reproduce.verdicts import BOTH, SYSTEMS, Verdict, verdicts
+from keep.reproduce.plan import COMPARED
+from keep.reproduce.verdicts import BOTH, Verdict, verdicts
 
+CONTROL = "Base, all days"
 CHECKSUMS = {"simulated-large": "abc", "movielens-1m": "def"}
 
 
@@ -49,7 +51,7 @@ def good() -> dict[str, Any]:
         "tables": {
             "2": table(
                 Base=row(0.0, None),
-                KEEP=row(0.008, against=dict.fromkeys(SYSTEMS, 0.002)),
+                KEEP=row(0.008, against=dict.fromkeys((*COMPARED, CONTROL), 0.002)),
                 oracle=row(0.06),
             ),
             "3": table(Base=row(0.0, None), **steps),
@@ -76,7 +78,7 @@ def find(results: dict[str, Any], number: str, name: str) -> dict[str, Any]:
 def test_a_good_run_fulfils_every_claim() -> None:
     found = verdicts(good(), CHECKSUMS)
     assert [verdict.claim for verdict in found if not verdict.holds] == []
-    assert len(found) == 6 + 3 + len(SYSTEMS) + 2 + 3
+    assert len(found) == 6 + 3 + len(COMPARED) + 2 + 3
     assert Verdict("K_u, K_i over K_u at least -0.0005", "-0.00040 (-0.0014 to +0.0006)", True) in (
         found
     )
@@ -106,10 +108,17 @@ def test_a_figure_that_falls_short_is_seen(
     assert failing(results) == [claim]
 
 
-def test_a_system_above_keep_is_seen() -> None:
+@pytest.mark.parametrize("system", COMPARED)
+def test_a_system_above_keep_is_seen(system: str) -> None:
     results = good()
-    find(results, "2", "KEEP")["against"]["CoNet"]["lift"] = -0.0001
-    assert failing(results) == ["KEEP above CoNet"]
+    find(results, "2", "KEEP")["against"][system]["lift"] = -0.0001
+    assert failing(results) == [f"KEEP above {system}"]
+
+
+def test_a_control_above_keep_breaks_no_claim() -> None:
+    results = good()
+    find(results, "2", "KEEP")["against"][CONTROL]["lift"] = -0.0001
+    assert failing(results) == []
 
 
 def test_a_lift_lost_in_serving_is_seen() -> None:

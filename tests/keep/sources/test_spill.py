@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from keep.errors import LogSchemaError
@@ -11,8 +12,8 @@ from keep.sources.spill import MAX_DAYS, DaySpill, split_days, stray_days
 
 def test_rows_come_back_by_day_in_the_order_they_came(tmp_path: Path) -> None:
     with DaySpill(tmp_path / "log") as spill:
-        spill.add(Path("a"), np.array([5, -1, 5]), {"value": np.array([1, 2, 3])})
-        spill.add(Path("b"), np.array([5, 7]), {"value": np.array([4, 5])})
+        spill.add(Path("a"), np.array([5, -1, 5]), pa.table({"value": [1, 2, 3]}))
+        spill.add(Path("b"), np.array([5, 7]), pa.table({"value": [4, 5]}))
         assert spill.days() == (-1, 5, 7)
         assert spill.rows() == {-1: 1, 5: 3, 7: 1}
         assert spill.columns(5)["value"].tolist() == [1, 3, 4]
@@ -23,7 +24,7 @@ def test_rows_come_back_by_day_in_the_order_they_came(tmp_path: Path) -> None:
 def test_too_many_days_are_refused(tmp_path: Path) -> None:
     days = np.arange(MAX_DAYS + 1)
     with DaySpill(tmp_path / "log") as spill, pytest.raises(LogSchemaError, match="more than 800"):
-        spill.add(Path("a"), days, {"value": days})
+        spill.add(Path("a"), days, pa.table({"value": days}))
     assert list(tmp_path.iterdir()) == []
 
 

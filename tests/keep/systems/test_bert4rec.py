@@ -12,9 +12,9 @@ import torch
 
 from keep.data import Data
 from keep.systems import base
-from keep.systems.bert4rec import BERT4REC, Cloze, Options, pretrain
+from keep.systems.bert4rec import BERT4REC, Cloze, pretrain
 from keep.systems.sequences import windows
-from keep.systems.transformer import Encoder, make_encoder
+from keep.systems.transformer import Encoder, Options, make_encoder
 from tests.keep.tiny import DAYS, tiny_log
 
 OPTIONS = Options(feature_dim=4, hidden=(16, 8), epochs=2, pretrain_batch_size=16)
@@ -106,7 +106,7 @@ def test_the_test_day_s_labels_change_no_score(tmp_path: Path) -> None:
         data = Data(tiny_log(tmp_path / str(day), flip_from=day), DAYS, T)
         encoder = pretrain(data, (1, 2, 3), OPTIONS, seed=1)
         test = data.sub_domain(DAYS)
-        scores.append(BERT4REC.train(data, (4,), OPTIONS, 1, given=encoder).score(test))
+        scores.append(BERT4REC.train(data, (4,), OPTIONS, 1, side_input=encoder).score(test))
         labels.append(test.rows.labels)
     assert not np.array_equal(labels[0], labels[1])
     np.testing.assert_array_equal(scores[0], scores[1])

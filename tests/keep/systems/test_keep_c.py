@@ -18,13 +18,8 @@ from keep.din import Teacher
 from keep.features import Batch, Features, Rows, trained_by
 from keep.losses import point_loss
 from keep.systems import base, keep_c
-from keep.systems.keep_c import (
-    KEEP_C,
-    Options,
-    RunningMoments,
-    batches,
-    draw_earlier_partners,
-)
+from keep.systems.keep_c import KEEP_C, RunningMoments, batches, draw_earlier_partners
+from keep.systems.plugged import Options
 from tests.keep.systems.narrow import NARROW, tiny_data
 from tests.keep.tiny import CONFIG
 
@@ -51,7 +46,7 @@ def fed(
 
     read = keep_c.read
     monkeypatch.setattr(keep_c, "read", spy)
-    KEEP_C.train(data, (4,), OPTIONS, 1, given=config)
+    KEEP_C.train(data, (4,), OPTIONS, 1, side_input=config)
     monkeypatch.undo()
     return rows
 
@@ -78,7 +73,7 @@ def last_step(data: Data, config: PretrainConfig) -> I64:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keep_c, "batches", kept)
-        KEEP_C.train(data, (4,), OPTIONS, 1, given=config)
+        KEEP_C.train(data, (4,), OPTIONS, 1, side_input=config)
     return steps[-1]
 
 
@@ -132,7 +127,7 @@ def test_what_was_learned_is_in_the_knowledge_it_is_tested_with(data: Data, tmp_
     flipped = tiny_data(tmp_path, flip_from=4)
     test = data.sub_domain(5)
     one, other = (
-        KEEP_C.train(given, (4,), OPTIONS, 1, given=CONFIG).knowledge(test)
+        KEEP_C.train(given, (4,), OPTIONS, 1, side_input=CONFIG).knowledge(test)
         for given in (data, flipped)
     )
     assert one.shape == (len(test), CONFIG.user_dim + CONFIG.item_dim + 3 * CONFIG.mlp[-1])
@@ -144,7 +139,7 @@ def test_every_label_of_the_test_day_turned_round_changes_no_score(
 ) -> None:
     flipped = tiny_data(tmp_path, flip_from=5)
     scores = [
-        KEEP_C.train(given, (3, 4), OPTIONS, 1, given=CONFIG).score(given.sub_domain(5))
+        KEEP_C.train(given, (3, 4), OPTIONS, 1, side_input=CONFIG).score(given.sub_domain(5))
         for given in (data, flipped)
     ]
     assert np.array_equal(scores[0], scores[1])
@@ -160,7 +155,7 @@ def test_each_row_is_learned_once_in_steps_of_base_s_size(
         return point_loss(logits, labels)
 
     monkeypatch.setattr(keep_c, "point_loss", counted)
-    KEEP_C.train(data, (3, 4), OPTIONS, 1, given=CONFIG)
+    KEEP_C.train(data, (3, 4), OPTIONS, 1, side_input=CONFIG)
     days = [len(data.sub_domain(day)) for day in (3, 4)]
     full, rest = OPTIONS.batch_size, [count % OPTIONS.batch_size for count in days]
     assert sum(sizes) == sum(days)

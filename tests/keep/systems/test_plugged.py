@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 @pytest.mark.parametrize("plugging", ["add", "concat"])
 def test_what_knowledge_tells_is_learned(data: Data, plugging: Literal["add", "concat"]) -> None:
     options = Options(**NARROW, plugging=plugging)
-    ranker = KEEP.train(data, (1, 2, 3, 4), options, 1, given=Plugged(telling))
+    ranker = KEEP.train(data, (1, 2, 3, 4), options, 1, side_input=Plugged(telling))
     test = data.sub_domain(5)
     assert gauc(test.day.user, test.day.click, ranker.score(test)).value > 0.9
     mute = ranker.score(test, silent)
@@ -48,14 +48,14 @@ def test_what_knowledge_tells_is_learned(data: Data, plugging: Literal["add", "c
 
 def test_base_starts_as_it_does_alone(data: Data) -> None:
     still = Options(**{**NARROW, "learning_rate": 1e-30})
-    ranker = KEEP.train(data, (4,), still, 1, given=Plugged(silent))
+    ranker = KEEP.train(data, (4,), still, 1, side_input=Plugged(silent))
     alone = base.make(data, OPTIONS, 1)
     for name, tensor in alone.state_dict().items():
         torch.testing.assert_close(ranker.model.state_dict()[name], tensor)
 
 
 def test_knowledge_that_does_not_vary_in_training_changes_nothing_later(data: Data) -> None:
-    ranker = KEEP.train(data, (4,), NARROW_KEEP, 1, given=Plugged(silent))
+    ranker = KEEP.train(data, (4,), NARROW_KEEP, 1, side_input=Plugged(silent))
     test = data.sub_domain(5)
     assert np.array_equal(ranker.score(test), ranker.score(test, telling))
 
@@ -63,7 +63,7 @@ def test_knowledge_that_does_not_vary_in_training_changes_nothing_later(data: Da
 def test_a_trained_base_is_gone_on_with_and_left_as_it_is(data: Data) -> None:
     start = BASE.train(data, (1, 2), OPTIONS, 1).model
     before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
-    ranker = KEEP.train(data, (4,), NARROW_KEEP, 1, given=Plugged(telling, start))
+    ranker = KEEP.train(data, (4,), NARROW_KEEP, 1, side_input=Plugged(telling, start))
     for name, tensor in start.state_dict().items():
         assert torch.equal(tensor, before[name])
     assert not torch.equal(ranker.model.state_dict()["mlp.0.weight"], before["mlp.0.weight"])
@@ -77,7 +77,7 @@ def test_knowledge_is_read_once_for_each_day(data: Data) -> None:
         asked.append(samples.number)
         return silent(samples)
 
-    KEEP.train(data, (3, 4), NARROW_KEEP, 1, given=Plugged(counted)).score(data.sub_domain(5))
+    KEEP.train(data, (3, 4), NARROW_KEEP, 1, side_input=Plugged(counted)).score(data.sub_domain(5))
     assert asked == [3, 4, 5]
 
 
@@ -89,7 +89,9 @@ def test_every_label_of_the_test_day_turned_round_changes_no_score(
 
     flipped = tiny_data(tmp_path, flip_from=5)
     scores = [
-        KEEP.train(given, (3, 4), NARROW_KEEP, 1, given=Plugged(of_ids)).score(given.sub_domain(5))
+        KEEP.train(given, (3, 4), NARROW_KEEP, 1, side_input=Plugged(of_ids)).score(
+            given.sub_domain(5)
+        )
         for given in (data, flipped)
     ]
     assert np.array_equal(scores[0], scores[1])

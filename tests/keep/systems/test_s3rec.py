@@ -185,7 +185,7 @@ def test_the_test_day_s_labels_change_no_score(tmp_path: Path) -> None:
         data = Data(tiny_log(tmp_path / str(day), flip_from=day), DAYS, T)
         encoder = pretrain(data, (1, 2, 3), OPTIONS, seed=1)
         scores.append(
-            S3REC.train(data, (4,), OPTIONS, 1, given=encoder).score(data.sub_domain(DAYS))
+            S3REC.train(data, (4,), OPTIONS, 1, side_input=encoder).score(data.sub_domain(DAYS))
         )
     np.testing.assert_array_equal(scores[0], scores[1])
     assert np.ptp(scores[0]) > 0

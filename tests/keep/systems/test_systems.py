@@ -1,4 +1,9 @@
-"""What every compared system promises: its grid, its chance, and that the test day teaches none."""
+"""What systems promise that take nothing beside the log, and the size of every system's grid.
+
+A new system that learns from all scenes joins ``MERGING``, one that learns from the sub-domain is
+named beside ``BASE``. Those that take something (BERT4Rec, S3-Rec, KEEP, KEEP-C) are held to the
+same promises in files of their own, with what they take; what is a system's own is in its file too.
+"""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_tables_that_grew_keep_fresh_rows_for_new_ids(tmp_path: Path) -> None:
 def test_training_changes_a_copy_and_repeats_itself(data: Data, encoder: Encoder) -> None:
     options = BERT4REC.options(feature_dim=4, hidden=(16, 8), dropout=0.2)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    first, second = (BERT4REC.train(data, (4,), options, 3, given=encoder) for _ in range(2))
+    first, second = (BERT4REC.train(data, (4,), options, 3, side_input=encoder) for _ in range(2))
     torch.testing.assert_close(dict(encoder.state_dict()), before)
     test = data.sub_domain(5)
     np.testing.assert_array_equal(first.score(test), second.score(test))

@@ -33,7 +33,10 @@ class FileLease:
         self.token = secrets.token_hex(8)
         self._path = path
         self._version = version
-        self._fd = self._lock()
+        fd = lock_file(path)
+        if fd is None:
+            raise VersionBusyError(version, _holder_in(path))
+        self._fd = fd
         try:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, holder.encode(), 0)
@@ -54,12 +57,6 @@ class FileLease:
             self._path.unlink()
         os.close(self._fd)
         self._fd = -1
-
-    def _lock(self) -> int:
-        fd = lock_file(self._path)
-        if fd is None:
-            raise VersionBusyError(self._version, _holder_in(self._path))
-        return fd
 
 
 def _holder_in(path: Path) -> str:

@@ -24,7 +24,7 @@ from gkc.store.codec import UserBlock
 from gkc.store.few_items import table_of_items
 from gkc.store.generation import GenerationManifest, read_manifest, unpacked
 from gkc.store.protocol import Progress
-from gkc.store.table import MappedItemTable, MappedUserTable, MemoryItemTable
+from gkc.store.table import ItemTable, MappedItemTable, MappedUserTable
 from gkc.store.table_check import verify_table
 from gkc.store.table_format import TableHeader, TableKind
 from gkc.store.urls import require_namespace
@@ -36,6 +36,8 @@ _TableT = TypeVar("_TableT", MappedItemTable, MappedUserTable)
 
 class FileReader:
     """Reads one namespace of an embedded store (a ``KnowledgeReader``).
+
+    `fetch_users` never pauses, and threads other than the loop's may run it.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ class FileReader:
             table = self._users[manifest.generation] = self._open(manifest, USERS, MappedUserTable)
         return table.records_of(users)
 
-    async def items_of(self, manifest: GenerationManifest, items: I64) -> MemoryItemTable:
+    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
         """Read a few distinct items, as a table of those that are known."""
         table = self._items.get(manifest.generation)
         if table is None:
@@ -106,10 +108,10 @@ class FileReader:
         """Unmap what is mapped."""
         self._let_go(set())
 
-    def _let_go(self, wanted: set[str]) -> None:
+    def _let_go(self, needed: set[str]) -> None:
         """Unmap generations that the catalogue no longer names: their space returns only then."""
         for tables in (self._users, self._items):
-            for generation in [g for g in tables if g not in wanted]:
+            for generation in [g for g in list(tables) if g not in needed]:
                 tables.pop(generation).close()
 
     def _prefaulted_items(self, manifest: GenerationManifest, memory_bytes: int) -> MappedItemTable:

@@ -19,15 +19,13 @@ from gkc.store.backends.file.layout import (
     GENERATIONS,
     LEASES,
     as_store_errors,
-    load_catalogue,
     read_if_there,
 )
 from gkc.store.backends.file.lease import FileLease
 from gkc.store.backends.file.writer import FileWriter
-from gkc.store.catalogue import Catalogue
 from gkc.store.durable import lock_file, make_directory, replace_file, sync_directory
 from gkc.store.generation import GenerationLayout, GenerationSpec
-from gkc.store.sink import CHECKPOINT_BYTES, GenerationSink, Lease
+from gkc.store.sink import GenerationSink, Lease
 from gkc.store.urls import require_namespace
 
 log = structlog.get_logger(__name__)
@@ -45,8 +43,6 @@ class FileStorage:
         The store's directory; made at the first write.
     namespace : str
         Which of the centers that share it.
-    checkpoint_bytes : int
-        After how many written bytes they are made durable, so that a later writer may go on there.
 
     Raises
     ------
@@ -54,44 +50,32 @@ class FileStorage:
         If the namespace's name cannot be one.
     """
 
-    def __init__(
-        self, path: Path, namespace: str, *, checkpoint_bytes: int = CHECKPOINT_BYTES
-    ) -> None:
+    def __init__(self, path: Path, namespace: str) -> None:
         self.store = f"file:{path}"
         require_namespace(self.store, namespace)
         self._root = path / namespace
-        self._checkpoint_bytes = checkpoint_bytes
 
     def check_safe(self) -> None:
         """Do nothing: what was written is on disk before anything names it."""
 
-    def read_catalogue(self) -> Catalogue | None:
-        """Read the catalogue; None if this namespace has never had one."""
-        return load_catalogue(self._root, self.store)
-
-    def swap_catalogue(self, expected: Catalogue | None, new: Catalogue) -> bool:
-        """Replace the catalogue durably if it still is ``expected``; tell whether it was."""
-        with as_store_errors(self.store):
-            make_directory(self._root)
-            with self._locked():
-                if load_catalogue(self._root, self.store) != expected:
-                    return False
-                replace_file(self._root / CATALOGUE, new.to_bytes())
-        return True
-
-    def read_raw_catalogue(self) -> bytes | None:
-        """Read the bytes of whatever catalogue is there."""
+    def read_catalogue(self) -> bytes | None:
+        """Read the bytes of whatever catalogue is there; None if there is none."""
         with as_store_errors(self.store):
             return read_if_there(self._root / CATALOGUE)
 
-    def drop_catalogue(self, expected: bytes) -> bool:
-        """Delete the catalogue if its bytes still are ``expected``; tell whether they were."""
+    def swap_catalogue(self, expected: bytes | None, new: bytes | None) -> bool:
+        """Replace the catalogue's bytes durably if they still are ``expected``; tell whether."""
         path = self._root / CATALOGUE
-        with as_store_errors(self.store), self._locked():
-            if read_if_there(path) != expected:
-                return False
-            path.unlink()
-            sync_directory(self._root)
+        with as_store_errors(self.store):
+            make_directory(self._root)
+            with self._locked():
+                if read_if_there(path) != expected:
+                    return False
+                if new is not None:
+                    replace_file(path, new)
+                else:
+                    path.unlink(missing_ok=True)
+                    sync_directory(self._root)
         return True
 
     def acquire_lease(self, version: str, holder: str) -> Lease:
@@ -106,12 +90,10 @@ class FileStorage:
         """Start writing a generation, or go on with what an interrupted writer left of it."""
         lease.check(generation)
         writer = FileWriter(self._root / GENERATIONS / generation, self.store, generation, spec)
-        return GenerationSink(
-            writer, generation, spec, resume=resume, checkpoint_bytes=self._checkpoint_bytes
-        )
+        return GenerationSink(writer, generation, spec, resume=resume)
 
     def delete(self, generation: str, layout: GenerationLayout) -> None:
-        """Delete a generation's files by their known names; nothing happens if they are gone."""
+        """Delete a generation's files by their known names, which are those of format 1, too."""
         directory = self._root / GENERATIONS / generation
         with as_store_errors(self.store):
             if not directory.exists():
@@ -123,10 +105,6 @@ class FileStorage:
             except OSError as exc:
                 # Not ours to delete, and no reason to refuse every later export.
                 log.warning("directory_kept", directory=str(directory), reason=exc.strerror)
-
-    def delete_old(self, generation: str, layout: GenerationLayout) -> None:
-        """Delete a generation of format 1: its files had the same names."""
-        self.delete(generation, layout)
 
     def wait_for_replicas(self) -> None:
         """Do nothing: there are none."""

@@ -135,13 +135,10 @@ class FileWriter:
         """Take users and their records."""
         self._users.append(block.ids, records, block.names)
 
-    def checkpoint(self, totals: Totals) -> WriterProgress:
-        """Make durable what was taken, and return what a later writer needs to go on."""
-        return WriterProgress(totals, self._items.sync(), self._users.sync())
-
-    def write_progress(self, raw: bytes) -> None:
-        """Keep the note of how far a writer is."""
-        replace_file(self._directory / PROGRESS, raw)
+    def checkpoint(self, totals: Totals) -> None:
+        """Make durable what was taken, then note what a later writer needs to go on."""
+        progress = WriterProgress(totals, self._items.sync(), self._users.sync())
+        replace_file(self._directory / PROGRESS, progress.to_bytes())
 
     def finish(self) -> Finished:
         """Make everything durable and read-only."""

@@ -20,7 +20,7 @@ from gkc.store.backends.redis.layout import (
 from gkc.store.codec import UserBlock
 from gkc.store.generation import GenerationSpec
 from gkc.store.sink import BucketProgress
-from gkc.store.table_writer import RowOrder
+from gkc.store.table_writer import OrderProgress, RowOrder
 
 Send = Callable[[Command], None]
 """Sends a command that stores something."""
@@ -62,7 +62,7 @@ class UserBuckets:
         self._keys = keys
         self._send = send
         self._buckets = spec.layout.user_buckets
-        done = progress or BucketProgress(RowOrder("users", 0, "int64").progress)
+        done = progress or BucketProgress(OrderProgress())
         self._order = RowOrder("users", spec.users, spec.user_id_type, done.order)
         self._bucket = done.bucket
         self._bucket_users = done.bucket_users

@@ -174,10 +174,10 @@ def wrong_type(client: redis.Redis, key: str) -> WrongTypeError:
     return WrongTypeError(key, pipeline.execute(raise_on_error=False)[0])
 
 
-def no_catalogue(store: str, found: WrongTypeError) -> CatalogueLostError:
+def no_catalogue(store: str, wrong: WrongTypeError) -> CatalogueLostError:
     """Return the error for the key of a catalogue that holds another type."""
     remedy = "delete that key, or choose another GKC_NAMESPACE"
-    return CatalogueLostError(store, f"{found.reason} and no catalogue", remedy)
+    return CatalogueLostError(store, f"{wrong.reason} and no catalogue", remedy)
 
 
 def in_batches(items: Iterable[_T]) -> Iterator[list[_T]]:

@@ -63,22 +63,16 @@ def _of_answer(exc: BaseException, text: str) -> _Fault | None:
 
 def _of_connection(exc: BaseException, text: str, store: str) -> _Fault | None:
     """Find out why there is no connection, or none that speaks our protocol."""
-    is_tls, is_socket = store.startswith("rediss:"), store.startswith("unix:")
     if tls := _find_cause(exc, ssl.SSLError):
         return _of_tls(tls)
     if isinstance(exc, redis.TimeoutError):
-        if is_tls:
-            return _Fault(
-                f"it did not answer in time ({text})",
-                "does this port speak TLS? if not, use redis://; if so, check the network",
-            )
-        return _Fault(
-            f"it did not answer in time ({text})",
-            "check the host and port in the URL, the network, and what keeps the server busy",
-        )
+        remedy = "check the host and port in the URL, the network, and what keeps the server busy"
+        if store.startswith("rediss:"):
+            remedy = "does this port speak TLS? if not, use redis://; if so, check the network"
+        return _Fault(f"it did not answer in time ({text})", remedy)
     if refusal := _find_cause(exc, OSError):
         if refusal.errno not in _BROKEN:
-            return _of_refusal(refusal, is_socket=is_socket)
+            return _of_refusal(refusal, is_socket=store.startswith("unix:"))
         text = os.strerror(refusal.errno)
     elif "protocol" in text.lower():
         return _Fault(f"it is no Redis server ({text})", "check the host and port in the URL")
@@ -86,13 +80,13 @@ def _of_connection(exc: BaseException, text: str, store: str) -> _Fault | None:
         text = text.partition(":")[0]
     else:
         return None
+    remedy = "see the server's log"
     if store.startswith("redis:"):
-        return _Fault(
-            f"the connection was cut ({text})",
+        remedy = (
             "if the port speaks TLS, use rediss://; else check that a Redis server runs there and "
-            "lets us in: protected mode, a firewall",
+            "lets us in: protected mode, a firewall"
         )
-    return _Fault(f"the connection was cut ({text})", "see the server's log")
+    return _Fault(f"the connection was cut ({text})", remedy)
 
 
 def _of_tls(exc: ssl.SSLError) -> _Fault:
@@ -143,9 +137,9 @@ SEVERAL_NODES: Final = _Fault(
     "unix:// do not support yet",
     "use a server that is not in cluster mode, or a cluster of one node",
 )
-_CLUSTER_DOWN: Final = _Fault(
-    "it is a node of a Redis Cluster that is down ({})",
-    "use a server that is not in cluster mode, or have one node serve all its hash slots",
+_NO_PASSWORD: Final = _Fault(
+    "it has no password set, but the URL gives one",
+    "take it out of the URL, or set it on the server",
 )
 _OF_CODES: Final = {
     "NOAUTH": _Fault(
@@ -169,17 +163,14 @@ _OF_CODES: Final = {
     "ASK": SEVERAL_NODES,
     "CROSSSLOT": SEVERAL_NODES,
     "TRYAGAIN": SEVERAL_NODES,
-    "CLUSTERDOWN": _CLUSTER_DOWN,
+    "CLUSTERDOWN": _Fault(
+        "it is a node of a Redis Cluster that is down ({})",
+        "use a server that is not in cluster mode, or have one node serve all its hash slots",
+    ),
 }
 _OF_WORDS: Final = {
-    "without any password configured": _Fault(
-        "it has no password set, but the URL gives one",
-        "take it out of the URL, or set it on the server",
-    ),
-    "but no password is set": _Fault(
-        "it has no password set, but the URL gives one",
-        "take it out of the URL, or set it on the server",
-    ),
+    "without any password configured": _NO_PASSWORD,
+    "but no password is set": _NO_PASSWORD,
     "invalid password": _Fault(
         "it refuses the password", "mend it in the URL; there it is percent-encoded"
     ),

@@ -74,17 +74,11 @@ class GenerationKeys:
         return f"{self._prefix}:i:{number}"
 
     def all_but_manifest(self, layout: GenerationLayout) -> Iterator[str]:
-        """Yield every other name that the generation may have."""
+        """Yield every other name that the generation may have, also one of format 1."""
         yield self.progress
-        for number in range(layout.item_chunks):
-            yield self.chunk(number)
-        for number in range(layout.user_buckets):
-            yield self.bucket(number)
-
-    def all_of_format_1(self, layout: GenerationLayout) -> Iterator[str]:
-        """Yield every name but the manifest's that a generation of format 1 may have."""
-        yield f"{self._prefix}:i"  # where its blocks of items began
-        yield from self.all_but_manifest(layout)
+        yield f"{self._prefix}:i"  # where format 1 kept the beginnings of its blocks of items
+        yield from map(self.chunk, range(layout.item_chunks))
+        yield from map(self.bucket, range(layout.user_buckets))
 
 
 def bucket_numbers(hashes: U64, user_buckets: int) -> I64:

@@ -33,19 +33,14 @@ return held
 """
 """Take the lease if it is free or still the dead holder's; else return its value."""
 
-_RENEW: Final = """
+_IF_OURS: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return redis.call(%s)
 end
 return 0
 """
-
-_RELEASE: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
-end
-return 0
-"""
+_RENEW: Final = _IF_OURS % "'PEXPIRE', KEYS[1], ARGV[2]"
+_RELEASE: Final = _IF_OURS % "'DEL', KEYS[1]"
 
 
 class RedisLease:
@@ -125,7 +120,7 @@ class RedisLease:
                 raise wrong_type(self._client, self._key) from exc
             if held is None:
                 return now
-            holder, is_dead = _read(held)
+            holder, is_dead = _holder_of(held)
             if not is_dead:
                 raise VersionBusyError(self._version, holder)
             log.info("lease_of_the_dead_taken", version=self._version, holder=holder)
@@ -179,16 +174,15 @@ def _process_state(pid: int) -> tuple[str, str]:
     return fields[0], fields[19]
 
 
-def _read(held: bytes) -> tuple[str, bool]:
-    """Return who holds a lease, and whether that process is known to be dead."""
+def _holder_of(value: bytes) -> tuple[str, bool]:
+    """Return who holds a lease of this value, and whether that process is known to be dead."""
     try:
-        value = json.loads(held)
-        holder, theirs = str(value["holder"]), value["process"]
+        lease = json.loads(value)
+        holder, theirs = str(lease["holder"]), lease["process"]
     except (ValueError, KeyError, TypeError):
         return "an unknown writer", False
     ours = process_identity(os.getpid())
-    if not theirs or not ours:
-        return holder, False
-    if any(theirs.get(name) != ours[name] for name in ("host", "boot", "namespace")):
+    where = ("host", "boot", "namespace")
+    if not theirs or not ours or any(theirs.get(name) != ours[name] for name in where):
         return holder, False  # somewhere where we cannot look
     return holder, process_identity(int(theirs["pid"])) != theirs

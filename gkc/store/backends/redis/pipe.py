@@ -34,7 +34,7 @@ _NOTHING_YET: Final = object()
 
 
 @dataclass(slots=True)
-class _Asked:
+class _Call:
     """Commands of one caller, and the answers that have come."""
 
     count: int
@@ -130,21 +130,21 @@ class ReadPipe:
             raise
         return _Link(connection, self._late())
 
-    def _take(self, made: asyncio.Task[_Link]) -> None:
+    def _take(self, connecting: asyncio.Task[_Link]) -> None:
         self._connecting = None
-        if not made.cancelled() and made.exception() is None:
-            self._link = made.result()
+        if not connecting.cancelled() and connecting.exception() is None:
+            self._link = connecting.result()
 
     def _late(self) -> str:
         return f"no answer within {self._timeout_ms} ms"
 
 
-def _answers(found: list[Any]) -> list[Any]:
+def _answers(answers: list[Any]) -> list[Any]:
     """Pass answers on; raise one that is no answer to a command, but about the connection."""
-    for answer in found:
+    for answer in answers:
         if isinstance(answer, redis.RedisError) and not isinstance(answer, redis.ResponseError):
             raise answer
-    return found
+    return answers
 
 
 def _unasked(answer: object) -> redis.RedisError:
@@ -174,7 +174,7 @@ class _Link(asyncio.Protocol):
             protocolError=redis.InvalidResponse,
             replyError=BaseParser.parse_error,
         )
-        self._asked: deque[_Asked] = deque()
+        self._calls: deque[_Call] = deque()
         self._out: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
         self.is_open = True
@@ -197,7 +197,7 @@ class _Link(asyncio.Protocol):
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(raw)
-        self._asked.append(_Asked(count, deadline, future))
+        self._calls.append(_Call(count, deadline, future))
         if self._watch is None:
             self._watch = self._loop.call_at(deadline, self._check)
         return future
@@ -213,22 +213,22 @@ class _Link(asyncio.Protocol):
         replies.feed(data)
         try:
             while (answer := replies.gets(False)) is not _NOTHING_YET:
-                if not self._asked:
+                if not self._calls:
                     self._fail(_unasked(answer))
                     return
-                asked = self._asked[0]
-                asked.answers.append(answer)
-                if len(asked.answers) == asked.count:
-                    self._asked.popleft()
-                    if not asked.future.done():
-                        asked.future.set_result(asked.answers)
+                call = self._calls[0]
+                call.answers.append(answer)
+                if len(call.answers) == call.count:
+                    self._calls.popleft()
+                    if not call.future.done():
+                        call.future.set_result(call.answers)
         except redis.InvalidResponse as exc:
             self._fail(redis.ConnectionError(f"the server broke the protocol: {exc}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
-        told = f"Connection closed by server: {exc}" if exc else "Connection closed by server."
-        self._fail(redis.ConnectionError(told))
+        cause = f"Connection closed by server: {exc}" if exc else "Connection closed by server."
+        self._fail(redis.ConnectionError(cause))
 
     async def close(self, error: redis.RedisError) -> None:
         """Close the connection, and tell whoever still waits why."""
@@ -238,10 +238,10 @@ class _Link(asyncio.Protocol):
     def _check(self) -> None:
         """Give the connection up if its oldest call is overdue: the server hangs, or is gone."""
         self._watch = None
-        if self._asked and self._asked[0].deadline <= self._loop.time():
+        if self._calls and self._calls[0].deadline <= self._loop.time():
             self._fail(redis.TimeoutError(self._late))
-        elif self._asked:
-            self._watch = self._loop.call_at(self._asked[0].deadline, self._check)
+        elif self._calls:
+            self._watch = self._loop.call_at(self._calls[0].deadline, self._check)
 
     def _fail(self, error: redis.RedisError) -> None:
         self.is_open = False
@@ -250,7 +250,7 @@ class _Link(asyncio.Protocol):
             self._watch.cancel()
             self._watch = None
         self._transport.abort()
-        asked, self._asked = self._asked, deque()
-        for one in asked:
-            if not one.future.done():
-                one.future.set_exception(error)
+        calls, self._calls = self._calls, deque()
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(error)

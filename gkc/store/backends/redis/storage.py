@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import Any, Final
 
 import redis
@@ -27,12 +26,11 @@ from gkc.store.backends.redis.layout import (
 )
 from gkc.store.backends.redis.lease import LEASE_TTL_SECONDS, RedisLease
 from gkc.store.backends.redis.writer import RedisWriter
-from gkc.store.catalogue import Catalogue, read_catalogue
 from gkc.store.generation import GenerationLayout, GenerationSpec
-from gkc.store.sink import CHECKPOINT_BYTES, GenerationSink, Lease
+from gkc.store.sink import GenerationSink, Lease
 from gkc.store.urls import StoreUrl, require_namespace
 
-REPLICA_TIMEOUT_SECONDS: Final = 120.0
+_REPLICA_TIMEOUT_SECONDS: Final = 120.0
 _REPLICA_STEP_SECONDS: Final = 5.0
 _LEASE_TIMEOUT_SECONDS: Final = LEASE_TTL_SECONDS / 4
 _BARRIER_TTL_SECONDS: Final = 60
@@ -59,10 +57,6 @@ class RedisStorage:
     where : StoreUrl
     namespace : str
         Which of the centers that share the store.
-    replica_timeout_seconds : float
-        Longest wait for replicas.
-    checkpoint_bytes : int
-        After how many written bytes it is noted how far a writer is.
 
     Raises
     ------
@@ -70,19 +64,10 @@ class RedisStorage:
         If the URL or the namespace cannot be read.
     """
 
-    def __init__(
-        self,
-        where: StoreUrl,
-        namespace: str,
-        *,
-        replica_timeout_seconds: float = REPLICA_TIMEOUT_SECONDS,
-        checkpoint_bytes: int = CHECKPOINT_BYTES,
-    ) -> None:
+    def __init__(self, where: StoreUrl, namespace: str) -> None:
         self.store = where.shown
         require_namespace(self.store, namespace)
         self._namespace = namespace
-        self._replica_timeout_seconds = replica_timeout_seconds
-        self._checkpoint_bytes = checkpoint_bytes
         self._pool = connection_pool(where, WRITE_TIMEOUT_SECONDS)
         self._lease_pool = connection_pool(where, _LEASE_TIMEOUT_SECONDS)
         self._client = redis.Redis(connection_pool=self._pool)
@@ -109,25 +94,25 @@ class RedisStorage:
                 self.store, f"it is a read-only replica of {primary}", "name the primary instead"
             )
 
-    def read_catalogue(self) -> Catalogue | None:
-        """Read the catalogue; None if this namespace has never had one."""
-        return read_catalogue(self.read_raw_catalogue(), self.store)
-
-    def read_raw_catalogue(self) -> bytes | None:
-        """Read the bytes of whatever catalogue is there."""
+    def read_catalogue(self) -> bytes | None:
+        """Read the bytes of whatever catalogue is there; None if there is none."""
         with as_store_errors(self.store):
             try:
                 return get_bytes(self._client, self._catalogue_key)
             except WrongTypeError as exc:
                 raise no_catalogue(self.store, exc) from exc
 
-    def swap_catalogue(self, expected: Catalogue | None, new: Catalogue) -> bool:
-        """Replace the catalogue if it still is ``expected``; tell whether it was."""
-        return self._swap(b"" if expected is None else expected.to_bytes(), new.to_bytes())
-
-    def drop_catalogue(self, expected: bytes) -> bool:
-        """Delete the catalogue if its bytes still are ``expected``; tell whether they were."""
-        return self._swap(expected, b"")
+    def swap_catalogue(self, expected: bytes | None, new: bytes | None) -> bool:
+        """Replace the catalogue's bytes if they still are ``expected``; tell whether they were."""
+        before, after = expected or b"", new or b""  # empty ones stand for none
+        try:
+            return bool(self._client.eval(_SWAP, 1, self._catalogue_key, before, after))
+        except redis.RedisError as exc:
+            # Without an answer it is not known whether it came to pass; if it is there now, it did.
+            is_unknown = isinstance(exc, redis.ConnectionError | redis.TimeoutError)
+            if is_unknown and (self.read_catalogue() or b"") == after:
+                return True
+            raise unavailable(exc, self.store) from exc
 
     def acquire_lease(self, version: str, holder: str) -> Lease:
         """Become the one writer of a version, or raise VersionBusyError at once."""
@@ -142,19 +127,23 @@ class RedisStorage:
         lease.check(generation)
         keys = GenerationKeys(self._namespace, generation)
         writer = RedisWriter(self._pool, self.store, keys, generation, spec, lease)
-        return GenerationSink(
-            writer, generation, spec, resume=resume, checkpoint_bytes=self._checkpoint_bytes
-        )
+        return GenerationSink(writer, generation, spec, resume=resume)
 
     def delete(self, generation: str, layout: GenerationLayout) -> None:
         """Delete all data of a generation by its known names; nothing happens if it is gone."""
         keys = GenerationKeys(self._namespace, generation)
-        self._delete(keys.manifest, keys.all_but_manifest(layout))
-
-    def delete_old(self, generation: str, layout: GenerationLayout) -> None:
-        """Delete all data of a generation that an earlier gkc wrote, in format 1."""
-        keys = GenerationKeys(self._namespace, generation)
-        self._delete(keys.manifest, keys.all_of_format_1(layout))
+        pipe = WritePipe(self._pool)
+        with as_store_errors(self.store):
+            try:
+                # The manifest first: whoever then finds something missing knows why.
+                pipe.send(("UNLINK", keys.manifest), 0)
+                pipe.drain()
+                # The server frees a chunk as it unlinks it.
+                for names in in_batches(keys.all_but_manifest(layout)):
+                    pipe.send(("UNLINK", *names), sum(map(len, names)))
+                    pipe.drain()
+            finally:
+                pipe.close()
 
     def wait_for_replicas(self) -> None:
         """Return when replicas, where there are any, have all that was written.
@@ -164,7 +153,7 @@ class RedisStorage:
         StoreUnavailableError
             If they do not catch up in time.
         """
-        deadline = time.monotonic() + self._replica_timeout_seconds
+        deadline = time.monotonic() + _REPLICA_TIMEOUT_SECONDS
         with as_store_errors(self.store):
             while True:
                 replication: dict[str, Any] = self._client.info("replication")
@@ -175,7 +164,7 @@ class RedisStorage:
                     raise StoreUnavailableError(
                         self.store,
                         f"only {reached} of its {replicas} replicas have what was written after "
-                        f"{self._replica_timeout_seconds:.0f} s",
+                        f"{_REPLICA_TIMEOUT_SECONDS:.0f} s",
                     )
 
     def close(self) -> None:
@@ -193,31 +182,5 @@ class RedisStorage:
         # WAIT is about the writes of its own connection: one made now comes after all others.
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(barrier_key(self._namespace), b"", ex=_BARRIER_TTL_SECONDS)
-        step = min(_REPLICA_STEP_SECONDS, self._replica_timeout_seconds)
-        pipeline.wait(replicas, round(step * 1000))
+        pipeline.wait(replicas, round(_REPLICA_STEP_SECONDS * 1000))
         return int(pipeline.execute()[1])
-
-    def _swap(self, before: bytes, after: bytes) -> bool:
-        """Replace the catalogue's bytes if they still are ``before``; empty ones stand for none."""
-        try:
-            return bool(self._client.eval(_SWAP, 1, self._catalogue_key, before, after))
-        except (redis.ConnectionError, redis.TimeoutError) as exc:
-            # Whether it came to pass is not known; if it is there now, it did.
-            if (self.read_raw_catalogue() or b"") == after:
-                return True
-            raise unavailable(exc, self.store) from exc
-        except redis.RedisError as exc:
-            raise unavailable(exc, self.store) from exc
-
-    def _delete(self, manifest: str, others: Iterable[str]) -> None:
-        pipe = WritePipe(self._pool)
-        with as_store_errors(self.store):
-            try:
-                # The manifest first: whoever then finds something missing knows why.
-                pipe.send(("UNLINK", manifest), 0)
-                pipe.drain()
-                for names in in_batches(others):  # the server frees a chunk as it unlinks it
-                    pipe.send(("UNLINK", *names), sum(map(len, names)))
-                    pipe.drain()
-            finally:
-                pipe.close()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
-from gkc.errors import GenerationCorruptError, LayoutError, StoreError
+from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.store.backends.redis.client import Command
+from gkc.store.backends.redis.generation_reads import GenerationReads
 from gkc.store.backends.redis.layout import (
     MARKER_FIELD,
     USERS,
-    GenerationKeys,
     add_checksums,
     bucket_numbers,
     sum_of,
@@ -28,27 +28,16 @@ _PIECE_BYTES: Final = 128 << 10
 _FIRST_AND_LAST_CURSOR: Final = b"0"
 _MOST_KEYS: Final = 64
 
-Run = Callable[[str, Sequence[Command]], Awaitable[list[Any]]]
-Missing = Callable[[str, str], Awaitable[StoreError]]
-
 
 async def verify_users(
-    manifest: GenerationManifest,
-    keys: GenerationKeys,
-    run: Run,
-    missing: Missing,
-    progress: Progress,
+    manifest: GenerationManifest, reads: GenerationReads, progress: Progress
 ) -> None:
     """Re-read all users of a generation, a few buckets at a time.
 
     Parameters
     ----------
     manifest : GenerationManifest
-    keys : GenerationKeys
-    run : callable
-        Returns the answers to commands that read a generation.
-    missing : callable
-        Returns the error for something that is missing.
+    reads : GenerationReads
     progress : callable
         Told how many more rows are checked.
 
@@ -57,12 +46,12 @@ async def verify_users(
     GenerationCorruptError
         At the first thing that differs; names it.
     """
-    async for users in read_users(manifest, keys, run, missing):
+    async for users in read_users(manifest, reads):
         progress(len(users))
 
 
 async def read_users(
-    manifest: GenerationManifest, keys: GenerationKeys, run: Run, missing: Missing
+    manifest: GenerationManifest, reads: GenerationReads
 ) -> AsyncIterator[Mapping[bytes, bytes]]:
     """Yield the users of each bucket, by id field their records, all of them checked.
 
@@ -72,23 +61,22 @@ async def read_users(
         At the first thing that differs; names it.
     """
     check = _Check(manifest)
-    generation = manifest.generation
     for numbers in check.bucket_batches():
-        names = [keys.bucket(n) for n in numbers]
-        contents = await _read_hashes(run, generation, names, check.users_at_once)
+        names = [reads.keys.bucket(number) for number in numbers]
+        contents = await _read_hashes(reads, names, check.users_at_once)
         for number, flat in zip(numbers, contents, strict=True):
             if not flat:
-                raise await missing(generation, f"bucket {number} of its users is missing")
+                raise await reads.missing(f"bucket {number} of its users is missing")
             try:
                 users = check.bucket(number, flat)
             except GenerationCorruptError as exc:  # or it was deleted while it was read
-                raise await missing(generation, exc.what) from exc
+                raise await reads.missing(exc.what) from exc
             yield users
     check.finish()
 
 
 async def _read_hashes(
-    run: Run, generation: str, names: Sequence[str], at_once: int
+    reads: GenerationReads, names: Sequence[str], at_once: int
 ) -> list[list[bytes]]:
     """Read whole hashes, fields and values in turn, each of them piece by piece.
 
@@ -101,7 +89,7 @@ async def _read_hashes(
         commands: list[Command] = [
             ("HSCAN", names[k], cursor, "COUNT", at_once) for k, cursor in cursors.items()
         ]
-        answers = await run(generation, commands)
+        answers = await reads.run(commands)
         for k, (cursor, piece) in zip(list(cursors), answers, strict=True):
             contents[k] += piece
             cursors[k] = cursor
@@ -168,10 +156,9 @@ class _Check:
     def finish(self) -> None:
         """Compare what was seen to the manifest."""
         totals = self._manifest.totals
-        found = (self._users, self._pairs)
-        if found != (totals.users, totals.user_categories):
+        if (self._users, self._pairs) != (totals.users, totals.user_categories):
             raise self._corrupt(
-                f"{found[0]} users and {found[1]} pairs instead of "
+                f"{self._users} users and {self._pairs} pairs instead of "
                 f"{totals.users} and {totals.user_categories}"
             )
         if self._sum != self._manifest.checksums.get(USERS):

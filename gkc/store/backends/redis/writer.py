@@ -114,8 +114,8 @@ class ChunkTarget:
         for offset, length in written:
             self._count(offset, length, -1)
         begun = np.flatnonzero(self._missing < before).tolist()
-        for number, found in zip(begun, sizes(begun), strict=True):
-            if found != self.sizes.size(number):
+        for number, size in zip(begun, sizes(begun), strict=True):
+            if size != self.sizes.size(number):
                 what = f"chunk {number} of its items is missing"
                 raise GenerationCorruptError(self._generation, what)
             if self._missing[number]:
@@ -218,16 +218,13 @@ class RedisWriter:
         """Take users and their records."""
         self._users.append(block, records)
 
-    def checkpoint(self, totals: Totals) -> WriterProgress:
-        """Store what was taken, and return what a later writer needs to go on."""
+    def checkpoint(self, totals: Totals) -> None:
+        """Store what was taken, then note what a later writer needs to go on."""
         items, users = self._items.sync(), self._users.flush()
         self._chunks.store_open()
         self._pipe.drain()
-        return WriterProgress(totals, items, users, self._chunks.crc32s)
-
-    def write_progress(self, raw: bytes) -> None:
-        """Keep the note of how far a writer is."""
-        self._send(("SET", self._keys.progress, raw))
+        progress = WriterProgress(totals, items, users, self._chunks.crc32s)
+        self._send(("SET", self._keys.progress, progress.to_bytes()))
         self._pipe.drain()
 
     def finish(self) -> Finished:
@@ -263,10 +260,10 @@ class RedisWriter:
         self._pipe.send(command, size_bytes)
 
     def _lengths(self, numbers: Sequence[int]) -> Sequence[int]:
-        found: list[Any] = []
+        lengths: list[Any] = []
         for some in in_batches(numbers):
             pipeline = self._client.pipeline(transaction=False)
             for number in some:
                 pipeline.strlen(self._keys.chunk(number))
-            found += pipeline.execute(raise_on_error=False)
-        return [size if isinstance(size, int) else 0 for size in found]
+            lengths += pipeline.execute(raise_on_error=False)
+        return [length if isinstance(length, int) else 0 for length in lengths]

@@ -157,8 +157,7 @@ def test_sealed_files_are_read_only(place: FilePlace) -> None:
 def test_nothing_but_what_is_served_is_left(place: FilePlace) -> None:
     generations = [export(place, make_sample("v1", seed)) for seed in range(3)]
     storage, _ = place.open_pair()
-    catalogue = storage.read_catalogue()
-    assert catalogue is not None
+    catalogue = Publisher(storage).catalogue()
     expected = {"catalogue.json", "catalogue.lock", "generations", "leases"}
     for generation in catalogue.generations:
         expected.add(f"generations/{generation}")
@@ -339,7 +338,7 @@ async def test_a_store_that_is_no_directory_is_not_available(tmp_path: Path) -> 
     with pytest.raises(StoreUnavailableError, match="Not a directory"):
         storage.acquire_lease("v1", "me")
     with pytest.raises(StoreUnavailableError, match="Not a directory"):
-        storage.swap_catalogue(None, Catalogue())
+        storage.swap_catalogue(None, Catalogue().to_bytes())
 
 
 def test_a_full_disk_is_told_by_its_name(place: FilePlace) -> None:
@@ -483,26 +482,28 @@ def test_a_catalogue_lock_that_is_never_given_back_is_told(
 ) -> None:
     monkeypatch.setattr("gkc.store.backends.file.storage._LOCK_TIMEOUT_SECONDS", 0.05)
     storage, _ = place.open_pair()
-    assert storage.swap_catalogue(None, Catalogue())
+    assert storage.swap_catalogue(None, b"first")
     with (place.root / "catalogue.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StoreUnavailableError, match=r"catalogue\.lock"):
-            storage.swap_catalogue(Catalogue(), Catalogue(revision=1))
-    assert storage.swap_catalogue(Catalogue(), Catalogue(revision=1))
+            storage.swap_catalogue(b"first", b"second")
+    assert storage.swap_catalogue(b"first", b"second")
 
 
 # ---- checkpoints
 
 
-def open_sink(
-    place: FilePlace, sample: Sample, *, resume: bool, checkpoint_bytes: int = 1
-) -> GenerationSink:
+def open_sink(place: FilePlace, sample: Sample, *, resume: bool) -> GenerationSink:
     writer = FileWriter(place.root / "generations" / "g", place.url, "g", sample.spec)
-    return GenerationSink(
-        writer, "g", sample.spec, resume=resume, checkpoint_bytes=checkpoint_bytes
-    )
+    return GenerationSink(writer, "g", sample.spec, resume=resume)
 
 
+@pytest.fixture
+def noting_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gkc.store.sink._CHECKPOINT_BYTES", 1)
+
+
+@pytest.mark.usefixtures("noting_often")
 def test_a_resumed_sink_goes_on_at_the_last_checkpoint(place: FilePlace) -> None:
     sample = make_sample()
     whole = open_sink(place, sample, resume=False)
@@ -543,7 +544,7 @@ def test_a_resumed_sink_goes_on_at_the_last_checkpoint(place: FilePlace) -> None
 
 def test_without_a_checkpoint_a_resumed_sink_begins_anew(place: FilePlace) -> None:
     sample = make_sample()
-    first = open_sink(place, sample, resume=False, checkpoint_bytes=1 << 30)
+    first = open_sink(place, sample, resume=False)
     first.write_items(next(item_slices(sample.items)))
     first.close()
     second = open_sink(place, sample, resume=True)
@@ -553,6 +554,7 @@ def test_without_a_checkpoint_a_resumed_sink_begins_anew(place: FilePlace) -> No
     second.close()
 
 
+@pytest.mark.usefixtures("noting_often")
 def test_a_writer_that_died_while_sealing_is_resumed(place: FilePlace) -> None:
     sample = make_sample()
     first = open_sink(place, sample, resume=False)
@@ -570,6 +572,7 @@ def test_a_writer_that_died_while_sealing_is_resumed(place: FilePlace) -> None:
     assert second.seal() == expected
 
 
+@pytest.mark.usefixtures("noting_often")
 def test_a_damaged_record_of_progress_is_told(place: FilePlace) -> None:
     sample = make_sample()
     first = open_sink(place, sample, resume=False)

@@ -48,7 +48,7 @@ def told_when_written(url: str) -> str:
         closing(RedisStorage(parse_store_url(url), "center")) as storage,
         pytest.raises(StoreUnavailableError) as caught,
     ):
-        storage.swap_catalogue(None, Catalogue())
+        storage.swap_catalogue(None, Catalogue().to_bytes())
     return str(caught.value)
 
 

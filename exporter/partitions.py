@@ -1,0 +1,415 @@
+"""Tables brought into the order of the store outside memory: by their ids' hashes, in partitions.
+
+A store takes rows in the order of their ids' hashes, and a table may come in any order and size.
+One pass over a table checks each row and appends it to its partition in a temporary file; then a
+partition is read at once and sorted in memory. Users and their pairs have the same partitions. The
+file has no name (it is unlinked as it is made), so a killed export leaves none. Decision 0006 has
+what pyarrow.dataset would take instead.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exporter.errors import FeatureTableError, SpillError
+from exporter.manifest import ID_COLUMNS, TABLE_KINDS, TableKind
+from exporter.tables import Feature, FeatureTable, ListColumn, TableBatch, Values
+from gkc.arrays import I64, Bools
+from gkc.store import hash_ids
+
+_PARTITION_ROWS: Final = 25_000
+_PARTITION_PAIRS: Final = 500_000
+_PARTITION_BYTES: Final = 32 << 20
+_MAX_PARTITIONS: Final = 4096
+_CHUNK_BYTES: Final = 8 << 20
+_PIECE_BYTES: Final = 16 << 10
+
+Tables = Mapping[TableKind, FeatureTable]
+
+KEY: Final = "@key"
+"""Column with the id that partitions and orders the rows."""
+ROW: Final = "@row"
+"""Column with where in its whole table a row stood."""
+CATEGORY: Final = "@category"
+"""Column with the category of an item, null for none, or of a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """Rows of one table, in ascending order of their ids' hashes.
+
+    Attributes
+    ----------
+    ids : ndarray, shape (n,), int64
+    rows : ndarray, shape (n,), int64
+        Where in the whole table each row stood.
+    numbers : dict of str to ndarray, shape (n,)
+        Scalar features by key.
+    lists : dict of str to ListColumn
+        List features by key.
+    categories : ndarray, shape (n,), int64
+        Zeros where a row has none, and throughout for users.
+    has_category : ndarray, shape (n,), bool
+    """
+
+    ids: I64
+    rows: I64
+    numbers: dict[str, Values]
+    lists: dict[str, ListColumn]
+    categories: I64
+    has_category: Bools
+
+    def owners(self, ids: I64) -> I64:
+        """Return where each of some ids is among the rows, shape (n,), int64; -1 if nowhere."""
+        if not len(self.ids):
+            return np.full(len(ids), -1, dtype=np.int64)
+        places = np.searchsorted(hash_ids(self.ids), hash_ids(ids))
+        places = np.minimum(places, len(self.ids) - 1)
+        return np.where(self.ids[places] == ids, places, -1).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionedTable:
+    """A table whose rows have been read and checked, and wait in partitions.
+
+    Attributes
+    ----------
+    source : FeatureTable
+    features : sequence of Feature
+    spill : Spill
+    longest : dict of str to int
+        By column, length of the longest list, at least 1.
+    """
+
+    source: FeatureTable
+    features: Sequence[Feature]
+    spill: Spill
+    longest: Mapping[str, int]
+
+    @property
+    def sizes(self) -> I64:
+        """Rows of each partition."""
+        return self.spill.rows
+
+    def load(self, partition: int) -> TableRows:
+        """Read one partition, sorted as stores want it."""
+        return sort_rows(self.spill.read(partition), self.features)
+
+
+@contextmanager
+def partition_tables(
+    tables: Tables,
+    features: Mapping[TableKind, Sequence[Feature]],
+    progress: Callable[[int], None],
+) -> Iterator[Mapping[TableKind, PartitionedTable]]:
+    """Read all tables into partitions, which are gone after the block.
+
+    Parameters
+    ----------
+    tables : mapping of table kind to FeatureTable
+    features : mapping of table kind to sequence of Feature
+        What to keep of each besides ids and categories.
+    progress : callable
+        Is given the rows read; each row of each table counts once.
+
+    Raises
+    ------
+    FeatureTableError
+        At the first value that cannot be exported.
+    SpillError
+        If the temporary directory does not take the rows.
+    """
+    counts = _partition_counts(tables)
+    with ExitStack() as stack:
+        yield {
+            kind: stack.enter_context(
+                _partition_table(tables[kind], features[kind], counts[kind], progress)
+            )
+            for kind in TABLE_KINDS
+        }
+
+
+@contextmanager
+def _partition_table(
+    table: FeatureTable,
+    features: Sequence[Feature],
+    partitions: int,
+    progress: Callable[[int], None],
+) -> Iterator[PartitionedTable]:
+    columns = [*ID_COLUMNS[table.kind], *(f.column for f in features)]
+    lists = [f for f in features if f.is_list]
+    longest = {f.column: 1 for f in lists}
+    with Spill(_schema(table.kind, features), partitions) as spill:
+        for batch in table.batches(columns):
+            checked = _checked(table.kind, batch, features, spill.schema)
+            spill.append(checked)
+            for feature in lists:
+                lengths = pc.list_value_length(checked.column(feature.key))
+                longest[feature.column] = max(longest[feature.column], pc.max(lengths).as_py())
+            progress(batch.rows)
+        spill.flush()
+        yield PartitionedTable(table, features, spill, longest)
+
+
+def _schema(kind: TableKind, features: Sequence[Feature]) -> pa.Schema:
+    fields = [(KEY, pa.int64()), (ROW, pa.int64())]
+    if kind != "users":
+        fields.append((CATEGORY, pa.int64()))
+    return pa.schema(fields + [(f.key, _stored_type(f)) for f in features])
+
+
+def _stored_type(feature: Feature) -> pa.DataType:
+    # Arrow packs booleans into bits; a byte each is what the models take.
+    element = pa.uint8() if feature.dtype.kind == "b" else pa.from_numpy_dtype(feature.dtype)
+    return pa.large_list(element) if feature.is_list else element
+
+
+def _checked(
+    kind: TableKind, batch: TableBatch, features: Sequence[Feature], schema: pa.Schema
+) -> pa.RecordBatch:
+    """Check one batch of a table and give its columns the types that the spill holds."""
+    rows = np.arange(batch.first, batch.first + batch.rows, dtype=np.int64)
+    arrays = [pa.array(batch.ids(ID_COLUMNS[kind][0])), pa.array(rows)]
+    if kind == "items":
+        ids, known = batch.categories("category_id")
+        arrays.append(pa.array(ids, mask=~known))
+    elif kind == "user_categories":
+        arrays.append(pa.array(batch.ids("category_id")))
+    for feature in features:
+        stored = _stored_type(feature)
+        if feature.is_list:
+            values, lengths = batch.lists(feature)
+            offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+            elements = pa.array(_bytes_if_bool(values), type=stored.value_type)
+            arrays.append(pa.LargeListArray.from_arrays(pa.array(offsets), elements))
+        else:
+            null_is_zero = kind == "items" and feature.column == "category_id"
+            values = batch.numbers(feature, null_is_zero=null_is_zero)
+            arrays.append(pa.array(_bytes_if_bool(values), type=stored))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _bytes_if_bool(values: Values) -> Values:
+    return values.view(np.uint8) if values.dtype.kind == "b" else values
+
+
+def _partition_counts(tables: Tables) -> dict[TableKind, int]:
+    users, items, pairs = (tables[k] for k in ("users", "items", "user_categories"))
+    joined = partition_count(
+        users.rows / _PARTITION_ROWS,
+        users.size_bytes / _PARTITION_BYTES,
+        pairs.rows / _PARTITION_PAIRS,
+        pairs.size_bytes / _PARTITION_BYTES,
+    )
+    alone = partition_count(items.rows / _PARTITION_ROWS, items.size_bytes / _PARTITION_BYTES)
+    return {"users": joined, "items": alone, "user_categories": joined}
+
+
+def partition_of(ids: I64, partitions: int) -> I64:
+    """Return which of so many equal ranges of hashes each id falls into, shape (n,), int64."""
+    high = hash_ids(ids) >> np.uint64(32)
+    return ((high * np.uint64(partitions)) >> np.uint64(32)).astype(np.int64)
+
+
+def partition_count(*needed: float) -> int:
+    """Return the largest of several wishes as a number of partitions within bounds."""
+    return int(min(_MAX_PARTITIONS, max(1, *(np.ceil(n) for n in needed))))
+
+
+class Spill:
+    """Record batches of one schema, partitioned by the hash of their ``KEY`` column.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Has the int64 column ``KEY``.
+    partitions : int
+    """
+
+    def __init__(self, schema: pa.Schema, partitions: int) -> None:
+        self.schema = schema
+        self.partitions = partitions
+        self.rows = np.zeros(partitions, dtype=np.int64)
+        self._file = _new_file()
+        self._chunks: list[list[tuple[int, int]]] = [[] for _ in range(partitions)]
+        self._end = 0
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
+        # Many partitions wait for more, lest each piece be smaller than its header.
+        self._enough_bytes = max(_CHUNK_BYTES, partitions * _PIECE_BYTES)
+
+    def __enter__(self) -> Self:
+        """Return the spill, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the temporary file back."""
+        self._file.close()
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add rows; they reach the file when enough of them have come together."""
+        self._waiting.append(batch)
+        self._waiting_bytes += batch.nbytes
+        if self._waiting_bytes >= self._enough_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all rows that wait to their partitions."""
+        if not self._waiting:
+            return
+        table = pa.Table.from_batches(self._waiting, self.schema)
+        self._waiting, self._waiting_bytes = [], 0
+        place = partition_of(table.column(KEY).to_numpy(), self.partitions)
+        order = np.argsort(place, kind="stable")
+        sizes = np.bincount(place, minlength=self.partitions)
+        sorted_rows = table.take(order).combine_chunks()
+        start = 0
+        for partition, size in enumerate(sizes.tolist()):
+            if size:
+                self._write(partition, sorted_rows.slice(start, size))
+            start += size
+        self.rows += sizes
+
+    def _write(self, partition: int, rows: pa.Table) -> None:
+        for batch in rows.to_batches():
+            message = batch.serialize()
+            self._write_all(memoryview(message))
+            self._chunks[partition].append((self._end, message.size))
+            self._end += message.size
+
+    def _write_all(self, rest: memoryview) -> None:
+        """Write bytes at the end; one call may take fewer than it is given."""
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as exc:
+            raise SpillError(tempfile.gettempdir(), exc) from exc
+
+    def read(self, partition: int) -> pa.Table:
+        """Return the rows of one partition in the order of the table, each column in one chunk."""
+        batches = [
+            pa.ipc.read_record_batch(
+                pa.py_buffer(os.pread(self._file.fileno(), size, offset)), self.schema
+            )
+            for offset, size in self._chunks[partition]
+        ]
+        return pa.Table.from_batches(batches, self.schema).combine_chunks()
+
+
+def _new_file() -> io.FileIO:
+    try:
+        # Unbuffered: pieces are large, and are read by their offset from another thread.
+        return tempfile.TemporaryFile(prefix="gkc-export-", buffering=0)
+    except OSError as exc:
+        raise SpillError(tempfile.gettempdir(), exc) from exc
+
+
+def sort_rows(table: pa.Table, features: Sequence[Feature]) -> TableRows:
+    """Sort one partition of a spill by hash; pairs of one user by category, equal ones by row.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Of the spill's schema, each column in at most one chunk, in the order of the table's rows.
+    features : sequence of Feature
+        What to take besides ids, rows and categories.
+    """
+    ids = _numbers(table, KEY)
+    if CATEGORY in table.column_names:
+        column = table.column(CATEGORY)
+        has_category = np.asarray(column.is_valid().to_numpy(), dtype=np.bool_)
+        categories = np.asarray(column.fill_null(0).to_numpy(), dtype=np.int64)
+    else:
+        has_category, categories = np.zeros(len(ids), np.bool_), np.zeros(len(ids), np.int64)
+    order = np.lexsort((categories, hash_ids(ids)))
+    return TableRows(
+        ids[order],
+        _numbers(table, ROW)[order],
+        {f.key: _as_bool(_numbers(table, f.key), f)[order] for f in features if not f.is_list},
+        {f.key: _lists(table, f, order) for f in features if f.is_list},
+        categories[order],
+        has_category[order],
+    )
+
+
+def _numbers(table: pa.Table, name: str) -> Values:
+    return np.asarray(table.column(name).to_numpy())
+
+
+def _lists(table: pa.Table, feature: Feature, order: I64) -> ListColumn:
+    column = table.column(feature.key).combine_chunks()
+    lengths = np.asarray(pc.list_value_length(column).to_numpy(), dtype=np.int64)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    values = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
+    return ListColumn(_as_bool(values, feature), starts[order], lengths[order])
+
+
+def _as_bool(values: Values, feature: Feature) -> Values:
+    return values.view(np.bool_) if feature.dtype.kind == "b" else values
+
+
+def check_partitions(
+    partitioned: Mapping[TableKind, PartitionedTable], max_pairs_per_user: int
+) -> None:
+    """Refuse duplicate ids and pairs, pairs without their user, and users with too many pairs.
+
+    Raises
+    ------
+    FeatureTableError
+        Names the row.
+    """
+    for partition in range(len(partitioned["items"].sizes)):
+        _refuse_duplicates(partitioned["items"], "item_id", partition)
+    for partition in range(len(partitioned["users"].sizes)):
+        users = _refuse_duplicates(partitioned["users"], "user_id", partition)
+        pairs = partitioned["user_categories"].load(partition)
+        _check_pairs(partitioned["user_categories"].source, users, pairs, max_pairs_per_user)
+
+
+def _refuse_duplicates(table: PartitionedTable, column: str, partition: int) -> TableRows:
+    rows = table.load(partition)
+    same = np.flatnonzero(rows.ids[1:] == rows.ids[:-1])
+    if len(same):
+        raise _twice(table.source, column, f"{rows.ids[same[0]]}", rows, same[0])
+    return rows
+
+
+def _twice(
+    table: FeatureTable, column: str, what: str, rows: TableRows, place: int
+) -> FeatureTableError:
+    first, second = sorted(rows.rows[place : place + 2].tolist())
+    file, row = table.locate(first)
+    return table.error(f"{what} is there twice, first in row {row} of {file}", column, second)
+
+
+def _check_pairs(
+    table: FeatureTable, users: TableRows, pairs: TableRows, max_pairs_per_user: int
+) -> None:
+    ids, rows = pairs.ids, pairs.rows
+    owner = users.owners(ids)
+    if len(lost := np.flatnonzero(owner < 0)):
+        at = lost[np.argmin(rows[lost])]
+        raise table.error(f"user {ids[at]} is not in the users table", "user_id", int(rows[at]))
+    same = np.flatnonzero((ids[1:] == ids[:-1]) & (pairs.categories[1:] == pairs.categories[:-1]))
+    if len(same):
+        pair = f"the pair of user {ids[same[0]]} and category {pairs.categories[same[0]]}"
+        raise _twice(table, "category_id", pair, pairs, same[0])
+    counts = np.bincount(owner, minlength=len(users.ids))
+    if len(counts) and counts.max() > max_pairs_per_user:
+        user = int(np.argmax(counts))
+        raise table.error(
+            f"user {users.ids[user]} has {counts[user]} pairs, more than the "
+            f"{max_pairs_per_user} of --max-pairs-per-user",
+            "user_id",
+            int(np.sort(rows[owner == user])[max_pairs_per_user]),
+        )

@@ -1,0 +1,106 @@
+"""A question → its answer: plan, read users, lay rows; once more if a generation is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from gkc.answering.begun import Begun
+from gkc.answering.serving import Serving
+from gkc.answering.user_cache import UserReader
+from gkc.center.generation import LoadedGeneration
+from gkc.center.plan import Plan, Records, VersionPlan
+from gkc.center.question import Answer, Question
+from gkc.errors import GenerationCorruptError, GenerationNotFoundError
+
+log = structlog.get_logger(__name__)
+
+
+class Answering:
+    """Answers questions from whatever is served at that moment.
+
+    Parameters
+    ----------
+    serving : Serving
+    reader : UserReader
+        Where the users' records are.
+    """
+
+    def __init__(self, serving: Serving, reader: UserReader) -> None:
+        self._serving = serving
+        self._reader = reader
+        self._reading = 0
+        self._was_alone = False
+
+    async def answer(self, question: Question) -> Answer:
+        """Answer a question; all rows that name one version come from one generation.
+
+        If data of a generation turns out to be gone, the catalogue is re-read, and if it names
+        another generation by now, the whole question is answered from that one.
+
+        Raises
+        ------
+        VersionNotFoundError, VersionNotReadyError, CatalogueLostError
+            If a version cannot be answered.
+        InvalidFieldsError
+            If the versions' widths differ, or a part might not stay finite in the answer's type.
+        StoreUnavailableError, GenerationNotFoundError, GenerationCorruptError
+            If the store fails, or lost data.
+        """
+        versions = question.columns.versions
+        generations = await self._serving.resolve(versions)
+        try:
+            return await self._answer_from(question, generations)
+        except (GenerationNotFoundError, GenerationCorruptError) as exc:
+            current = await self._serving.resolve_anew(versions)
+            if _ids(current, versions) == _ids(generations, versions):
+                raise
+            log.info("generation_gone", generation=exc.generation)
+        return await self._answer_from(question, current)
+
+    async def _answer_from(
+        self, question: Question, generations: Mapping[str, LoadedGeneration]
+    ) -> Answer:
+        plan = Plan(question, generations)
+        records = await self._fetch(plan)
+        for _ in plan.lay(records):
+            await asyncio.sleep(0)  # others have their turn
+        return plan.answer
+
+    async def _fetch(self, plan: Plan) -> Sequence[Records]:
+        """Read the users' records; look items up meanwhile if nobody else is here.
+
+        Where requests overlap, the others' go on while the store reads, and items come after it:
+        reads in one turn of the loop are one message to the store. Requests count as coming one at
+        a time when two in a row found nobody reading (why: docs/decisions/0016-idle-waits.md).
+        """
+        is_alone = not self._reading
+        one_at_a_time, self._was_alone = is_alone and self._was_alone, is_alone
+        self._reading += 1
+        try:
+            if not one_at_a_time:
+                return await self.read(plan.versions)
+            begun = Begun(self.read(plan.versions))
+            if not begun.is_done:
+                await asyncio.sleep(0)  # the reads leave when this turn of the loop ends
+                plan.find_items()
+            return await begun
+        finally:
+            self._reading -= 1
+
+    async def read(self, versions: Sequence[VersionPlan]) -> Sequence[Records]:
+        """Read the records of each version's users, from the store."""
+        if len(versions) == 1:  # the usual question
+            return [await self._read(versions[0])]
+        return await asyncio.gather(*map(self._read, versions))
+
+    async def _read(self, version: VersionPlan) -> Records:
+        if not len(version.users):
+            return ()
+        return await self._reader.fetch_users(version.manifest, version.users)
+
+
+def _ids(generations: Mapping[str, LoadedGeneration], versions: Sequence[str]) -> list[str]:
+    return [generations[version].manifest.generation for version in versions]

@@ -1,0 +1,340 @@
+"""Which generation answers for each version, following the catalogue in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import structlog
+
+from gkc.answering.counting import Counting
+from gkc.answering.reader import GuardedReader
+from gkc.center.generation import LoadedGeneration
+from gkc.errors import (
+    CatalogueLostError,
+    OldCatalogueError,
+    ServiceNotReadyError,
+    StoreError,
+    VersionNotFoundError,
+    VersionNotReadyError,
+)
+from gkc.store import Catalogue, parse_store_url, succession
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+_EARLIER_SECONDS: Final = 1.0
+"""How long an earlier catalogue must be all that is read before it is followed."""
+_ANY_USER: Final = np.zeros(1, dtype=np.int64)
+
+
+class Serving:
+    """The versions that can be answered, each by one loaded generation.
+
+    A request takes one snapshot of the map and keeps it. A version flips to a new generation by
+    replacing the map, once the new one is loaded; until then the old one answers. Tables that
+    nobody uses any more are unmapped when the last request that holds them ends.
+
+    Parameters
+    ----------
+    reader : GuardedReader
+    counting : Counting
+    item_memory_bytes : int
+        How much of all item tables together is faulted into memory ahead of requests.
+    refresh_seconds : float
+        Pause between two looks at the catalogue.
+    load_wait_seconds : float or None
+        How long `wait_for_loads` waits at most; None: the caller's deadline ends it.
+
+    Attributes
+    ----------
+    last_catalogue : Catalogue or None
+        The last one that could be read, even if it is lost by now.
+    """
+
+    def __init__(
+        self,
+        reader: GuardedReader,
+        counting: Counting,
+        *,
+        item_memory_bytes: int,
+        refresh_seconds: float,
+        load_wait_seconds: float | None,
+    ) -> None:
+        self._reader = reader
+        self._counting = counting
+        self._item_memory_bytes = item_memory_bytes
+        self._refresh_seconds = refresh_seconds
+        self._load_wait_seconds = load_wait_seconds
+        self.last_catalogue: Catalogue | None = None
+        self._lost: str | None = None
+        self._earlier: tuple[int, float] | None = None
+        self._not_read: str | None = None
+        self._was_read = False
+        self._at_start: frozenset[str] = frozenset()
+        self._loaded: Mapping[str, LoadedGeneration] = {}
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._not_loaded: dict[str, str] = {}
+        self._reserved: dict[str, int] = {}
+        self._reading = asyncio.Lock()
+        self._reads = 0
+
+    def catalogue(self) -> Catalogue | None:
+        """Return the catalogue as last read; None if this namespace has never had one.
+
+        Raises
+        ------
+        ServiceNotReadyError
+            If nobody knows yet: the store was never read.
+        CatalogueLostError
+            If it was there and has vanished, or cannot be read as one.
+        """
+        if self._lost == OldCatalogueError.REASON:
+            raise OldCatalogueError(self._reader.store)
+        if self._lost is not None:
+            raise CatalogueLostError(self._reader.store, self._lost)
+        if not self._was_read:
+            cause = f": {self._not_read}" if self._not_read else ""
+            raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet{cause}")
+        return self.last_catalogue
+
+    @property
+    def loaded(self) -> Mapping[str, LoadedGeneration]:
+        """What answers at this moment; nothing while the catalogue is lost. For any thread."""
+        return self._loaded if self._lost is None else {}
+
+    def is_loaded(self, version: str, generation: str) -> bool:
+        """Tell whether this very generation answers for the version."""
+        loaded = self._loaded.get(version)
+        return loaded is not None and loaded.manifest.generation == generation
+
+    def check_ready(self) -> None:
+        """Check that every version there was at start can be served, and that there is one.
+
+        Raises
+        ------
+        ServiceNotReadyError
+            If not; says what is missing.
+        CatalogueLostError
+            If the catalogue is lost.
+        """
+        catalogue = self.catalogue()
+        if catalogue is None or not catalogue.versions:
+            where = parse_store_url(self._reader.store)
+            if where.is_missing():
+                raise ServiceNotReadyError(f"no store at {where.path} yet, waiting for an export")
+            raise ServiceNotReadyError(f"store {where.shown} holds no version; export one")
+        missing = (self._at_start & catalogue.versions.keys()) - self._loaded.keys()
+        if missing or not self._loaded:
+            waiting = sorted(missing or catalogue.versions)
+            causes = (self._not_loaded.get(catalogue.versions[v].current) for v in waiting)
+            state = "; ".join([", ".join(waiting), *dict.fromkeys(filter(None, causes))])
+            raise ServiceNotReadyError(f"versions still to be loaded: {state}")
+
+    async def resolve(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
+        """Return what answers for each version, and perhaps for others: one snapshot a request.
+
+        The catalogue is re-read once before a version counts as unknown.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If the catalogue has no such version.
+        VersionNotReadyError
+            If it has, but nothing of it is loaded yet.
+        CatalogueLostError, StoreUnavailableError
+            If the catalogue is lost, or cannot be re-read.
+        """
+        if self._lost is not None or not self._loaded.keys() >= set(versions):
+            await self.refresh()
+            self.check_loaded(versions)
+        return self._loaded
+
+    async def resolve_anew(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
+        """As `resolve`, from a catalogue read now, and waiting a little for what it names."""
+        await self.refresh()
+        await self.wait_for_loads(versions)
+        return await self.resolve(versions)
+
+    async def wait_for_loads(self, versions: Sequence[str]) -> None:
+        """Wait until the generations that the catalogue names for these versions are loaded.
+
+        Or until it names others, or for as long as is waited at most.
+        """
+        catalogue = self.catalogue()
+        entries = catalogue.versions if catalogue else {}
+        named = {entries[version].current for version in versions if version in entries}
+        loads = [task for generation, task in self._loads.items() if generation in named]
+        if loads:
+            await asyncio.wait(loads, timeout=self._load_wait_seconds)
+
+    def check_loaded(self, versions: Sequence[str]) -> None:
+        """Check that each version is known and loaded; raises as `resolve`."""
+        catalogue = self.catalogue()
+        for version in versions:
+            if catalogue is None or version not in catalogue.versions:
+                raise VersionNotFoundError(version, catalogue.newest_first() if catalogue else ())
+            if version not in self._loaded:
+                generation = catalogue.versions[version].current
+                raise VersionNotReadyError(version, self._not_loaded.get(generation, ""))
+
+    async def follow(self) -> None:
+        """Look at the catalogue again and again, until cancelled; then let go of every table."""
+        try:
+            while True:
+                try:
+                    await self.refresh()
+                except Exception as exc:  # the outermost loop: it goes on, whatever happens
+                    if str(exc) != self._not_read:  # once, not at every look
+                        unforeseen = None if isinstance(exc, StoreError) else exc
+                        log.warning("catalogue_not_read", cause=str(exc), exc_info=unforeseen)
+                    self._not_read = str(exc)
+                else:
+                    if self._not_read is not None:
+                        log.info("catalogue_read_again")
+                    self._not_read = None
+                await asyncio.sleep(self._refresh_seconds)
+        finally:
+            loads = list(self._loads.values())
+            for task in loads:
+                task.cancel()
+            await asyncio.gather(*loads, return_exceptions=True)
+            self._close_tables()
+
+    def _close_tables(self) -> None:
+        """Let go of every table; what one still lends would keep it mapped."""
+        tables = [loaded.items for loaded in self._loaded.values()]
+        self._loaded = {}
+        for table in tables:
+            table.close()
+
+    async def refresh(self) -> None:
+        """Read the catalogue and act on it; callers that come during a read share the next one.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If the store does not answer; nothing changes then.
+        """
+        before = self._reads
+        async with self._reading:
+            if self._reads > before:
+                return  # another caller's read began after this one was asked for
+            self._reads += 1
+            try:
+                self._take(await self._reader.catalogue())
+            except CatalogueLostError as exc:
+                self._lose(exc.reason)
+            except StoreError:
+                raise
+            except Exception as exc:  # something in it that nobody foresaw: it is damaged
+                self._counting.store_error("catalogue")
+                reason = f"it cannot be read ({type(exc).__name__}: {exc})"
+                if reason != self._lost:
+                    log.error("catalogue_not_understood", exc_info=exc)
+                self._lose(reason)
+
+    def _take(self, catalogue: Catalogue | None) -> None:
+        """Act on a catalogue just read."""
+        is_first, self._was_read = not self._was_read, True
+        if catalogue is None:
+            if self.last_catalogue is not None:
+                if self._lost is None:
+                    self._counting.store_error("catalogue")
+                self._lose("it was there and has vanished")
+            return
+        if self._lost is not None:
+            log.info("catalogue_found_again", revision=catalogue.revision)
+        elif self.last_catalogue is not None and not self._follows(self.last_catalogue, catalogue):
+            return
+        self.last_catalogue, self._lost, self._earlier = catalogue, None, None
+        if is_first:
+            self._at_start = frozenset(catalogue.versions)
+        self._loaded = {v: g for v, g in self._loaded.items() if v in catalogue.versions}
+        for version, entry in catalogue.versions.items():
+            if not self.is_loaded(version, entry.current) and entry.current not in self._loads:
+                task = asyncio.create_task(self._load(version, entry.current))
+                self._loads[entry.current] = task
+
+    def _follows(self, known: Catalogue, read: Catalogue) -> bool:
+        """Tell whether to follow a catalogue, for which an earlier one has to stay for a while.
+
+        A late replica shows one now and then; a store that was put back shows nothing else.
+        """
+        kind = succession(known, read)
+        revisions = {"known_revision": known.revision, "found_revision": read.revision}
+        if kind == "earlier":
+            if self._earlier is None or self._earlier[0] != read.revision:
+                self._earlier = read.revision, time.monotonic()
+                self._counting.store_error("catalogue")
+                log.error("catalogue_went_back", **revisions)
+            if time.monotonic() - self._earlier[1] < _EARLIER_SECONDS:
+                return False
+            log.error("earlier_catalogue_followed", **revisions)
+        elif kind == "other":
+            self._counting.store_error("catalogue")
+            log.error("other_catalogue_followed", **revisions)
+        return True
+
+    def _lose(self, reason: str) -> None:
+        if self._lost != reason:
+            log.error("catalogue_lost", store=self._reader.store, reason=reason)
+        self._lost = reason
+
+    async def _load(self, version: str, generation: str) -> None:
+        """Load a generation, trying again while the catalogue wants it, and flip to it."""
+        pause = _FIRST_PAUSE_SECONDS
+        try:
+            while self._wants(version, generation):
+                try:
+                    loaded = await self._open(generation)
+                except Exception as exc:
+                    unforeseen = None if isinstance(exc, StoreError) else exc
+                    self._not_loaded[generation] = (
+                        "this worker's log says why (generation_not_loaded)"
+                        if unforeseen
+                        else str(exc)
+                    )
+                    log.warning(
+                        "generation_not_loaded",
+                        version=version,
+                        generation=generation,
+                        retry_seconds=pause,
+                        exc_info=unforeseen,
+                        cause=str(exc),
+                    )
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                    continue
+                if self._wants(version, generation):
+                    self._loaded = {**self._loaded, version: loaded}
+                    log.info("generation_loaded", version=version, generation=generation)
+                return
+        finally:
+            del self._loads[generation]
+            self._not_loaded.pop(generation, None)
+
+    def _wants(self, version: str, generation: str) -> bool:
+        entry = self.last_catalogue.versions.get(version) if self.last_catalogue else None
+        return entry is not None and entry.current == generation
+
+    async def _open(self, generation: str) -> LoadedGeneration:
+        manifest = await self._reader.manifest(generation)
+        memory_left = self._memory_left()
+        self._reserved[generation] = manifest.spec.item_shape.size_bytes()
+        try:
+            items = await self._reader.item_table(manifest, memory_left)
+        finally:
+            del self._reserved[generation]
+        # Any user will do: one whose table or bucket is lost must not count as loaded.
+        await self._reader.fetch_users(manifest, _ANY_USER)
+        return LoadedGeneration.of(manifest, items)
+
+    def _memory_left(self) -> int:
+        """Return the bytes of the memory budget that no table takes or will take."""
+        taken = sum(loaded.items.size_bytes for loaded in self._loaded.values())
+        return max(0, self._item_memory_bytes - taken - sum(self._reserved.values()))

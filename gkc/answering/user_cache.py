@@ -1,0 +1,89 @@
+"""Records of the users asked for lately, so that they are not read from the store again.
+
+A generation never changes, so what is here cannot become stale; what nobody asks for any more falls
+out, the records of former generations like those of former users.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, Protocol
+
+from gkc.arrays import I64
+from gkc.center.plan import Records
+from gkc.store import GenerationManifest
+
+ENTRY_BYTES: Final = 320
+"""What an entry takes besides its record: key, id, objects' headers, its place in the table."""
+
+_Key = tuple[str, int]
+
+
+class Count(Protocol):
+    """A number that grows."""
+
+    def inc(self, amount: float) -> None:
+        """Add to it."""
+        ...
+
+
+class UserReader(Protocol):
+    """Where users' records are read: a store, or this cache around it."""
+
+    async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
+        """Read the records of distinct users, shape (n,); None for unknown ones."""
+        ...
+
+
+class UserCache:
+    """A `UserReader` around another one that keeps what it read; the oldest use falls out first.
+
+    Parameters
+    ----------
+    reader : UserReader
+    max_bytes : int
+        Most that all entries take together, `ENTRY_BYTES` for each included.
+    hits, misses : Count
+        Of the records asked for, those that were here and those that were not.
+    """
+
+    def __init__(self, reader: UserReader, max_bytes: int, hits: Count, misses: Count) -> None:
+        self._reader = reader
+        self._max_bytes = max_bytes
+        self._hits, self._misses = hits, misses
+        self._kept: OrderedDict[_Key, bytes | None] = OrderedDict()
+        self.used_bytes = 0
+
+    async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
+        """Return the records of distinct users, and read those that are not here in one go."""
+        generation, kept = manifest.generation, self._kept
+        keys = [(generation, user) for user in users.tolist()]
+        records: list[bytes | memoryview | None] = [None] * len(keys)
+        missing = []
+        for row, key in enumerate(keys):
+            if key in kept:
+                kept.move_to_end(key)
+                records[row] = kept[key]
+            else:
+                missing.append(row)
+        self._hits.inc(len(keys) - len(missing))
+        self._misses.inc(len(missing))
+        if missing:
+            read = await self._reader.fetch_users(manifest, users[missing])
+            for row, record in zip(missing, read, strict=True):
+                records[row] = record
+                self._keep(keys[row], None if record is None else bytes(record))
+        return records
+
+    def _keep(self, key: _Key, record: bytes | None) -> None:
+        if key in self._kept:
+            return  # another request read it meanwhile
+        self._kept[key] = record
+        self.used_bytes += _size(record)
+        while self.used_bytes > self._max_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self.used_bytes -= _size(oldest)
+
+
+def _size(record: bytes | None) -> int:
+    return ENTRY_BYTES + (0 if record is None else len(record))

@@ -1,0 +1,151 @@
+"""What ties a downstream model to the knowledge it was trained on: a small file beside the model.
+
+::
+
+    {"format": "gkc-lock/1", "exact": false,
+     "versions": {"20211220": {"vector_space": "sha256:…", "generation": "…", "checksum": "…"}}}
+
+The axes of two training runs mean different things, so that a model must never see the vectors of
+another run than its own, whatever name they are served under. Vectors of equal spaces may differ: a
+later export of the same models on newer tables is what a model expects to be asked with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import msgspec
+
+from gkc.errors import CommandError, LockMismatchError
+
+_LARGEST_FILE: Final = 1 << 20
+
+
+class LockedVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one version served when it was locked; ``checksum`` is that of its generation."""
+
+    vector_space: str
+    generation: str
+    checksum: str
+
+
+class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The versions that a downstream model may be asked with, and what each must be.
+
+    Attributes
+    ----------
+    versions : mapping of str to LockedVersion
+        Not empty.
+    exact : bool
+        Whether the very generation is wanted, and not only its vector space.
+    """
+
+    versions: dict[str, LockedVersion]
+    exact: bool = False
+    format: Literal["gkc-lock/1"] = "gkc-lock/1"
+
+    @classmethod
+    def of(
+        cls, listing: Mapping[str, Any], versions: Iterable[str], store: str, *, exact: bool
+    ) -> Self:
+        """Lock versions as a store or a service lists them.
+
+        Parameters
+        ----------
+        listing : mapping
+            The body of ``GET /versions``.
+        versions : iterable of str
+        store : str
+            Whose listing it is, for messages.
+        exact : bool
+
+        Raises
+        ------
+        LockMismatchError
+            If one is not there.
+        """
+        return cls({name: _served(listing, name, store) for name in versions}, exact)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read a lock file.
+
+        Raises
+        ------
+        CommandError
+            If it is not there, or is none.
+        """
+        try:
+            with file.open("rb") as stream:
+                raw = stream.read(_LARGEST_FILE)
+        except OSError as exc:
+            raise CommandError(f"lock {file} cannot be read: {exc.strerror}") from exc
+        try:
+            lock = msgspec.json.decode(raw, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise CommandError(f"{file} is no lock of gkc: {exc}; write one by gkc lock") from exc
+        if not lock.versions:
+            raise CommandError(f"{file} locks no version; write it anew by gkc lock")
+        return lock
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content, a line of JSON for each member."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    def only_version(self) -> str | None:
+        """Return the version, if there is one alone: it need not be named in a question."""
+        return next(iter(self.versions)) if len(self.versions) == 1 else None
+
+    def check(
+        self, listing: Mapping[str, Any], store: str, *, version: str | None = None, exact: bool
+    ) -> None:
+        """Check that what a store or a service lists is what was locked.
+
+        Parameters
+        ----------
+        listing : mapping
+            The body of ``GET /versions``.
+        store : str
+            Whose listing it is, for messages.
+        version : str, optional
+            The only one to look at.
+        exact : bool
+            Whether the generation must be the very one, even if the lock does not say so.
+
+        Raises
+        ------
+        LockMismatchError
+            If a version is not there, or is of another vector space, or, where the lock is exact,
+            of another generation; says which.
+        """
+        for name in self.versions if version is None else (version,):
+            if name not in self.versions:
+                raise LockMismatchError(store, name, f"the lock is of {', '.join(self.versions)}")
+            served, wanted = _served(listing, name, store), self.versions[name]
+            if served.vector_space != wanted.vector_space:
+                raise LockMismatchError(
+                    store,
+                    name,
+                    f"generation {served.generation} is of vector space {served.vector_space}, "
+                    f"the lock's is {wanted.vector_space}",
+                )
+            if (exact or self.exact) and served != wanted:
+                raise LockMismatchError(
+                    store,
+                    name,
+                    f"generation {served.generation} with {served.checksum} is not the locked "
+                    f"{wanted.generation} with {wanted.checksum}",
+                )
+
+
+def _served(listing: Mapping[str, Any], version: str, store: str) -> LockedVersion:
+    infos: list[Mapping[str, Any]] = listing["versions"]
+    for info in infos:
+        if info["version"] == version:
+            if "vector_space" not in info:
+                raise LockMismatchError(store, version, "it does not say its vector space")
+            return LockedVersion(info["vector_space"], info["generation"], info["checksum"])
+    there = ", ".join(info["version"] for info in infos) or "none"
+    raise LockMismatchError(store, version, f"it is not there; versions there: {there}")

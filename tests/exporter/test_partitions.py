@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter import partitions
+from exporter.errors import SpillError
+from exporter.partitions import (
+    CATEGORY,
+    KEY,
+    ROW,
+    Spill,
+    TableRows,
+    partition_count,
+    partition_of,
+    sort_rows,
+)
+from exporter.tables import Feature
+from gkc.store import hash_ids
+
+SCHEMA = pa.schema([(KEY, pa.int64()), (ROW, pa.int64()), ("list", pa.large_list(pa.float32()))])
+IDS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50)
+
+
+def batch(ids: list[int], first: int = 0) -> pa.RecordBatch:
+    lists = [[float(k)] * (k % 4) for k in range(first, first + len(ids))]
+    rows = np.arange(first, first + len(ids))
+    return pa.record_batch([pa.array(ids, pa.int64()), pa.array(rows), lists], schema=SCHEMA)
+
+
+@given(IDS, st.integers(1, 4096))
+def test_partitions_are_ranges_of_hashes(ids: list[int], partitions: int) -> None:
+    values = np.array(ids, dtype=np.int64)
+    place = partition_of(values, partitions)
+    assert place.min() >= 0
+    assert place.max() < partitions
+    in_order = place[np.argsort(hash_ids(values))]
+    assert (np.diff(in_order) >= 0).all()
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 500, 1 << 20])
+def test_every_row_comes_back_in_its_partition_in_the_order_of_the_table(
+    chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(partitions, "_PIECE_BYTES", 1)
+    ids = np.random.default_rng(1).integers(-(2**63), 2**63 - 1, 300).tolist()
+    whole = pa.Table.from_batches([batch(ids)])
+    with Spill(SCHEMA, 7) as spill:
+        for start in range(0, 300, 30):
+            spill.append(batch(ids[start : start + 30], start))
+        spill.flush()
+        place = partition_of(np.array(ids), 7)
+        assert spill.rows.tolist() == np.bincount(place, minlength=7).tolist()
+        for partition in range(7):
+            found = spill.read(partition)
+            assert found.equals(whole.take(np.flatnonzero(place == partition)))
+            assert found.column(KEY).num_chunks <= 1
+
+
+def test_a_partition_without_rows_is_an_empty_table() -> None:
+    with Spill(SCHEMA, 3) as spill:
+        spill.flush()
+        assert spill.read(2).num_rows == 0
+        assert spill.read(2).schema == SCHEMA
+
+
+def test_no_file_is_left_even_while_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Spill(SCHEMA, 2) as spill:
+        spill.append(batch([1, 2, 3]))
+        spill.flush()
+        assert list(tmp_path.iterdir()) == []
+        assert sum(spill.read(p).num_rows for p in range(2)) == 3
+
+
+def test_no_temporary_directory_is_an_error_that_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(SpillError, match=r"gone: No such file or directory; .* in TMPDIR"):
+        Spill(SCHEMA, 2)
+
+
+@pytest.mark.parametrize(
+    ("needed", "count"), [((0.0,), 1), ((0.2, 3.1), 4), ((1e9,), 4096), ((5.0, 2.0), 5)]
+)
+def test_partition_count_takes_the_largest_wish(needed: tuple[float, ...], count: int) -> None:
+    assert partition_count(*needed) == count
+
+
+NUMBER = Feature("x", np.dtype(np.float32), is_list=False)
+FLAG = Feature("flag", np.dtype(np.bool_), is_list=False)
+LIST = Feature("list", np.dtype(np.int32), is_list=True)
+FEATURES = [NUMBER, FLAG, LIST]
+
+
+def load(ids: list[int], categories: list[int | None] | None = None) -> TableRows:
+    columns: dict[str, pa.Array] = {
+        KEY: pa.array(ids, pa.int64()),
+        ROW: pa.array(range(len(ids)), pa.int64()),
+        NUMBER.key: pa.array([k / 2 for k in range(len(ids))], pa.float32()),
+        FLAG.key: pa.array([k % 2 for k in range(len(ids))], pa.uint8()),
+        LIST.key: pa.array([[k] * (k % 3) for k in range(len(ids))], pa.large_list(pa.int32())),
+    }
+    if categories is not None:
+        columns[CATEGORY] = pa.array(categories, pa.int64())
+    return sort_rows(pa.table(columns).combine_chunks(), FEATURES)
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=30))
+def test_rows_are_in_the_order_of_hashes_with_all_that_belongs_to_them(ids: list[int]) -> None:
+    rows = load(ids)
+    assert rows.ids.tolist() == sorted(
+        ids, key=lambda i: int(hash_ids(np.array([i], dtype=np.int64))[0])
+    )
+    assert [ids[r] for r in rows.rows] == rows.ids.tolist()
+    assert rows.numbers[NUMBER.key].tolist() == [r / 2 for r in rows.rows]
+    assert rows.numbers[FLAG.key].tolist() == [r % 2 == 1 for r in rows.rows]
+    assert rows.numbers[FLAG.key].dtype == np.bool_
+    places = np.arange(len(ids))
+    expected = [([r] * (r % 3) + [0, 0])[:2] for r in rows.rows.tolist()]
+    assert rows.lists[LIST.key].padded(places, 2).tolist() == expected
+    assert not rows.has_category.any()
+
+
+def test_pairs_of_one_user_are_in_ascending_order_of_categories() -> None:
+    pairs = load([5, 9, 5, 9, 5], [3, 2**60, -7, 1, 0])
+    of_user = {u: pairs.categories[pairs.ids == u].tolist() for u in (5, 9)}
+    assert of_user == {5: [-7, 0, 3], 9: [1, 2**60]}
+    assert (np.diff(np.flatnonzero(pairs.ids == 5)) == 1).all()
+
+
+def test_an_item_may_have_no_category() -> None:
+    items = load([1, 2, 3], [None, 0, 8])
+    found = {
+        int(i): int(c) if h else None
+        for i, c, h in zip(items.ids, items.categories, items.has_category, strict=True)
+    }
+    assert found == {1: None, 2: 0, 3: 8}
+
+
+@given(
+    st.lists(st.integers(-50, 50), unique=True, max_size=30),
+    st.lists(st.integers(-60, 60), max_size=30),
+)
+def test_owners_are_found_or_minus_one(ids: list[int], asked: list[int]) -> None:
+    rows = load(ids)
+    places = rows.owners(np.array(asked, dtype=np.int64))
+    assert [None if p < 0 else int(rows.ids[p]) for p in places] == [
+        a if a in ids else None for a in asked
+    ]

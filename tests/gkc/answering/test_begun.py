@@ -1,0 +1,110 @@
+"""A coroutine that was begun behaves as an awaited one, only that it waits meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gkc.answering.begun import Begun
+
+
+async def test_it_runs_up_to_its_first_pause_at_once() -> None:
+    steps: list[str] = []
+
+    async def work() -> int:
+        steps.append("asked")
+        await asyncio.sleep(0)
+        steps.append("answered")
+        return 7
+
+    begun = Begun(work())
+    assert (steps, begun.is_done) == (["asked"], False)
+    assert await begun == 7
+    assert steps == ["asked", "answered"]
+
+
+async def test_what_it_waits_for_goes_on_meanwhile() -> None:
+    gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    turns = 0
+
+    async def work() -> str:
+        nonlocal turns
+        answer = await gate
+        turns += 1
+        return answer
+
+    begun = Begun(work())
+    gate.set_result("here")
+    await asyncio.sleep(0)
+    assert turns == 0  # the rest runs where it is awaited
+    assert await begun == "here"
+
+
+async def test_without_a_pause_it_is_done() -> None:
+    async def work() -> int:
+        return 7
+
+    begun = Begun(work())
+    assert begun.is_done
+    assert await begun == 7
+
+
+@pytest.mark.parametrize("pauses", [0, 1, 2])
+async def test_what_it_raises_comes_where_it_is_awaited(pauses: int) -> None:
+    async def work() -> None:
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        raise LookupError("gone")
+
+    begun = Begun(work())
+    assert begun.is_done == (pauses == 0)
+    with pytest.raises(LookupError, match="gone"):
+        await begun
+
+
+async def test_an_error_of_what_it_waits_for_reaches_it() -> None:
+    gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def work() -> str:
+        try:
+            return await gate
+        except ConnectionError:
+            await asyncio.sleep(0)
+            return "asked again"
+
+    begun = Begun(work())
+    gate.set_exception(ConnectionError())
+    assert await begun == "asked again"
+
+
+async def test_a_cancelled_task_cancels_it() -> None:
+    told: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            told.append("cancelled")
+            raise
+
+    async def caller() -> None:
+        await Begun(work())
+
+    task = asyncio.create_task(caller())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert told == ["cancelled"]
+
+
+async def test_its_own_deadline_ends_it() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(0.01):
+            await asyncio.get_running_loop().create_future()
+
+    begun = Begun(work())
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await begun

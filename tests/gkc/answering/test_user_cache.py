@@ -1,0 +1,126 @@
+"""The cache of users' records: the same records, bounded, and the oldest use falls out first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gkc.answering.user_cache import ENTRY_BYTES, UserCache
+from gkc.center.plan import Records
+from gkc.errors import StoreUnavailableError
+from gkc.http.metrics import Metrics
+
+RECORD_BYTES = 100
+Asked = tuple[str, list[int]]
+
+
+class Reader:
+    """Has a record of every user but the negative ones, and writes down who was read."""
+
+    def __init__(self) -> None:
+        self.read: list[tuple[str, int]] = []
+        self.gate: asyncio.Event | None = None
+        self.failure: Exception | None = None
+
+    async def fetch_users(self, manifest: Any, users: Any) -> Records:
+        self.read += [(manifest.generation, user) for user in users.tolist()]
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [record_of(manifest.generation, user) for user in users.tolist()]
+
+
+def record_of(generation: str, user: int) -> memoryview | None:
+    text = f"{generation} {user}".encode().ljust(RECORD_BYTES)
+    return None if user < 0 else memoryview(text)
+
+
+async def ask(cache: UserCache, generation: str, users: list[int]) -> list[bytes | None]:
+    manifest: Any = SimpleNamespace(generation=generation)
+    found = await cache.fetch_users(manifest, np.array(users, dtype=np.int64))
+    return [None if record is None else bytes(record) for record in found]
+
+
+def expected(generation: str, users: list[int]) -> list[bytes | None]:
+    records = [record_of(generation, user) for user in users]
+    return [None if record is None else bytes(record) for record in records]
+
+
+def size(user: int) -> int:
+    return ENTRY_BYTES + (RECORD_BYTES if user >= 0 else 0)
+
+
+asked = st.lists(
+    st.tuples(
+        st.sampled_from(["1-a", "2-b"]),
+        st.lists(st.integers(-2, 5), min_size=1, max_size=4, unique=True),
+    ),
+    max_size=20,
+)
+
+
+@given(requests=asked, entries=st.integers(0, 6))
+def test_records_are_those_of_the_store_and_the_oldest_use_falls_out(
+    requests: list[Asked], entries: int
+) -> None:
+    reader, most = Reader(), entries * size(0)
+    cache = UserCache(reader, most, *Metrics().user_cache())
+    kept: OrderedDict[tuple[str, int], int] = OrderedDict()
+
+    async def run() -> None:
+        for generation, users in requests:
+            reader.read.clear()
+            assert await ask(cache, generation, users) == expected(generation, users)
+            keys = [(generation, user) for user in users]
+            missing = [key for key in keys if key not in kept]
+            assert reader.read == missing
+            for key in keys:
+                if key in kept:
+                    kept.move_to_end(key)
+            for key in missing:
+                kept[key] = size(key[1])
+                while sum(kept.values()) > most:
+                    kept.popitem(last=False)
+            assert cache.used_bytes == sum(kept.values()) <= most
+
+    asyncio.run(run())
+
+
+async def test_two_requests_that_miss_at_the_same_time_leave_one_entry() -> None:
+    reader = Reader()
+    reader.gate = asyncio.Event()
+    cache = UserCache(reader, 10_000, *Metrics().user_cache())
+    both = asyncio.gather(ask(cache, "g", [1]), ask(cache, "g", [1, 2]))
+    await asyncio.sleep(0)
+    reader.gate.set()
+    assert list(await both) == [expected("g", [1]), expected("g", [1, 2])]
+    assert cache.used_bytes == 2 * size(1)
+
+
+async def test_a_read_that_fails_leaves_what_was_there() -> None:
+    reader = Reader()
+    cache = UserCache(reader, 10_000, *Metrics().user_cache())
+    await ask(cache, "g", [1])
+    reader.failure = StoreUnavailableError("x", "refused")
+    with pytest.raises(StoreUnavailableError):
+        await ask(cache, "g", [1, 2])
+    assert await ask(cache, "g", [1]) == expected("g", [1])
+    assert cache.used_bytes == size(1)
+
+
+async def test_hits_and_misses_are_counted() -> None:
+    metrics = Metrics()
+    cache = UserCache(Reader(), 10_000, *metrics.user_cache())
+    await ask(cache, "g", [1, 2])
+    await ask(cache, "g", [2, 3])
+    text = metrics.render(None).decode()
+    assert 'gkc_user_cache_records_total{result="hit"} 1.0' in text
+    assert 'gkc_user_cache_records_total{result="miss"} 3.0' in text

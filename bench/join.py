@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 import typer
 
 from bench.checkouts import HERE
+from bench.load import Ask
 from bench.processes import anonymous_mib
 from bench.results import Figure, Section, tell
-from bench.stage import Ask, Stage, ratios
+from bench.stage import Stage, ratios
 from bench.world import VERSION, Shape, questions
 from gkc.arrays import I64
 from gkc.store import (
@@ -76,7 +77,7 @@ def beside_a_service(rounds: int) -> list[float]:
     """Return the p99 of a service while a join reads from its Redis, to that in quiet."""
     found = []
     with Stage() as stage:
-        _, url = stage.redis()
+        url = stage.redis().redis_url()
         write_store(url, ON_REDIS)
         source = write_table(stage.folder / "in", ROWS_ON_REDIS, ON_REDIS)
         bodies = [{**b, "dtype": "f16"} for b in questions(ON_REDIS, CANDIDATES, BODIES, seed=1)]

@@ -21,7 +21,6 @@ SPACES_KEY: Final = "gkc.vector_spaces"
 CHECKSUMS_KEY: Final = "gkc.checksums"
 """Of a schema's metadata: the SHA-256 of each generation's manifest by version, JSON."""
 
-_ARROW_TYPES: Final[Mapping[AnswerType, pa.DataType]] = {"f32": pa.float32(), "f16": pa.float16()}
 _SPARK_SCHEMA: Final = b"org.apache.spark.sql.parquet.row.metadata"
 """Where Spark keeps a table's columns: it would not see those that are added."""
 
@@ -61,13 +60,19 @@ class KnowledgeForm:
         return cls(dtype, in_row_order(parts), prefix)
 
     @property
+    def numbers(self) -> np.dtype[np.float16 | np.float32]:
+        """The type of the numbers."""
+        return np.dtype(np.float16 if self.dtype == "f16" else np.float32)
+
+    @property
     def names(self) -> tuple[str, str]:
         """The names of the columns that are added."""
         return f"{self.prefix}knowledge", f"{self.prefix}status"
 
     def fields(self, width: int) -> list[pa.Field]:
         """Return the columns that are added, of rows of so many numbers."""
-        types = pa.list_(_ARROW_TYPES[self.dtype], width), pa.list_(pa.uint8(), len(PARTS))
+        numbers = pa.from_numpy_dtype(self.numbers)
+        types = pa.list_(numbers, width), pa.list_(pa.uint8(), len(PARTS))
         return [pa.field(name, held) for name, held in zip(self.names, types, strict=True)]
 
     def check_free(self, table: str, schema: pa.Schema) -> None:

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gkc.arrays import I64
-from gkc.center.plan import DTYPES
 from gkc.center.question import Columns
 from gkc.knowledge import PARTS
 from gkc.offline.folders import FilePair
@@ -190,7 +188,7 @@ def _joined(
     schema: pa.Schema,
 ) -> Iterator[pa.Table]:
     """Yield a table's rows and what is added to them, a row group at a time."""
-    row_bytes = answers.width * np.dtype(DTYPES[form.dtype]).itemsize + len(PARTS)
+    row_bytes = answers.width * form.numbers.itemsize + len(PARTS)
     at_once = _GROUP_BYTES / (table.row_bytes + row_bytes)
     at_once = int(max(_LEAST_GROUP_ROWS, min(_MOST_GROUP_ROWS, at_once)))
     for first, batch in _read_ahead(table.batches(at_once)):

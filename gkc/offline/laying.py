@@ -121,7 +121,7 @@ def _slice(columns: Columns, start: int, end: int) -> Columns:
         users=some(columns.users),
         items=some(columns.items),
         categories=None if columns.categories is None else some(columns.categories),
-        given=None if columns.given is None else some(columns.given),
+        has_category=None if columns.has_category is None else some(columns.has_category),
         versions=columns.versions,
         version_index=some(columns.version_index),
     )

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
-from gkc.center.plan import DTYPES, Records
+from gkc.center.plan import Records
 from gkc.center.question import Columns
 from gkc.knowledge import PARTS
 from gkc.offline.form import KnowledgeForm, fixed_lists
@@ -83,7 +83,7 @@ class SpilledAnswers:
         self._layer = RowLayer(generations, self._held_records, form)
         self.width, self.counts = self._layer.width, self._layer.counts
         self._answer = np.dtype(
-            [("knowledge", DTYPES[form.dtype], (self.width,)), ("status", "u1", (len(PARTS),))]
+            [("knowledge", form.numbers, (self.width,)), ("status", "u1", (len(PARTS),))]
         )
         self._count = _partitions(rows, self._generations)
         self._stack = ExitStack()
@@ -95,7 +95,7 @@ class SpilledAnswers:
         asked = np.empty(columns.n, dtype=_QUESTION)
         asked["user"], asked["item"] = columns.users, columns.items
         asked["category"] = 0 if columns.categories is None else columns.categories
-        asked["given"] = False if columns.given is None else columns.given
+        asked["given"] = False if columns.has_category is None else columns.has_category
         codes = np.array([self._versions.index(v) for v in columns.versions], dtype=np.int32)
         asked["version"] = codes[columns.version_index]
         order, ends = self._by_partition(columns)
@@ -177,7 +177,7 @@ class SpilledAnswers:
                 users=np.ascontiguousarray(rows["user"]),
                 items=np.ascontiguousarray(rows["item"]),
                 categories=np.ascontiguousarray(rows["category"]),
-                given=np.ascontiguousarray(rows["given"]),
+                has_category=np.ascontiguousarray(rows["given"]),
                 versions=tuple(self._versions[code] for code in versions.tolist()),
                 version_index=index if len(versions) > 1 else index[:1],
             )

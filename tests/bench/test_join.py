@@ -26,7 +26,7 @@ def test_a_join_is_as_fast_as_its_floor_or_slower() -> None:
     seconds = {"join": [4.0, 5.0], "floor": [2.0, 3.0]}
     rate, memory, beside, rows = section(seconds, [50, 55, 60], 100, [1.2, 1.6]).figures
     assert rate.values == [0.5, 0.6]
-    assert rate.wanted == "≥ 0.5 / ≥ 0.7"
+    assert rate.bounds == "≥ 0.5 / ≥ 0.7"
     assert memory.values == [1.1, 1.2]
     assert (beside.values, beside.verdict) == ([1.2, 1.6], "met")
     assert rows.values == [25.0, 20.0]

@@ -1,20 +1,36 @@
-"""What joined rows came from."""
+"""A lock of what joined rows came from."""
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace as with_fields
 
-from gkc.errors import TableFileError
+from gkc.center.listing import version_list
+from gkc.errors import LockMismatchError, TableFileError
+from gkc.lock import Lock
 from gkc.offline.form import KnowledgeForm
 from gkc.offline.join import Join
-from gkc.offline.joined import Source, read_sources
+from gkc.offline.joined import lock_of_joined
 from gkc.offline.joiner import JoinOptions
 from gkc.offline.snapshot import StoreAddress
-from tests.gkc.offline.tables import EQUALLY_WIDE, draw, write
-from tests.gkc.world import Worlds, make_world
+from gkc.store import Origin, open_publisher
+from gkc.testing.samples import make_sample, publish_sample
+from tests.gkc.offline.tables import draw, write
+from tests.gkc.world import make_world
+
+VERSIONS = ("a", "b")
+
+
+def publish(url: str, version: str, seed: int = 0, space: str = "run-7") -> None:
+    sample = make_sample(version, seed, users=20, items=20)
+    spec = with_fields(sample.spec, origin=Origin(vector_space=space))
+    publisher = open_publisher(url)
+    publish_sample(publisher, replace(sample, spec=spec))
+    publisher.close()
 
 
 def join(url: str, source: Path, target: Path, version: str | None = None) -> None:
@@ -23,34 +39,47 @@ def join(url: str, source: Path, target: Path, version: str | None = None) -> No
     Join(options).run(lambda _: None)
 
 
-def test_all_versions_of_all_files(worlds: Worlds, tmp_path: Path) -> None:
-    for name in ("half", "full"):
-        write(draw(5, versions=(name,)), tmp_path / "in" / name)
-    join(worlds.url, tmp_path / "in", tmp_path / "out")
-    found = read_sources(tmp_path / "out")
-    assert set(found) == {"half", "full"}
-    root = Path(worlds.url.removeprefix("file:"))
-    for version, source in found.items():
-        generation = worlds[version].generation
-        (manifest,) = root.rglob(f"{generation}/manifest.json")
-        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
-        assert source == Source(generation, None, f"sha256:{digest}")
-    assert read_sources(tmp_path / "out" / "half") == {"half": found["half"]}
+def check(lock: Lock, url: str, *, exact: bool = False) -> None:
+    publisher = open_publisher(url)
+    listing = to_builtins(version_list(publisher.catalogue(), lambda *_: True))
+    publisher.close()
+    lock.check(listing, url, exact=exact)
 
 
-def test_files_that_do_not_fit(url: str, worlds: Worlds, tmp_path: Path) -> None:
+def test_all_versions_of_all_files(url: str, tmp_path: Path) -> None:
+    for version in VERSIONS:
+        publish(url, version)
+        write(draw(5, versions=(version,)), tmp_path / "in" / version)
+    write(draw(0, versions=VERSIONS), tmp_path / "in" / "nothing")
+    join(url, tmp_path / "in", tmp_path / "out")
+    lock = lock_of_joined(tmp_path / "out")
+    assert tuple(lock.versions) == VERSIONS
+    assert tuple(lock_of_joined(tmp_path / "out" / "b").versions) == ("b",)
+    check(lock, url, exact=True)
+    publish(url, "b", seed=1)
+    check(lock, url)
+    with pytest.raises(LockMismatchError, match="is not the locked"):
+        check(lock, url, exact=True)
+    publish(url, "b", space="run-8")
+    with pytest.raises(LockMismatchError, match="run-8"):
+        check(lock, url)
+
+
+def test_files_that_do_not_fit(url: str, tmp_path: Path) -> None:
     write(draw(5), tmp_path / "in")
     with pytest.raises(TableFileError, match="/in: tells of no generation"):
-        read_sources(tmp_path / "in")
+        lock_of_joined(tmp_path / "in")
+    with pytest.raises(TableFileError, match="/none: there is no such file"):
+        lock_of_joined(tmp_path / "none")
     for seed in (1, 2):
-        make_world("v1", seed).publish(url)
-        join(url, tmp_path / "in", tmp_path / "out" / str(seed), "v1")
-    with pytest.raises(TableFileError, match=r"/out/2: came from .* of version 'v1', other files"):
-        read_sources(tmp_path / "out")
+        publish(url, "a", seed)
+        join(url, tmp_path / "in", tmp_path / "out" / str(seed), "a")
+    with pytest.raises(TableFileError, match=r"/out/2: came from .* of version 'a', other files"):
+        lock_of_joined(tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(TableFileError, match="has no joined rows"):
-        read_sources(tmp_path / "empty")
-    write(draw(0, versions=EQUALLY_WIDE), tmp_path / "none" / "a")
-    write(draw(5, versions=("half",)), tmp_path / "none" / "b")
-    join(worlds.url, tmp_path / "none", tmp_path / "joined")
-    assert set(read_sources(tmp_path / "joined")) == {"half"}
+        lock_of_joined(tmp_path / "empty")
+    make_world("v1").publish(url)
+    join(url, tmp_path / "in", tmp_path / "unknown", "v1")
+    with pytest.raises(TableFileError, match="the vector space of version 'v1' is not known"):
+        lock_of_joined(tmp_path / "unknown")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
@@ -25,6 +27,8 @@ from gkc.store import (
     parse_store_url,
     require_store,
 )
+
+ResultT = TypeVar("ResultT")
 
 _PREFAULTED_BYTES: Final = 4 << 30
 """Largest table of items that is brought into memory at once; of a larger one, pages as needed."""
@@ -86,7 +90,8 @@ class Snapshot:
             If the store is a directory that does not exist.
         """
         require_store(address.url)
-        catalogue = asyncio.run(_catalogue(address)) or Catalogue()
+        with closing(_LoopThread()) as loop:
+            catalogue = loop.run(_catalogue(address)) or Catalogue()
         return cls(address, {v: catalogue.versions[v].current for v in catalogue.newest_first()})
 
     def generation(self, version: str) -> str:
@@ -102,6 +107,30 @@ class Snapshot:
         return self.generations[version]
 
 
+class _LoopThread:
+    """An event loop in a thread of its own: the caller's may run one, as a notebook's does."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._runner = asyncio.Runner()
+        self._loop = self._thread.submit(self._runner.get_loop).result()
+
+    def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        """Return what a coroutine returns; Ctrl-C cancels it."""
+        future = self._thread.submit(self._runner.run, work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for task in asyncio.all_tasks(self._loop):
+                self._loop.call_soon_threadsafe(task.cancel)
+            raise
+
+    def close(self) -> None:
+        """End the loop and the thread."""
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
+
+
 async def _catalogue(address: StoreAddress) -> Catalogue | None:
     reader = address.open()
     try:
@@ -115,7 +144,7 @@ async def _next(blocks: AsyncIterator[UserBlock]) -> UserBlock | None:
 
 
 class SnapshotReader:
-    """Reads the generations of a snapshot; for one thread, which must not run an event loop.
+    """Reads the generations of a snapshot, for one thread.
 
     Parameters
     ----------
@@ -124,7 +153,7 @@ class SnapshotReader:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._loop = asyncio.Runner()
+        self._loop = _LoopThread()
         self._reader = snapshot.address.open()
         self._loaded: dict[str, LoadedGeneration] = {}
 

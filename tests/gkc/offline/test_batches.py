@@ -64,6 +64,12 @@ def test_without_categories_and_without_rows(worlds: Worlds) -> None:
     assert list(join_batches(draw(0).to_batches(), store=worlds.url, version="full")) == []
 
 
+async def test_in_a_notebook_whose_event_loop_runs(worlds: Worlds) -> None:
+    table = draw(30)
+    found = joined(table, 10, store=worlds.url, version="half")
+    assert told(found) == expected(table, [worlds["half"]])
+
+
 def test_one_row_at_a_time(worlds: Worlds) -> None:
     table = draw(30)
     found = joined(table, 1, store=worlds.url, version="half-defaults")

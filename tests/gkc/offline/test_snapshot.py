@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import os
 import pickle
+import signal
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +17,13 @@ import pytest
 from msgspec import structs
 
 from gkc.errors import CommandError, GenerationNotFoundError, VersionNotFoundError
-from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress
+from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress, _LoopThread
 from gkc.store import Origin, open_publisher
 from gkc.testing.samples import publish_sample, small_sample
 from tests.gkc.world import USERS, make_world
+
+FOREVER_SECONDS = 10_000.0
+"""Longer than a test may take."""
 
 
 def test_it_stays_as_it_was(url: str) -> None:
@@ -75,3 +81,15 @@ def test_a_version_deleted_before_it_was_read(url: str) -> None:
     publisher.close()
     with closing(SnapshotReader(snapshot)) as reader, pytest.raises(GenerationNotFoundError):
         reader.load(["v1"])
+
+
+def test_ctrl_c_ends_what_is_waited_for() -> None:
+    with closing(_LoopThread()) as loop:
+        assert loop.run(asyncio.sleep(0, "done")) == "done"
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(_interrupted())
+
+
+async def _interrupted() -> None:
+    os.kill(os.getpid(), signal.SIGINT)  # which the main thread gets
+    await asyncio.sleep(FOREVER_SECONDS)

@@ -15,12 +15,13 @@ from typing import Any, Final, TypeVar
 from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Records
-from gkc.errors import GenerationNotFoundError, VersionNotFoundError
+from gkc.errors import CommandError, GenerationNotFoundError, VersionNotFoundError
 from gkc.offline.checked_once import CheckedOnce
 from gkc.offline.form import CHECKSUMS_KEY, SPACES_KEY, VERSIONS_KEY
 from gkc.store import (
     Catalogue,
     GenerationManifest,
+    GenerationSpec,
     KnowledgeReader,
     UserBlock,
     open_reader,
@@ -166,6 +167,8 @@ class SnapshotReader:
             If the snapshot has no such version.
         StoreError
             If a generation cannot be read.
+        CommandError
+            If its ids are strings.
         """
         for version in versions:
             if version not in self._loaded:
@@ -221,8 +224,18 @@ class SnapshotReader:
 
     async def _load(self, version: str) -> LoadedGeneration:
         manifest = await self._reader.manifest(self.snapshot.generation(version))
+        _require_numbers(manifest.spec)
         items = await self._reader.item_table(manifest, _PREFAULTED_BYTES)
         loaded = LoadedGeneration.of(manifest, items)
         if self.snapshot.address.is_mapped:
             return replace(loaded, records=CheckedOnce(manifest))
         return loaded
+
+
+def _require_numbers(spec: GenerationSpec) -> None:
+    """Refuse string ids, of which what is stored as an id is but a hash."""
+    if {spec.user_id_type, spec.item_id_type, spec.category_id_type} != {"int64"}:
+        raise CommandError(
+            f"version {spec.version!r} has string ids, which tables cannot name yet; "
+            "ask the service for its rows"
+        )

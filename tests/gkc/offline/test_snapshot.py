@@ -17,7 +17,13 @@ import pytest
 from msgspec import structs
 
 from gkc.errors import CommandError, GenerationNotFoundError, VersionNotFoundError
-from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress, _LoopThread
+from gkc.offline.snapshot import (
+    Snapshot,
+    SnapshotReader,
+    StoreAddress,
+    _LoopThread,
+    _require_numbers,
+)
 from gkc.store import Origin, open_publisher
 from gkc.testing.samples import publish_sample, small_sample
 from tests.gkc.world import USERS, make_world
@@ -93,3 +99,11 @@ def test_ctrl_c_ends_what_is_waited_for() -> None:
 async def _interrupted() -> None:
     os.kill(os.getpid(), signal.SIGINT)  # which the main thread gets
     await asyncio.sleep(FOREVER_SECONDS)
+
+
+@pytest.mark.parametrize("kind", ["user_id_type", "item_id_type", "category_id_type"])
+def test_string_ids_are_refused(kind: str) -> None:
+    spec = small_sample("v1").spec
+    _require_numbers(spec)
+    with pytest.raises(CommandError, match="version 'v1' has string ids"):
+        _require_numbers(structs.replace(spec, **{kind: "string"}))

@@ -307,17 +307,6 @@ class Rows:
         If a column has another length.
     """
 
-    __slots__ = (
-        "_held",
-        "_items_at",
-        "_items_n",
-        "_places_at",
-        "_question",
-        "_work",
-        "_work_at",
-        "n",
-    )
-
     def __init__(
         self,
         n: int,

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gkc.errors import RowRuleError
-from gkc.rows_library import GENERATION, LIBRARY, QUESTION, TABLE, TYPES, build, load
+from gkc.knowledge import PARTS, Part, part_spans
+from gkc.rows_library import LIBRARY, TYPES, build, load
 
 RECORDED: Final = 2_154_003_270
 """CRC-32 of the answers; ``python -m gkc.rows_trial`` tells what it is with a changed rule."""
@@ -50,11 +51,7 @@ _FIELDS: Final = (
     "user", "item", "user_item", "user_category", "width", "type",
     "answer", "statuses", "counts", "resolved", "has_resolved",
 )  # fmt: skip
-"""Of a question, in the order of `QUESTION`."""
-_IS_ADDRESS: Final = {
-    "gkc_lay_rows": (True, True, True, False, False),
-    "gkc_distinct": (True, True, True, False, False, True, False, True, True),
-}
+"""Of a question, in the order of `gkc.rows_library.QUESTION`."""
 
 
 def check(loaded: ctypes.PyDLL) -> None:
@@ -69,24 +66,27 @@ def check(loaded: ctypes.PyDLL) -> None:
         raise RowRuleError("gives other bits than it should", build(LIBRARY))
 
 
+class Place(int):
+    """An address in a trial's memory, from its beginning."""
+
+
 class Trial:
     """All questions, to be asked once.
 
     Attributes
     ----------
     memory : bytearray
-        Everything, at multiples of eight. An address in it counts from its beginning; 0 is none.
+        Everything, at multiples of eight; nothing is at 0.
     addresses : list of int
         Where in it addresses stand.
     calls : list of (str, tuple of int, int)
-        Function, arguments and what it has to return.
+        Function, arguments (an address is a `Place`) and what it has to return.
     answers : list of (int, int)
         Where in it answers come to lie, and how many bytes.
     """
 
     def __init__(self) -> None:
-        self._pieces = [bytes(8)]
-        self._end = 8
+        self.memory = bytearray(8)
         self.addresses: list[int] = []
         self.calls: list[tuple[str, tuple[int, ...], int]] = []
         self.answers: list[tuple[int, int]] = []
@@ -97,7 +97,7 @@ class Trial:
         self._stranger = self._int64s([-1])
         self._categories = self._int64s([category * _CATEGORY for _, category in _ASKED])
         self._one_category = self._int64s([6 * _CATEGORY])
-        self._given = self._bytes([k % 4 < 3 for k in range(n)])
+        self._given = self._put(bytes(k % 4 < 3 for k in range(n)))
         self._user_index = self._int64s([user for user, _ in _ASKED])
         self._each_user = self._int64s(range(_USERS))
         self._table = (
@@ -107,11 +107,10 @@ class Trial:
             64 - _BUCKET_BITS,
         )
         self._own_categories = self._int64s([k % 5 * _CATEGORY for k in range(len(_IDS))])
-        self._has_category = self._bytes([k % 3 > 0 for k in range(len(_IDS))])
+        self._has_category = self._put(bytes(k % 3 > 0 for k in range(len(_IDS))))
         self._number_pairs()
         for element_type in TYPES:
             self._ask_of(element_type)
-        self.memory = bytearray().join(self._pieces)
 
     def ask(self, loaded: ctypes.PyDLL) -> int:
         """Return the CRC-32 of the answers; -1 if a call returns what it should not."""
@@ -120,11 +119,8 @@ class Trial:
         words[np.array(self.addresses) // 8] += base
         for name, arguments, expected in self.calls:
             function = loaded[name]  # one of its own, which takes any address
-            given = (
-                ctypes.c_int64(base + argument if is_address and argument else argument)
-                for argument, is_address in zip(arguments, _IS_ADDRESS[name], strict=True)
-            )
-            if function(*given) != expected:
+            numbers = (base + a if isinstance(a, Place) else a for a in arguments)
+            if function(*map(ctypes.c_int64, numbers)) != expected:
                 return -1
         crc32 = 0
         for place, size in self.answers:
@@ -138,8 +134,8 @@ class Trial:
         n = len(_ASKED)
         for seconds, count in (((0, 0), _USERS), ((self._categories, self._given), 39)):
             slots = self._int64s([-1] * _SLOTS)
-            made = self._room({"first": 8 * n, "index": 8 * n})
-            arguments = (self._user_index, *seconds, n, 1, slots, _SLOTS - 1, *made.values())
+            answers = self._room({"first": 8 * n, "index": 8 * n})
+            arguments = (self._user_index, *seconds, n, 1, slots, _SLOTS - 1, *answers.values())
             self.calls.append(("gkc_distinct", arguments, count))
 
     def _ask_of(self, element_type: str) -> None:
@@ -165,16 +161,14 @@ class Trial:
 
     def _ask_of_all(self, generation: int, users: dict[str, int]) -> None:
         """All parts, at other places of the answer and in two steps; most categories are given."""
-        question = users | {
+        question = {
+            **users,
+            **_columns(PARTS),
             "rows": self._rows,
             "items": self._items,
             "categories": self._categories,
             "given": self._given,
             "user_index": self._user_index,
-            "item": _DIM,
-            "user_item": 2 * _DIM,
-            "user_category": 3 * _DIM,
-            "width": 3 * _DIM + _CATEGORY_DIM,
         }
         n = len(_ASKED)
         for answered in (_F16, _F32):
@@ -182,35 +176,26 @@ class Trial:
 
     def _ask_of_one_item(self, generation: int, users: dict[str, int]) -> None:
         """Two parts of rows of one item and category, where only users have a default vector."""
-        question = users | {
+        question = {
+            **users,
+            **_columns(("user", "user_item")),
             "one_item": 1,
             "one_category": 1,
             "categories": self._one_category,
             "given": self._given,
             "user_index": self._each_user,
-            "item": -1,
-            "user_item": _DIM,
-            "user_category": -1,
-            "width": 2 * _DIM,
         }
         for item in (self._one_item, self._stranger):
             self._lay(generation, (0, _USERS), question | {"items": item}, _F32)
 
     def _ask_of_many_items(self, generation: int, user: dict[str, int]) -> None:
         """No part, but what becomes of each: more items than are looked up at once, of one user."""
-        none = dict.fromkeys(("user", "item", "user_item", "user_category"), -1)
-        question = user | none | {"items": self._items}
+        question = user | _columns(()) | {"items": self._items}
         self._lay(generation, (0, _MANY), question, _F16)
 
     def _ask_of_wide(self, generation: int, user: dict[str, int]) -> None:
         """Vectors that are longer than what is computed at once."""
-        question = user | {
-            "items": self._one_item,
-            "item": -1,
-            "user_item": _WIDE,
-            "user_category": -1,
-            "width": 2 * _WIDE,
-        }
+        question = user | _columns(("user", "user_item"), _WIDE) | {"items": self._one_item}
         for answered in (_F16, _F32):
             self._lay(generation, (0, 1), question, answered)
 
@@ -223,14 +208,14 @@ class Trial:
             "places": 8 * n,
             "counts": 8 * 12,
             "resolved": 8 * n,
-            "answer": n * question.get("width", 0) * number_bytes,
+            "answer": n * question["width"] * number_bytes,
             "statuses": 4 * n,
             "has_resolved": n,
         }
-        asked = question | self._room(sizes) | {"n": n, "answer_rows": n, "type": answered}
-        place = self._words(QUESTION, [asked.get(name, 0) for name in _FIELDS])
+        fields = question | self._room(sizes) | {"n": n, "answer_rows": n, "type": answered}
+        place = self._words([fields.get(name, 0) for name in _FIELDS])
         for start, end in pairwise(steps):
-            arguments = generation, place, asked["records"], start, end
+            arguments = generation, place, fields["records"], start, end
             self.calls.append(("gkc_lay_rows", arguments, 0))
 
     # ---- what is stored
@@ -244,7 +229,6 @@ class Trial:
     ) -> int:
         element_type, *widths = stored
         return self._words(
-            TABLE + GENERATION,
             [
                 *self._table,
                 TYPES[element_type],
@@ -255,7 +239,7 @@ class Trial:
                 *(self._put(vector) if vector else 0 for vector in defaults),
                 default_category or 0,
                 default_category is not None,
-            ],
+            ]
         )
 
     def _users(self, records: Sequence[bytes]) -> dict[str, int]:
@@ -264,10 +248,9 @@ class Trial:
 
     # ---- memory
 
-    def _put(self, data: bytes) -> int:
-        place, padding = self._end, -len(data) % 8
-        self._pieces += data, bytes(padding)
-        self._end += len(data) + padding
+    def _put(self, data: bytes) -> Place:
+        place = Place(len(self.memory))
+        self.memory += data + bytes(-len(data) % 8)
         return place
 
     def _room(self, sizes: dict[str, int]) -> dict[str, int]:
@@ -275,20 +258,24 @@ class Trial:
         size = sum(sizes.values())
         start = self._put(bytes(size))
         self.answers.append((start, size))
-        return dict(zip(sizes, accumulate(sizes.values(), initial=start), strict=False))
+        places = map(Place, accumulate(sizes.values(), initial=start))
+        return dict(zip(sizes, places, strict=False))
 
-    def _int64s(self, numbers: Sequence[int]) -> int:
+    def _int64s(self, numbers: Sequence[int]) -> Place:
         return self._put(struct.pack(f"{len(numbers)}q", *numbers))
 
-    def _bytes(self, flags: Sequence[bool]) -> int:
-        return self._put(bytes(flags))
-
-    def _words(self, kinds: str, words: Sequence[int]) -> int:
-        place = self._put(struct.pack(f"{len(kinds)}q", *words))
-        self.addresses += [
-            place + 8 * k for k, kind in enumerate(kinds) if kind == "P" and words[k]
-        ]
+    def _words(self, words: Sequence[int]) -> Place:
+        """Put numbers and addresses as ``rows.c`` takes them, eight bytes each."""
+        place = self._int64s(words)
+        self.addresses += [place + 8 * k for k, word in enumerate(words) if isinstance(word, Place)]
         return place
+
+
+def _columns(parts: Sequence[Part], dim: int = _DIM) -> dict[str, int]:
+    """Return where each part begins in a row, -1 where it is not in it, and the row's width."""
+    spans = part_spans(parts, dim, _CATEGORY_DIM)
+    width = max((end for _, end in spans.values()), default=0)
+    return {part: spans[part][0] if part in spans else -1 for part in PARTS} | {"width": width}
 
 
 def _record(vector: bytes, pair_vectors: Sequence[bytes]) -> bytes:

@@ -110,9 +110,7 @@ def dump(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[byte
     """
     shapes = tuple([(name, tensor.dtype.str, tensor.shape) for name, tensor in tensors.items()])
     header, order = _dumped_header(shapes, tuple(metadata.items()))
-    pieces: list[bytes | memoryview] = [header]
-    pieces += [tensors[name].data.cast("B") for name in order]
-    return pieces
+    return [header, *[tensors[name].data.cast("B") for name in order]]
 
 
 @lru_cache(maxsize=4096)
@@ -161,11 +159,9 @@ def _header(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise _malformed("its header is not a JSON object")
     try:
-        header = msgspec.json.decode(raw)
+        header: dict[str, Any] = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise _malformed(f"its header is not JSON: {exc}") from exc
-    if not isinstance(header, dict):
-        raise _malformed("its header is not a JSON object")
     return header
 
 

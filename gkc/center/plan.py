@@ -59,18 +59,6 @@ class VersionPlan:
     rows : Rows
     """
 
-    __slots__ = (
-        "_offsets",
-        "_records",
-        "columns",
-        "generation",
-        "manifest",
-        "name",
-        "rows",
-        "user_index",
-        "users",
-    )
-
     def __init__(
         self, name: str, generation: LoadedGeneration, columns: Columns, places: I64 | None = None
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -13,7 +13,7 @@ from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan
 from gkc.center.question import Columns, Question, RowsAnswer
-from gkc.cli.options import AsJson, Store, load, reader_of, whole_number
+from gkc.cli.options import AsJson, Store, load, read_store, whole_number
 from gkc.cli.output import console
 from gkc.http.encoding import encode_json
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
@@ -55,7 +55,7 @@ def run(
             version_index=_one(0),
         )
     )
-    answer = asyncio.run(_ask(reader_of(settings), question))
+    answer = read_store(settings, partial(_ask, question=question))
     if as_json:
         print(encode_json(answer).decode())
     else:
@@ -66,14 +66,11 @@ def run(
 async def _ask(reader: KnowledgeReader, question: Question) -> RowsAnswer:
     """Answer one version's rows through the lookup of the service, without any mirror."""
     (version,) = question.columns.versions
-    try:
-        catalogue = await reader.catalogue() or Catalogue()
-        manifest = await reader.manifest(catalogue.version(version).current)
-        items = await reader.items_of(manifest, question.columns.items)
-        plan = Plan(question, {version: LoadedGeneration.of(manifest, items)})
-        answer = plan.finish([await reader.fetch_users(manifest, question.columns.users)])
-    finally:
-        await reader.close()
+    catalogue = await reader.catalogue() or Catalogue()
+    manifest = await reader.manifest(catalogue.version(version).current)
+    items = await reader.items_of(manifest, question.columns.items)
+    plan = Plan(question, {version: LoadedGeneration.of(manifest, items)})
+    answer = plan.finish([await reader.fetch_users(manifest, question.columns.users)])
     assert isinstance(answer, RowsAnswer)  # nothing else was asked for
     return answer
 

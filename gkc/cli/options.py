@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -14,6 +15,7 @@ from gkc.settings import StoreSettings, refusals, variable_warnings
 from gkc.store import KnowledgeReader, Publisher, open_publisher, open_reader, require_store
 
 SettingsT = TypeVar("SettingsT", bound=StoreSettings)
+AnswerT = TypeVar("AnswerT")
 
 Store = Annotated[
     str | None,
@@ -69,8 +71,10 @@ def seconds(text: str) -> float:
     return number
 
 
-def reader_of(settings: StoreSettings) -> KnowledgeReader:
-    """Open the store that the settings name for reading.
+def read_store(
+    settings: StoreSettings, read: Callable[[KnowledgeReader], Awaitable[AnswerT]]
+) -> AnswerT:
+    """Open the store that the settings name, and return what is read from it.
 
     Raises
     ------
@@ -78,12 +82,20 @@ def reader_of(settings: StoreSettings) -> KnowledgeReader:
         If it is a directory that does not exist: a misspelt path must not look like an empty store.
     """
     require_store(settings.store_url)
-    return open_reader(
+    reader = open_reader(
         settings.store_url,
         settings.namespace,
         mirror_dir=settings.mirror_dir,
         timeout_ms=settings.request_timeout_ms,
     )
+
+    async def read_and_close() -> AnswerT:
+        try:
+            return await read(reader)
+        finally:
+            await reader.close()
+
+    return asyncio.run(read_and_close())
 
 
 def publisher_of(settings: StoreSettings) -> Publisher:

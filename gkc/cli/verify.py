@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from gkc.cli.options import Store, load, reader_of
+from gkc.cli.options import Store, load, read_store
 from gkc.settings import StoreSettings
 from gkc.store import Catalogue, GenerationManifest, KnowledgeReader
 
@@ -25,7 +25,7 @@ def run(
     Example: gkc verify --version 20211220
     """
     settings = load(StoreSettings, store_url=store)
-    manifest = asyncio.run(_verify(reader_of(settings), version))
+    manifest = read_store(settings, partial(_verify, version=version))
     totals = manifest.totals
     print(
         f"{version} is whole: generation {manifest.generation}, {totals.users:,} users, "
@@ -34,14 +34,11 @@ def run(
 
 
 async def _verify(reader: KnowledgeReader, version: str) -> GenerationManifest:
-    try:
-        catalogue = await reader.catalogue() or Catalogue()
-        manifest = await reader.manifest(catalogue.version(version).current)
-        rows = manifest.totals.users + manifest.totals.items
-        console = Console(stderr=True)
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-            task = bar.add_task(f"verifying {version}", total=rows)
-            await reader.verify(manifest, lambda done: bar.advance(task, done))
-    finally:
-        await reader.close()
+    catalogue = await reader.catalogue() or Catalogue()
+    manifest = await reader.manifest(catalogue.version(version).current)
+    rows = manifest.totals.users + manifest.totals.items
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(f"verifying {version}", total=rows)
+        await reader.verify(manifest, lambda done: bar.advance(task, done))
     return manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +12,7 @@ import typer
 from rich.table import Column, Table
 
 from gkc.center.listing import VersionInfo, VersionList, version_list
-from gkc.cli.options import AsJson, Store, load, publisher_of, reader_of, seconds
+from gkc.cli.options import AsJson, Store, load, publisher_of, read_store, seconds
 from gkc.cli.output import console
 from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
 from gkc.settings import StoreSettings
@@ -47,7 +46,7 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
 
     Example: gkc versions list --json
     """
-    listed = _read(_settings(context, store))
+    listed = read_store(_settings(context, store), _read)
     if as_json:
         print(_json(listed))
         return
@@ -212,17 +211,10 @@ def _changed(
     return _info(settings, version)
 
 
-def _read(settings: StoreSettings) -> VersionList:
-    async def read() -> VersionList:
-        reader = reader_of(settings)
-        try:
-            catalogue = await reader.catalogue()
-            readable = await _readable(reader, catalogue) if catalogue else set()
-        finally:
-            await reader.close()
-        return version_list(catalogue, lambda _, generation: generation in readable)
-
-    return asyncio.run(read())
+async def _read(reader: KnowledgeReader) -> VersionList:
+    catalogue = await reader.catalogue() or Catalogue()
+    readable = await _readable(reader, catalogue)
+    return version_list(catalogue, lambda _, generation: generation in readable)
 
 
 async def _readable(reader: KnowledgeReader, catalogue: Catalogue) -> set[str]:
@@ -238,7 +230,7 @@ async def _readable(reader: KnowledgeReader, catalogue: Catalogue) -> set[str]:
 
 
 def _info(settings: StoreSettings, version: str) -> VersionInfo:
-    infos = {info.version: info for info in _read(settings).versions}
+    infos = {info.version: info for info in read_store(settings, _read).versions}
     if version in infos:
         return infos[version]
     raise CommandError(

@@ -69,8 +69,9 @@ class Address:
             self.candidates = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
             self.failure = None
             self.is_resolved = True
-        except OSError as error:
-            self.failure = OSError(errno.EHOSTUNREACH, f"no host {self.host!r}: {error.strerror}")
+        except (OSError, UnicodeError) as error:  # the latter: a name that cannot be one
+            reason = getattr(error, "strerror", None) or error
+            self.failure = OSError(errno.EHOSTUNREACH, f"no host {self.host!r}: {reason}")
 
     def succeeded(self) -> None:
         """Note that it answers."""

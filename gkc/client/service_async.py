@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -139,7 +139,8 @@ class AsyncHttpSource:
         )
 
         def unwatch() -> None:
-            remove(descriptor)
+            if not loop.is_closed():
+                remove(descriptor)
             connection.watched = 0
             connection.unwatch = None
 
@@ -190,7 +191,7 @@ def _wake(over: asyncio.Future[None]) -> None:
 def _is_number(host: str) -> bool:
     """Tell whether a host is an address already, so that nobody has to be asked for it."""
     try:
-        socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
-    except OSError:
+        ip_address(host)
+    except ValueError:
         return False
     return True

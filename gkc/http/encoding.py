@@ -37,11 +37,11 @@ async def encode(answer: Answer, media_type: str) -> list[bytes | memoryview]:
         If a factored answer is to be JSON.
     """
     if media_type == SAFETENSORS:
-        return encode_safetensors(answer)
+        return _encode_safetensors(answer)
     if isinstance(answer, FactoredAnswer):
         raise InvalidFieldsError(f"factored needs Accept: {SAFETENSORS}", "/layout")
     pieces: list[bytes | memoryview] = []
-    for piece in json_pieces(answer):
+    for piece in _json_pieces(answer):
         if pieces:
             await asyncio.sleep(0)
         pieces.append(piece)
@@ -50,10 +50,10 @@ async def encode(answer: Answer, media_type: str) -> list[bytes | memoryview]:
 
 def encode_json(answer: RowsAnswer) -> bytes:
     """Encode an answer as JSON in one go."""
-    return b"".join(json_pieces(answer))
+    return b"".join(_json_pieces(answer))
 
 
-def json_pieces(answer: RowsAnswer) -> Iterator[bytes]:
+def _json_pieces(answer: RowsAnswer) -> Iterator[bytes]:
     """Write JSON whose numbers, read as doubles and cast, give the very bits; in pieces.
 
     Each piece has `_NUMBERS_AT_ONCE` numbers or fewer, but for a single row that has more.
@@ -74,7 +74,7 @@ def _json(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def encode_safetensors(answer: Answer) -> list[bytes | memoryview]:
+def _encode_safetensors(answer: Answer) -> list[bytes | memoryview]:
     """Encode an answer as safetensors, in pieces: nothing is copied."""
     tensors: Mapping[str, Array] = (
         answer.tensors if isinstance(answer, FactoredAnswer) else {"knowledge": answer.knowledge}

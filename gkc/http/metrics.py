@@ -36,15 +36,15 @@ from gkc.store import Catalogue
 REQUEST_SECONDS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
-REQUEST_ROWS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
-STORE_SECONDS: Final = (
+_REQUEST_ROWS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+_STORE_SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0,
 )  # fmt: skip
 
 STORE_OPERATIONS: Final = ("catalogue", "manifest", "item_table", "fetch_users")
 """What the service reads of a store."""
 
-STATUS_NAMES: Final = {FOUND: "found", DEFAULT: "default", ABSENT: "absent"}
+_STATUS_NAMES: Final = {FOUND: "found", DEFAULT: "default", ABSENT: "absent"}
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -75,7 +75,7 @@ class Metrics:
             buckets=REQUEST_SECONDS,
         )
         request_rows = histogram(
-            "gkc_request_rows", "Rows asked for by one request.", ["route"], buckets=REQUEST_ROWS
+            "gkc_request_rows", "Rows asked for by one request.", ["route"], buckets=_REQUEST_ROWS
         )
         parts = self._counter(
             "gkc_parts",
@@ -86,7 +86,7 @@ class Metrics:
             "gkc_store_duration_seconds",
             "Seconds from asking the store until its answer was taken up.",
             ["operation"],
-            buckets=STORE_SECONDS,
+            buckets=_STORE_SECONDS,
         )
         self.store_errors = self._counter(
             "gkc_store_errors",
@@ -133,7 +133,7 @@ class Metrics:
         for (version, parts), several in counted.items():
             for place, rows in enumerate(np.sum(several, axis=0).tolist()):
                 if rows and (part := PARTS[place // 3]) in parts:
-                    self._part_counts(version, part, STATUS_NAMES[place % 3]).inc(rows)
+                    self._part_counts(version, part, _STATUS_NAMES[place % 3]).inc(rows)
 
     def user_cache(self) -> tuple[Counter, Counter]:
         """Add the counters of a cache of users' records; there are none without one.

@@ -20,7 +20,7 @@ from gkc.problem import CLIENT_CLOSED_REQUEST
 
 log = structlog.get_logger(__name__)
 
-OTHER_ROUTES: Final = "other"
+_OTHER_ROUTES: Final = "other"
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SERVER_ERRORS: Final = 500
 _PROCESS: Final = secrets.token_hex(8)
@@ -57,7 +57,7 @@ class Observed:
         try:
             await self._run(scope, receive, answer)
         finally:
-            route = scope["path"] if scope["path"] in self._routes else OTHER_ROUTES
+            route = scope["path"] if scope["path"] in self._routes else _OTHER_ROUTES
             self._tally.end(route, answer.status, perf_counter() - started)
 
     async def _run(self, scope: Scope, receive: Receive, answer: _AnswerWatch) -> None:

@@ -10,26 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
+from gkc import errors
 from gkc.center.listing import VersionList
-from gkc.errors import (
-    BatchTooLargeError,
-    BodyTooLargeError,
-    ClientGoneError,
-    EncodedBodyError,
-    InvalidFieldsError,
-    MalformedBodyError,
-    NotAcceptableError,
-    ServiceNotReadyError,
-    StoreError,
-    StoreUnavailableError,
-    UnsupportedMediaTypeError,
-    VersionNotFoundError,
-    VersionNotReadyError,
-)
 from gkc.http.negotiation import JSON, SAFETENSORS
 from gkc.http.problems import problem_of
 from gkc.http.schemas import Columns, Health, Knowledge, Metadata, ProblemDetails, Quadruples
-from gkc.problem import KINDS, MEDIA_TYPE
+from gkc.problem import KINDS, MEDIA_TYPE, Kind
 
 _TYPES: Final = (Columns, Quadruples, Metadata, Knowledge, VersionList, Health, ProblemDetails)
 _REFERENCES, _SCHEMAS = msgspec.json.schema_components(
@@ -40,21 +26,26 @@ _REFERENCE: Final = dict(zip(_TYPES, _REFERENCES, strict=True))
 _REQUEST_ID: Final = "X-Request-ID"
 _RETRY_AFTER: Final = "Retry-After"
 
-_ERRORS: Final[Mapping[type[Exception], Exception]] = {
-    MalformedBodyError: MalformedBodyError("JSON", "unexpected end of data: line 1 column 9"),
-    VersionNotFoundError: VersionNotFoundError("20211221", ["20211220"]),
-    NotAcceptableError: NotAcceptableError("text/html", [JSON, SAFETENSORS]),
-    BatchTooLargeError: BatchTooLargeError(20_000, 10_000),
-    BodyTooLargeError: BodyTooLargeError(8_388_608),
-    UnsupportedMediaTypeError: UnsupportedMediaTypeError("text/csv", [JSON, SAFETENSORS]),
-    EncodedBodyError: EncodedBodyError("gzip"),
-    InvalidFieldsError: InvalidFieldsError("is not an integer within int64", "/i/3"),
-    VersionNotReadyError: VersionNotReadyError("20211220"),
-    ServiceNotReadyError: ServiceNotReadyError("versions still to be loaded: 20211220"),
-    StoreError: StoreUnavailableError("redis://redis:6379/0", "no answer within 1000 ms"),
-    Exception: Exception(),
+_EXAMPLES: Final = (
+    errors.MalformedBodyError("JSON", "unexpected end of data: line 1 column 9"),
+    errors.VersionNotFoundError("20211221", ["20211220"]),
+    errors.NotAcceptableError("text/html", [JSON, SAFETENSORS]),
+    errors.BatchTooLargeError(20_000, 10_000),
+    errors.BodyTooLargeError(8_388_608),
+    errors.UnsupportedMediaTypeError("text/csv", [JSON, SAFETENSORS]),
+    errors.EncodedBodyError("gzip"),
+    errors.InvalidFieldsError("is not an integer within int64", "/i/3"),
+    errors.VersionNotReadyError("20211220"),
+    errors.ServiceNotReadyError("versions still to be loaded: 20211220"),
+    errors.StoreUnavailableError("redis://redis:6379/0", "no answer within 1000 ms"),
+    Exception(),
+)
+_PROBLEMS: Final = {
+    problem.details.type: msgspec.to_builtins(problem.details)
+    for problem in map(problem_of, _EXAMPLES)
 }
-"""An example of each kind of error that is answered."""
+"""Of each type of problem that is answered, an example."""
+_STORE_ERRORS: Final = (errors.ServiceNotReadyError, errors.StoreError)
 
 _ANSWER: Final = {
     "versions": {"20211220": "0000000001-9f971579"},
@@ -101,7 +92,9 @@ def _operation(
     }
 
 
-def _responses(when_well: str, content: dict[str, Any], *errors: type[Exception]) -> dict[str, Any]:
+def _responses(
+    when_well: str, content: dict[str, Any], *refusals: type[Exception]
+) -> dict[str, Any]:
     """Return the responses of an operation.
 
     Parameters
@@ -110,12 +103,12 @@ def _responses(when_well: str, content: dict[str, Any], *errors: type[Exception]
         What it answers when all is well.
     content : object
         The media types that it answers with.
-    errors : type of Exception
+    refusals : type of Exception
         Those of `KINDS` that may come instead, besides one that nobody foresaw.
     """
-    by_status: dict[int, list[type[Exception]]] = {}
-    for error in (*errors, Exception):
-        by_status.setdefault(KINDS[error].status, []).append(error)
+    by_status: dict[int, list[Kind]] = {}
+    for kind in map(KINDS.__getitem__, (*refusals, Exception)):
+        by_status.setdefault(kind.status, []).append(kind)
     return {
         "200": {"description": when_well, "headers": _headers(_REQUEST_ID), "content": content},
         **{str(status): _refusal(by_status[status]) for status in sorted(by_status)},
@@ -127,16 +120,9 @@ def _json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {JSON: {"schema": _REFERENCE[kind]}}
 
 
-def _refusal(errors: Sequence[type[Exception]]) -> dict[str, Any]:
+def _refusal(kinds: Sequence[Kind]) -> dict[str, Any]:
     """Return the response of one status, whichever kind of error it tells of."""
-    kinds = [KINDS[error] for error in errors]
-    examples = {
-        KINDS[error].name: {
-            "summary": KINDS[error].title,
-            "value": msgspec.to_builtins(problem_of(_ERRORS[error]).details),
-        }
-        for error in errors
-    }
+    examples = {kind.name: {"summary": kind.title, "value": _PROBLEMS[kind.type]} for kind in kinds}
     retries = any(kind.retry_after_seconds is not None for kind in kinds)
     return {
         "description": "\n".join(f"- `{kind.type}`: {kind.when}" for kind in kinds),
@@ -164,7 +150,7 @@ KNOWLEDGE: Final[dict[str, Any]] = {
             "The rows, in the order asked.",
             {JSON: {**_json_of(Knowledge)[JSON], "example": _ANSWER}}
             | _binary("Tensors, and what they mean as metadata."),
-            *(error for error in KINDS if error not in (ClientGoneError, Exception)),
+            *(error for error in KINDS if error not in (errors.ClientGoneError, Exception)),
         ),
         description=(
             f"As {SAFETENSORS}, a request has I64 tensors `u`, `i` and perhaps `c`, each [n] or "
@@ -207,7 +193,7 @@ OPERATIONS: Final[Mapping[str, dict[str, Any]]] = {
         "listVersions",
         "versions",
         "The versions that are served",
-        _responses("Every version.", _json_of(VersionList), ServiceNotReadyError, StoreError),
+        _responses("Every version.", _json_of(VersionList), *_STORE_ERRORS),
     ),
     "/livez": _operation(
         "checkLiveness",
@@ -219,7 +205,7 @@ OPERATIONS: Final[Mapping[str, dict[str, Any]]] = {
         "checkReadiness",
         "operations",
         "Whether every version can be served",
-        _responses("It is ready.", _json_of(Health), ServiceNotReadyError, StoreError),
+        _responses("It is ready.", _json_of(Health), *_STORE_ERRORS),
     ),
     "/metrics": _operation(
         "readMetrics",

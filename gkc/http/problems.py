@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gkc.errors import BatchTooLargeError, InvalidFieldsError, VersionNotFoundError
+from gkc import errors
 from gkc.http.schemas import ProblemDetails
 from gkc.problem import KINDS
 
@@ -63,10 +63,10 @@ def problem_of_status(status: int, detail: str, headers: Mapping[str, str]) -> P
 
 
 def _extra(error: Exception) -> dict[str, Any]:
-    if isinstance(error, InvalidFieldsError):
-        return {"errors": list(error.errors)}
-    if isinstance(error, VersionNotFoundError):
+    if isinstance(error, errors.InvalidFieldsError):
+        return {"errors": error.errors}
+    if isinstance(error, errors.VersionNotFoundError):
         return {"versions": list(error.known)}
-    if isinstance(error, BatchTooLargeError):
+    if isinstance(error, errors.BatchTooLargeError):
         return {"max_rows": error.max_rows}
     return {}

@@ -26,7 +26,7 @@ from gkc.errors import CommandError
 
 log = structlog.get_logger(__name__)
 
-BEAT_SECONDS: Final = 1.0
+_BEAT_SECONDS: Final = 1.0
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _STUCK_SECONDS: Final = 30.0
 _LAST_SECONDS: Final = 40.0
@@ -38,7 +38,7 @@ Work = Callable[["Beats", socket.socket], None]
 
 
 class Beats:
-    """A worker's end of the pipe: to be called once in `BEAT_SECONDS` by its event loop.
+    """A worker's end of the pipe: to be called once in `_BEAT_SECONDS` by its event loop.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class Workers:
         """Wait for the next thing to happen, and act on it."""
         beats = [worker.beats for worker in self._workers]
         ends = [worker.process.sentinel for worker in self._workers]
-        ready = wait([self._signals, *beats, *ends], BEAT_SECONDS)
+        ready = wait([self._signals, *beats, *ends], _BEAT_SECONDS)
         if self._signals in ready:
             self._obey(set(self._signals.recv(4096)))
         for worker in list(self._workers):

@@ -81,6 +81,8 @@ def fields_at_fault(value: Any) -> list[str]:
         ({"quadruples": [ROW, 3]}, ["/quadruples/1"]),
         ({"quadruples": [ROW, {"u": 7, "v": "v1"}]}, ["/quadruples/1/i"]),
         ({"quadruples": [ROW, ROW | {"w": 1}]}, ["/quadruples/1/w"]),
+        ({"quadruples": [ROW, {"u": 7, "v": "v1"}, ROW | {"w": 1}]}, ["/quadruples/1/i"]),
+        ({"quadruples": [ROW, ROW | {"w": 1}, {"u": 7, "v": "v1"}]}, ["/quadruples/1/w"]),
         ({"quadruples": [ROW, ROW | {"u": 1.5}]}, ["/quadruples/1/u"]),
         ({"quadruples": [ROW, ROW | {"i": None}]}, ["/quadruples/1/i"]),
         ({"quadruples": [ROW, ROW | {"c": "3"}]}, ["/quadruples/1/c"]),

@@ -463,29 +463,35 @@ async def test_close_waits_for_calls_that_are_under_way(
         await closing_beside
 
 
-def test_many_threads_get_whole_answers_while_generations_come_and_go(url: str) -> None:
+@pytest.mark.parametrize("kind", ["file", pytest.param("redis", marks=pytest.mark.redis)])
+def test_many_threads_get_whole_answers_while_generations_come_and_go(
+    request: pytest.FixtureRequest, url: str, kind: str
+) -> None:
+    options: dict[str, Any] = {}
+    if kind == "redis":
+        url, options = request.getfixturevalue("place")
     published = [make_world("v1", 0).publish(url)]
-    asked = list(ITEMS)
     done = threading.Event()
-    with opened(url) as source:
+    with opened(url, **options) as source:
 
         def answers() -> list[tuple[str, bytes]]:
             told = []
             while not done.is_set():
-                knowledge = ask(source, {"u": 7, "i": asked, "v": "v1"})
+                knowledge = ask(source, {"u": 7, "i": list(ITEMS), "v": "v1"})
                 told.append((knowledge.versions["v1"], knowledge.rows.tobytes()))
             return told
 
+        assert answered(source, published[0])()
         with ThreadPoolExecutor() as pool:
             threads = [pool.submit(answers) for _ in range(8)]
             try:
                 for seed in range(1, 9):
-                    published.append(make_world("v1", seed).publish(url, keep_previous=0))
+                    published.append(make_world("v1", seed).publish(url))
                     eventually(answered(source, published[-1]))
             finally:
                 done.set()
             told = [answer for thread in threads for answer in thread.result()]
-    expected = {world.generation: row_bytes(world, 7, asked) for world in published}
+    expected = {world.generation: row_bytes(world, 7, list(ITEMS)) for world in published}
     assert len({generation for generation, _ in told}) > 1
     assert all(rows == expected[generation] for generation, rows in told)
 

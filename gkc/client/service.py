@@ -28,6 +28,7 @@ class HttpSource:
     """
 
     def __init__(self, urls: Sequence[str], options: Options) -> None:
+        self.shown = ", ".join(urls)
         self._service = Service(urls, options)
         self._conversation = Conversation()
 

@@ -31,6 +31,7 @@ class AsyncHttpSource:
     """
 
     def __init__(self, urls: Sequence[str], options: Options) -> None:
+        self.shown = ", ".join(urls)
         self._service = Service(urls, options)
         self._conversation = Conversation()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -30,9 +30,7 @@ def run(
         from gkc.offline.export_table import TableExport
         from gkc.offline.snapshot import StoreAddress
 
-    address = StoreAddress(
-        settings.store_url, settings.namespace, settings.mirror_dir, settings.request_timeout_ms
-    )
+    address = StoreAddress(settings.store_url, settings.namespace, settings.mirror_dir)
     export = TableExport(address, version, target)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:

@@ -64,12 +64,11 @@ def run(
     settings = load(StoreSettings, store_url=store)
     with extra_needed("offline", "gkc join"):
         from gkc.offline.form import KnowledgeForm
-        from gkc.offline.join import Join, JoinOptions
+        from gkc.offline.join import Join
+        from gkc.offline.joiner import JoinOptions
         from gkc.offline.snapshot import StoreAddress
 
-    address = StoreAddress(
-        settings.store_url, settings.namespace, settings.mirror_dir, settings.request_timeout_ms
-    )
+    address = StoreAddress(settings.store_url, settings.namespace, settings.mirror_dir)
     form = KnowledgeForm.of(dtype, [part.strip() for part in parts.split(",")], prefix)
     join = Join(
         JoinOptions(
@@ -95,7 +94,7 @@ def _lines(report: JoinReport, target: Path) -> list[str]:
         f"in {report.seconds:.1f} s{kept}"
     ]
     lines += [f"  version {v}: generation {g}" for v, g in report.generations.items()]
-    for part, counts in zip(PARTS, report.statuses.counts.tolist(), strict=True):
+    for part, counts in zip(PARTS, report.counts.tolist(), strict=True):
         told = ", ".join(f"{counts[s]:,} {_IN_WORDS[s]}" for s in _IN_WORDS if counts[s])
         lines += [f"  {part}: {told}"] if told else []
     return lines

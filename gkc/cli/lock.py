@@ -52,7 +52,7 @@ def lock(
     if version is not None:
         name, listing = _listing(store, url)
         written = Lock.of(listing, [version], name, exact=exact)
-    elif store is None and url is None:
+    elif joined is not None and store is None and url is None:
         with extra_needed("offline", "gkc lock --joined"):
             from gkc.offline.joined import lock_of_joined
         written = msgspec.structs.replace(lock_of_joined(joined), exact=exact)

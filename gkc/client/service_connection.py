@@ -105,6 +105,11 @@ class Connection:
         assert self._socket is not None
         return self._socket
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket."""
+        return self._socket is not None
+
     def is_quiet(self) -> bool:
         """Tell whether an idle connection has nothing to read: neither an end nor a surplus."""
         return bool(self.watched) or not wait_for([(self, READ)], 0.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +13,7 @@ import pyarrow as pa
 from gkc.center.question import AnswerType, RowsAnswer
 from gkc.errors import CommandError, TableFileError
 from gkc.knowledge import PARTS, Part
-from gkc.offline.form import KnowledgeForm, sources
+from gkc.offline.form import VERSIONS_KEY, KnowledgeForm
 from gkc.offline.laying import RowLayer
 from gkc.offline.questions import RowQuestions
 from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress
@@ -106,10 +108,9 @@ class Joined:
         self._snapshot = snapshot
         self._version = version
         self._version_column = version_column
-        generations = dict(snapshot.generations)
+        self._generations = snapshot.generations
         if version is not None:
-            generations = {version: snapshot.generation(version)}
-        self._metadata = sources(generations, snapshot.vector_spaces)
+            self._generations = {version: snapshot.generation(version)}
 
     @classmethod
     def of(
@@ -135,10 +136,10 @@ class Joined:
 
     def add_to(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield the batches that have rows, with their knowledge and statuses."""
-        joined = None
+        metadata, joined = {VERSIONS_KEY: json.dumps(dict(self._generations))}, None
         for batch, answers in self.answer(_numbered(batches)):
             width = answers[0].knowledge.shape[1]
-            schema = self.form.joined(batch.schema, width, self._metadata)
+            schema = self.form.joined(batch.schema, width, metadata)
             if joined is not None and schema != joined:
                 problem = "they differ in their columns, or in the width of their versions' rows"
                 raise TableFileError(_BATCHES, problem)
@@ -150,7 +151,7 @@ class Joined:
         self, batches: Iterable[NumberedBatch]
     ) -> Iterator[tuple[pa.RecordBatch, list[RowsAnswer]]]:
         """Yield each batch that has rows, and the answers to its rows, some after others."""
-        with SnapshotReader(self._snapshot) as reader:
+        with closing(SnapshotReader(self._snapshot)) as reader:
             for table, first, batch in batches:
                 if batch.num_rows:
                     columns = self.questions(table, batch.schema).read(batch, first)

@@ -11,7 +11,8 @@ import pyarrow as pa
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from gkc.center.question import AnswerType, Array, RowsAnswer
+from gkc.arrays import Array
+from gkc.center.question import AnswerType, RowsAnswer
 from gkc.errors import TableFileError
 from gkc.knowledge import PARTS, Part
 from gkc.offline.batches import Joined, NumberedBatch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from gkc.arrays import I64, U8
 from gkc.errors import TableFileError
-from gkc.offline.form import fixed_lists, sources
+from gkc.offline.form import fixed_lists
 from gkc.offline.parquet import parquet_writer, replacing_folder
 from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress
 from gkc.offline.spilled import Progress
@@ -69,11 +69,9 @@ class TableExport:
             raise TableFileError(str(target), "is there already; name a folder that is not")
         self._snapshot = Snapshot.take(store)
         self._version, self._target = version, target
-        self._metadata = sources(
-            {version: self._snapshot.generation(version)}, self._snapshot.vector_spaces
-        )
-        with SnapshotReader(self._snapshot) as reader:
+        with closing(SnapshotReader(self._snapshot)) as reader:
             self._manifest = reader.load([version])[version].manifest
+            self._metadata = reader.sources([version])
         self.rows = self._manifest.totals.users + self._manifest.totals.items
 
     def run(self, progress: Progress) -> TableReport:
@@ -86,7 +84,10 @@ class TableExport:
         StoreError
             If the store fails, is damaged, or no longer keeps the generation.
         """
-        with SnapshotReader(self._snapshot) as reader, replacing_folder(self._target) as folder:
+        with (
+            closing(SnapshotReader(self._snapshot)) as reader,
+            replacing_folder(self._target) as folder,
+        ):
             self._write_items(reader, folder, progress)
             self._write_users(reader, folder, progress)
             reader.require_kept([self._version])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,8 +18,9 @@ VERSIONS_KEY: Final = "gkc.versions"
 """Of a schema's metadata: the generation of each version, JSON."""
 SPACES_KEY: Final = "gkc.vector_spaces"
 """Of a schema's metadata: the vector space of each version that is known to have one, JSON."""
+CHECKSUMS_KEY: Final = "gkc.checksums"
+"""Of a schema's metadata: the SHA-256 of each generation's manifest by version, JSON."""
 
-_ARROW_TYPES: Final[Mapping[AnswerType, pa.DataType]] = {"f32": pa.float32(), "f16": pa.float16()}
 _SPARK_SCHEMA: Final = b"org.apache.spark.sql.parquet.row.metadata"
 """Where Spark keeps a table's columns: it would not see those that are added."""
 
@@ -60,13 +60,19 @@ class KnowledgeForm:
         return cls(dtype, in_row_order(parts), prefix)
 
     @property
+    def numbers(self) -> np.dtype[np.float16 | np.float32]:
+        """The type of the numbers."""
+        return np.dtype(np.float16 if self.dtype == "f16" else np.float32)
+
+    @property
     def names(self) -> tuple[str, str]:
         """The names of the columns that are added."""
         return f"{self.prefix}knowledge", f"{self.prefix}status"
 
     def fields(self, width: int) -> list[pa.Field]:
         """Return the columns that are added, of rows of so many numbers."""
-        types = pa.list_(_ARROW_TYPES[self.dtype], width), pa.list_(pa.uint8(), len(PARTS))
+        numbers = pa.from_numpy_dtype(self.numbers)
+        types = pa.list_(numbers, width), pa.list_(pa.uint8(), len(PARTS))
         return [pa.field(name, held) for name, held in zip(self.names, types, strict=True)]
 
     def check_free(self, table: str, schema: pa.Schema) -> None:
@@ -96,17 +102,3 @@ def fixed_lists(rows: Vectors | U8) -> pa.FixedSizeListArray:
     held = pa.py_buffer(np.ascontiguousarray(rows))
     flat = pa.Array.from_buffers(pa.from_numpy_dtype(rows.dtype), n * width, [None, held])
     return pa.FixedSizeListArray.from_arrays(flat, width)
-
-
-def sources(generations: Mapping[str, str], vector_spaces: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata that says where rows come from.
-
-    Parameters
-    ----------
-    generations, vector_spaces : mapping of str to str
-        By version.
-    """
-    spaces = {
-        version: vector_spaces[version] for version in generations if version in vector_spaces
-    }
-    return {VERSIONS_KEY: json.dumps(dict(generations)), SPACES_KEY: json.dumps(spaces)}

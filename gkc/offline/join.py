@@ -11,52 +11,26 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
+
+from gkc.arrays import I64
 from gkc.errors import CommandError, TableFileError
+from gkc.knowledge import PARTS
 from gkc.offline.folders import FilePair, leftovers, pair_files, visible_files
-from gkc.offline.form import VERSIONS_KEY, KnowledgeForm, sources
-from gkc.offline.joiner import FileJob, Joiner, JoinTask, check_answerable
-from gkc.offline.laying import Statuses
+from gkc.offline.form import VERSIONS_KEY
+from gkc.offline.joiner import JOIN_KEY, FileJob, Joiner, JoinOptions
 from gkc.offline.parquet import ParquetTable, remove_unlocked, schema_metadata
 from gkc.offline.processes import run_in_processes
 from gkc.offline.questions import RowQuestions
-from gkc.offline.snapshot import Snapshot, StoreAddress
+from gkc.offline.snapshot import Snapshot
 from gkc.offline.spilled import Progress
 
-JOIN_KEY: Final = "gkc.join"
-"""Of a file's metadata: what was asked of which input, JSON."""
 _VERSION_ROWS: Final = 1 << 17
-
-
-@dataclass(frozen=True, slots=True)
-class JoinOptions:
-    """What to join, and how.
-
-    Attributes
-    ----------
-    source, target : Path
-        A Parquet file each, or a folder each.
-    store : StoreAddress
-    version, version_column : str or None
-        The version of all rows, or the column that names each row's: one of both.
-    form : KnowledgeForm
-    restart : bool
-        Whether files of an earlier join are written anew.
-    reads_per_second : float or None
-        Most users read from the store in a second.
-    """
-
-    source: Path
-    target: Path
-    store: StoreAddress
-    version: str | None
-    version_column: str | None
-    form: KnowledgeForm
-    restart: bool = False
-    reads_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +46,8 @@ class JoinReport:
     seconds : float
     generations : mapping of str to str
         By version.
-    statuses : Statuses
-        Of the rows joined now.
+    counts : ndarray, shape (4, 3), int64
+        How often each part had each status, among the rows joined now.
     """
 
     files: int
@@ -81,17 +55,7 @@ class JoinReport:
     kept: int
     seconds: float
     generations: Mapping[str, str]
-    statuses: Statuses
-
-
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """A file to read: how many rows, which versions they name, and what tells that it changed."""
-
-    files: FilePair
-    rows: int
-    versions: tuple[str, ...]
-    state: Mapping[str, int]
+    counts: I64
 
 
 class Join:
@@ -125,27 +89,18 @@ class Join:
         self._snapshot = Snapshot.take(options.store)
         if options.version is not None:
             self._snapshot.generation(options.version)
-        inputs = [self._input(files) for files in pair_files(options.source, options.target)]
-        versions = dict.fromkeys(version for one in inputs for version in one.versions)
-        if not versions:
+        jobs = [self._job(files) for files in pair_files(options.source, options.target)]
+        self._versions = tuple(dict.fromkeys(version for job in jobs for version in job.versions))
+        if not self._versions:
             raise CommandError(f"{options.source} has no rows, so none names a version")
-        self._task = JoinTask(
-            self._snapshot,
-            options.form,
-            tuple(versions),
-            options.version,
-            options.version_column,
-            options.reads_per_second,
-        )
-        check_answerable(self._task)
-        self._former = self._find_former(inputs)
-        todo = [one for one in inputs if one.files.target not in self._former]
-        if options.restart:
-            todo = inputs
-        self._kept = len(inputs) - len(todo)
-        self._rows = sum(one.rows for one in todo)
-        self._jobs = [FileJob(one.files, one.versions, self._metadata(one)) for one in todo]
-        self.steps = self._task.steps * self._rows
+        with closing(Joiner(options, self._snapshot, self._versions)) as joiner:
+            joiner.check()
+        self._former = self._find_former(jobs)
+        is_kept = self._former if not options.restart else set[Path]()
+        self._jobs = [job for job in jobs if job.files.target not in is_kept]
+        self._kept = len(jobs) - len(self._jobs)
+        self._rows = sum(job.rows for job in self._jobs)
+        self.steps = self._rows * (1 if options.store.is_mapped else 2)
 
     def run(self, progress: Progress) -> JoinReport:
         """Join the files that are not finished.
@@ -159,41 +114,42 @@ class Join:
         """
         began = time.monotonic()
         self._sweep()
-        statuses = Statuses()
-        for counted in self._run_jobs(progress):
-            statuses.add(counted.counts)
+        counts = sum(self._run_jobs(progress), start=np.zeros((len(PARTS), 3), dtype=np.int64))
         return JoinReport(
             files=len(self._jobs),
             rows=self._rows,
             kept=self._kept,
             seconds=time.monotonic() - began,
-            generations={v: self._snapshot.generations[v] for v in self._task.versions},
-            statuses=statuses,
+            generations={v: self._snapshot.generations[v] for v in self._versions},
+            counts=counts,
         )
 
-    def _run_jobs(self, progress: Progress) -> Iterator[Statuses]:
-        processes = min(len(self._jobs), len(os.sched_getaffinity(0)))
+    def _run_jobs(self, progress: Progress) -> Iterator[I64]:
+        options, processes = self._options, min(len(self._jobs), len(os.sched_getaffinity(0)))
         if processes > 1:
-            yield from run_in_processes(self._task, self._jobs, processes, progress)
-        elif self._jobs:
-            with Joiner(self._task) as joiner:
-                for job in self._jobs:
-                    yield joiner.join(job, progress)
+            if options.reads_per_second is not None:
+                options = replace(options, reads_per_second=options.reads_per_second / processes)
+            made_of = options, self._snapshot, self._versions
+            yield from run_in_processes(made_of, self._jobs, processes, progress)
+            return
+        with closing(Joiner(options, self._snapshot, self._versions)) as joiner:
+            for job in self._jobs:
+                yield joiner.join(job, progress)
 
-    def _input(self, files: FilePair) -> _Input:
-        options, table = self._options, ParquetTable(files.source)
-        name = str(table.path)
-        options.form.check_free(name, table.schema)
-        questions = RowQuestions(name, table.schema, options.version, options.version_column)
-        told = files.source.stat()
-        return _Input(
-            files,
-            table.rows,
-            tuple(self._versions(table, questions)),
-            {"rows": table.rows, "bytes": told.st_size, "mtime_ns": told.st_mtime_ns},
-        )
+    def _job(self, files: FilePair) -> FileJob:
+        options, table, told = self._options, ParquetTable(files.source), files.source.stat()
+        asked = {
+            "input": {"rows": table.rows, "bytes": told.st_size, "mtime_ns": told.st_mtime_ns},
+            "version": options.version,
+            "version_column": options.version_column,
+            "dtype": options.form.dtype,
+            "parts": list(options.form.parts),
+            "prefix": options.form.prefix,
+        }
+        versions = self._named(table, options.questions(table))
+        return FileJob(files, table.rows, tuple(versions), asked)
 
-    def _versions(self, table: ParquetTable, questions: RowQuestions) -> list[str]:
+    def _named(self, table: ParquetTable, questions: RowQuestions) -> list[str]:
         """Return the versions that a table's rows name, all of them known."""
         if self._options.version is not None:
             return [self._options.version]
@@ -211,23 +167,7 @@ class Join:
                 found[version] = None
         return list(found)
 
-    def _metadata(self, one: _Input) -> dict[str, str]:
-        generations = {v: self._snapshot.generations[v] for v in one.versions}
-        asked = json.dumps(self._asked(one))
-        return {**sources(generations, self._snapshot.vector_spaces), JOIN_KEY: asked}
-
-    def _asked(self, one: _Input) -> dict[str, Any]:
-        options = self._options
-        return {
-            "input": one.state,
-            "version": options.version,
-            "version_column": options.version_column,
-            "dtype": options.form.dtype,
-            "parts": list(options.form.parts),
-            "prefix": options.form.prefix,
-        }
-
-    def _find_former(self, inputs: Sequence[_Input]) -> set[Path]:
+    def _find_former(self, jobs: Sequence[FileJob]) -> set[Path]:
         """Return the files that an earlier run of this join finished, or that it may replace.
 
         Raises
@@ -235,7 +175,7 @@ class Join:
         TableFileError
             If there is another file, or one that was made otherwise and may not be replaced.
         """
-        target, by_target = self._options.target, {one.files.target: one for one in inputs}
+        target, by_target = self._options.target, {job.files.target: job for job in jobs}
         former = set()
         for path in _files_at(target):
             told = schema_metadata(path)
@@ -249,11 +189,11 @@ class Join:
             former.add(path)
         return former
 
-    def _difference(self, told: Mapping[str, str], one: _Input | None) -> str | None:
+    def _difference(self, told: Mapping[str, str], job: FileJob | None) -> str | None:
         """Say what keeps a file of an earlier join from being what this one would write."""
-        if one is None:
+        if job is None:
             return "was joined from a file that is no longer there"
-        if json.loads(told[JOIN_KEY]) != self._asked(one):
+        if json.loads(told[JOIN_KEY]) != job.asked:
             return "was joined from other rows, or with other options"
         for version, generation in json.loads(told[VERSIONS_KEY]).items():
             current = self._snapshot.generations.get(version)

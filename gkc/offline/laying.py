@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan, Records, VersionPlan
 from gkc.center.question import Columns, Question, RowsAnswer
 from gkc.errors import CommandError, InvalidFieldsError
-from gkc.knowledge import PARTS
+from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.offline.form import KnowledgeForm
 from gkc.store import GenerationManifest
 
@@ -24,28 +23,13 @@ _LEAST_ROWS: Final = 256
 _RECORD_BYTES: Final = 8 << 20
 """Of users' records that are held at once, about."""
 
+STATUSES: Final = (ABSENT, FOUND, DEFAULT)
 _FIELDS: Final = {"/v": "the table", "/dtype": "type"}
 """What in a question may be refused, in words of tables."""
 
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 Fetch = Callable[[GenerationManifest, I64], Records]
 """Returns the records of distinct users, None for one who is not there."""
-
-
-@dataclass(slots=True)
-class Statuses:
-    """How often each part had each status.
-
-    Attributes
-    ----------
-    counts : ndarray, shape (4, 3), int64
-    """
-
-    counts: I64 = field(default_factory=lambda: np.zeros((len(PARTS), 3), dtype=np.int64))
-
-    def add(self, counts: I64) -> None:
-        """Add counts, part by part, of other rows."""
-        self.counts += counts.reshape(self.counts.shape)
 
 
 class RowLayer:
@@ -63,8 +47,8 @@ class RowLayer:
     ----------
     width : int
         Numbers of a row.
-    statuses : Statuses
-        Of all rows so far.
+    counts : ndarray, shape (4, 3), int64
+        How often each part had each status, among all rows so far.
 
     Raises
     ------
@@ -78,7 +62,7 @@ class RowLayer:
         self._generations = generations
         self._fetch = fetch
         self._form = form
-        self.statuses = Statuses()
+        self.counts: I64 = np.zeros((len(PARTS), len(STATUSES)), dtype=np.int64)
         self.width = _width(generations, form)
         largest = max(g.manifest.spec.mean_record_bytes for g in generations.values())
         self._at_once = max(_LEAST_ROWS, min(_MOST_ROWS, _RECORD_BYTES // largest))
@@ -98,7 +82,7 @@ class RowLayer:
             answer = plan.finish([self._records(version) for version in plan.versions])
             assert isinstance(answer, RowsAnswer)
             for counts in answer.counts.values():
-                self.statuses.add(counts)
+                self.counts += counts.reshape(self.counts.shape)
             yield answer
 
     def _records(self, version: VersionPlan) -> Records:
@@ -137,7 +121,7 @@ def _slice(columns: Columns, start: int, end: int) -> Columns:
         users=some(columns.users),
         items=some(columns.items),
         categories=None if columns.categories is None else some(columns.categories),
-        given=None if columns.given is None else some(columns.given),
+        has_category=None if columns.has_category is None else some(columns.has_category),
         versions=columns.versions,
         version_index=some(columns.version_index),
     )

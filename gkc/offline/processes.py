@@ -9,23 +9,25 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from typing import Final
 
+from gkc.arrays import I64
 from gkc.errors import CommandError, GkcError
-from gkc.offline.joiner import FileJob, Joiner, JoinTask
-from gkc.offline.laying import Statuses
+from gkc.offline.joiner import FileJob, Joiner, JoinOptions
+from gkc.offline.snapshot import Snapshot
 from gkc.offline.spilled import Progress
 
+MadeOf = tuple[JoinOptions, Snapshot, tuple[str, ...]]
+"""What a `Joiner` is made of."""
 _TICK_SECONDS: Final = 0.2
 
 
 def run_in_processes(
-    task: JoinTask, jobs: Sequence[FileJob], processes: int, progress: Progress
-) -> Iterator[Statuses]:
-    """Join files; yield the statuses of each that is finished.
+    made_of: MadeOf, jobs: Sequence[FileJob], processes: int, progress: Progress
+) -> Iterator[I64]:
+    """Join files, each process by a `Joiner` of its own; yield what each join gives.
 
     Raises
     ------
@@ -34,10 +36,8 @@ def run_in_processes(
     """
     context = multiprocessing.get_context("spawn")  # Arrow's threads do not live on in a fork
     done, stop = context.Value("q", 0), context.Event()
-    if task.reads_per_second is not None:
-        task = replace(task, reads_per_second=task.reads_per_second / processes)
     told = 0
-    with ProcessPoolExecutor(processes, context, _begin, (task, done, stop)) as pool:
+    with ProcessPoolExecutor(processes, context, _begin, (made_of, done, stop)) as pool:
         waiting = {pool.submit(_join, job) for job in jobs}
         try:
             while waiting:
@@ -59,8 +59,8 @@ def run_in_processes(
 class _Part:
     """What one process has of a join."""
 
-    def __init__(self, task: JoinTask, done: Synchronized[int], stop: Event) -> None:
-        self.joiner = Joiner(task)
+    def __init__(self, made_of: MadeOf, done: Synchronized[int], stop: Event) -> None:
+        self.joiner = Joiner(*made_of)
         self._done = done
         self._stop = stop
 
@@ -75,11 +75,11 @@ class _Part:
 _part: _Part | None = None
 
 
-def _begin(task: JoinTask, done: Synchronized[int], stop: Event) -> None:
+def _begin(made_of: MadeOf, done: Synchronized[int], stop: Event) -> None:
     global _part
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which says stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _part = _Part(task, done, stop)
+    _part = _Part(made_of, done, stop)
 
 
 def _end_with_parent() -> None:
@@ -89,7 +89,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _join(job: FileJob) -> Statuses:
+def _join(job: FileJob) -> I64:
     assert _part is not None
     try:
         return _part.joiner.join(job, _part.progress)

@@ -64,14 +64,14 @@ class RowQuestions:
         TableFileError
             If a user, an item or a version is null, or an id is outside int64.
         """
-        categories, given = self._categories(batch, first)
+        categories, has_category = self._categories(batch, first)
         versions, index = self.versions(batch, first)
         return Columns(
             n=batch.num_rows,
             users=self._ids(batch, USER, first),
             items=self._ids(batch, ITEM, first),
             categories=categories,
-            given=given,
+            has_category=has_category,
             versions=versions,
             version_index=index,
         )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Records
 from gkc.errors import GenerationNotFoundError, VersionNotFoundError
 from gkc.offline.checked_once import CheckedOnce
+from gkc.offline.form import CHECKSUMS_KEY, SPACES_KEY, VERSIONS_KEY
 from gkc.store import (
     Catalogue,
     GenerationManifest,
@@ -38,13 +40,13 @@ class StoreAddress:
     mirror_dir : Path or None
         Where this host keeps copies of item tables of a store behind a network.
     timeout_ms : int
-        Longest wait for one answer of the store.
+        Longest wait for one answer of the store; long, since nobody waits for a single row.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     namespace: str = "default"
     mirror_dir: Path | None = None
-    timeout_ms: int = 1000
+    timeout_ms: int = 30_000
 
     @property
     def is_mapped(self) -> bool:
@@ -67,13 +69,10 @@ class Snapshot:
     address : StoreAddress
     generations : mapping of str to str
         The generation of each version, newest version first.
-    vector_spaces : mapping of str to str
-        The vector space of each version whose bundle names one.
     """
 
     address: StoreAddress
     generations: Mapping[str, str]
-    vector_spaces: Mapping[str, str]
 
     @classmethod
     def take(cls, address: StoreAddress) -> Snapshot:
@@ -88,13 +87,7 @@ class Snapshot:
         """
         require_store(address.url)
         catalogue = asyncio.run(_catalogue(address)) or Catalogue()
-        generations, spaces = {}, {}
-        for version in catalogue.newest_first():
-            generation = generations[version] = catalogue.versions[version].current
-            summary = catalogue.generations[generation].summary
-            if summary and summary.origin.vector_space:
-                spaces[version] = summary.origin.vector_space
-        return cls(address, generations, spaces)
+        return cls(address, {v: catalogue.versions[v].current for v in catalogue.newest_first()})
 
     def generation(self, version: str) -> str:
         """Return a version's generation.
@@ -135,19 +128,6 @@ class SnapshotReader:
         self._reader = snapshot.address.open()
         self._loaded: dict[str, LoadedGeneration] = {}
 
-    def __enter__(self) -> Self:
-        """Return this reader."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-        self.close()
-
     def load(self, versions: Collection[str]) -> dict[str, LoadedGeneration]:
         """Return the generations of some versions, their items mapped.
 
@@ -172,6 +152,19 @@ class SnapshotReader:
         blocks = self._reader.users(self.load([version])[version].manifest)
         while (block := self._loop.run(_next(blocks))) is not None:
             yield block
+
+    def sources(self, versions: Collection[str]) -> dict[str, str]:
+        """Return the metadata that says what rows of some versions come from."""
+        manifests = {v: loaded.manifest for v, loaded in self.load(versions).items()}
+        spaces = {v: manifest.spec.origin.vector_space for v, manifest in manifests.items()}
+        # The manifest holds the checksums of its data.
+        digests = {v: hashlib.sha256(m.to_bytes()).hexdigest() for v, m in manifests.items()}
+        told: dict[str, dict[str, str]] = {
+            VERSIONS_KEY: {v: manifest.generation for v, manifest in manifests.items()},
+            SPACES_KEY: {v: space for v, space in spaces.items() if space is not None},
+            CHECKSUMS_KEY: {v: f"sha256:{digest}" for v, digest in digests.items()},
+        }
+        return {key: json.dumps(by_version) for key, by_version in told.items()}
 
     def require_kept(self, versions: Collection[str]) -> None:
         """Check that the store still keeps the generations of some versions.

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Final, Self
+from typing import IO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ import pyarrow as pa
 
 from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
-from gkc.center.plan import DTYPES, Records
+from gkc.center.plan import Records
 from gkc.center.question import Columns
 from gkc.knowledge import PARTS
 from gkc.offline.form import KnowledgeForm, fixed_lists
@@ -65,8 +64,8 @@ class SpilledAnswers:
     ----------
     width : int
         Numbers of a row.
-    statuses : Statuses
-        Of all rows that were answered.
+    counts : ndarray, shape (4, 3), int64
+        As a `RowLayer` has them.
     """
 
     def __init__(
@@ -82,34 +81,21 @@ class SpilledAnswers:
         self._versions = list(generations)
         self._held: dict[str, dict[int, bytes | memoryview | None]] = {}
         self._layer = RowLayer(generations, self._held_records, form)
-        self.width, self.statuses = self._layer.width, self._layer.statuses
+        self.width, self.counts = self._layer.width, self._layer.counts
         self._answer = np.dtype(
-            [("knowledge", DTYPES[form.dtype], (self.width,)), ("status", "u1", (len(PARTS),))]
+            [("knowledge", form.numbers, (self.width,)), ("status", "u1", (len(PARTS),))]
         )
         self._count = _partitions(rows, self._generations)
         self._stack = ExitStack()
         self._asked = [self._file(folder) for _ in range(self._count)]
         self._answered = [self._file(folder) for _ in range(self._count)]
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove the temporary files."""
-        self._stack.close()
-
     def ask(self, columns: Columns) -> None:
         """Take the next rows of the table."""
         asked = np.empty(columns.n, dtype=_QUESTION)
         asked["user"], asked["item"] = columns.users, columns.items
         asked["category"] = 0 if columns.categories is None else columns.categories
-        asked["given"] = False if columns.given is None else columns.given
+        asked["given"] = False if columns.has_category is None else columns.has_category
         codes = np.array([self._versions.index(v) for v in columns.versions], dtype=np.int32)
         asked["version"] = codes[columns.version_index]
         order, ends = self._by_partition(columns)
@@ -139,12 +125,16 @@ class SpilledAnswers:
             if end > start:
                 raw = file.read((end - start) * self._answer.itemsize)
                 packed[start:end] = np.frombuffer(raw, dtype=self._answer)
-        columns = []
+        added = []
         for name in ("knowledge", "status"):
             rows = np.empty(packed[name].shape, dtype=packed[name].dtype)
             rows[order] = packed[name]
-            columns.append(pa.chunked_array([fixed_lists(rows)]))
-        return tuple(columns)
+            added.append(pa.chunked_array([fixed_lists(rows)]))
+        return tuple(added)
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        self._stack.close()
 
     def _file(self, folder: Path) -> IO[bytes]:
         return self._stack.enter_context(
@@ -187,7 +177,7 @@ class SpilledAnswers:
                 users=np.ascontiguousarray(rows["user"]),
                 items=np.ascontiguousarray(rows["item"]),
                 categories=np.ascontiguousarray(rows["category"]),
-                given=np.ascontiguousarray(rows["given"]),
+                has_category=np.ascontiguousarray(rows["given"]),
                 versions=tuple(self._versions[code] for code in versions.tolist()),
                 version_index=index if len(versions) > 1 else index[:1],
             )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from gkc.errors import CommandError, TableFileError
-from gkc.offline.form import KnowledgeForm, fixed_lists, sources
+from gkc.offline.form import KnowledgeForm, fixed_lists
 
 
 def test_parts_come_in_row_order() -> None:
@@ -55,11 +53,3 @@ def test_lists_share_the_memory_of_rows() -> None:
     assert lists.to_pylist() == rows.tolist()
     assert np.shares_memory(lists.flatten().to_numpy(), rows)
     assert fixed_lists(rows[:, ::2]).to_pylist() == [[0, 2], [3, 5]]
-
-
-def test_sources_tell_only_vector_spaces_that_are_known() -> None:
-    told = sources({"a": "g1", "b": "g2"}, {"b": "space", "c": "other"})
-    assert {key: json.loads(value) for key, value in told.items()} == {
-        "gkc.versions": {"a": "g1", "b": "g2"},
-        "gkc.vector_spaces": {"b": "space"},
-    }

@@ -23,7 +23,8 @@ from gkc.errors import (
 from gkc.offline import joiner
 from gkc.offline.folders import FilePair
 from gkc.offline.form import KnowledgeForm
-from gkc.offline.join import Join, JoinOptions, JoinReport
+from gkc.offline.join import Join, JoinReport
+from gkc.offline.joiner import JoinOptions
 from gkc.offline.parquet import lock, schema_metadata
 from gkc.offline.snapshot import StoreAddress
 from gkc.store import ElementType, open_publisher
@@ -80,7 +81,7 @@ def test_a_file(worlds: Worlds, options: Options) -> None:
     assert told(found) == (rows, status)
     assert (report.files, report.rows, report.kept) == (1, 1000, 0)
     assert report.generations == {"half": worlds["half"].generation}
-    assert report.statuses.counts[0].tolist() == [sum(s[0] == k for s in status) for k in range(3)]
+    assert report.counts[0].tolist() == [sum(s[0] == k for s in status) for k in range(3)]
     for metadata in (found.schema.metadata, pq.read_metadata(asked.target).metadata):
         assert json.loads(metadata[b"gkc.versions"]) == {"half": worlds["half"].generation}
         assert json.loads(metadata[b"gkc.vector_spaces"]) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,38 +14,32 @@ import pytest
 from gkc.errors import CommandError, TableFileError
 from gkc.offline.folders import FilePair
 from gkc.offline.form import KnowledgeForm
-from gkc.offline.joiner import (
-    FileJob,
-    Joiner,
-    JoinTask,
-    _read_ahead,
-    _written_behind,
-    check_answerable,
-)
+from gkc.offline.joiner import FileJob, Joiner, JoinOptions, _read_ahead, _written_behind
 from gkc.offline.snapshot import Snapshot, StoreAddress
 from tests.gkc.offline.tables import draw, expected, read, told, write
 from tests.gkc.world import Worlds
 
 
-def task(worlds: Worlds, version: str = "half", dtype: str = "f32") -> JoinTask:
-    form = KnowledgeForm.of(dtype, ["user", "item"], "")
-    return JoinTask(Snapshot.take(StoreAddress(worlds.url)), form, (version,), version, None)
+def joiner_of(worlds: Worlds, version: str = "half", dtype: str = "f32") -> Joiner:
+    store, form = StoreAddress(worlds.url), KnowledgeForm.of(dtype, ["user", "item"], "")
+    options = JoinOptions(Path("in"), Path("out"), store, version, None, form)
+    return Joiner(options, Snapshot.take(store), (version,))
 
 
 def job(source: Path, target: Path) -> FileJob:
-    return FileJob(FilePair(source, target), ("half",), {"told": "x"})
+    return FileJob(FilePair(source, target), 200, ("half",), {"told": "x"})
 
 
 def test_files_one_after_the_other(worlds: Worlds, tmp_path: Path) -> None:
-    with Joiner(task(worlds)) as joiner:
+    with closing(joiner_of(worlds)) as joiner:
         for name in "ab":
             table, steps = draw(200, ord(name)), list[int]()
             source = write(table, tmp_path / name)
-            statuses = joiner.join(job(source, tmp_path / "out" / name), steps.append)
+            counts = joiner.join(job(source, tmp_path / "out" / name), steps.append)
             found = read(tmp_path / "out" / name)
             assert told(found) == expected(table, [worlds["half"]], parts=("user", "item"))
-            assert found.schema.metadata[b"told"] == b"x"
-            assert (sum(steps), statuses.counts.sum()) == (200, 4 * 200)
+            assert found.schema.metadata[b"gkc.join"] == b'{"told": "x"}'
+            assert (sum(steps), counts.sum()) == (200, 4 * 200)
 
 
 def test_nothing_of_a_file_that_fails(worlds: Worlds, tmp_path: Path) -> None:
@@ -53,7 +48,7 @@ def test_nothing_of_a_file_that_fails(worlds: Worlds, tmp_path: Path) -> None:
     def stop(_: int) -> None:
         raise CommandError("enough")
 
-    with Joiner(task(worlds)) as joiner:
+    with closing(joiner_of(worlds)) as joiner:
         with pytest.raises(CommandError, match="enough"):
             joiner.join(job(source, tmp_path / "out" / "a"), stop)
         assert [*(tmp_path / "out").iterdir()] == []
@@ -63,10 +58,14 @@ def test_nothing_of_a_file_that_fails(worlds: Worlds, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_answered(worlds: Worlds) -> None:
-    check_answerable(task(worlds))
-    check_answerable(task(worlds, "largest"))
-    with pytest.raises(CommandError, match="type f16 may overflow: user of version 'largest'"):
-        check_answerable(task(worlds, "largest", "f16"))
+    for version, dtype in (("half", "f16"), ("largest", "f32")):
+        with closing(joiner_of(worlds, version, dtype)) as joiner:
+            joiner.check()
+    with (
+        closing(joiner_of(worlds, "largest", "f16")) as joiner,
+        pytest.raises(CommandError, match="type f16 may overflow: user of version 'largest'"),
+    ):
+        joiner.check()
 
 
 def test_reading_ahead_gives_everything_and_every_failure() -> None:
@@ -79,9 +78,8 @@ def test_reading_ahead_gives_everything_and_every_failure() -> None:
             yield number
         raise KeyError("at the end")
 
-    found = []
     with pytest.raises(KeyError):
-        found += _read_ahead(failing())
+        list(_read_ahead(failing()))
     assert threading.current_thread() not in readers
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
-import numpy as np
 import pytest
 
 from gkc.errors import CommandError
@@ -19,7 +19,7 @@ from tests.gkc.world import Worlds
 
 @pytest.fixture
 def reader(worlds: Worlds) -> Iterator[SnapshotReader]:
-    with SnapshotReader(Snapshot.take(StoreAddress(worlds.url))) as opened:
+    with closing(SnapshotReader(Snapshot.take(StoreAddress(worlds.url)))) as opened:
         yield opened
 
 
@@ -38,7 +38,7 @@ def test_pieces_are_the_whole(
     assert [row.tobytes() for answer in answers for row in answer.knowledge] == rows
     assert [s for answer in answers for s in answer.status.tolist()] == status
     counted = [[sum(s[part] == code for s in status) for code in range(3)] for part in range(4)]
-    assert layer.statuses.counts.tolist() == counted
+    assert layer.counts.tolist() == counted
 
 
 def test_widths(reader: SnapshotReader) -> None:
@@ -47,10 +47,3 @@ def test_widths(reader: SnapshotReader) -> None:
     assert RowLayer(generations, reader.fetch, KnowledgeForm(parts=("user_category",))).width == 3
     with pytest.raises(CommandError, match="the table names versions of unequal widths"):
         RowLayer(reader.load(["half", "wide"]), reader.fetch, KnowledgeForm())
-
-
-def test_counts_of_statuses_add_up() -> None:
-    statuses = laying.Statuses()
-    statuses.add(np.arange(12))
-    statuses.add(np.ones((4, 3), dtype=np.int64))
-    assert statuses.counts.ravel().tolist() == list(range(1, 13))

@@ -38,7 +38,7 @@ def test_ids_of_any_integer_type(kind: pa.DataType) -> None:
     assert columns.users.dtype == np.int64
     assert columns.users.tolist() == [7, 8]
     assert columns.items.tolist() == [1, 2]
-    assert (columns.categories, columns.given) == (None, None)
+    assert (columns.categories, columns.has_category) == (None, None)
     assert (columns.versions, columns.version_index.tolist()) == (("v1",), [0])
 
 
@@ -50,9 +50,9 @@ def test_ids_in_a_dictionary() -> None:
 def test_a_null_category_is_none() -> None:
     rows = batch(category_id=pa.array([None, 5], pa.int32()))
     columns = questions(rows).read(rows, 0)
-    assert columns.given is not None
+    assert columns.has_category is not None
     assert columns.categories is not None
-    assert (columns.given.tolist(), columns.categories[1]) == ([False, True], 5)
+    assert (columns.has_category.tolist(), columns.categories[1]) == ([False, True], 5)
     for nothing in (pa.nulls(2), pa.nulls(2, pa.int64())):
         rows = batch(category_id=nothing)
         assert questions(rows).read(rows, 0).categories is None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +25,7 @@ def test_it_stays_as_it_was(url: str) -> None:
     snapshot = pickle.loads(pickle.dumps(Snapshot.take(StoreAddress(url))))
     second = make_world("v1", 2).publish(url)
     assert snapshot.generations == {"v1": first.generation}
-    with SnapshotReader(snapshot) as reader:
+    with closing(SnapshotReader(snapshot)) as reader:
         loaded = reader.load(["v1"])["v1"]
         assert loaded.manifest.generation == first.generation
         assert len(list(reader.fetch(loaded.manifest, np.array(USERS)))) == len(USERS)
@@ -44,14 +47,23 @@ def test_versions_that_are_not_there(url: str, tmp_path: Path) -> None:
     assert Snapshot.take(StoreAddress(url, "other")).generations == {}
 
 
-def test_vector_spaces_where_a_bundle_names_them(url: str) -> None:
-    make_world("v1").publish(url)
+def test_what_rows_come_from(url: str) -> None:
     sample = small_sample("v2")
     spec = structs.replace(sample.spec, origin=Origin(vector_space="of-run-7"))
     publisher = open_publisher(url)
     publish_sample(publisher, replace(sample, spec=spec))
     publisher.close()
-    assert Snapshot.take(StoreAddress(url)).vector_spaces == {"v2": "of-run-7"}
+    first = make_world("v1").publish(url)
+    snapshot = Snapshot.take(StoreAddress(url))
+    with closing(SnapshotReader(snapshot)) as reader:
+        told = {key: json.loads(value) for key, value in reader.sources(["v1", "v2"]).items()}
+    assert told["gkc.versions"] == {"v1": first.generation, "v2": snapshot.generations["v2"]}
+    assert told["gkc.vector_spaces"] == {"v2": "of-run-7"}
+    root = Path(url.removeprefix("file:"))
+    for version, generation in told["gkc.versions"].items():
+        (manifest,) = root.rglob(f"{generation}/manifest.json")
+        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+        assert told["gkc.checksums"][version] == f"sha256:{digest}"
 
 
 def test_a_version_deleted_before_it_was_read(url: str) -> None:
@@ -61,5 +73,5 @@ def test_a_version_deleted_before_it_was_read(url: str) -> None:
     publisher.delete("v1", grace_seconds=0)
     publisher.delete_retired(wait=True)
     publisher.close()
-    with SnapshotReader(snapshot) as reader, pytest.raises(GenerationNotFoundError):
+    with closing(SnapshotReader(snapshot)) as reader, pytest.raises(GenerationNotFoundError):
         reader.load(["v1"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ class Counting:
 
 @pytest.fixture
 def reader(worlds: Worlds) -> Iterator[SnapshotReader]:
-    with SnapshotReader(Snapshot.take(StoreAddress(worlds.url))) as opened:
+    with closing(SnapshotReader(Snapshot.take(StoreAddress(worlds.url)))) as opened:
         yield opened
 
 
@@ -49,12 +50,13 @@ def answered(
     questions = RowQuestions("a table", table.schema, None, "version")
     asked = [questions.read(batch, 0) for batch in table.to_batches(at_once)]
     done: list[int] = []
-    with SpilledAnswers(folder, table.num_rows, reader.load(EQUALLY_WIDE), fetch, FORM) as spill:
+    generations = reader.load(EQUALLY_WIDE)
+    with closing(SpilledAnswers(folder, table.num_rows, generations, fetch, FORM)) as spill:
         for columns in asked:
             spill.ask(columns)
         spill.answer(done.append)
         pieces = [spill.columns(columns) for columns in asked]
-        assert spill.statuses.counts.sum() == 4 * table.num_rows
+        assert spill.counts.sum() == 4 * table.num_rows
     assert sum(done) == table.num_rows
     assert [*folder.iterdir()] == []
     added = [pa.chunked_array([c for piece in pieces for c in piece[k].chunks]) for k in (0, 1)]

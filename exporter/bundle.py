@@ -19,7 +19,7 @@ from exporter.manifest import (
     MODEL_KINDS,
     TABLE_KINDS,
     Manifest,
-    Model,
+    ModelEntry,
     ModelKind,
     TableKind,
     UnknownValue,
@@ -63,7 +63,7 @@ class Bundle:
     manifest : Manifest
     manifest_digest : str
         SHA-256 of its bytes.
-    models : mapping of model kind to Model
+    models : mapping of model kind to ModelEntry
     weights : mapping of model kind to list of str
         Files, relative to the bundle, in which a model keeps weights besides its own.
     tables : mapping of table kind to list of str
@@ -79,7 +79,7 @@ class Bundle:
     root: Path
     manifest: Manifest
     manifest_digest: str
-    models: Mapping[ModelKind, Model]
+    models: Mapping[ModelKind, ModelEntry]
     weights: Mapping[ModelKind, list[str]]
     tables: Mapping[TableKind, list[str]]
     skipped: list[str]
@@ -178,7 +178,7 @@ class _Files:
             raise BundleError(relative, f"{problem}, though {where} names it")
         return plain
 
-    def model(self, kind: ModelKind, model: Model) -> Model:
+    def model(self, kind: ModelKind, model: ModelEntry) -> ModelEntry:
         """Return a model with the plain path of its file."""
         return replace(model, file=self.file(model.file, f"models.{kind}.file"))
 

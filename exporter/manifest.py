@@ -51,7 +51,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
     """A JSON object all of whose keys are known: another one is a typing error."""
 
 
-class Model(Record, frozen=True):
+class ModelEntry(Record, frozen=True):
     """What the manifest says of one model.
 
     Attributes
@@ -72,9 +72,9 @@ class Model(Record, frozen=True):
 class Models(Record, frozen=True):
     """The three models."""
 
-    user: Model
-    item: Model
-    user_category: Model
+    user: ModelEntry
+    item: ModelEntry
+    user_category: ModelEntry
 
 
 class Tables(Record, frozen=True):
@@ -138,9 +138,9 @@ class Manifest(Record, frozen=True):
     run: Run = field(default_factory=Run)
     extra: dict[str, Any] = {}
 
-    def model(self, kind: ModelKind) -> Model:
+    def model(self, kind: ModelKind) -> ModelEntry:
         """Return what is said of one model."""
-        model: Model = getattr(self.models, kind)
+        model: ModelEntry = getattr(self.models, kind)
         return model
 
     def unknown_row(self, kind: ModelKind) -> dict[str, UnknownValue] | None:

@@ -223,7 +223,10 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
 
 
 def plan_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
-    """Do all of `run_export` that neither runs a model nor writes: the dry run."""
+    """Do all of `run_export` that neither runs a model nor writes rows: the dry run.
+
+    In a store that has versions it takes the version's lease, and gives it back.
+    """
     began = time.monotonic()
     with (
         closing(open_publisher(options.store, options.namespace)) as publisher,

@@ -57,7 +57,7 @@ def main(
         store = f"file:{stage.folder / 'store'}"
         export(stage.folder / "bundle", shape, store)
         service = stage.serve(store)
-        os.sched_setaffinity(0, stage.others)
+        os.sched_setaffinity(0, stage.other_cores)
         asked = [
             {**body, "i": np.array(body["i"]), "dtype": "f16"}
             for body in questions(shape, ROWS, CALLS, seed=1)

@@ -72,7 +72,8 @@ class AsyncHttpSource:
         self, request: Request, deadline: float, at: Address | None = None
     ) -> Response:
         loop = self._enter()
-        await self._resolve(loop, deadline)
+        for address in self._service.addresses.unresolved():
+            await self._resolve(loop, address, deadline)
         asking = Asking(self._service, request, deadline, at)
         try:
             asking.begin()
@@ -97,18 +98,19 @@ class AsyncHttpSource:
             )
         return loop
 
-    async def _resolve(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
-        for address in self._service.addresses.unresolved():
-            if _is_number(address.host):
-                address.resolve()
-                continue
-            looking_up = loop.run_in_executor(None, address.resolve)
-            try:
-                await asyncio.wait_for(looking_up, deadline - monotonic())
-            except TimeoutError:
-                raise DeadlineExceededError(
-                    address.url, self._service.options.timeout, "looking up its name"
-                ) from None
+    async def _resolve(
+        self, loop: asyncio.AbstractEventLoop, address: Address, deadline: float
+    ) -> None:
+        if _is_number(address.host):
+            address.resolve()
+            return
+        looking_up = loop.run_in_executor(None, address.resolve)
+        try:
+            await asyncio.wait_for(looking_up, deadline - monotonic())
+        except TimeoutError:
+            raise DeadlineExceededError(
+                address.url, self._service.options.timeout, "looking up its name"
+            ) from None
 
     async def _wait(self, loop: asyncio.AbstractEventLoop, asking: Asking) -> None:
         """Wait until an attempt is over or it is time for something."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gkc.cli.options import Store, load, whole_number
+from gkc.errors import CommandError
 from gkc.extras import extra_needed
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.settings import StoreSettings
@@ -69,7 +70,10 @@ def run(
         from gkc.offline.snapshot import StoreAddress
 
     address = StoreAddress(settings.store_url, settings.namespace, settings.mirror_dir)
-    form = KnowledgeForm.of(dtype, [part.strip() for part in parts.split(",")], prefix)
+    try:
+        form = KnowledgeForm.of(dtype, [part.strip() for part in parts.split(",")], prefix)
+    except CommandError as exc:
+        raise typer.BadParameter(str(exc)) from exc
     join = Join(
         JoinOptions(
             source, target, address, version, version_column, form, restart, max_reads_per_second

@@ -63,8 +63,8 @@ def test_parts_prefix_and_a_column_of_versions(place: Place, world: World, tmp_p
         (("--version", "v1", "--version-column", "version"), 2, "name either"),
         (("--version", "v1", "--max-reads-per-second", "0"), 2, "no whole number of at least 1"),
         (("--version", "v2"), 1, "gkc: version 'v2' is not in the store; versions there: v1"),
-        (("--version", "v1", "--dtype", "f64"), 1, "gkc: dtype 'f64' is none of f32, f16"),
-        (("--version", "v1", "--parts", "users"), 1, "gkc: 'users' is no part"),
+        (("--version", "v1", "--dtype", "f64"), 2, "dtype 'f64' is none of f32, f16"),
+        (("--version", "v1", "--parts", "users"), 2, "'users' is no part"),
         (("--version", "v1", "--max-reads-per-second", "5"), 1, "store behind a network"),
     ],
 )

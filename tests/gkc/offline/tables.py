@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec.structs import replace as with_fields
 
+from gkc.store import Origin, open_publisher
+from gkc.testing.samples import make_sample, publish_sample
 from tests.gkc.world import CATEGORIES, ITEMS, PARTS, STRANGERS, USERS, World, Worlds
 
 EQUALLY_WIDE = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults")
@@ -72,3 +76,12 @@ def told(table: pa.Table, prefix: str = "") -> tuple[list[bytes], list[list[int]
 def worlds_of(table: pa.Table, worlds: Worlds) -> list[World]:
     """Return the world of each row's version."""
     return [worlds[version] for version in table["version"].to_pylist()]
+
+
+def publish(url: str, version: str, seed: int = 0, space: str = "run-7") -> None:
+    """Publish a small version of a vector space."""
+    sample = make_sample(version, seed, users=20, items=20)
+    spec = with_fields(sample.spec, origin=Origin(vector_space=space))
+    publisher = open_publisher(url)
+    publish_sample(publisher, replace(sample, spec=spec))
+    publisher.close()

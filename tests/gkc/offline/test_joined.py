@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from msgspec import to_builtins
-from msgspec.structs import replace as with_fields
 
 from gkc.center.listing import version_list
 from gkc.errors import LockMismatchError, TableFileError
@@ -17,20 +15,11 @@ from gkc.offline.join import Join
 from gkc.offline.joined import lock_of_joined
 from gkc.offline.joiner import JoinOptions
 from gkc.offline.snapshot import StoreAddress
-from gkc.store import Origin, open_publisher
-from gkc.testing.samples import make_sample, publish_sample
-from tests.gkc.offline.tables import draw, write
+from gkc.store import open_publisher
+from tests.gkc.offline.tables import draw, publish, write
 from tests.gkc.world import make_world
 
 VERSIONS = ("a", "b")
-
-
-def publish(url: str, version: str, seed: int = 0, space: str = "run-7") -> None:
-    sample = make_sample(version, seed, users=20, items=20)
-    spec = with_fields(sample.spec, origin=Origin(vector_space=space))
-    publisher = open_publisher(url)
-    publish_sample(publisher, replace(sample, spec=spec))
-    publisher.close()
 
 
 def join(url: str, source: Path, target: Path, version: str | None = None) -> None:

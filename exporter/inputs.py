@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from exporter.bundle import Bundle
-from exporter.errors import BundleError, ModelOutputError
+from exporter.errors import BundleError, FeatureTableError, ModelOutputError
 from exporter.manifest import (
     ID_COLUMNS,
     MANIFEST,
@@ -18,6 +18,7 @@ from exporter.manifest import (
     TABLE_KINDS,
     TABLE_OF,
     ModelKind,
+    Number,
     TableKind,
     UnknownValue,
     bad_key,
@@ -30,7 +31,7 @@ from exporter.partitions import (
     check_partitions,
     partition_tables,
 )
-from exporter.tables import Feature, FeatureTable, ListColumn, Values, cast_values
+from exporter.tables import TEXT, Feature, FeatureTable, Values, blank, cast_values, type_name
 from gkc.arrays import I64, Bools
 from gkc.errors import NotStorableError
 from gkc.store import Defaults, ElementType, encode_vectors
@@ -43,6 +44,7 @@ _BATCH_BYTES: Final = 16 << 20
 _MOST_ROW_BYTES: Final = 64 << 20
 """Of a model's inputs; a padded list of eight million ids is no feature that anybody means."""
 _LONGEST: Final = 0
+_REMEDY: Final = "cast the column, or give the model an input of its type"
 
 Chosen = Mapping[TableKind, tuple[TableRows, I64]]
 """Loaded rows of each table, and which of them each of n input rows takes, shape (n,)."""
@@ -74,35 +76,37 @@ class Feed:
 
     def gather(self, rows: TableRows, places: I64) -> Values:
         """Return the input for some of a table's rows."""
+        key = self.feature.key
         if self.feature.is_list:
-            return rows.lists[self.feature.key].padded(places, self.width)
-        return self._shaped(rows.numbers[self.feature.key][places])
+            values = rows.lists[key].padded(places, self.width)
+        else:
+            values = self._shaped(rows.numbers[key][places])
+        return rows.words[key][values] if self.feature.is_text else values
 
     def of_unknown(self, value: UnknownValue) -> Values:
-        """Return the input of one row for a value of the manifest; null is an empty list, or 0.
+        """Return the input of one row for a value of the manifest; null is an empty list, or blank.
 
         Raises
         ------
         BundleError
             If it is not what the column holds, or does not fit the input's type.
         """
+        dtype = self.feature.dtype
         if value is None:
-            value = [] if self.feature.is_list else 0
-        if isinstance(value, list) != self.feature.is_list:
+            value = [] if self.feature.is_list else blank(dtype)
+        elements = value if isinstance(value, list) else [value]
+        fits = isinstance(value, list) == self.feature.is_list
+        if not fits or any(isinstance(e, str) != self.feature.is_text for e in elements):
             raise self._misfit(value)
-        try:
-            elements = np.asarray(value if isinstance(value, list) else [value])
-            if elements.dtype.kind == "O":  # an integer beyond 64 bits
-                elements = elements.astype(np.float64)
-            values, unfit = cast_values(elements, self.feature.dtype)
-        except OverflowError as exc:
-            raise self._misfit(value) from exc
-        if unfit is not None:
+        values = np.array(elements, TEXT) if self.feature.is_text else _cast(elements, dtype)
+        if values is None:
             raise self._misfit(value)
         if not self.feature.is_list:
             return self._shaped(values)
-        first, length = np.zeros(1, np.int64), np.asarray([len(values)], np.int64)
-        return ListColumn(values, first, length).padded(np.zeros(1, np.int64), self.width)
+        kept = values[-self.width :]
+        row = np.full((1, self.width), blank(dtype), dtype)
+        row[0, : len(kept)] = kept
+        return row
 
     def _shaped(self, values: Values) -> Values:
         return values[:, np.newaxis] if self.input.rank == 2 else values
@@ -186,7 +190,7 @@ def plan_feeds(bundle: Bundle, model: Model, tables: Tables) -> list[Feed]:
     Raises
     ------
     FeatureTableError
-        If a column is missing or is no number or list.
+        If a column is missing, or holds nothing that feeds the input.
     BundleError
         If a column's shape does not fit the input.
     """
@@ -201,29 +205,42 @@ def _table_of(model: Model, node: ModelInput, tables: Tables) -> FeatureTable:
 
 def _feed(bundle: Bundle, model: Model, node: ModelInput, table: FeatureTable) -> Feed:
     column, what = node.column, f"input {node.name!r} of {model.file}"
-    is_list = table.is_list(column)
-    if is_list is None:
-        is_list = node.rank == 2 and node.width != 1
+    content = table.content(column)
+    if content is not None and not content.feeds(node.dtype):
+        problem = f"holds {content.described}, but {what} takes {type_name(node.dtype)}"
+        raise FeatureTableError(content.file, f"{problem}: {_REMEDY}", column=column)
+    is_list = content.is_list if content else node.rank == 2 and node.width != 1
     if is_list and node.rank == 1:
         problem = f"{what} has one dimension, but its column {column!r} holds lists"
         raise BundleError(MANIFEST, problem)
     if not is_list and node.width not in (None, 1):
-        problem = f"{what} is {node.width} wide, but its column {column!r} holds single numbers"
+        problem = f"{what} is {node.width} wide, but its column {column!r} holds no lists"
         raise BundleError(MANIFEST, problem)
     width = (node.width or bundle.manifest.pad.get(column, _LONGEST)) if is_list else 1
     return Feed(node, table.kind, Feature(column, node.dtype, is_list, what), width)
 
 
+def _cast(numbers: Sequence[Number | str], dtype: np.dtype[Any]) -> Values | None:
+    """Give numbers of the manifest the type that an input takes; None if one does not fit."""
+    values = np.asarray(numbers)
+    try:
+        if values.dtype.kind == "O":  # an integer beyond 64 bits
+            values = values.astype(np.float64)
+        cast, unfit = cast_values(values, dtype)
+    except OverflowError:
+        return None
+    return cast if unfit is None else None
+
+
 def _refuse_idle_pads(
     bundle: Bundle, feeds: Mapping[ModelKind, list[Feed]], tables: Tables
 ) -> None:
-    """Refuse a length for a column that holds single numbers wherever a model reads it."""
+    """Refuse a length for a column that holds no lists wherever a model reads it."""
     read_in = {(feed.feature.column, feed.table) for kind in MODEL_KINDS for feed in feeds[kind]}
     for padded in bundle.manifest.pad:
-        if all(
-            tables[table].is_list(column) is False for column, table in read_in if column == padded
-        ):
-            raise bad_key(f"pad.{padded}", "is no column of lists, but of single numbers")
+        contents = [tables[table].content(column) for column, table in read_in if column == padded]
+        if all(content is not None and not content.is_list for content in contents):
+            raise bad_key(f"pad.{padded}", "is no column of lists")
 
 
 def _features(feeds: Mapping[ModelKind, list[Feed]]) -> dict[TableKind, list[Feature]]:
@@ -264,9 +281,11 @@ def default_vectors(prepared: Prepared, element_type: ElementType) -> Defaults:
         If an output is no vector that can be stored.
     """
     category = prepared.bundle.unknown.get("item", {}).get("category_id")
+    if category is not None and type(category) is not int:
+        raise bad_key("unknown.item.category_id", f"is {category!r}, but ids are whole numbers")
     return Defaults(
         **{kind: _default(prepared, kind, element_type) for kind in MODEL_KINDS},
-        item_category=category if isinstance(category, int) else None,
+        item_category=category,
     )
 
 

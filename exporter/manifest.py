@@ -39,7 +39,7 @@ _MOST_SHOWN_BYTES: Final = 16_384
 """Of each key of `Manifest.origin`, which the store's catalogue carries along."""
 
 Number = int | float | bool
-UnknownValue = Number | list[Number] | None
+UnknownValue = Number | str | list[Number | str] | None
 Text = Annotated[str, Meta(min_length=1)]
 Width = Annotated[int, Meta(ge=1, le=_MOST_WIDTH)]
 Time = Annotated[datetime, Meta(tz=True)]

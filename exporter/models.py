@@ -19,7 +19,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from exporter.bundle import Bundle
 from exporter.errors import BundleError, ModelOutputError
 from exporter.manifest import ModelKind
-from exporter.tables import FeatureTable, Values
+from exporter.tables import TEXT, FeatureTable, Values, blank
 from gkc.arrays import F32, I64, U8
 from gkc.errors import NotStorableError
 from gkc.store import ElementType, encode_vectors
@@ -47,6 +47,7 @@ _INPUT_TYPES: Final = {
     **{f"tensor({name})": np.dtype(name) for name in (*_INTEGERS, "float16", "bool")},
     "tensor(float)": np.dtype(np.float32),
     "tensor(double)": np.dtype(np.float64),
+    "tensor(string)": TEXT,
 }
 _OUTPUT_TYPES: Final = ("tensor(float16)", "tensor(float)", "tensor(double)")
 
@@ -160,7 +161,8 @@ class Model:
 
     def _input(self, node: ort.NodeArg, column: str) -> ModelInput:
         if node.type not in _INPUT_TYPES:
-            raise BundleError(self.file, f"input {node.name!r} takes {node.type}, not numbers")
+            problem = f"takes {node.type}, which no column feeds: only numbers and strings"
+            raise BundleError(self.file, f"input {node.name!r} {problem}")
         # onnxruntime gives [] also where the model says nothing of the shape.
         rank = len(node.shape) or None
         if rank is not None and rank > 2:
@@ -298,12 +300,12 @@ class Model:
     def _fault(self, piece: Mapping[str, Values], reason: str) -> InferenceError:
         """Tell whether a row of a piece on which the model fails is to blame, or their number.
 
-        A row is to blame only if the model takes as many copies of another one, of zeros at best.
+        A row is to blame only if the model takes as many copies of another one, a blank at best.
         """
         rows = _count(piece)
         tried = np.unique(np.linspace(0, rows - 1, min(rows, _PROBED_ROWS)).astype(np.int64))
-        zeros = {name: np.zeros_like(values[:1]) for name, values in piece.items()}
-        probes = [zeros, *({n: values[k : k + 1] for n, values in piece.items()} for k in tried)]
+        blanks = {name: np.full_like(v[:1], blank(v.dtype)) for name, v in piece.items()}
+        probes = [blanks, *({n: values[k : k + 1] for n, values in piece.items()} for k in tried)]
         problems = []
         for probe in probes:
             problem = self._problem(_copies(probe, rows))
@@ -347,7 +349,7 @@ class Model:
     def _passing_counts(self, probes: Sequence[Mapping[str, Values]]) -> Iterator[int]:
         """Yield the likely numbers of rows that the model takes, unless its inputs declare one."""
         for count in () if self._fixed else _LIKELY_BATCHES:
-            # Zeros and a row: either may be one that the model never takes.
+            # A blank row and a real one: either may be one that the model never takes.
             for probe in probes[:2]:
                 try:
                     self._run_exactly(_copies(probe, count))

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,14 @@ from gkc.arrays import I64, Bools
 
 Values = npt.NDArray[Any]
 
+TEXT: Final = np.dtype(object)
+"""Element type of what feeds inputs of strings: Python's own, as onnxruntime takes them."""
+
 _BATCH_BYTES: Final = 4 << 20
 _BATCH_ROWS: Final = 16_384
 _READ_BUFFER_BYTES: Final = 1 << 20
 _MOST_NAMES: Final = 20
+_LEAST_BYTES: Final = {"BYTE_ARRAY": 32}
 _LISTS: Final = (
     *(pa.ListType, pa.LargeListType, pa.FixedSizeListType),
     *(pa.ListViewType, pa.LargeListViewType),
@@ -57,9 +61,46 @@ class Feature:
         return f"{self.column}|{self.dtype.name}"
 
     @property
+    def is_text(self) -> bool:
+        """Whether its elements are strings."""
+        return self.dtype == TEXT
+
+    @property
     def described(self) -> str:
-        """What its values must be, for messages."""
+        """What its values must be, for messages; they are numbers."""
         return f"a {self.dtype.name}, as {self.fed_to} takes"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a column holds, alike in all files of its table.
+
+    Attributes
+    ----------
+    file : str
+        The first file that tells.
+    is_list : bool
+    elements : {"numbers", "strings", "nothing"}
+        Nothing is what lists hold that are all empty.
+    """
+
+    file: str
+    is_list: bool
+    elements: Literal["numbers", "strings", "nothing"]
+
+    @property
+    def described(self) -> str:
+        """What it is, for messages."""
+        return f"lists of {self.elements}" if self.is_list else self.elements
+
+    def fits(self, other: Content) -> bool:
+        """Tell whether one column may hold both."""
+        same = self.elements == other.elements or "nothing" in (self.elements, other.elements)
+        return same and self.is_list == other.is_list
+
+    def feeds(self, dtype: np.dtype[Any]) -> bool:
+        """Tell whether its elements may feed an input of some type."""
+        return self.elements == "nothing" or (self.elements == "strings") == (dtype == TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +160,7 @@ class _File:
                 metadata, schema = parquet.metadata, parquet.schema_arrow
         except (pa.ArrowException, OSError) as exc:
             raise FeatureTableError(name, f"is no readable Parquet file: {_one_line(exc)}") from exc
-        groups = (metadata.row_group(g) for g in range(metadata.num_row_groups))
-        size = sum(group.total_byte_size for group in groups)
-        return cls(name, path, schema, metadata.num_rows, size)
+        return cls(name, path, schema, metadata.num_rows, _size_bytes(metadata))
 
     def column_type(self, column: str) -> pa.DataType:
         places = self.schema.get_all_field_indices(column)
@@ -139,6 +178,18 @@ class _File:
         return f"no such column; its columns: {', '.join(self.schema.names[:_MOST_NAMES])}"
 
 
+def _size_bytes(metadata: pq.FileMetaData) -> int:
+    groups = (metadata.row_group(g) for g in range(metadata.num_row_groups))
+    chunks = (group.column(c) for group in groups for c in range(group.num_columns))
+    return sum(
+        max(
+            chunk.total_uncompressed_size,
+            chunk.num_values * _LEAST_BYTES.get(chunk.physical_type, 0),
+        )
+        for chunk in chunks
+    )
+
+
 class FeatureTable:
     """One table of a bundle: one Parquet file or several in a folder, read in the order of names.
 
@@ -152,7 +203,8 @@ class FeatureTable:
     rows : int
         Of all files.
     size_bytes : int
-        Uncompressed, as Parquet counts.
+        Uncompressed, as Parquet counts; at least so many for a string that few distinct ones, which
+        Parquet writes once, do not pass for nothing.
 
     Raises
     ------
@@ -190,34 +242,32 @@ class FeatureTable:
                     column=column,
                 )
 
-    def is_list(self, column: str) -> bool | None:
-        """Check that a column holds numbers or lists of numbers, and tell which.
+    def content(self, column: str) -> Content | None:
+        """Check that a column holds numbers, strings or lists of either, and tell which.
 
         Returns
         -------
-        bool or None
-            None where the table holds nothing but null, which is either.
+        Content or None
+            None where the table holds nothing but null, which is any of them.
 
         Raises
         ------
         FeatureTableError
             If a file lacks it, it holds something else, or the files differ.
         """
-        kinds = set()
+        known: Content | None = None
         for file, held in self._column_types(column):
-            element = _plain_type(held.value_type) if _is_list(held) else held
-            if not _is_number(element):
-                raise FeatureTableError(
-                    file, f"must hold numbers or lists of numbers, not {held}", column=column
-                )
-            kinds.add(_is_list(held))
-            if len(kinds) > 1:
-                raise FeatureTableError(
-                    file,
-                    "is a list in one file of the table and a number in another",
-                    column=column,
-                )
-        return kinds.pop() if kinds else None
+            elements = _elements_of(held)
+            if elements is None:
+                problem = f"must hold numbers, strings or lists of either, not {held}"
+                raise FeatureTableError(file, problem, column=column)
+            content = Content(file, _is_list(held), elements)
+            if known is not None and not known.fits(content):
+                problem = f"holds {content.described}, but {known.file} {known.described}"
+                raise FeatureTableError(file, problem, column=column)
+            if known is None or known.elements == "nothing":
+                known = content
+        return known
 
     def _column_types(self, column: str) -> Iterator[tuple[str, pa.DataType]]:
         """Yield what a column holds in each file in which it holds anything."""
@@ -319,19 +369,55 @@ class TableBatch:
         FeatureTableError
             If an element is null or does not fit the type.
         """
-        array = self._column(feature.column)
-        if not _is_list(array.type):  # nothing but null
-            return np.empty(0, feature.dtype), np.zeros(len(array), dtype=np.int64)
-        lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), dtype=np.int64)
-        elements = _plain(array.flatten())
-        if elements.null_count:
-            row = _row_of(_first_null(elements), lengths)
-            raise self._error("an element of the list is null", feature.column, row)
+        elements, lengths = self._elements(feature.column)
         values, unfit = cast_values(elements.to_numpy(zero_copy_only=False), feature.dtype)
         if unfit is not None:
             problem = f"the list's element {elements[unfit]} is not {feature.described}"
             raise self._error(problem, feature.column, _row_of(unfit, lengths))
         return values, lengths
+
+    def texts(self, feature: Feature, *, null_is_empty: bool) -> pa.Array:
+        """Return a scalar feature of strings, n of Arrow's large_string.
+
+        Raises
+        ------
+        FeatureTableError
+            If a value is null, unless those are the empty string, or is not UTF-8.
+        """
+        texts = self._column(feature.column).cast(pa.large_string())
+        if null_is_empty:
+            texts = pc.fill_null(texts, "")
+        self._refuse_null(texts, feature.column)
+        if (damaged := _first_damaged(texts)) is not None:
+            raise self._error("is not UTF-8", feature.column, damaged)
+        return texts
+
+    def text_lists(self, feature: Feature) -> tuple[pa.Array, I64]:
+        """Return a list feature of strings: all elements, large_string, and the n rows' lengths.
+
+        Raises
+        ------
+        FeatureTableError
+            If an element is null or is not UTF-8.
+        """
+        elements, lengths = self._elements(feature.column)
+        texts = elements.cast(pa.large_string())
+        if (damaged := _first_damaged(texts)) is not None:
+            row = _row_of(damaged, lengths)
+            raise self._error("an element of the list is not UTF-8", feature.column, row)
+        return texts, lengths
+
+    def _elements(self, column: str) -> tuple[pa.Array, I64]:
+        """Return the elements of all lists of a column, none of them null, and the lengths."""
+        array = self._column(column)
+        if not _is_list(array.type):  # nothing but null
+            return pa.array([], pa.int64()), np.zeros(len(array), dtype=np.int64)
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), dtype=np.int64)
+        elements = _plain(array.flatten())
+        if elements.null_count:
+            row = _row_of(_first_null(elements), lengths)
+            raise self._error("an element of the list is null", column, row)
+        return elements, lengths
 
     def _column(self, name: str) -> pa.Array:
         return _plain(self._batch.column(name))
@@ -348,6 +434,16 @@ class TableBatch:
 
     def _error(self, problem: str, column: str, row: int) -> FeatureTableError:
         return self._table.error(problem, column, self.first + row)
+
+
+def type_name(dtype: np.dtype[Any]) -> str:
+    """Return what messages call the elements that an input takes."""
+    return "strings" if dtype == TEXT else dtype.name
+
+
+def blank(dtype: np.dtype[Any]) -> Literal["", 0]:
+    """Return what an input is padded with."""
+    return "" if dtype == TEXT else 0
 
 
 def cast_values(values: Values, dtype: np.dtype[Any]) -> tuple[Values, int | None]:
@@ -431,14 +527,45 @@ def _plain(array: pa.Array) -> pa.Array:
     return array.cast(pa.int64()) if pa.types.is_null(array.type) else array
 
 
+def _first_damaged(texts: pa.Array) -> int | None:
+    """Return the place of the first string that is not UTF-8, which Parquet does not check."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        raw = texts.cast(pa.large_binary()).to_pylist()
+        return next(place for place, text in enumerate(raw) if not _is_utf8(text))
+    return None
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _is_list(held: pa.DataType) -> bool:
     return isinstance(held, _LISTS)
 
 
+def _elements_of(held: pa.DataType) -> Literal["numbers", "strings", "nothing"] | None:
+    """Return what a column's values, or its lists' elements, are; None if nothing that we feed."""
+    element = _plain_type(held.value_type) if _is_list(held) else held
+    if pa.types.is_null(element):
+        return "nothing"
+    if _is_number(element):
+        return "numbers"
+    return "strings" if _is_text(element) else None
+
+
+def _is_text(held: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(held) or pa.types.is_large_string(held) or pa.types.is_string_view(held)
+    )
+
+
 def _is_number(held: pa.DataType) -> bool:
     return bool(
-        pa.types.is_integer(held)
-        or pa.types.is_floating(held)
-        or pa.types.is_boolean(held)
-        or pa.types.is_null(held)
+        pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_boolean(held)
     )

@@ -1,7 +1,8 @@
 """Bundles not made by ``keep``: ONNX models of plain operators, and numpy's view of their weights.
 
 Each model adds up terms, one an input: a scalar's row of an embedding table, the sum over a list of
-such rows (row 0 is zeros, so padding adds nothing), or a float times a vector.
+such rows (row 0 is zeros, so padding adds nothing), or a float times a vector. Strings have the row
+of their place among `WORDS`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ F32 = npt.NDArray[np.float32]
 Kind = Literal["user", "item", "user_category"]
 VOCABULARY = 64
 """Rows of each embedding table; ids are taken modulo this."""
+WORDS = ["", "Aachen", "Zürich", "東京", "a\0b", " ", "x" * 300]
+"""Strings that models know; others are as the first, which is also the padding."""
 
 _TYPES = {
     "int32": TensorProto.INT32,
@@ -32,6 +35,7 @@ _TYPES = {
     "float64": TensorProto.DOUBLE,
     "float16": TensorProto.FLOAT16,
     "bool": TensorProto.BOOL,
+    "str": TensorProto.STRING,
 }
 
 
@@ -131,7 +135,8 @@ class Built:
         values = (value or []) if term.is_list else [value or 0]
         if term.is_list:
             values = values[-self.list_width(term) :]
-        chosen: npt.NDArray[np.float64] = weights[[int(v) % VOCABULARY for v in values]].sum(axis=0)
+        rows = [_row_of(term, v) for v in values]
+        chosen: npt.NDArray[np.float64] = weights[rows].sum(axis=0)
         return chosen
 
     def list_width(self, term: Term) -> int:
@@ -158,6 +163,12 @@ class Built:
             )
             for row in self.tables["user_categories"].to_pylist()
         }
+
+
+def _row_of(term: Term, value: Any) -> int:
+    if term.dtype == "str":
+        return WORDS.index(value) if value in WORDS else 0
+    return int(value) % VOCABULARY
 
 
 def default_tables(users: int = 12, items: int = 20, pairs: int = 3) -> dict[str, dict[str, Any]]:
@@ -280,8 +291,22 @@ def model(built: Built, kind: Kind) -> onnx.ModelProto:
         [output],
         [numpy_helper.from_array(v, name) for name, v in constants.items()],
     )
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9, producer_name="gkc-tests"
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="gkc-tests")
+
+
+def _number_node(term: Term) -> onnx.NodeProto:
+    """Make numbers of an input, as scikit-learn's encoders are exported where it is of strings."""
+    if term.dtype != "str":
+        return helper.make_node("Cast", [term.input], [f"{term.input}_i"], to=TensorProto.INT64)
+    return helper.make_node(
+        "LabelEncoder",
+        [term.input],
+        [f"{term.input}_i"],
+        domain="ai.onnx.ml",
+        keys_strings=WORDS,
+        values_int64s=list(range(len(WORDS))),
+        default_int64=0,
     )
 
 
@@ -305,7 +330,7 @@ def _term_nodes(term: Term) -> list[onnx.NodeProto]:
     index = f"{n}_s" if row else f"{n}_m"
     gathered = f"{n}_g" if term.is_list else f"{n}_out"
     nodes = [
-        helper.make_node("Cast", [n], [f"{n}_i"], to=TensorProto.INT64),
+        _number_node(term),
         # Mod takes the sign of the divisor, as Python's does.
         helper.make_node("Mod", [f"{n}_i", "vocabulary"], [f"{n}_m"]),
         *row,

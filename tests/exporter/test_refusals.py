@@ -132,7 +132,7 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "pad of single numbers": (
         manifest(lambda m: m.update(pad={"history": 5, "price": 5})),
-        "'pad.price' is no column of lists, but of single numbers",
+        "'pad.price' is no column of lists",
     ),
     "pad a list": (manifest(lambda m: m.update(pad=[])), "'pad'"),
     "unknown of no model": (manifest(lambda m: m.update(unknown={"shop": {}})), "'unknown.shop'"),
@@ -147,7 +147,7 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "unknown a text": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": "x", "history": []}})),
-        "'unknown.user.user_id'",
+        "gives 'user_id' the value 'x', which does not fit input 'user_id' of user.onnx",
     ),
     "unknown list holds null": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": 1, "history": [None]}})),
@@ -168,6 +168,22 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
     "unknown a fraction": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": 1.5, "history": []}})),
         "gives 'user_id' the value 1.5",
+    ),
+    "unknown list of texts": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": 1, "history": [1, "x"]}})),
+        "gives 'history' the value [1, 'x'], which does not fit input 'history' of user.onnx",
+    ),
+    "unknown category a text": (
+        manifest(
+            lambda m: m.update(unknown={"item": {"item_id": 0, "price": 0, "category_id": "x"}})
+        ),
+        "'unknown.item.category_id' is 'x', but ids are whole numbers",
+    ),
+    "unknown category a fraction": (
+        manifest(
+            lambda m: m.update(unknown={"item": {"item_id": 0, "price": 0, "category_id": 1.5}})
+        ),
+        "'unknown.item.category_id' is 1.5, but ids are whole numbers",
     ),
     "sha256 of another file": (
         manifest(lambda m: m.update(sha256={"item.onnx": BAD})),
@@ -259,7 +275,15 @@ TABLE_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "feature is a text": (
         lambda b: b.set_column("items", "price", ["x"] * 20),
-        "items.parquet, column 'price': must hold numbers or lists of numbers, not string",
+        "items.parquet, column 'price': holds strings, but input 'price' of item.onnx takes float32",
+    ),
+    "feature is a time": (
+        lambda b: b.set_column("items", "price", pa.array([0] * 20, pa.timestamp("s"))),
+        "items.parquet, column 'price': must hold numbers, strings or lists of either, not time",
+    ),
+    "feature is binary": (
+        lambda b: b.set_column("items", "price", [b"x"] * 20),
+        "items.parquet, column 'price': must hold numbers, strings or lists of either, not binary",
     ),
     "null key": (
         column("users", "user_id", 3, None),

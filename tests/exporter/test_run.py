@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +29,7 @@ from exporter.run import (
 from gkc.arrays import F32
 from gkc.errors import VersionLimitError
 from gkc.store import Defaults, ElementType, Retention, decode_vectors
-from tests.exporter.bundles import Kind, Recipe, Term, build
+from tests.exporter.bundles import WORDS, Kind, Recipe, Term, build
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place, catalogue_json, stored
 
@@ -41,7 +42,43 @@ UNKNOWN: dict[str, dict[str, Any]] = {
 }
 LISTS_OF_NOTHING = {"user_id": [1, 2, 3], "history": [[], None, []]}
 
+STRINGS = Recipe(
+    user=[Term("city", "str"), Term("tags", "str", "T", is_list=True)],
+    item=[Term("brand", "str", 1), Term("colours", "str", 2, is_list=True), Term("price")],
+    user_category=[
+        Term("city", "str", 1),
+        Term("tags", "str", 2, is_list=True),
+        Term("season", "str"),
+        Term("category_id"),
+    ],
+    users={
+        "user_id": [1, -2, 2**60, 4],
+        "city": ["Zürich", "", "東京", "nowhere"],
+        "tags": [["Aachen", "", "Zürich"], [], None, ["Zürich", "Zürich"]],
+    },
+    items={
+        "item_id": [10, 11, 12],
+        "category_id": [4, None, 4],
+        "price": [1, 2, 3],
+        "brand": pa.array(["a\0b", WORDS[-1], "a\0b"]).dictionary_encode(),
+        "colours": pa.array([[" "], None, WORDS[1:5]], pa.large_list(pa.large_string())),
+    },
+    user_categories={
+        "user_id": [1, 2**60, 1],
+        "category_id": [7, 8, -7],
+        "season": ["Aachen", "東京", "other"],
+    },
+    unknown={
+        "user": {"city": "東京", "tags": ["Zürich", "unheard of"]},
+        "item": {"brand": None, "colours": [], "price": 0},
+        "user_category": {"city": "", "tags": None, "season": "Aachen", "category_id": 1},
+    },
+)
+
 RECIPES = {
+    "strings": STRINGS,
+    "strings in folders": replace(STRINGS, folders=True, pad={"tags": 4}),
+    "strings, models of one batch size": replace(STRINGS, batch=5),
     "plain": Recipe(),
     "unequal widths": Recipe(dim=3, category_dim=17),
     "one wide": Recipe(dim=1, category_dim=1),
@@ -159,16 +196,21 @@ def test_every_vector_is_what_numpy_makes_of_the_weights(
 
 
 @pytest.mark.parametrize("element_type", get_args(ElementType))
+@pytest.mark.parametrize("recipe", [Recipe(unknown=UNKNOWN), STRINGS])
 def test_rows_for_unknown_ids_become_the_defaults(
-    element_type: ElementType, file_place: Place, export: Export, tmp_path: Path
+    recipe: Recipe,
+    element_type: ElementType,
+    file_place: Place,
+    export: Export,
+    tmp_path: Path,
 ) -> None:
-    built = build(tmp_path / "bundle", Recipe(unknown=UNKNOWN))
+    built = build(tmp_path / "bundle", recipe)
     export(built, file_place, element_type=element_type)
     defaults = stored(file_place, "v1", [], []).manifest.spec.defaults
-    assert defaults.item_category == -3
+    assert defaults.item_category == recipe.unknown["item"].get("category_id")
     kinds: tuple[Kind, ...] = ("user", "item", "user_category")
     for kind in kinds:
-        truth = built.output(kind, UNKNOWN[kind])
+        truth = built.output(kind, recipe.unknown[kind])
         raw = getattr(defaults, kind)
         rows = np.frombuffer(raw, np.uint8)[np.newaxis]
         assert_stored(decode_vectors(rows, element_type, len(truth))[0], truth, element_type)

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from exporter.errors import VerificationError
+from exporter.features import Values
 from exporter.inputs import (
     ItemBatch,
     Prepared,
@@ -20,7 +21,6 @@ from exporter.inputs import (
     users_at,
 )
 from exporter.manifest import MODEL_KINDS, TABLE_KINDS, ModelKind
-from exporter.tables import Values
 from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.store import (

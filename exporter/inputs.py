@@ -1,16 +1,18 @@
-"""What the models are fed: columns matched with inputs, then all rows, cut in stored order."""
+"""What the models are fed: a bundle read and checked, then all rows, cut in stored order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from exporter.bundle import Bundle
-from exporter.errors import BundleError, FeatureTableError, ModelOutputError
+from exporter.errors import BundleError, ModelOutputError
+from exporter.features import Feature, Values
+from exporter.feeds import Chosen, Feed, plan_feeds, unknown_inputs
 from exporter.manifest import (
     ID_COLUMNS,
     MANIFEST,
@@ -18,12 +20,10 @@ from exporter.manifest import (
     TABLE_KINDS,
     TABLE_OF,
     ModelKind,
-    Number,
     TableKind,
-    UnknownValue,
     bad_key,
 )
-from exporter.models import InferenceError, Model, ModelInput, new_pool
+from exporter.models import InferenceError, Model, new_pool
 from exporter.partitions import (
     PartitionedTable,
     TableRows,
@@ -31,7 +31,7 @@ from exporter.partitions import (
     check_partitions,
     partition_tables,
 )
-from exporter.tables import TEXT, Feature, FeatureTable, Values, blank, cast_values, type_name
+from exporter.tables import FeatureTable
 from gkc.arrays import I64, Bools
 from gkc.errors import NotStorableError
 from gkc.store import Defaults, ElementType, encode_vectors
@@ -43,80 +43,6 @@ _BATCH_BYTES: Final = 16 << 20
 """Of the inputs of one model, for tables with lists so long that fewer rows are enough."""
 _MOST_ROW_BYTES: Final = 64 << 20
 """Of a model's inputs; a padded list of eight million ids is no feature that anybody means."""
-_LONGEST: Final = 0
-_REMEDY: Final = "cast the column, or give the model an input of its type"
-
-Chosen = Mapping[TableKind, tuple[TableRows, I64]]
-"""Loaded rows of each table, and which of them each of n input rows takes, shape (n,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """How one input of a model is fed.
-
-    Attributes
-    ----------
-    input : ModelInput
-    table : {"users", "items", "user_categories"}
-    feature : Feature
-    width : int
-        Elements of a row: 1 of a scalar; of a list, what it is padded to. `plan_feeds` gives 0
-        where the table's longest list decides, which is known when the table has been read.
-    """
-
-    input: ModelInput
-    table: TableKind
-    feature: Feature
-    width: int
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row of this input."""
-        return self.feature.dtype.itemsize * self.width
-
-    def gather(self, rows: TableRows, places: I64) -> Values:
-        """Return the input for some of a table's rows."""
-        key = self.feature.key
-        if self.feature.is_list:
-            values = rows.lists[key].padded(places, self.width)
-        else:
-            values = self._shaped(rows.numbers[key][places])
-        return rows.words[key][values] if self.feature.is_text else values
-
-    def of_unknown(self, value: UnknownValue) -> Values:
-        """Return the input of one row for a value of the manifest; null is an empty list, or blank.
-
-        Raises
-        ------
-        BundleError
-            If it is not what the column holds, or does not fit the input's type.
-        """
-        dtype = self.feature.dtype
-        if value is None:
-            value = [] if self.feature.is_list else blank(dtype)
-        elements = value if isinstance(value, list) else [value]
-        fits = isinstance(value, list) == self.feature.is_list
-        if not fits or any(isinstance(e, str) != self.feature.is_text for e in elements):
-            raise self._misfit(value)
-        values = np.array(elements, TEXT) if self.feature.is_text else _cast(elements, dtype)
-        if values is None:
-            raise self._misfit(value)
-        if not self.feature.is_list:
-            return self._shaped(values)
-        kept = values[-self.width :]
-        row = np.full((1, self.width), blank(dtype), dtype)
-        row[0, : len(kept)] = kept
-        return row
-
-    def _shaped(self, values: Values) -> Values:
-        return values[:, np.newaxis] if self.input.rank == 2 else values
-
-    def _misfit(self, value: UnknownValue) -> BundleError:
-        return BundleError(
-            MANIFEST,
-            f"'unknown' gives {self.feature.column!r} the value {value!r}, "
-            f"which does not fit {self.feature.fed_to}",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +68,7 @@ class Prepared:
 
     def inputs(self, kind: ModelKind, chosen: Chosen) -> dict[str, Values]:
         """Gather a model's inputs, by name."""
-        return {feed.input.name: feed.gather(*chosen[feed.table]) for feed in self.feeds[kind]}
+        return {feed.input.name: feed.gather(chosen) for feed in self.feeds[kind]}
 
 
 @contextmanager
@@ -173,7 +99,7 @@ def prepare(
         _refuse_idle_pads(bundle, planned, tables)
         with partition_tables(tables, _features(planned), progress) as partitioned:
             feeds = {
-                kind: [_of_width(feed, partitioned[feed.table]) for feed in planned[kind]]
+                kind: [feed.of_known_width(partitioned) for feed in planned[kind]]
                 for kind in MODEL_KINDS
             }
             prepared = Prepared(bundle, models, feeds, partitioned)
@@ -182,61 +108,12 @@ def prepare(
             yield prepared
 
 
-def plan_feeds(bundle: Bundle, model: Model, tables: Tables) -> list[Feed]:
-    """Match a model's inputs with columns.
-
-    A column of the user_category model is looked for among the pairs first, then among the users.
-
-    Raises
-    ------
-    FeatureTableError
-        If a column is missing, or holds nothing that feeds the input.
-    BundleError
-        If a column's shape does not fit the input.
-    """
-    return [_feed(bundle, model, node, _table_of(model, node, tables)) for node in model.inputs]
-
-
-def _table_of(model: Model, node: ModelInput, tables: Tables) -> FeatureTable:
-    if model.kind == "user_category" and not model.table.has_column(node.column):
-        return tables["users"]
-    return model.table
-
-
-def _feed(bundle: Bundle, model: Model, node: ModelInput, table: FeatureTable) -> Feed:
-    column, what = node.column, f"input {node.name!r} of {model.file}"
-    content = table.content(column)
-    if content is not None and not content.feeds(node.dtype):
-        problem = f"holds {content.described}, but {what} takes {type_name(node.dtype)}"
-        raise FeatureTableError(content.file, f"{problem}: {_REMEDY}", column=column)
-    is_list = content.is_list if content else node.rank == 2 and node.width != 1
-    if is_list and node.rank == 1:
-        problem = f"{what} has one dimension, but its column {column!r} holds lists"
-        raise BundleError(MANIFEST, problem)
-    if not is_list and node.width not in (None, 1):
-        problem = f"{what} is {node.width} wide, but its column {column!r} holds no lists"
-        raise BundleError(MANIFEST, problem)
-    width = (node.width or bundle.manifest.pad.get(column, _LONGEST)) if is_list else 1
-    return Feed(node, table.kind, Feature(column, node.dtype, is_list, what), width)
-
-
-def _cast(numbers: Sequence[Number | str], dtype: np.dtype[Any]) -> Values | None:
-    """Give numbers of the manifest the type that an input takes; None if one does not fit."""
-    values = np.asarray(numbers)
-    try:
-        if values.dtype.kind == "O":  # an integer beyond 64 bits
-            values = values.astype(np.float64)
-        cast, unfit = cast_values(values, dtype)
-    except OverflowError:
-        return None
-    return cast if unfit is None else None
-
-
 def _refuse_idle_pads(
     bundle: Bundle, feeds: Mapping[ModelKind, list[Feed]], tables: Tables
 ) -> None:
     """Refuse a length for a column that holds no lists wherever a model reads it."""
-    read_in = {(feed.feature.column, feed.table) for kind in MODEL_KINDS for feed in feeds[kind]}
+    sources = [source for kind in MODEL_KINDS for feed in feeds[kind] for source in feed.sources]
+    read_in = {(source.feature.column, source.table) for source in sources}
     for padded in bundle.manifest.pad:
         contents = [tables[table].content(column) for column, table in read_in if column == padded]
         if all(content is not None and not content.is_list for content in contents):
@@ -246,15 +123,9 @@ def _refuse_idle_pads(
 def _features(feeds: Mapping[ModelKind, list[Feed]]) -> dict[TableKind, list[Feature]]:
     """Return each distinct feature that some feed takes from a table."""
     features: dict[TableKind, dict[str, Feature]] = {kind: {} for kind in TABLE_KINDS}
-    for feed in (feed for of_model in feeds.values() for feed in of_model):
-        features[feed.table][feed.feature.key] = feed.feature
+    for source in (s for of_model in feeds.values() for feed in of_model for s in feed.sources):
+        features[source.table][source.feature.key] = source.feature
     return {kind: list(by_key.values()) for kind, by_key in features.items()}
-
-
-def _of_width(feed: Feed, table: PartitionedTable) -> Feed:
-    if feed.width == _LONGEST:
-        return replace(feed, width=table.longest[feed.feature.column])
-    return feed
 
 
 def _check_widths(prepared: Prepared) -> None:
@@ -265,7 +136,7 @@ def _check_widths(prepared: Prepared) -> None:
             raise BundleError(
                 prepared.models[kind].file,
                 f"each row of input {widest.input.name!r} would be padded to {widest.width:,} "
-                f"elements; give {widest.feature.column!r} a smaller length in 'pad' of the "
+                f"elements; give {widest.input.columns[0]!r} a smaller length in 'pad' of the "
                 "manifest",
             )
 
@@ -301,11 +172,6 @@ def _default(prepared: Prepared, kind: ModelKind, element_type: ElementType) -> 
         raise ModelOutputError(
             model.file, model.output, f"{MANIFEST}, 'unknown.{kind}'", None, str(exc)
         ) from exc
-
-
-def unknown_inputs(feeds: list[Feed], row: Mapping[str, UnknownValue]) -> dict[str, Values]:
-    """Turn the manifest's row for unknown ids, by column, into a model's inputs of one row."""
-    return {feed.input.name: feed.of_unknown(row[feed.feature.column]) for feed in feeds}
 
 
 @dataclass(frozen=True, slots=True)

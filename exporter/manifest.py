@@ -41,6 +41,7 @@ _MOST_SHOWN_BYTES: Final = 16_384
 Number = int | float | bool
 UnknownValue = Number | str | list[Number | str] | None
 Text = Annotated[str, Meta(min_length=1)]
+Columns = Annotated[list[Text], Meta(min_length=1)]
 Width = Annotated[int, Meta(ge=1, le=_MOST_WIDTH)]
 Time = Annotated[datetime, Meta(tz=True)]
 Plain = str | int | float | bool | None
@@ -61,12 +62,21 @@ class Model(Record, frozen=True):
     output : str
         The ONNX output that is the knowledge.
     inputs : dict of str to str
-        Column that feeds each ONNX input.
+        Column that feeds each ONNX input, or columns that feed it side by side.
     """
 
     file: Text
     output: Text
-    inputs: Annotated[dict[str, Text], Meta(min_length=1)]
+    inputs: Annotated[dict[str, Text | Columns], Meta(min_length=1)]
+
+    def columns(self) -> list[str]:
+        """Return all columns that feed it."""
+        return [column for fed in self.inputs.values() for column in columns_of(fed)]
+
+
+def columns_of(fed: str | list[str]) -> list[str]:
+    """Return the columns that feed an input, be they one or several."""
+    return [fed] if isinstance(fed, str) else fed
 
 
 class Models(Record, frozen=True):
@@ -156,12 +166,14 @@ class Manifest(Record, frozen=True):
             return None
         where, model = f"unknown.{kind}", self.model(kind)
         by_column: dict[str, UnknownValue] = {}
-        for name, column in model.inputs.items():
-            key = column if column in row else name
-            if key not in row:
-                raise bad_key(where, f"lacks the column {column!r} that feeds {model.file}")
-            by_column[column] = row[key]
-        known = {*model.inputs, *model.inputs.values(), *ID_COLUMNS[TABLE_OF[kind]]}
+        alone = [name for name, fed in model.inputs.items() if isinstance(fed, str)]
+        for name, fed in model.inputs.items():
+            for column in columns_of(fed):
+                key = name if name in alone and column not in row else column
+                if key not in row:
+                    raise bad_key(where, f"lacks the column {column!r} that feeds {model.file}")
+                by_column[column] = row[key]
+        known = {*alone, *model.columns(), *ID_COLUMNS[TABLE_OF[kind]]}
         if strangers := [key for key in row if key not in known]:
             hint = nearest(strangers[0], sorted(known))
             raise bad_key(f"{where}.{strangers[0]}", f"feeds no input of {model.file}; {hint}")
@@ -214,7 +226,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     for place, name in enumerate(names):
         if (first := names.index(name)) < place:
             raise bad_key(f"tasks.{place}.name", f"is {name!r}, as that of 'tasks.{first}' is")
-    columns = {c for kind in MODEL_KINDS for c in manifest.model(kind).inputs.values()}
+    columns = {column for kind in MODEL_KINDS for column in manifest.model(kind).columns()}
     for column in manifest.pad:
         if column not in columns:
             hint = nearest(column, sorted(columns))
@@ -345,7 +357,7 @@ def _expected(problem: str) -> str:
     kinds, limit = expected[1], expected[2] or ""
     if " matching regex" in limit:
         return "64 hexadecimal digits"
-    if kinds in ("str", "object") and limit == " of length >= 1":
+    if kinds in ("str", "object", "array") and limit == " of length >= 1":
         return f"{_NAMES[kinds]} that is not empty"
     if kinds == "datetime":
         return _NAMES["datetime"] + ", with its offset from UTC"

@@ -18,8 +18,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from exporter.bundle import Bundle
 from exporter.errors import BundleError, ModelOutputError
-from exporter.manifest import ModelKind
-from exporter.tables import TEXT, FeatureTable, Values, blank
+from exporter.features import TEXT, Values, blank
+from exporter.manifest import ModelKind, columns_of
+from exporter.tables import FeatureTable
 from gkc.arrays import F32, I64, U8
 from gkc.errors import NotStorableError
 from gkc.store import ElementType, encode_vectors
@@ -90,8 +91,10 @@ class ModelInput:
     Attributes
     ----------
     name : str
-    column : str
-        The column that feeds it.
+    columns : tuple of str
+        The column that feeds it, or several.
+    is_stacked : bool
+        Whether they are a list in the manifest, to stand side by side.
     dtype : numpy dtype
     rank : int or None
         None where the model leaves it open.
@@ -100,7 +103,8 @@ class ModelInput:
     """
 
     name: str
-    column: str
+    columns: tuple[str, ...]
+    is_stacked: bool
     dtype: np.dtype[Any]
     rank: int | None
     width: int | None
@@ -143,7 +147,7 @@ class Model:
         self._session = _load(bundle, spec.file)
         nodes = {node.name: node for node in self._session.get_inputs()}
         self._require_same_names(set(spec.inputs), set(nodes))
-        self.inputs = [self._input(nodes[n], column) for n, column in spec.inputs.items()]
+        self.inputs = [self._input(nodes[n], fed) for n, fed in spec.inputs.items()]
         self._check_output()
         fixed = {n.shape[0] for n in nodes.values() if n.shape and isinstance(n.shape[0], int)}
         if len(fixed) > 1:
@@ -159,7 +163,7 @@ class Model:
             why = "has a value of its own" if extra[0] in optional else "is no input of the model"
             raise BundleError(self.file, f"the manifest feeds {extra[0]!r}, which {why}")
 
-    def _input(self, node: ort.NodeArg, column: str) -> ModelInput:
+    def _input(self, node: ort.NodeArg, fed: str | list[str]) -> ModelInput:
         if node.type not in _INPUT_TYPES:
             problem = f"takes {node.type}, which no column feeds: only numbers and strings"
             raise BundleError(self.file, f"input {node.name!r} {problem}")
@@ -170,7 +174,14 @@ class Model:
                 self.file, f"input {node.name!r} has {rank} dimensions; at most 2 can be fed"
             )
         width = node.shape[1] if rank == 2 and isinstance(node.shape[1], int) else None
-        return ModelInput(node.name, column, _INPUT_TYPES[node.type], rank, width)
+        return ModelInput(
+            node.name,
+            tuple(columns_of(fed)),
+            isinstance(fed, list),
+            _INPUT_TYPES[node.type],
+            rank,
+            width,
+        )
 
     def _check_output(self) -> None:
         nodes = {node.name: node for node in self._session.get_outputs()}

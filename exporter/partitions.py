@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporter.errors import FeatureTableError, SpillError
+from exporter.features import TEXT, Feature, ListColumn, Values
 from exporter.manifest import ID_COLUMNS, TABLE_KINDS, TableKind
-from exporter.tables import TEXT, Feature, FeatureTable, ListColumn, TableBatch, Values
+from exporter.tables import FeatureTable, TableBatch
 from gkc.arrays import I64, Bools
 from gkc.store import hash_ids
 

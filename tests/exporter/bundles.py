@@ -44,7 +44,7 @@ class Term:
     """One input of a model and what becomes of it.
 
     ``width`` is the input's second dimension: an int, ``"T"`` for a symbolic one, None for rank 1.
-    ``reach`` is how many elements of a list the model is fed, for the truth in numpy.
+    ``beside`` are further columns, which feed the input of ``name`` side by side with ``column``.
     """
 
     column: str
@@ -52,10 +52,25 @@ class Term:
     width: int | str | None = None
     is_list: bool = False
     name: str | None = None
+    beside: tuple[str, ...] | None = None
 
     @property
     def input(self) -> str:
         return self.name or self.column
+
+    @property
+    def columns(self) -> list[str]:
+        return [self.column, *(self.beside or ())]
+
+    @property
+    def fed_by(self) -> str | list[str]:
+        """What the manifest says of the input."""
+        return self.column if self.beside is None else self.columns
+
+    @property
+    def is_row(self) -> bool:
+        """Whether a row of the input is of several elements."""
+        return self.is_list or self.beside is not None
 
 
 @dataclass
@@ -124,15 +139,17 @@ class Built:
         width = self.recipe.category_dim if kind == "user_category" else self.recipe.dim
         total = np.zeros(width, dtype=np.float64)
         for term in self.terms(kind):
-            total += self._term(kind, term, row[term.column])
+            value = [row[c] for c in term.columns] if term.beside is not None else row[term.column]
+            total += self._term(kind, term, value)
         return (total * self.recipe.scale).astype(np.float32)
 
     def _term(self, kind: Kind, term: Term, value: Any) -> npt.NDArray[np.float64]:
         weights = self.weights[kind, term.input].astype(np.float64)
         if term.dtype.startswith(("float", "bool")):
-            vector: npt.NDArray[np.float64] = weights[0] * float(value)
+            factors = [float(v) for v in (value if term.is_row else [value])]
+            vector: npt.NDArray[np.float64] = np.array(factors) @ weights[: len(factors)]
             return vector
-        values = (value or []) if term.is_list else [value or 0]
+        values = (value or []) if term.is_row else [value or 0]
         if term.is_list:
             values = values[-self.list_width(term) :]
         rows = [_row_of(term, v) for v in values]
@@ -219,7 +236,7 @@ def build(path: Path, recipe: Recipe | None = None) -> Built:
             kind: {
                 "file": f"{kind}.onnx",
                 "output": "knowledge",
-                "inputs": {t.input: t.column for t in built.terms(kind)},
+                "inputs": {t.input: t.fed_by for t in built.terms(kind)},
             }
             for kind in kinds
         },
@@ -267,7 +284,6 @@ def model(built: Built, kind: Kind) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, npt.NDArray[Any]] = {
         "one": np.ones(1, np.int64),
-        "column": np.array([-1, 1], np.int64),
         "vocabulary": np.array(VOCABULARY, np.int64),
         "scale": np.array(recipe.scale, np.float32),
     }
@@ -276,7 +292,9 @@ def model(built: Built, kind: Kind) -> onnx.ModelProto:
         shape = [recipe.batch] if term.width is None else [recipe.batch, term.width]
         inputs.append(helper.make_tensor_value_info(term.input, _TYPES[term.dtype], shape))
         table = built.weights[kind, term.input]
-        constants[f"{term.input}_w"] = table[:1] if _is_factor(term) else table
+        factors = len(term.columns)
+        constants[f"{term.input}_w"] = table[:factors] if _is_factor(term) else table
+        constants[f"{term.input}_shape"] = np.array([-1, factors], np.int64)
         nodes.extend(_term_nodes(term))
     sums = [f"{t.input}_out" for t in built.terms(kind)]
     nodes.append(helper.make_node("Sum", sums, ["total"]))
@@ -319,16 +337,16 @@ def _term_nodes(term: Term) -> list[onnx.NodeProto]:
     if _is_factor(term):
         return [
             helper.make_node("Cast", [n], [f"{n}_f"], to=TensorProto.FLOAT),
-            helper.make_node("Reshape", [f"{n}_f", "column"], [f"{n}_c"]),
-            helper.make_node("Mul", [f"{n}_c", f"{n}_w"], [f"{n}_out"]),
+            helper.make_node("Reshape", [f"{n}_f", f"{n}_shape"], [f"{n}_c"]),
+            helper.make_node("MatMul", [f"{n}_c", f"{n}_w"], [f"{n}_out"]),
         ]
     row = (
         []
-        if term.is_list or term.width is None
+        if term.is_row or term.width is None
         else [helper.make_node("Squeeze", [f"{n}_m", "one"], [f"{n}_s"])]
     )
     index = f"{n}_s" if row else f"{n}_m"
-    gathered = f"{n}_g" if term.is_list else f"{n}_out"
+    gathered = f"{n}_g" if term.is_row else f"{n}_out"
     nodes = [
         _number_node(term),
         # Mod takes the sign of the divisor, as Python's does.
@@ -336,6 +354,6 @@ def _term_nodes(term: Term) -> list[onnx.NodeProto]:
         *row,
         helper.make_node("Gather", [f"{n}_w", index], [gathered]),
     ]
-    if term.is_list:
+    if term.is_row:
         nodes.append(helper.make_node("ReduceSum", [gathered, "one"], [f"{n}_out"], keepdims=0))
     return nodes

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from exporter import partitions
 from exporter.errors import SpillError
+from exporter.features import TEXT, Feature
 from exporter.partitions import (
     CATEGORY,
     KEY,
@@ -21,7 +22,6 @@ from exporter.partitions import (
     partition_of,
     sort_rows,
 )
-from exporter.tables import TEXT, Feature
 from gkc.store import hash_ids
 
 SCHEMA = pa.schema([(KEY, pa.int64()), (ROW, pa.int64()), ("list", pa.large_list(pa.float32()))])

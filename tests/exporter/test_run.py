@@ -75,7 +75,34 @@ STRINGS = Recipe(
     },
 )
 
+SIDE_BY_SIDE = Recipe(
+    user=[
+        Term("age", "float32", 3, name="X", beside=("user_id", "new")),
+        Term("city", "str", "k", name="words", beside=("town",)),
+    ],
+    item=[Term("price", "float64", "k", name="X", beside=()), Term("item_id")],
+    user_category=[
+        Term("category_id", "int64", 2, name="X", beside=("user_id",)),
+        Term("weight", "float16", 2, name="Y", beside=("age",)),
+    ],
+    users={
+        "user_id": [1, -2, 5],
+        "age": [18, 30.5, 45],
+        "new": [True, False, True],
+        "city": ["Zürich", "東京", ""],
+        "town": ["Aachen", "Zürich", "other"],
+    },
+    user_categories={"user_id": [1, 5, 5], "category_id": [7, 8, -9], "weight": [1.0, 2.0, 0.5]},
+    unknown={
+        "user": {"age": 2, "user_id": 0, "new": False, "city": None, "town": "東京"},
+        "item": {"price": 0.5, "item_id": 0, "category_id": 5},
+        "user_category": {"category_id": 1, "user_id": 2, "weight": 0, "age": 0.25},
+    },
+)
+
 RECIPES = {
+    "columns side by side": SIDE_BY_SIDE,
+    "columns side by side, models of one batch size": replace(SIDE_BY_SIDE, batch=5),
     "strings": STRINGS,
     "strings in folders": replace(STRINGS, folders=True, pad={"tags": 4}),
     "strings, models of one batch size": replace(STRINGS, batch=5),
@@ -196,7 +223,7 @@ def test_every_vector_is_what_numpy_makes_of_the_weights(
 
 
 @pytest.mark.parametrize("element_type", get_args(ElementType))
-@pytest.mark.parametrize("recipe", [Recipe(unknown=UNKNOWN), STRINGS])
+@pytest.mark.parametrize("recipe", [Recipe(unknown=UNKNOWN), STRINGS, SIDE_BY_SIDE])
 def test_rows_for_unknown_ids_become_the_defaults(
     recipe: Recipe,
     element_type: ElementType,

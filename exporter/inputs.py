@@ -17,7 +17,6 @@ from exporter.manifest import (
     ID_COLUMNS,
     MANIFEST,
     MODEL_KINDS,
-    TABLE_KINDS,
     TABLE_OF,
     ModelKind,
     TableKind,
@@ -25,6 +24,7 @@ from exporter.manifest import (
 )
 from exporter.models import InferenceError, Model, new_pool
 from exporter.partitions import (
+    NO_ROWS,
     PartitionedTable,
     TableRows,
     Tables,
@@ -53,6 +53,7 @@ class Prepared:
     ----------
     bundle : Bundle
     models : mapping of model kind to Model
+        Without user_category, if the bundle has none; the same is true of feeds and tables.
     feeds : mapping of model kind to list of Feed
     tables : mapping of table kind to PartitionedTable
     """
@@ -64,11 +65,20 @@ class Prepared:
 
     def row_bytes(self, kind: ModelKind) -> int:
         """Return how many bytes one row of a model's inputs takes."""
-        return sum(feed.row_bytes for feed in self.feeds[kind])
+        return sum(feed.row_bytes for feed in self.feeds.get(kind, []))
+
+    def rows(self, kind: TableKind) -> int:
+        """Return how many rows a table has; none if the bundle is without it."""
+        return self.tables[kind].source.rows if kind in self.tables else 0
+
+    def pairs(self, partition: int) -> TableRows:
+        """Read the pairs of one partition's users; none if the bundle is without them."""
+        table = self.tables.get("user_categories")
+        return table.load(partition) if table else NO_ROWS
 
     def inputs(self, kind: ModelKind, chosen: Chosen) -> dict[str, Values]:
         """Gather a model's inputs, by name."""
-        return {feed.input.name: feed.gather(chosen) for feed in self.feeds[kind]}
+        return {feed.input.name: feed.gather(chosen) for feed in self.feeds.get(kind, [])}
 
 
 @contextmanager
@@ -89,18 +99,18 @@ def prepare(
     BundleError, FeatureTableError
         At the first thing in the bundle that cannot be exported.
     """
-    tables = {kind: FeatureTable(bundle, kind) for kind in TABLE_KINDS}
-    for kind, columns in ID_COLUMNS.items():
-        for column in columns:
-            tables[kind].require_ids(column)
+    tables = {kind: FeatureTable(bundle, kind) for kind in bundle.tables}
+    for kind, table in tables.items():
+        for column in ID_COLUMNS[kind]:
+            table.require_ids(column)
     with new_pool() as pool:
-        models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in MODEL_KINDS}
-        planned = {kind: plan_feeds(bundle, models[kind], tables) for kind in MODEL_KINDS}
+        models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in bundle.models}
+        planned = {kind: plan_feeds(bundle, model, tables) for kind, model in models.items()}
         _refuse_idle_pads(bundle, planned, tables)
-        with partition_tables(tables, _features(planned), progress) as partitioned:
+        with partition_tables(tables, _features(planned, tables), progress) as partitioned:
             feeds = {
-                kind: [feed.of_known_width(partitioned) for feed in planned[kind]]
-                for kind in MODEL_KINDS
+                kind: [feed.of_known_width(partitioned) for feed in of_model]
+                for kind, of_model in planned.items()
             }
             prepared = Prepared(bundle, models, feeds, partitioned)
             _check_widths(prepared)
@@ -112,7 +122,9 @@ def _refuse_idle_pads(
     bundle: Bundle, feeds: Mapping[ModelKind, list[Feed]], tables: Tables
 ) -> None:
     """Refuse a length for a column that holds no lists wherever a model reads it."""
-    sources = [source for kind in MODEL_KINDS for feed in feeds[kind] for source in feed.sources]
+    sources = [
+        source for of_model in feeds.values() for feed in of_model for source in feed.sources
+    ]
     read_in = {(source.feature.column, source.table) for source in sources}
     for padded in bundle.manifest.pad:
         contents = [tables[table].content(column) for column, table in read_in if column == padded]
@@ -120,9 +132,11 @@ def _refuse_idle_pads(
             raise bad_key(f"pad.{padded}", "is no column of lists")
 
 
-def _features(feeds: Mapping[ModelKind, list[Feed]]) -> dict[TableKind, list[Feature]]:
+def _features(
+    feeds: Mapping[ModelKind, list[Feed]], tables: Tables
+) -> dict[TableKind, list[Feature]]:
     """Return each distinct feature that some feed takes from a table."""
-    features: dict[TableKind, dict[str, Feature]] = {kind: {} for kind in TABLE_KINDS}
+    features: dict[TableKind, dict[str, Feature]] = {kind: {} for kind in tables}
     for source in (s for of_model in feeds.values() for feed in of_model for s in feed.sources):
         features[source.table][source.feature.key] = source.feature
     return {kind: list(by_key.values()) for kind, by_key in features.items()}
@@ -252,13 +266,13 @@ def items_at(prepared: Prepared, items: TableRows, places: I64, skip: int = 0) -
 
 def user_batches(prepared: Prepared, skip: int) -> Iterator[UserBatch]:
     """Yield all users with their pairs but batches that lie whole within the first ``skip``."""
-    table, pair_table = prepared.tables["users"], prepared.tables["user_categories"]
+    table = prepared.tables["users"]
     most_users = _most_rows(prepared, "user", _BATCH_USERS)
     most_pairs = _most_rows(prepared, "user_category", _BATCH_PAIRS)
     for partition, stored in _pending(table.sizes, skip):
         # Not in one line, which would hold the former partition until both of the next are read.
         users = table.load(partition)
-        pairs = pair_table.load(partition)
+        pairs = prepared.pairs(partition)
         offsets = pair_offsets(users, pairs)
         for start, end in _user_spans(offsets, most_users, most_pairs):
             if end > stored:

@@ -23,11 +23,12 @@ import pyarrow.compute as pc
 
 from exporter.errors import FeatureTableError, SpillError
 from exporter.features import TEXT, Feature, ListColumn, Values
-from exporter.manifest import ID_COLUMNS, TABLE_KINDS, TableKind
+from exporter.manifest import ID_COLUMNS, TableKind
 from exporter.tables import FeatureTable, TableBatch
 from gkc.arrays import I64, Bools
 from gkc.store import hash_ids
 
+_NONE: Final = np.zeros(0, np.int64)
 _PARTITION_ROWS: Final = 25_000
 _PARTITION_PAIRS: Final = 500_000
 _PARTITION_BYTES: Final = 32 << 20
@@ -81,6 +82,9 @@ class TableRows:
         places = np.searchsorted(hash_ids(self.ids), hash_ids(ids))
         places = np.minimum(places, len(self.ids) - 1)
         return np.where(self.ids[places] == ids, places, -1).astype(np.int64)
+
+
+NO_ROWS: Final = TableRows(_NONE, _NONE, {}, {}, {}, _NONE, np.zeros(0, np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ def partition_tables(
             kind: stack.enter_context(
                 _partition_table(tables[kind], features[kind], counts[kind], progress)
             )
-            for kind in TABLE_KINDS
+            for kind in tables
         }
 
 
@@ -225,15 +229,17 @@ def _number_array(values: Values) -> pa.Array:
 
 
 def _partition_counts(tables: Tables) -> dict[TableKind, int]:
-    users, items, pairs = (tables[k] for k in ("users", "items", "user_categories"))
-    joined = partition_count(
-        users.rows / _PARTITION_ROWS,
-        users.size_bytes / _PARTITION_BYTES,
-        pairs.rows / _PARTITION_PAIRS,
-        pairs.size_bytes / _PARTITION_BYTES,
-    )
-    alone = partition_count(items.rows / _PARTITION_ROWS, items.size_bytes / _PARTITION_BYTES)
-    return {"users": joined, "items": alone, "user_categories": joined}
+    most_rows = {
+        "users": _PARTITION_ROWS,
+        "items": _PARTITION_ROWS,
+        "user_categories": _PARTITION_PAIRS,
+    }
+    counts = {
+        kind: partition_count(table.rows / most_rows[kind], table.size_bytes / _PARTITION_BYTES)
+        for kind, table in tables.items()
+    }
+    joined = max(count for kind, count in counts.items() if kind != "items")
+    return {kind: counts[kind] if kind == "items" else joined for kind in tables}
 
 
 def partition_of(ids: I64, partitions: int) -> I64:
@@ -408,8 +414,8 @@ def check_partitions(
         _refuse_duplicates(partitioned["items"], "item_id", partition)
     for partition in range(len(partitioned["users"].sizes)):
         users = _refuse_duplicates(partitioned["users"], "user_id", partition)
-        pairs = partitioned["user_categories"].load(partition)
-        _check_pairs(partitioned["user_categories"].source, users, pairs, max_pairs_per_user)
+        if pairs := partitioned.get("user_categories"):
+            _check_pairs(pairs.source, users, pairs.load(partition), max_pairs_per_user)
 
 
 def _refuse_duplicates(table: PartitionedTable, column: str, partition: int) -> TableRows:

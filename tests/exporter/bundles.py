@@ -102,6 +102,12 @@ class Recipe:
     declared_width: bool = True
     folders: bool = False
 
+    @property
+    def kinds(self) -> list[Kind]:
+        """The models; without terms, and with a ``category_dim`` of 0, there is none of pairs."""
+        kinds: tuple[Kind, ...] = ("user", "item", "user_category")
+        return [kind for kind in kinds if getattr(self, kind)]
+
 
 @dataclass
 class Built:
@@ -172,13 +178,19 @@ class Built:
         rows = self.tables["items"].to_pylist()
         return {row["item_id"]: self.output("item", row) for row in rows}
 
+    def pair_rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        if "user_categories" in self.tables:
+            rows = self.tables["user_categories"].to_pylist()
+        return rows
+
     def pair_vectors(self) -> dict[tuple[int, int], F32]:
         users = {row["user_id"]: row for row in self.tables["users"].to_pylist()}
         return {
             (row["user_id"], row["category_id"]): self.output(
                 "user_category", {**users[row["user_id"]], **row}
             )
-            for row in self.tables["user_categories"].to_pylist()
+            for row in self.pair_rows()
         }
 
 
@@ -220,10 +232,11 @@ def build(path: Path, recipe: Recipe | None = None) -> Built:
     path.mkdir(parents=True)
     built = Built(path, recipe, _weights(recipe), {})
     tables = default_tables()
+    if not recipe.user_category:
+        del tables["user_categories"]
     for name in tables:
         built.set_table(name, pa.table(dict(getattr(recipe, name) or tables[name])))
-    kinds: tuple[Kind, ...] = ("user", "item", "user_category")
-    for kind in kinds:
+    for kind in recipe.kinds:
         onnx.save(model(built, kind), str(path / f"{kind}.onnx"))
     suffix = "" if recipe.folders else ".parquet"
     manifest = {
@@ -238,7 +251,7 @@ def build(path: Path, recipe: Recipe | None = None) -> Built:
                 "output": "knowledge",
                 "inputs": {t.input: t.fed_by for t in built.terms(kind)},
             }
-            for kind in kinds
+            for kind in recipe.kinds
         },
         "tables": {name: f"{name}{suffix}" for name in built.tables},
         "pad": recipe.pad,
@@ -265,8 +278,7 @@ def write_table(path: Path, table: pa.Table, *, folder: bool, **options: Any) ->
 def _weights(recipe: Recipe) -> dict[tuple[Kind, str], F32]:
     random = np.random.default_rng(recipe.seed)
     weights: dict[tuple[Kind, str], F32] = {}
-    kinds: tuple[Kind, ...] = ("user", "item", "user_category")
-    for kind in kinds:
+    for kind in recipe.kinds:
         width = recipe.category_dim if kind == "user_category" else recipe.dim
         terms: list[Term] = getattr(recipe, kind)
         for term in terms:

@@ -29,6 +29,14 @@ def fed(columns: Any) -> dict[str, Any]:
     return {"models": LEAST["models"] | {"user": MODEL | {"inputs": INPUTS | {"x": columns}}}}
 
 
+def without(*members: str) -> dict[str, Any]:
+    """Members of a manifest, what they say of user_category left out."""
+    return {
+        member: {name: value for name, value in LEAST[member].items() if "_categor" not in name}
+        for member in members
+    }
+
+
 OPTIONAL: dict[str, Any] = {
     "created_at": "2021-12-20T03:00:00Z",
     "tasks": [{"name": "click", "dim": 2}],
@@ -52,6 +60,17 @@ def test_the_least_and_the_most_that_a_manifest_may_say_are_read() -> None:
     assert most.unknown.user == OPTIONAL["unknown"]["user"]
     assert asdict(most.origin()) == {key: OPTIONAL[key] for key in asdict(most.origin())}
     assert most.models.item.inputs == MODEL["inputs"]
+
+
+@pytest.mark.parametrize("category_dim", [{}, {"category_dim": 0}])
+def test_user_category_may_be_left_out(category_dim: dict[str, int]) -> None:
+    rest = {key: value for key, value in LEAST.items() if key != "category_dim"}
+    manifest = parse_manifest(
+        json.dumps(rest | without("models", "tables") | category_dim).encode()
+    )
+    assert manifest.category_dim == 0
+    assert list(manifest.all_models()) == ["user", "item"]
+    assert list(manifest.all_tables()) == ["users", "items"]
 
 
 @pytest.mark.parametrize("key", sorted(LEAST))
@@ -106,6 +125,26 @@ def test_what_must_be_there_is_named(key: str) -> None:
         ({"compatible_with": [{"checkpoint": "c", "x": [[1]]}]}, "'compatible_with.0.x.0' must be"),
         ({"compatible_with": [{"checkpoint": "c" * 20_000}]}, "'compatible_with' must be shorter"),
         ({"models": {**LEAST["models"], "item": {}}}, "'models.item.file' must be there"),
+        (without("models"), "'models.user_category' must be there, since 'tables.user_categories'"),
+        (without("tables"), "'tables.user_categories' must be there, since 'models.user_category'"),
+        (
+            without("models", "tables"),
+            "'category_dim' must be 0 or left out, since 'models.user_category' is not there",
+        ),
+        (
+            without("models", "tables")
+            | {"category_dim": 0, "unknown": {"user_category": {"user_id": 1}}},
+            "'unknown.user_category' must be left out, since 'models.user_category' is not there",
+        ),
+        ({"category_dim": 0}, "'category_dim' must be there and at least 1, since 'models.user_c"),
+        (
+            {"models": LEAST["models"] | {"user_category": MODEL | {"inptus": {}}}},
+            "'models.user_category.inptus' is no key of a manifest; did you mean 'inputs'?",
+        ),
+        (
+            {"models": LEAST["models"] | {"user_category": {}}},
+            "'models.user_category.file' must be there",
+        ),
         (fed([]), "'models.user.inputs.x' must be a list that is not empty"),
         (fed(""), "'models.user.inputs.x' must be a string that is not empty"),
         (fed(["age", ""]), "'models.user.inputs.x.1' must be a string that is not empty"),

@@ -29,7 +29,7 @@ from exporter.run import (
 from gkc.arrays import F32
 from gkc.errors import VersionLimitError
 from gkc.store import Defaults, ElementType, Retention, decode_vectors
-from tests.exporter.bundles import WORDS, Kind, Recipe, Term, build
+from tests.exporter.bundles import WORDS, Recipe, Term, build
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place, catalogue_json, stored
 
@@ -100,7 +100,15 @@ SIDE_BY_SIDE = Recipe(
     },
 )
 
+NO_PAIRS = Recipe(
+    category_dim=0,
+    user_category=[],
+    unknown={kind: row for kind, row in UNKNOWN.items() if kind != "user_category"},
+)
+
 RECIPES = {
+    "without user_category": NO_PAIRS,
+    "without user_category, in folders": replace(NO_PAIRS, folders=True),
     "columns side by side": SIDE_BY_SIDE,
     "columns side by side, models of one batch size": replace(SIDE_BY_SIDE, batch=5),
     "strings": STRINGS,
@@ -215,15 +223,14 @@ def test_every_vector_is_what_numpy_makes_of_the_weights(
     for item, truth in items.items():
         assert_stored(found.items[item][0], truth, element_type, relative)
         assert found.items[item][1] == categories[item]
-    assert (report.users, report.items, report.user_categories) == tuple(
-        len(built.tables[t]) for t in ("users", "items", "user_categories")
-    )
+    assert (report.users, report.items) == (len(users), len(items))
+    assert report.user_categories == len(pairs)
     assert found.manifest.generation == report.generation
     assert found.manifest.totals.size_bytes == report.bytes
 
 
 @pytest.mark.parametrize("element_type", get_args(ElementType))
-@pytest.mark.parametrize("recipe", [Recipe(unknown=UNKNOWN), STRINGS, SIDE_BY_SIDE])
+@pytest.mark.parametrize("recipe", [Recipe(unknown=UNKNOWN), STRINGS, SIDE_BY_SIDE, NO_PAIRS])
 def test_rows_for_unknown_ids_become_the_defaults(
     recipe: Recipe,
     element_type: ElementType,
@@ -235,8 +242,7 @@ def test_rows_for_unknown_ids_become_the_defaults(
     export(built, file_place, element_type=element_type)
     defaults = stored(file_place, "v1", [], []).manifest.spec.defaults
     assert defaults.item_category == recipe.unknown["item"].get("category_id")
-    kinds: tuple[Kind, ...] = ("user", "item", "user_category")
-    for kind in kinds:
+    for kind in recipe.kinds:
         truth = built.output(kind, recipe.unknown[kind])
         raw = getattr(defaults, kind)
         rows = np.frombuffer(raw, np.uint8)[np.newaxis]

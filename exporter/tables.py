@@ -24,6 +24,7 @@ _BATCH_BYTES: Final = 4 << 20
 _BATCH_ROWS: Final = 16_384
 _READ_BUFFER_BYTES: Final = 1 << 20
 _MOST_NAMES: Final = 20
+_ID: Final = "an id within int64; to keep it, make strings of the column and ask for strings, too"
 _LEAST_BYTES: Final = {"BYTE_ARRAY": 32}
 _LISTS: Final = (
     *(pa.ListType, pa.LargeListType, pa.FixedSizeListType),
@@ -227,14 +228,14 @@ class TableBatch:
         """
         array = self._column(column)
         self._refuse_null(array, column)
-        return self._cast(array, np.dtype(np.int64), column, "an id within int64")
+        return self._cast(array, np.dtype(np.int64), column, _ID)
 
     def categories(self, column: str) -> tuple[I64, Bools]:
         """Return a column of ids that may be null: the ids, 0 where null, and which are not."""
         array = self._column(column)
         known = np.asarray(array.is_valid(), dtype=np.bool_)
         filled = pc.fill_null(array, 0)
-        return self._cast(filled, np.dtype(np.int64), column, "an id within int64"), known
+        return self._cast(filled, np.dtype(np.int64), column, _ID), known
 
     def numbers(self, feature: Feature, *, null_is_zero: bool) -> Values:
         """Return a scalar feature, shape (n,), of the feature's type.

@@ -318,9 +318,11 @@ class InvalidFieldsError(RequestError):
     What is wrong is the same with each of ``fields``. Of wrong values only the first is named.
     """
 
-    def __init__(self, detail: str, *fields: str) -> None:
-        self.errors = tuple(FieldError(field, detail) for field in fields)
-        super().__init__("; ".join(f"{field or 'the body'} {detail}" for field in fields))
+    def __init__(self, reason: str, *fields: str) -> None:
+        self.reason = reason
+        self.fields = fields
+        self.errors = tuple(FieldError(field, reason) for field in fields)
+        super().__init__("; ".join(f"{field or 'the body'} {reason}" for field in fields))
 
 
 class BatchTooLargeError(RequestError):

@@ -66,7 +66,7 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         LockMismatchError
             If one is not there.
         """
-        return cls({name: _served(listing, name, store) for name in versions}, exact)
+        return cls({name: served_as(listing, name, store) for name in versions}, exact)
 
     @classmethod
     def read(cls, file: Path) -> Self:
@@ -98,9 +98,7 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the version, if there is one alone: it need not be named in a question."""
         return next(iter(self.versions)) if len(self.versions) == 1 else None
 
-    def check(
-        self, listing: Mapping[str, Any], store: str, *, version: str | None = None, exact: bool
-    ) -> None:
+    def check(self, listing: Mapping[str, Any], store: str, *, exact: bool) -> None:
         """Check that what a store or a service lists is what was locked.
 
         Parameters
@@ -109,8 +107,6 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             The body of ``GET /versions``.
         store : str
             Whose listing it is, for messages.
-        version : str, optional
-            The only one to look at.
         exact : bool
             Whether the generation must be the very one, even if the lock does not say so.
 
@@ -120,32 +116,44 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             If a version is not there, or is of another vector space, or, where the lock is exact,
             of another generation; says which.
         """
-        for name in self.versions if version is None else (version,):
-            if name not in self.versions:
-                raise LockMismatchError(store, name, f"the lock is of {', '.join(self.versions)}")
-            served, wanted = _served(listing, name, store), self.versions[name]
-            if served.vector_space != wanted.vector_space:
-                raise LockMismatchError(
-                    store,
-                    name,
-                    f"generation {served.generation} is of vector space {served.vector_space}, "
-                    f"the lock's is {wanted.vector_space}",
-                )
-            if (exact or self.exact) and served != wanted:
-                raise LockMismatchError(
-                    store,
-                    name,
-                    f"generation {served.generation} with {served.checksum} is not the locked "
-                    f"{wanted.generation} with {wanted.checksum}",
-                )
+        for version in self.versions:
+            self.check_version(version, served_as(listing, version, store), store, exact=exact)
+
+    def check_version(
+        self, version: str, served: LockedVersion, store: str, *, exact: bool = False
+    ) -> None:
+        """Check that one version is served as what was locked; raises as `check`."""
+        if version not in self.versions:
+            raise LockMismatchError(store, version, f"the lock is of {', '.join(self.versions)}")
+        locked = self.versions[version]
+        if served.vector_space != locked.vector_space:
+            raise LockMismatchError(
+                store,
+                version,
+                f"generation {served.generation} is of vector space {served.vector_space}, "
+                f"the lock's is {locked.vector_space}",
+            )
+        if (exact or self.exact) and served != locked:
+            raise LockMismatchError(
+                store,
+                version,
+                f"generation {served.generation} with {served.checksum} is not the locked "
+                f"{locked.generation} with {locked.checksum}",
+            )
 
 
-def _served(listing: Mapping[str, Any], version: str, store: str) -> LockedVersion:
+def served_as(listing: Mapping[str, Any], version: str, store: str) -> LockedVersion:
+    """Return what a version is served as by this listing; raises LockMismatchError."""
     infos: list[Mapping[str, Any]] = listing["versions"]
     for info in infos:
         if info["version"] == version:
-            if "vector_space" not in info:
-                raise LockMismatchError(store, version, "it does not say its vector space")
-            return LockedVersion(info["vector_space"], info["generation"], info["checksum"])
+            return locked_version(info, version, store)
     there = ", ".join(info["version"] for info in infos) or "none"
     raise LockMismatchError(store, version, f"it is not there; versions there: {there}")
+
+
+def locked_version(info: Mapping[str, Any], version: str, store: str) -> LockedVersion:
+    """Return what a lock holds of one entry of a listing; raises LockMismatchError."""
+    if info.get("vector_space") is None:
+        raise LockMismatchError(store, version, "it does not say its vector space")
+    return LockedVersion(info["vector_space"], info["generation"], info["checksum"])

@@ -26,7 +26,7 @@ from gkc.errors import (
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
-RETRY_AFTER_SECONDS: Final = 1
+_RETRY_AFTER_SECONDS: Final = 1
 CLIENT_CLOSED_REQUEST: Final = 499
 """No standard status: nobody reads this answer, but metrics and logs name it."""
 TYPE_PREFIX: Final = "urn:gkc:problem:"
@@ -104,7 +104,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "version-not-ready",
         "Version not ready",
         "published, but still being loaded; see `Retry-After`",
-        RETRY_AFTER_SECONDS,
+        _RETRY_AFTER_SECONDS,
     ),
     ServiceNotReadyError: Kind(
         503,
@@ -112,14 +112,14 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "Not ready",
         "the store was not read yet, or a version that there was at start cannot be served yet, or "
         "there is none; see `Retry-After`",
-        RETRY_AFTER_SECONDS,
+        _RETRY_AFTER_SECONDS,
     ),
     StoreError: Kind(
         503,
         "store-unavailable",
         "Store unavailable",
         "the store is away, or lost something; see `Retry-After`",
-        RETRY_AFTER_SECONDS,
+        _RETRY_AFTER_SECONDS,
     ),
 }
 """The nearest class in an error's ancestry decides; any other error is an `Exception`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
 from time import monotonic
 from types import ModuleType, TracebackType
 from typing import Any, Final, Protocol, Self
@@ -16,8 +17,14 @@ from gkc.client.knowledge import Knowledge
 from gkc.client.question import Ids, OptionalIds, pieces_of, question_of
 from gkc.client.service import HttpSource
 from gkc.client.service_asking import AttemptReport, Options
-from gkc.errors import BatchTooLargeError, ClientUsageError, GenerationChangedError
+from gkc.errors import (
+    BatchTooLargeError,
+    ClientUsageError,
+    GenerationChangedError,
+    LockMismatchError,
+)
 from gkc.knowledge import Part
+from gkc.lock import Lock, locked_version
 
 _SERVICES: Final = ("http://", "https://")
 _STORES: Final = ("file:", "redis://", "rediss://", "unix://")
@@ -26,7 +33,9 @@ Pieces = Generator[Question, Knowledge, Knowledge]
 
 
 class Source(Protocol):
-    """Where answers come from, for callers that block."""
+    """Where answers come from, for callers that block; ``shown`` names it, without secrets."""
+
+    shown: str
 
     def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question by a deadline of the monotonic clock."""
@@ -44,6 +53,8 @@ class Source(Protocol):
 class AsyncSource(Protocol):
     """The same on an event loop."""
 
+    shown: str
+
     async def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question by a deadline of the monotonic clock."""
         ...
@@ -58,7 +69,9 @@ class AsyncSource(Protocol):
 
 
 class _AnyClient:
-    """What both clients have: how they were made, and how they split."""
+    """What both clients have: how they were made, how they split, and what they are locked to."""
+
+    _source: Source | AsyncSource
 
     def __init__(
         self,
@@ -71,7 +84,10 @@ class _AnyClient:
         on_request: Callable[[AttemptReport], object] | None = None,
         namespace: str | None = None,
         mirror_dir: str | os.PathLike[str] | None = None,
+        lock: str | os.PathLike[str] | Lock | None = None,
     ) -> None:
+        self._lock = Lock.read(Path(lock)) if isinstance(lock, str | os.PathLike) else lock
+        self._unlocked: frozenset[tuple[str, str]] = frozenset()
         self._made_of: Mapping[str, Any] = {
             "url": url,
             "timeout": timeout,
@@ -81,6 +97,7 @@ class _AnyClient:
             "on_request": on_request,
             "namespace": namespace,
             "mirror_dir": mirror_dir,
+            "lock": self._lock,
         }
         _check("timeout", timeout, 0 < timeout < math.inf, "a number of seconds above 0")
         _check("retries", retries, retries >= 0, "a count of 0 or more")
@@ -119,13 +136,47 @@ class _AnyClient:
 
     def __repr__(self) -> str:
         """Say whom it asks."""
-        return f"<{type(self).__name__} of {', '.join(self._urls)}>"
+        return f"<{type(self).__name__} of {self._source.shown}>"
 
     def _deadline(self) -> float:
         """Return by when an answer has to be there."""
         if self._is_closed:
             raise ClientUsageError("this client is closed; make another one")
         return monotonic() + self._options.timeout
+
+    def _question(
+        self,
+        u: Ids,
+        i: Ids,
+        c: OptionalIds,
+        v: str | Sequence[str] | None,
+        parts: Sequence[Part] | None,
+        dtype: AnswerType,
+    ) -> Question:
+        if v is None:
+            v = self._lock.only_version() if self._lock else None
+        if v is None:
+            raise ClientUsageError("name the version, by v= or by a lock of one version")
+        return question_of(u, i, c, v, parts, dtype)
+
+    def _checked(self, answer: Knowledge) -> Knowledge:
+        """Hand out an answer if it is what the lock says.
+
+        Raises
+        ------
+        LockMismatchError
+        """
+        if self._lock is None or answer.versions.items() <= self._unlocked:
+            return answer
+        for version, generation in answer.versions.items():
+            told = answer.described.get(version)
+            if told is None:
+                reason = f"it answered from {generation}, which is no longer current; ask once more"
+                raise LockMismatchError(self._source.shown, version, reason)
+            served = locked_version(told, version, self._source.shown)
+            self._lock.check_version(version, served, self._source.shown)
+        self._unlocked |= answer.versions.items()
+        return answer
 
     def _split(self, question: Question) -> Pieces:
         """Ask in pieces of as many rows as are answered at once."""
@@ -166,11 +217,13 @@ class Client(_AnyClient):
         Of a store: which of the centers that share it; default: ``GKC_NAMESPACE``.
     mirror_dir : path, optional
         Of a store in Redis: where this host keeps its item tables; default: ``GKC_MIRROR_DIR``.
+    lock : path or `gkc.lock.Lock`, optional
+        What ``gkc lock`` wrote: knowledge of another vector space is never handed out.
 
     Raises
     ------
-    ClientUsageError, StoreUrlError
-        If the URL or an option is none.
+    ClientUsageError, StoreUrlError, CommandError
+        If the URL or an option is none, or the lock's file cannot be read.
 
     Notes
     -----
@@ -191,7 +244,7 @@ class Client(_AnyClient):
         u: Ids,
         i: Ids,
         c: OptionalIds = None,
-        v: str | Sequence[str],
+        v: str | Sequence[str] | None = None,
         parts: Sequence[Part] | None = None,
         dtype: AnswerType = "f32",
     ) -> Knowledge:
@@ -204,7 +257,7 @@ class Client(_AnyClient):
         c : the same, optional
             Categories; None, also in single rows: the item's own.
         v : str or sequence of str
-            Versions.
+            Versions; may be left out where a lock holds one.
         parts : sequence of str, optional
             Of ``user``, ``item``, ``user_item``, ``user_category``; all by default.
         dtype : {"f32", "f16"}
@@ -217,13 +270,15 @@ class Client(_AnyClient):
             If the service cannot answer at the moment.
         DeadlineExceededError, GenerationChangedError, ServiceError
             If no answer came in time, not all of it from one generation, or none of ours.
+        LockMismatchError
+            If what answered is not what the client is locked to.
         ClientUsageError
             If the client is closed.
         """
-        question, deadline = question_of(u, i, c, v, parts, dtype), self._deadline()
+        question, deadline = self._question(u, i, c, v, parts, dtype), self._deadline()
         if question.columns.n <= self._max_rows:
             try:
-                return self._source.knowledge(question, deadline)
+                return self._checked(self._source.knowledge(question, deadline))
             except BatchTooLargeError as error:
                 self._learn(error)
         pieces = self._split(question)
@@ -237,8 +292,7 @@ class Client(_AnyClient):
                 else:
                     piece = pieces.send(answer)
         except StopIteration as done:
-            result: Knowledge = done.value
-            return result
+            return self._checked(done.value)
 
     def versions(self) -> dict[str, Any]:
         """Return which versions there are: the body of ``GET /versions``.
@@ -288,15 +342,15 @@ class AsyncClient(_AnyClient):
         u: Ids,
         i: Ids,
         c: OptionalIds = None,
-        v: str | Sequence[str],
+        v: str | Sequence[str] | None = None,
         parts: Sequence[Part] | None = None,
         dtype: AnswerType = "f32",
     ) -> Knowledge:
         """Return what is known of users and items; see `Client.knowledge`."""
-        question, deadline = question_of(u, i, c, v, parts, dtype), self._deadline()
+        question, deadline = self._question(u, i, c, v, parts, dtype), self._deadline()
         if question.columns.n <= self._max_rows:
             try:
-                return await self._source.knowledge(question, deadline)
+                return self._checked(await self._source.knowledge(question, deadline))
             except BatchTooLargeError as error:
                 self._learn(error)
         pieces = self._split(question)
@@ -310,8 +364,7 @@ class AsyncClient(_AnyClient):
                 else:
                     piece = pieces.send(answer)
         except StopIteration as done:
-            result: Knowledge = done.value
-            return result
+            return self._checked(done.value)
 
     async def versions(self) -> dict[str, Any]:
         """Return which versions there are: the body of ``GET /versions``."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import asdict
 from pydantic import ValidationError
 
 from gkc.answering.answering import Answering
@@ -80,6 +81,7 @@ class FollowedStore:
             load_wait_seconds=None,
         )
         self._answering = Answering(self._serving, self._reader)
+        self._described: Mapping[str, Mapping[str, Any]] = {}
         self._following = asyncio.create_task(self._serving.follow())
 
     async def answer(self, question: Question, deadline: float) -> Answer:
@@ -144,13 +146,27 @@ GenerationCorruptError
     def knowledge(self, answer: Answer) -> Knowledge:
         """Return an answer in the form that callers get, described as far as it is still served."""
         assert isinstance(answer, RowsAnswer)
-        loaded, described = self._serving.loaded, {}
-        for version, generation in answer.versions.items():
-            if version in loaded and loaded[version].manifest.generation == generation:
-                origin = loaded[version].manifest.spec.origin
-                described[version] = {"tasks": origin.tasks, "task_weights": origin.task_weights}
+        described = {
+            version: told
+            for version, generation in answer.versions.items()
+            if (told := self._description(version, generation))
+        }
         parts = {str(part): span for part, span in answer.spans.items()}
         return Knowledge(answer.knowledge, answer.status, parts, answer.versions, described)
+
+    def _description(self, version: str, generation: str) -> Mapping[str, Any] | None:
+        """Return what is told of a generation, None if it is no longer served."""
+        if generation not in self._described:
+            loaded = self._serving.loaded
+            if version not in loaded or loaded[version].manifest.generation != generation:
+                return None
+            manifest = loaded[version].manifest
+            origin = asdict(manifest.spec.origin)
+            told = {"generation": generation, "checksum": manifest.checksum, **origin}
+            current = {of_version.manifest.generation for of_version in loaded.values()}
+            kept = {g: d for g, d in self._described.items() if g in current}
+            self._described = {**kept, generation: told}
+        return self._described.get(generation)
 
     async def versions(self, deadline: float) -> dict[str, Any]:
         """Return what ``GET /versions`` answers, from a catalogue read now.

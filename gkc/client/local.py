@@ -66,8 +66,9 @@ class LocalSource:
         mirror_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._settings = settings_of(url, namespace, mirror_dir)
-        is_file = parse_store_url(url).scheme == "file"
-        self._read: Read = _read_here if is_file else _read_there
+        where = parse_store_url(url)
+        self.shown = where.shown
+        self._read: Read = _read_here if where.scheme == "file" else _read_there
         self._is_closed = False
         self._begin()
         _opened.add(self)
@@ -165,6 +166,7 @@ class AsyncLocalSource:
         mirror_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._settings = settings_of(url, namespace, mirror_dir)
+        self.shown = parse_store_url(url).shown
         self._is_closed = False
         self._begin()
         _opened.add(self)

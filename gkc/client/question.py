@@ -95,6 +95,8 @@ def _ids(values: Any, field: str) -> I64:  # noqa: ANN401
     """Return an id column, shape (1,) or (n,)."""
     if type(values) is int:
         return id_array([values], field)
+    if isinstance(values, np.ndarray) and values.dtype == np.int64 and values.ndim == 1:
+        return np.ascontiguousarray(values)
     if isinstance(values, list | tuple):
         return _listed_ids(list(values), field)
     return _array_of_ids(np.asarray(values), field)

@@ -69,8 +69,9 @@ class Address:
             self.candidates = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
             self.failure = None
             self.is_resolved = True
-        except OSError as error:
-            self.failure = OSError(errno.EHOSTUNREACH, f"no host {self.host!r}: {error.strerror}")
+        except (OSError, UnicodeError) as error:  # the latter: a name that cannot be one
+            reason = getattr(error, "strerror", None) or error
+            self.failure = OSError(errno.EHOSTUNREACH, f"no host {self.host!r}: {reason}")
 
     def succeeded(self) -> None:
         """Note that it answers."""
@@ -130,13 +131,13 @@ class Addresses:
         """Return the addresses whose names are to be looked up."""
         return [address for address in self.all if not address.is_resolved]
 
-    def take(self, tried: Iterable[Address]) -> Address:
-        """Return the address with the fewest requests under way, and count one more.
+    def take(self, tried: Iterable[Address], at: Address | None = None) -> Address:
+        """Return this address, or that with the fewest requests under way; count one more there.
 
         Those that failed lately or were ``tried`` come only where there is no other.
         """
         with self._lock:
-            chosen = self.all[0] if len(self.all) == 1 else self._chosen(set(tried))
+            chosen = at or self._chosen(tried)
             chosen.in_flight += 1
             return chosen
 
@@ -151,7 +152,9 @@ class Addresses:
         others = set(self.all) - set(tried)
         return any(address.left_out_until <= now for address in others)
 
-    def _chosen(self, tried: set[Address]) -> Address:
+    def _chosen(self, tried: Iterable[Address]) -> Address:
+        if len(self.all) == 1:
+            return self.all[0]
         now = monotonic()
         return min(
             self.all,

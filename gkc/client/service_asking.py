@@ -141,6 +141,8 @@ class Attempt:
     Attributes
     ----------
     connection : Connection
+    is_reused : bool
+        Whether the connection was open before.
     awaits : int
         What the connection waits for.
     """
@@ -149,6 +151,7 @@ class Attempt:
         self, connection: Connection, steps: Steps[Response], kind: AttemptKind, began: float
     ) -> None:
         self.connection = connection
+        self.is_reused = connection.is_open
         self.steps = steps
         self.kind = kind
         self.began = began
@@ -164,19 +167,24 @@ class Asking:
     request : Request
     deadline : float
         By the monotonic clock, in seconds.
+    at : Address, optional
+        Who is asked first; else who has least to do.
 
     Attributes
     ----------
     running : list of Attempt
-    outcome : Response or Exception, optional
+    outcome : Response or GkcError, optional
     """
 
-    def __init__(self, service: Service, request: Request, deadline: float) -> None:
+    def __init__(
+        self, service: Service, request: Request, deadline: float, at: Address | None = None
+    ) -> None:
         self.running: list[Attempt] = []
-        self.outcome: Response | Exception | None = None
+        self.outcome: Response | GkcError | None = None
         self._service = service
         self._request = request
         self._deadline = deadline
+        self._at = at
         self._retries_left = service.options.retries
         self._tried: list[Address] = []
         self._retry_at = self._hedge_at = _NEVER
@@ -189,7 +197,10 @@ class Asking:
     def begin(self) -> None:
         """Begin the first attempt."""
         self._service.budget.earn()
-        self._begin("first")
+        if monotonic() < self._deadline:
+            self._begin("first", self._at)
+        else:  # earlier pieces took all the time
+            self._time_is_up(self._service.addresses.all[0])
 
     def advance(self, attempt: Attempt) -> None:
         """Go on with an attempt whose connection is ready."""
@@ -204,7 +215,7 @@ class Asking:
         """Do what it is time for."""
         now = monotonic()
         if now >= self._deadline:
-            self._time_is_up()
+            self._time_is_up(self._tried[-1])
         elif now >= self._retry_at:
             self._retry_at = _NEVER
             self._begin("retry")
@@ -221,23 +232,19 @@ class Asking:
         DeadlineExceededError, ServiceError
             If there is none.
         """
-        if isinstance(self.outcome, Response):
-            return self.outcome
+        assert self.outcome is not None
         if isinstance(self.outcome, GkcError):
             raise self.outcome
-        assert self.outcome is not None
-        url = self._tried[-1].url
-        reason = getattr(self.outcome, "strerror", None) or self.outcome
-        raise ServiceError(url, f"cannot be reached: {reason}") from self.outcome
+        return self.outcome
 
     def close(self) -> None:
         """Close the connections of attempts that are still under way."""
         for attempt in tuple(self.running):
             self._end(attempt, "abandoned", stays_open=False)
 
-    def _begin(self, kind: AttemptKind) -> None:
+    def _begin(self, kind: AttemptKind, at: Address | None = None) -> None:
         options = self._service.options
-        address = self._service.addresses.take(self._tried)
+        address = self._service.addresses.take(self._tried, at)
         self._tried.append(address)
         now = monotonic()
         connection = self._service.connection(address)
@@ -259,17 +266,23 @@ class Asking:
             self._retry_or_conclude(pause, response)
 
     def _failed(self, attempt: Attempt, error: OSError | ServiceError) -> None:
-        attempt.connection.address.failed()
+        address, has_answered = attempt.connection.address, attempt.connection.has_answered
+        if has_answered or not attempt.is_reused:  # else it was closed while it was idle
+            address.failed()
         self._end(attempt, type(error).__name__, stays_open=False)
         # Asking again is safe: every request only reads.
-        is_lie = isinstance(error, ServiceError | ssl.SSLCertVerificationError)
         pause = _NEVER
-        if not is_lie and not attempt.connection.has_answered:
-            used = self._service.options.retries - self._retries_left
-            pause = _PAUSE_SECONDS * (2**used - 1)
-        self._retry_or_conclude(pause, error)
+        if isinstance(error, ServiceError):
+            told = error
+        else:
+            told = ServiceError(address.url, f"cannot be reached: {error.strerror or error}")
+            told.__cause__ = error
+            if not has_answered and not isinstance(error, ssl.SSLCertVerificationError):
+                used = self._service.options.retries - self._retries_left
+                pause = _PAUSE_SECONDS * (2**used - 1)
+        self._retry_or_conclude(pause, told)
 
-    def _retry_or_conclude(self, pause: float, outcome: Response | Exception) -> None:
+    def _retry_or_conclude(self, pause: float, outcome: Response | GkcError) -> None:
         """Ask again after a pause, at another address at once; else that was it."""
         if self.running:  # a hedge, or what was hedged
             return
@@ -283,15 +296,15 @@ class Asking:
         else:
             self._conclude(outcome)
 
-    def _conclude(self, outcome: Response | Exception) -> None:
+    def _conclude(self, outcome: Response | GkcError) -> None:
         self.outcome = outcome
         self.close()
 
-    def _time_is_up(self) -> None:
+    def _time_is_up(self, address: Address) -> None:
         for attempt in tuple(self.running):
             attempt.connection.address.failed()
             self._end(attempt, DeadlineExceededError.__name__, stays_open=False)
-        self.outcome = DeadlineExceededError(self._tried[-1].url, self._service.options.timeout)
+        self.outcome = DeadlineExceededError(address.url, self._service.options.timeout)
 
     def _end(self, attempt: Attempt, outcome: int | str, *, stays_open: bool) -> None:
         self.running.remove(attempt)

@@ -25,7 +25,8 @@ from gkc.errors import ServiceError
 READ: Final = select.POLLIN
 WRITE: Final = select.POLLOUT
 
-_HEAD_BYTES: Final = 64 << 10
+_HEAD_BYTES: Final = 16 << 10
+"""The most of a head. More of the first read would be copied; the rest goes where it stays."""
 _MOST_BODY_BYTES: Final = 1 << 31
 _HEAD_END: Final = b"\r\n\r\n"
 _FIRST_FINAL_STATUS: Final = 200
@@ -104,6 +105,11 @@ class Connection:
         """The open socket."""
         assert self._socket is not None
         return self._socket
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket."""
+        return self._socket is not None
 
     def is_quiet(self) -> bool:
         """Tell whether an idle connection has nothing to read: neither an end nor a surplus."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -189,12 +188,10 @@ class SnapshotReader:
         """Return the metadata that says what rows of some versions come from."""
         manifests = {v: loaded.manifest for v, loaded in self.load(versions).items()}
         spaces = {v: manifest.spec.origin.vector_space for v, manifest in manifests.items()}
-        # The manifest holds the checksums of its data.
-        digests = {v: hashlib.sha256(m.to_bytes()).hexdigest() for v, m in manifests.items()}
         told: dict[str, dict[str, str]] = {
             VERSIONS_KEY: {v: manifest.generation for v, manifest in manifests.items()},
             SPACES_KEY: {v: space for v, space in spaces.items() if space is not None},
-            CHECKSUMS_KEY: {v: f"sha256:{digest}" for v, digest in digests.items()},
+            CHECKSUMS_KEY: {v: manifest.checksum for v, manifest in manifests.items()},
         }
         return {key: json.dumps(by_version) for key, by_version in told.items()}
 

@@ -9,7 +9,6 @@ writer may wake up.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ class Summary(Record, frozen=True):
             dtype=spec.element_type,
             bytes=totals.size_bytes,
             bundle=spec.bundle,
-            checksum=f"sha256:{hashlib.sha256(manifest.to_bytes()).hexdigest()}",
+            checksum=manifest.checksum,
             origin=spec.origin,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Self
@@ -263,6 +264,11 @@ class GenerationManifest(Record, frozen=True):
     def records(self) -> RecordCodec:
         """What packs and unpacks the records of its users."""
         return self.spec.records(self.generation)
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of this record, and so of its data, whose checksums it holds."""
+        return f"sha256:{hashlib.sha256(self.to_bytes()).hexdigest()}"
 
     def to_bytes(self) -> bytes:
         """Serialise as sealed JSON."""

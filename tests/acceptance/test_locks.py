@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.commands import Place, command, done, export
+from gkc import AsyncClient, Client
+from gkc.client import Knowledge
+from gkc.errors import ClientUsageError, LockMismatchError
+from gkc.lock import Lock
+from tests.commands import Place, command, done, export, service
 from tests.exporter.bundles import Built, Recipe, build
+
+SECONDS = 20.0
 
 
 @pytest.fixture
@@ -95,6 +103,103 @@ def test_another_run_is_refused(
     told = refusal(lock, mixed)
     assert "is of vector space sha256:" in told
     assert "train it anew" in told
+    with service(mixed) as url:
+        for client in clients(mixed, url, lock):
+            with pytest.raises(LockMismatchError, match="is of vector space sha256:"):
+                client.knowledge(u=1, i=[1, 2])
+            client.close()
+        assert command("gkc", "check", lock, "--url", url).stderr.count(url) == 1
+
+
+def clients(place: Place, url: str, lock: Path) -> list[Client]:
+    """Return locked clients of a service, and of its store in this process."""
+    return [
+        Client(url, timeout=5, lock=lock),
+        Client(place.url, namespace=place.namespace, timeout=5, lock=lock),
+    ]
+
+
+def test_clients_refuse_another_run_that_is_exported_meanwhile(
+    lock: Path, place: Place, run: Built, other_run: Built
+) -> None:
+    (locked,) = Lock.read(lock).versions.values()
+    with service(place) as url:
+        for client in clients(place, url, lock):
+            assert client.knowledge(u=1, i=[1, 2]).versions == {"v": locked.generation}
+            export(other_run.path, "v", place)
+            with pytest.raises(LockMismatchError, match="is of vector space"):
+                _ask_until_refused(client, locked.generation)
+            done("gkc", "versions", "rollback", "v", place=place)
+            assert _answer_again(client).versions == {"v": locked.generation}
+            client.close()
+
+
+def _ask_until_refused(client: Client, generation: str) -> None:
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        assert client.knowledge(u=1, i=1).versions == {"v": generation}
+        time.sleep(0.02)
+
+
+def _answer_again(client: Client) -> Knowledge:
+    """Return the first answer that is not refused."""
+    until = time.monotonic() + SECONDS
+    while True:
+        try:
+            return client.knowledge(u=1, i=1)
+        except LockMismatchError:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+async def test_clients_refuse_the_other_of_two_mixed_addresses(
+    lock: Path, place: Place, other_run: Built, tmp_path: Path
+) -> None:
+    (locked,) = Lock.read(lock).versions.values()
+    elsewhere = Place(f"file:{tmp_path / 'elsewhere'}", "default")
+    export(other_run.path, "v", elsewhere)
+    with service(place) as one, service(elsewhere) as other:
+        async with AsyncClient([one, other], timeout=5, lock=lock) as client:
+            outcomes = [await _outcome(client) for _ in range(40)]
+    assert set(outcomes) == {locked.generation, "refused"}
+
+
+async def _outcome(client: AsyncClient) -> str:
+    try:
+        answer = await client.knowledge(u=1, i=1)
+    except LockMismatchError:
+        return "refused"
+    return answer.versions["v"]
+
+
+def test_clients_pass_a_newer_export_of_the_same_run_unless_the_lock_is_exact(
+    lock: Path, place: Place, run: Built, tmp_path: Path
+) -> None:
+    exact = tmp_path / "exact"
+    done("gkc", "lock", "--version", "v", "--exact", "-o", exact, place=place)
+    generation = str(export(run.path, "v", place)["generation"])
+    with service(place) as url:
+        for client in clients(place, url, lock):
+            assert client.knowledge(u=1, i=1).versions == {"v": generation}
+            copy = pickle.loads(pickle.dumps(client))
+            assert copy.knowledge(u=1, i=1).versions == {"v": generation}
+            client.close()
+            copy.close()
+        for client in clients(place, url, exact):
+            with pytest.raises(LockMismatchError, match="is not the locked"):
+                client.knowledge(u=1, i=1)
+            client.close()
+
+
+def test_a_version_that_is_not_locked_is_refused(
+    lock: Path, place: Place, other_run: Built
+) -> None:
+    export(other_run.path, "w", place)
+    refused = pytest.raises(LockMismatchError, match="the lock is of v")
+    with Client(place.url, timeout=5, lock=lock) as client, refused:
+        client.knowledge(u=1, i=1, v="w")
+    with Client(place.url, timeout=5) as client, pytest.raises(ClientUsageError, match="v="):
+        client.knowledge(u=1, i=1)
 
 
 def test_a_newer_export_and_a_rollback_within_one_run_pass(

@@ -50,11 +50,11 @@ def test_another_vector_space_never_passes(exact: bool) -> None:
     assert all(word in message for word in ("'a'", STORE, "s9", "s1", "7-x", "train it anew"))
 
 
-def test_only_the_version_asked_for_is_looked_at() -> None:
+def test_another_version_is_not_locked() -> None:
     lock = Lock.of(listing(), ["a", "b"], STORE, exact=False)
-    lock.check(listing(vector_space="s9"), STORE, version="b", exact=False)
+    lock.check_version("b", lock.versions["b"], STORE)
     with pytest.raises(LockMismatchError, match="the lock is of a, b"):
-        lock.check(listing(), STORE, version="c", exact=False)
+        lock.check_version("c", lock.versions["b"], STORE)
 
 
 def test_a_version_that_is_not_there() -> None:

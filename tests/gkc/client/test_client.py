@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 
 import gkc
 from gkc import AsyncClient, Client
 from gkc.errors import (
     BatchTooLargeError,
     ClientUsageError,
+    DeadlineExceededError,
     GenerationChangedError,
     InvalidFieldsError,
     ServiceError,
@@ -214,6 +216,19 @@ def test_generations_that_change_all_the_time_are_an_error(client_of: Open) -> N
         client.knowledge(u=7, i=[1, 2, 3, 4, 5], v="v1")
 
 
+def test_pieces_share_one_deadline(client_of: Open) -> None:
+    def reply(asked: Asked) -> Sequence[Piece]:
+        return [0.2, *right(asked)]
+
+    with (
+        hostile(reply) as server,
+        client_of(server.url, timeout=0.7, max_rows=1) as client,
+        pytest.raises(DeadlineExceededError, match=r"within 0\.7 s"),
+    ):
+        client.knowledge(u=7, i=list(range(200)), v="v1")
+    assert len(server.posts()) < 20
+
+
 def test_a_limit_that_says_nothing_new_is_an_error(client_of: Open) -> None:
     answer = problem("413 Too Large", "too-many-rows")
     with (
@@ -296,6 +311,26 @@ async def test_a_cancelled_task_leaves_the_client_whole(served: str) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert len(await client.knowledge(u=7, i=[1, 2], v="v1")) == 2
+
+
+def test_an_async_client_may_be_closed_after_its_loop(served: str) -> None:
+    client = AsyncClient(served, timeout=WIDE)
+    asyncio.run(client.versions())
+    asyncio.run(client.close())
+
+
+def test_uvloop_runs_it_as_well(served: str, worlds: Worlds) -> None:
+    async def ask() -> bytes:
+        async with AsyncClient(served, timeout=WIDE) as client:
+            answers = await asyncio.gather(
+                *(client.knowledge(u=7, i=ALL_ITEMS, v="half") for _ in range(20))
+            )
+        return answers[-1].rows.tobytes()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        bits = runner.run(ask())
+    asked = [(7, item, None) for item in ALL_ITEMS]
+    assert bits == expected(worlds["half"], asked, PARTS, "f32")[0]
 
 
 async def test_many_tasks_at_once(served: str, worlds: Worlds) -> None:

@@ -40,7 +40,7 @@ def lock(
     store: Store = None,
     url: Url = None,
 ) -> None:
-    """Write down what a downstream model is trained on, to keep beside the model.
+    """Write down what a model is trained on, to keep beside it.
 
     gkc check compares it with what is served, and a client with it refuses other knowledge. A
     re-export of the same models passes, unless --exact is given.
@@ -74,7 +74,7 @@ def check(
     store: Store = None,
     url: Url = None,
 ) -> None:
-    """Check that what is served is what a downstream model was locked to.
+    """Check that what is served is what a model was locked to.
 
     Exit status 1 if another vector space would answer.
 

@@ -47,7 +47,8 @@ Succession = Literal["later", "earlier", "other"]
 class Summary(Record, frozen=True):
     """What ``GET /versions`` tells of a generation.
 
-    ``checksum`` is the SHA-256 of its manifest, which holds those of its data.
+    ``checksum`` is the SHA-256 of its manifest, which holds those of its data; the first catalogues
+    of this format were without.
     """
 
     users: Count
@@ -58,7 +59,7 @@ class Summary(Record, frozen=True):
     dtype: ElementType
     bytes: Count
     bundle: str
-    checksum: str
+    checksum: str = ""
     origin: Origin = Origin()
 
     @classmethod

@@ -19,7 +19,7 @@ def run(
     version: Annotated[str, typer.Option(metavar="V", help="The version to write.")],
     store: Store = None,
 ) -> None:
-    """Write a version's vectors as Parquet: users, items and user_categories.
+    """Write a version's vectors as Parquet files.
 
     The numbers are those that are stored: halves, or floats.
 

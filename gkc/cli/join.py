@@ -52,7 +52,7 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Add the knowledge of each row's user, item and category to Parquet files.
+    """Add knowledge to the rows of Parquet files.
 
     IN has the columns user_id, item_id and, if you like, category_id (else, and where it is null,
     the item's own). OUT gets all columns of IN and knowledge and status, the very bits that the

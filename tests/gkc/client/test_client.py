@@ -31,10 +31,10 @@ from gkc.errors import (
     VersionNotFoundError,
 )
 from gkc.knowledge import PARTS
-from tests.commands import Place, free_port, start, wait_for
+from tests.commands import Place, free_port, service, start, wait_for
 from tests.gkc.client.clients import Open
 from tests.gkc.client.hostile import Asked, Piece, hostile, http, listing, problem, right, rows
-from tests.gkc.world import CATEGORIES, ITEMS, STRANGERS, USERS, World, Worlds
+from tests.gkc.world import CATEGORIES, ITEMS, STRANGERS, USERS, World, Worlds, make_world
 
 VERSIONS = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults", "wide")
 IDS = [*USERS, *STRANGERS]
@@ -237,6 +237,25 @@ def test_a_limit_that_says_nothing_new_is_an_error(client_of: Open) -> None:
         pytest.raises(BatchTooLargeError, match="because"),
     ):
         client.knowledge(u=7, i=[1, 2], v="v1")
+
+
+def test_a_publication_is_followed_without_an_error(client_of: Open, url: str) -> None:
+    first = make_world("v1", 1).publish(url)
+    ask: dict[str, Any] = {"u": 7, "i": ALL_ITEMS * 3, "v": "v1"}
+    with (
+        service(Place(url, "default"), "--workers", "2") as served,
+        client_of(served, timeout=WIDE, max_rows=10) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        publishing = pool.submit(make_world("v1", 2).publish, url)
+        met: list[str] = []
+        while not publishing.done() or met[-1] != publishing.result().generation:
+            answer = client.knowledge(**ask)
+            met.append(answer.versions["v1"])
+            world = first if met[-1] == first.generation else publishing.result()
+            asked = [(7, item, None) for item in ask["i"]]
+            assert answer.rows.tobytes() == expected(world, asked, PARTS, "f32")[0]
+    assert set(met) <= {first.generation, publishing.result().generation}
 
 
 # ---- how a client is made and used

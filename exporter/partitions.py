@@ -155,7 +155,7 @@ def _partition_table(
     partitions: int,
     progress: Callable[[int], None],
 ) -> Iterator[PartitionedTable]:
-    columns = [*ID_COLUMNS[table.kind], *(f.column for f in features)]
+    columns = [*table.id_columns, *(f.column for f in features)]
     lists = [f for f in features if f.is_list]
     longest = {f.column: 1 for f in lists}
     with Spill(_schema(table.kind, features), partitions) as spill:

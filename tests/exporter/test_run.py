@@ -110,6 +110,9 @@ NO_PAIRS = Recipe(
 RECIPES = {
     "without user_category": NO_PAIRS,
     "without user_category, in folders": replace(NO_PAIRS, folders=True),
+    "without any category": replace(
+        NO_PAIRS, items={"item_id": [1, -2], "price": [0.5, 1]}, unknown={}
+    ),
     "columns side by side": SIDE_BY_SIDE,
     "columns side by side, models of one batch size": replace(SIDE_BY_SIDE, batch=5),
     "strings": STRINGS,
@@ -220,7 +223,7 @@ def test_every_vector_is_what_numpy_makes_of_the_weights(
         assert_stored(found.users[user], truth, element_type, relative)
     for pair, truth in pairs.items():
         assert_stored(found.pairs[pair], truth, element_type, relative)
-    categories = {r["item_id"]: r["category_id"] for r in built.tables["items"].to_pylist()}
+    categories = {r["item_id"]: r.get("category_id") for r in built.tables["items"].to_pylist()}
     for item, truth in items.items():
         assert_stored(found.items[item][0], truth, element_type, relative)
         assert found.items[item][1] == categories[item]

@@ -14,7 +14,6 @@ from exporter.errors import BundleError, ModelOutputError
 from exporter.features import Feature, Values
 from exporter.feeds import Chosen, Feed, plan_feeds, unknown_inputs
 from exporter.manifest import (
-    ID_COLUMNS,
     MANIFEST,
     MODEL_KINDS,
     TABLE_OF,
@@ -100,8 +99,8 @@ def prepare(
         At the first thing in the bundle that cannot be exported.
     """
     tables = {kind: FeatureTable(bundle, kind) for kind in bundle.tables}
-    for kind, table in tables.items():
-        for column in ID_COLUMNS[kind]:
+    for table in tables.values():
+        for column in table.id_columns:
             table.require_ids(column)
     with new_pool() as pool:
         models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in bundle.models}

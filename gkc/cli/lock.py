@@ -11,7 +11,7 @@ import typer
 
 from gkc.cli.listing import read_listing
 from gkc.cli.options import Store, load
-from gkc.errors import CommandError
+from gkc.errors import CommandError, VersionNotFoundError
 from gkc.extras import extra_needed
 from gkc.lock import Lock
 from gkc.settings import StoreSettings
@@ -51,19 +51,38 @@ def lock(
         raise typer.BadParameter("name either a version or joined rows: --version or --joined")
     if version is not None:
         name, listing = _listing(store, url)
+        known = [info["version"] for info in listing["versions"]]
+        if version not in known:
+            raise VersionNotFoundError(version, known)
         written = Lock.of(listing, [version], name, exact=exact)
     elif joined is not None and store is None and url is None:
         with extra_needed("offline", "gkc lock --joined"):
             from gkc.offline.joined import lock_of_joined
-        written = msgspec.structs.replace(lock_of_joined(joined), exact=exact)
+        written = lock_of_joined(joined, exact=exact)
     else:
         raise typer.BadParameter("joined rows say what they came from: no --store, no --url")
+    _write(output, written)
+    for name, of_version in written.versions.items():
+        print(f"{name} is locked to {of_version.vector_space}, as of {of_version.generation}")
+
+
+def _write(output: Path, lock: Lock) -> None:
+    """Write a lock where nothing is, or the same lock: another one is of another model."""
+    if output.exists() and output.is_file():
+        try:
+            there = Lock.read(output)
+        except CommandError as exc:
+            raise CommandError(f"{output} is there, and is no lock; name another place") from exc
+        if there != lock:
+            raise CommandError(
+                f"{output} locks something else ({', '.join(there.versions)}); remove it first if "
+                "the model that it belongs to is gone, or name another place"
+            )
+        return
     try:
-        output.write_bytes(written.to_bytes())
+        output.write_bytes(lock.to_bytes())
     except OSError as exc:
         raise CommandError(f"{output} cannot be written: {exc.strerror}") from exc
-    for name, of_version in written.versions.items():
-        print(f"{name} is locked to {of_version.vector_space}, now {of_version.generation}")
 
 
 def check(
@@ -76,7 +95,7 @@ def check(
 ) -> None:
     """Check that what is served is what a model was locked to.
 
-    Exit status 1 if another vector space would answer.
+    Exit status 1 if another vector space would answer, or nobody can be asked.
 
     Example: gkc check model.gkc-lock --url http://127.0.0.1:8000
     """

@@ -12,34 +12,44 @@ from gkc.offline.form import CHECKSUMS_KEY, SPACES_KEY, VERSIONS_KEY
 from gkc.offline.parquet import schema_metadata
 
 
-def lock_of_joined(joined: Path) -> Lock:
+def lock_of_joined(joined: Path, *, exact: bool = False) -> Lock:
     """Lock what the rows of ``gkc join`` came from.
 
     Parameters
     ----------
     joined : Path
         A file, or a folder of them.
+    exact : bool
+        Whether all must have come from the very generations, and not only from equal spaces.
 
     Raises
     ------
     TableFileError
-        If a file was not joined, files came from different generations of one version, a vector
-        space is not known, or there are no rows.
+        If a file was not joined, files came from different vector spaces of one version (or, for an
+        exact lock, generations), a vector space is not known, or there are no rows.
+
+    Notes
+    -----
+    Where files came from several generations of one space, as those of several days do, the newest
+    of them is locked.
     """
-    found: dict[str, LockedVersion] = {}
+    locked: dict[str, LockedVersion] = {}
     if not joined.exists():
         raise TableFileError(str(joined), "there is no such file or folder")
     for path in visible_files(joined) if joined.is_dir() else [joined]:
         for version, source in _sources(path).items():
-            if found.setdefault(version, source) != source:
+            other = locked.setdefault(version, source)
+            if other.vector_space != source.vector_space or (exact and other != source):
                 raise TableFileError(
                     str(path),
-                    f"came from {source.generation} of version {version!r}, other files from "
-                    f"{found[version].generation}; join anew, with --restart",
+                    f"came from {source.generation} of version {version!r}, of vector space "
+                    f"{source.vector_space}, other files from {other.generation}, of "
+                    f"{other.vector_space}; join them anew, with --restart",
                 )
-    if not found:
+            locked[version] = max(other, source, key=lambda of: of.generation)
+    if not locked:
         raise TableFileError(str(joined), "has no joined rows")
-    return Lock(found)
+    return Lock(locked, exact)
 
 
 def _sources(path: Path) -> dict[str, LockedVersion]:

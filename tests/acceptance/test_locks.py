@@ -241,6 +241,22 @@ def test_what_cannot_be_locked(place: Place, run: Built, tmp_path: Path) -> None
     assert "versions there: v" in unknown.stderr
     assert not file.exists()
     assert command("gkc", "lock", "-o", file, place=place).returncode == 2
+    file.write_text("mine")
+    taken = command("gkc", "lock", "--version", "v", "-o", file, place=place)
+    assert (taken.returncode, file.read_text()) == (1, "mine")
+    assert "is there, and is no lock; name another place" in taken.stderr
     nowhere = command("gkc", "lock", "--version", "v", "-o", tmp_path, place=place)
     assert nowhere.returncode == 1
     assert "cannot be written" in nowhere.stderr
+
+
+def test_the_lock_of_another_model_is_not_overwritten(
+    lock: Path, place: Place, other_run: Built
+) -> None:
+    locked = lock.read_bytes()
+    done("gkc", "lock", "--version", "v", "-o", lock, place=place)
+    export(other_run.path, "v", place)
+    result = command("gkc", "lock", "--version", "v", "-o", lock, place=place)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "locks something else (v)" in result.stderr
+    assert lock.read_bytes() == locked

@@ -54,17 +54,26 @@ def test_all_versions_of_all_files(url: str, tmp_path: Path) -> None:
         check(lock, url)
 
 
+def test_files_of_several_generations_of_one_space(url: str, tmp_path: Path) -> None:
+    write(draw(5), tmp_path / "in")
+    for day in (1, 2):
+        publish(url, "a", seed=day)
+        join(url, tmp_path / "in", tmp_path / "out" / str(day), "a")
+    check(lock_of_joined(tmp_path / "out"), url, exact=True)  # the newest
+    with pytest.raises(TableFileError, match=r"/out/2: came from .* other files from"):
+        lock_of_joined(tmp_path / "out", exact=True)
+    publish(url, "a", space="run-8")
+    join(url, tmp_path / "in", tmp_path / "out" / "3", "a")
+    with pytest.raises(TableFileError, match=r"/out/3: came from .* of vector space run-8"):
+        lock_of_joined(tmp_path / "out")
+
+
 def test_files_that_do_not_fit(url: str, tmp_path: Path) -> None:
     write(draw(5), tmp_path / "in")
     with pytest.raises(TableFileError, match="/in: tells of no generation"):
         lock_of_joined(tmp_path / "in")
     with pytest.raises(TableFileError, match="/none: there is no such file"):
         lock_of_joined(tmp_path / "none")
-    for seed in (1, 2):
-        publish(url, "a", seed)
-        join(url, tmp_path / "in", tmp_path / "out" / str(seed), "a")
-    with pytest.raises(TableFileError, match=r"/out/2: came from .* of version 'a', other files"):
-        lock_of_joined(tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(TableFileError, match="has no joined rows"):
         lock_of_joined(tmp_path / "empty")

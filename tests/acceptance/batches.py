@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -62,10 +62,9 @@ class Batch:
         lists = [c if isinstance(c, list) else [c] * self.n for c in columns]
         yield from zip(*lists, strict=True)
 
-    @property
-    def versions(self) -> set[str]:
-        """The versions that are named."""
-        return {self.v} if isinstance(self.v, str) else set(self.v)
+    def options(self) -> dict[str, Any]:
+        """Return dtype and perhaps parts."""
+        return {"dtype": self.dtype} | ({} if self.parts is None else {"parts": self.parts})
 
     @property
     def has_nulls(self) -> bool:
@@ -80,6 +79,7 @@ class Answer:
     knowledge: npt.NDArray[Any]
     status: U8
     spans: dict[str, tuple[int, int]]
+    versions: dict[str, str]
 
 
 def batches() -> list[Batch]:
@@ -94,8 +94,8 @@ def batches() -> list[Batch]:
     return drawn
 
 
-def expected(batch: Batch) -> Answer:
-    """Return what the reference answers."""
+def expected(batch: Batch, generations: Mapping[str, str]) -> Answer:
+    """Return what the reference answers, from these generations."""
     rows = list(batch.rows())
     truths = [_stored_truth(version) for *_, version in rows]
     told = [expect(truth, *row[:3]) for truth, row in zip(truths, rows, strict=True)]
@@ -107,11 +107,12 @@ def expected(batch: Batch) -> Answer:
             start += end - first
             columns.append(knowledge[:, first:end])
     asked = np.hstack(columns).astype(np.float16 if batch.dtype == "f16" else np.float32)
-    return Answer(asked, status, spans)
+    return Answer(asked, status, spans, {v: generations[v] for *_, v in rows})
 
 
 def check(told: Answer, want: Answer, what: object) -> None:
     """Compare an answer with the one that it must be, bit by bit."""
+    assert told.versions == want.versions, what
     assert told.spans == want.spans, what
     assert told.knowledge.dtype == want.knowledge.dtype, what
     assert told.knowledge.shape == want.knowledge.shape, what

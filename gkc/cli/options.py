@@ -33,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines."
 class GivenOnce(TyperCommand):
     """A command that refuses a value given twice, of which the last one would count in silence."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - no public class
         """Read the arguments; see the class."""
         # Reading empties the list that it is given.
         _, _, given = self.make_parser(ctx).parse_args(list(args))

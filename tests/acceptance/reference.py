@@ -73,7 +73,8 @@ def _stored(vector: F32, dtype: str) -> F64:
         scale = np.abs(vector).max() / np.float32(127)
         codes = np.rint(vector / scale) if scale else np.zeros_like(vector)
         # An integer has no negative zero.
-        return (codes.astype(np.int8).astype(np.float32) * scale).astype(np.float64)
+        kept: F32 = codes.astype(np.int8).astype(np.float32) * scale
+        return kept.astype(np.float64)
     return vector.astype(np.float64)
 
 
@@ -96,7 +97,7 @@ def _float32(vectors: list[F64], width: int) -> F32:
 def unfactor(tensors: Mapping[str, npt.NDArray[Any]], parts: Sequence[str]) -> F32:
     """Lay out factored tensors as a client of ours would, by the contract's words alone."""
     vectors = {k: v.astype(np.float32) for k, v in tensors.items() if v.dtype.kind == "f"}
-    columns = {}
+    columns: dict[str, F32] = {}
     for name in ("user", "user_category"):
         if name in vectors:
             assert tensors[f"{name}_index"].dtype == np.int32

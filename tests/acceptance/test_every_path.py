@@ -224,10 +224,12 @@ def _said(made: Center) -> Iterator[tuple[tuple[str, str], str]]:
     told = _refused(made, of_both, SAFETENSORS)
     yield ("factored", "rows of several versions"), told
 
+    said = set()
     for client in made.clients.values():
         with pytest.raises(TypeError) as refused:
             client.knowledge(**batch.columns(id_of), layout="factored")
-    yield ("a client", "a layout: it takes what is smaller"), str(refused.value)
+        said.add(str(refused.value).partition(" ")[2])
+    yield ("a client", "a layout: it takes what is smaller"), " or ".join(said)
 
     rows = table([batch], id_of)
     by_column, by_name = ("--version-column", "v"), ("--version", "some-f16")

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import safetensors.numpy
 
-from tests.acceptance.batches import Answer, Batch, IdOf
+from tests.acceptance.batches import BUNDLES, Answer, Batch, IdOf
 from tests.acceptance.golden.answers import connect, golden_service
 from tests.acceptance.reference import unfactor
 from tests.commands import BIN, Place, done
@@ -70,7 +70,7 @@ class Center:
 @contextmanager
 def center(place: Place, folder: Path, id_of: IdOf) -> Iterator[Center]:
     """Export every bundle in every stored type, serve them, and open clients."""
-    with golden_service(place, folder / "bundles") as url, ExitStack() as stack:
+    with golden_service(place, folder / "bundles", recipes=BUNDLES) as url, ExitStack() as stack:
         connection = stack.enter_context(connect(url))
         clients = {}
         for kind in KINDS:

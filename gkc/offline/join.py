@@ -137,9 +137,10 @@ class Join:
                 yield joiner.join(job, progress)
 
     def _job(self, files: FilePair) -> FileJob:
-        options, table, told = self._options, ParquetTable(files.source), files.source.stat()
+        options, table = self._options, ParquetTable(files.source)
+        stamp = table.stamp
         asked = {
-            "input": {"rows": table.rows, "bytes": told.st_size, "mtime_ns": told.st_mtime_ns},
+            "input": {"rows": table.rows, "bytes": stamp.size, "mtime_ns": stamp.mtime_ns},
             "version": options.version,
             "version_column": options.version_column,
             "dtype": options.form.dtype,
@@ -147,7 +148,7 @@ class Join:
             "prefix": options.form.prefix,
         }
         versions = self._named(table, options.questions(table))
-        return FileJob(files, table.rows, tuple(versions), asked)
+        return FileJob(files, table.rows, tuple(versions), asked, stamp)
 
     def _named(self, table: ParquetTable, questions: RowQuestions) -> list[str]:
         """Return the versions that a table's rows name, all of them known."""

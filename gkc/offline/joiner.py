@@ -19,7 +19,7 @@ from gkc.knowledge import PARTS
 from gkc.offline.folders import FilePair
 from gkc.offline.form import KnowledgeForm
 from gkc.offline.laying import RowLayer
-from gkc.offline.parquet import ParquetTable, parquet_writer, replacing
+from gkc.offline.parquet import FileStamp, ParquetTable, parquet_writer, replacing
 from gkc.offline.questions import RowQuestions
 from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress
 from gkc.offline.spilled import PacedFetch, Progress, SpilledAnswers
@@ -86,12 +86,15 @@ class FileJob:
         Those that its rows name.
     asked : mapping
         What is asked of which input: only the same is what a later run would write.
+    stamp : FileStamp
+        The input's, when its versions were read.
     """
 
     files: FilePair
     rows: int
     versions: tuple[str, ...]
     asked: Mapping[str, Any]
+    stamp: FileStamp
 
 
 class Answers(Protocol):
@@ -147,7 +150,7 @@ class Joiner:
         StoreError
             If the store fails, or no longer keeps a generation.
         """
-        form, table = self._options.form, ParquetTable(job.files.source)
+        form, table = self._options.form, ParquetTable(job.files.source, job.stamp)
         questions = self._options.questions(table)
         with (
             replacing(job.files.temporary, job.files.target) as path,

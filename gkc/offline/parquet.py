@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +22,34 @@ _UNFINISHED: Final = ".gkc-export-table"
 """How the name of a folder ends that is not finished; it begins with a dot."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What another content of a file differs in."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileStamp:
+        """Return the one that a file has now."""
+        told = path.stat()
+        return cls(told.st_ino, told.st_size, told.st_mtime_ns)
+
+
 class ParquetTable:
     """A Parquet file, as its footer tells of it.
+
+    Parameters
+    ----------
+    path : Path
+    stamp : FileStamp, optional
+        What it was when it was first looked at; by default, what it is.
 
     Attributes
     ----------
     path : Path
+    stamp : FileStamp
     schema : Schema
     rows : int
     group_rows : list of int
@@ -37,15 +60,18 @@ class ParquetTable:
     Raises
     ------
     TableFileError
-        If it is none.
+        If it is none, or was changed since it was first looked at.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stamp: FileStamp | None = None) -> None:
         self.path = path
         if not path.exists():
             raise TableFileError(str(path), "there is no such file or folder")
-        with _as_file_errors(path, "is no readable Parquet file"), pq.ParquetFile(path) as file:
-            metadata, self.schema = file.metadata, file.schema_arrow
+        with _as_file_errors(path, "is no readable Parquet file"):
+            self.stamp = stamp or FileStamp.of(path)
+            with pq.ParquetFile(path) as file:
+                metadata, self.schema = file.metadata, file.schema_arrow
+            self._require_same()
         groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
         self.rows: int = metadata.num_rows
         self.group_rows: list[int] = [group.num_rows for group in groups]
@@ -67,6 +93,11 @@ class ParquetTable:
             The only ones to read.
         group : int, optional
             The only row group to read.
+
+        Raises
+        ------
+        TableFileError
+            If the file cannot be read, or was changed since it was first looked at.
         """
         groups = range(len(self.group_rows)) if group is None else [group]
         first = sum(self.group_rows[: groups[0]]) if groups else 0
@@ -75,10 +106,17 @@ class ParquetTable:
             # Unbuffered, a column of a row group is held whole; read ahead, the file is.
             pq.ParquetFile(self.path, buffer_size=_READ_BUFFER_BYTES, pre_buffer=False) as file,
         ):
+            self._require_same()
             for batch in file.iter_batches(at_once, row_groups=groups, columns=columns):
                 if batch.num_rows:
                     yield first, batch
                 first += batch.num_rows
+            self._require_same()
+
+    def _require_same(self) -> None:
+        """Refuse rows that are not those of the footer, or of another time they were read."""
+        if FileStamp.of(self.path) != self.stamp:
+            raise TableFileError(str(self.path), "was changed while it was read; run it again")
 
 
 @contextmanager

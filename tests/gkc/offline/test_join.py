@@ -324,6 +324,36 @@ def test_a_row_without_a_user_among_many_files(options: Options) -> None:
     assert [*asked.target.rglob(".*")] == []
 
 
+def test_an_input_that_is_replaced_before_it_is_joined(options: Options, tmp_path: Path) -> None:
+    asked = options()
+    write(draw(100), asked.source)
+    join = Join(asked)
+    write(draw(100, 1), tmp_path / "new").replace(asked.source)
+    with pytest.raises(TableFileError, match="/in: was changed while it was read; run it again"):
+        join.run(lambda _: None)
+    assert not asked.target.exists()
+    run(asked)
+
+
+@pytest.mark.redis
+def test_an_input_that_is_replaced_between_its_two_readings(
+    options: Options, redis_server_url: str, redis_namespace: str, tmp_path: Path
+) -> None:
+    make_world("v1").publish(redis_server_url, redis_namespace)
+    store = StoreAddress(redis_server_url, redis_namespace, tmp_path / "mirrors", 5000)
+    asked = options(version="v1", store=store)
+    write(draw(100), asked.source)
+    new = write(draw(100, 1), tmp_path / "new")
+
+    def replace_once(_: int) -> None:
+        if new.exists():
+            new.replace(asked.source)
+
+    with pytest.raises(TableFileError, match="/in: was changed while it was read"):
+        Join(asked).run(replace_once)
+    assert sorted(tmp_path.glob("*out*")) == []
+
+
 @pytest.mark.redis
 def test_from_redis(
     options: Options, redis_server_url: str, redis_namespace: str, tmp_path: Path

@@ -15,6 +15,7 @@ from gkc.errors import CommandError, TableFileError
 from gkc.offline.folders import FilePair
 from gkc.offline.form import KnowledgeForm
 from gkc.offline.joiner import FileJob, Joiner, JoinOptions, _read_ahead, _written_behind
+from gkc.offline.parquet import FileStamp
 from gkc.offline.snapshot import Snapshot, StoreAddress
 from tests.gkc.offline.tables import draw, expected, read, told, write
 from tests.gkc.world import Worlds
@@ -27,7 +28,8 @@ def joiner_of(worlds: Worlds, version: str = "half", dtype: str = "f32") -> Join
 
 
 def job(source: Path, target: Path) -> FileJob:
-    return FileJob(FilePair(source, target), 200, ("half",), {"told": "x"})
+    files, stamp = FilePair(source, target), FileStamp.of(source)
+    return FileJob(files, 200, ("half",), {"told": "x"}, stamp)
 
 
 def test_files_one_after_the_other(worlds: Worlds, tmp_path: Path) -> None:
@@ -52,9 +54,10 @@ def test_nothing_of_a_file_that_fails(worlds: Worlds, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match="enough"):
             joiner.join(job(source, tmp_path / "out" / "a"), stop)
         assert [*(tmp_path / "out").iterdir()] == []
+        of_source = job(source, tmp_path / "out" / "a")
         source.unlink()
         with pytest.raises(TableFileError, match="there is no such file"):
-            joiner.join(job(source, tmp_path / "out" / "a"), lambda _: None)
+            joiner.join(of_source, lambda _: None)
 
 
 def test_what_cannot_be_answered(worlds: Worlds) -> None:

@@ -60,6 +60,23 @@ def test_damage_is_named(tmp_path: Path) -> None:
         list(ParquetTable(path).batches(500))
 
 
+def test_another_file_of_the_name_is_not_read(tmp_path: Path) -> None:
+    path, other = write(draw(200), tmp_path / "a"), write(draw(200, 1), tmp_path / "b")
+    table = ParquetTable(path)
+    os.utime(other, ns=(table.stamp.mtime_ns, table.stamp.mtime_ns))
+    other.replace(path)
+    with pytest.raises(TableFileError, match="/a: was changed while it was read; run it again"):
+        next(table.batches(50))
+    with pytest.raises(TableFileError, match="/a: was changed while it was read"):
+        ParquetTable(path, table.stamp)
+    batches = ParquetTable(path).batches(50)
+    next(batches)
+    with path.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(TableFileError, match="/a: was changed while it was read"):
+        list(batches)
+
+
 def test_noise_is_written_as_it_is_and_the_rest_small(tmp_path: Path) -> None:
     noise = fixed_lists(np.random.default_rng(0).random((300, 4)).astype(np.float16))
     table = draw(300).append_column("noise", noise)

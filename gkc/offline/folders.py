@@ -44,13 +44,13 @@ def pair_files(source: Path, target: Path) -> list[FilePair]:
         if target.is_dir():
             problem = f"is a folder, and {source} a file; name the file to write"
             raise TableFileError(str(target), problem)
-        return [FilePair(source, target)]
+        return _apart([FilePair(source, target)])
     if target.exists() and not target.is_dir():
         raise TableFileError(str(target), f"is a file, and {source} a folder; name another")
     found = sorted(visible_files(source))
     if not found:
         raise TableFileError(str(source), "holds no file whose name does not begin with . or _")
-    return [FilePair(path, target / path.relative_to(source)) for path in found]
+    return _apart([FilePair(path, target / path.relative_to(source)) for path in found])
 
 
 def leftovers(source: Path, target: Path) -> list[Path]:
@@ -91,6 +91,17 @@ def _check_apart(source: Path, target: Path) -> None:
         raise TableFileError(str(target), "is what is read; write to another place")
     if source.is_dir() and (reads in writes.parents or writes in reads.parents):
         raise TableFileError(str(target), f"lies in {source}, or holds it; write to another place")
+
+
+def _apart(pairs: list[FilePair]) -> list[FilePair]:
+    """Refuse files that would be written, or removed as unfinished, though they are read."""
+    read = {pair.source.resolve(): pair.source for pair in pairs}
+    for pair in pairs:
+        for written in (pair.target, pair.temporary):
+            if source := read.get(written.resolve()):
+                problem = f"is where {pair.target} is written; write to another place"
+                raise TableFileError(str(source), problem)
+    return pairs
 
 
 def _is_hidden(name: str) -> bool:

@@ -71,6 +71,24 @@ def test_a_link_to_what_is_read(tmp_path: Path) -> None:
         pair_files(tmp_path / "file", tmp_path / "link")
 
 
+def test_a_source_that_is_called_what_is_written(tmp_path: Path) -> None:
+    unfinished, target = FilePair(tmp_path, tmp_path / "out").temporary, tmp_path / "out"
+    touch(unfinished)
+    with pytest.raises(TableFileError, match=r"\.out\.gkc-join: is where .*/out is written"):
+        pair_files(unfinished, target)
+    (tmp_path / "link").symlink_to(unfinished)
+    with pytest.raises(TableFileError, match=r"/link: is where .*/out is written"):
+        pair_files(tmp_path / "link", target)
+    assert unfinished.exists()
+
+
+def test_a_folder_with_a_link_to_what_is_written(tmp_path: Path) -> None:
+    touch(tmp_path / "in" / "a", tmp_path / "out" / "b")
+    (tmp_path / "in" / "b").symlink_to(tmp_path / "out" / "b")
+    with pytest.raises(TableFileError, match=r"in/b: is where .*/out/b is written"):
+        pair_files(tmp_path / "in", tmp_path / "out")
+
+
 def test_what_a_killed_join_left(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     of_folder = FilePair(tmp_path / "in" / "a" / "b", tmp_path / "out" / "a" / "b").temporary

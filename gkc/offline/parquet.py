@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +139,8 @@ def replacing(temporary: Path, target: Path) -> Iterator[Path]:
             temporary.replace(target)
             _sync(target.parent)
         finally:
-            temporary.unlink(missing_ok=True)
+            if _is_at(fd, temporary):  # once it has its name, the other is free for others
+                temporary.unlink()
             os.close(fd)
 
 
@@ -155,8 +156,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     target = target.absolute()
     temporary = target.with_name(f".{target.name}{_UNFINISHED}")
     with _as_file_errors(target, "cannot be written"):
-        temporary.mkdir(parents=True, exist_ok=True)
-        fd = _lock_open(os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        fd = _lock_folder(temporary)
         if fd is None:
             raise TableFileError(str(target), "is being written by another process; wait for it")
         try:
@@ -169,22 +169,45 @@ def replacing_folder(target: Path) -> Iterator[Path]:
             temporary.rename(target)
             _sync(target.parent)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)  # nothing is there if all went well
+            if _is_at(fd, temporary):
+                shutil.rmtree(temporary, ignore_errors=True)
             os.close(fd)
 
 
 def lock(path: Path) -> int | None:
     """Lock a file, made if it is not there, until its descriptor is closed; None if another has."""
-    return _lock_open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    return _lock(path, lambda: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
 
-def _lock_open(fd: int) -> int | None:
+def _lock_folder(path: Path) -> int | None:
+    """Lock a folder in the same way."""
+
+    def open_made() -> int:
+        path.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    return _lock(path, open_made)
+
+
+def _lock(path: Path, open_made: Callable[[], int]) -> int | None:
+    while True:
+        fd = open_made()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        if _is_at(fd, path):
+            return fd
+        os.close(fd)  # who had the lock removed or renamed it after it was opened here
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Tell whether a path names the very file that is open."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove_unlocked(path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,58 @@ def test_a_file_that_another_writes(tmp_path: Path) -> None:
     os.close(fd)
     remove_unlocked(path)
     assert not path.exists()
+
+
+@pytest.fixture
+def before_lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Have something happen once, between the opening of a file and its locking."""
+    flock, waiting = fcntl.flock, list[Callable[[], object]]()
+
+    def interrupted(fd: int, operation: int) -> None:
+        if waiting:
+            waiting.pop()()
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    return waiting.append
+
+
+def test_a_file_that_another_removes_or_renames_before_it_is_locked(
+    before_lock: Callable[[Callable[[], object]], None], tmp_path: Path
+) -> None:
+    path = tmp_path / ".a.tmp"
+    for meanwhile in (path.unlink, lambda: path.rename(tmp_path / "a")):
+        before_lock(meanwhile)
+        fd = lock(path)
+        assert fd is not None
+        assert lock(path) is None
+        os.close(fd)
+
+
+def test_a_folder_that_another_renames_before_it_is_locked(
+    before_lock: Callable[[Callable[[], object]], None], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    before_lock(lambda: (tmp_path / ".a.gkc-export-table").rename(other))
+    with replacing_folder(tmp_path / "a") as folder:
+        (folder / "b").touch()
+    assert [*other.iterdir()] == []
+    assert [*(tmp_path / "a").iterdir()] == [tmp_path / "a" / "b"]
+
+
+def test_who_is_done_leaves_alone_what_the_next_one_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, target = tmp_path / ".a.tmp", tmp_path / "a"
+    with replacing(temporary, target):
+        monkeypatch.setattr(os, "fsync", lambda _: target.exists() and temporary.touch())
+    assert temporary.exists()
+    temporary.unlink()
+    of_folder = tmp_path / ".b.gkc-export-table"
+    with replacing_folder(tmp_path / "b"):
+        begins = lambda _: (tmp_path / "b").exists() and of_folder.mkdir()  # noqa: E731
+        monkeypatch.setattr(os, "fsync", begins)
+    assert of_folder.exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from gkc.center.plan import Plan, Records
 from gkc.center.question import Answer, Question
+from gkc.client.begun import Begun
 from gkc.client.following import FollowedStore, settings_of
 from gkc.client.knowledge import Knowledge
 from gkc.errors import ClientUsageError, GenerationCorruptError, GenerationNotFoundError
@@ -26,6 +27,8 @@ from gkc.store import parse_store_url
 ResultT = TypeVar("ResultT")
 Read = Callable[["FollowingThread", Plan, float], Sequence[Records]]
 
+_LAYING_SECONDS: Final = 1.0
+"""How long rows that were read by the deadline are still laid, at most."""
 _opened: Final[weakref.WeakSet[LocalSource | AsyncLocalSource]] = weakref.WeakSet()
 _of_parents: Final[list[object]] = []
 """What was open when this process was forked: its tasks, sockets and locks are its parent's."""
@@ -75,32 +78,43 @@ class LocalSource:
 
     def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question of layout ``rows``; as `FollowedStore.answer`."""
-        following = self._enter()
+        call = object()
         try:
+            following = self._enter(call, deadline)
             answer = self._answer_here(following, question, deadline)
             if answer is None:
                 answer = following.run(following.store.answer(question, deadline))
             return following.store.knowledge(answer)
         finally:
-            self._leave()
+            self._leave(call)
 
     def versions(self, deadline: float) -> dict[str, Any]:
         """Return what ``GET /versions`` answers; as `FollowedStore.versions`."""
-        following = self._enter()
+        call = object()
         try:
+            following = self._enter(call, deadline)
             return following.run(following.store.versions(deadline))
         finally:
-            self._leave()
+            self._leave(call)
 
     def close(self) -> None:
-        """Wait for calls that are under way, then let go of tables, connections and the thread."""
-        with self._state:
+        """Wait for calls that are under way, then let go of tables, connections and the thread.
+
+        A call is over soon after its deadline: one that Ctrl-C ended uncounted is not waited for.
+        """
+        with self._lock:
             self._is_closed = True
-            self._state.wait_for(lambda: not self._inside)
+            while (seconds := self._seconds_to_wait()) > 0:
+                self._left.wait(min(seconds, threading.TIMEOUT_MAX))
             following, self._following = self._following, None
         if following is not None:
             self._finalizer.detach()
             following.stop()
+
+    def _seconds_to_wait(self) -> float:
+        if not self._inside:
+            return 0
+        return max(self._inside.values()) + _LAYING_SECONDS - time.monotonic()
 
     def leave_to_parent(self) -> object:
         """Return what the parent process goes on using, in a fork of it, and begin anew."""
@@ -111,8 +125,10 @@ class LocalSource:
         return following
 
     def _begin(self) -> None:
-        self._state = threading.Condition(threading.Lock())
-        self._inside = 0
+        # Ctrl-C in a Condition's own code can leave it held; that of a bare lock is not Python's.
+        self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+        self._inside: dict[object, float] = {}
         self._following = None
 
     def _answer_here(
@@ -127,8 +143,8 @@ class LocalSource:
         except (GenerationNotFoundError, GenerationCorruptError):
             return None  # another generation may answer by now
 
-    def _enter(self) -> FollowingThread:
-        with self._state:
+    def _enter(self, call: object, deadline: float) -> FollowingThread:
+        with self._lock:
             if self._is_closed:
                 raise ClientUsageError("this client is closed; make another one")
             if self._following is None:
@@ -136,14 +152,14 @@ class LocalSource:
                 self._finalizer = weakref.finalize(self, following.tell_to_stop)
                 self._finalizer.atexit = False
                 self._following = following  # last: a fork finds both or none
-            self._inside += 1
+            self._inside[call] = deadline
             return self._following
 
-    def _leave(self) -> None:
-        with self._state:
-            self._inside -= 1
+    def _leave(self, call: object) -> None:
+        with self._lock:
+            self._inside.pop(call, None)
             if self._is_closed:
-                self._state.notify_all()
+                self._left.notify_all()
 
 
 class AsyncLocalSource:
@@ -249,9 +265,9 @@ class FollowingThread:
         self._thread.start()
         self.store = started.result()
 
-    def begin(self, work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
-        """Begin work on the thread; cancelling the future cancels it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+    def begin(self, work: Coroutine[Any, Any, ResultT]) -> Begun[ResultT]:
+        """Begin work on the thread."""
+        return Begun(self._loop, work)
 
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Do work on the thread, and wait for it."""

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
@@ -414,6 +415,51 @@ async def test_close_waits_for_calls_that_are_under_way(
         own_redis.signal(signal.SIGCONT)
         assert len(call.result()) == len(await task) == 2
         await closing_beside
+
+
+class InterruptedAt:
+    """Raises KeyboardInterrupt at one of the steps where Ctrl-C may come, as a profile function."""
+
+    FILES = ("local.py", "begun.py", "threading.py")
+    EVENTS = ("call", "return", "c_return")
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> None:
+        if event in self.EVENTS and frame.f_code.co_filename.endswith(self.FILES):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("kind", ["file", pytest.param("redis", marks=pytest.mark.redis)])
+def test_ctrl_c_at_any_step_leaves_it_in_order(
+    request: pytest.FixtureRequest, url: str, kind: str
+) -> None:
+    options: dict[str, Any] = {}
+    if kind == "redis":
+        url, options = request.getfixturevalue("redis_store")
+    make_world("v1").publish(url)
+    interrupted = []  # keeps the frames of the calls
+    with opened(url, **options) as source, ThreadPoolExecutor(1) as other:
+        ask(source, ONE)
+        for call in (lambda: ask(source, ONE, 1.0), lambda: source.versions(deadline(1.0))):
+            for step in range(1, 1000):
+                sys.setprofile(InterruptedAt(step))
+                try:
+                    call()
+                except KeyboardInterrupt as exc:
+                    interrupted.append(exc)
+                else:
+                    break
+                finally:
+                    sys.setprofile(None)
+                assert len(other.submit(ask, source, ONE).result(SECONDS)) == 2
+        assert len(interrupted) > 20
+        other.submit(source.close).result(SECONDS)
+        interrupted.clear()
 
 
 @pytest.mark.parametrize("kind", ["file", pytest.param("redis", marks=pytest.mark.redis)])

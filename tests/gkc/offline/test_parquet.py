@@ -159,14 +159,23 @@ def test_who_is_done_leaves_alone_what_the_next_one_writes(
 ) -> None:
     temporary, target = tmp_path / ".a.tmp", tmp_path / "a"
     with replacing(temporary, target):
-        monkeypatch.setattr(os, "fsync", lambda _: target.exists() and temporary.touch())
+        _make_once_there_is(monkeypatch, target, temporary.touch)
     assert temporary.exists()
     temporary.unlink()
     of_folder = tmp_path / ".b.gkc-export-table"
     with replacing_folder(tmp_path / "b"):
-        begins = lambda _: (tmp_path / "b").exists() and of_folder.mkdir()  # noqa: E731
-        monkeypatch.setattr(os, "fsync", begins)
+        _make_once_there_is(monkeypatch, tmp_path / "b", of_folder.mkdir)
     assert of_folder.exists()
+
+
+def _make_once_there_is(
+    monkeypatch: pytest.MonkeyPatch, target: Path, make: Callable[[], None]
+) -> None:
+    def fsync(_: int) -> None:
+        if target.exists():
+            make()
+
+    monkeypatch.setattr(os, "fsync", fsync)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

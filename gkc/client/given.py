@@ -70,13 +70,9 @@ def held_names(values: Any) -> Any:  # noqa: ANN401
     """Return names as a string or a list of them, whatever held them."""
     if isinstance(values, str):
         return str.__str__(values)
-    if isinstance(values, tuple):
-        values = list(values)
-    elif hasattr(values, "__array__"):
-        values = np.asarray(values).tolist()
-    if not isinstance(values, list) or set(map(type, values)) <= {str}:
-        return values
-    return [str.__str__(name) if isinstance(name, str) else name for name in values]
+    if hasattr(values, "__array__"):
+        return np.asarray(values).tolist()
+    return list(values) if isinstance(values, tuple) else values
 
 
 def _is_integers(values: object) -> bool:

@@ -64,7 +64,14 @@ class Version(StrEnum):
 
 
 def ask(**changes: Any) -> Any:
-    told = {"u": 7, "i": [1, 2], "c": None, "v": "v1", "parts": None, "dtype": "f32"}
+    told: dict[str, Any] = {
+        "u": 7,
+        "i": [1, 2],
+        "c": None,
+        "v": "v1",
+        "parts": None,
+        "dtype": "f32",
+    }
     return question_of(**(told | changes))
 
 
@@ -136,6 +143,7 @@ def test_what_is_wrong_is_named_by_its_type(wrong: dict[str, Any], message: str)
         np.str_("a"),
         np.array("a"),
         [Version.A],
+        ["a", np.str_("a")],
         [np.str_("a")],
         np.array(["a"]),
         np.array(["a"], dtype=object),

@@ -40,8 +40,8 @@ def run_in_processes(
     done, stop = context.Value("q", 0), context.Event()
     told = 0
     with ProcessPoolExecutor(processes, context, _begin, (made_of, done, stop)) as pool:
-        waiting = {pool.submit(_join, job) for job in jobs}
         try:
+            waiting = {pool.submit(_join, job) for job in jobs}
             while waiting:
                 finished, waiting = wait(waiting, _TICK_SECONDS, FIRST_COMPLETED)
                 progress(done.value - told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +31,8 @@ ResultT = TypeVar("ResultT")
 
 _PREFAULTED_BYTES: Final = 4 << 30
 """Largest table of items that is brought into memory at once; of a larger one, pages as needed."""
+
+_TICK_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,10 @@ class _LoopThread:
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Return what a coroutine returns; Ctrl-C cancels it."""
         try:  # the work may have begun before submit returns, and Ctrl-C come by then
-            return self._thread.submit(self._runner.run, work).result()
+            future = self._thread.submit(self._runner.run, work)
+            while not future.done():  # a signal just before an endless wait would not end it
+                wait([future], _TICK_SECONDS)
+            return future.result()
         except KeyboardInterrupt:
             for task in asyncio.all_tasks(self._loop):
                 self._loop.call_soon_threadsafe(task.cancel)

@@ -70,7 +70,11 @@ def export(
 
 
 def start(
-    *args: object, place: Place, env: Mapping[str, str] | None = None, stderr: int | None = None
+    *args: object,
+    place: Place,
+    env: Mapping[str, str] | None = None,
+    stderr: int | None = None,
+    process_group: int | None = None,
 ) -> subprocess.Popen[str]:
     """Start one of our commands and return at once."""
     name, *rest = (str(a) for a in args)
@@ -79,6 +83,7 @@ def start(
         env=_environment(place, env),
         stdout=subprocess.DEVNULL,
         stderr=stderr,
+        process_group=process_group,
         text=True,
     )
 

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from gkc.cli.options import Store, load
 from gkc.extras import extra_needed
+from gkc.interrupts import terminated_as_interrupted
 from gkc.settings import StoreSettings
 
 
@@ -33,7 +34,10 @@ def run(
     address = StoreAddress(settings.store_url, settings.namespace, settings.mirror_dir)
     export = TableExport(address, version, target)
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    with (
+        terminated_as_interrupted(),
+        Progress(console=console, disable=not console.is_terminal, transient=True) as bar,
+    ):
         task = bar.add_task(f"writing {version}", total=export.rows)
         report = export.run(lambda rows: bar.advance(task, rows))
     print(

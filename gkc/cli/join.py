@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gkc.cli.options import Store, load, whole_number
 from gkc.errors import CommandError
 from gkc.extras import extra_needed
+from gkc.interrupts import terminated_as_interrupted
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.settings import StoreSettings
 
@@ -35,7 +36,7 @@ def run(
     store: Store = None,
     dtype: Annotated[str, typer.Option(metavar="f32|f16", help="Type of the numbers.")] = "f32",
     parts: Annotated[
-        str, typer.Option(metavar="PART,…", help="Only these parts of a row.")
+        str, typer.Option(metavar="PART,…", help="Only these parts, in row order.")
     ] = ",".join(PARTS),
     prefix: Annotated[
         str, typer.Option(metavar="P", help="Of the names of the columns that are added.")
@@ -81,9 +82,10 @@ def run(
     )
     console = Console(stderr=True)
     columns = TextColumn("joining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, transient=True
-    ) as bar:
+    with (
+        terminated_as_interrupted(),
+        Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar,
+    ):
         task = bar.add_task("", total=join.steps)
         report = join.run(lambda rows: bar.advance(task, rows))
     for line in _lines(report, target):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from time import monotonic
 from types import ModuleType, TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, cast
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class _AnyClient:
         mirror_dir: str | os.PathLike[str] | None = None,
         lock: str | os.PathLike[str] | Lock | None = None,
     ) -> None:
-        self._lock = Lock.read(Path(lock)) if isinstance(lock, str | os.PathLike) else lock
+        self._lock = _lock_of(lock)
         self._unlocked: frozenset[tuple[str, str]] = frozenset()
         self._made_of: Mapping[str, Any] = {
             "url": url,
@@ -99,15 +100,13 @@ class _AnyClient:
             "mirror_dir": mirror_dir,
             "lock": self._lock,
         }
-        _check("timeout", timeout, 0 < timeout < math.inf, "a number of seconds above 0")
-        _check("retries", retries, retries >= 0, "a count of 0 or more")
-        _check(
-            "hedge_after",
-            hedge_after,
-            hedge_after is None or 0 < hedge_after < math.inf,
-            "a number of seconds above 0, or None",
-        )
-        _check("max_rows", max_rows, max_rows >= 1, "a count of 1 or more")
+        _check("timeout", timeout, _is_seconds(timeout), "a number of seconds above 0")
+        _check("retries", retries, _is_count(retries, 0), "a count of 0 or more")
+        is_hedge = hedge_after is None or _is_seconds(hedge_after)
+        _check("hedge_after", hedge_after, is_hedge, "a number of seconds above 0, or None")
+        _check("max_rows", max_rows, _is_count(max_rows, 1), "a count of 1 or more")
+        is_hook = on_request is None or callable(on_request)
+        _check("on_request", on_request, is_hook, "a function, or None")
         self._urls = _urls(url)
         self._is_local = self._urls[0].startswith(_STORES)
         self._place = {"namespace": namespace, "mirror_dir": mirror_dir}
@@ -140,9 +139,12 @@ class _AnyClient:
 
     def _deadline(self) -> float:
         """Return by when an answer has to be there."""
+        self._check_open()
+        return monotonic() + self._options.timeout
+
+    def _check_open(self) -> None:
         if self._is_closed:
             raise ClientUsageError("this client is closed; make another one")
-        return monotonic() + self._options.timeout
 
     def _question(
         self,
@@ -234,7 +236,9 @@ class Client(_AnyClient):
     def _open(self) -> None:
         self._source: Source
         if self._is_local:
-            self._source = _local().LocalSource(self._urls[0], **self._place)
+            self._source = _local().LocalSource(
+                self._urls[0], **self._place, timeout=self._options.timeout
+            )
         else:
             self._source = HttpSource(self._urls, self._options)
 
@@ -311,6 +315,7 @@ class Client(_AnyClient):
 
     def __enter__(self) -> Self:
         """Return itself."""
+        self._check_open()
         return self
 
     def __exit__(
@@ -329,7 +334,9 @@ class AsyncClient(_AnyClient):
     def _open(self) -> None:
         self._source: AsyncSource
         if self._is_local:
-            self._source = _local().AsyncLocalSource(self._urls[0], **self._place)
+            self._source = _local().AsyncLocalSource(
+                self._urls[0], **self._place, timeout=self._options.timeout
+            )
         else:
             # With asyncio, which costs as much as all the rest, and is there in whoever needs this.
             from gkc.client.service_async import AsyncHttpSource
@@ -377,6 +384,7 @@ class AsyncClient(_AnyClient):
 
     async def __aenter__(self) -> Self:
         """Return itself."""
+        self._check_open()
         return self
 
     async def __aexit__(
@@ -393,19 +401,39 @@ def _made(cls: type[_AnyClient], made_of: dict[str, Any]) -> _AnyClient:
     return cls(made_of.pop("url"), **made_of)
 
 
-def _urls(url: str | Sequence[str]) -> tuple[str, ...]:
-    urls = (url,) if isinstance(url, str) else tuple(url)
+def _urls(url: object) -> tuple[str, ...]:
+    urls = tuple(url) if isinstance(url, Iterable) and not isinstance(url, str) else (url,)
     if not urls:
         raise ClientUsageError("there is no address; name at least one")
-    if len(urls) == 1 and isinstance(urls[0], str) and urls[0].startswith(_STORES):
-        return urls
+    begin = (
+        f"a client's URL begins with one of {', '.join((*_SERVICES, *_STORES))}; "
+        "of services it may have several, of stores one"
+    )
     for each in urls:
-        if not isinstance(each, str) or not each.lower().startswith(_SERVICES):
-            raise ClientUsageError(
-                f"a client's URL begins with one of {', '.join((*_SERVICES, *_STORES))}; "
-                "of services it may have several, of stores one"
-            )
-    return urls
+        if not isinstance(each, str):
+            raise ClientUsageError(f"{begin}; it is a str, not a {type(each).__name__}")
+    texts = tuple(map(str, urls))
+    if len(texts) > 1 or not texts[0].startswith(_STORES):
+        for each in texts:
+            if not each.lower().startswith(_SERVICES):
+                raise ClientUsageError(begin)
+    return texts
+
+
+def _lock_of(lock: object) -> Lock | None:
+    if lock is None or isinstance(lock, Lock):
+        return lock
+    is_path = isinstance(lock, str | os.PathLike) and bool(os.fspath(lock))
+    _check("lock", lock, is_path, "the path of a file that `gkc lock` wrote, a Lock or None")
+    return Lock.read(Path(cast("os.PathLike[str]", lock)))
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, Real) and 0 < float(value) < math.inf
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and int(value) >= least
 
 
 def _local() -> ModuleType:

@@ -48,11 +48,12 @@ def settings_of(
         If an argument or a variable is refused; names it.
     """
     parse_store_url(url)
-    given: dict[str, Any] = {"store_url": url, "namespace": namespace, "mirror_dir": mirror_dir}
+    options: dict[str, Any] = {"store_url": url, "namespace": namespace, "mirror_dir": mirror_dir}
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return FollowingSettings(**{k: value for k, value in given.items() if value is not None})
+        return FollowingSettings(**given)
     except ValidationError as exc:
-        raise ClientUsageError(refusals(exc)) from exc
+        raise ClientUsageError(refusals(exc, given)) from exc
 
 
 class FollowedStore:
@@ -61,9 +62,12 @@ class FollowedStore:
     Parameters
     ----------
     settings : FollowingSettings
+    timeout : float
+        The seconds that its callers allow for a whole call, to be told of.
     """
 
-    def __init__(self, settings: FollowingSettings) -> None:
+    def __init__(self, settings: FollowingSettings, timeout: float) -> None:
+        self._timeout = timeout
         log_as_the_caller_does()
         self._where = parse_store_url(settings.store_url)
         opened = open_reader(
@@ -105,11 +109,10 @@ class FollowedStore:
 GenerationCorruptError
             As a service says.
         """
-        seconds = deadline - time.monotonic()
         versions = question.columns.versions
         is_loading = False
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(deadline - time.monotonic()):
                 while True:
                     try:
                         return await self._answering.answer(question)
@@ -119,7 +122,7 @@ GenerationCorruptError
         except TimeoutError as exc:
             if is_loading:
                 self._serving.check_loaded(versions)
-            raise self.late(seconds) from exc
+            raise self.late() from exc
         except VersionNotFoundError:
             self._check_there()
             raise
@@ -175,21 +178,20 @@ GenerationCorruptError
         ------
         StoreUnavailableError, CatalogueLostError, DeadlineExceededError
         """
-        seconds = deadline - time.monotonic()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(deadline - time.monotonic()):
                 await self._serving.refresh()
         except TimeoutError as exc:
-            raise self.late(seconds) from exc
+            raise self.late() from exc
         catalogue = self._serving.catalogue()
         if catalogue is None:
             self._check_there()
         told: dict[str, Any] = msgspec.to_builtins(version_list(catalogue, self._serving.is_loaded))
         return told
 
-    def late(self, seconds: float) -> DeadlineExceededError:
+    def late(self) -> DeadlineExceededError:
         """Return the error that says that a caller's seconds are over."""
-        return DeadlineExceededError(self._where.shown, round(seconds, 3))
+        return DeadlineExceededError(self._where.shown, self._timeout)
 
     def _check_there(self) -> None:
         """Check that a ``file:`` store's directory exists: a misspelt path is no empty store."""

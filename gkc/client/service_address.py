@@ -177,7 +177,9 @@ def _parsed(url: str) -> tuple[str, str, int, str]:
     except ValueError as error:
         raise _refused(str(error)) from None
     if "@" in parts.netloc:
-        raise _refused("it holds a user's name or a password, and API keys come later")
+        raise _refused(
+            "it holds a user's name or a password, which would be sent to nobody; leave it out"
+        )
     if not parts.hostname:
         raise _refused("it names no host")
     if parts.query or parts.fragment or "?" in url or "#" in url:

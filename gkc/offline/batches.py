@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
 from gkc.center.question import AnswerType, RowsAnswer
 from gkc.errors import CommandError, TableFileError
 from gkc.knowledge import PARTS, Part
-from gkc.offline.form import VERSIONS_KEY, KnowledgeForm
+from gkc.offline.form import KnowledgeForm
 from gkc.offline.laying import RowLayer
 from gkc.offline.questions import RowQuestions
 from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress
+from gkc.offline.sources import Sources
 
 NumberedBatch = tuple[str, int, pa.RecordBatch]
 """What messages call its table, the row of it that comes first, and the rows."""
@@ -41,14 +41,15 @@ def join_batches(
     Parameters
     ----------
     batches : iterable of RecordBatch
-        All of one schema, with ``user_id``, ``item_id`` and, if you like, ``category_id``.
+        As ``table.to_batches()`` gives them; all of one schema, with ``user_id``, ``item_id``
+        and, if you like, ``category_id``.
     store : str
         URL.
     version, version_column : str, optional
         The version of all rows, or the column that names each row's: one of both.
     dtype : {"f32", "f16"}
     parts : sequence of str
-        Which parts; they come in row order.
+        Which parts; always in the order user, item, user_item, user_category.
     prefix : str
         Of the names of both columns.
     namespace : str
@@ -58,8 +59,8 @@ def join_batches(
     Yields
     ------
     RecordBatch
-        The columns given, then ``knowledge`` and ``status``. The schema's metadata has under
-        ``gkc.versions`` the generation of the version; with ``version_column`` those of all
+        The columns given, then ``knowledge`` and ``status``. The schema's metadata says where
+        they come from, as that of the files of ``gkc join``: with ``version_column`` of all
         versions that the store had at the beginning.
 
     Raises
@@ -74,6 +75,7 @@ def join_batches(
     joined = Joined.of(
         StoreAddress(store, namespace, mirror_dir), version, version_column, dtype, parts, prefix
     )
+    _require_batches(batches)
     return joined.add_to(batches)
 
 
@@ -90,11 +92,13 @@ class Joined:
     Attributes
     ----------
     form : KnowledgeForm
+    sources : Sources
+        What rows come from: of the version, or of all that the store had.
 
     Raises
     ------
-    VersionNotFoundError
-        If the store had no such version.
+    StoreError
+        If the store had no such version, or a manifest cannot be read.
     """
 
     def __init__(
@@ -108,9 +112,9 @@ class Joined:
         self._snapshot = snapshot
         self._version = version
         self._version_column = version_column
-        self._generations = snapshot.generations
-        if version is not None:
-            self._generations = {version: snapshot.generation(version)}
+        versions = list(snapshot.generations) if version is None else [version]
+        with closing(SnapshotReader(snapshot)) as reader:
+            self.sources: Sources = reader.sources(versions)
 
     @classmethod
     def of(
@@ -129,6 +133,10 @@ class Joined:
         CommandError, StoreError
             As `join_batches`.
         """
+        _require_text("store", store.url, "file:./gkc-data")
+        for name, given in (("version", version), ("version_column", version_column)):
+            if given is not None:
+                _require_text(name, given, "20211220" if name == "version" else "version")
         form = KnowledgeForm.of(dtype, parts, prefix)
         if (version is None) == (version_column is None):
             raise CommandError("name either a version or the column of versions")
@@ -136,14 +144,14 @@ class Joined:
 
     def add_to(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield the batches that have rows, with their knowledge and statuses."""
-        metadata, joined = {VERSIONS_KEY: json.dumps(dict(self._generations))}, None
+        metadata, before = self.sources.metadata(), None
         for batch, answers in self.answer(_numbered(batches)):
-            width = answers[0].knowledge.shape[1]
-            schema = self.form.joined(batch.schema, width, metadata)
-            if joined is not None and schema != joined:
+            spans = answers[0].spans
+            schema = self.form.joined(batch.schema, spans, metadata)
+            if before is not None and before != (schema, spans):
                 problem = "they differ in their columns, or in the width of their versions' rows"
                 raise TableFileError(_BATCHES, problem)
-            joined = schema
+            before = schema, spans
             added = [column.combine_chunks() for column in self.form.columns(answers)]
             yield pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema)
 
@@ -173,5 +181,25 @@ class Joined:
 def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[NumberedBatch]:
     first = 0
     for batch in batches:
+        if not isinstance(batch, pa.RecordBatch):
+            raise _no_batches(f"{type(batches).__name__} that gives a {type(batch).__name__}")
         yield _BATCHES, first, batch
         first += batch.num_rows
+
+
+def _require_batches(batches: Any) -> None:  # noqa: ANN401 - whatever a caller gives
+    """Refuse what gives columns, letters or nothing where record batches are wanted."""
+    if isinstance(batches, pa.Table | pa.RecordBatch | str) or not isinstance(batches, Iterable):
+        raise _no_batches(type(batches).__name__)
+
+
+def _no_batches(given: str) -> CommandError:
+    return CommandError(
+        f"record batches are wanted, not a {given}; pyarrow's table.to_batches() makes them"
+    )
+
+
+def _require_text(name: str, given: Any, example: str) -> None:  # noqa: ANN401 - as above
+    if not isinstance(given, str):
+        kind = type(given).__name__
+        raise CommandError(f"{name} is a str such as {example!r}, not {given!r} ({kind})")

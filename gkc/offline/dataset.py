@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from gkc.arrays import Array
 from gkc.center.question import AnswerType, RowsAnswer
-from gkc.errors import TableFileError
+from gkc.errors import CommandError, TableFileError
 from gkc.knowledge import PARTS, Part
+from gkc.lock import Lock
 from gkc.offline.batches import Joined, NumberedBatch
 from gkc.offline.folders import visible_files
 from gkc.offline.parquet import ParquetTable
@@ -39,6 +40,12 @@ class JoinedRows(IterableDataset[dict[str, Any]]):
         Rows of a batch, at most.
     store, version, version_column, dtype, parts, prefix, namespace, mirror_dir
         As `join_batches` takes them.
+
+    Attributes
+    ----------
+    versions : mapping of str to str
+        The generation that answers for each version: for ``version``, or, with
+        ``version_column``, for all that the store had.
 
     Yields
     ------
@@ -67,6 +74,10 @@ class JoinedRows(IterableDataset[dict[str, Any]]):
         namespace: str = "default",
         mirror_dir: Path | None = None,
     ) -> None:
+        if isinstance(columns, str):
+            raise CommandError(f"columns are named in a list, such as [{columns!r}]")
+        if not isinstance(batch_rows, int) or batch_rows < 1:
+            raise CommandError(f"batch_rows is a whole number of at least 1, not {batch_rows!r}")
         self._joined = Joined.of(
             StoreAddress(store, namespace, mirror_dir),
             version,
@@ -75,6 +86,7 @@ class JoinedRows(IterableDataset[dict[str, Any]]):
             parts,
             prefix,
         )
+        self.versions: Mapping[str, str] = self._joined.sources.generations
         self._batch_rows = batch_rows
         self._columns = columns
         self._groups: list[tuple[ParquetTable, int]] = []
@@ -93,6 +105,28 @@ class JoinedRows(IterableDataset[dict[str, Any]]):
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for batch, answers in self._joined.answer(self._batches(self._groups[first::step])):
             yield self._tensors(batch, answers)
+
+    def lock(self, versions: Sequence[str] | None = None, *, exact: bool = False) -> Lock:
+        """Return what ties a model to the knowledge that it learns from here.
+
+        Parameters
+        ----------
+        versions : sequence of str, optional
+            Only these, by default all of ``versions``.
+        exact : bool
+            Tie to the very generation, not to its vector space.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If there is no such version.
+        CommandError
+            If a vector space is not known.
+        """
+        if isinstance(versions, str):
+            raise CommandError(f"versions are named in a list, such as [{versions!r}]")
+        asked = list(self.versions) if versions is None else versions
+        return self._joined.sources.lock(asked, exact=exact)
 
     def _batches(self, groups: Sequence[tuple[ParquetTable, int]]) -> Iterator[NumberedBatch]:
         for table, group in groups:

@@ -71,7 +71,7 @@ class TableExport:
         self._version, self._target = version, target
         with closing(SnapshotReader(self._snapshot)) as reader:
             self._manifest = reader.load([version])[version].manifest
-            self._metadata = reader.sources([version])
+            self._metadata = reader.sources([version]).metadata()
         self.rows = self._manifest.totals.users + self._manifest.totals.items
 
     def run(self, progress: Progress) -> TableReport:

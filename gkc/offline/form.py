@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,11 @@ SPACES_KEY: Final = "gkc.vector_spaces"
 """Of a schema's metadata: the vector space of each version that is known to have one, JSON."""
 CHECKSUMS_KEY: Final = "gkc.checksums"
 """Of a schema's metadata: the SHA-256 of each generation's manifest by version, JSON."""
+PARTS_KEY: Final = "gkc.parts"
+"""Of a schema's metadata: first and end number of each part in ``knowledge``, JSON."""
+
+Spans = Mapping[Part, tuple[int, int]]
+"""First and end number of each part in a row."""
 
 _SPARK_SCHEMA: Final = b"org.apache.spark.sql.parquet.row.metadata"
 """Where Spark keeps a table's columns: it would not see those that are added."""
@@ -51,6 +57,8 @@ class KnowledgeForm:
         CommandError
             If there is no such type or part, or no part at all.
         """
+        if isinstance(parts, str):
+            raise CommandError(f"parts are named in a list, such as [{parts!r}], not in one text")
         if dtype not in ANSWER_TYPES:
             raise CommandError(f"dtype {dtype!r} is none of {', '.join(ANSWER_TYPES)}")
         unknown = [part for part in parts if part not in PARTS]
@@ -89,11 +97,17 @@ class KnowledgeForm:
             pa.chunked_array([fixed_lists(answer.status) for answer in answers]),
         )
 
-    def joined(self, schema: pa.Schema, width: int, metadata: Mapping[str, str]) -> pa.Schema:
-        """Return a table's schema with both columns and more metadata."""
+    def joined(self, schema: pa.Schema, spans: Spans, metadata: Mapping[str, str]) -> pa.Schema:
+        """Return a table's schema with both columns, where their parts are, and more metadata."""
+        metadata = {**metadata, PARTS_KEY: json.dumps(dict(spans))}
         kept = {k: v for k, v in (schema.metadata or {}).items() if k != _SPARK_SCHEMA}
         added = {name.encode(): told.encode() for name, told in metadata.items()}
-        return pa.schema([*schema, *self.fields(width)], metadata={**kept, **added})
+        return pa.schema([*schema, *self.fields(width_of(spans))], metadata={**kept, **added})
+
+
+def width_of(spans: Spans) -> int:
+    """Return how many numbers a row of these parts has."""
+    return max(end for _, end in spans.values())
 
 
 def fixed_lists(rows: Vectors | U8) -> pa.FixedSizeListArray:

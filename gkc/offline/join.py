@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -194,8 +194,9 @@ class Join:
         """Say what keeps a file of an earlier join from being what this one would write."""
         if job is None:
             return "was joined from a file that is no longer there"
-        if json.loads(told[JOIN_KEY]) != job.asked:
-            return "was joined from other rows, or with other options"
+        differences = _differences(json.loads(told[JOIN_KEY]), job.asked)
+        if differences:
+            return f"was joined otherwise: {'; '.join(differences)}"
         for version, generation in json.loads(told[VERSIONS_KEY]).items():
             current = self._snapshot.generations.get(version)
             if generation != current:
@@ -211,6 +212,26 @@ class Join:
         if self._options.restart:
             for path in self._former:
                 path.unlink(missing_ok=True)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name what an earlier join was asked and this one is not, options and input alike."""
+    told = []
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if key == "input":
+            told += [f"the input's {what}" for what in _differences(old or {}, new or {})]
+        elif key == "mtime_ns":
+            told.append("time differs")
+        else:
+            told.append(f"{key.replace('_', ' ')} {_in_words(old)}, now {_in_words(new)}")
+    return told
+
+
+def _in_words(value: Any) -> str:  # noqa: ANN401 - of JSON
+    return ",".join(value) if isinstance(value, list) else str(value or "none")
 
 
 def _files_at(target: Path) -> Iterable[Path]:

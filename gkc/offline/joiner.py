@@ -17,7 +17,7 @@ from gkc.arrays import I64
 from gkc.center.question import Columns
 from gkc.knowledge import PARTS
 from gkc.offline.folders import FilePair
-from gkc.offline.form import KnowledgeForm
+from gkc.offline.form import KnowledgeForm, Spans
 from gkc.offline.laying import RowLayer
 from gkc.offline.parquet import FileStamp, ParquetTable, parquet_writer, replacing
 from gkc.offline.questions import RowQuestions
@@ -100,6 +100,7 @@ class FileJob:
 class Answers(Protocol):
     """Answers the rows of one table, in order."""
 
+    spans: Spans
     width: int
     counts: I64
 
@@ -156,8 +157,9 @@ class Joiner:
             replacing(job.files.temporary, job.files.target) as path,
             self._answers(table, questions, path.parent, progress) as answers,
         ):
-            metadata = self._reader.sources(job.versions) | {JOIN_KEY: json.dumps(job.asked)}
-            schema = form.joined(table.schema, answers.width, metadata)
+            metadata = self._reader.sources(job.versions).metadata()
+            metadata[JOIN_KEY] = json.dumps(job.asked)
+            schema = form.joined(table.schema, answers.spans, metadata)
             groups = _joined(table, questions, answers, form, schema)
             with parquet_writer(path, schema, form.names) as writer:
                 for rows in _written_behind(writer, groups):

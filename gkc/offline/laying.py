@@ -15,7 +15,7 @@ from gkc.center.plan import Plan, Records, VersionPlan
 from gkc.center.question import Columns, Question, RowsAnswer
 from gkc.errors import CommandError, InvalidFieldsError
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
-from gkc.offline.form import KnowledgeForm
+from gkc.offline.form import KnowledgeForm, Spans, width_of
 from gkc.store import GenerationManifest
 
 _MOST_ROWS: Final = 4096
@@ -45,6 +45,8 @@ class RowLayer:
 
     Attributes
     ----------
+    spans : mapping of str to (int, int)
+        First and end number of each part in a row.
     width : int
         Numbers of a row.
     counts : ndarray, shape (4, 3), int64
@@ -63,7 +65,8 @@ class RowLayer:
         self._fetch = fetch
         self._form = form
         self.counts: I64 = np.zeros((len(PARTS), len(STATUSES)), dtype=np.int64)
-        self.width = _width(generations, form)
+        self.spans = _spans(generations, form)
+        self.width = width_of(self.spans)
         largest = max(g.manifest.spec.mean_record_bytes for g in generations.values())
         self._at_once = max(_LEAST_ROWS, min(_MOST_ROWS, _RECORD_BYTES // largest))
 
@@ -93,7 +96,7 @@ class RowLayer:
         return self._form.columns(list(self.lay(columns)))
 
 
-def _width(generations: Mapping[str, LoadedGeneration], form: KnowledgeForm) -> int:
+def _spans(generations: Mapping[str, LoadedGeneration], form: KnowledgeForm) -> Spans:
     """Ask for no row, by the rule that knows what can be answered."""
     no_ids = np.zeros(0, dtype=np.int64)
     columns = Columns(0, no_ids, no_ids, None, None, tuple(generations), no_ids)
@@ -104,10 +107,9 @@ def _width(generations: Mapping[str, LoadedGeneration], form: KnowledgeForm) -> 
         raise CommandError("; ".join(told)) from exc
     answer = plan.finish([()] * len(plan.versions))
     assert isinstance(answer, RowsAnswer)
-    width: int = answer.knowledge.shape[1]
-    if not width:
+    if not width_of(answer.spans):
         raise CommandError(f"{', '.join(form.parts)} of these versions have no numbers at all")
-    return width
+    return answer.spans
 
 
 def _slice(columns: Columns, start: int, end: int) -> Columns:

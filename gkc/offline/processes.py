@@ -11,10 +11,12 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from gkc.arrays import I64
 from gkc.errors import CommandError, GkcError
+from gkc.interrupts import TERMINATED
 from gkc.offline.joiner import FileJob, Joiner, JoinOptions
 from gkc.offline.snapshot import Snapshot
 from gkc.offline.spilled import Progress
@@ -38,8 +40,8 @@ def run_in_processes(
     done, stop = context.Value("q", 0), context.Event()
     told = 0
     with ProcessPoolExecutor(processes, context, _begin, (made_of, done, stop)) as pool:
-        waiting = {pool.submit(_join, job) for job in jobs}
         try:
+            waiting = {pool.submit(_join, job) for job in jobs}
             while waiting:
                 finished, waiting = wait(waiting, _TICK_SECONDS, FIRST_COMPLETED)
                 progress(done.value - told)
@@ -80,6 +82,12 @@ def _begin(made_of: MadeOf, done: Synchronized[int], stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which says stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _part = _Part(made_of, done, stop)
+    signal.signal(signal.SIGTERM, _terminate)  # from now on a job may have an unfinished file
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is to interrupt the cleaning up
+    raise SystemExit(TERMINATED)
 
 
 def _end_with_parent() -> None:
@@ -95,3 +103,5 @@ def _join(job: FileJob) -> I64:
         return _part.joiner.join(job, _part.progress)
     except GkcError as exc:
         raise CommandError(str(exc)) from None  # the others are not made to be sent
+    except SystemExit:
+        os._exit(TERMINATED)  # the pool would take it for a result and give this process more

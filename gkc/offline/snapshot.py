@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Records
 from gkc.errors import CommandError, GenerationNotFoundError, VersionNotFoundError
 from gkc.offline.checked_once import CheckedOnce
-from gkc.offline.form import CHECKSUMS_KEY, SPACES_KEY, VERSIONS_KEY
+from gkc.offline.sources import Sources
 from gkc.store import (
     Catalogue,
     GenerationManifest,
@@ -32,6 +31,8 @@ ResultT = TypeVar("ResultT")
 
 _PREFAULTED_BYTES: Final = 4 << 30
 """Largest table of items that is brought into memory at once; of a larger one, pages as needed."""
+
+_TICK_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,10 @@ class _LoopThread:
 
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Return what a coroutine returns; Ctrl-C cancels it."""
-        future = self._thread.submit(self._runner.run, work)
-        try:
+        try:  # the work may have begun before submit returns, and Ctrl-C come by then
+            future = self._thread.submit(self._runner.run, work)
+            while not future.done():  # a signal just before an endless wait would not end it
+                wait([future], _TICK_SECONDS)
             return future.result()
         except KeyboardInterrupt:
             for task in asyncio.all_tasks(self._loop):
@@ -155,6 +158,7 @@ class SnapshotReader:
         self.snapshot = snapshot
         self._loop = _LoopThread()
         self._reader = snapshot.address.open()
+        self._manifests: dict[str, GenerationManifest] = {}
         self._loaded: dict[str, LoadedGeneration] = {}
 
     def load(self, versions: Collection[str]) -> dict[str, LoadedGeneration]:
@@ -184,16 +188,17 @@ class SnapshotReader:
         while (block := self._loop.run(_next(blocks))) is not None:
             yield block
 
-    def sources(self, versions: Collection[str]) -> dict[str, str]:
-        """Return the metadata that says what rows of some versions come from."""
-        manifests = {v: loaded.manifest for v, loaded in self.load(versions).items()}
-        spaces = {v: manifest.spec.origin.vector_space for v, manifest in manifests.items()}
-        told: dict[str, dict[str, str]] = {
-            VERSIONS_KEY: {v: manifest.generation for v, manifest in manifests.items()},
-            SPACES_KEY: {v: space for v, space in spaces.items() if space is not None},
-            CHECKSUMS_KEY: {v: manifest.checksum for v, manifest in manifests.items()},
-        }
-        return {key: json.dumps(by_version) for key, by_version in told.items()}
+    def sources(self, versions: Collection[str]) -> Sources:
+        """Return what rows of some versions come from, without their items.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If the snapshot has no such version.
+        StoreError
+            If a manifest cannot be read.
+        """
+        return Sources.of({v: self._loop.run(self._manifest(v)) for v in versions})
 
     def require_kept(self, versions: Collection[str]) -> None:
         """Check that the store still keeps the generations of some versions.
@@ -220,13 +225,19 @@ class SnapshotReader:
         self._loop.close()
 
     async def _load(self, version: str) -> LoadedGeneration:
-        manifest = await self._reader.manifest(self.snapshot.generation(version))
+        manifest = await self._manifest(version)
         _require_numbers(manifest.spec)
         items = await self._reader.item_table(manifest, _PREFAULTED_BYTES)
         loaded = LoadedGeneration.of(manifest, items)
         if self.snapshot.address.is_mapped:
             return replace(loaded, records=CheckedOnce(manifest))
         return loaded
+
+    async def _manifest(self, version: str) -> GenerationManifest:
+        if version not in self._manifests:
+            generation = self.snapshot.generation(version)
+            self._manifests[version] = await self._reader.manifest(generation)
+        return self._manifests[version]
 
 
 def _require_numbers(spec: GenerationSpec) -> None:

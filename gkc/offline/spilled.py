@@ -62,6 +62,8 @@ class SpilledAnswers:
 
     Attributes
     ----------
+    spans : mapping of str to (int, int)
+        As a `RowLayer` has them.
     width : int
         Numbers of a row.
     counts : ndarray, shape (4, 3), int64
@@ -81,7 +83,8 @@ class SpilledAnswers:
         self._versions = list(generations)
         self._held: dict[str, dict[int, bytes | memoryview | None]] = {}
         self._layer = RowLayer(generations, self._held_records, form)
-        self.width, self.counts = self._layer.width, self._layer.counts
+        self.spans, self.width = self._layer.spans, self._layer.width
+        self.counts = self._layer.counts
         self._answer = np.dtype(
             [("knowledge", form.numbers, (self.width,)), ("status", "u1", (len(PARTS),))]
         )

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from gkc.interrupts import terminated_as_interrupted
+
 INTERRUPTED = """
 import signal, sys
 package, number, *sys.argv[1:] = sys.argv[1:]
@@ -51,3 +53,29 @@ def test_a_service_that_imports_is_stopped_with_status_0(number: signal.Signals)
     ended = interrupted("gkc", number, "serve")
     assert ended.returncode == 0
     assert ended.stderr == ""
+
+
+TERMINATED = """
+import signal
+from gkc.interrupts import terminated_as_interrupted
+with terminated_as_interrupted():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.raise_signal(signal.SIGTERM)  # a second one
+        print("cleaned up")
+"""
+
+
+def test_sigterm_ends_a_block_that_cleans_up() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", TERMINATED], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "cleaned up\n", "")
+
+
+def test_ctrl_c_and_handlers_stay_what_they_are() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), terminated_as_interrupted():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.commands import Place
@@ -23,6 +26,28 @@ def test_a_version(tmp_path: Path) -> None:
     result = gkc(*ask, place=place)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert "is there already" in result.stderr
+
+
+TERMINATED = """
+import signal, sys
+def terminate(event, args):
+    if event in ("os.listdir", "os.scandir") and ".gkc-export-table" in str(args[0]):
+        signal.raise_signal(signal.SIGTERM)  # when all is written, and has not its name yet
+sys.addaudithook(terminate)
+from gkc.__main__ import main
+main()
+"""
+
+
+def test_sigterm_leaves_no_unfinished_folder(tmp_path: Path) -> None:
+    place = Place(f"file:{tmp_path / 'store'}", "default")
+    make_world().publish(place.url)
+    ask = ["export-table", "--version", "v1", "--store", place.url, str(tmp_path / "made" / "out")]
+    ended = subprocess.run(
+        [sys.executable, "-c", TERMINATED, *ask], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
+    assert [*(tmp_path / "made").iterdir()] == []
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

@@ -127,6 +127,27 @@ def test_a_run_that_is_ended_goes_on(
     assert read(rows[0]).num_rows == table.num_rows
 
 
+@pytest.mark.parametrize("files", [1, 4])
+@pytest.mark.parametrize("is_told_to_all", [False, True])
+def test_sigterm_leaves_no_unfinished_file(
+    place: Place, world: World, tmp_path: Path, files: int, is_told_to_all: bool
+) -> None:
+    """Kubernetes tells the parent alone, Slurm all processes."""
+    write_much(tmp_path / "in", files)
+    ask = ("join", "--version", "v1", tmp_path / "in", tmp_path / "out")
+    process = start("gkc", *ask, place=place, stderr=subprocess.PIPE, process_group=0)
+    while not any((tmp_path / "out").glob(f".*{TEMPORARY}")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    if is_told_to_all:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + signal.SIGTERM, "")
+    assert [*(tmp_path / "out").glob(".*")] == []
+
+
 def wait_for_the_last_process(folder: Path) -> None:
     """Wait until nobody writes there: the processes of one that was killed end by themselves."""
     for temporary in folder.glob(f".*{TEMPORARY}"):

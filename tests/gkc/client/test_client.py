@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -265,7 +266,7 @@ def test_a_publication_is_followed_without_an_error(client_of: Open, url: str) -
 @pytest.mark.parametrize(
     ("url", "options", "words"),
     [
-        ("http://u:secret@h:1", {}, "password"),
+        ("http://u:secret@h:1", {}, "password, which would be sent to nobody; leave it out"),
         ("http://h:1?a=b", {}, "query"),
         ("http://h:1#a", {}, "fragment"),
         ("http://h:99999", {}, "out of range"),
@@ -282,6 +283,18 @@ def test_a_publication_is_followed_without_an_error(client_of: Open, url: str) -
         ("http://h:1", {"retries": -1}, "retries=-1"),
         ("http://h:1", {"hedge_after": -0.5}, "hedge_after=-0.5"),
         ("http://h:1", {"max_rows": 0}, "max_rows=0"),
+        (None, {}, "a str, not a NoneType"),
+        (Path("gkc-data"), {}, "file:, redis://"),
+        (["http://h:1", 5], {}, "a str, not a int"),
+        (b"http://h:1", {}, "a str, not a int"),
+        ("http://h:1", {"timeout": "1"}, "timeout='1' must be a number"),
+        ("http://h:1", {"timeout": None}, "timeout=None must be a number"),
+        ("http://h:1", {"retries": 1.5}, "retries=1.5 must be a count"),
+        ("http://h:1", {"hedge_after": "1"}, "hedge_after='1' must be a number"),
+        ("http://h:1", {"max_rows": "5"}, "max_rows='5' must be a count"),
+        ("http://h:1", {"on_request": 5}, "on_request=5 must be a function"),
+        ("http://h:1", {"lock": ""}, "lock='' must be the path of a file that `gkc lock` wrote"),
+        ("http://h:1", {"lock": 5}, "lock=5 must be the path"),
     ],
 )
 def test_a_wrong_url_or_option_is_refused(
@@ -302,6 +315,8 @@ def test_a_closed_client_says_so(served: str) -> None:
         client.knowledge(u=7, i=11, v="half")
     with pytest.raises(ClientUsageError, match="closed"):
         client.versions()
+    with pytest.raises(ClientUsageError, match="closed"), client:
+        pass
 
 
 async def test_a_closed_async_client_says_so(served: str) -> None:
@@ -310,6 +325,9 @@ async def test_a_closed_async_client_says_so(served: str) -> None:
     await client.close()
     with pytest.raises(ClientUsageError, match="closed"):
         await client.knowledge(u=7, i=11, v="half")
+    with pytest.raises(ClientUsageError, match="closed"):
+        async with client:
+            pass
 
 
 def test_an_async_client_belongs_to_one_loop(served: str) -> None:

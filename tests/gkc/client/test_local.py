@@ -39,6 +39,7 @@ from gkc.errors import (
     VersionNotReadyError,
 )
 from tests.commands import Place, service
+from tests.gkc.client.clients import Open
 from tests.gkc.client.local_calls import (
     ONE,
     SECONDS,
@@ -307,17 +308,17 @@ async def test_a_store_that_hangs_is_given_up_at_the_deadline(
     monkeypatch.setenv("GKC_REQUEST_TIMEOUT_MS", "60000")
     url, options = redis_store
     make_world("v1").publish(url)
-    beside = AsyncLocalSource(url, **options)
-    with opened(url, **options) as source:
+    beside = AsyncLocalSource(url, timeout=0.1, **options)
+    with opened(url, timeout=0.1, **options) as source:
         ask(source, ONE)
         await beside.knowledge(question(ONE), deadline(SECONDS))
         own_redis.signal(signal.SIGSTOP)
         try:
             began = time.monotonic()
-            with pytest.raises(DeadlineExceededError, match=r"within 0\.\d+ s"):
-                ask(source, ONE, seconds=0.1)
-            with pytest.raises(DeadlineExceededError, match=r"within 0\.\d+ s"):
-                await beside.knowledge(question(ONE), deadline(0.1))
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.1 s"):
+                ask(source, ONE, seconds=0.09)
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.1 s"):
+                await beside.knowledge(question(ONE), deadline(-0.1))
             assert time.monotonic() - began < 20
         finally:
             own_redis.signal(signal.SIGCONT)
@@ -529,6 +530,21 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ClientUsageError, match=message):
         Client(url, **options)
+
+
+@pytest.mark.redis
+def test_a_deadline_is_told_as_the_caller_gave_it(
+    client_of: Open, own_redis: RedisServer, redis_store: tuple[str, dict[str, Any]]
+) -> None:
+    url, options = redis_store
+    with client_of(url, timeout=0.05, **options) as client:
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.05 s; ") as late:
+                client.versions()
+        finally:
+            own_redis.signal(signal.SIGCONT)
+    assert late.value.timeout_seconds == 0.05
 
 
 def test_without_the_extra_it_is_named(url: str) -> None:

@@ -8,13 +8,15 @@ from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gkc.center.question import AnswerType
 from gkc.errors import CommandError, GenerationCorruptError, TableFileError, VersionNotFoundError
 from gkc.offline import join_batches
+from gkc.offline.joined import lock_of_joined
 from tests.gkc.http.running import SAFETENSORS, read_safetensors, session
-from tests.gkc.offline.tables import EQUALLY_WIDE, draw, expected, told, worlds_of
+from tests.gkc.offline.tables import EQUALLY_WIDE, draw, expected, publish, told, worlds_of
 from tests.gkc.world import PARTS, Worlds, make_world
 
 
@@ -83,12 +85,60 @@ def test_one_row_at_a_time(worlds: Worlds) -> None:
         ({"version": "half", "version_column": "version"}, "name either"),
         ({"version": "half", "dtype": "f64"}, "f64"),
         ({"version": "half", "parts": ("nothing",)}, "'nothing' is no part"),
+        ({"version": "half", "parts": "user_item"}, r"such as \['user_item'\]"),
+        ({"version": 20211220}, r"version is a str such as '20211220', not 20211220 \(int\)"),
+        ({"version_column": 3}, "version_column is a str"),
         ({"version": "large", "dtype": "f16"}, "type f16 may overflow: user_item of version"),
     ],
 )
 def test_what_cannot_be_asked(worlds: Worlds, options: Any, said: str) -> None:
     with pytest.raises(CommandError, match=said):
         joined(draw(3), store=worlds.url, **options)
+
+
+@pytest.mark.parametrize("given", ["table", "batch", "path", "text", "nothing"])
+def test_what_gives_no_batches_is_refused_at_once(
+    worlds: Worlds, tmp_path: Path, given: str
+) -> None:
+    table = draw(3)
+    given_as: dict[str, Any] = {
+        "table": table,
+        "batch": table.to_batches()[0],
+        "path": tmp_path,
+        "text": "train.parquet",
+        "nothing": None,
+    }
+    with pytest.raises(CommandError, match=r"record batches are wanted, not a [^ ]+; pyarrow's"):
+        join_batches(given_as[given], store=worlds.url, version="half")
+
+
+def test_what_is_no_batch_is_refused_by_its_type(worlds: Worlds) -> None:
+    frame = dict.fromkeys(("user_id", "item_id"))  # as one of pandas, it gives names of columns
+    others: dict[str, Any] = {"list that gives a Table": [draw(3)], "dict that gives a str": frame}
+    for said, given in others.items():
+        found = join_batches(given, store=worlds.url, version="half")
+        with pytest.raises(CommandError, match=f"not a {said}; pyarrow's table"):
+            next(found)
+
+
+def test_a_store_is_a_url(worlds: Worlds, tmp_path: Path) -> None:
+    store: Any = tmp_path
+    with pytest.raises(CommandError, match=r"store is a str such as 'file:.*, not PosixPath"):
+        join_batches([], store=store, version="half")
+
+
+def test_files_of_batches_are_locked(url: str, tmp_path: Path) -> None:
+    for version in ("a", "b"):
+        publish(url, version)
+    table = draw(20, versions=("a", "b"))
+    options: dict[str, Any] = {"one": {"version": "b"}, "all": {"version_column": "version"}}
+    for name, asked in options.items():
+        found = joined(table, store=url, parts=("user", "item"), **asked)
+        pq.write_table(found, tmp_path / name)
+        locked = lock_of_joined(tmp_path / name).versions
+        assert sorted(locked) == (["b"] if name == "one" else ["a", "b"])
+        assert locked["b"].vector_space == "run-7"
+        assert list(json.loads(found.schema.metadata[b"gkc.parts"])) == ["user", "item"]
 
 
 def test_versions_of_unequal_widths(worlds: Worlds) -> None:

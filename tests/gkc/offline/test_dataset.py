@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gkc.errors import CommandError, TableFileError, VersionNotFoundError
-from tests.gkc.offline.tables import EQUALLY_WIDE, draw, expected, worlds_of, write
-from tests.gkc.world import Worlds
+from tests.gkc.offline.tables import EQUALLY_WIDE, draw, expected, publish, worlds_of, write
+from tests.gkc.world import Worlds, make_world
 
 torch = pytest.importorskip("torch", reason="installed with TORCH=none")
 from torch.utils.data import DataLoader  # noqa: E402 - after the line above
@@ -75,6 +75,41 @@ def test_some_columns(worlds: Worlds, folder: Path) -> None:
     first = next(iter(JoinedRows(folder / "a.parquet", columns=["label"], **options)))
     assert list(first) == ["label", "k_knowledge", "k_status"]
     assert first["k_knowledge"].shape == (100, 4)
+
+
+def test_versions_and_a_lock(url: str, folder: Path) -> None:
+    for version in ("a", "b"):
+        publish(url, version)
+    world = make_world("v1").publish(url)
+    one = JoinedRows(folder, store=url, version="a")
+    assert tuple(one.versions) == tuple(one.lock().versions) == ("a",)
+    assert one.lock().versions["a"].generation == one.versions["a"]
+    every = JoinedRows(folder, store=url, version_column="version")
+    assert every.versions["v1"] == world.generation
+    assert set(every.lock(["a", "b"], exact=True).versions) == {"a", "b"}
+    assert every.lock(["b"], exact=True).exact
+    with pytest.raises(CommandError, match="the vector space of version 'v1' is not known"):
+        every.lock()
+    with pytest.raises(VersionNotFoundError, match="'none'"):
+        every.lock(["none"])
+    with pytest.raises(CommandError, match="at least one version"):
+        every.lock([])
+    with pytest.raises(CommandError, match=r"such as \['a'\]"):
+        every.lock("a")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"batch_rows": 0}, "batch_rows is a whole number of at least 1, not 0"),
+        ({"batch_rows": 2.5}, "batch_rows is a whole number"),
+        ({"columns": "label"}, r"columns are named in a list, such as \['label'\]"),
+        ({"parts": "user"}, r"parts are named in a list, such as \['user'\]"),
+    ],
+)
+def test_arguments_of_another_kind(worlds: Worlds, folder: Path, options: Any, said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        JoinedRows(folder, store=worlds.url, version="half", **options)
 
 
 def test_what_cannot_be_asked(worlds: Worlds, folder: Path, tmp_path: Path) -> None:

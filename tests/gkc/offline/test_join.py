@@ -20,6 +20,7 @@ from gkc.errors import (
     TableFileError,
     VersionNotFoundError,
 )
+from gkc.knowledge import PARTS
 from gkc.offline import joiner
 from gkc.offline.folders import FilePair
 from gkc.offline.form import KnowledgeForm
@@ -85,6 +86,18 @@ def test_a_file(worlds: Worlds, options: Options) -> None:
     for metadata in (found.schema.metadata, pq.read_metadata(asked.target).metadata):
         assert json.loads(metadata[b"gkc.versions"]) == {"half": worlds["half"].generation}
         assert json.loads(metadata[b"gkc.vector_spaces"]) == {}
+        assert list(json.loads(metadata[b"gkc.parts"])) == list(PARTS)
+
+
+def test_files_say_where_parts_are(worlds: Worlds, options: Options) -> None:
+    asked, table = options(form=KnowledgeForm("f16", ("user", "user_category"))), draw(50)
+    write(table, asked.source)
+    run(asked)
+    found = read(asked.target)
+    start, end = json.loads(found.schema.metadata[b"gkc.parts"])["user_category"]
+    rows, _ = expected(table, [worlds["half"]], "f16", ("user_category",))
+    numbers = np.array(found["knowledge"].to_pylist(), dtype="<f2")
+    assert [row.tobytes() for row in numbers[:, start:end]] == rows
 
 
 def test_row_groups_of_any_size(
@@ -168,21 +181,29 @@ def test_what_is_finished_is_kept(options: Options) -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "differs"),
     [
-        {"form": KnowledgeForm("f32")},
-        {"form": KnowledgeForm("f16", ("user",))},
-        {"form": KnowledgeForm("f16", prefix="k_")},
-        {"version": "full"},
+        ({"form": KnowledgeForm("f32")}, "dtype f16, now f32"),
+        (
+            {"form": KnowledgeForm("f16", ("user", "item"))},
+            "parts user,item,user_item,user_category, now user,item",
+        ),
+        (
+            {"form": KnowledgeForm("f32", prefix="k_")},
+            "dtype f16, now f32; prefix none, now k_",
+        ),
+        ({"version": "full"}, "version half, now full"),
     ],
 )
-def test_other_options_want_a_restart(options: Options, other: dict[str, Any]) -> None:
+def test_other_options_want_a_restart(
+    options: Options, other: dict[str, Any], differs: str
+) -> None:
     asked = options()
     write(draw(50), asked.source)
     run(asked)
     before = schema_metadata(asked.target)
     said = refusal(replace(asked, **other))
-    assert "was joined from other rows, or with other options; --restart joins" in said
+    assert f"was joined otherwise: {differs}; --restart joins everything anew" in said
     assert schema_metadata(asked.target) == before
     run(replace(asked, restart=True, **other))
     assert schema_metadata(asked.target) != before
@@ -196,7 +217,9 @@ def test_another_input_wants_a_restart(options: Options) -> None:
     (asked.source / "a").unlink()
     assert f"{asked.target / 'a'}: was joined from a file that is no longer" in refusal(asked)
     write(draw(51), asked.source / "a")
-    assert f"{asked.target / 'a'}: was joined from other rows" in refusal(asked)
+    said = refusal(asked)
+    assert f"{asked.target / 'a'}: was joined otherwise: the input's rows 50, now 51; " in said
+    assert "; the input's time differs; --restart" in said
     (asked.source / "a").unlink()
     report = run(replace(asked, restart=True))
     assert (report.files, [path.name for path in asked.target.iterdir()]) == (1, ["b"])

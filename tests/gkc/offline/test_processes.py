@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -44,11 +46,14 @@ def test_each_file_is_joined_once(worlds: Worlds, tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_a_process_that_is_killed(worlds: Worlds, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [BaseProcess.kill, BaseProcess.terminate])
+def test_a_process_that_is_killed(
+    worlds: Worlds, tmp_path: Path, end: Callable[[BaseProcess], None]
+) -> None:
     def kill(_: int) -> None:
         for process in multiprocessing.active_children():
             assert process.pid is not None
-            process.kill()
+            end(process)
 
     with pytest.raises(CommandError, match="a process of the join was killed"):
         list(run_in_processes(made_of(worlds), jobs(tmp_path, 3), 2, kill))

@@ -68,7 +68,9 @@ def test_what_rows_come_from(url: str) -> None:
     first = make_world("v1").publish(url)
     snapshot = Snapshot.take(StoreAddress(url))
     with closing(SnapshotReader(snapshot)) as reader:
-        told = {key: json.loads(value) for key, value in reader.sources(["v1", "v2"]).items()}
+        told = {
+            key: json.loads(value) for key, value in reader.sources(["v1", "v2"]).metadata().items()
+        }
     assert told["gkc.versions"] == {"v1": first.generation, "v2": snapshot.generations["v2"]}
     assert told["gkc.vector_spaces"] == {"v2": "of-run-7"}
     root = Path(url.removeprefix("file:"))

@@ -267,7 +267,8 @@ class Asking:
 
     def _failed(self, attempt: Attempt, error: OSError | ServiceError) -> None:
         address, has_answered = attempt.connection.address, attempt.connection.has_answered
-        if has_answered or not attempt.is_reused:  # else it was closed while it was idle
+        was_closed_idle = attempt.is_reused and not has_answered
+        if not was_closed_idle:
             address.failed()
         self._end(attempt, type(error).__name__, stays_open=False)
         # Asking again is safe: every request only reads.
@@ -280,16 +281,20 @@ class Asking:
             if not has_answered and not isinstance(error, ssl.SSLCertVerificationError):
                 used = self._service.options.retries - self._retries_left
                 pause = _PAUSE_SECONDS * (2**used - 1)
-        self._retry_or_conclude(pause, told)
+        # Closing what is idle is no outage: the first time it costs nothing to ask again.
+        self._retry_or_conclude(pause, told, is_free=was_closed_idle and attempt.kind == "first")
 
-    def _retry_or_conclude(self, pause: float, outcome: Response | GkcError) -> None:
+    def _retry_or_conclude(
+        self, pause: float, outcome: Response | GkcError, *, is_free: bool = False
+    ) -> None:
         """Ask again after a pause, at another address at once; else that was it."""
         if self.running:  # a hedge, or what was hedged
             return
         if pause < _NEVER and self._service.addresses.has_other(self._tried):
             pause = 0.0
         at = monotonic() + pause
-        if self._retries_left and at < self._deadline and self._service.budget.take():
+        may_retry = self._retries_left and at < self._deadline
+        if may_retry and (is_free or self._service.budget.take()):
             self._retries_left -= 1
             self._retry_at = at
             self._hedge_at = _NEVER

@@ -112,8 +112,12 @@ class Connection:
         return self._socket is not None
 
     def is_quiet(self) -> bool:
-        """Tell whether an idle connection has nothing to read: neither an end nor a surplus."""
-        return bool(self.watched) or not wait_for([(self, READ)], 0.0)
+        """Tell whether an idle connection has nothing to read: neither an end nor a surplus.
+
+        The surplus of one answer would be taken for the next. An event loop that watches it has
+        perhaps not looked since it came, and TLS may hold it where no poll sees it.
+        """
+        return not self._is_buffered() and not wait_for([(self, READ)], 0.0)
 
     def close(self) -> None:
         """Close the socket, if there is one."""
@@ -284,6 +288,10 @@ class Connection:
                 return self.opened.recv_into(into)
             except _WAITS as error:
                 yield _awaited(error, READ)
+
+    def _is_buffered(self) -> bool:
+        """Tell whether TLS holds bytes that it has taken off the network already."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def _lie(self, reason: str) -> ServiceError:
         self.stays_open = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import multiprocessing
 import os
 import pickle
@@ -227,6 +228,26 @@ def test_pieces_share_one_deadline(client_of: Open) -> None:
     ):
         client.knowledge(u=7, i=list(range(200)), v="v1")
     assert len(server.posts()) < 20
+
+
+def test_first_questions_at_once_all_learn_the_limit() -> None:
+    n, together = 4, threading.Barrier(4)
+
+    def reply(asked: Asked) -> Sequence[Piece]:
+        if asked.method == "POST" and asked.rows > 2:
+            together.wait()  # each is refused before one has learned anything
+            told = {"type": "urn:gkc:problem:too-many-rows", "title": "", "detail": "because"}
+            body = json.dumps(told | {"status": 413, "max_rows": 2}).encode()
+            return [http(body, status="413 Large", content_type="application/problem+json")]
+        return right(asked)
+
+    with (
+        hostile(reply) as server,
+        Client(server.url, timeout=WIDE) as client,
+        ThreadPoolExecutor(n) as threads,
+    ):
+        asking = [threads.submit(client.knowledge, u=7, i=[1, 2, 3], v="v1") for _ in range(n)]
+        assert [len(each.result()) for each in asking] == [3] * n
 
 
 def test_a_limit_that_says_nothing_new_is_an_error(client_of: Open) -> None:

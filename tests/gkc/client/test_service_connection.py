@@ -7,13 +7,13 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gkc.errors import ServiceError
+from gkc.errors import DeadlineExceededError, ServiceError
 from tests.gkc.client.clients import Open
 from tests.gkc.client.hostile import CLOSE, Asked, Piece, hostile, http, listing, right, rows
 from tests.redis_server import make_certificate
@@ -154,6 +154,44 @@ def test_a_certificate_that_nobody_vouches_for_is_an_error(
         behind_tls(server.url, certificate) as url,
         client_of(url, timeout=WIDE) as client,
         pytest.raises(ServiceError, match="certificate verify failed"),
+    ):
+        client.knowledge(**ASK)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_a_server_that_sends_without_pause_is_given_up_in_time(
+    client_of: Open,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tls: bool,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    is_given_up = threading.Event()
+
+    def reply(_: Asked) -> Iterator[Piece]:
+        yield head
+        while not is_given_up.is_set():
+            yield b"1\r\nx\r\n" * 3000
+
+    with hostile(reply) as server, ExitStack() as proxies:
+        url = proxies.enter_context(behind_tls(server.url, certificate)) if tls else server.url
+        with client_of(url, timeout=0.3) as client:
+            began = time.monotonic()
+            watchdog = threading.Timer(WIDE, is_given_up.set)
+            watchdog.start()
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.3 s"):
+                client.knowledge(**ASK)
+            assert time.monotonic() - began < WIDE / 2
+            watchdog.cancel()
+            is_given_up.set()
+
+
+def test_heads_without_end_are_an_error(client_of: Open) -> None:
+    with (
+        hostile(lambda _: [b"HTTP/1.1 100 Continue\r\n\r\n" * 101]) as server,
+        client_of(server.url, timeout=WIDE) as client,
+        pytest.raises(ServiceError, match="sends more than 100 heads before its answer"),
     ):
         client.knowledge(**ASK)
 

@@ -124,18 +124,13 @@ class Connection:
         return not self._is_buffered() and not wait_for([(self, READ)], 0.0)
 
     def close(self) -> None:
-        """Close the socket, if there is one."""
+        """Close the socket, if there is one; nothing is said that a parent's copy would feel."""
         if self._socket is None:
             return
         if self.unwatch is not None:
             self.unwatch()
         self._socket.close()
         self._socket = None
-
-    def abandon(self) -> None:
-        """Close the socket in a process that inherited it: nothing is said to the other side."""
-        self.unwatch = None
-        self.close()
 
     def exchange(self, request: bytes) -> Steps[Response]:
         """Send a request and return its answer.

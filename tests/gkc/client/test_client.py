@@ -446,6 +446,31 @@ def test_a_child_leaves_the_parents_connections_alone() -> None:
         assert server.connections == 2
 
 
+async def _in_child(client: AsyncClient, what: str) -> None:
+    if what == "ask":
+        await client.knowledge(u=7, i=[1, 2], v="v1")
+    await client.close()
+
+
+@pytest.mark.parametrize("what", ["close", "ask"])
+async def test_a_child_leaves_the_parents_event_loop_alone(what: str) -> None:
+    with hostile(right) as server:
+        async with AsyncClient(server.url, timeout=WIDE) as client:
+            ask: dict[str, Any] = {"u": 7, "i": [1, 2], "v": "v1"}
+            await client.knowledge(**ask)
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    asyncio._set_running_loop(None)  # the parent's
+                    asyncio.run(_in_child(client, what))
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitpid(pid, 0)[1] == 0  # noqa: ASYNC222 - nothing else is to run
+            await client.knowledge(**ask)
+            assert server.connections == (2 if what == "ask" else 1)
+
+
 def test_a_fork_while_other_threads_ask(served: str) -> None:
     with Client(served, timeout=WIDE) as client:
         mine = _rows_of(client)

@@ -85,6 +85,11 @@ class Address:
         self._failures = min(self._failures + 1, 10)
         self.left_out_until = monotonic() + pause
 
+    def leave_out(self, seconds: float) -> None:
+        """Leave it out as long as it asks for, but not for long."""
+        pause = min(seconds, _LONGEST_LEFT_OUT_SECONDS)
+        self.left_out_until = max(self.left_out_until, monotonic() + pause)
+
     def take_idle(self) -> Connection | None:
         """Return an open connection, if there is one that the service has not closed meanwhile."""
         while self._idle:

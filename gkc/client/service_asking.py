@@ -129,9 +129,7 @@ class Service:
 
     def anew(self) -> Service:
         """Return what a child opens after a fork; what it inherited says no word to the service."""
-        for address in self.addresses.all:
-            for connection in address.drop_all():
-                connection.abandon()
+        self.close()
         return Service(self._urls, self.options)
 
 
@@ -263,6 +261,7 @@ class Asking:
         if pause is None:
             self._conclude(response)
         else:
+            attempt.connection.address.leave_out(pause)
             self._retry_or_conclude(pause, response)
 
     def _failed(self, attempt: Attempt, error: OSError | ServiceError) -> None:

@@ -329,6 +329,21 @@ def test_an_address_that_failed_is_left_out_for_a_while(client_of: Open) -> None
         assert len(good.posts()) == 40 - lies
 
 
+def test_an_address_that_says_when_to_come_back_is_left_out_until_then(client_of: Open) -> None:
+    answer = problem("503 Service Unavailable", "version-not-ready", Retry_After="60")
+    with (
+        hostile(lambda _: [answer]) as loading,
+        hostile(right) as one,
+        hostile(right) as other,
+        client_of([loading.url, one.url, other.url], timeout=WIDE) as client,
+    ):
+        began = time.monotonic()
+        for _ in range(100):
+            assert len(client.knowledge(**ASK)) == 3
+        # It is left out for 5 seconds at most, whatever it says.
+        assert 1 <= len(loading.asked) <= 1 + (time.monotonic() - began) // 5
+
+
 # ---- hedges
 
 

@@ -107,11 +107,12 @@ class Service:
         self._tls = ssl.create_default_context() if is_tls else None
 
     def connection(self, address: Address) -> Connection:
-        """Return an idle connection, or a new one."""
-        idle = address.take_idle()
-        if idle is not None:
-            return idle
-        return Connection(address, self._tls if address.is_tls else None)
+        """Return an idle connection, or a new one, for a request that is under way from now on."""
+        connection = address.take_idle()
+        if connection is None:
+            connection = Connection(address, self._tls if address.is_tls else None)
+        address.under_way.add(connection)
+        return connection
 
     def keep(self, connection: Connection) -> None:
         """Keep a connection for the next request."""
@@ -242,7 +243,7 @@ class Asking:
 
     def _begin(self, kind: AttemptKind, at: Address | None = None) -> None:
         options = self._service.options
-        address = self._service.addresses.take(self._tried, at)
+        address = at or self._service.addresses.choose(self._tried)
         self._tried.append(address)
         now = monotonic()
         connection = self._service.connection(address)
@@ -313,7 +314,7 @@ class Asking:
     def _end(self, attempt: Attempt, outcome: int | str, *, stays_open: bool) -> None:
         self.running.remove(attempt)
         connection, options = attempt.connection, self._service.options
-        self._service.addresses.release(connection.address)
+        connection.address.under_way.discard(connection)
         attempt.steps.close()
         if stays_open:
             self._service.keep(connection)

@@ -230,7 +230,7 @@ class Connection:
         try:
             head.parser.feed_data(raw)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise self._lie(f"does not speak HTTP/1.1: {error}") from error
+            raise self._not_http(error) from error
         if not head.is_whole:
             raise self._lie("does not speak HTTP/1.1")
         head.status = head.parser.get_status_code()
@@ -271,7 +271,7 @@ class Connection:
                     break
                 pieces = memoryview(self._scratch)[:count]
         except httptools.HttpParserError as error:
-            raise self._lie(f"does not speak HTTP/1.1: {error}") from error
+            raise self._not_http(error) from error
         return np.frombuffer(bytearray(b"".join(head.pieces)), dtype=np.uint8)
 
     def _read(self, into: memoryview, when: str = "within the head") -> Steps[int]:
@@ -300,6 +300,12 @@ class Connection:
     def _is_buffered(self) -> bool:
         """Tell whether TLS holds bytes that it has taken off the network already."""
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def _not_http(self, error: Exception) -> ServiceError:
+        cause = error.__context__
+        if cause is not None and not isinstance(cause, Exception):
+            raise cause  # the caller was interrupted amid a callback of the parser
+        return self._lie(f"does not speak HTTP/1.1: {error}")
 
     def _lie(self, reason: str) -> ServiceError:
         self.stays_open = False

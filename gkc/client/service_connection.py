@@ -30,6 +30,7 @@ _HEAD_BYTES: Final = 16 << 10
 _MOST_BODY_BYTES: Final = 1 << 31
 _HEAD_END: Final = b"\r\n\r\n"
 _FIRST_FINAL_STATUS: Final = 200
+_LONGEST_POLL_SECONDS: Final = 86_400.0
 _MOST_INTERIM_HEADS: Final = 100
 _MOST_READS_AT_ONCE: Final = 16
 """Then whoever runs the exchange looks at the clock, and at others, even if more is there."""
@@ -343,14 +344,17 @@ class _Head:
 
 
 def wait_for(awaited: list[tuple[Connection, int]], timeout_seconds: float) -> list[Connection]:
-    """Wait until a connection has what it waits for; return those that do."""
+    """Wait until a connection has what it waits for; return those that do.
+
+    A day at most, since a poll takes no more than 24: a longer wait may end with none.
+    """
     poller = select.poll()
     by_descriptor = {}
     for connection, event in awaited:
         descriptor = connection.opened.fileno()
         by_descriptor[descriptor] = connection
         poller.register(descriptor, event)
-    ready = poller.poll(max(0.0, timeout_seconds) * 1000)
+    ready = poller.poll(min(max(0.0, timeout_seconds), _LONGEST_POLL_SECONDS) * 1000)
     return [by_descriptor[descriptor] for descriptor, _ in ready]
 
 

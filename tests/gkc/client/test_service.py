@@ -19,11 +19,13 @@ from gkc.client.service import HttpSource
 from gkc.client.service_asking import Options
 from gkc.errors import (
     GkcError,
+    LockMismatchError,
     ServiceError,
     StoreError,
     VersionNotFoundError,
     VersionNotReadyError,
 )
+from gkc.lock import Lock, LockedVersion
 from tests.gkc.client.clients import Open
 from tests.gkc.client.hostile import (
     CLOSE,
@@ -239,6 +241,44 @@ def test_a_fault_of_the_service_is_an_error_of_the_service(client_of: Open) -> N
     ):
         client.knowledge(**ASK)
     assert caught.value.status == 500
+
+
+def test_a_problem_nested_without_end_is_an_error_of_the_service(client_of: Open) -> None:
+    deep = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    answer = http(deep, status="400 Bad Request", content_type="application/problem+json")
+    with (
+        hostile(lambda _: [answer]) as server,
+        client_of(server.url, timeout=WIDE) as client,
+        pytest.raises(ServiceError, match="it answers status 400"),
+    ):
+        client.knowledge(**ASK)
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "words"),
+    [
+        ({"vector_space": "A"}, LockMismatchError, "vector space and checksum"),
+        ({"vector_space": "A", "checksum": None}, LockMismatchError, "vector space and checksum"),
+        ({"vector_space": "A", "checksum": 5}, ServiceError, "cannot be read"),
+        ({"vector_space": ["A"], "checksum": "c"}, ServiceError, "cannot be read"),
+    ],
+)
+def test_a_locked_client_is_told_of_a_listing_that_says_too_little(
+    client_of: Open, entry: dict[str, Any], error: type[GkcError], words: str
+) -> None:
+    lock = Lock({"v1": LockedVersion("A", "g", "c")})
+    with (
+        hostile(lambda a: [listing(**entry)] if a.method == "GET" else right(a)) as server,
+        client_of(server.url, timeout=WIDE, lock=lock) as client,
+        pytest.raises(error, match=words),
+    ):
+        client.knowledge(**ASK)
+
+
+@pytest.mark.parametrize("timeout", [3e6, 1e10])
+def test_a_timeout_may_be_as_long_as_one_likes(client_of: Open, timeout: float) -> None:
+    with hostile(right) as server, client_of(server.url, timeout=timeout) as client:
+        assert len(client.knowledge(**ASK)) == 3
 
 
 def test_null_categories_go_as_json(client_of: Open) -> None:

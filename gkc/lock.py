@@ -154,7 +154,7 @@ def served_as(listing: Mapping[str, Any], version: str, store: str) -> LockedVer
 
 def locked_version(info: Mapping[str, Any], version: str, store: str) -> LockedVersion:
     """Return what a lock holds of one entry of a listing; raises LockMismatchError."""
-    if not info.get("vector_space") or not info["checksum"]:
+    if not info.get("vector_space") or not info.get("checksum"):
         reason = "it does not say its vector space and checksum; export it again"
         raise LockMismatchError(store, version, reason)
     return LockedVersion(info["vector_space"], info["generation"], info["checksum"])

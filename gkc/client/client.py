@@ -182,17 +182,21 @@ class _AnyClient:
 
     def _split(self, question: Question) -> Pieces:
         """Ask in pieces of as many rows as are answered at once."""
+        at_once = self._max_rows
         try:
-            return (yield from _in_pieces(pieces_of(question, self._max_rows)))
+            return (yield from _in_pieces(pieces_of(question, at_once)))
         except BatchTooLargeError as error:
-            self._learn(error)
+            self._learn(error, at_once)
         return (yield from _in_pieces(pieces_of(question, self._max_rows)))
 
-    def _learn(self, error: BatchTooLargeError) -> None:
-        """Ask for fewer rows at once from now on, if the error says how many."""
-        if not 0 < error.max_rows < self._max_rows:
+    def _learn(self, error: BatchTooLargeError, at_once: int) -> None:
+        """Ask for fewer rows at once from now on, if the error says how many.
+
+        Fewer than this question was asked by: others may have learned the same meanwhile.
+        """
+        if not 0 < error.max_rows < at_once:
             raise error
-        self._max_rows = error.max_rows
+        self._max_rows = min(self._max_rows, error.max_rows)
 
 
 class Client(_AnyClient):
@@ -280,11 +284,12 @@ class Client(_AnyClient):
             If the client is closed.
         """
         question, deadline = self._question(u, i, c, v, parts, dtype), self._deadline()
-        if question.columns.n <= self._max_rows:
+        at_once = self._max_rows
+        if question.columns.n <= at_once:
             try:
                 return self._checked(self._source.knowledge(question, deadline))
             except BatchTooLargeError as error:
-                self._learn(error)
+                self._learn(error, at_once)
         pieces = self._split(question)
         try:
             piece = next(pieces)
@@ -355,11 +360,12 @@ class AsyncClient(_AnyClient):
     ) -> Knowledge:
         """Return what is known of users and items; see `Client.knowledge`."""
         question, deadline = self._question(u, i, c, v, parts, dtype), self._deadline()
-        if question.columns.n <= self._max_rows:
+        at_once = self._max_rows
+        if question.columns.n <= at_once:
             try:
                 return self._checked(await self._source.knowledge(question, deadline))
             except BatchTooLargeError as error:
-                self._learn(error)
+                self._learn(error, at_once)
         pieces = self._split(question)
         try:
             piece = next(pieces)

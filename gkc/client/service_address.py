@@ -8,10 +8,10 @@ import re
 import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
-from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from gkc.errors import ClientUsageError
 
@@ -40,8 +40,8 @@ class Address:
     ----------
     url : str
         The same, without a slash at its end.
-    in_flight : int
-        How many requests are under way there.
+    under_way : set of Connection
+        Those that carry a request. Weakly held: what an interrupt dropped is not counted for ever.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Address:
         self.candidates: Sequence[Candidate] = ()
         self.failure: OSError | None = None
         self.is_resolved = False
-        self.in_flight = 0
+        self.under_way: WeakSet[Connection] = WeakSet()
         self.left_out_until = 0.0
         self._failures = 0
         self._idle: deque[Connection] = deque()
@@ -84,6 +84,11 @@ class Address:
         pause = min(_LEFT_OUT_SECONDS * 2**self._failures, _LONGEST_LEFT_OUT_SECONDS)
         self._failures = min(self._failures + 1, 10)
         self.left_out_until = monotonic() + pause
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave it out as long as it asks for, but not for long."""
+        pause = min(seconds, _LONGEST_LEFT_OUT_SECONDS)
+        self.left_out_until = max(self.left_out_until, monotonic() + pause)
 
     def take_idle(self) -> Connection | None:
         """Return an open connection, if there is one that the service has not closed meanwhile."""
@@ -125,34 +130,16 @@ class Addresses:
         self.all = [Address(url) for url in urls]
         if len({address.url for address in self.all}) < len(self.all):
             raise ClientUsageError("an address is named twice; name each once")
-        self._lock = Lock()
 
     def unresolved(self) -> list[Address]:
         """Return the addresses whose names are to be looked up."""
         return [address for address in self.all if not address.is_resolved]
 
-    def take(self, tried: Iterable[Address], at: Address | None = None) -> Address:
-        """Return this address, or that with the fewest requests under way; count one more there.
+    def choose(self, tried: Iterable[Address]) -> Address:
+        """Return the address with the fewest requests under way.
 
         Those that failed lately or were ``tried`` come only where there is no other.
         """
-        with self._lock:
-            chosen = at or self._chosen(tried)
-            chosen.in_flight += 1
-            return chosen
-
-    def release(self, address: Address) -> None:
-        """Count one request less."""
-        with self._lock:
-            address.in_flight -= 1
-
-    def has_other(self, tried: Iterable[Address]) -> bool:
-        """Tell whether there is an address that was not tried and did not fail lately."""
-        now = monotonic()
-        others = set(self.all) - set(tried)
-        return any(address.left_out_until <= now for address in others)
-
-    def _chosen(self, tried: Iterable[Address]) -> Address:
         if len(self.all) == 1:
             return self.all[0]
         now = monotonic()
@@ -161,10 +148,16 @@ class Addresses:
             key=lambda address: (
                 address.left_out_until > now,
                 address in tried,
-                address.in_flight,
+                len(address.under_way),
                 random.random(),
             ),
         )
+
+    def has_other(self, tried: Iterable[Address]) -> bool:
+        """Tell whether there is an address that was not tried and did not fail lately."""
+        now = monotonic()
+        others = set(self.all) - set(tried)
+        return any(address.left_out_until <= now for address in others)
 
 
 def _parsed(url: str) -> tuple[str, str, int, str]:

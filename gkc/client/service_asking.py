@@ -107,11 +107,12 @@ class Service:
         self._tls = ssl.create_default_context() if is_tls else None
 
     def connection(self, address: Address) -> Connection:
-        """Return an idle connection, or a new one."""
-        idle = address.take_idle()
-        if idle is not None:
-            return idle
-        return Connection(address, self._tls if address.is_tls else None)
+        """Return an idle connection, or a new one, for a request that is under way from now on."""
+        connection = address.take_idle()
+        if connection is None:
+            connection = Connection(address, self._tls if address.is_tls else None)
+        address.under_way.add(connection)
+        return connection
 
     def keep(self, connection: Connection) -> None:
         """Keep a connection for the next request."""
@@ -129,9 +130,7 @@ class Service:
 
     def anew(self) -> Service:
         """Return what a child opens after a fork; what it inherited says no word to the service."""
-        for address in self.addresses.all:
-            for connection in address.drop_all():
-                connection.abandon()
+        self.close()
         return Service(self._urls, self.options)
 
 
@@ -244,7 +243,7 @@ class Asking:
 
     def _begin(self, kind: AttemptKind, at: Address | None = None) -> None:
         options = self._service.options
-        address = self._service.addresses.take(self._tried, at)
+        address = at or self._service.addresses.choose(self._tried)
         self._tried.append(address)
         now = monotonic()
         connection = self._service.connection(address)
@@ -263,11 +262,13 @@ class Asking:
         if pause is None:
             self._conclude(response)
         else:
+            attempt.connection.address.leave_out(pause)
             self._retry_or_conclude(pause, response)
 
     def _failed(self, attempt: Attempt, error: OSError | ServiceError) -> None:
         address, has_answered = attempt.connection.address, attempt.connection.has_answered
-        if has_answered or not attempt.is_reused:  # else it was closed while it was idle
+        was_closed_idle = attempt.is_reused and not has_answered
+        if not was_closed_idle:
             address.failed()
         self._end(attempt, type(error).__name__, stays_open=False)
         # Asking again is safe: every request only reads.
@@ -280,16 +281,20 @@ class Asking:
             if not has_answered and not isinstance(error, ssl.SSLCertVerificationError):
                 used = self._service.options.retries - self._retries_left
                 pause = _PAUSE_SECONDS * (2**used - 1)
-        self._retry_or_conclude(pause, told)
+        # Closing what is idle is no outage: the first time it costs nothing to ask again.
+        self._retry_or_conclude(pause, told, is_free=was_closed_idle and attempt.kind == "first")
 
-    def _retry_or_conclude(self, pause: float, outcome: Response | GkcError) -> None:
+    def _retry_or_conclude(
+        self, pause: float, outcome: Response | GkcError, *, is_free: bool = False
+    ) -> None:
         """Ask again after a pause, at another address at once; else that was it."""
         if self.running:  # a hedge, or what was hedged
             return
         if pause < _NEVER and self._service.addresses.has_other(self._tried):
             pause = 0.0
         at = monotonic() + pause
-        if self._retries_left and at < self._deadline and self._service.budget.take():
+        may_retry = self._retries_left and at < self._deadline
+        if may_retry and (is_free or self._service.budget.take()):
             self._retries_left -= 1
             self._retry_at = at
             self._hedge_at = _NEVER
@@ -309,7 +314,7 @@ class Asking:
     def _end(self, attempt: Attempt, outcome: int | str, *, stays_open: bool) -> None:
         self.running.remove(attempt)
         connection, options = attempt.connection, self._service.options
-        self._service.addresses.release(connection.address)
+        connection.address.under_way.discard(connection)
         attempt.steps.close()
         if stays_open:
             self._service.keep(connection)

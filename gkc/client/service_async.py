@@ -144,8 +144,11 @@ class AsyncHttpSource:
             else (loop.add_writer, loop.remove_writer)
         )
 
+        process = self._service.process
+
         def unwatch() -> None:
-            if not loop.is_closed():
+            # A child shares the loop's epoll with its parent, which goes on watching.
+            if os.getpid() == process and not loop.is_closed():
                 remove(descriptor)
             connection.watched = 0
             connection.unwatch = None

@@ -30,6 +30,10 @@ _HEAD_BYTES: Final = 16 << 10
 _MOST_BODY_BYTES: Final = 1 << 31
 _HEAD_END: Final = b"\r\n\r\n"
 _FIRST_FINAL_STATUS: Final = 200
+_LONGEST_POLL_SECONDS: Final = 86_400.0
+_MOST_INTERIM_HEADS: Final = 100
+_MOST_READS_AT_ONCE: Final = 16
+"""Then whoever runs the exchange looks at the clock, and at others, even if more is there."""
 
 _WAITS: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -99,6 +103,7 @@ class Connection:
         self._tls = tls
         self._socket: socket.socket | None = None
         self._scratch = bytearray(_HEAD_BYTES)
+        self._reads_at_once = 0
 
     @property
     def opened(self) -> socket.socket:
@@ -112,22 +117,21 @@ class Connection:
         return self._socket is not None
 
     def is_quiet(self) -> bool:
-        """Tell whether an idle connection has nothing to read: neither an end nor a surplus."""
-        return bool(self.watched) or not wait_for([(self, READ)], 0.0)
+        """Tell whether an idle connection has nothing to read: neither an end nor a surplus.
+
+        The surplus of one answer would be taken for the next. An event loop that watches it has
+        perhaps not looked since it came, and TLS may hold it where no poll sees it.
+        """
+        return not self._is_buffered() and not wait_for([(self, READ)], 0.0)
 
     def close(self) -> None:
-        """Close the socket, if there is one."""
+        """Close the socket, if there is one; nothing is said that a parent's copy would feel."""
         if self._socket is None:
             return
         if self.unwatch is not None:
             self.unwatch()
         self._socket.close()
         self._socket = None
-
-    def abandon(self) -> None:
-        """Close the socket in a process that inherited it: nothing is said to the other side."""
-        self.unwatch = None
-        self.close()
 
     def exchange(self, request: bytes) -> Steps[Response]:
         """Send a request and return its answer.
@@ -204,7 +208,7 @@ class Connection:
 
     def _receive_head(self) -> Steps[tuple[_Head, int, int]]:
         """Return the head, and where in the scratch buffer the beginning of the body is."""
-        scratch, filled = memoryview(self._scratch), 0
+        scratch, filled, heads = memoryview(self._scratch), 0, 0
         while True:
             end = self._scratch.find(_HEAD_END, 0, filled)
             if end < 0:
@@ -216,6 +220,9 @@ class Connection:
             head = self._parse(scratch[:end])
             if head.status >= _FIRST_FINAL_STATUS:
                 return head, end, filled
+            heads += 1
+            if heads > _MOST_INTERIM_HEADS:
+                raise self._lie(f"sends more than {_MOST_INTERIM_HEADS} heads before its answer")
             scratch[: filled - end] = bytes(scratch[end:filled])
             filled -= end
 
@@ -224,7 +231,7 @@ class Connection:
         try:
             head.parser.feed_data(raw)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise self._lie(f"does not speak HTTP/1.1: {error}") from error
+            raise self._not_http(error) from error
         if not head.is_whole:
             raise self._lie("does not speak HTTP/1.1")
         head.status = head.parser.get_status_code()
@@ -265,7 +272,7 @@ class Connection:
                     break
                 pieces = memoryview(self._scratch)[:count]
         except httptools.HttpParserError as error:
-            raise self._lie(f"does not speak HTTP/1.1: {error}") from error
+            raise self._not_http(error) from error
         return np.frombuffer(bytearray(b"".join(head.pieces)), dtype=np.uint8)
 
     def _read(self, into: memoryview, when: str = "within the head") -> Steps[int]:
@@ -279,11 +286,27 @@ class Connection:
 
     def _read_any(self, into: memoryview) -> Steps[int]:
         """Return how many bytes came; 0 at the end."""
+        # No poll sees what TLS holds; it is a record at most.
+        if self._reads_at_once >= _MOST_READS_AT_ONCE and not self._is_buffered():
+            self._reads_at_once = 0
+            yield READ
+        self._reads_at_once += 1
         while True:
             try:
                 return self.opened.recv_into(into)
             except _WAITS as error:
+                self._reads_at_once = 0
                 yield _awaited(error, READ)
+
+    def _is_buffered(self) -> bool:
+        """Tell whether TLS holds bytes that it has taken off the network already."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def _not_http(self, error: Exception) -> ServiceError:
+        cause = error.__context__
+        if cause is not None and not isinstance(cause, Exception):
+            raise cause  # the caller was interrupted amid a callback of the parser
+        return self._lie(f"does not speak HTTP/1.1: {error}")
 
     def _lie(self, reason: str) -> ServiceError:
         self.stays_open = False
@@ -321,14 +344,17 @@ class _Head:
 
 
 def wait_for(awaited: list[tuple[Connection, int]], timeout_seconds: float) -> list[Connection]:
-    """Wait until a connection has what it waits for; return those that do."""
+    """Wait until a connection has what it waits for; return those that do.
+
+    A day at most, since a poll takes no more than 24: a longer wait may end with none.
+    """
     poller = select.poll()
     by_descriptor = {}
     for connection, event in awaited:
         descriptor = connection.opened.fileno()
         by_descriptor[descriptor] = connection
         poller.register(descriptor, event)
-    ready = poller.poll(max(0.0, timeout_seconds) * 1000)
+    ready = poller.poll(min(max(0.0, timeout_seconds), _LONGEST_POLL_SECONDS) * 1000)
     return [by_descriptor[descriptor] for descriptor, _ in ready]
 
 

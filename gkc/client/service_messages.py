@@ -89,6 +89,8 @@ class _Listed(Struct):
     category_dim: int
     dtype: str
     previous: str | None = None
+    vector_space: str | None = None
+    checksum: str | None = None
     tasks: Sequence[_Task] = ()
     task_weights: list[list[float]] | dict[str, list[float]] = []
 
@@ -302,7 +304,7 @@ def error_told(response: Response, question: Question | None = None) -> GkcError
     if response.content_type == MEDIA_TYPE:
         try:
             problem = msgspec.json.decode(response.body.data, type=_Problem)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _not_understood(response)
         return _error_of(problem, response, question)
     return _not_understood(response)

@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +40,7 @@ class Asked:
         return max(len(tensor) for tensor in tensors.values())
 
 
-Reply = Callable[[Asked], Sequence[Piece]]
+Reply = Callable[[Asked], Iterable[Piece]]
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import multiprocessing
 import os
 import pickle
@@ -230,6 +231,26 @@ def test_pieces_share_one_deadline(client_of: Open) -> None:
     assert len(server.posts()) < 20
 
 
+def test_first_questions_at_once_all_learn_the_limit() -> None:
+    n, together = 4, threading.Barrier(4)
+
+    def reply(asked: Asked) -> Sequence[Piece]:
+        if asked.method == "POST" and asked.rows > 2:
+            together.wait()  # each is refused before one has learned anything
+            told = {"type": "urn:gkc:problem:too-many-rows", "title": "", "detail": "because"}
+            body = json.dumps(told | {"status": 413, "max_rows": 2}).encode()
+            return [http(body, status="413 Large", content_type="application/problem+json")]
+        return right(asked)
+
+    with (
+        hostile(reply) as server,
+        Client(server.url, timeout=WIDE) as client,
+        ThreadPoolExecutor(n) as threads,
+    ):
+        asking = [threads.submit(client.knowledge, u=7, i=[1, 2, 3], v="v1") for _ in range(n)]
+        assert [len(each.result()) for each in asking] == [3] * n
+
+
 def test_a_limit_that_says_nothing_new_is_an_error(client_of: Open) -> None:
     answer = problem("413 Too Large", "too-many-rows")
     with (
@@ -441,6 +462,31 @@ def test_a_child_leaves_the_parents_connections_alone() -> None:
         assert os.waitpid(pid, 0)[1] == 0
         client.knowledge(**ask)
         assert server.connections == 2
+
+
+async def _in_child(client: AsyncClient, what: str) -> None:
+    if what == "ask":
+        await client.knowledge(u=7, i=[1, 2], v="v1")
+    await client.close()
+
+
+@pytest.mark.parametrize("what", ["close", "ask"])
+async def test_a_child_leaves_the_parents_event_loop_alone(what: str) -> None:
+    with hostile(right) as server:
+        async with AsyncClient(server.url, timeout=WIDE) as client:
+            ask: dict[str, Any] = {"u": 7, "i": [1, 2], "v": "v1"}
+            await client.knowledge(**ask)
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    asyncio._set_running_loop(None)  # the parent's
+                    asyncio.run(_in_child(client, what))
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitpid(pid, 0)[1] == 0  # noqa: ASYNC222 - nothing else is to run
+            await client.knowledge(**ask)
+            assert server.connections == (2 if what == "ask" else 1)
 
 
 def test_a_fork_while_other_threads_ask(served: str) -> None:

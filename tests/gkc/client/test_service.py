@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import count
+from time import monotonic
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gkc.client.question import question_of
+from gkc.client.service import HttpSource
+from gkc.client.service_asking import Options
 from gkc.errors import (
     GkcError,
+    LockMismatchError,
     ServiceError,
     StoreError,
     VersionNotFoundError,
     VersionNotReadyError,
 )
+from gkc.lock import Lock, LockedVersion
 from tests.gkc.client.clients import Open
 from tests.gkc.client.hostile import (
     CLOSE,
@@ -29,6 +39,7 @@ from tests.gkc.client.hostile import (
     rows,
 )
 
+WIDE = 20.0
 ASK = {"u": 7, "i": [1, 2, 3], "v": "v1"}
 STATUS = np.ones((3, 4), dtype=np.uint8)
 
@@ -232,6 +243,44 @@ def test_a_fault_of_the_service_is_an_error_of_the_service(client_of: Open) -> N
     assert caught.value.status == 500
 
 
+def test_a_problem_nested_without_end_is_an_error_of_the_service(client_of: Open) -> None:
+    deep = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    answer = http(deep, status="400 Bad Request", content_type="application/problem+json")
+    with (
+        hostile(lambda _: [answer]) as server,
+        client_of(server.url, timeout=WIDE) as client,
+        pytest.raises(ServiceError, match="it answers status 400"),
+    ):
+        client.knowledge(**ASK)
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "words"),
+    [
+        ({"vector_space": "A"}, LockMismatchError, "vector space and checksum"),
+        ({"vector_space": "A", "checksum": None}, LockMismatchError, "vector space and checksum"),
+        ({"vector_space": "A", "checksum": 5}, ServiceError, "cannot be read"),
+        ({"vector_space": ["A"], "checksum": "c"}, ServiceError, "cannot be read"),
+    ],
+)
+def test_a_locked_client_is_told_of_a_listing_that_says_too_little(
+    client_of: Open, entry: dict[str, Any], error: type[GkcError], words: str
+) -> None:
+    lock = Lock({"v1": LockedVersion("A", "g", "c")})
+    with (
+        hostile(lambda a: [listing(**entry)] if a.method == "GET" else right(a)) as server,
+        client_of(server.url, timeout=WIDE, lock=lock) as client,
+        pytest.raises(error, match=words),
+    ):
+        client.knowledge(**ASK)
+
+
+@pytest.mark.parametrize("timeout", [3e6, 1e10])
+def test_a_timeout_may_be_as_long_as_one_likes(client_of: Open, timeout: float) -> None:
+    with hostile(right) as server, client_of(server.url, timeout=timeout) as client:
+        assert len(client.knowledge(**ASK)) == 3
+
+
 def test_null_categories_go_as_json(client_of: Open) -> None:
     bodies: list[Any] = []
 
@@ -245,3 +294,68 @@ def test_null_categories_go_as_json(client_of: Open) -> None:
         client.knowledge(u=7, i=5, c=[3, None, 4], v="v1")
     assert bodies[0]["c"] == [3, None, 4]
     assert bodies[0]["u"] == [7]
+
+
+# ---- interrupts
+
+
+class Interrupt(KeyboardInterrupt):
+    """Ctrl-C at a line that a test chooses."""
+
+
+@contextmanager
+def interrupting_at(nth: int) -> Iterator[None]:
+    """Interrupt at the nth line of the modules of the service that runs in here."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if "/gkc/client/service" not in frame.f_code.co_filename:
+            return None
+        if frame.f_code.co_qualname.startswith("Budget."):
+            return None  # a tracer can come between `with` and its lock; a signal cannot
+        if event == "line":
+            lines += 1
+            if lines == nth:
+                raise Interrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-safetensors\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # closed all the same
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_an_interrupt_reaches_the_caller_and_leaves_nothing_behind(is_chunked: bool) -> None:
+    def reply(asked: Asked) -> Sequence[Piece]:
+        if asked.method == "GET" or not is_chunked:
+            return right(asked)
+        body = rows(asked.rows)
+        return [CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)]
+
+    with hostile(reply) as server:
+        source = HttpSource([server.url], Options(WIDE, 0, None, None))
+        question = question_of(7, [1, 2, 3], None, "v1", None, "f32")
+        addresses = source._service.addresses.all
+        with closing(source):
+            for nth in count(1):
+                try:
+                    with interrupting_at(nth):
+                        answer = source.knowledge(question, monotonic() + WIDE)
+                    break
+                except Interrupt:
+                    pass  # what its traceback holds goes with it
+                assert not addresses[0].under_way
+                assert len(source.knowledge(question, monotonic() + WIDE).rows) == 3
+        assert nth > 100
+        assert len(answer.rows) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gkc.client.service_address import Address, Addresses
+from gkc.client.service_connection import Connection
 
 
 @pytest.mark.parametrize(
@@ -26,14 +27,19 @@ def test_a_url_is_read(url: str, told: str, host: str, port: int, prefix: str, h
 
 def test_the_address_with_the_fewest_requests_is_next() -> None:
     addresses = Addresses(["http://a", "http://b", "http://c"])
-    taken = [addresses.take([]) for _ in range(6)]
-    assert {address.in_flight for address in addresses.all} == {2}
-    addresses.release(taken[0])
-    assert addresses.take([]) is taken[0]
+    connections = []
+    for _ in range(6):
+        connection = Connection(addresses.choose([]), None)
+        connection.address.under_way.add(connection)
+        connections.append(connection)
+    del connection
+    assert {len(address.under_way) for address in addresses.all} == {2}
+    free = connections.pop(0).address
+    assert addresses.choose([]) is free  # nobody holds that request any more
 
 
 def test_ties_are_broken_at_random() -> None:
-    firsts = {Addresses(["http://a", "http://b"]).take([]).url for _ in range(64)}
+    firsts = {Addresses(["http://a", "http://b"]).choose([]).url for _ in range(64)}
     assert firsts == {"http://a", "http://b"}
 
 
@@ -41,10 +47,10 @@ def test_those_that_failed_or_were_tried_come_last() -> None:
     addresses = Addresses(["http://a", "http://b"])
     bad, good = addresses.all
     bad.failed()
-    assert [addresses.take([]) for _ in range(3)] == [good] * 3
-    assert addresses.take([good]) is good
+    assert [addresses.choose([]) for _ in range(3)] == [good] * 3
+    assert addresses.choose([good]) is good
     good.failed()
-    assert addresses.take([good]) is bad  # all are bad: the untried one
+    assert addresses.choose([good]) is bad  # all are bad: the untried one
     assert not addresses.has_other([])
     bad.succeeded()
     assert addresses.has_other([good])

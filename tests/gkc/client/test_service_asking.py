@@ -217,6 +217,38 @@ def test_a_connection_closed_while_idle_is_noticed_before_it_is_used(client_of: 
     assert {report.kind for report in reports} == {"first"}
 
 
+def test_connections_closed_while_nobody_looks_cost_no_budget(client_of: Open) -> None:
+    def reply(asked: Asked) -> Sequence[Piece]:
+        return [*right(asked), 0.002, CLOSE]
+
+    reports: list[AttemptReport] = []
+    with (
+        hostile(reply) as server,
+        client_of(server.url, timeout=WIDE, on_request=reports.append) as client,
+    ):
+        for _ in range(30):
+            client.knowledge(**ASK)
+            time.sleep(0.02)  # an event loop does not run meanwhile
+    assert {report.outcome for report in reports} <= {200, "ConnectionResetError"}
+
+
+def test_a_reused_connection_that_is_closed_is_asked_anew_beyond_the_budget(
+    client_of: Open,
+) -> None:
+    on_this: dict[int, bool] = {}
+
+    def reply(asked: Asked) -> Sequence[Piece]:
+        # Each connection answers once and closes when it is asked again.
+        was_used = on_this.get(server.connections, False)
+        on_this[server.connections] = True
+        return [CLOSE] if was_used else right(asked)
+
+    with hostile(reply) as server, client_of(server.url, timeout=WIDE) as client:
+        for _ in range(40):
+            assert len(client.knowledge(**ASK)) == 3
+    assert server.connections == 41
+
+
 def test_an_answer_that_says_close_ends_the_connection(client_of: Open) -> None:
     def reply(asked: Asked) -> Sequence[Piece]:
         if asked.method == "GET":
@@ -295,6 +327,21 @@ def test_an_address_that_failed_is_left_out_for_a_while(client_of: Open) -> None
                 lies += 1
         assert len(lying.posts()) == lies < 20
         assert len(good.posts()) == 40 - lies
+
+
+def test_an_address_that_says_when_to_come_back_is_left_out_until_then(client_of: Open) -> None:
+    answer = problem("503 Service Unavailable", "version-not-ready", Retry_After="60")
+    with (
+        hostile(lambda _: [answer]) as loading,
+        hostile(right) as one,
+        hostile(right) as other,
+        client_of([loading.url, one.url, other.url], timeout=WIDE) as client,
+    ):
+        began = time.monotonic()
+        for _ in range(100):
+            assert len(client.knowledge(**ASK)) == 3
+        # It is left out for 5 seconds at most, whatever it says.
+        assert 1 <= len(loading.asked) <= 1 + (time.monotonic() - began) // 5
 
 
 # ---- hedges

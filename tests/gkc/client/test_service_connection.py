@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gkc.errors import ServiceError
+from gkc.errors import DeadlineExceededError, ServiceError
 from tests.gkc.client.clients import Open
 from tests.gkc.client.hostile import CLOSE, Asked, Piece, hostile, http, listing, right, rows
 from tests.redis_server import make_certificate
@@ -154,6 +156,106 @@ def test_a_certificate_that_nobody_vouches_for_is_an_error(
         pytest.raises(ServiceError, match="certificate verify failed"),
     ):
         client.knowledge(**ASK)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_a_server_that_sends_without_pause_is_given_up_in_time(
+    client_of: Open,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tls: bool,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    is_given_up = threading.Event()
+
+    def reply(_: Asked) -> Iterator[Piece]:
+        yield head
+        while not is_given_up.is_set():
+            yield b"1\r\nx\r\n" * 3000
+
+    with hostile(reply) as server, ExitStack() as proxies:
+        url = proxies.enter_context(behind_tls(server.url, certificate)) if tls else server.url
+        with client_of(url, timeout=0.3) as client:
+            began = time.monotonic()
+            watchdog = threading.Timer(WIDE, is_given_up.set)
+            watchdog.start()
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.3 s"):
+                client.knowledge(**ASK)
+            assert time.monotonic() - began < WIDE / 2
+            watchdog.cancel()
+            is_given_up.set()
+
+
+def test_heads_without_end_are_an_error(client_of: Open) -> None:
+    with (
+        hostile(lambda _: [b"HTTP/1.1 100 Continue\r\n\r\n" * 101]) as server,
+        client_of(server.url, timeout=WIDE) as client,
+        pytest.raises(ServiceError, match="sends more than 100 heads before its answer"),
+    ):
+        client.knowledge(**ASK)
+
+
+def surplus_after_the_first(asked: Asked) -> Sequence[Piece]:
+    """Answer the second question twice, the second time wrongly and too late to be noticed."""
+    if asked.method == "GET":
+        return right(asked)
+    answer = http(rows(asked.rows))
+    surplus = http(rows(asked.rows, knowledge=np.full((asked.rows, 7), 666, np.float32)))
+    return [answer, 0.02, surplus] if asked.nth == 2 else [answer]
+
+
+def test_a_surplus_on_an_idle_connection_is_nobodys_answer(client_of: Open) -> None:
+    with hostile(surplus_after_the_first) as server, client_of(server.url, timeout=WIDE) as client:
+        for _ in range(3):
+            assert client.knowledge(**ASK).rows[0, 1] == 1.0
+            time.sleep(0.1)  # also the loop of the async client sleeps, and looks at nothing
+    assert server.connections == 2
+
+
+@contextmanager
+def in_one_record(certificate: tuple[Path, Path], surplus: bytes) -> Iterator[str]:
+    """Serve over TLS; the end of each answer to a question shares its record with a surplus."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return  # the end of the test
+            with context.wrap_socket(plain, server_side=True) as near, suppress(OSError):
+                while asked := near.recv(65536):
+                    if asked.startswith(b"GET"):
+                        near.sendall(listing())
+                        continue
+                    answer = http(rows(3))
+                    near.sendall(answer[:-50])
+                    near.sendall(answer[-50:] + surplus)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def test_a_surplus_that_tls_holds_is_nobodys_answer(
+    client_of: Open, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    surplus = http(rows(3, knowledge=np.full((3, 7), 666, np.float32)))
+    with (
+        in_one_record(certificate, surplus) as url,
+        client_of(url, timeout=WIDE) as client,
+    ):
+        for _ in range(3):
+            assert client.knowledge(**ASK).rows[0, 1] == 1.0
 
 
 def test_over_ipv6(client_of: Open) -> None:

@@ -351,11 +351,10 @@ def test_an_interrupt_reaches_the_caller_and_leaves_nothing_behind(is_chunked: b
             for nth in count(1):
                 try:
                     with interrupting_at(nth):
-                        answer = source.knowledge(question, monotonic() + WIDE)
+                        source.knowledge(question, monotonic() + WIDE)
                     break
                 except Interrupt:
                     pass  # what its traceback holds goes with it
                 assert not addresses[0].under_way
                 assert len(source.knowledge(question, monotonic() + WIDE).rows) == 3
         assert nth > 100
-        assert len(answer.rows) == 3

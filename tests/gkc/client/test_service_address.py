@@ -29,10 +29,8 @@ def test_the_address_with_the_fewest_requests_is_next() -> None:
     addresses = Addresses(["http://a", "http://b", "http://c"])
     connections = []
     for _ in range(6):
-        connection = Connection(addresses.choose([]), None)
-        connection.address.under_way.add(connection)
-        connections.append(connection)
-    del connection
+        connections.append(Connection(addresses.choose([]), None))
+        connections[-1].address.under_way.add(connections[-1])
     assert {len(address.under_way) for address in addresses.all} == {2}
     free = connections.pop(0).address
     assert addresses.choose([]) is free  # nobody holds that request any more

@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -80,11 +81,11 @@ MEASURES: Final[dict[str, Callable[..., Awaitable[Any]]]] = {"seconds": seconds,
 
 
 def _door(module: str) -> Any:  # noqa: ANN401
-    """Return a module of the HTTP door, which other checkouts call the service."""
-    try:
-        return import_module(f"gkc.http.{module}")
-    except ModuleNotFoundError:
-        return import_module(f"gkc.service.{module}")
+    """Return a module of the HTTP door or behind it; other checkouts have it elsewhere."""
+    for package in ("answering", "http"):
+        with suppress(ModuleNotFoundError):
+            return import_module(f"gkc.{package}.{module}")
+    return import_module(f"gkc.service.{module}")
 
 
 def _users(reader: Any) -> Any:  # noqa: ANN401

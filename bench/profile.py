@@ -30,7 +30,7 @@ BODIES: Final = 2_000
 SAMPLES_PER_SECOND: Final = 500
 STEPS: Final[Mapping[str, Sequence[str]]] = {
     "decode": ("gkc.http.decoding:decode_json", "gkc.http.decoding:decode_safetensors"),
-    "resolve": ("gkc.http.serving:Serving.resolve",),
+    "resolve": ("gkc.answering.serving:Serving.resolve",),
     "plan": ("gkc.center.plan:Plan.__init__",),
     "users: Redis": (
         "gkc.store.backends.redis.pipe:ReadPipe.run",
@@ -40,15 +40,15 @@ STEPS: Final[Mapping[str, Sequence[str]]] = {
         "gkc.store.backends.redis.reader:RedisReader.fetch_users",
     ),
     "users: around the read": (
-        "gkc.http.reader:GuardedReader.fetch_users",
-        "gkc.http.user_cache:UserCache.fetch_users",
+        "gkc.answering.reader:GuardedReader.fetch_users",
+        "gkc.answering.user_cache:UserCache.fetch_users",
     ),
     "items": ("gkc.center.plan:Plan.find_items",),
     "lay": ("gkc.center.plan:Plan.lay",),
     "encode": ("gkc.http.encoding:encode",),
     "send": ("gkc.http.asgi:respond", "gkc.http.wire:GatheringTransport._flush"),
     "count": ("gkc.http.tally:Tally.end", "gkc.http.metrics:Metrics.add_tally"),
-    "the rest of answering": ("gkc.http.answering:Answering.answer",),
+    "the rest of answering": ("gkc.answering.answering:Answering.answer",),
     "around it": (
         "gkc.http.routes:KnowledgeEndpoint.__call__",
         "gkc.http.middleware:Observed.__call__",

@@ -12,6 +12,7 @@ import sys
 MEASUREMENTS = (
     "throughput",
     "latency",
+    "client",
     "core",
     "against",
     "open_loop",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+Array = npt.NDArray[np.generic]
 Bools = npt.NDArray[np.bool_]
 F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]

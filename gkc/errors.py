@@ -33,6 +33,10 @@
     │   ├── EncodedBodyError              the body is compressed
     │   ├── NotAcceptableError            no type that the caller accepts can be answered
     │   └── ClientGoneError               the caller hung up before its request was read
+    ├── ClientUsageError                  a client was made or used as it cannot be
+    ├── DeadlineExceededError             no whole answer came within the caller's timeout
+    ├── GenerationChangedError            a version was published anew while its rows were asked for
+    ├── ServiceError                      a service cannot be reached, or its answer is none of ours
     ├── RowRuleError                      the compiled rule of rows does not work on this machine
     └── CommandError                      a command cannot do what it was asked; says what to do
 
@@ -43,10 +47,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field of a request; ``field`` is a JSON Pointer (RFC 6901)."""
+
+    field: str
+    detail: str
 
 
 class GkcError(Exception):
-    """Base of every error that gkc raises on purpose."""
+    """Base of every error that gkc raises on purpose.
+
+    Attributes
+    ----------
+    errors : tuple of FieldError
+        The fields of a question that are at fault, else none.
+    status, title, retry_after : int, str, float, or None
+        What a service told besides, where the error came over HTTP; ``retry_after`` in seconds.
+    """
+
+    errors: tuple[FieldError, ...] = ()
+    status: int | None = None
+    title: str | None = None
+    retry_after: float | None = None
+
+    @property
+    def detail(self) -> str:
+        """The message: what, which, what to do."""
+        return str(self)
+
+    @classmethod
+    def as_told(cls, detail: str, **facts: Any) -> Self:  # noqa: ANN401
+        """Return an error that another process met, with its message and the facts it told."""
+        return _as_told(cls, (detail,), facts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message and the facts: constructors take the latter alone."""
+        return _as_told, (type(self), self.args, self.__dict__)
+
+
+ErrorT = TypeVar("ErrorT", bound=GkcError)
+
+
+def _as_told(cls: type[ErrorT], args: tuple[Any, ...], facts: dict[str, Any]) -> ErrorT:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 class StoreError(GkcError):
@@ -261,14 +310,6 @@ class MalformedBodyError(RequestError):
         super().__init__(f"the body is not {expected}: {reason}")
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """What is wrong with one field of a request; ``field`` is a JSON Pointer (RFC 6901)."""
-
-    field: str
-    detail: str
-
-
 class InvalidFieldsError(RequestError):
     """Fields of a request are missing, unknown, misplaced, of unequal lengths or wrong.
 
@@ -346,6 +387,47 @@ class ClientGoneError(RequestError):
 
     def __init__(self) -> None:
         super().__init__("the client closed the connection before its request was read")
+
+
+class ClientUsageError(GkcError):
+    """A client was made or used as it cannot be; the message says what is wrong and what to do."""
+
+
+class DeadlineExceededError(GkcError):
+    """No whole answer came within the caller's timeout."""
+
+    def __init__(self, source: str, timeout_seconds: float, reason: str = "") -> None:
+        self.source = source
+        self.timeout_seconds = timeout_seconds
+        self.reason = reason
+        because = f" ({reason})" if reason else ""
+        super().__init__(
+            f"{source} gave no whole answer within {timeout_seconds:g} s{because}; "
+            "allow more by timeout=, or ask for fewer rows"
+        )
+
+
+class GenerationChangedError(GkcError):
+    """A version was published anew, again and again, while its rows were asked for in pieces."""
+
+    def __init__(self, version: str, first: str, later: str) -> None:
+        self.version = version
+        self.first = first
+        self.later = later
+        super().__init__(
+            f"version {version!r} went from generation {first} to {later} while its rows were "
+            "asked for in pieces, also when they were asked for again; ask once more"
+        )
+
+
+class ServiceError(GkcError):
+    """A service cannot be reached, or what it answers is no answer of ours."""
+
+    def __init__(self, url: str, reason: str, remedy: str = "") -> None:
+        self.url = url
+        self.reason = reason
+        self.remedy = remedy or "see that gkc serve runs there, and nothing between changes answers"
+        super().__init__(f"service {url}: {reason}; {self.remedy}")
 
 
 class RowRuleError(GkcError):

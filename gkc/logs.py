@@ -54,6 +54,26 @@ def set_up_logging(level: int = logging.INFO) -> None:
     root.setLevel(level)
 
 
+def log_as_the_caller_does() -> None:
+    """Hand events to the standard library's logging, in a process that is not ours.
+
+    Its warnings are then on standard error, and the rest is there for who asks for it. Where
+    structlog is set up, by us or by the caller, it stays as it is; where nobody did, it would print
+    everything to standard output.
+    """
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
 def _renderers(*, for_people: bool) -> list[Processor]:
     if for_people:
         # Plain: structlog's own choice shows local variables, and with them ids and passwords.

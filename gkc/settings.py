@@ -34,7 +34,19 @@ class StoreSettings(BaseSettings):
     """Longest wait for one read of the store, in milliseconds; then the answer is 503."""
 
 
-class Settings(StoreSettings):
+class FollowingSettings(StoreSettings):
+    """What whoever answers from a store can be told: the service, and clients in their process."""
+
+    item_memory_mb: int = Field(default=4096, ge=0)
+    """Mebibytes of item tables that are faulted into memory before their first request; tables
+    beyond it are mapped all the same, and slower while cold."""
+
+    refresh_ms: int = Field(default=200, ge=1)
+    """Pause between two looks at the catalogue, in milliseconds; well within the second in which
+    a publication has to be served."""
+
+
+class Settings(FollowingSettings):
     """Everything that ``gkc serve`` can be told."""
 
     host: str = "127.0.0.1"
@@ -52,17 +64,9 @@ class Settings(StoreSettings):
     max_body_bytes: int = Field(default=8_388_608, ge=1)
     """Most bytes the body of one request may have."""
 
-    item_memory_mb: int = Field(default=4096, ge=0)
-    """Mebibytes of item tables that are faulted into memory before their first request; tables
-    beyond it are mapped all the same, and slower while cold."""
-
     user_cache_mb: int = Field(default=0, ge=0)
     """Mebibytes of users' records that each worker keeps for users who are asked for again; 0
     keeps none. Saves reads of Redis; a ``file:`` store is mapped memory already."""
-
-    refresh_ms: int = Field(default=200, ge=1)
-    """Pause between two looks at the catalogue, in milliseconds; well within the second in which
-    a publication has to be served."""
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:

@@ -12,12 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from gkc.arrays import I64, U8, Bools
+from gkc.arrays import I64, U8, Array, Bools
 from gkc.center.generation import LoadedGeneration
 from gkc.center.question import (
     Answer,
     AnswerType,
-    Array,
     Columns,
     FactoredAnswer,
     Question,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from gkc.arrays import I64, U8, Bools
+from gkc.arrays import I64, U8, Array, Bools
 from gkc.knowledge import PARTS, Part, Vectors
 
 AnswerType = Literal["f32", "f16"]
@@ -17,7 +17,6 @@ Layout = Literal["rows", "factored"]
 ANSWER_TYPES: Final[tuple[AnswerType, ...]] = get_args(AnswerType)
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
-Array = npt.NDArray[np.generic]
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
 
 

@@ -16,18 +16,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import gkc
+from gkc.answering.answering import Answering
+from gkc.answering.reader import GuardedReader
+from gkc.answering.serving import Serving
+from gkc.answering.user_cache import UserCache, UserReader
 from gkc.errors import GkcError
-from gkc.http.answering import Answering
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.openapi import COMPONENTS, KNOWLEDGE
-from gkc.http.problems import MEDIA_TYPE, Problem, problem_of, problem_of_status
-from gkc.http.reader import GuardedReader
+from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
-from gkc.http.serving import Serving
-from gkc.http.user_cache import UserCache, UserReader
+from gkc.problem import MEDIA_TYPE
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader
 
@@ -123,7 +124,7 @@ class Service:
             api.add_exception_handler(error, _answer_error)
         users: UserReader = self._reader
         if settings.user_cache_mb:
-            users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, self.metrics)
+            users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, *self.metrics.user_cache())
         knowledge = KnowledgeEndpoint(
             Answering(self.serving, users),
             self.metrics,

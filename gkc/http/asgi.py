@@ -8,7 +8,8 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from gkc.errors import BodyTooLargeError, ClientGoneError
-from gkc.http.problems import MEDIA_TYPE, Problem
+from gkc.http.problems import Problem
+from gkc.problem import MEDIA_TYPE
 
 _HEADERS: Final = "gkc.headers"
 """Where a request's headers are kept once they are read."""

@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from gkc.center.question import Answer, Array, FactoredAnswer, RowsAnswer
+from gkc import safetensors
+from gkc.arrays import Array
+from gkc.center.question import Answer, FactoredAnswer, RowsAnswer
 from gkc.errors import InvalidFieldsError
-from gkc.http import safetensors
 from gkc.http.negotiation import SAFETENSORS
 from gkc.knowledge import Vectors
 

@@ -149,6 +149,14 @@ class Metrics:
         )
         return records.labels("hit"), records.labels("miss")
 
+    def store_error(self, operation: str) -> None:
+        """Count a read of the store that found something lost or damaged."""
+        self.store_errors.labels(operation).inc()
+
+    def store_operation(self, operation: str) -> StoreOperation:
+        """Time a read of the store, and count it if it fails."""
+        return StoreOperation(self, operation)
+
     def render(self, catalogue: Catalogue | None) -> bytes:
         """Return all values in Prometheus's text format, those of all workers together."""
         registry = CollectorRegistry()
@@ -187,7 +195,7 @@ class StoreOperation:
         tally.reads.append((self._operation, perf_counter() - self._started))
         tally.schedule()
         if kind is not None and issubclass(kind, StoreError):
-            self._metrics.store_errors.labels(self._operation).inc()
+            self._metrics.store_error(self._operation)
 
 
 class _Described(Collector):

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gkc.errors import GkcError
 from gkc.http.asgi import headers, respond_problem
 from gkc.http.metrics import Metrics
-from gkc.http.problems import CLIENT_CLOSED_REQUEST, problem_of
+from gkc.http.problems import problem_of
+from gkc.problem import CLIENT_CLOSED_REQUEST
 
 log = structlog.get_logger(__name__)
 

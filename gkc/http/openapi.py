@@ -13,8 +13,9 @@ import msgspec
 from gkc import errors
 from gkc.center.listing import VersionList
 from gkc.http.negotiation import JSON, SAFETENSORS
-from gkc.http.problems import KINDS, MEDIA_TYPE, Kind, problem_of
+from gkc.http.problems import problem_of
 from gkc.http.schemas import Columns, Health, Knowledge, Metadata, ProblemDetails, Quadruples
+from gkc.problem import KINDS, MEDIA_TYPE, Kind
 
 _TYPES: Final = (Columns, Quadruples, Metadata, Knowledge, VersionList, Health, ProblemDetails)
 _REFERENCES, _SCHEMAS = msgspec.json.schema_components(

@@ -11,8 +11,9 @@ from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
+from gkc.answering.answering import Answering
+from gkc.answering.serving import Serving
 from gkc.center.listing import version_list
-from gkc.http.answering import Answering
 from gkc.http.asgi import headers, read_body, respond
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import encode
@@ -20,7 +21,6 @@ from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
 from gkc.http.openapi import OPERATIONS
 from gkc.http.schemas import Health
-from gkc.http.serving import Serving
 from gkc.http.tally import AnsweredRows
 
 KNOWLEDGE_PATH: Final = "/knowledge"

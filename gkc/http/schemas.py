@@ -116,3 +116,6 @@ class ProblemDetails(Struct, frozen=True):
     versions: Annotated[
         list[str] | UnsetType, Meta(description="With 404: the versions that there are.")
     ] = UNSET
+    max_rows: Annotated[
+        int | UnsetType, Meta(description="With 413, of too many rows: the most that are answered.")
+    ] = UNSET

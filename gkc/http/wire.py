@@ -19,7 +19,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gkc.http.problems import MEDIA_TYPE, problem_of_status
+from gkc.http.problems import problem_of_status
+from gkc.problem import MEDIA_TYPE
 
 
 class GatheringTransport:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-from functools import lru_cache
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from msgspec import Meta, field
 
 from gkc.errors import GenerationCorruptError, RecordError
+from gkc.knowledge import is_version_name as is_version_name
 from gkc.rows_library import stride
 from gkc.store.codec import (
     ID_BYTES,
@@ -35,12 +34,6 @@ _CRC_BYTES: Final = 4
 _NAME: Final = r"^[A-Za-z0-9._-]{1,64}\Z"
 Name = Annotated[str, Meta(pattern=_NAME)]
 """Of a version or a generation."""
-
-
-@lru_cache(maxsize=1024)
-def is_version_name(name: str) -> bool:
-    """Tell whether ``name`` may name a version: 1 to 64 of ``A-Z a-z 0-9 . _ -``."""
-    return re.match(_NAME, name) is not None
 
 
 class Defaults(Record, frozen=True):

@@ -190,7 +190,8 @@ class MirrorDirectory:
             started = time.monotonic()
             self._copy(manifest, read_chunks)
             seconds = round(time.monotonic() - started, 3)
-            log.info("mirror_built", generation=manifest.generation, seconds=seconds)
+            path = str(self._path(manifest.generation, _TABLE))
+            log.info("mirror_built", generation=manifest.generation, path=path, seconds=seconds)
             return self._open_copied(manifest)
 
     def _copy(self, manifest: GenerationManifest, read_chunks: ReadChunks) -> None:

@@ -97,13 +97,14 @@ class _Table:
         self.count = header.count
         self.size_bytes = header.size_bytes
         self._where = where
-        self._is_closed = False
         self.sections: Mapping[str, memoryview] = {
             name: memoryview(memory)[at.offset : at.offset + at.length].toreadonly()
             for name, at in header.sections.items()
         }
         try:
-            self._index = TableIndex(self.sections["starts"], self.sections["ids"], self.count)
+            self._index: TableIndex | None = TableIndex(
+                self.sections["starts"], self.sections["ids"], self.count
+            )
         except LayoutError as exc:
             raise GenerationCorruptError(self.generation, f"{where}: {exc}") from exc
 
@@ -126,15 +127,17 @@ class _Table:
         Whoever reads from it at this moment, or still holds a view of it, keeps it mapped for as
         long. Looking something up afterwards raises GenerationNotFoundError.
         """
-        if self._is_closed:
+        if self._index is None:
             return
-        self._is_closed = True
-        self.sections = {}
-        del self._index
+        self._index, self.sections = None, {}
+        self._drop_views()
         try:
             self._map.close()
         except BufferError:  # a view is still out; the mapping goes with the last of them
             return
+
+    def _drop_views(self) -> None:
+        """Let go of what else a table holds of the mapping."""
 
     def rows_of(self, ids: I64) -> I64:
         """Return the row of each id.
@@ -155,24 +158,32 @@ class _Table:
         GenerationNotFoundError
             If the table was closed.
         """
-        self.require_whole()
         try:
-            return self._index.rows_of(ids)
+            return self._open_index().rows_of(ids)
         except LayoutError as exc:
             raise self.outside("starts") from exc
 
     def require_whole(self) -> None:
         """Check that nobody cut the file short: the missing pages would kill this process."""
-        if self._is_closed:
+        self._open_index()
+
+    def _open_index(self) -> TableIndex:
+        """Return the index of a whole table; who holds it keeps the table mapped.
+
+        Another thread may close the table at any moment.
+        """
+        index = self._index
+        if index is None:
             raise GenerationNotFoundError(self.generation)
         size = self._map.size()
         if size != self.size_bytes:
             what = f"{self._where} has {size} bytes instead of {self.size_bytes}"
             raise GenerationCorruptError(self.generation, what)
+        return index
 
     def outside(self, section: str) -> StoreError:
         """Return the error that says why a look-up went outside the table."""
-        if self._is_closed:
+        if self._index is None:
             return GenerationNotFoundError(self.generation)
         what = f"{self._where}: section {section} points outside the file"
         return GenerationCorruptError(self.generation, what)
@@ -277,20 +288,17 @@ class MappedUserTable(_Table):
             If the table was closed.
         """
         if len(ids) == 1:  # the usual question, for which arrays cost more than the work
-            self.require_whole()
             try:
-                rows = [self._index.row_of(int(ids[0]))]
+                rows = [self._open_index().row_of(int(ids[0]))]
             except LayoutError as exc:
                 raise self.outside("starts") from exc
         else:
             rows = self.rows_of(ids).tolist()
         return [None if row < 0 else self._record(row) for row in rows]
 
-    def close(self) -> None:
-        """Unmap the table; calling it again does nothing."""
+    def _drop_views(self) -> None:
         self._offsets = memoryview(b"").cast("q")
         self._records = memoryview(b"")
-        super().close()
 
     def _record(self, row: int) -> memoryview:
         try:

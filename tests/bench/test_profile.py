@@ -9,7 +9,7 @@ from bench.profile import OTHER, STEPS, by_step, mark_of
 LOOP = "<module>;Runner.run (asyncio/runners.py:118)"
 AROUND = f"{LOOP};Observed.__call__ (gkc/http/middleware.py:57)"
 ENDPOINT = f"{AROUND};KnowledgeEndpoint.__call__ (gkc/http/routes.py:51)"
-ANSWER = f"{ENDPOINT};Answering.answer (gkc/http/answering.py:53)"
+ANSWER = f"{ENDPOINT};Answering.answer (gkc/answering/answering.py:53)"
 
 
 def test_a_sample_counts_for_its_innermost_known_step() -> None:
@@ -40,7 +40,7 @@ def test_a_step_is_known_by_functions_that_exist(name: str) -> None:
     mark_of(name)
 
 
-@pytest.mark.parametrize("name", ["gkc.http.answering:Answering.guess", "gkc.guessing:guess"])
+@pytest.mark.parametrize("name", ["gkc.answering.answering:Answering.guess", "gkc.guessing:guess"])
 def test_a_function_that_is_gone_is_named(name: str) -> None:
     with pytest.raises(SystemExit, match=name):
         mark_of(name)

@@ -48,4 +48,4 @@ def test_the_whole_path_is_named() -> None:
 
 def test_a_name_that_does_not_exist_is_noticed() -> None:
     with pytest.raises(AttributeError):
-        resolve("gkc.http.answering.Answering.guess")
+        resolve("gkc.answering.answering.Answering.guess")

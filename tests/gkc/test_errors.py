@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 
 import pytest
@@ -41,6 +42,11 @@ EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.EncodedBodyError("gzip"), ["Content-Encoding is 'gzip'", "send the body uncompressed"]),
     (errors.NotAcceptableError("text/csv", ["a/b", "c/d"]), ["text/csv", "accept a/b or c/d"]),
     (errors.ClientGoneError(), ["closed the connection"]),
+    (errors.DeadlineExceededError("http://a", 0.5), ["http://a", "0.5 s;", "timeout="]),
+    (errors.DeadlineExceededError("http://a", 0.5, "resolving"), ["0.5 s (resolving);"]),
+    (errors.GenerationChangedError("v1", "g1", "g2"), ["'v1'", "g1 to g2", "ask once more"]),
+    (errors.ServiceError("http://a", "refused"), ["http://a: refused", "gkc serve"]),
+    (errors.ServiceError("http://a", "said 307", "mend the URL"), ["said 307; mend the URL"]),
     (errors.NotStorableError(3, 70000.0, "f16"), ["row 3", "70000.0", "f16"]),
 ]
 
@@ -79,6 +85,29 @@ def test_constructors_keep_the_facts() -> None:
     for error, _ in EXAMPLES:
         for name in list(inspect.signature(type(error).__init__).parameters)[1:]:
             assert hasattr(error, name), f"{type(error).__name__}.{name}"
+
+
+@pytest.mark.parametrize("error", [e for e, _ in EXAMPLES], ids=lambda e: type(e).__name__)
+def test_an_error_survives_pickling_with_its_facts(error: GkcError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
+
+
+def test_every_error_has_a_detail_and_perhaps_fields() -> None:
+    assert errors.InvalidFieldsError("is no id", "/i/3").errors == (
+        errors.FieldError("/i/3", "is no id"),
+    )
+    assert errors.VersionNotReadyError("v1").errors == ()
+    assert errors.VersionNotReadyError("v1").detail == str(errors.VersionNotReadyError("v1"))
+
+
+def test_an_error_that_was_told_has_what_was_told() -> None:
+    error = errors.VersionNotFoundError.as_told("no such thing", known=("v1",), status=404)
+    assert isinstance(error, errors.VersionNotFoundError)
+    assert (error.detail, error.known, error.status) == ("no such thing", ("v1",), 404)
+    assert error.retry_after is None
 
 
 def test_every_error_is_shown_here() -> None:

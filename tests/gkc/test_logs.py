@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from gkc.logs import set_up_logging
+from gkc.logs import log_as_the_caller_does, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +108,24 @@ def test_a_traceback_shows_no_value_of_a_variable(
         structlog.get_logger().exception("failed")
     assert "in fail" in stream.getvalue()
     assert "hunter2" not in stream.getvalue()
+
+
+def test_in_a_callers_process_events_go_where_its_logging_goes(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    structlog.reset_defaults()
+    log_as_the_caller_does()
+    caplog.set_level(logging.INFO)
+    structlog.get_logger("gkc.store.mirror").info("mirror_built", path="/a b", rows=3)
+    structlog.get_logger("gkc.store.mirror").debug("not_asked_for")
+    assert caplog.record_tuples == [
+        ("gkc.store.mirror", logging.INFO, 'event=mirror_built path="/a b" rows=3')
+    ]
+    assert capsys.readouterr().out == ""
+
+
+def test_what_the_caller_set_up_stays() -> None:
+    set_up_logging()
+    before = structlog.get_config()
+    log_as_the_caller_does()
+    assert structlog.get_config() == before

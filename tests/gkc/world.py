@@ -13,6 +13,7 @@ from gkc.store import (
     ElementType,
     GenerationSpec,
     ItemBlock,
+    Origin,
     Published,
     Publisher,
     Retention,
@@ -47,6 +48,7 @@ class World:
     default_category: int | None = None
     dim: int = 4
     category_dim: int = 3
+    origin: Origin = field(default_factory=Origin)
     generation: str = field(default="", compare=False)
 
     # ---- the contract, slowly
@@ -140,6 +142,7 @@ class World:
                 self._one(self.default_pair),
                 self.default_category,
             ),
+            origin=self.origin,
         )
 
     def _one(self, vector: Vector | None) -> bytes | None:
@@ -197,6 +200,7 @@ def make_world(
     dim: int = 4,
     category_dim: int = 3,
     value: float | None = None,
+    origin: Origin | None = None,
 ) -> World:
     """Make a world of a few users and items, some without category; all of ``value`` if given."""
     rng = np.random.default_rng(seed)
@@ -222,6 +226,7 @@ def make_world(
         default_category=CATEGORIES[1] if defaults else None,
         dim=dim,
         category_dim=category_dim,
+        origin=origin or Origin(),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.bundles import RECIPES, write_bundle
-from tests.commands import Place, export, free_port, start, wait_for
+from tests.commands import Place, export, free_port, service, start, wait_for
 from tests.wheel.environments import Environment, write_pins
 
 pytestmark = pytest.mark.slow
@@ -20,6 +20,12 @@ ROW = ("--user", 1, "--item", 1, "--version", "v1", "--json")
 STORE, SERVICE = "gkc[store]", "gkc[service]"
 EXPORTER, KEEP = "gkc[exporter]", "gkc[keep]"
 
+ASK = """
+import sys
+from gkc import Client
+with Client(sys.argv[1], timeout=20) as client:
+    print(client.knowledge(u=1, i=1, v="v1").status.tolist())
+"""
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 for name in sys.argv[1:]:
@@ -29,6 +35,13 @@ for name in sys.argv[1:]:
         is_run = each.endswith((".__main__", ".librows"))
         if not is_run and not each.startswith("gkc.testing."):  # which needs pytest
             importlib.import_module(each)
+"""
+
+ASK = """
+import sys
+from gkc import Client
+with Client(sys.argv[1], timeout=30) as client:
+    print(client.knowledge(u=1, i=1, v="v1").status.tolist())
 """
 
 
@@ -88,9 +101,11 @@ def _exports(environment: Environment, bundle: Path, store: str) -> None:
     environment.run("gkc-export", "--version", "v1", "--bundle", bundle, *where)
 
 
-def test_the_base_is_what_a_caller_needs(installed: Installed) -> None:
+def test_the_base_is_what_a_caller_needs(installed: Installed, place: Place) -> None:
     environment = installed("")
-    _imports(environment, "gkc.arrays", "gkc.errors", "gkc.knowledge", "gkc.rows")
+    _imports(environment, "gkc.client", "gkc.errors", "gkc.knowledge", "gkc.rows")
+    with service(place) as url:
+        assert environment.run("python", "-c", ASK, url).stdout == "[[1, 1, 1, 1]]\n"
     _names(environment, STORE, "gkc", "--help")
     _names(environment, EXPORTER, "gkc-export", "--help")
     _names(environment, KEEP, "keep", "--help")
@@ -98,8 +113,10 @@ def test_the_base_is_what_a_caller_needs(installed: Installed) -> None:
 
 def test_store(installed: Installed, place: Place) -> None:
     environment = installed("[store]")
-    _imports(environment, "gkc.store", "gkc.cli")
+    _imports(environment, "gkc.store", "gkc.cli", "gkc.client")
     _gets_a_row(environment, place.url)
+    asked = environment.run("python", "-W", "error", "-c", ASK, place.url)
+    assert asked.stdout == "[[1, 1, 1, 1]]\n"
     _names(environment, SERVICE, "gkc", "serve", "--store", place.url)
 
 

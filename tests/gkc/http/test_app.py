@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gkc.http import answering, app, routes, run, serving
+from gkc.answering import answering, serving
+from gkc.http import app, routes, run
 from tests.gkc.http.running import Session, ask, running
 from tests.gkc.world import Worlds
 

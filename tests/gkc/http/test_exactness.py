@@ -13,11 +13,11 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gkc.answering.answering import Answering
+from gkc.answering.user_cache import UserReader
 from gkc.center.generation import LoadedGeneration
 from gkc.center.question import RowsAnswer
-from gkc.http.answering import Answering
 from gkc.http.decoding import decode_json
-from gkc.http.user_cache import UserReader
 from gkc.rows import TableIndex
 from gkc.store import open_reader
 from tests.gkc.http.running import (

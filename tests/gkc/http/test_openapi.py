@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonschema_rs import Draft202012Validator, meta
 
-from gkc.http.problems import CLIENT_CLOSED_REQUEST, KINDS
+from gkc.problem import CLIENT_CLOSED_REQUEST, KINDS
 from tests.gkc.http.running import Session
 
 

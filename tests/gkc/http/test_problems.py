@@ -10,7 +10,8 @@ import pytest
 
 from gkc import errors
 from gkc.errors import GkcError
-from gkc.http.problems import BARE_STATUSES, BLANK, KINDS, TYPE_PREFIX, problem_of
+from gkc.http.problems import BARE_STATUSES, BLANK, problem_of
+from gkc.problem import KINDS, TYPE_PREFIX
 from tests.gkc.http.running import JSON, SAFETENSORS, Session, running
 
 GOOD = {"u": 7, "i": [11, 12], "v": "half"}
@@ -108,7 +109,7 @@ def test_406_no_type_we_can_answer(asked: Session, accept: str) -> None:
 
 
 def test_413_too_many_rows(asked: Session) -> None:
-    told(asked.post(GOOD | {"i": list(range(51))}), 413)
+    assert told(asked.post(GOOD | {"i": list(range(51))}), 413)["max_rows"] == 50
     told(asked.post({"quadruples": [{"u": 1, "i": 1, "v": "half"}] * 51}), 413)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -262,6 +264,32 @@ def test_a_closed_table_finds_nothing(tmp_path: Path) -> None:
     assert bytes(kept) == b"record"  # a record keeps the mapping for as long as it is held
     with pytest.raises(GenerationNotFoundError):
         users.records_of(ids)
+
+
+def test_a_table_may_be_closed_while_threads_look_things_up(tmp_path: Path) -> None:
+    ids = make_ids(10, 1)
+    write_items(tmp_path / "items", ids)
+    write_users(tmp_path / "users", ids, [b"record"] * 10)
+
+    def look_up(items: MappedItemTable, users: MappedUserTable) -> None:
+        while True:
+            items.rows_of(ids)
+            items.rows_of(ids[:1])
+            items.require_whole()
+            assert len(users.records_of(ids)) == 10
+            assert bytes(users.records_of(ids[:1])[0] or b"") == b"record"
+
+    with ThreadPoolExecutor() as pool:
+        for _ in range(30):
+            items, users = (
+                MappedItemTable(tmp_path / "items", "g"),
+                MappedUserTable(tmp_path / "users", "g"),
+            )
+            threads = [pool.submit(look_up, items, users) for _ in range(3)]
+            time.sleep(0.005)
+            users.close()
+            items.close()
+            assert [type(t.exception()) for t in threads] == [GenerationNotFoundError] * 3
 
 
 # ---- writing

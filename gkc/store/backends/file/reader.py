@@ -34,6 +34,8 @@ _TableT = TypeVar("_TableT", MappedItemTable, MappedUserTable)
 class FileReader:
     """Reads one namespace of an embedded store (a ``KnowledgeReader``).
 
+    `fetch_users` never pauses, and threads other than the loop's may run it.
+
     Parameters
     ----------
     path : Path
@@ -96,7 +98,7 @@ class FileReader:
     def _let_go(self, needed: set[str]) -> None:
         """Unmap generations that the catalogue no longer names: their space returns only then."""
         for tables in (self._users, self._items):
-            for generation in [g for g in tables if g not in needed]:
+            for generation in [g for g in list(tables) if g not in needed]:
                 tables.pop(generation).close()
 
     def _prefaulted_items(self, manifest: GenerationManifest, memory_bytes: int) -> MappedItemTable:

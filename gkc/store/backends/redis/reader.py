@@ -26,6 +26,7 @@ from gkc.store.backends.redis.ranges import ItemRanges
 from gkc.store.backends.redis.verify import verify_users
 from gkc.store.catalogue import Catalogue, read_catalogue
 from gkc.store.codec import id_fields
+from gkc.store.daemon import in_daemon_thread
 from gkc.store.generation import GenerationManifest, read_manifest
 from gkc.store.ids import hash_ids
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
@@ -90,7 +91,7 @@ class RedisReader:
             with open_chunks(self._where, self._namespace, manifest.generation) as chunks:
                 return self._mirrors.open(manifest, chunks.read, memory_bytes)
 
-        return await asyncio.to_thread(copy)
+        return await in_daemon_thread(copy)
 
     async def fetch_users(
         self, manifest: GenerationManifest, users: I64

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gkc.http.begun import Begun
+from gkc.answering.begun import Begun
 
 
 async def test_it_runs_up_to_its_first_pause_at_once() -> None:

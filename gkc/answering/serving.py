@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import structlog
 
+from gkc.answering.counting import Counting
+from gkc.answering.reader import GuardedReader
 from gkc.center.generation import LoadedGeneration
 from gkc.errors import (
     CatalogueLostError,
@@ -19,8 +21,6 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from gkc.http.metrics import Metrics
-from gkc.http.reader import GuardedReader
 from gkc.store import Catalogue, parse_store_url, succession
 
 log = structlog.get_logger(__name__)
@@ -42,13 +42,13 @@ class Serving:
     Parameters
     ----------
     reader : GuardedReader
-    metrics : Metrics
+    counting : Counting
     item_memory_bytes : int
         How much of all item tables together is faulted into memory ahead of requests.
     refresh_seconds : float
         Pause between two looks at the catalogue.
-    load_wait_seconds : float
-        How long a request whose generation was deleted waits for the next one to be loaded.
+    load_wait_seconds : float or None
+        How long `wait_for_loads` waits at most; None: the caller's deadline ends it.
 
     Attributes
     ----------
@@ -59,14 +59,14 @@ class Serving:
     def __init__(
         self,
         reader: GuardedReader,
-        metrics: Metrics,
+        counting: Counting,
         *,
         item_memory_bytes: int,
         refresh_seconds: float,
-        load_wait_seconds: float,
+        load_wait_seconds: float | None,
     ) -> None:
         self._reader = reader
-        self._metrics = metrics
+        self._counting = counting
         self._item_memory_bytes = item_memory_bytes
         self._refresh_seconds = refresh_seconds
         self._load_wait_seconds = load_wait_seconds
@@ -101,6 +101,11 @@ class Serving:
             cause = f": {self._not_read}" if self._not_read else ""
             raise ServiceNotReadyError(f"store {self._reader.store} has not been read yet{cause}")
         return self.last_catalogue
+
+    @property
+    def loaded(self) -> Mapping[str, LoadedGeneration]:
+        """What answers at this moment; nothing while the catalogue is lost. For any thread."""
+        return self._loaded if self._lost is None else {}
 
     def is_loaded(self, version: str, generation: str) -> bool:
         """Tell whether this very generation answers for the version."""
@@ -146,21 +151,29 @@ class Serving:
         """
         if self._lost is not None or not self._loaded.keys() >= set(versions):
             await self.refresh()
-            self._check_known(versions)
+            self.check_loaded(versions)
         return self._loaded
 
     async def resolve_anew(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
         """As `resolve`, from a catalogue read now, and waiting a little for what it names."""
         await self.refresh()
+        await self.wait_for_loads(versions)
+        return await self.resolve(versions)
+
+    async def wait_for_loads(self, versions: Sequence[str]) -> None:
+        """Wait until the generations that the catalogue names for these versions are loaded.
+
+        Or until it names others, or for as long as is waited at most.
+        """
         catalogue = self.catalogue()
         entries = catalogue.versions if catalogue else {}
         named = {entries[version].current for version in versions if version in entries}
         loads = [task for generation, task in self._loads.items() if generation in named]
         if loads:
             await asyncio.wait(loads, timeout=self._load_wait_seconds)
-        return await self.resolve(versions)
 
-    def _check_known(self, versions: Sequence[str]) -> None:
+    def check_loaded(self, versions: Sequence[str]) -> None:
+        """Check that each version is known and loaded; raises as `resolve`."""
         catalogue = self.catalogue()
         for version in versions:
             if catalogue is None or version not in catalogue.versions:
@@ -219,7 +232,7 @@ class Serving:
             except StoreError:
                 raise
             except Exception as exc:  # something in it that nobody foresaw: it is damaged
-                self._metrics.store_errors.labels("catalogue").inc()
+                self._counting.store_error("catalogue")
                 reason = f"it cannot be read ({type(exc).__name__}: {exc})"
                 if reason != self._lost:
                     log.error("catalogue_not_understood", exc_info=exc)
@@ -231,7 +244,7 @@ class Serving:
         if catalogue is None:
             if self.last_catalogue is not None:
                 if self._lost is None:
-                    self._metrics.store_errors.labels("catalogue").inc()
+                    self._counting.store_error("catalogue")
                 self._lose("it was there and has vanished")
             return
         if self._lost is not None:
@@ -257,13 +270,13 @@ class Serving:
         if kind == "earlier":
             if self._earlier is None or self._earlier[0] != read.revision:
                 self._earlier = read.revision, time.monotonic()
-                self._metrics.store_errors.labels("catalogue").inc()
+                self._counting.store_error("catalogue")
                 log.error("catalogue_went_back", **revisions)
             if time.monotonic() - self._earlier[1] < _EARLIER_SECONDS:
                 return False
             log.error("earlier_catalogue_followed", **revisions)
         elif kind == "other":
-            self._metrics.store_errors.labels("catalogue").inc()
+            self._counting.store_error("catalogue")
             log.error("other_catalogue_followed", **revisions)
         return True
 

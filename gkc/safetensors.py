@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import numpy as np
-import orjson
 
-from gkc.center.question import Array
+from gkc.arrays import Array
 from gkc.errors import MalformedBodyError
 
 _LENGTH_BYTES: Final = 8
@@ -25,6 +25,11 @@ _MAX_HEADER_BYTES: Final = 100_000_000
 _MOST_DIMENSIONS: Final = 8
 """Tensors of a question have one."""
 _LARGEST: Final = 1 << 40
+_FEW_BYTES: Final = 1024
+"""Headers up to so many bytes are remembered: few are different among many."""
+
+_Entry = tuple[str, np.dtype[Any], int, tuple[int, ...], int]
+"""A tensor's name, dtype, count, shape and first byte."""
 
 _DTYPES: Final = {
     "BOOL": np.dtype(np.bool_),
@@ -43,17 +48,17 @@ _DTYPES: Final = {
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-def load(body: bytes) -> tuple[dict[str, Array], dict[str, str]]:
+def load(body: bytes | memoryview) -> tuple[dict[str, Array], dict[str, str]]:
     """Read tensors and metadata.
 
     Parameters
     ----------
-    body : bytes
+    body : bytes-like
 
     Returns
     -------
     dict of str to ndarray
-        Read-only views of ``body``, perhaps unaligned.
+        Views of ``body``, perhaps unaligned; read-only if it is.
     dict of str to str
         The metadata; empty if there is none.
 
@@ -63,19 +68,30 @@ def load(body: bytes) -> tuple[dict[str, Array], dict[str, str]]:
         If the bytes are not safetensors, or hold an element type that numpy has no name for.
     """
     header_end = _LENGTH_BYTES + _header_length(body)
-    header = _header(body[_LENGTH_BYTES:header_end])
+    raw = bytes(body[_LENGTH_BYTES:header_end])
+    read = _read_header if len(raw) <= _FEW_BYTES else _read_header.__wrapped__
+    entries, metadata = read(raw, len(body) - header_end)
+    tensors = {
+        name: np.frombuffer(body, dtype, count, header_end + start).reshape(shape)
+        for name, dtype, count, shape, start in entries
+    }
+    return tensors, dict(metadata)
+
+
+@lru_cache(maxsize=1024)
+def _read_header(raw: bytes, size: int) -> tuple[tuple[_Entry, ...], tuple[tuple[str, str], ...]]:
+    """Return the tensors and the metadata of a header, before so many bytes of tensors."""
+    header = _header(raw)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _malformed("__metadata__ is not an object of strings")
     entries = {name: _entry(name, value) for name, value in header.items()}
-    _check_contiguous(entries, len(body) - header_end)
-    tensors = {
-        name: np.frombuffer(
-            body, dtype=dtype, count=math.prod(shape), offset=header_end + start
-        ).reshape(shape)
+    _check_contiguous(entries, size)
+    told = tuple(
+        (name, dtype, math.prod(shape), shape, start)
         for name, (dtype, shape, start, _) in entries.items()
-    }
-    return tensors, metadata
+    )
+    return told, tuple(metadata.items())
 
 
 def dump(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
@@ -124,13 +140,13 @@ def _dumped_header(
             "data_offsets": [start, end],
         }
         start = end
-    text = orjson.dumps(header)
+    text = msgspec.json.encode(header)
     text += b" " * (-len(text) % _ALIGNMENT)
     raw = len(text).to_bytes(_LENGTH_BYTES, "little") + text
     return raw, tuple(name for name, *_ in ordered if sizes[name])
 
 
-def _header_length(body: bytes) -> int:
+def _header_length(body: bytes | memoryview) -> int:
     if len(body) < _LENGTH_BYTES:
         raise _malformed("it is shorter than the length of a header")
     length = int.from_bytes(body[:_LENGTH_BYTES], "little")
@@ -143,8 +159,8 @@ def _header(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise _malformed("its header is not a JSON object")
     try:
-        header: dict[str, Any] = orjson.loads(raw)
-    except orjson.JSONDecodeError as exc:
+        header: dict[str, Any] = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise _malformed(f"its header is not JSON: {exc}") from exc
     return header
 

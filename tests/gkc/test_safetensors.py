@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gkc.errors import MalformedBodyError
-from gkc.http.safetensors import dump, load
+from gkc.safetensors import dump, load
 
 DTYPES = [np.bool_, np.uint8, np.int8, np.uint16, np.int16, np.float16]
 DTYPES += [np.uint32, np.int32, np.float32, np.uint64, np.int64, np.float64]

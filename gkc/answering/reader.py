@@ -1,4 +1,4 @@
-"""The store as the service reads it: with a deadline, timed, and with every failure counted."""
+"""The store as questions read it: with a deadline, timed, and with every failure counted."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gkc.answering.counting import Counting
 from gkc.arrays import I64
 from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
-from gkc.http.metrics import Metrics, StoreOperation
 from gkc.store import Catalogue, GenerationManifest, ItemTable, KnowledgeReader
 
 
 class GuardedReader:
-    """What the service reads of a store, around a `KnowledgeReader`.
+    """What answering reads of a store, around a `KnowledgeReader`.
 
     Parameters
     ----------
     reader : KnowledgeReader
-    metrics : Metrics
+    counting : Counting
     timeout_seconds : float
         Longest wait for one read; item tables, which may have to be copied first, take as long as
         they take.
     """
 
-    def __init__(self, reader: KnowledgeReader, metrics: Metrics, timeout_seconds: float) -> None:
+    def __init__(self, reader: KnowledgeReader, counting: Counting, timeout_seconds: float) -> None:
         self._reader = reader
-        self._metrics = metrics
+        self._counting = counting
         self._timeout_seconds = timeout_seconds
         self.store = reader.store
 
@@ -43,12 +43,12 @@ class GuardedReader:
 
     async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> ItemTable:
         """Map a generation's items; without a deadline."""
-        with StoreOperation(self._metrics, "item_table"):
+        with self._counting.store_operation("item_table"):
             return await self._reader.item_table(manifest, memory_bytes)
 
     async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
         """Read the records of distinct users; the deadline of this one is the reader's own."""
-        with StoreOperation(self._metrics, "fetch_users"):
+        with self._counting.store_operation("fetch_users"):
             return await self._reader.fetch_users(manifest, users)
 
     async def close(self) -> None:
@@ -57,7 +57,7 @@ class GuardedReader:
 
     @asynccontextmanager
     async def _guarded(self, operation: str) -> AsyncIterator[None]:
-        with StoreOperation(self._metrics, operation):
+        with self._counting.store_operation(operation):
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     yield

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
+from gkc.answering.begun import Begun
+from gkc.answering.serving import Serving
+from gkc.answering.user_cache import UserReader
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan, Records, VersionPlan
 from gkc.center.question import Answer, Question
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError
-from gkc.http.begun import Begun
-from gkc.http.serving import Serving
-from gkc.http.user_cache import UserReader
 
 log = structlog.get_logger(__name__)
 
@@ -81,8 +81,8 @@ class Answering:
         self._reading += 1
         try:
             if not one_at_a_time:
-                return await self._read_all(plan.versions)
-            begun = Begun(self._read_all(plan.versions))
+                return await self.read(plan.versions)
+            begun = Begun(self.read(plan.versions))
             if not begun.is_done:
                 await asyncio.sleep(0)  # the reads leave when this turn of the loop ends
                 plan.find_items()
@@ -90,7 +90,8 @@ class Answering:
         finally:
             self._reading -= 1
 
-    async def _read_all(self, versions: Sequence[VersionPlan]) -> Sequence[Records]:
+    async def read(self, versions: Sequence[VersionPlan]) -> Sequence[Records]:
+        """Read the records of each version's users, from the store."""
         if len(versions) == 1:  # the usual question
             return [await self._read(versions[0])]
         return await asyncio.gather(*map(self._read, versions))

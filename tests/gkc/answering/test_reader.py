@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gkc.answering.reader import GuardedReader
 from gkc.errors import StoreUnavailableError
 from gkc.http.metrics import Metrics
-from gkc.http.reader import GuardedReader
 from gkc.store import GenerationManifest, open_reader
 from tests.fakes import UnreliableReader
 from tests.gkc.world import Worlds

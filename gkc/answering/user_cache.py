@@ -11,13 +11,20 @@ from typing import Final, Protocol
 
 from gkc.arrays import I64
 from gkc.center.plan import Records
-from gkc.http.metrics import Metrics
 from gkc.store import GenerationManifest
 
 ENTRY_BYTES: Final = 320
 """What an entry takes besides its record: key, id, objects' headers, its place in the table."""
 
 _Key = tuple[str, int]
+
+
+class Count(Protocol):
+    """A number that grows."""
+
+    def inc(self, amount: float) -> None:
+        """Add to it."""
+        ...
 
 
 class UserReader(Protocol):
@@ -36,14 +43,14 @@ class UserCache:
     reader : UserReader
     max_bytes : int
         Most that all entries take together, `ENTRY_BYTES` for each included.
-    metrics : Metrics
-        Told of hits and misses.
+    hits, misses : Count
+        Of the records asked for, those that were here and those that were not.
     """
 
-    def __init__(self, reader: UserReader, max_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, reader: UserReader, max_bytes: int, hits: Count, misses: Count) -> None:
         self._reader = reader
         self._max_bytes = max_bytes
-        self._hits, self._misses = metrics.user_cache()
+        self._hits, self._misses = hits, misses
         self._kept: OrderedDict[_Key, bytes | None] = OrderedDict()
         self.used_bytes = 0
 

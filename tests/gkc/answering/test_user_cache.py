@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gkc.answering.user_cache import ENTRY_BYTES, UserCache
 from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
 from gkc.http.metrics import Metrics
-from gkc.http.user_cache import ENTRY_BYTES, UserCache
 
 RECORD_BYTES = 100
 Asked = tuple[str, list[int]]
@@ -72,7 +72,7 @@ def test_records_are_those_of_the_store_and_the_oldest_use_falls_out(
     requests: list[Asked], entries: int
 ) -> None:
     reader, most = Reader(), entries * size(0)
-    cache = UserCache(reader, most, Metrics())
+    cache = UserCache(reader, most, *Metrics().user_cache())
     kept: OrderedDict[tuple[str, int], int] = OrderedDict()
 
     async def run() -> None:
@@ -97,7 +97,7 @@ def test_records_are_those_of_the_store_and_the_oldest_use_falls_out(
 async def test_two_requests_that_miss_at_the_same_time_leave_one_entry() -> None:
     reader = Reader()
     reader.gate = asyncio.Event()
-    cache = UserCache(reader, 10_000, Metrics())
+    cache = UserCache(reader, 10_000, *Metrics().user_cache())
     both = asyncio.gather(ask(cache, "g", [1]), ask(cache, "g", [1, 2]))
     await asyncio.sleep(0)
     reader.gate.set()
@@ -107,7 +107,7 @@ async def test_two_requests_that_miss_at_the_same_time_leave_one_entry() -> None
 
 async def test_a_read_that_fails_leaves_what_was_there() -> None:
     reader = Reader()
-    cache = UserCache(reader, 10_000, Metrics())
+    cache = UserCache(reader, 10_000, *Metrics().user_cache())
     await ask(cache, "g", [1])
     reader.failure = StoreUnavailableError("x", "refused")
     with pytest.raises(StoreUnavailableError):
@@ -118,7 +118,7 @@ async def test_a_read_that_fails_leaves_what_was_there() -> None:
 
 async def test_hits_and_misses_are_counted() -> None:
     metrics = Metrics()
-    cache = UserCache(Reader(), 10_000, metrics)
+    cache = UserCache(Reader(), 10_000, *metrics.user_cache())
     await ask(cache, "g", [1, 2])
     await ask(cache, "g", [2, 3])
     text = metrics.render(None).decode()

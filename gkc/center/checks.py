@@ -1,0 +1,123 @@
+"""Values → the columns and options of a question: what every way in refuses, in one wording.
+
+All raise `InvalidFieldsError`. Which element is at fault is searched for only once one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from gkc.arrays import I64, Bools
+from gkc.center.question import Columns, in_row_order
+from gkc.errors import BatchTooLargeError, InvalidFieldsError
+from gkc.knowledge import PARTS, Part, is_version_name
+
+NOT_INT64: Final = "is not an integer within int64"
+_INT64_MIN: Final = -(2**63)
+_INT64_MAX: Final = 2**63 - 1
+_ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
+
+Categories = tuple[I64, Bools] | tuple[None, None]
+"""A column of categories, and where one was given; or none at all."""
+NO_CATEGORIES: Final[Categories] = (None, None)
+ChoiceT = TypeVar("ChoiceT", bound=str)
+
+
+def id_array(values: list[Any], pointer: str) -> I64:
+    """Return the column of ids; ``pointer`` is the pattern of the k-th one's JSON Pointer."""
+    if set(map(type, values)) <= {int}:  # a bool is no int here
+        try:
+            return np.array(values, dtype=np.int64)
+        except OverflowError:
+            pass  # named below, like every other value that is no id
+    k = next(
+        k for k, v in enumerate(values) if type(v) is not int or not _INT64_MIN <= v <= _INT64_MAX
+    )
+    raise InvalidFieldsError(NOT_INT64, pointer.format(k))
+
+
+def category_array(values: list[Any], pointer: str) -> Categories:
+    """Return the column of categories, None where none is given."""
+    ids, has_category = filled(values)
+    return id_array(ids, pointer), has_category
+
+
+def filled(values: list[Any]) -> tuple[list[Any], Bools]:
+    """Return the categories with 0 where none was given, and where one was."""
+    if None not in values:
+        return values, np.ones(len(values), dtype=np.bool_)
+    has_category = np.fromiter((v is not None for v in values), dtype=np.bool_, count=len(values))
+    return [0 if v is None else v for v in values], has_category
+
+
+def versions_of(value: object, pointer: str = "/v/{}") -> tuple[tuple[str, ...], I64]:
+    """Return the distinct versions, and each row's position among them."""
+    if not isinstance(value, list):
+        if not isinstance(value, str) or not is_version_name(value):
+            raise InvalidFieldsError(_not_a_name(value), "/v")
+        return (value,), _ONE_VERSION
+    if set(map(type, value)) - {str}:
+        k = next(k for k, name in enumerate(value) if not isinstance(name, str))
+        raise InvalidFieldsError(_not_a_name(value[k]), pointer.format(k))
+    distinct = {name: place for place, name in enumerate(dict.fromkeys(value))}
+    wrong = next((name for name in distinct if not is_version_name(name)), None)
+    if wrong is not None:
+        raise InvalidFieldsError(_not_a_name(wrong), pointer.format(value.index(wrong)))
+    if len(distinct) == 1 and len(value) > 1:
+        return tuple(distinct), np.zeros(len(value), dtype=np.int64)
+    index = np.fromiter(map(distinct.__getitem__, value), dtype=np.int64, count=len(value))
+    return tuple(distinct), index
+
+
+def _not_a_name(value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return 'is a number; a version is a string, such as "20211220"'
+    return "is not a version: a string of 1 to 64 of A-Z a-z 0-9 . _ -"
+
+
+def columns_of(
+    users: I64,
+    items: I64,
+    categories: Categories,
+    versions: tuple[tuple[str, ...], I64],
+    max_rows: int,
+) -> Columns:
+    """Bring the columns together; those of one element stand for every row."""
+    names, index = versions
+    category_ids, has_category = categories
+    categories_n = 1 if has_category is None else len(has_category)
+    lengths = len(users), len(items), categories_n, len(index)
+    different = set(lengths) - {1}
+    if len(different) > 1:
+        lists = {name: length for name, length in zip("uicv", lengths, strict=True) if length != 1}
+        unequal = ", ".join(f"{name} has {length}" for name, length in lists.items())
+        raise InvalidFieldsError(
+            f"lists differ in length: {unequal}", *(f"/{name}" for name in lists)
+        )
+    n = different.pop() if different else 1
+    if n > max_rows:
+        raise BatchTooLargeError(n, max_rows)
+    if len(names) < 2:
+        index = _ONE_VERSION[: len(names)]
+    return Columns(n, users, items, category_ids, has_category, names, index)
+
+
+def parts_of(value: object) -> tuple[Part, ...]:
+    """Return the parts asked for, in row order."""
+    if not isinstance(value, list) or not value:
+        raise InvalidFieldsError(f"must be a list of one or more of {', '.join(PARTS)}", "/parts")
+    for k, part in enumerate(value):
+        if part not in PARTS:
+            raise InvalidFieldsError(f"is not one of {', '.join(PARTS)}", f"/parts/{k}")
+    return in_row_order(value)
+
+
+def choice_of(value: object, choices: Sequence[ChoiceT], field: str) -> ChoiceT:
+    """Return the one of ``choices`` that a value is."""
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise InvalidFieldsError(f"must be one of {', '.join(choices)}", field)

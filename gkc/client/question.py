@@ -1,0 +1,146 @@
+"""What a caller gives → a question: refused as a service refuses it; and its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gkc.arrays import I64, Array
+from gkc.center.checks import (
+    NO_CATEGORIES,
+    NOT_INT64,
+    Categories,
+    category_array,
+    choice_of,
+    columns_of,
+    id_array,
+    parts_of,
+    versions_of,
+)
+from gkc.center.question import ANSWER_TYPES, Columns, Question
+from gkc.errors import InvalidFieldsError
+from gkc.knowledge import PARTS, Part
+
+Ids = int | np.integer[Any] | Sequence[int] | npt.NDArray[np.integer[Any]]
+"""One id for all rows, or one a row."""
+OptionalIds = Ids | Sequence[int | None] | None
+"""The same, or None, also in single rows."""
+
+_MOST_ROWS: Final = 2**63
+"""More rows than are asked for at once are split."""
+
+
+def question_of(
+    u: Ids,
+    i: Ids,
+    c: OptionalIds,
+    v: str | Sequence[str],
+    parts: Sequence[Part] | None,
+    dtype: str,
+) -> Question:
+    """Return the question that these arguments ask.
+
+    Raises
+    ------
+    InvalidFieldsError
+        If there is a wrong value, or lists differ in length; names it by its JSON Pointer.
+    """
+    columns = columns_of(
+        _ids(u, "/u"), _ids(i, "/i"), _categories(c), versions_of(_plain(v)), _MOST_ROWS
+    )
+    return Question(
+        columns,
+        PARTS if parts is None else parts_of(_plain(parts)),
+        choice_of(dtype, ANSWER_TYPES, "/dtype"),
+    )
+
+
+def pieces_of(question: Question, max_rows: int) -> list[Question]:
+    """Return questions of at most so many rows that together ask the same."""
+    n = question.columns.n
+    if n <= max_rows:
+        return [question]
+    return list(_pieces(question, max_rows))
+
+
+def _pieces(question: Question, max_rows: int) -> Iterator[Question]:
+    n = question.columns.n
+    for start in range(0, n, max_rows):
+        rows = np.arange(start, min(start + max_rows, n), dtype=np.int64)
+        columns = _with_own_versions(question.columns.at(rows))
+        yield Question(columns, question.parts, question.dtype, question.layout)
+
+
+def _with_own_versions(columns: Columns) -> Columns:
+    """Return the columns with those of their versions alone that a row names."""
+    if len(columns.versions) == 1:
+        return columns
+    places, index = np.unique(columns.version_index, return_inverse=True)
+    names = tuple(columns.versions[place] for place in places)
+    return Columns(
+        columns.n,
+        columns.users,
+        columns.items,
+        columns.categories,
+        columns.has_category,
+        names,
+        index if len(names) > 1 else np.zeros(1, dtype=np.int64),
+    )
+
+
+def _ids(values: Any, field: str) -> I64:  # noqa: ANN401
+    """Return an id column, shape (1,) or (n,)."""
+    if type(values) is int:
+        return id_array([values], field)
+    if isinstance(values, list | tuple):
+        return _listed_ids(list(values), field)
+    return _array_of_ids(np.asarray(values), field)
+
+
+def _listed_ids(values: list[Any], field: str) -> I64:
+    return id_array(_plain_integers(values), f"{field}/{{}}")
+
+
+def _plain_integers(values: list[Any]) -> list[Any]:
+    """Return a list with Python's integers in place of numpy's."""
+    if not any(issubclass(kind, np.integer) for kind in set(map(type, values))):
+        return values
+    return [int(v) if isinstance(v, np.integer) else v for v in values]
+
+
+def _array_of_ids(array: Array, field: str) -> I64:
+    if array.ndim > 1:
+        shape = list(array.shape)
+        raise InvalidFieldsError(f"must be one id or a list of them, not of shape {shape}", field)
+    if array.dtype.kind == "O":
+        values = array.tolist()
+        return _listed_ids(values, field) if array.ndim else id_array([values], field)
+    column = np.atleast_1d(array)
+    if not array.ndim and array.dtype.kind not in "iu":
+        raise InvalidFieldsError(NOT_INT64, field)
+    if column.dtype.kind not in "iu" and column.size:
+        raise InvalidFieldsError(f"{NOT_INT64}, but of an array of {array.dtype}", f"{field}/0")
+    if column.dtype.kind == "u" and column.size and int(column.max()) >= 2**63:
+        return id_array(column.tolist(), f"{field}/{{}}")
+    return np.ascontiguousarray(column, dtype=np.int64)
+
+
+def _categories(values: Any) -> Categories:  # noqa: ANN401
+    if values is None:
+        return NO_CATEGORIES
+    if isinstance(values, list | tuple) and type(None) in set(map(type, values)):
+        return category_array(_plain_integers(list(values)), "/c/{}")
+    ids = _ids(values, "/c")
+    return ids, np.ones(len(ids), dtype=np.bool_)
+
+
+def _plain(values: Any) -> Any:  # noqa: ANN401
+    """Return a list of names as a list, whatever held them."""
+    if isinstance(values, str):
+        return values
+    if isinstance(values, np.ndarray):
+        return values.tolist()
+    return list(values) if isinstance(values, tuple) else values

@@ -1,0 +1,318 @@
+"""One request, until an attempt brings its answer: retries, hedges and the deadline. Nothing waits.
+
+Whoever runs it (`gkc.client.service`) begins, waits until a connection is ready or `wake_at` is
+there, calls `advance` or `tick`, and ends when there is an `outcome`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from threading import Lock
+from time import monotonic
+from typing import Final, Literal
+
+from gkc.client.service_address import Address, Addresses
+from gkc.client.service_connection import Connection, Response, Steps
+from gkc.client.service_messages import Request, retry_after_seconds
+from gkc.errors import DeadlineExceededError, GkcError, ServiceError
+
+AttemptKind = Literal["first", "retry", "hedge"]
+_SHARE_OF_REQUESTS: Final = 0.1
+_MOST_SAVED: Final = 10.0
+_PAUSE_SECONDS: Final = 0.02
+_NEVER: Final = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """What ``on_request`` is told of each attempt, once it is over.
+
+    Attributes
+    ----------
+    address : str
+        The URL that was asked.
+    seconds : float
+    outcome : int or str
+        The status answered, or the name of the error; ``"abandoned"`` if another was faster, or
+        the caller was interrupted.
+    rows : int
+        How many were asked for.
+    kind : {"first", "retry", "hedge"}
+    """
+
+    address: str
+    seconds: float
+    outcome: int | str
+    rows: int
+    kind: AttemptKind
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a service is asked."""
+
+    timeout: float
+    retries: int
+    hedge_after: float | None
+    on_request: Callable[[AttemptReport], object] | None
+
+
+class Budget:
+    """Retries and hedges together are a tenth of the requests: more would make an outage worse.
+
+    Each request earns a tenth of one, at most 10 are saved, and a fresh client has these.
+    """
+
+    def __init__(self) -> None:
+        self._saved = _MOST_SAVED
+        self._lock = Lock()
+
+    def earn(self) -> None:
+        """Count a request."""
+        with self._lock:
+            self._saved = min(self._saved + _SHARE_OF_REQUESTS, _MOST_SAVED)
+
+    def take(self) -> bool:
+        """Take one attempt more, if there is one."""
+        with self._lock:
+            # Ten tenths are a whole one, whatever their sum in binary.
+            if self._saved < 1.0 - 1e-9:
+                return False
+            self._saved -= 1.0
+            return True
+
+
+class Service:
+    """What all requests of one client in one process share.
+
+    Parameters
+    ----------
+    urls : sequence of str
+    options : Options
+    """
+
+    def __init__(self, urls: Sequence[str], options: Options) -> None:
+        self._urls = urls
+        self.addresses = Addresses(urls)
+        self.options = options
+        self.budget = Budget()
+        self.process = os.getpid()
+        self.is_closed = False
+        is_tls = any(address.is_tls for address in self.addresses.all)
+        self._tls = ssl.create_default_context() if is_tls else None
+
+    def connection(self, address: Address) -> Connection:
+        """Return an idle connection, or a new one."""
+        idle = address.take_idle()
+        if idle is not None:
+            return idle
+        return Connection(address, self._tls if address.is_tls else None)
+
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection for the next request."""
+        if self.is_closed:
+            connection.close()
+        else:
+            connection.address.keep(connection)
+
+    def close(self) -> None:
+        """Close what is idle; what is under way is closed once it is over."""
+        self.is_closed = True
+        for address in self.addresses.all:
+            for connection in address.drop_all():
+                connection.close()
+
+    def anew(self) -> Service:
+        """Return what a child opens after a fork; what it inherited says no word to the service."""
+        for address in self.addresses.all:
+            for connection in address.drop_all():
+                connection.abandon()
+        return Service(self._urls, self.options)
+
+
+class Attempt:
+    """One try at one address.
+
+    Attributes
+    ----------
+    connection : Connection
+    is_reused : bool
+        Whether the connection was open before.
+    awaits : int
+        What the connection waits for.
+    """
+
+    def __init__(
+        self, connection: Connection, steps: Steps[Response], kind: AttemptKind, began: float
+    ) -> None:
+        self.connection = connection
+        self.is_reused = connection.is_open
+        self.steps = steps
+        self.kind = kind
+        self.began = began
+        self.awaits = 0
+
+
+class Asking:
+    """One request and its attempts.
+
+    Parameters
+    ----------
+    service : Service
+    request : Request
+    deadline : float
+        By the monotonic clock, in seconds.
+
+    Attributes
+    ----------
+    running : list of Attempt
+    outcome : Response or GkcError, optional
+    """
+
+    def __init__(self, service: Service, request: Request, deadline: float) -> None:
+        self.running: list[Attempt] = []
+        self.outcome: Response | GkcError | None = None
+        self._service = service
+        self._request = request
+        self._deadline = deadline
+        self._retries_left = service.options.retries
+        self._tried: list[Address] = []
+        self._retry_at = self._hedge_at = _NEVER
+
+    @property
+    def wake_at(self) -> float:
+        """When `tick` has something to do."""
+        return min(self._deadline, self._retry_at, self._hedge_at)
+
+    def begin(self) -> None:
+        """Begin the first attempt."""
+        self._service.budget.earn()
+        if monotonic() < self._deadline:
+            self._begin("first")
+        else:  # earlier pieces took all the time
+            self._time_is_up(self._service.addresses.all[0])
+
+    def advance(self, attempt: Attempt) -> None:
+        """Go on with an attempt whose connection is ready."""
+        try:
+            attempt.awaits = attempt.steps.send(None)
+        except StopIteration as done:
+            self._answered(attempt, done.value)
+        except (OSError, ServiceError) as error:
+            self._failed(attempt, error)
+
+    def tick(self) -> None:
+        """Do what it is time for."""
+        now = monotonic()
+        if now >= self._deadline:
+            self._time_is_up(self._tried[-1])
+        elif now >= self._retry_at:
+            self._retry_at = _NEVER
+            self._begin("retry")
+        elif now >= self._hedge_at:
+            self._hedge_at = _NEVER
+            if self._service.budget.take():
+                self._begin("hedge")
+
+    def result(self) -> Response:
+        """Return the answer.
+
+        Raises
+        ------
+        DeadlineExceededError, ServiceError
+            If there is none.
+        """
+        assert self.outcome is not None
+        if isinstance(self.outcome, GkcError):
+            raise self.outcome
+        return self.outcome
+
+    def close(self) -> None:
+        """Close the connections of attempts that are still under way."""
+        for attempt in tuple(self.running):
+            self._end(attempt, "abandoned", stays_open=False)
+
+    def _begin(self, kind: AttemptKind) -> None:
+        options = self._service.options
+        address = self._service.addresses.take(self._tried)
+        self._tried.append(address)
+        now = monotonic()
+        connection = self._service.connection(address)
+        sent = self._request.to(address.host_header, address.prefix, self._deadline - now)
+        attempt = Attempt(connection, connection.exchange(sent), kind, now)
+        self.running.append(attempt)
+        if options.hedge_after is not None and kind != "hedge":
+            self._hedge_at = now + options.hedge_after
+        self.advance(attempt)
+
+    def _answered(self, attempt: Attempt, response: Response) -> None:
+        self._end(attempt, response.status, stays_open=attempt.connection.stays_open)
+        pause = None
+        if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            pause = retry_after_seconds(response)
+        if pause is None:
+            self._conclude(response)
+        else:
+            self._retry_or_conclude(pause, response)
+
+    def _failed(self, attempt: Attempt, error: OSError | ServiceError) -> None:
+        address, has_answered = attempt.connection.address, attempt.connection.has_answered
+        if has_answered or not attempt.is_reused:  # else it was closed while it was idle
+            address.failed()
+        self._end(attempt, type(error).__name__, stays_open=False)
+        # Asking again is safe: every request only reads.
+        pause = _NEVER
+        if isinstance(error, ServiceError):
+            told = error
+        else:
+            told = ServiceError(address.url, f"cannot be reached: {error.strerror or error}")
+            told.__cause__ = error
+            if not has_answered and not isinstance(error, ssl.SSLCertVerificationError):
+                used = self._service.options.retries - self._retries_left
+                pause = _PAUSE_SECONDS * (2**used - 1)
+        self._retry_or_conclude(pause, told)
+
+    def _retry_or_conclude(self, pause: float, outcome: Response | GkcError) -> None:
+        """Ask again after a pause, at another address at once; else that was it."""
+        if self.running:  # a hedge, or what was hedged
+            return
+        if pause < _NEVER and self._service.addresses.has_other(self._tried):
+            pause = 0.0
+        at = monotonic() + pause
+        if self._retries_left and at < self._deadline and self._service.budget.take():
+            self._retries_left -= 1
+            self._retry_at = at
+            self._hedge_at = _NEVER
+        else:
+            self._conclude(outcome)
+
+    def _conclude(self, outcome: Response | GkcError) -> None:
+        self.outcome = outcome
+        self.close()
+
+    def _time_is_up(self, address: Address) -> None:
+        for attempt in tuple(self.running):
+            attempt.connection.address.failed()
+            self._end(attempt, DeadlineExceededError.__name__, stays_open=False)
+        self.outcome = DeadlineExceededError(address.url, self._service.options.timeout)
+
+    def _end(self, attempt: Attempt, outcome: int | str, *, stays_open: bool) -> None:
+        self.running.remove(attempt)
+        connection, options = attempt.connection, self._service.options
+        self._service.addresses.release(connection.address)
+        attempt.steps.close()
+        if stays_open:
+            self._service.keep(connection)
+        else:
+            connection.close()
+        if options.on_request is not None:
+            seconds = monotonic() - attempt.began
+            url = connection.address.url
+            options.on_request(
+                AttemptReport(url, seconds, outcome, self._request.rows, attempt.kind)
+            )

@@ -1,0 +1,125 @@
+"""The kinds of errors as a service tells them: class ↔ HTTP status, type and title; one table.
+
+`gkc.http.problems` writes problem details (RFC 9457) by it, a client reads them by it,
+``/openapi.json`` and `docs/http.md` show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gkc.errors import (
+    BatchTooLargeError,
+    BodyTooLargeError,
+    ClientGoneError,
+    EncodedBodyError,
+    InvalidFieldsError,
+    MalformedBodyError,
+    NotAcceptableError,
+    ServiceNotReadyError,
+    StoreError,
+    UnsupportedMediaTypeError,
+    VersionNotFoundError,
+    VersionNotReadyError,
+)
+
+MEDIA_TYPE: Final = "application/problem+json"
+_RETRY_AFTER_SECONDS: Final = 1
+CLIENT_CLOSED_REQUEST: Final = 499
+"""No standard status: nobody reads this answer, but metrics and logs name it."""
+TYPE_PREFIX: Final = "urn:gkc:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A row of the table: how one class of errors is told, and when it is."""
+
+    status: int
+    name: str
+    title: str
+    when: str
+    retry_after_seconds: int | None = None
+
+    @property
+    def type(self) -> str:
+        """The URI that names this kind."""
+        return TYPE_PREFIX + self.name
+
+
+KINDS: Final[Mapping[type[Exception], Kind]] = {
+    MalformedBodyError: Kind(
+        400, "malformed-body", "Malformed body", "the body is not JSON, or not safetensors"
+    ),
+    VersionNotFoundError: Kind(
+        404, "unknown-version", "Unknown version", "no such version; `versions` lists what there is"
+    ),
+    NotAcceptableError: Kind(
+        406, "not-acceptable", "Not acceptable", "`Accept` allows no type that is answered"
+    ),
+    BatchTooLargeError: Kind(
+        413,
+        "too-many-rows",
+        "Too many rows",
+        "more rows than `GKC_MAX_ROWS`; `max_rows` says how many are answered",
+    ),
+    BodyTooLargeError: Kind(
+        413, "body-too-large", "Body too large", "more bytes than `GKC_MAX_BODY_BYTES`"
+    ),
+    UnsupportedMediaTypeError: Kind(
+        415,
+        "unsupported-media-type",
+        "Unsupported media type",
+        "`Content-Type` names a type that is not read",
+    ),
+    EncodedBodyError: Kind(
+        415,
+        "unsupported-encoding",
+        "Unsupported content encoding",
+        "`Content-Encoding`: bodies are sent uncompressed",
+    ),
+    InvalidFieldsError: Kind(
+        422,
+        "invalid-fields",
+        "Invalid fields",
+        "fields that are missing, unknown, misplaced or of unequal lengths, each named in "
+        "`errors`, or a wrong value, the first one named; also `f16` that could overflow, versions "
+        "of unequal widths, `factored` as JSON or for several versions",
+    ),
+    ClientGoneError: Kind(
+        CLIENT_CLOSED_REQUEST,
+        "client-gone",
+        "Client closed request",
+        "the caller hung up: only in metrics and logs",
+    ),
+    Exception: Kind(
+        500,
+        "internal-error",
+        "Internal error",
+        "a fault of the service; its log says which, under the id in `X-Request-ID`",
+    ),
+    VersionNotReadyError: Kind(
+        503,
+        "version-not-ready",
+        "Version not ready",
+        "published, but still being loaded; see `Retry-After`",
+        _RETRY_AFTER_SECONDS,
+    ),
+    ServiceNotReadyError: Kind(
+        503,
+        "not-ready",
+        "Not ready",
+        "the store was not read yet, or a version that there was at start cannot be served yet, or "
+        "there is none; see `Retry-After`",
+        _RETRY_AFTER_SECONDS,
+    ),
+    StoreError: Kind(
+        503,
+        "store-unavailable",
+        "Store unavailable",
+        "the store is away, or lost something; see `Retry-After`",
+        _RETRY_AFTER_SECONDS,
+    ),
+}
+"""The nearest class in an error's ancestry decides; any other error is an `Exception`."""

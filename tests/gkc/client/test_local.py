@@ -1,0 +1,767 @@
+"""Stores answered in the caller's process: a service's very bits and errors, and nothing of one."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import redis
+import structlog
+
+from gkc import AsyncClient, Client
+from gkc.client.knowledge import Knowledge
+from gkc.client.local import AsyncLocalSource, LocalSource
+from gkc.client.question import question_of
+from gkc.errors import (
+    CatalogueLostError,
+    ClientUsageError,
+    DeadlineExceededError,
+    GenerationCorruptError,
+    GkcError,
+    InvalidFieldsError,
+    StoreUnavailableError,
+    VersionNotFoundError,
+    VersionNotReadyError,
+)
+from gkc.knowledge import Vectors
+from gkc.store.durable import lock_file
+from gkc.store.mirror import MirrorDirectory
+from tests.commands import Place, service
+from tests.gkc.http.running import SAFETENSORS, Told, open_safetensors
+from tests.gkc.world import CATEGORIES, ITEMS, PARTS, STRANGERS, USERS, World, Worlds, make_world
+from tests.redis_server import RedisServer
+
+SECONDS = 30.0
+"""Longer than anything takes that is to be answered."""
+EQUALLY_WIDE = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults")
+ONE = {"u": 7, "i": [11, 12], "v": "v1"}
+
+
+@pytest.fixture(autouse=True)
+def _logging_restored() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def ask(source: LocalSource, body: Mapping[str, Any], seconds: float = SECONDS) -> Knowledge:
+    return source.knowledge(question(body), deadline(seconds))
+
+
+def question(body: Mapping[str, Any]) -> Any:
+    parts, dtype = body.get("parts"), body.get("dtype", "f32")
+    return question_of(body["u"], body["i"], body.get("c"), body["v"], parts, dtype)
+
+
+def deadline(seconds: float) -> float:
+    return time.monotonic() + seconds
+
+
+@contextmanager
+def opened(url: str, **options: Any) -> Iterator[LocalSource]:
+    source = LocalSource(url, **options)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < until, f"{holds} does not hold"
+        time.sleep(0.01)
+
+
+def answered(source: LocalSource, world: World) -> Callable[[], bool]:
+    return lambda: ask(source, ONE).versions == {"v1": world.generation}
+
+
+def row_bytes(world: World, user: int, items: list[int]) -> bytes:
+    rows = [world.row(user, item, None)[0] for item in items]
+    return np.array(rows, dtype=np.float32).tobytes()
+
+
+# ---- the same as a service
+
+
+@dataclass(frozen=True)
+class Published:
+    """Worlds in a store, a real service of it, and how to open it here."""
+
+    worlds: Worlds
+    service: str
+    options: dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=["file", pytest.param("redis", marks=pytest.mark.redis)])
+def published(
+    request: pytest.FixtureRequest, worlds: Worlds, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Published]:
+    if request.param == "file":
+        with service(Place(worlds.url, "default")) as base:
+            yield Published(worlds, base, {})
+        return
+    url, namespace = request.getfixturevalue("redis_server_url"), f"test-{uuid.uuid4().hex}"
+    names = (*EQUALLY_WIDE, "wide", "large")
+    held = Worlds(url, [worlds[v].publish(url, namespace, max_versions=9) for v in names])
+    mirrors = tmp_path_factory.mktemp("mirrors")
+    with service(Place(url, namespace), env={"GKC_MIRROR_DIR": str(mirrors)}) as base:
+        yield Published(held, base, {"namespace": namespace, "mirror_dir": mirrors})
+    with redis.Redis.from_url(url) as client:
+        for key in client.scan_iter(match=f"*{namespace}*", count=1000):
+            client.unlink(key)
+
+
+@pytest.fixture(scope="module")
+def source(published: Published) -> Iterator[LocalSource]:
+    with opened(published.worlds.url, **published.options) as made:
+        yield made
+
+
+def bodies(count: int) -> Iterator[dict[str, Any]]:
+    """Draw questions of known and unknown ids: scalars and lists, one version or several."""
+    rng = np.random.default_rng(12)
+    users, items = (*USERS, *STRANGERS), (*ITEMS, *STRANGERS)
+    categories = (*CATEGORIES, 77, None, None)
+
+    def one_of(values: tuple[Any, ...], n: int) -> Any:
+        drawn = [values[k] for k in rng.integers(0, len(values), n)]
+        return drawn if rng.random() < 0.6 else drawn[0] if n else values[0]
+
+    for _ in range(count):
+        n = int(rng.integers(0, 30))
+        parts = [part for part in PARTS if rng.random() < 0.6] or list(PARTS)
+        drawn = [items[k] for k in rng.integers(0, len(items), n)]
+        yield {
+            "u": one_of(users, n),
+            "i": drawn,
+            "c": one_of(categories, n),
+            "v": one_of(EQUALLY_WIDE, n),
+            "parts": parts if rng.random() < 0.5 else list(PARTS),
+            "dtype": "f16" if rng.random() < 0.5 else "f32",
+        }
+
+
+def from_service(base: str, body: Mapping[str, Any]) -> httpx.Response:
+    return httpx.post(f"{base}/knowledge", json=dict(body), headers={"accept": SAFETENSORS})
+
+
+def assert_same(knowledge: Knowledge, response: httpx.Response) -> None:
+    tensors, _ = open_safetensors(response)
+    told = Told(versions={}, parts={}, knowledge=tensors["knowledge"], status=[])
+    assert knowledge.rows.dtype == told.knowledge.dtype
+    assert knowledge.rows.shape == told.knowledge.shape
+    assert knowledge.rows.tobytes() == told.knowledge.tobytes()
+    assert knowledge.status.tobytes() == tensors["status"].tobytes()
+
+
+def test_bits_are_a_services(published: Published, source: LocalSource) -> None:
+    seen = set()
+    for body in bodies(80):
+        knowledge = ask(source, body)
+        response = from_service(published.service, body)
+        assert_same(knowledge, response)
+        metadata = open_safetensors(response)[1]
+        assert metadata["versions"] == httpx.Response(200, json=dict(knowledge.versions)).text
+        seen |= set(knowledge.status.ravel().tolist())
+    assert seen == {0, 1, 2}
+
+
+async def test_bits_are_a_services_on_the_callers_loop(published: Published) -> None:
+    source = AsyncLocalSource(published.worlds.url, **published.options)
+    asked = list(bodies(30))
+    answers = await asyncio.gather(
+        *(source.knowledge(question(body), deadline(SECONDS)) for body in asked)
+    )
+    await source.close()
+    for body, knowledge in zip(asked, answers, strict=True):
+        assert_same(knowledge, from_service(published.service, body))
+
+
+def test_the_list_of_versions_is_a_services(published: Published, source: LocalSource) -> None:
+    ask(source, {"u": 7, "i": 11, "v": "half"})
+    eventually(lambda: all(v["ready"] for v in source.versions(deadline(SECONDS))["versions"]))
+    listed = httpx.get(f"{published.service}/versions").json()
+    assert source.versions(deadline(SECONDS)) == listed
+    beside = asyncio.run(_listed(published))
+    assert [v | {"ready": True} for v in beside["versions"]] == listed["versions"]
+
+
+async def _listed(published: Published) -> dict[str, Any]:
+    beside = AsyncLocalSource(published.worlds.url, **published.options)
+    try:
+        return await beside.versions(deadline(SECONDS))
+    finally:
+        await beside.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"u": 7, "i": 11, "v": "none"}, VersionNotFoundError),
+        ({"u": 7, "i": [11, 12], "v": ["half", "wide"]}, InvalidFieldsError),
+        ({"u": 7, "i": 11, "v": "large", "dtype": "f16"}, InvalidFieldsError),
+    ],
+)
+async def test_errors_are_a_services(
+    published: Published, source: LocalSource, body: dict[str, Any], kind: type[GkcError]
+) -> None:
+    told = from_service(published.service, body).json()
+    with pytest.raises(kind) as caught:
+        ask(source, body)
+    assert caught.value.detail == told["detail"]
+    fields = [{"field": e.field, "detail": e.detail} for e in caught.value.errors]
+    assert fields == told.get("errors", [])
+    beside = AsyncLocalSource(published.worlds.url, **published.options)
+    with pytest.raises(kind) as caught:
+        await beside.knowledge(question(body), deadline(SECONDS))
+    await beside.close()
+    assert caught.value.detail == told["detail"]
+
+
+# ---- what is published, and what is lost, while it is open
+
+
+@pytest.fixture
+def place(own_redis: RedisServer, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+    return own_redis.url, {"mirror_dir": tmp_path / "mirrors"}
+
+
+def test_a_new_generation_answers_soon_and_an_evicted_version_no_more(url: str) -> None:
+    first = make_world("v1", 1).publish(url)
+    with opened(url) as source:
+        assert answered(source, first)()
+        second = make_world("v1", 2).publish(url)
+        eventually(answered(source, second))
+        make_world("v2", 3).publish(url, max_versions=1)
+
+        def is_gone() -> bool:
+            try:
+                return not ask(source, ONE)
+            except VersionNotFoundError as exc:
+                return exc.known == ("v2",)
+
+        eventually(is_gone)
+
+
+@pytest.mark.redis
+def test_a_deleted_generation_is_answered_from_the_current_one(
+    place: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GKC_REFRESH_MS", "3600000")
+    url, options = place
+    make_world("v1", 1).publish(url)
+    with opened(url, **options) as source:
+        ask(source, ONE)
+        new = make_world("v1", 2).publish(url, keep_previous=0)
+        assert answered(source, new)()
+
+
+def test_what_is_not_loaded_by_the_deadline_is_told_with_its_cause(url: str) -> None:
+    world = make_world("v1").publish(url)
+    folder = Path(url.removeprefix("file:")) / "default" / "generations" / world.generation
+    (folder / "items.gkt").rename(folder / "away")
+    with opened(url) as source:
+        with pytest.raises(VersionNotReadyError, match=r"cannot be loaded: .*items\.gkt"):
+            ask(source, ONE, seconds=0.3)
+        (folder / "away").rename(folder / "items.gkt")
+        assert answered(source, world)()
+
+
+def test_damage_is_told(url: str) -> None:
+    world = make_world("v1").publish(url)
+    users = Path(url.removeprefix("file:")) / "default" / "generations" / world.generation
+    with opened(url) as source:
+        ask(source, ONE)
+        os.truncate(users / "users.gkt", 4096)
+        with pytest.raises(GenerationCorruptError, match=r"users\.gkt has 4096 bytes"):
+            ask(source, ONE)
+
+
+def test_a_catalogue_that_vanishes_and_returns(url: str) -> None:
+    make_world("v1").publish(url)
+    catalogue = Path(url.removeprefix("file:")) / "default" / "catalogue.json"
+    with opened(url) as source:
+        ask(source, ONE)
+        catalogue.rename(catalogue.with_name("away"))
+
+        def is_lost() -> bool:
+            try:
+                return not ask(source, ONE)
+            except CatalogueLostError:
+                return True
+
+        eventually(is_lost)
+        catalogue.with_name("away").rename(catalogue)
+        assert len(ask(source, ONE)) == 2
+
+
+def test_a_store_that_is_not_there_is_no_empty_one(url: str) -> None:
+    with opened(url) as source:
+        for call in (lambda: ask(source, ONE), lambda: source.versions(deadline(SECONDS))):
+            with pytest.raises(StoreUnavailableError, match="no such directory"):
+                call()
+        world = make_world("v1").publish(url)
+        assert answered(source, world)()
+
+
+@pytest.mark.redis
+def test_a_store_that_is_away_is_told_and_asked_again(
+    own_redis: RedisServer, place: tuple[str, dict[str, Any]]
+) -> None:
+    url, options = place
+    make_world("v1").publish(url)
+    with opened(url, **options) as source:
+        ask(source, ONE)
+        own_redis.stop()
+        with pytest.raises(StoreUnavailableError, match=r"refused|closed"):
+            ask(source, ONE)
+        own_redis.start()  # empty
+        make_world("v1").publish(url)
+        eventually(lambda: _is_answered(source))
+
+
+def _is_answered(source: LocalSource) -> bool:
+    try:
+        return len(ask(source, ONE)) == 2
+    except GkcError:
+        return False
+
+
+@pytest.mark.redis
+async def test_a_store_that_hangs_is_given_up_at_the_deadline(
+    own_redis: RedisServer, place: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GKC_REQUEST_TIMEOUT_MS", "60000")
+    url, options = place
+    make_world("v1").publish(url)
+    beside = AsyncLocalSource(url, **options)
+    with opened(url, **options) as source:
+        ask(source, ONE)
+        await beside.knowledge(question(ONE), deadline(SECONDS))
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.\d+ s"):
+                ask(source, ONE, seconds=0.1)
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.\d+ s"):
+                await beside.knowledge(question(ONE), deadline(0.1))
+            assert time.monotonic() - began < 20
+        finally:
+            own_redis.signal(signal.SIGCONT)
+        assert len(ask(source, ONE)) == 2
+        assert len(await beside.knowledge(question(ONE), deadline(SECONDS))) == 2
+    await beside.close()
+
+
+# ---- rows, closing, threads
+
+
+def test_rows_are_read_only_and_outlive_the_store(url: str) -> None:
+    world = make_world("v1").publish(url)
+    with opened(url) as source:
+        knowledge = ask(source, ONE)
+    shutil.rmtree(url.removeprefix("file:"))
+    assert knowledge.rows.tobytes() == row_bytes(world, 7, [11, 12])
+    assert not knowledge.rows.flags.writeable
+    assert not knowledge.status.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        knowledge.rows[0, 0] = 1
+
+
+def test_logits_are_made_of_what_the_bundle_tells(worlds: Worlds) -> None:
+    with opened(worlds.url) as source, pytest.raises(ClientUsageError, match="`tasks`"):
+        _ = ask(source, {"u": 7, "i": 11, "v": "half"}).logits
+
+
+def test_after_close_there_are_no_answers_nor_tables_nor_threads(url: str) -> None:
+    make_world("v1").publish(url)
+    source = LocalSource(url)
+    ask(source, ONE)
+    assert _mapped(url)
+    threads = threading.active_count()
+    source.close()
+    source.close()
+    assert not _mapped(url)
+    assert threading.active_count() < threads
+    with pytest.raises(ClientUsageError, match="closed"):
+        ask(source, ONE)
+    with pytest.raises(ClientUsageError, match="closed"):
+        source.versions(deadline(SECONDS))
+
+
+async def test_after_close_there_are_no_answers_on_the_loop_either(url: str) -> None:
+    make_world("v1").publish(url)
+    source = AsyncLocalSource(url)
+    await source.knowledge(question(ONE), deadline(SECONDS))
+    await source.close()
+    await source.close()
+    assert not _mapped(url)
+    with pytest.raises(ClientUsageError, match="closed"):
+        await source.knowledge(question(ONE), deadline(SECONDS))
+
+
+def test_one_loop_has_it_for_good(worlds: Worlds) -> None:
+    source = AsyncLocalSource(worlds.url)
+    asked = question({"u": 7, "i": 11, "v": "half"})
+
+    async def answer() -> int:
+        return len(await source.knowledge(asked, deadline(SECONDS)))
+
+    assert asyncio.run(answer()) == 1
+    with pytest.raises(ClientUsageError, match="another event loop"):
+        asyncio.run(answer())
+
+
+def _mapped(url: str) -> list[str]:
+    folder = url.removeprefix("file:")
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if folder in line]
+
+
+@pytest.mark.redis
+async def test_close_waits_for_calls_that_are_under_way(
+    own_redis: RedisServer, place: tuple[str, dict[str, Any]]
+) -> None:
+    url, options = place
+    make_world("v1").publish(url)
+    source, beside = LocalSource(url, **options), AsyncLocalSource(url, **options)
+    ask(source, ONE)
+    await beside.knowledge(question(ONE), deadline(SECONDS))
+    own_redis.signal(signal.SIGSTOP)
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(ask, source, ONE)
+        task = asyncio.create_task(beside.knowledge(question(ONE), deadline(SECONDS)))
+        await asyncio.sleep(0.1)
+        closing = pool.submit(source.close)
+        closing_beside = asyncio.create_task(beside.close())
+        await asyncio.sleep(0.1)
+        assert not closing.done()
+        assert not closing_beside.done()
+        own_redis.signal(signal.SIGCONT)
+        assert len(call.result()) == len(await task) == 2
+        await closing_beside
+
+
+def test_many_threads_get_whole_answers_while_generations_come_and_go(url: str) -> None:
+    published = [make_world("v1", 0).publish(url)]
+    asked = list(ITEMS)
+    done = threading.Event()
+    with opened(url) as source:
+
+        def answers() -> list[tuple[str, bytes]]:
+            told = []
+            while not done.is_set():
+                knowledge = ask(source, {"u": 7, "i": asked, "v": "v1"})
+                told.append((knowledge.versions["v1"], knowledge.rows.tobytes()))
+            return told
+
+        with ThreadPoolExecutor() as pool:
+            threads = [pool.submit(answers) for _ in range(8)]
+            try:
+                for seed in range(1, 9):
+                    published.append(make_world("v1", seed).publish(url, keep_previous=0))
+                    eventually(answered(source, published[-1]))
+            finally:
+                done.set()
+            told = [answer for thread in threads for answer in thread.result()]
+    expected = {world.generation: row_bytes(world, 7, asked) for world in published}
+    assert len({generation for generation, _ in told}) > 1
+    assert all(rows == expected[generation] for generation, rows in told)
+
+
+# ---- processes
+
+
+@pytest.mark.redis
+def test_a_fork_opens_anew_and_its_parent_goes_on(place: tuple[str, dict[str, Any]]) -> None:
+    url, options = place
+    world = make_world("v1").publish(url)
+    with opened(url, **options) as source, redis.Redis.from_url(url) as admin:
+        ask(source, ONE)
+        before = {client["id"] for client in admin.client_list()}
+        told = _in_fork(_asked_twice(source, ONE))
+        assert told == [row_bytes(world, 7, [11, 12])] * 2
+        assert before <= {client["id"] for client in admin.client_list()}
+        assert ask(source, ONE).rows.tobytes() == row_bytes(world, 7, [11, 12])
+
+
+def test_a_fork_while_threads_ask(worlds: Worlds) -> None:
+    done = threading.Event()
+    body = {"u": 7, "i": [11, 12], "v": "full"}
+    with opened(worlds.url) as source, ThreadPoolExecutor() as pool:
+
+        def go_on() -> None:
+            while not done.is_set():
+                ask(source, body)
+
+        threads = [pool.submit(go_on) for _ in range(4)]
+        try:
+            for _ in range(5):
+                told = _in_fork(_asked_twice(source, body))
+                assert told == [row_bytes(worlds["full"], 7, [11, 12])] * 2
+        finally:
+            done.set()
+        for thread in threads:
+            thread.result()
+
+
+def _asked_twice(source: LocalSource, body: Mapping[str, Any]) -> Callable[[], list[bytes]]:
+    def answers() -> list[bytes]:
+        told = [ask(source, body).rows.tobytes() for _ in range(2)]
+        source.close()
+        return told
+
+    return answers
+
+
+def _in_fork(answers: Callable[[], list[bytes]]) -> list[bytes]:
+    """Return what a fork of this process is answered."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: there.send(answers()))
+    with warnings.catch_warnings():  # that a process with threads is forked
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    assert here.poll(SECONDS), "the fork does not answer"
+    told: list[bytes] = here.recv()
+    process.join(SECONDS)
+    assert process.exitcode == 0
+    return told
+
+
+def test_a_fork_opens_anew_on_a_loop_of_its_own(worlds: Worlds) -> None:
+    source = AsyncLocalSource(worlds.url)
+    asked = question({"u": 7, "i": 11, "v": "full"})
+
+    async def answer() -> bytes:
+        return (await source.knowledge(asked, deadline(SECONDS))).rows.tobytes()
+
+    async def answer_and_close() -> list[bytes]:
+        told = [await answer(), await answer()]
+        await source.close()
+        return told
+
+    with asyncio.Runner() as runner:
+        told = runner.run(answer())
+        assert _in_fork(lambda: asyncio.run(answer_and_close())) == [told] * 2
+        assert runner.run(answer_and_close()) == [told] * 2
+    assert told == row_bytes(worlds["full"], 7, [11])
+
+
+class Rows:
+    """A data set of one row an item, as PyTorch's ``DataLoader`` takes one."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __len__(self) -> int:
+        return len(ITEMS)
+
+    def __getitem__(self, place: int) -> Vectors:
+        row: Vectors = self._client.knowledge(u=7, i=ITEMS[place], v="full").rows[0].copy()
+        return row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_data_loader_s_workers_open_anew(worlds: Worlds, start: str) -> None:
+    data = pytest.importorskip("torch.utils.data")
+    with Client(worlds.url, timeout=SECONDS) as client:
+        first = Rows(client)[0]  # it is open before the workers are there
+        loader = data.DataLoader(
+            Rows(client), batch_size=4, num_workers=2, multiprocessing_context=start
+        )
+        told = [batch.numpy() for batch in loader]
+        assert np.concatenate(told).tobytes() == row_bytes(worlds["full"], 7, list(ITEMS))
+        assert first.tobytes() == row_bytes(worlds["full"], 7, [ITEMS[0]])
+        assert Rows(client)[0].tobytes() == first.tobytes()
+
+
+def ask_client(client: Client) -> bytes:
+    return client.knowledge(u=7, i=[11, 12], v="full").rows.tobytes()
+
+
+def test_a_spawned_process_opens_anew_what_it_is_sent(worlds: Worlds) -> None:
+    with Client(worlds.url, timeout=SECONDS, namespace="default") as client:
+        told = ask_client(client)
+        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+            assert list(pool.map(ask_client, [client] * 4)) == [told] * 4
+    assert told == row_bytes(worlds["full"], 7, [11, 12])
+
+
+def test_many_processes_share_one_mapping(worlds: Worlds) -> None:
+    with Client(worlds.url, timeout=SECONDS) as client:
+        ask_client(client)
+        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+            anonymous = list(pool.map(_private_kib_of_tables, [client] * 2))
+    assert anonymous == [0, 0]
+
+
+def _private_kib_of_tables(client: Client) -> int:
+    """Return what a process keeps for itself of the tables that it has mapped."""
+    ask_client(client)
+    told = Path("/proc/self/smaps").read_text(encoding="utf-8")
+    _, *mappings = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", told, flags=re.MULTILINE)
+    tables = [mapping for mapping in mappings if ".gkt" in mapping.partition("\n")[0]]
+    assert tables
+    dirty = re.compile(r"^Private_Dirty: +(\d+)", re.MULTILINE)
+    return sum(int(kib) for mapping in tables for kib in dirty.findall(mapping))
+
+
+def run(script: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Begin a script as its own process, in which every warning is an error."""
+    preamble = """
+        import logging, sys, time
+        from gkc.client.local import LocalSource
+        from gkc.client.question import question_of
+        ONE = question_of(7, [11, 12], None, "v1", None, "f32")
+    """
+    code = textwrap.dedent(preamble) + textwrap.dedent(script)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.redis
+def test_two_processes_of_a_host_build_one_mirror_and_say_where(
+    place: tuple[str, dict[str, Any]],
+) -> None:
+    url, options = place
+    make_world("v1").publish(url)
+    script = """
+        logging.basicConfig(level=logging.INFO)
+        source = LocalSource(sys.argv[1], mirror_dir=sys.argv[2])
+        print(len(source.knowledge(ONE, time.monotonic() + 30)))
+        source.close()
+    """
+    both = [run(script, url, options["mirror_dir"]) for _ in range(2)]
+    told = [process.communicate(timeout=60) for process in both]
+    assert [out for out, _ in told] == ["2\n", "2\n"], told
+    built = [line for _, log in told for line in log.splitlines() if "event=mirror_built" in line]
+    assert len(built) == 1
+    (mirror,) = options["mirror_dir"].glob("*/*.gkt")
+    assert f"path={mirror}" in built[0]
+
+
+@pytest.mark.redis
+def test_a_process_ends_while_another_one_builds_the_mirror(
+    place: tuple[str, dict[str, Any]],
+) -> None:
+    url, options = place
+    world = make_world("v1").publish(url)
+    script = """
+        from gkc.errors import VersionNotReadyError
+        source = LocalSource(sys.argv[1], mirror_dir=sys.argv[2])
+        try:
+            source.knowledge(ONE, time.monotonic() + 0.3)
+        except VersionNotReadyError as error:
+            print(error)
+    """
+    directory = MirrorDirectory(options["mirror_dir"], url, "default").directory
+    directory.mkdir(parents=True)
+    held = lock_file(directory / f"{world.generation}.lock")
+    assert held is not None
+    try:
+        process = run(script, url, options["mirror_dir"])
+        told = "version 'v1' is being loaded; ask again shortly\n"
+        assert process.communicate(timeout=60) == (told, "")
+        assert process.returncode == 0
+    finally:
+        os.close(held)
+
+
+def test_a_process_that_ends_without_close_ends_well_and_prints_nothing(url: str) -> None:
+    make_world("v1").publish(url)
+    process = run(
+        "source = LocalSource(sys.argv[1]); source.knowledge(ONE, time.monotonic() + 30)", url
+    )
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
+
+
+def test_a_source_that_nobody_has_any_more_is_closed(url: str) -> None:
+    make_world("v1").publish(url)
+    source = LocalSource(url)
+    ask(source, ONE)
+    del source
+    eventually(lambda: not _mapped(url))
+
+
+# ---- by a client's URL
+
+
+async def test_more_rows_than_are_answered_at_once_are_asked_for_in_pieces(worlds: Worlds) -> None:
+    asked: dict[str, Any] = {"u": 7, "i": list(ITEMS), "v": "half-defaults", "dtype": "f16"}
+    with Client(worlds.url, timeout=SECONDS) as client:
+        whole = client.knowledge(**asked)
+    with Client(worlds.url, timeout=SECONDS, max_rows=3) as client:
+        in_pieces = client.knowledge(**asked)
+        assert client.versions()["versions"]
+    async with AsyncClient(worlds.url, timeout=SECONDS, max_rows=3) as beside:
+        awaited = await beside.knowledge(**asked)
+        assert (await beside.versions())["versions"]
+    for knowledge in (in_pieces, awaited):
+        assert knowledge.rows.tobytes() == whole.rows.tobytes()
+        assert knowledge.status.tobytes() == whole.status.tobytes()
+        assert (knowledge.parts, knowledge.versions) == (whole.parts, whole.versions)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        ("file:x", {"hedge_after": 0.1}, r"hedge_after= is for a service; leave it out"),
+        ("file:x", {"on_request": print}, r"on_request= is for a service"),
+        ("http://x", {"namespace": "a"}, r"namespace= is for a store in this process"),
+        (["file:x", "file:y"], {}, r"of stores one$"),
+        ("memory:x", {}, r"begins with one of http://, https://, file:, redis://"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    url: str | list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ClientUsageError, match=message):
+        Client(url, **options)
+
+
+def test_without_the_extra_it_is_named(url: str) -> None:
+    script = """
+        import sys
+        sys.modules["structlog"] = None
+        from gkc import Client, errors
+        try:
+            Client(sys.argv[1])
+        except errors.ClientUsageError as error:
+            print(error)
+    """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == (
+        "structlog is not installed, which a store in this process needs; "
+        "install the extra: pip install 'gkc[store]'\n"
+    )

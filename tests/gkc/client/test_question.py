@@ -1,0 +1,173 @@
+"""What a caller may give, refused in the service's words; and pieces that ask the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gkc.client.question import pieces_of, question_of
+from gkc.errors import InvalidFieldsError
+from gkc.http.decoding import decode_json
+from gkc.knowledge import PARTS
+
+BIG = 2**63 - 1
+
+
+def ask(**changes: Any) -> Any:
+    told: dict[str, Any] = {
+        "u": 7,
+        "i": [1, 2],
+        "c": None,
+        "v": "v1",
+        "parts": None,
+        "dtype": "f32",
+    }
+    return question_of(**(told | changes))
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [1, 2, BIG],
+        (1, 2, BIG),
+        np.array([1, 2, BIG]),
+        np.array([1, 2, BIG], dtype=">i8"),
+        np.array([1, 2, BIG], dtype=np.uint64),
+        [np.int64(1), np.uint8(2), BIG],
+        np.array([1, 2, BIG], dtype=object),
+    ],
+)
+def test_ids_as_lists_and_arrays(items: Any) -> None:
+    assert ask(i=items).columns.items.tolist() == [1, 2, BIG]
+    assert ask(c=items, i=1).columns.categories.tolist() == [1, 2, BIG]
+
+
+@pytest.mark.parametrize("user", [7, np.int32(7), np.array(7), [7], range(7, 8), np.array([7])])
+def test_one_id_for_all_rows(user: Any) -> None:
+    columns = ask(u=user).columns
+    assert (columns.n, columns.users.tolist()) == (2, [7])
+
+
+def test_categories_may_be_missing_in_rows() -> None:
+    columns = ask(c=[np.int16(3), None]).columns
+    assert columns.categories.tolist() == [3, 0]
+    assert columns.has_category.tolist() == [True, False]
+
+
+def test_versions_and_parts_as_any_sequence() -> None:
+    columns = ask(v=np.array(["a", "b"])).columns
+    assert (columns.versions, columns.version_index.tolist()) == (("a", "b"), [0, 1])
+    assert ask(parts=("item", "user")).parts == ("user", "item")
+    assert ask().parts == PARTS
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"u": "7"},
+        {"u": None},
+        {"u": True},
+        {"u": 7.0},
+        {"u": 2**63},
+        {"i": [1, 2.5]},
+        {"i": [1, True]},
+        {"i": [1, None]},
+        {"i": [1, "2"]},
+        {"i": [1, -(2**63) - 1]},
+        {"c": [1, "2"]},
+        {"c": [None, 2**64]},
+        {"i": [1, 2, 3], "c": [1, 2]},
+        {"u": [1, 2, 3], "v": ["a", "b"]},
+        {"v": 20211220},
+        {"v": ""},
+        {"v": "a b"},
+        {"v": ["a", 3]},
+        {"v": ["a", "b/c"]},
+        {"parts": []},
+        {"parts": "user"},
+        {"parts": ["user", "name"]},
+        {"dtype": "f64"},
+    ],
+)
+def test_a_wrong_value_is_refused_as_a_service_refuses_it(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidFieldsError) as here:
+        ask(**wrong)
+    body = {"u": 7, "i": [1, 2], "v": "v1"} | wrong
+    with pytest.raises(InvalidFieldsError) as there:
+        decode_json(json.dumps(body).encode(), 10)
+    assert here.value.errors == there.value.errors
+    assert str(here.value) == str(there.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"i": np.array([1.0, 2.0])}, "/i/0"),
+        ({"i": np.array([True])}, "/i/0"),
+        ({"i": np.array([1, 2**63], dtype=np.uint64)}, "/i/1"),
+        ({"i": np.ones((2, 2), dtype=np.int64)}, "/i"),
+        ({"u": np.float32(1)}, "/u"),
+        ({"c": np.array([1.5])}, "/c/0"),
+        ({"i": np.array(["a"])}, "/i/0"),
+        ({"u": object()}, "/u"),
+        ({"v": {"a"}}, "/v"),
+    ],
+)
+def test_a_wrong_array_is_refused(wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidFieldsError) as caught:
+        ask(**wrong)
+    assert [error.field for error in caught.value.errors] == [field]
+
+
+@given(st.data(), st.integers(1, 5))
+def test_pieces_together_ask_the_same(data: st.DataObject, max_rows: int) -> None:
+    n = data.draw(st.integers(0, 12))
+    ids = st.integers(-3, 3)
+
+    def column(values: Any) -> Any:
+        return data.draw(st.one_of(values, st.lists(values, min_size=n, max_size=n)))
+
+    question = ask(
+        u=column(ids),
+        i=data.draw(st.lists(ids, min_size=n, max_size=n)),
+        c=data.draw(
+            st.one_of(st.none(), st.lists(st.one_of(st.none(), ids), min_size=n, max_size=n))
+        ),
+        v=column(st.sampled_from(["a", "b", "c"])),
+    )
+    pieces = pieces_of(question, max_rows)
+    assert [row for piece in pieces for row in _rows(piece)] == _rows(question)
+    for piece in pieces:
+        named = {row[3] for row in _rows(piece)}
+        assert piece.columns.n <= max_rows
+        if piece.columns.n:
+            assert set(piece.columns.versions) == named
+
+
+def _rows(question: Any) -> list[tuple[Any, ...]]:
+    columns, n = question.columns, question.columns.n
+    if not n:
+        return []
+    categories: list[int | None] = [None] * n
+    if columns.categories is not None:
+        pairs = zip(
+            np.broadcast_to(columns.categories, n),
+            np.broadcast_to(columns.has_category, n),
+            strict=True,
+        )
+        categories = [int(c) if is_given else None for c, is_given in pairs]
+    return [
+        (int(u), int(i), c, columns.versions[v])
+        for u, i, c, v in zip(
+            np.broadcast_to(columns.users, n),
+            np.broadcast_to(columns.items, n),
+            categories,
+            np.broadcast_to(columns.version_index, n),
+            strict=True,
+        )
+    ]

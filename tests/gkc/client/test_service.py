@@ -1,0 +1,247 @@
+"""A service over HTTP: what it answers, and what of its lies is found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gkc.errors import (
+    GkcError,
+    ServiceError,
+    StoreError,
+    VersionNotFoundError,
+    VersionNotReadyError,
+)
+from tests.gkc.client.clients import Open
+from tests.gkc.client.hostile import (
+    CLOSE,
+    Asked,
+    Piece,
+    hostile,
+    http,
+    listing,
+    problem,
+    right,
+    rows,
+)
+
+ASK = {"u": 7, "i": [1, 2, 3], "v": "v1"}
+STATUS = np.ones((3, 4), dtype=np.uint8)
+
+
+def test_a_right_answer_is_handed_out(client_of: Open) -> None:
+    with hostile(right) as server, client_of(server.url) as client:
+        answers = [client.knowledge(**ASK) for _ in range(3)]
+    answer = answers[-1]
+    assert answer.rows.tolist() == np.arange(21).reshape(3, 7).tolist()
+    assert answer.parts["user_category"] == (6, 7)
+    assert server.connections == 1
+    assert [each.method for each in server.asked] == ["POST", "GET", "POST", "POST"]
+
+
+def test_the_request_says_what_it_is_and_how_long_it_may_take(client_of: Open) -> None:
+    with hostile(right) as server, client_of(server.url, timeout=30) as client:
+        client.knowledge(**ASK)
+    first = server.asked[0]
+    assert (first.path, first.headers["host"]) == ("/knowledge", server.url.partition("//")[2])
+    assert first.headers["accept"] == "application/x-safetensors"
+    assert 0 < int(first.headers["x-request-timeout-ms"]) <= 30_000
+
+
+def test_a_prefix_of_the_url_is_kept(client_of: Open) -> None:
+    with hostile(right) as server, client_of(f"{server.url}/center/a/") as client:
+        client.knowledge(**ASK)
+    assert {each.path for each in server.asked} == {"/center/a/knowledge", "/center/a/versions"}
+
+
+LIES: dict[str, tuple[bytes, str]] = {
+    "another type": (http(rows(3), content_type="text/html"), "answers text/html"),
+    "no type": (http(rows(3), content_type=""), "answers no type"),
+    "compressed": (http(rows(3), Content_Encoding="gzip"), "encoded as gzip"),
+    "no safetensors": (http(b"nonsense"), "cannot be read"),
+    "half a body": (http(rows(3)[:-40]), "cannot be read"),
+    "bad metadata": (http(rows(3, versions=[1])), "cannot be read"),
+    "a tensor more": (http(rows(3, more=STATUS)), "holds the tensors"),
+    "a row less": (http(rows(2)), "status is uint8 of shape [2, 4]"),
+    "knowledge less": (http(rows(3, knowledge=np.ones((2, 7), np.float32))), "shape [2, 7], not"),
+    "no status": (http(rows(3, status=None)), "and no status"),
+    "a status less": (http(rows(3, status=STATUS[:2])), "status is uint8 of shape [2, 4]"),
+    "wide status": (http(rows(3, status=STATUS.astype(np.int64))), "status is int64"),
+    "a status of 3": (http(rows(3, status=STATUS * 3)), "status holds 3"),
+    "doubles": (http(rows(3, knowledge=np.ones((3, 7)))), "knowledge is float64"),
+    "narrow rows": (http(rows(3, knowledge=np.ones((3, 6), np.float32))), "shape [3, 6]"),
+    "another version": (http(rows(3, versions={"v2": "g"})), "answers for versions v2, but v1"),
+    "a version more": (http(rows(3, versions={"v1": "g", "v2": "g"})), "versions v1, v2, but v1"),
+    "no generation": (http(rows(3, versions={"v1": ""})), "names no generation"),
+    "a part less": (http(rows(3, parts={"user": [0, 7]})), "has the parts user, but"),
+    "parts apart": (
+        http(rows(3, parts={"user": [0, 1], "item": [2, 4], "user_item": [4, 6],
+                            "user_category": [6, 7]})),
+        "do not lie side by side",
+    ),
+    "unequal parts": (
+        http(rows(3, parts={"user": [0, 1], "item": [1, 4], "user_item": [4, 6],
+                            "user_category": [6, 7]})),
+        "do not lie side by side",
+    ),
+    "a backward part": (
+        http(rows(3, parts={"user": [0, 2], "item": [2, 4], "user_item": [4, 6],
+                            "user_category": [6, 5]})),
+        "do not lie side by side",
+    ),
+    "another page": (http(b"<p>hello</p>", status="404 Not Found"), "answers status 404"),
+    "a redirect": (http(b"", status="307 Temporary Redirect"), "answers status 307"),
+    "a bad problem": (
+        http(b"{}", status="503 Sad", content_type="application/problem+json"),
+        "answers status 503 and says '{}'",
+    ),
+    "no HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "does not speak HTTP/1.1"),
+    "an endless head": (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000, "head of more than"),
+    "a body of petabytes": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n", "announces a body"
+    ),
+    "more than it announced": (http(rows(3)) + b"x", "sends more than"),
+    "bad length": (b"HTTP/1.1 200 OK\r\nContent-Length: -4\r\n\r\n", "does not speak HTTP/1.1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_is_an_error(client_of: Open, lie: str) -> None:
+    answer, words = LIES[lie]
+
+    def reply(asked: Asked) -> Sequence[Piece]:
+        return [listing() if asked.method == "GET" else answer]
+
+    with hostile(reply) as server, client_of(server.url, timeout=20) as client:
+        with pytest.raises(ServiceError) as caught:
+            client.knowledge(**ASK)
+        assert len(server.posts()) == 1
+    assert words in str(caught.value)
+    assert server.url in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 60, 100])
+def test_an_answer_cut_short_is_an_error(client_of: Open, kept: int) -> None:
+    whole = http(rows(3))
+
+    def reply(asked: Asked) -> Sequence[Piece]:
+        return [whole[: len(whole) - 10 if kept == 100 else kept], CLOSE]
+
+    with (
+        hostile(reply) as server,
+        client_of(server.url, retries=0, timeout=20) as client,
+        pytest.raises(ServiceError, match="closed the connection"),
+    ):
+        client.knowledge(**ASK)
+
+
+def test_a_generation_that_the_service_does_not_list_is_an_error(client_of: Open) -> None:
+    def reply(asked: Asked) -> Sequence[Piece]:
+        return [listing("0000000009-zz") if asked.method == "GET" else http(rows(asked.rows))]
+
+    with (
+        hostile(reply) as server,
+        client_of(server.url, timeout=20) as client,
+        pytest.raises(ServiceError, match="0000000001-aa of version 'v1', which its GET"),
+    ):
+        client.knowledge(**ASK)
+
+
+def test_a_generation_that_is_listed_a_bit_later_is_none(client_of: Open) -> None:
+    def reply(asked: Asked) -> Sequence[Piece]:
+        if asked.method == "POST":
+            return [http(rows(asked.rows))]
+        return [listing("0000000000-zz" if asked.nth < 3 else "0000000001-aa")]
+
+    with hostile(reply) as server, client_of(server.url, timeout=20) as client:
+        assert len(client.knowledge(**ASK)) == 3
+
+
+def test_a_previous_generation_is_known(client_of: Open) -> None:
+    def reply(asked: Asked) -> Sequence[Piece]:
+        if asked.method == "POST":
+            return [http(rows(asked.rows))]
+        return [listing("0000000002-bb", previous="0000000001-aa")]
+
+    with hostile(reply) as server, client_of(server.url) as client:
+        for _ in range(2):
+            client.knowledge(**ASK)
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(b"{", content_type="application/json"),
+        http(b"[]", content_type="application/json"),
+        http(b'{"versions": [{"version": 3}]}', content_type="application/json"),
+        http(b'{"versions": []}', content_type="text/html"),
+    ],
+)
+def test_a_list_of_versions_that_is_none_is_an_error(client_of: Open, answer: bytes) -> None:
+    with (
+        hostile(lambda _: [answer]) as server,
+        client_of(server.url) as client,
+        pytest.raises(ServiceError),
+    ):
+        client.versions()
+
+
+def test_problems_become_the_errors_that_they_tell_of(client_of: Open) -> None:
+    told = {"type": "urn:gkc:problem:unknown-version", "title": "Unknown version", "status": 404}
+    body = json.dumps(told | {"detail": "no v1", "versions": ["v0"]}).encode()
+    answer = http(body, status="404 Not Found", content_type="application/problem+json")
+    with (
+        hostile(lambda _: [answer]) as server,
+        client_of(server.url) as client,
+        pytest.raises(VersionNotFoundError) as caught,
+    ):
+        client.knowledge(**ASK)
+    error = caught.value
+    assert (error.detail, error.version, error.known) == ("no v1", "v1", ("v0",))
+    assert (error.status, error.title, error.retry_after) == (404, "Unknown version", None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("version-not-ready", VersionNotReadyError), ("store-unavailable", StoreError)],
+)
+def test_a_503_tells_when_to_ask_again(client_of: Open, kind: str, error: type[GkcError]) -> None:
+    answer = problem("503 Sad", kind, Retry_After="7")
+    with (
+        hostile(lambda _: [answer]) as server,
+        client_of(server.url) as client,
+        pytest.raises(error, match="because") as caught,
+    ):
+        client.knowledge(**ASK)
+    assert (caught.value.status, caught.value.retry_after) == (503, 7.0)
+
+
+def test_a_fault_of_the_service_is_an_error_of_the_service(client_of: Open) -> None:
+    answer = problem("500 Internal", "internal-error", detail="its log says why")
+    with (
+        hostile(lambda _: [answer]) as server,
+        client_of(server.url) as client,
+        pytest.raises(ServiceError, match="its log says why") as caught,
+    ):
+        client.knowledge(**ASK)
+    assert caught.value.status == 500
+
+
+def test_null_categories_go_as_json(client_of: Open) -> None:
+    bodies: list[Any] = []
+
+    def reply(asked: Asked) -> Sequence[Piece]:
+        if asked.method == "GET":
+            return [listing()]
+        bodies.append(json.loads(asked.body))
+        return [http(rows(3))]
+
+    with hostile(reply) as server, client_of(server.url) as client:
+        client.knowledge(u=7, i=5, c=[3, None, 4], v="v1")
+    assert bodies[0]["c"] == [3, None, 4]
+    assert bodies[0]["u"] == [7]

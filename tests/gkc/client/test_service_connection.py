@@ -1,0 +1,189 @@
+"""HTTP/1.1 as others may speak it: chunks, other heads, TLS, IPv6."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gkc.errors import ServiceError
+from tests.gkc.client.clients import Open
+from tests.gkc.client.hostile import CLOSE, Asked, Piece, hostile, http, listing, right, rows
+
+ASK = {"u": 7, "i": [1, 2, 3], "v": "v1"}
+WIDE = 20.0
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-safetensors\r\n"
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    pieces = [body[k : k + size] for k in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in [*pieces, b""])
+
+
+WAYS: dict[str, Sequence[Piece]] = {
+    "in chunks": [HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(rows(3), 7)],
+    "chunks in drops": [
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
+        *(bytes([b]) for b in chunked(rows(3), 50)),
+    ],
+    "up to the end": [HEAD + b"Connection: close\r\n\r\n" + rows(3), CLOSE],
+    "after a hint": [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + http(rows(3))],
+    "in two halves": [http(rows(3))[:77], 0.02, http(rows(3))[77:]],
+    "byte by byte": [bytes([b]) for b in http(rows(3))],
+    "HTTP/1.0": [http(rows(3)).replace(b"HTTP/1.1", b"HTTP/1.0"), CLOSE],
+    "odd names": [http(rows(3)).replace(b"Content-Length", b"cOnTent-lEngth")],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_may_come_in_many_ways(client_of: Open, way: str) -> None:
+    def reply(asked: Asked) -> Sequence[Piece]:
+        return WAYS[way] if asked.method == "POST" else right(asked)
+
+    with hostile(reply) as server, client_of(server.url, timeout=WIDE) as client:
+        for _ in range(2):
+            answer = client.knowledge(**ASK)
+            assert answer.rows[2].tolist() == list(range(14, 21))
+            assert answer.rows.flags.aligned
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"5\r\nab", CLOSE], "amid an answer"),
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n"], "does not speak"),
+        (
+            [HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(rows(3), 99) + http(b"")],
+            "does not speak",
+        ),
+        ([HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc"], "does not speak"),
+        ([b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"], "not speak"),
+    ],
+)
+def test_bad_http_is_an_error(client_of: Open, pieces: Sequence[Piece], words: str) -> None:
+    with (
+        hostile(lambda _: pieces) as server,
+        client_of(server.url, timeout=WIDE) as client,
+        pytest.raises(ServiceError, match=words),
+    ):
+        client.knowledge(**ASK)
+
+
+def test_a_large_question_and_a_large_answer(client_of: Open) -> None:
+    n = 10_000
+    with hostile(right) as server, client_of(server.url, timeout=WIDE) as client:
+        answer = client.knowledge(u=list(range(n)), i=list(range(n)), c=list(range(n)), v="v1")
+    assert answer.rows[-1, -1] == n * 7 - 1
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         "-keyout", path, "-out", path.with_suffix(".crt")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path
+
+
+@contextmanager
+def behind_tls(server_url: str, certificate: Path) -> Iterator[str]:
+    """Yield the URL of a proxy that ends TLS in front of a server; one connection at a time."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    listener = socket.create_server(("127.0.0.1", 0))
+    host, _, port = server_url.rpartition("/")[2].partition(":")
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # either side hung up
+
+    def serve() -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return  # the end of the test
+            try:
+                near = context.wrap_socket(plain, server_side=True)
+            except OSError:
+                plain.close()
+                continue
+            with near, socket.create_connection((host, int(port))) as far:
+                back = threading.Thread(target=pump, args=(far, near))
+                back.start()
+                pump(near, far)
+                back.join()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"https://localhost:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def test_tls_with_a_certificate_of_ones_own(
+    client_of: Open, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+    with (
+        hostile(right) as server,
+        behind_tls(server.url, certificate) as url,
+        client_of(url, timeout=WIDE) as client,
+    ):
+        for n in (3, 5000):
+            answer = client.knowledge(u=7, i=list(range(n)), v="v1")
+            assert answer.rows[-1, -1] == n * 7 - 1
+
+
+def test_a_certificate_that_nobody_vouches_for_is_an_error(
+    client_of: Open, certificate: Path
+) -> None:
+    with (
+        hostile(right) as server,
+        behind_tls(server.url, certificate) as url,
+        client_of(url, timeout=WIDE) as client,
+        pytest.raises(ServiceError, match="certificate verify failed"),
+    ):
+        client.knowledge(**ASK)
+
+
+def test_over_ipv6(client_of: Open) -> None:
+    with hostile(right, "::1") as server, client_of(server.url, timeout=WIDE) as client:
+        assert server.url.startswith("http://[::1]:")
+        assert len(client.knowledge(**ASK)) == 3
+
+
+def test_localhost_may_be_two_addresses_of_which_one_listens(client_of: Open) -> None:
+    with hostile(right) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        with client_of(url, timeout=WIDE) as client:
+            assert len(client.knowledge(**ASK)) == 3
+
+
+def test_the_listing_may_come_in_chunks(client_of: Open) -> None:
+    body = listing().partition(b"\r\n\r\n")[2]
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with (
+        hostile(lambda _: [head + chunked(body, 10)]) as server,
+        client_of(server.url, timeout=WIDE) as client,
+    ):
+        assert client.versions()["max_versions"] == 5

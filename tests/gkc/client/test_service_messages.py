@@ -1,0 +1,116 @@
+"""Requests as a service reads them, and its errors as a client tells them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from gkc import errors
+from gkc.center.question import Question
+from gkc.client.question import question_of
+from gkc.client.service_address import Address
+from gkc.client.service_connection import Response
+from gkc.client.service_messages import error_told, knowledge_request
+from gkc.errors import FieldError, GkcError
+from gkc.http.decoding import decode_json, decode_safetensors
+from gkc.http.problems import problem_of
+from gkc.problem import KINDS
+
+QUESTIONS: list[dict[str, Any]] = [
+    {"u": 7, "i": [1, 2, 3], "v": "v1"},
+    {"u": [7, 8], "i": [1, 2], "c": [3, 4], "v": ["a", "b"]},
+    {"u": 7, "i": [1, 2], "c": 5, "v": "v1", "parts": ["item"], "dtype": "f16"},
+    {"u": 7, "i": [1, 2], "c": [None, 5], "v": "v1", "parts": ["item"], "dtype": "f16"},
+    {"u": 7, "i": 1, "c": [None, 5, None], "v": "v1"},
+    {"u": 7, "i": 1, "c": [None, None], "v": "v1"},
+    {"u": 7, "i": 1, "v": ["v1", "v1", "v1"]},
+    {"u": 7, "i": 1, "v": "v1"},
+    {"u": 7, "i": [], "v": "v1"},
+    {"u": [], "i": [], "v": []},
+]
+
+
+def asked(told: dict[str, Any]) -> Question:
+    return question_of(**{"c": None, "parts": None, "dtype": "f32"} | told)
+
+
+def rows(question: Question) -> list[Any]:
+    columns, n = question.columns, question.columns.n
+    given = columns.has_category if columns.has_category is not None else np.zeros(1, np.bool_)
+    categories = columns.categories if columns.categories is not None else np.zeros(1, np.int64)
+    wide = [np.broadcast_to(c, n).tolist() for c in (columns.users, columns.items, given)]
+    wide.append((np.broadcast_to(categories, n) * np.broadcast_to(given, n)).tolist())
+    names = [columns.versions[k] for k in np.broadcast_to(columns.version_index, n)] if n else []
+    return [*zip(*wide, names, strict=True), question.parts, question.dtype]
+
+
+@pytest.mark.parametrize("told", QUESTIONS)
+def test_a_service_reads_the_question_that_was_asked(told: dict[str, Any]) -> None:
+    question = asked(told)
+    request = knowledge_request(question)
+    is_json = "Content-Type: application/json" in request.headers
+    decode = decode_json if is_json else decode_safetensors
+    assert rows(decode(request.body, 100)) == rows(question)
+    assert is_json == (None in (told["c"] if isinstance(told.get("c"), list) else []))
+    assert f"Content-Length: {len(request.body)}\r\n" in request.headers
+
+
+def test_a_request_says_how_much_time_is_left() -> None:
+    request = knowledge_request(asked(QUESTIONS[0]))
+    for seconds, told in [(0.0504, 50), (-1.0, 1), (1e6, 600_000)]:
+        head = request.to("host:1", "/a", seconds).partition(b"\r\n\r\n")[0].decode()
+        assert head.startswith("POST /a/knowledge HTTP/1.1\r\nHost: host:1\r\n")
+        assert f"X-Request-Timeout-Ms: {told}\r\n" in head
+
+
+EXAMPLES: list[GkcError] = [
+    errors.MalformedBodyError("JSON", "x"),
+    errors.VersionNotFoundError("v1", ["b"]),
+    errors.NotAcceptableError("text/html", ["a/b"]),
+    errors.BatchTooLargeError(3, 2),
+    errors.BodyTooLargeError(3),
+    errors.UnsupportedMediaTypeError("text/html", ["a/b"]),
+    errors.EncodedBodyError("gzip"),
+    errors.InvalidFieldsError("is wrong", "/u", "/i"),
+    errors.ClientGoneError(),
+    errors.VersionNotReadyError("v1"),
+    errors.ServiceNotReadyError("loading"),
+    errors.StoreError("the store is away"),
+]
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_an_error_comes_back_as_it_was_told(error: GkcError) -> None:
+    problem = problem_of(error)
+    headers = {name.encode(): value.encode() for name, value in problem.headers.items()}
+    headers[b"content-type"] = b"application/problem+json; charset=utf-8"
+    body = np.frombuffer(bytearray(problem.body()), dtype=np.uint8)
+    response = Response(Address("http://h:1"), problem.status, headers, body)
+    told = error_told(response, asked(QUESTIONS[0]))
+    assert type(told) is type(error)
+    assert (told.detail, told.errors) == (error.detail, error.errors)
+    assert (told.status, told.title) == (problem.status, problem.details.title)
+    assert told.retry_after == (1.0 if problem.status == 503 else None)
+
+
+def test_facts_come_back_where_they_were_told() -> None:
+    told: list[tuple[GkcError, dict[str, Any]]] = [
+        (errors.VersionNotFoundError("v1", ["b"]), {"version": "v1", "known": ("b",)}),
+        (errors.BatchTooLargeError(3, 2), {"rows": 3, "max_rows": 2}),
+        (errors.InvalidFieldsError("is wrong", "/u"), {"errors": (FieldError("/u", "is wrong"),)}),
+        (errors.VersionNotReadyError("v1"), {"version": "v1"}),
+    ]
+    for error, facts in told:
+        problem = problem_of(error)
+        body = np.frombuffer(bytearray(msgspec.json.encode(problem.details)), dtype=np.uint8)
+        headers = {b"content-type": b"application/problem+json"}
+        response = Response(Address("http://h:1"), problem.status, headers, body)
+        found = vars(error_told(response, asked(QUESTIONS[0])))
+        assert {name: found[name] for name in facts} == facts
+
+
+def test_every_kind_of_error_is_shown() -> None:
+    assert set(KINDS) - {Exception} == {type(error) for error in EXAMPLES}

@@ -23,9 +23,9 @@ import redis
 import typer
 
 from bench.latency import keys_of, mget_seconds
-from bench.plain_keys import load_plain_keys
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, ratios
+from bench.vectors import load_plain_keys
 from bench.world import VERSION, Shape, export
 from gkc import AsyncClient, Client
 from gkc.client import Knowledge
@@ -67,15 +67,15 @@ def main(
             Client(store, timeout=TIMEOUT_SECONDS) as of_file,
             Client(knowledge.url, timeout=TIMEOUT_SECONDS, mirror_dir=mirrors) as of_redis,
         ):
-            os.sched_setaffinity(0, stage.own)  # and with it the thread that reads Redis
+            os.sched_setaffinity(0, stage.service_cores)  # and with it the thread that reads Redis
             answers = [of_redis.knowledge(**question) for question in questions]
             measures: dict[str, tuple[frozenset[int], Callable[[], float]]] = {
-                "file": (stage.others, lambda: client_seconds(of_file, questions)),
-                "async": (stage.others, lambda: asyncio.run(loop_seconds(store, questions))),
-                "HTTP": (stage.others, lambda: http_seconds(connection, questions)),
-                "copy": (stage.others, lambda: copy_seconds(answers)),
-                "redis": (stage.own, lambda: client_seconds(of_redis, questions)),
-                "MGET": (stage.own, lambda: mget_seconds(server, keys)),
+                "file": (stage.other_cores, lambda: client_seconds(of_file, questions)),
+                "async": (stage.other_cores, lambda: asyncio.run(loop_seconds(store, questions))),
+                "HTTP": (stage.other_cores, lambda: http_seconds(connection, questions)),
+                "copy": (stage.other_cores, lambda: copy_seconds(answers)),
+                "redis": (stage.service_cores, lambda: client_seconds(of_redis, questions)),
+                "MGET": (stage.service_cores, lambda: mget_seconds(server, keys)),
             }
             times: dict[str, list[float]] = {name: [] for name in measures}
             for _ in range(rounds):

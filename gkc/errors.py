@@ -317,9 +317,7 @@ class InvalidFieldsError(RequestError):
     """
 
     def __init__(self, detail: str, *fields: str) -> None:
-        self.detail = detail
-        self.fields = fields
-        self.errors = [FieldError(field, detail) for field in fields]
+        self.errors = tuple(FieldError(field, detail) for field in fields)
         super().__init__("; ".join(f"{field or 'the body'} {detail}" for field in fields))
 
 

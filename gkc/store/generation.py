@@ -18,9 +18,9 @@ from gkc.store.codec import (
     largest_magnitude,
     record_bytes,
 )
-from gkc.store.ids import IdType
 from gkc.store.sealed import Count, Count32, Int64, Magnitude, Record, Width, seal, unseal
 from gkc.store.table_format import TableShape
+from gkc.strings import IdType
 
 MANIFEST_FORMAT: Final = "gkc-generation/2"
 CHUNK_BYTES: Final = (256 << 10) - 64

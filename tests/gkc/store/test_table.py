@@ -29,7 +29,7 @@ from gkc.errors import (
 )
 from gkc.store import ItemBlock, hash_ids
 from gkc.store.backends.file.writer import FileTarget
-from gkc.store.ids import IdType, hash_id, hash_strings
+from gkc.store.ids import hash_id, hash_strings
 from gkc.store.sealed import decode_record, encode_record
 from gkc.store.table import MappedItemTable, MappedUserTable
 from gkc.store.table_check import verify_table
@@ -46,6 +46,7 @@ from gkc.store.table_writer import (
     TableProgress,
     UserTableWriter,
 )
+from gkc.strings import IdType
 from gkc.testing.samples import EXTREME_IDS, make_ids
 
 int64s = st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 5) | st.sampled_from(EXTREME_IDS)

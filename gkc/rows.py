@@ -436,14 +436,14 @@ class Rows:
     Raises
     ------
     LayoutError
-        If a column has another length.
+        If a column has another length, or categories are strings: these stand in a dictionary.
     """
 
     def __init__(
         self,
         n: int,
         items: Ids | None,
-        categories: I64 | None = None,
+        categories: Ids | None = None,
         given: Bools | None = None,
         user_index: I64 | None = None,
         answer_rows: I64 | None = None,
@@ -456,10 +456,11 @@ class Rows:
             or (user_index is not None and len(user_index) != n)
             or (answer_rows is not None and len(answer_rows) != n)
             or (categories is None) != (given is None)
+            or isinstance(categories, StringIds)
             or (categories is not None and len(categories) not in (1, n))
             or (categories is not None and given is not None and len(given) != len(categories))
         ):
-            raise LayoutError(f"columns of other lengths than {n} or 1")
+            raise LayoutError(f"columns of other lengths than {n} or 1, or of other types")
         self._answer_rows_at = 0 if answer_rows is None else address(answer_rows)
         # Counts of statuses, then the row of each item in its table.
         self._work = work = np.zeros(_COUNTS + size, dtype=np.int64)

@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gkc.arrays import I64, Array
+from gkc.arrays import Array
 from gkc.center.checks import (
     NO_CATEGORIES,
-    NOT_INT64,
+    NO_ID,
     Categories,
     category_array,
     choice_of,
@@ -23,10 +23,13 @@ from gkc.center.checks import (
 from gkc.center.question import ANSWER_TYPES, Columns, Question
 from gkc.errors import InvalidFieldsError
 from gkc.knowledge import PARTS, Part
+from gkc.strings import Ids as Column
 
-Ids = int | np.integer[Any] | Sequence[int] | npt.NDArray[np.integer[Any]]
-"""One id for all rows, or one a row."""
-OptionalIds = Ids | Sequence[int | None] | None
+Numbers = int | np.integer[Any] | Sequence[int] | npt.NDArray[np.integer[Any]]
+Strings = str | Sequence[str] | npt.NDArray[np.str_]
+Ids = Numbers | Strings
+"""One id for all rows, or one a row: integers or strings."""
+OptionalIds = Ids | Sequence[int | None] | Sequence[str | None] | None
 """The same, or None, also in single rows."""
 
 _MOST_ROWS: Final = 2**63
@@ -88,41 +91,42 @@ def _with_own_versions(columns: Columns) -> Columns:
         columns.has_category,
         names,
         index if len(names) > 1 else np.zeros(1, dtype=np.int64),
+        columns.pointers,
     )
 
 
-def _ids(values: Any, field: str) -> I64:  # noqa: ANN401
-    """Return an id column, shape (1,) or (n,)."""
-    if type(values) is int:
+def _ids(values: Any, field: str) -> Column:  # noqa: ANN401
+    """Return an id column, of one id or n."""
+    if type(values) in (int, str):
         return id_array([values], field)
     if isinstance(values, list | tuple):
         return _listed_ids(list(values), field)
     return _array_of_ids(np.asarray(values), field)
 
 
-def _listed_ids(values: list[Any], field: str) -> I64:
-    return id_array(_plain_integers(values), f"{field}/{{}}")
+def _listed_ids(values: list[Any], field: str) -> Column:
+    return id_array(_plain_ids(values), f"{field}/{{}}")
 
 
-def _plain_integers(values: list[Any]) -> list[Any]:
-    """Return a list with Python's integers in place of numpy's."""
-    if not any(issubclass(kind, np.integer) for kind in set(map(type, values))):
+def _plain_ids(values: list[Any]) -> list[Any]:
+    """Return a list with Python's integers and strings in place of numpy's."""
+    if not any(issubclass(kind, np.integer | np.str_) for kind in set(map(type, values))):
         return values
-    return [int(v) if isinstance(v, np.integer) else v for v in values]
+    return [v.item() if isinstance(v, np.integer | np.str_) else v for v in values]
 
 
-def _array_of_ids(array: Array, field: str) -> I64:
+def _array_of_ids(array: Array, field: str) -> Column:
     if array.ndim > 1:
         shape = list(array.shape)
         raise InvalidFieldsError(f"must be one id or a list of them, not of shape {shape}", field)
-    if array.dtype.kind == "O":
+    if array.dtype.kind in "OUT":
         values = array.tolist()
         return _listed_ids(values, field) if array.ndim else id_array([values], field)
     column = np.atleast_1d(array)
     if not array.ndim and array.dtype.kind not in "iu":
-        raise InvalidFieldsError(NOT_INT64, field)
+        raise InvalidFieldsError(NO_ID, field)
     if column.dtype.kind not in "iu" and column.size:
-        raise InvalidFieldsError(f"{NOT_INT64}, but of an array of {array.dtype}", f"{field}/0")
+        raise InvalidFieldsError(f"{NO_ID}, but of an array of {array.dtype}", f"{field}/0")
     if column.dtype.kind == "u" and column.size and int(column.max()) >= 2**63:
         return id_array(column.tolist(), f"{field}/{{}}")
     return np.ascontiguousarray(column, dtype=np.int64)
@@ -132,7 +136,7 @@ def _categories(values: Any) -> Categories:  # noqa: ANN401
     if values is None:
         return NO_CATEGORIES
     if isinstance(values, list | tuple) and type(None) in set(map(type, values)):
-        return category_array(_plain_integers(list(values)), "/c/{}")
+        return category_array(_plain_ids(list(values)), "/c/{}")
     ids = _ids(values, "/c")
     return ids, np.ones(len(ids), dtype=np.bool_)
 

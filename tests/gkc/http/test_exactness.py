@@ -30,15 +30,22 @@ from tests.gkc.http.running import (
     read_safetensors,
     rows_of_factored,
 )
-from tests.gkc.world import CATEGORIES, ITEMS, PARTS, STRANGERS, USERS, Worlds
+from tests.gkc.world import (
+    CATEGORIES,
+    ITEMS,
+    PARTS,
+    STRANGERS,
+    STRINGS,
+    USERS,
+    Id,
+    Worlds,
+    named,
+)
 
 EQUALLY_WIDE = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults")
 
 MANY = settings(max_examples=150)
 
-users = st.sampled_from((*USERS, *STRANGERS))
-items = st.sampled_from((*ITEMS, *STRANGERS))
-categories = st.none() | st.sampled_from((*CATEGORIES, 77))
 part_lists = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4, unique=True)
 
 
@@ -50,14 +57,26 @@ def column(values: st.SearchStrategy[Any], n: int) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[int, int, int | None, str]]]:
-    """Draw a columnar question, and its rows written out."""
+def questions(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[Id, Id, Id | None, str]]]:
+    """Draw a columnar question, and its rows written out: of numbers, or some ids are strings."""
     n = draw(st.integers(0, 12))
-    versions = st.sampled_from(draw(st.sampled_from((EQUALLY_WIDE, EQUALLY_WIDE[:2]))))
+    strings = draw(st.sampled_from(((), *STRINGS)))
+    several = EQUALLY_WIDE
+    if strings:
+        several = tuple(f"{'_'.join(strings)}{end}" for end in ("", "-defaults"))
+    versions = st.sampled_from(draw(st.sampled_from((several, several[:1]))))
+    users, items, categories = (
+        st.sampled_from([named(kind, id_, strings) for id_ in ids])
+        for kind, ids in (
+            ("user", (*USERS, *STRANGERS)),
+            ("item", (*ITEMS, *STRANGERS)),
+            ("category", (*CATEGORIES, 77, 78)),
+        )
+    )
     body = {
         "u": draw(column(users, n)),
         "i": draw(st.lists(items, min_size=n, max_size=n)),
-        "c": draw(column(categories, n)),
+        "c": draw(column(st.none() | categories, n)),
         "v": draw(column(versions, n)),
     }
     if draw(st.booleans()):
@@ -70,7 +89,7 @@ def questions(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[int, int, int
 
 def expected(
     worlds: Worlds,
-    rows: list[tuple[int, int, int | None, str]],
+    rows: list[tuple[Id, Id, Id | None, str]],
     parts: list[str],
     dtype: str,
 ) -> tuple[list[bytes], list[list[int]]]:
@@ -92,21 +111,35 @@ def assert_told(
         assert generation == worlds[version].generation
 
 
-def as_safetensors(body: dict[str, Any], **options: Any) -> bytes | None:
-    """Write a columnar question as safetensors; None if it cannot be: some categories missing."""
+def as_safetensors(body: dict[str, Any], **options: Any) -> bytes:
+    """Write a columnar question as safetensors."""
     given = body.get("c")
     listed = given if isinstance(given, list) else [given]
-    if None in listed and any(c is not None for c in listed):
-        return None
-    ids = {"u": body["u"], "i": body["i"]} | ({} if None in listed or not listed else {"c": given})
-    tensors = {
-        name: np.array(value if isinstance(value, list) else [value], dtype=np.int64)
-        for name, value in ids.items()
-    }
+    tensors = tensors_of("u", body["u"]) | tensors_of("i", body["i"])
+    if any(c is not None for c in listed):
+        strings = any(isinstance(c, str) for c in listed)
+        tensors |= tensors_of("c", [("" if strings else 0) if c is None else c for c in listed])
+        if None in listed:
+            tensors["c_given"] = np.array([c is not None for c in listed], dtype=np.uint8)
+    elif len(listed) != 1:  # so many rows, without a category
+        tensors["c"] = np.zeros(len(listed), dtype=np.int64)
+        tensors["c_given"] = np.zeros(len(listed), dtype=np.uint8)
     v = body["v"]
     metadata = {"v": v if isinstance(v, str) else json.dumps(v)}
     metadata |= {k: o if isinstance(o, str) else json.dumps(o) for k, o in options.items()}
     return safetensors.numpy.save(tensors, metadata)
+
+
+def tensors_of(name: str, value: Any) -> dict[str, Any]:
+    """Write a column as tensors."""
+    listed = value if isinstance(value, list) else [value]
+    if not any(isinstance(id_, str) for id_ in listed):
+        return {name: np.array(listed, dtype=np.int64)}
+    raw = [id_.encode() for id_ in listed]
+    return {
+        name: np.frombuffer(b"".join(raw), dtype=np.uint8),
+        f"{name}_offsets": np.cumsum([0, *map(len, raw)], dtype=np.int64),
+    }
 
 
 @MANY
@@ -150,8 +183,6 @@ def test_safetensors_in_and_factored_out_give_the_same_bits(
 ) -> None:
     body, rows = question
     raw = as_safetensors(body, parts=parts, layout="factored")
-    if raw is None:
-        return
     response = post_safetensors(asked, raw)
     if len({version for *_, version in rows}) > 1:
         assert response.status_code == 422
@@ -159,9 +190,9 @@ def test_safetensors_in_and_factored_out_give_the_same_bits(
         return
     told = rows_of_factored(response, parts)
     assert_told(told, worlds, rows, parts)
-    rows_answer = post_safetensors(asked, as_safetensors(body, parts=parts) or b"")
+    rows_answer = post_safetensors(asked, as_safetensors(body, parts=parts))
     assert read_safetensors(rows_answer).knowledge.tobytes() == told.knowledge.tobytes()
-    in_json = post_safetensors(asked, as_safetensors(body, parts=parts) or b"", accept=JSON)
+    in_json = post_safetensors(asked, as_safetensors(body, parts=parts), accept=JSON)
     assert read_json(in_json).knowledge.tobytes() == told.knowledge.tobytes()
     assert_compact(response, worlds, rows, parts)
 

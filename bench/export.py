@@ -27,9 +27,9 @@ from bench.results import Figure, Section, tell
 from bench.stage import Stage, in_turns, ratios
 from bench.student_bundle import write_student_bundle
 from exporter.bundle import load_bundle
+from exporter.features import Values
 from exporter.inputs import item_batches, prepare, user_batches
 from exporter.manifest import ModelKind
-from exporter.tables import Values
 
 USERS: Final = 20_000
 ITEMS: Final = 100_000

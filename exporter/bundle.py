@@ -16,8 +16,6 @@ from msgspec.structs import replace
 from exporter.errors import BundleError
 from exporter.manifest import (
     MANIFEST,
-    MODEL_KINDS,
-    TABLE_KINDS,
     Manifest,
     Model,
     ModelKind,
@@ -64,6 +62,7 @@ class Bundle:
     manifest_digest : str
         SHA-256 of its bytes.
     models : mapping of model kind to Model
+        Without user_category, if the bundle has none; the same is true of the other mappings.
     weights : mapping of model kind to list of str
         Files, relative to the bundle, in which a model keeps weights besides its own.
     tables : mapping of table kind to list of str
@@ -106,18 +105,16 @@ def load_bundle(root: Path) -> Bundle:
     raw = _manifest_bytes(root)
     manifest = parse_manifest(raw)
     files = _Files(root.resolve())
-    models = {kind: files.model(kind, manifest.model(kind)) for kind in MODEL_KINDS}
+    models = {kind: files.model(kind, model) for kind, model in manifest.all_models().items()}
     bundle = Bundle(
         root=root.resolve(),
         manifest=manifest,
         manifest_digest=hashlib.sha256(raw).hexdigest(),
         models=models,
-        weights={kind: files.weights(models[kind].file) for kind in MODEL_KINDS},
-        tables={kind: files.table(kind, getattr(manifest.tables, kind)) for kind in TABLE_KINDS},
+        weights={kind: files.weights(model.file) for kind, model in models.items()},
+        tables={kind: files.table(kind, path) for kind, path in manifest.all_tables().items()},
         skipped=files.skipped,
-        unknown={
-            kind: row for kind in MODEL_KINDS if (row := manifest.unknown_row(kind)) is not None
-        },
+        unknown={kind: row for kind in models if (row := manifest.unknown_row(kind)) is not None},
         sha256={
             files.file(file, f"sha256.{file}"): digest.lower()
             for file, digest in manifest.sha256.items()
@@ -273,7 +270,7 @@ def _may_hold_rows(path: Path) -> bool:
 
 def _require_all_digests(bundle: Bundle) -> None:
     """Refuse checksums of a part only of a model with its weights, or of a table's folder."""
-    whole = [[bundle.models[kind].file, *bundle.weights[kind]] for kind in MODEL_KINDS]
+    whole = [[model.file, *bundle.weights[kind]] for kind, model in bundle.models.items()]
     for files in (*whole, *bundle.tables.values()):
         missing = [file for file in files if file not in bundle.sha256]
         if missing and len(missing) < len(files):

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from exporter.errors import VerificationError
+from exporter.features import Values
 from exporter.inputs import (
     ItemBatch,
     Prepared,
@@ -20,7 +21,6 @@ from exporter.inputs import (
     users_at,
 )
 from exporter.manifest import MODEL_KINDS, TABLE_KINDS, ModelKind
-from exporter.tables import Values
 from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.store import (
@@ -226,7 +226,7 @@ async def compare_with_models(
 def _compare_sizes(manifest: GenerationManifest, prepared: Prepared) -> None:
     bundle = prepared.bundle.manifest
     sizes = {"dim": bundle.dim, "category_dim": bundle.category_dim}
-    sizes |= {kind: prepared.tables[kind].source.rows for kind in TABLE_KINDS}
+    sizes |= {kind: prepared.rows(kind) for kind in TABLE_KINDS}
     for name, of_bundle in sizes.items():
         stored = getattr(manifest.spec, name)
         if stored != of_bundle:
@@ -307,6 +307,10 @@ class _Comparison:
         self._compare_pairs_there(batch, stored)
         names = [f"user {k}" for k in batch.ids]
         self._compare("user", batch.user_inputs, batch.rows, stored.k_u, names)
+        if "user_category" in self._prepared.models:
+            self._compare_pairs(batch, stored)
+
+    def _compare_pairs(self, batch: UserBatch, stored: UserBlock) -> None:
         owners = np.repeat(batch.ids, np.diff(batch.pair_offsets))
         names = [f"user {u}, category {c}" for u, c in zip(owners, batch.categories, strict=True)]
         self._compare("user_category", batch.pair_inputs, batch.pair_rows, stored.k_uc, names)
@@ -356,11 +360,11 @@ def _sampled_items(prepared: Prepared) -> Iterator[ItemBatch]:
 
 def _sampled_users(prepared: Prepared) -> Iterator[UserBatch]:
     """Yield users with all their pairs, about a thousand of whichever comes in greater number."""
-    tables = prepared.tables
-    users, pairs = tables["users"].source.rows, tables["user_categories"].source.rows
+    users, pairs = prepared.rows("users"), prepared.rows("user_categories")
     rows = min(users, _SAMPLE_ROWS, max(1, int(_SAMPLE_ROWS * users / max(pairs, 1))))
-    for partition, places in _choose(tables["users"].sizes, rows):
-        of_users, of_pairs = (tables[k].load(partition) for k in ("users", "user_categories"))
+    table = prepared.tables["users"]
+    for partition, places in _choose(table.sizes, rows):
+        of_users, of_pairs = table.load(partition), prepared.pairs(partition)
         offsets = pair_offsets(of_users, of_pairs)
         yield users_at(prepared, of_users, of_pairs, offsets, places)
 

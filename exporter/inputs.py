@@ -1,36 +1,37 @@
-"""What the models are fed: columns matched with inputs, then all rows, cut in stored order."""
+"""What the models are fed: a bundle read and checked, then all rows, cut in stored order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from exporter.bundle import Bundle
 from exporter.errors import BundleError, ModelOutputError
+from exporter.features import Feature, Values
+from exporter.feeds import Chosen, Feed, plan_feeds, unknown_inputs
 from exporter.manifest import (
     ID_COLUMNS,
     MANIFEST,
     MODEL_KINDS,
-    TABLE_KINDS,
     TABLE_OF,
     ModelKind,
     TableKind,
-    UnknownValue,
     bad_key,
 )
-from exporter.models import InferenceError, Model, ModelInput, new_pool
+from exporter.models import InferenceError, Model, new_pool
 from exporter.partitions import (
+    NO_ROWS,
     PartitionedTable,
     TableRows,
     Tables,
     check_partitions,
     partition_tables,
 )
-from exporter.tables import Feature, FeatureTable, ListColumn, Values, cast_values
+from exporter.tables import FeatureTable
 from gkc.arrays import I64, Bools
 from gkc.errors import NotStorableError
 from gkc.store import Defaults, ElementType, encode_vectors
@@ -42,77 +43,6 @@ _BATCH_BYTES: Final = 16 << 20
 """Of the inputs of one model, for tables with lists so long that fewer rows are enough."""
 _MOST_ROW_BYTES: Final = 64 << 20
 """Of a model's inputs; a padded list of eight million ids is no feature that anybody means."""
-_LONGEST: Final = 0
-
-Chosen = Mapping[TableKind, tuple[TableRows, I64]]
-"""Loaded rows of each table, and which of them each of n input rows takes, shape (n,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """How one input of a model is fed.
-
-    Attributes
-    ----------
-    input : ModelInput
-    table : {"users", "items", "user_categories"}
-    feature : Feature
-    width : int
-        Elements of a row: 1 of a scalar; of a list, what it is padded to. `plan_feeds` gives 0
-        where the table's longest list decides, which is known when the table has been read.
-    """
-
-    input: ModelInput
-    table: TableKind
-    feature: Feature
-    width: int
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row of this input."""
-        return self.feature.dtype.itemsize * self.width
-
-    def gather(self, rows: TableRows, places: I64) -> Values:
-        """Return the input for some of a table's rows."""
-        if self.feature.is_list:
-            return rows.lists[self.feature.key].padded(places, self.width)
-        return self._shaped(rows.numbers[self.feature.key][places])
-
-    def of_unknown(self, value: UnknownValue) -> Values:
-        """Return the input of one row for a value of the manifest; null is an empty list, or 0.
-
-        Raises
-        ------
-        BundleError
-            If it is not what the column holds, or does not fit the input's type.
-        """
-        if value is None:
-            value = [] if self.feature.is_list else 0
-        if isinstance(value, list) != self.feature.is_list:
-            raise self._misfit(value)
-        try:
-            elements = np.asarray(value if isinstance(value, list) else [value])
-            if elements.dtype.kind == "O":  # an integer beyond 64 bits
-                elements = elements.astype(np.float64)
-            values, unfit = cast_values(elements, self.feature.dtype)
-        except OverflowError as exc:
-            raise self._misfit(value) from exc
-        if unfit is not None:
-            raise self._misfit(value)
-        if not self.feature.is_list:
-            return self._shaped(values)
-        first, length = np.zeros(1, np.int64), np.asarray([len(values)], np.int64)
-        return ListColumn(values, first, length).padded(np.zeros(1, np.int64), self.width)
-
-    def _shaped(self, values: Values) -> Values:
-        return values[:, np.newaxis] if self.input.rank == 2 else values
-
-    def _misfit(self, value: UnknownValue) -> BundleError:
-        return BundleError(
-            MANIFEST,
-            f"'unknown' gives {self.feature.column!r} the value {value!r}, "
-            f"which does not fit {self.feature.fed_to}",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +53,7 @@ class Prepared:
     ----------
     bundle : Bundle
     models : mapping of model kind to Model
+        Without user_category, if the bundle has none; the same is true of feeds and tables.
     feeds : mapping of model kind to list of Feed
     tables : mapping of table kind to PartitionedTable
     """
@@ -134,11 +65,20 @@ class Prepared:
 
     def row_bytes(self, kind: ModelKind) -> int:
         """Return how many bytes one row of a model's inputs takes."""
-        return sum(feed.row_bytes for feed in self.feeds[kind])
+        return sum(feed.row_bytes for feed in self.feeds.get(kind, []))
+
+    def rows(self, kind: TableKind) -> int:
+        """Return how many rows a table has; none if the bundle is without it."""
+        return self.tables[kind].source.rows if kind in self.tables else 0
+
+    def pairs(self, partition: int) -> TableRows:
+        """Read the pairs of one partition's users; none if the bundle is without them."""
+        table = self.tables.get("user_categories")
+        return table.load(partition) if table else NO_ROWS
 
     def inputs(self, kind: ModelKind, chosen: Chosen) -> dict[str, Values]:
         """Gather a model's inputs, by name."""
-        return {feed.input.name: feed.gather(*chosen[feed.table]) for feed in self.feeds[kind]}
+        return {feed.input.name: feed.gather(chosen) for feed in self.feeds.get(kind, [])}
 
 
 @contextmanager
@@ -159,18 +99,18 @@ def prepare(
     BundleError, FeatureTableError
         At the first thing in the bundle that cannot be exported.
     """
-    tables = {kind: FeatureTable(bundle, kind) for kind in TABLE_KINDS}
-    for kind, columns in ID_COLUMNS.items():
-        for column in columns:
-            tables[kind].require_ids(column)
+    tables = {kind: FeatureTable(bundle, kind) for kind in bundle.tables}
+    for kind, table in tables.items():
+        for column in ID_COLUMNS[kind]:
+            table.require_ids(column)
     with new_pool() as pool:
-        models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in MODEL_KINDS}
-        planned = {kind: plan_feeds(bundle, models[kind], tables) for kind in MODEL_KINDS}
+        models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in bundle.models}
+        planned = {kind: plan_feeds(bundle, model, tables) for kind, model in models.items()}
         _refuse_idle_pads(bundle, planned, tables)
-        with partition_tables(tables, _features(planned), progress) as partitioned:
+        with partition_tables(tables, _features(planned, tables), progress) as partitioned:
             feeds = {
-                kind: [_of_width(feed, partitioned[feed.table]) for feed in planned[kind]]
-                for kind in MODEL_KINDS
+                kind: [feed.of_known_width(partitioned) for feed in of_model]
+                for kind, of_model in planned.items()
             }
             prepared = Prepared(bundle, models, feeds, partitioned)
             _check_widths(prepared)
@@ -178,66 +118,28 @@ def prepare(
             yield prepared
 
 
-def plan_feeds(bundle: Bundle, model: Model, tables: Tables) -> list[Feed]:
-    """Match a model's inputs with columns.
-
-    A column of the user_category model is looked for among the pairs first, then among the users.
-
-    Raises
-    ------
-    FeatureTableError
-        If a column is missing or is no number or list.
-    BundleError
-        If a column's shape does not fit the input.
-    """
-    return [_feed(bundle, model, node, _table_of(model, node, tables)) for node in model.inputs]
-
-
-def _table_of(model: Model, node: ModelInput, tables: Tables) -> FeatureTable:
-    if model.kind == "user_category" and not model.table.has_column(node.column):
-        return tables["users"]
-    return model.table
-
-
-def _feed(bundle: Bundle, model: Model, node: ModelInput, table: FeatureTable) -> Feed:
-    column, what = node.column, f"input {node.name!r} of {model.file}"
-    is_list = table.is_list(column)
-    if is_list is None:
-        is_list = node.rank == 2 and node.width != 1
-    if is_list and node.rank == 1:
-        problem = f"{what} has one dimension, but its column {column!r} holds lists"
-        raise BundleError(MANIFEST, problem)
-    if not is_list and node.width not in (None, 1):
-        problem = f"{what} is {node.width} wide, but its column {column!r} holds single numbers"
-        raise BundleError(MANIFEST, problem)
-    width = (node.width or bundle.manifest.pad.get(column, _LONGEST)) if is_list else 1
-    return Feed(node, table.kind, Feature(column, node.dtype, is_list, what), width)
-
-
 def _refuse_idle_pads(
     bundle: Bundle, feeds: Mapping[ModelKind, list[Feed]], tables: Tables
 ) -> None:
-    """Refuse a length for a column that holds single numbers wherever a model reads it."""
-    read_in = {(feed.feature.column, feed.table) for kind in MODEL_KINDS for feed in feeds[kind]}
+    """Refuse a length for a column that holds no lists wherever a model reads it."""
+    sources = [
+        source for of_model in feeds.values() for feed in of_model for source in feed.sources
+    ]
+    read_in = {(source.feature.column, source.table) for source in sources}
     for padded in bundle.manifest.pad:
-        if all(
-            tables[table].is_list(column) is False for column, table in read_in if column == padded
-        ):
-            raise bad_key(f"pad.{padded}", "is no column of lists, but of single numbers")
+        contents = [tables[table].content(column) for column, table in read_in if column == padded]
+        if all(content is not None and not content.is_list for content in contents):
+            raise bad_key(f"pad.{padded}", "is no column of lists")
 
 
-def _features(feeds: Mapping[ModelKind, list[Feed]]) -> dict[TableKind, list[Feature]]:
+def _features(
+    feeds: Mapping[ModelKind, list[Feed]], tables: Tables
+) -> dict[TableKind, list[Feature]]:
     """Return each distinct feature that some feed takes from a table."""
-    features: dict[TableKind, dict[str, Feature]] = {kind: {} for kind in TABLE_KINDS}
-    for feed in (feed for of_model in feeds.values() for feed in of_model):
-        features[feed.table][feed.feature.key] = feed.feature
+    features: dict[TableKind, dict[str, Feature]] = {kind: {} for kind in tables}
+    for source in (s for of_model in feeds.values() for feed in of_model for s in feed.sources):
+        features[source.table][source.feature.key] = source.feature
     return {kind: list(by_key.values()) for kind, by_key in features.items()}
-
-
-def _of_width(feed: Feed, table: PartitionedTable) -> Feed:
-    if feed.width == _LONGEST:
-        return replace(feed, width=table.longest[feed.feature.column])
-    return feed
 
 
 def _check_widths(prepared: Prepared) -> None:
@@ -248,7 +150,7 @@ def _check_widths(prepared: Prepared) -> None:
             raise BundleError(
                 prepared.models[kind].file,
                 f"each row of input {widest.input.name!r} would be padded to {widest.width:,} "
-                f"elements; give {widest.feature.column!r} a smaller length in 'pad' of the "
+                f"elements; give {widest.input.columns[0]!r} a smaller length in 'pad' of the "
                 "manifest",
             )
 
@@ -264,9 +166,11 @@ def default_vectors(prepared: Prepared, element_type: ElementType) -> Defaults:
         If an output is no vector that can be stored.
     """
     category = prepared.bundle.unknown.get("item", {}).get("category_id")
+    if category is not None and type(category) is not int:
+        raise bad_key("unknown.item.category_id", f"is {category!r}, but ids are whole numbers")
     return Defaults(
         **{kind: _default(prepared, kind, element_type) for kind in MODEL_KINDS},
-        item_category=category if isinstance(category, int) else None,
+        item_category=category,
     )
 
 
@@ -282,11 +186,6 @@ def _default(prepared: Prepared, kind: ModelKind, element_type: ElementType) -> 
         raise ModelOutputError(
             model.file, model.output, f"{MANIFEST}, 'unknown.{kind}'", None, str(exc)
         ) from exc
-
-
-def unknown_inputs(feeds: list[Feed], row: Mapping[str, UnknownValue]) -> dict[str, Values]:
-    """Turn the manifest's row for unknown ids, by column, into a model's inputs of one row."""
-    return {feed.input.name: feed.of_unknown(row[feed.feature.column]) for feed in feeds}
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,13 +266,13 @@ def items_at(prepared: Prepared, items: TableRows, places: I64, skip: int = 0) -
 
 def user_batches(prepared: Prepared, skip: int) -> Iterator[UserBatch]:
     """Yield all users with their pairs but batches that lie whole within the first ``skip``."""
-    table, pair_table = prepared.tables["users"], prepared.tables["user_categories"]
+    table = prepared.tables["users"]
     most_users = _most_rows(prepared, "user", _BATCH_USERS)
     most_pairs = _most_rows(prepared, "user_category", _BATCH_PAIRS)
     for partition, stored in _pending(table.sizes, skip):
         # Not in one line, which would hold the former partition until both of the next are read.
         users = table.load(partition)
-        pairs = pair_table.load(partition)
+        pairs = prepared.pairs(partition)
         offsets = pair_offsets(users, pairs)
         for start, end in _user_spans(offsets, most_users, most_pairs):
             if end > stored:

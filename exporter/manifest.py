@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from types import NoneType
 from typing import Annotated, Any, Final, Literal, NoReturn, get_args, get_type_hints
 
 import msgspec
@@ -39,8 +40,9 @@ _MOST_SHOWN_BYTES: Final = 16_384
 """Of each key of `Manifest.origin`, which the store's catalogue carries along."""
 
 Number = int | float | bool
-UnknownValue = Number | list[Number] | None
+UnknownValue = Number | str | list[Number | str] | None
 Text = Annotated[str, Meta(min_length=1)]
+Columns = Annotated[list[Text], Meta(min_length=1)]
 Width = Annotated[int, Meta(ge=1, le=_MOST_WIDTH)]
 Time = Annotated[datetime, Meta(tz=True)]
 Plain = str | int | float | bool | None
@@ -61,20 +63,29 @@ class Model(Record, frozen=True):
     output : str
         The ONNX output that is the knowledge.
     inputs : dict of str to str
-        Column that feeds each ONNX input.
+        Column that feeds each ONNX input, or columns that feed it side by side.
     """
 
     file: Text
     output: Text
-    inputs: Annotated[dict[str, Text], Meta(min_length=1)]
+    inputs: Annotated[dict[str, Text | Columns], Meta(min_length=1)]
+
+    def columns(self) -> list[str]:
+        """Return all columns that feed it."""
+        return [column for fed in self.inputs.values() for column in columns_of(fed)]
+
+
+def columns_of(fed: str | list[str]) -> list[str]:
+    """Return the columns that feed an input, be they one or several."""
+    return [fed] if isinstance(fed, str) else fed
 
 
 class Models(Record, frozen=True):
-    """The three models."""
+    """The models; that of user_category only with its table."""
 
     user: Model
     item: Model
-    user_category: Model
+    user_category: Model | None = None
 
 
 class Tables(Record, frozen=True):
@@ -82,7 +93,7 @@ class Tables(Record, frozen=True):
 
     users: Text
     items: Text
-    user_categories: Text
+    user_categories: Text | None = None
 
 
 class Unknown(Record, frozen=True):
@@ -123,9 +134,9 @@ class Manifest(Record, frozen=True):
     format: Literal["gkc-bundle/1"]
     name: Annotated[str, Meta(min_length=1, max_length=_MOST_NAME)]
     dim: Width
-    category_dim: Width
     models: Models
     tables: Tables
+    category_dim: Annotated[int, Meta(ge=0, le=_MOST_WIDTH)] = 0
     created_at: Time | None = None
     pad: dict[str, Annotated[int, Meta(ge=1)]] = {}
     unknown: Unknown = field(default_factory=Unknown)
@@ -138,10 +149,15 @@ class Manifest(Record, frozen=True):
     run: Run = field(default_factory=Run)
     extra: dict[str, Any] = {}
 
-    def model(self, kind: ModelKind) -> Model:
-        """Return what is said of one model."""
-        model: Model = getattr(self.models, kind)
-        return model
+    def all_models(self) -> dict[ModelKind, Model]:
+        """Return what is said of each model that there is."""
+        models = {kind: getattr(self.models, kind) for kind in MODEL_KINDS}
+        return {kind: model for kind, model in models.items() if model is not None}
+
+    def all_tables(self) -> dict[TableKind, str]:
+        """Return the file or folder of each table that there is."""
+        tables = {kind: getattr(self.tables, kind) for kind in TABLE_KINDS}
+        return {kind: table for kind, table in tables.items() if table is not None}
 
     def unknown_row(self, kind: ModelKind) -> dict[str, UnknownValue] | None:
         """Return the row for unknown ids by column; the manifest may also name the inputs.
@@ -154,14 +170,16 @@ class Manifest(Record, frozen=True):
         row: dict[str, UnknownValue] | None = getattr(self.unknown, kind)
         if row is None:
             return None
-        where, model = f"unknown.{kind}", self.model(kind)
+        where, model = f"unknown.{kind}", self.all_models()[kind]
         by_column: dict[str, UnknownValue] = {}
-        for name, column in model.inputs.items():
-            key = column if column in row else name
-            if key not in row:
-                raise bad_key(where, f"lacks the column {column!r} that feeds {model.file}")
-            by_column[column] = row[key]
-        known = {*model.inputs, *model.inputs.values(), *ID_COLUMNS[TABLE_OF[kind]]}
+        alone = [name for name, fed in model.inputs.items() if isinstance(fed, str)]
+        for name, fed in model.inputs.items():
+            for column in columns_of(fed):
+                key = name if name in alone and column not in row else column
+                if key not in row:
+                    raise bad_key(where, f"lacks the column {column!r} that feeds {model.file}")
+                by_column[column] = row[key]
+        known = {*alone, *model.columns(), *ID_COLUMNS[TABLE_OF[kind]]}
         if strangers := [key for key in row if key not in known]:
             hint = nearest(strangers[0], sorted(known))
             raise bad_key(f"{where}.{strangers[0]}", f"feeds no input of {model.file}; {hint}")
@@ -214,12 +232,29 @@ def parse_manifest(raw: bytes) -> Manifest:
     for place, name in enumerate(names):
         if (first := names.index(name)) < place:
             raise bad_key(f"tasks.{place}.name", f"is {name!r}, as that of 'tasks.{first}' is")
-    columns = {c for kind in MODEL_KINDS for c in manifest.model(kind).inputs.values()}
+    _check_user_category(manifest)
+    columns = {c for model in manifest.all_models().values() for c in model.columns()}
     for column in manifest.pad:
         if column not in columns:
             hint = nearest(column, sorted(columns))
             raise bad_key(f"pad.{column}", f"is no column that a model reads; {hint}")
     return manifest
+
+
+def _check_user_category(manifest: Manifest) -> None:
+    """Check that all or nothing is said of user_category, whose vectors a bundle may do without."""
+    model, table = "models.user_category", "tables.user_categories"
+    has_model = manifest.models.user_category is not None
+    has_table = manifest.tables.user_categories is not None
+    if has_model != has_table:
+        there, missing = (model, table) if has_model else (table, model)
+        raise bad_key(missing, f"must be there, since {there!r} is; or leave out both")
+    if has_model and not manifest.category_dim:
+        raise bad_key("category_dim", f"must be there and at least 1, since {model!r} is there")
+    if not has_model and manifest.category_dim:
+        raise bad_key("category_dim", f"must be 0 or left out, since {model!r} is not there")
+    if not has_model and manifest.unknown.user_category is not None:
+        raise bad_key("unknown.user_category", f"must be left out, since {model!r} is not there")
 
 
 def bad_key(key: str, problem: str) -> BundleError:
@@ -345,7 +380,7 @@ def _expected(problem: str) -> str:
     kinds, limit = expected[1], expected[2] or ""
     if " matching regex" in limit:
         return "64 hexadecimal digits"
-    if kinds in ("str", "object") and limit == " of length >= 1":
+    if kinds in ("str", "object", "array") and limit == " of length >= 1":
         return f"{_NAMES[kinds]} that is not empty"
     if kinds == "datetime":
         return _NAMES["datetime"] + ", with its offset from UTC"
@@ -356,6 +391,8 @@ def _keys(record: Any, path: Steps) -> list[str]:  # noqa: ANN401
     """Return the keys that the record at a path knows."""
     for step in path:
         record = get_args(record)[0] if isinstance(step, int) else get_type_hints(record)[step]
+        if NoneType in get_args(record):  # may be left out
+            record = get_args(record)[0]
     return [str(name) for name in record.__struct_fields__]
 
 

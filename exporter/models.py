@@ -18,8 +18,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from exporter.bundle import Bundle
 from exporter.errors import BundleError, ModelOutputError
-from exporter.manifest import ModelKind
-from exporter.tables import FeatureTable, Values
+from exporter.features import TEXT, Values, blank
+from exporter.manifest import ModelKind, columns_of
+from exporter.tables import FeatureTable
 from gkc.arrays import F32, I64, U8
 from gkc.errors import NotStorableError
 from gkc.store import ElementType, encode_vectors
@@ -47,6 +48,7 @@ _INPUT_TYPES: Final = {
     **{f"tensor({name})": np.dtype(name) for name in (*_INTEGERS, "float16", "bool")},
     "tensor(float)": np.dtype(np.float32),
     "tensor(double)": np.dtype(np.float64),
+    "tensor(string)": TEXT,
 }
 _OUTPUT_TYPES: Final = ("tensor(float16)", "tensor(float)", "tensor(double)")
 
@@ -89,8 +91,10 @@ class ModelInput:
     Attributes
     ----------
     name : str
-    column : str
-        The column that feeds it.
+    columns : tuple of str
+        The column that feeds it, or several.
+    is_stacked : bool
+        Whether they are a list in the manifest, to stand side by side.
     dtype : numpy dtype
     rank : int or None
         None where the model leaves it open.
@@ -99,7 +103,8 @@ class ModelInput:
     """
 
     name: str
-    column: str
+    columns: tuple[str, ...]
+    is_stacked: bool
     dtype: np.dtype[Any]
     rank: int | None
     width: int | None
@@ -142,7 +147,7 @@ class Model:
         self._session = _load(bundle, spec.file)
         nodes = {node.name: node for node in self._session.get_inputs()}
         self._require_same_names(set(spec.inputs), set(nodes))
-        self.inputs = [self._input(nodes[n], column) for n, column in spec.inputs.items()]
+        self.inputs = [self._input(nodes[n], fed) for n, fed in spec.inputs.items()]
         self._check_output()
         fixed = {n.shape[0] for n in nodes.values() if n.shape and isinstance(n.shape[0], int)}
         if len(fixed) > 1:
@@ -158,9 +163,10 @@ class Model:
             why = "has a value of its own" if extra[0] in optional else "is no input of the model"
             raise BundleError(self.file, f"the manifest feeds {extra[0]!r}, which {why}")
 
-    def _input(self, node: ort.NodeArg, column: str) -> ModelInput:
+    def _input(self, node: ort.NodeArg, fed: str | list[str]) -> ModelInput:
         if node.type not in _INPUT_TYPES:
-            raise BundleError(self.file, f"input {node.name!r} takes {node.type}, not numbers")
+            problem = f"takes {node.type}, which no column feeds: only numbers and strings"
+            raise BundleError(self.file, f"input {node.name!r} {problem}")
         # onnxruntime gives [] also where the model says nothing of the shape.
         rank = len(node.shape) or None
         if rank is not None and rank > 2:
@@ -168,7 +174,14 @@ class Model:
                 self.file, f"input {node.name!r} has {rank} dimensions; at most 2 can be fed"
             )
         width = node.shape[1] if rank == 2 and isinstance(node.shape[1], int) else None
-        return ModelInput(node.name, column, _INPUT_TYPES[node.type], rank, width)
+        return ModelInput(
+            node.name,
+            tuple(columns_of(fed)),
+            isinstance(fed, list),
+            _INPUT_TYPES[node.type],
+            rank,
+            width,
+        )
 
     def _check_output(self) -> None:
         nodes = {node.name: node for node in self._session.get_outputs()}
@@ -298,12 +311,12 @@ class Model:
     def _fault(self, piece: Mapping[str, Values], reason: str) -> InferenceError:
         """Tell whether a row of a piece on which the model fails is to blame, or their number.
 
-        A row is to blame only if the model takes as many copies of another one, of zeros at best.
+        A row is to blame only if the model takes as many copies of another one, a blank at best.
         """
         rows = _count(piece)
         tried = np.unique(np.linspace(0, rows - 1, min(rows, _PROBED_ROWS)).astype(np.int64))
-        zeros = {name: np.zeros_like(values[:1]) for name, values in piece.items()}
-        probes = [zeros, *({n: values[k : k + 1] for n, values in piece.items()} for k in tried)]
+        blanks = {name: np.full_like(v[:1], blank(v.dtype)) for name, v in piece.items()}
+        probes = [blanks, *({n: values[k : k + 1] for n, values in piece.items()} for k in tried)]
         problems = []
         for probe in probes:
             problem = self._problem(_copies(probe, rows))
@@ -347,7 +360,7 @@ class Model:
     def _passing_counts(self, probes: Sequence[Mapping[str, Values]]) -> Iterator[int]:
         """Yield the likely numbers of rows that the model takes, unless its inputs declare one."""
         for count in () if self._fixed else _LIKELY_BATCHES:
-            # Zeros and a row: either may be one that the model never takes.
+            # A blank row and a real one: either may be one that the model never takes.
             for probe in probes[:2]:
                 try:
                     self._run_exactly(_copies(probe, count))

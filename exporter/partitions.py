@@ -22,11 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporter.errors import FeatureTableError, SpillError
-from exporter.manifest import ID_COLUMNS, TABLE_KINDS, TableKind
-from exporter.tables import Feature, FeatureTable, ListColumn, TableBatch, Values
+from exporter.features import TEXT, Feature, ListColumn, Values
+from exporter.manifest import ID_COLUMNS, TableKind
+from exporter.tables import FeatureTable, TableBatch
 from gkc.arrays import I64, Bools
 from gkc.store import hash_ids
 
+_NONE: Final = np.zeros(0, np.int64)
 _PARTITION_ROWS: Final = 25_000
 _PARTITION_PAIRS: Final = 500_000
 _PARTITION_BYTES: Final = 32 << 20
@@ -54,9 +56,12 @@ class TableRows:
     rows : ndarray, shape (n,), int64
         Where in the whole table each row stood.
     numbers : dict of str to ndarray, shape (n,)
-        Scalar features by key.
+        Scalar features by key; of strings, their places in ``words``.
     lists : dict of str to ListColumn
-        List features by key.
+        List features by key; of strings, their places in ``words``.
+    words : dict of str to ndarray, shape (w,), object
+        The distinct strings of each feature that is of strings; the first is the empty one, so
+        that padding with 0 is right for them, too.
     categories : ndarray, shape (n,), int64
         Zeros where a row has none, and throughout for users.
     has_category : ndarray, shape (n,), bool
@@ -66,6 +71,7 @@ class TableRows:
     rows: I64
     numbers: dict[str, Values]
     lists: dict[str, ListColumn]
+    words: dict[str, Values]
     categories: I64
     has_category: Bools
 
@@ -76,6 +82,9 @@ class TableRows:
         places = np.searchsorted(hash_ids(self.ids), hash_ids(ids))
         places = np.minimum(places, len(self.ids) - 1)
         return np.where(self.ids[places] == ids, places, -1).astype(np.int64)
+
+
+NO_ROWS: Final = TableRows(_NONE, _NONE, {}, {}, {}, _NONE, np.zeros(0, np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,7 @@ def partition_tables(
             kind: stack.enter_context(
                 _partition_table(tables[kind], features[kind], counts[kind], progress)
             )
-            for kind in TABLE_KINDS
+            for kind in tables
         }
 
 
@@ -169,8 +178,13 @@ def _schema(kind: TableKind, features: Sequence[Feature]) -> pa.Schema:
 
 
 def _stored_type(feature: Feature) -> pa.DataType:
-    # Arrow packs booleans into bits; a byte each is what the models take.
-    element = pa.uint8() if feature.dtype.kind == "b" else pa.from_numpy_dtype(feature.dtype)
+    if feature.is_text:
+        element = pa.large_string()
+    elif feature.dtype.kind == "b":
+        # Arrow packs booleans into bits; a byte each is what the models take.
+        element = pa.uint8()
+    else:
+        element = pa.from_numpy_dtype(feature.dtype)
     return pa.large_list(element) if feature.is_list else element
 
 
@@ -186,33 +200,46 @@ def _checked(
     elif kind == "user_categories":
         arrays.append(pa.array(batch.ids("category_id")))
     for feature in features:
-        stored = _stored_type(feature)
         if feature.is_list:
-            values, lengths = batch.lists(feature)
-            offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-            elements = pa.array(_bytes_if_bool(values), type=stored.value_type)
-            arrays.append(pa.LargeListArray.from_arrays(pa.array(offsets), elements))
+            arrays.append(_list_feature(batch, feature))
         else:
-            null_is_zero = kind == "items" and feature.column == "category_id"
-            values = batch.numbers(feature, null_is_zero=null_is_zero)
-            arrays.append(pa.array(_bytes_if_bool(values), type=stored))
+            null_is_blank = kind == "items" and feature.column == "category_id"
+            arrays.append(_scalar_feature(batch, feature, null_is_blank=null_is_blank))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _bytes_if_bool(values: Values) -> Values:
-    return values.view(np.uint8) if values.dtype.kind == "b" else values
+def _scalar_feature(batch: TableBatch, feature: Feature, *, null_is_blank: bool) -> pa.Array:
+    if feature.is_text:
+        return batch.texts(feature, null_is_empty=null_is_blank)
+    return _number_array(batch.numbers(feature, null_is_zero=null_is_blank))
+
+
+def _list_feature(batch: TableBatch, feature: Feature) -> pa.Array:
+    if feature.is_text:
+        elements, lengths = batch.text_lists(feature)
+    else:
+        values, lengths = batch.lists(feature)
+        elements = _number_array(values)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets), elements)
+
+
+def _number_array(values: Values) -> pa.Array:
+    return pa.array(values.view(np.uint8) if values.dtype.kind == "b" else values)
 
 
 def _partition_counts(tables: Tables) -> dict[TableKind, int]:
-    users, items, pairs = (tables[k] for k in ("users", "items", "user_categories"))
-    joined = partition_count(
-        users.rows / _PARTITION_ROWS,
-        users.size_bytes / _PARTITION_BYTES,
-        pairs.rows / _PARTITION_PAIRS,
-        pairs.size_bytes / _PARTITION_BYTES,
-    )
-    alone = partition_count(items.rows / _PARTITION_ROWS, items.size_bytes / _PARTITION_BYTES)
-    return {"users": joined, "items": alone, "user_categories": joined}
+    most_rows = {
+        "users": _PARTITION_ROWS,
+        "items": _PARTITION_ROWS,
+        "user_categories": _PARTITION_PAIRS,
+    }
+    counts = {
+        kind: partition_count(table.rows / most_rows[kind], table.size_bytes / _PARTITION_BYTES)
+        for kind, table in tables.items()
+    }
+    joined = max(count for kind, count in counts.items() if kind != "items")
+    return {kind: counts[kind] if kind == "items" else joined for kind in tables}
 
 
 def partition_of(ids: I64, partitions: int) -> I64:
@@ -332,30 +359,45 @@ def sort_rows(table: pa.Table, features: Sequence[Feature]) -> TableRows:
     else:
         has_category, categories = np.zeros(len(ids), np.bool_), np.zeros(len(ids), np.int64)
     order = np.lexsort((categories, hash_ids(ids)))
-    return TableRows(
+    rows = TableRows(
         ids[order],
         _numbers(table, ROW)[order],
-        {f.key: _as_bool(_numbers(table, f.key), f)[order] for f in features if not f.is_list},
-        {f.key: _lists(table, f, order) for f in features if f.is_list},
-        categories[order],
-        has_category[order],
+        numbers={},
+        lists={},
+        words={},
+        categories=categories[order],
+        has_category=has_category[order],
     )
+    for feature in features:
+        _add_feature(rows, feature, table.column(feature.key).combine_chunks(), order)
+    return rows
 
 
 def _numbers(table: pa.Table, name: str) -> Values:
     return np.asarray(table.column(name).to_numpy())
 
 
-def _lists(table: pa.Table, feature: Feature, order: I64) -> ListColumn:
-    column = table.column(feature.key).combine_chunks()
-    lengths = np.asarray(pc.list_value_length(column).to_numpy(), dtype=np.int64)
-    starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    values = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
-    return ListColumn(_as_bool(values, feature), starts[order], lengths[order])
+def _add_feature(rows: TableRows, feature: Feature, column: pa.Array, order: I64) -> None:
+    elements = column.flatten() if feature.is_list else column
+    if feature.is_text:
+        values, rows.words[feature.key] = _numbered(elements)
+    else:
+        values = np.asarray(elements.to_numpy(zero_copy_only=False))
+        values = values.view(np.bool_) if feature.dtype.kind == "b" else values
+    if feature.is_list:
+        lengths = np.asarray(pc.list_value_length(column).to_numpy(), dtype=np.int64)
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths
+        rows.lists[feature.key] = ListColumn(values, starts[order], lengths[order])
+    else:
+        rows.numbers[feature.key] = values[order]
 
 
-def _as_bool(values: Values, feature: Feature) -> Values:
-    return values.view(np.bool_) if feature.dtype.kind == "b" else values
+def _numbered(texts: pa.Array) -> tuple[Values, Values]:
+    """Return the place of each string among distinct ones, and these, the empty one first."""
+    encoded = texts.dictionary_encode()
+    words = np.empty(len(encoded.dictionary) + 1, dtype=TEXT)
+    words[0], words[1:] = "", encoded.dictionary.to_numpy(zero_copy_only=False)
+    return encoded.indices.to_numpy() + np.int32(1), words
 
 
 def check_partitions(
@@ -372,8 +414,8 @@ def check_partitions(
         _refuse_duplicates(partitioned["items"], "item_id", partition)
     for partition in range(len(partitioned["users"].sizes)):
         users = _refuse_duplicates(partitioned["users"], "user_id", partition)
-        pairs = partitioned["user_categories"].load(partition)
-        _check_pairs(partitioned["user_categories"].source, users, pairs, max_pairs_per_user)
+        if pairs := partitioned.get("user_categories"):
+            _check_pairs(pairs.source, users, pairs.load(partition), max_pairs_per_user)
 
 
 def _refuse_duplicates(table: PartitionedTable, column: str, partition: int) -> TableRows:

@@ -39,7 +39,7 @@ from exporter.inputs import (
 )
 from exporter.manifest import MODEL_KINDS
 from exporter.models import RUNTIME
-from gkc.arrays import F32
+from gkc.arrays import F32, U8
 from gkc.store import (
     Defaults,
     ElementType,
@@ -276,9 +276,9 @@ def _spec(
         element_type=options.element_type,
         dim=bundle.dim,
         category_dim=bundle.category_dim,
-        users=prepared.tables["users"].source.rows,
-        items=prepared.tables["items"].source.rows,
-        user_categories=prepared.tables["user_categories"].source.rows,
+        users=prepared.rows("users"),
+        items=prepared.rows("items"),
+        user_categories=prepared.rows("user_categories"),
         bundle=bundle.name,
         origin=bundle.origin(),
         fingerprint=mark,
@@ -378,8 +378,13 @@ class Writer:
     def _infer_users(self, batches: Iterable[UserBatch]) -> Iterator[tuple[UserBatch, F32, F32]]:
         for batch in batches:
             k_u = self._models["user"].infer(batch.user_inputs, batch.rows)
-            k_uc = self._models["user_category"].infer(batch.pair_inputs, batch.pair_rows)
-            yield batch, k_u, k_uc
+            yield batch, k_u, self._infer_pairs(batch)
+
+    def _infer_pairs(self, batch: UserBatch) -> F32:
+        model = self._models.get("user_category")
+        if model is None:
+            return np.empty((0, 0), dtype=np.float32)
+        return model.infer(batch.pair_inputs, batch.pair_rows)
 
     def _write_items(self, batch: ItemBatch, k_i: F32) -> None:
         stored = self._models["item"].encode(k_i, batch.rows, self._element_type)
@@ -391,7 +396,7 @@ class Writer:
 
     def _write_users(self, batch: UserBatch, k_u: F32, k_uc: F32) -> None:
         stored = self._models["user"].encode(k_u, batch.rows, self._element_type)
-        pairs = self._models["user_category"].encode(k_uc, batch.pair_rows, self._element_type)
+        pairs = self._encode_pairs(batch, k_uc)
         largest, row = largest_row(k_u)
         if largest > self._largest_user[0]:
             self._largest_user = largest, int(batch.rows[row])
@@ -400,6 +405,12 @@ class Writer:
         self._sink.write_users(block)
         self._sample.see_users(block)
         self._progress(len(block.ids) + len(block.categories))
+
+    def _encode_pairs(self, batch: UserBatch, k_uc: F32) -> U8:
+        model = self._models.get("user_category")
+        if model is None:
+            return np.empty((0, 0), dtype=np.uint8)
+        return model.encode(k_uc, batch.pair_rows, self._element_type)
 
     def _refuse_overflow(self, largest_user: float, largest_item: float) -> None:
         if product_overflows(largest_user, largest_item):

@@ -5,100 +5,31 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from exporter.bundle import Bundle
 from exporter.errors import FeatureTableError
+from exporter.features import Content, Feature, Values, cast_values
 from exporter.manifest import TableKind
 from gkc.arrays import I64, Bools
-
-Values = npt.NDArray[Any]
 
 _BATCH_BYTES: Final = 4 << 20
 _BATCH_ROWS: Final = 16_384
 _READ_BUFFER_BYTES: Final = 1 << 20
 _MOST_NAMES: Final = 20
+_ID: Final = "an id within int64; to keep it, make strings of the column and ask for strings, too"
+_LEAST_BYTES: Final = {"BYTE_ARRAY": 32}
 _LISTS: Final = (
     *(pa.ListType, pa.LargeListType, pa.FixedSizeListType),
     *(pa.ListViewType, pa.LargeListViewType),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """A column in the one element type that some model input takes.
-
-    Attributes
-    ----------
-    column : str
-    dtype : numpy dtype
-    is_list : bool
-        Whether each row holds a list.
-    fed_to : str
-        An input that takes it, for messages.
-    """
-
-    column: str
-    dtype: np.dtype[Any]
-    is_list: bool
-    fed_to: str = field(default="", compare=False)
-
-    @property
-    def key(self) -> str:
-        """Name that no other feature of the table has."""
-        return f"{self.column}|{self.dtype.name}"
-
-    @property
-    def described(self) -> str:
-        """What its values must be, for messages."""
-        return f"a {self.dtype.name}, as {self.fed_to} takes"
-
-
-@dataclass(frozen=True, slots=True)
-class ListColumn:
-    """Lists of several rows, end to end.
-
-    Attributes
-    ----------
-    values : ndarray, shape (m,)
-        The elements of all lists.
-    starts, lengths : ndarray, shape (n,), int64
-        Where in ``values`` each row's list begins, and how long it is.
-    """
-
-    values: Values
-    starts: I64
-    lengths: I64
-
-    def padded(self, rows: I64, width: int) -> Values:
-        """Return some rows' lists, right-padded with 0; of a longer list the last elements.
-
-        Parameters
-        ----------
-        rows : ndarray, shape (k,), int64
-        width : int
-            At least 1, so that an empty list is one 0.
-
-        Returns
-        -------
-        ndarray, shape (k, width), dtype of ``values``
-        """
-        lengths = self.lengths[rows]
-        kept = np.minimum(lengths, width)
-        first = self.starts[rows] + lengths - kept
-        columns = np.arange(width, dtype=np.int64)
-        inside = columns < kept[:, np.newaxis]
-        out = np.zeros((len(rows), width), dtype=self.values.dtype)
-        out[inside] = self.values[(first[:, np.newaxis] + columns)[inside]]
-        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +50,7 @@ class _File:
                 metadata, schema = parquet.metadata, parquet.schema_arrow
         except (pa.ArrowException, OSError) as exc:
             raise FeatureTableError(name, f"is no readable Parquet file: {_one_line(exc)}") from exc
-        groups = (metadata.row_group(g) for g in range(metadata.num_row_groups))
-        size = sum(group.total_byte_size for group in groups)
-        return cls(name, path, schema, metadata.num_rows, size)
+        return cls(name, path, schema, metadata.num_rows, _size_bytes(metadata))
 
     def column_type(self, column: str) -> pa.DataType:
         places = self.schema.get_all_field_indices(column)
@@ -139,6 +68,18 @@ class _File:
         return f"no such column; its columns: {', '.join(self.schema.names[:_MOST_NAMES])}"
 
 
+def _size_bytes(metadata: pq.FileMetaData) -> int:
+    groups = (metadata.row_group(g) for g in range(metadata.num_row_groups))
+    chunks = (group.column(c) for group in groups for c in range(group.num_columns))
+    return sum(
+        max(
+            chunk.total_uncompressed_size,
+            chunk.num_values * _LEAST_BYTES.get(chunk.physical_type, 0),
+        )
+        for chunk in chunks
+    )
+
+
 class FeatureTable:
     """One table of a bundle: one Parquet file or several in a folder, read in the order of names.
 
@@ -152,7 +93,8 @@ class FeatureTable:
     rows : int
         Of all files.
     size_bytes : int
-        Uncompressed, as Parquet counts.
+        Uncompressed, as Parquet counts; at least so many for a string that few distinct ones, which
+        Parquet writes once, do not pass for nothing.
 
     Raises
     ------
@@ -190,34 +132,32 @@ class FeatureTable:
                     column=column,
                 )
 
-    def is_list(self, column: str) -> bool | None:
-        """Check that a column holds numbers or lists of numbers, and tell which.
+    def content(self, column: str) -> Content | None:
+        """Check that a column holds numbers, strings or lists of either, and tell which.
 
         Returns
         -------
-        bool or None
-            None where the table holds nothing but null, which is either.
+        Content or None
+            None where the table holds nothing but null, which is any of them.
 
         Raises
         ------
         FeatureTableError
             If a file lacks it, it holds something else, or the files differ.
         """
-        kinds = set()
+        known: Content | None = None
         for file, held in self._column_types(column):
-            element = _plain_type(held.value_type) if _is_list(held) else held
-            if not _is_number(element):
-                raise FeatureTableError(
-                    file, f"must hold numbers or lists of numbers, not {held}", column=column
-                )
-            kinds.add(_is_list(held))
-            if len(kinds) > 1:
-                raise FeatureTableError(
-                    file,
-                    "is a list in one file of the table and a number in another",
-                    column=column,
-                )
-        return kinds.pop() if kinds else None
+            elements = _elements_of(held)
+            if elements is None:
+                problem = f"must hold numbers, strings or lists of either, not {held}"
+                raise FeatureTableError(file, problem, column=column)
+            content = Content(file, _is_list(held), elements)
+            if known is not None and not known.fits(content):
+                problem = f"holds {content.described}, but {known.file} {known.described}"
+                raise FeatureTableError(file, problem, column=column)
+            if known is None or known.elements == "nothing":
+                known = content
+        return known
 
     def _column_types(self, column: str) -> Iterator[tuple[str, pa.DataType]]:
         """Yield what a column holds in each file in which it holds anything."""
@@ -288,14 +228,14 @@ class TableBatch:
         """
         array = self._column(column)
         self._refuse_null(array, column)
-        return self._cast(array, np.dtype(np.int64), column, "an id within int64")
+        return self._cast(array, np.dtype(np.int64), column, _ID)
 
     def categories(self, column: str) -> tuple[I64, Bools]:
         """Return a column of ids that may be null: the ids, 0 where null, and which are not."""
         array = self._column(column)
         known = np.asarray(array.is_valid(), dtype=np.bool_)
         filled = pc.fill_null(array, 0)
-        return self._cast(filled, np.dtype(np.int64), column, "an id within int64"), known
+        return self._cast(filled, np.dtype(np.int64), column, _ID), known
 
     def numbers(self, feature: Feature, *, null_is_zero: bool) -> Values:
         """Return a scalar feature, shape (n,), of the feature's type.
@@ -319,19 +259,55 @@ class TableBatch:
         FeatureTableError
             If an element is null or does not fit the type.
         """
-        array = self._column(feature.column)
-        if not _is_list(array.type):  # nothing but null
-            return np.empty(0, feature.dtype), np.zeros(len(array), dtype=np.int64)
-        lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), dtype=np.int64)
-        elements = _plain(array.flatten())
-        if elements.null_count:
-            row = _row_of(_first_null(elements), lengths)
-            raise self._error("an element of the list is null", feature.column, row)
+        elements, lengths = self._elements(feature.column)
         values, unfit = cast_values(elements.to_numpy(zero_copy_only=False), feature.dtype)
         if unfit is not None:
             problem = f"the list's element {elements[unfit]} is not {feature.described}"
             raise self._error(problem, feature.column, _row_of(unfit, lengths))
         return values, lengths
+
+    def texts(self, feature: Feature, *, null_is_empty: bool) -> pa.Array:
+        """Return a scalar feature of strings, n of Arrow's large_string.
+
+        Raises
+        ------
+        FeatureTableError
+            If a value is null, unless those are the empty string, or is not UTF-8.
+        """
+        texts = self._column(feature.column).cast(pa.large_string())
+        if null_is_empty:
+            texts = pc.fill_null(texts, "")
+        self._refuse_null(texts, feature.column)
+        if (damaged := _first_damaged(texts)) is not None:
+            raise self._error("is not UTF-8", feature.column, damaged)
+        return texts
+
+    def text_lists(self, feature: Feature) -> tuple[pa.Array, I64]:
+        """Return a list feature of strings: all elements, large_string, and the n rows' lengths.
+
+        Raises
+        ------
+        FeatureTableError
+            If an element is null or is not UTF-8.
+        """
+        elements, lengths = self._elements(feature.column)
+        texts = elements.cast(pa.large_string())
+        if (damaged := _first_damaged(texts)) is not None:
+            row = _row_of(damaged, lengths)
+            raise self._error("an element of the list is not UTF-8", feature.column, row)
+        return texts, lengths
+
+    def _elements(self, column: str) -> tuple[pa.Array, I64]:
+        """Return the elements of all lists of a column, none of them null, and the lengths."""
+        array = self._column(column)
+        if not _is_list(array.type):  # nothing but null
+            return pa.array([], pa.int64()), np.zeros(len(array), dtype=np.int64)
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), dtype=np.int64)
+        elements = _plain(array.flatten())
+        if elements.null_count:
+            row = _row_of(_first_null(elements), lengths)
+            raise self._error("an element of the list is null", column, row)
+        return elements, lengths
 
     def _column(self, name: str) -> pa.Array:
         return _plain(self._batch.column(name))
@@ -348,61 +324,6 @@ class TableBatch:
 
     def _error(self, problem: str, column: str, row: int) -> FeatureTableError:
         return self._table.error(problem, column, self.first + row)
-
-
-def cast_values(values: Values, dtype: np.dtype[Any]) -> tuple[Values, int | None]:
-    """Cast numbers as a model asks.
-
-    An integer must keep its value in an integer type, and a fraction never becomes an integer. A
-    conversion to a float type rounds, as numpy's does; only overflow to infinity is refused.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n,), integer, float or bool
-    dtype : numpy dtype
-        Integer, float or bool.
-
-    Returns
-    -------
-    ndarray, shape (n,), ``dtype``
-    int or None
-        Position of the first value that does not fit; the array means nothing then.
-    """
-    if values.dtype == dtype:
-        return values, None
-    if dtype.kind == "b":
-        return values != 0, None
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            cast = values.astype(dtype)
-        infinite = np.isinf(cast) & np.isfinite(values)
-        return cast, int(infinite.argmax()) if infinite.any() else None
-    try:
-        return _integers(values, dtype), None
-    except pa.ArrowInvalid:
-        return np.empty(0, dtype), _first_unfit(values, dtype)
-
-
-def _integers(values: Values, dtype: np.dtype[Any]) -> Values:
-    """Cast to integers, or raise ArrowInvalid."""
-    limits = np.iinfo(dtype)
-    if values.dtype.kind == "f":
-        # Arrow checks a float by casting it back, which shows nothing where a processor makes of
-        # one too large the largest integer, or where that is an infinite half.
-        smallest, largest = float(values.min(initial=0)), float(values.max(initial=0))
-        if not (limits.min <= smallest and largest <= limits.max):
-            raise pa.ArrowInvalid(f"from {smallest} to {largest} is beyond {dtype.name}")
-    return np.asarray(pc.cast(pa.array(values), pa.from_numpy_dtype(dtype)).to_numpy())
-
-
-def _first_unfit(values: Values, dtype: np.dtype[Any]) -> int:
-    """Look for the first value that is no integer of a type, slowly."""
-    limits = np.iinfo(dtype)
-    return next(
-        place
-        for place, value in enumerate(values.tolist())
-        if not (limits.min <= value <= limits.max and value % 1 == 0)
-    )
 
 
 def _row_of(element: int, lengths: I64) -> int:
@@ -431,14 +352,45 @@ def _plain(array: pa.Array) -> pa.Array:
     return array.cast(pa.int64()) if pa.types.is_null(array.type) else array
 
 
+def _first_damaged(texts: pa.Array) -> int | None:
+    """Return the place of the first string that is not UTF-8, which Parquet does not check."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        raw = texts.cast(pa.large_binary()).to_pylist()
+        return next(place for place, text in enumerate(raw) if not _is_utf8(text))
+    return None
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _is_list(held: pa.DataType) -> bool:
     return isinstance(held, _LISTS)
 
 
+def _elements_of(held: pa.DataType) -> Literal["numbers", "strings", "nothing"] | None:
+    """Return what a column's values, or its lists' elements, are; None if nothing that we feed."""
+    element = _plain_type(held.value_type) if _is_list(held) else held
+    if pa.types.is_null(element):
+        return "nothing"
+    if _is_number(element):
+        return "numbers"
+    return "strings" if _is_text(element) else None
+
+
+def _is_text(held: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(held) or pa.types.is_large_string(held) or pa.types.is_string_view(held)
+    )
+
+
 def _is_number(held: pa.DataType) -> bool:
     return bool(
-        pa.types.is_integer(held)
-        or pa.types.is_floating(held)
-        or pa.types.is_boolean(held)
-        or pa.types.is_null(held)
+        pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_boolean(held)
     )

@@ -1,7 +1,8 @@
 """Bundles not made by ``keep``: ONNX models of plain operators, and numpy's view of their weights.
 
 Each model adds up terms, one an input: a scalar's row of an embedding table, the sum over a list of
-such rows (row 0 is zeros, so padding adds nothing), or a float times a vector.
+such rows (row 0 is zeros, so padding adds nothing), or a float times a vector. Strings have the row
+of their place among `WORDS`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ F32 = npt.NDArray[np.float32]
 Kind = Literal["user", "item", "user_category"]
 VOCABULARY = 64
 """Rows of each embedding table; ids are taken modulo this."""
+WORDS = ["", "Aachen", "Zürich", "東京", "a\0b", " ", "x" * 300]
+"""Strings that models know; others are as the first, which is also the padding."""
 
 _TYPES = {
     "int32": TensorProto.INT32,
@@ -32,6 +35,7 @@ _TYPES = {
     "float64": TensorProto.DOUBLE,
     "float16": TensorProto.FLOAT16,
     "bool": TensorProto.BOOL,
+    "str": TensorProto.STRING,
 }
 
 
@@ -40,7 +44,7 @@ class Term:
     """One input of a model and what becomes of it.
 
     ``width`` is the input's second dimension: an int, ``"T"`` for a symbolic one, None for rank 1.
-    ``reach`` is how many elements of a list the model is fed, for the truth in numpy.
+    ``beside`` are further columns, which feed the input of ``name`` side by side with ``column``.
     """
 
     column: str
@@ -48,10 +52,25 @@ class Term:
     width: int | str | None = None
     is_list: bool = False
     name: str | None = None
+    beside: tuple[str, ...] | None = None
 
     @property
     def input(self) -> str:
         return self.name or self.column
+
+    @property
+    def columns(self) -> list[str]:
+        return [self.column, *(self.beside or ())]
+
+    @property
+    def fed_by(self) -> str | list[str]:
+        """What the manifest says of the input."""
+        return self.column if self.beside is None else self.columns
+
+    @property
+    def is_row(self) -> bool:
+        """Whether a row of the input is of several elements."""
+        return self.is_list or self.beside is not None
 
 
 @dataclass
@@ -82,6 +101,12 @@ class Recipe:
     output_type: str = "float32"
     declared_width: bool = True
     folders: bool = False
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The models; without terms, and with a ``category_dim`` of 0, there is none of pairs."""
+        kinds: tuple[Kind, ...] = ("user", "item", "user_category")
+        return [kind for kind in kinds if getattr(self, kind)]
 
 
 @dataclass
@@ -120,18 +145,21 @@ class Built:
         width = self.recipe.category_dim if kind == "user_category" else self.recipe.dim
         total = np.zeros(width, dtype=np.float64)
         for term in self.terms(kind):
-            total += self._term(kind, term, row[term.column])
+            value = [row[c] for c in term.columns] if term.beside is not None else row[term.column]
+            total += self._term(kind, term, value)
         return (total * self.recipe.scale).astype(np.float32)
 
     def _term(self, kind: Kind, term: Term, value: Any) -> npt.NDArray[np.float64]:
         weights = self.weights[kind, term.input].astype(np.float64)
         if term.dtype.startswith(("float", "bool")):
-            vector: npt.NDArray[np.float64] = weights[0] * float(value)
+            factors = [float(v) for v in (value if term.is_row else [value])]
+            vector: npt.NDArray[np.float64] = np.array(factors) @ weights[: len(factors)]
             return vector
-        values = (value or []) if term.is_list else [value or 0]
+        values = (value or []) if term.is_row else [value or 0]
         if term.is_list:
             values = values[-self.list_width(term) :]
-        chosen: npt.NDArray[np.float64] = weights[[int(v) % VOCABULARY for v in values]].sum(axis=0)
+        rows = [_row_of(term, v) for v in values]
+        chosen: npt.NDArray[np.float64] = weights[rows].sum(axis=0)
         return chosen
 
     def list_width(self, term: Term) -> int:
@@ -150,14 +178,26 @@ class Built:
         rows = self.tables["items"].to_pylist()
         return {row["item_id"]: self.output("item", row) for row in rows}
 
+    def pair_rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        if "user_categories" in self.tables:
+            rows = self.tables["user_categories"].to_pylist()
+        return rows
+
     def pair_vectors(self) -> dict[tuple[int, int], F32]:
         users = {row["user_id"]: row for row in self.tables["users"].to_pylist()}
         return {
             (row["user_id"], row["category_id"]): self.output(
                 "user_category", {**users[row["user_id"]], **row}
             )
-            for row in self.tables["user_categories"].to_pylist()
+            for row in self.pair_rows()
         }
+
+
+def _row_of(term: Term, value: Any) -> int:
+    if term.dtype == "str":
+        return WORDS.index(value) if value in WORDS else 0
+    return int(value) % VOCABULARY
 
 
 def default_tables(users: int = 12, items: int = 20, pairs: int = 3) -> dict[str, dict[str, Any]]:
@@ -192,10 +232,11 @@ def build(path: Path, recipe: Recipe | None = None) -> Built:
     path.mkdir(parents=True)
     built = Built(path, recipe, _weights(recipe), {})
     tables = default_tables()
+    if not recipe.user_category:
+        del tables["user_categories"]
     for name in tables:
         built.set_table(name, pa.table(dict(getattr(recipe, name) or tables[name])))
-    kinds: tuple[Kind, ...] = ("user", "item", "user_category")
-    for kind in kinds:
+    for kind in recipe.kinds:
         onnx.save(model(built, kind), str(path / f"{kind}.onnx"))
     suffix = "" if recipe.folders else ".parquet"
     manifest = {
@@ -208,9 +249,9 @@ def build(path: Path, recipe: Recipe | None = None) -> Built:
             kind: {
                 "file": f"{kind}.onnx",
                 "output": "knowledge",
-                "inputs": {t.input: t.column for t in built.terms(kind)},
+                "inputs": {t.input: t.fed_by for t in built.terms(kind)},
             }
-            for kind in kinds
+            for kind in recipe.kinds
         },
         "tables": {name: f"{name}{suffix}" for name in built.tables},
         "pad": recipe.pad,
@@ -237,8 +278,7 @@ def write_table(path: Path, table: pa.Table, *, folder: bool, **options: Any) ->
 def _weights(recipe: Recipe) -> dict[tuple[Kind, str], F32]:
     random = np.random.default_rng(recipe.seed)
     weights: dict[tuple[Kind, str], F32] = {}
-    kinds: tuple[Kind, ...] = ("user", "item", "user_category")
-    for kind in kinds:
+    for kind in recipe.kinds:
         width = recipe.category_dim if kind == "user_category" else recipe.dim
         terms: list[Term] = getattr(recipe, kind)
         for term in terms:
@@ -256,7 +296,6 @@ def model(built: Built, kind: Kind) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, npt.NDArray[Any]] = {
         "one": np.ones(1, np.int64),
-        "column": np.array([-1, 1], np.int64),
         "vocabulary": np.array(VOCABULARY, np.int64),
         "scale": np.array(recipe.scale, np.float32),
     }
@@ -265,7 +304,9 @@ def model(built: Built, kind: Kind) -> onnx.ModelProto:
         shape = [recipe.batch] if term.width is None else [recipe.batch, term.width]
         inputs.append(helper.make_tensor_value_info(term.input, _TYPES[term.dtype], shape))
         table = built.weights[kind, term.input]
-        constants[f"{term.input}_w"] = table[:1] if _is_factor(term) else table
+        factors = len(term.columns)
+        constants[f"{term.input}_w"] = table[:factors] if _is_factor(term) else table
+        constants[f"{term.input}_shape"] = np.array([-1, factors], np.int64)
         nodes.extend(_term_nodes(term))
     sums = [f"{t.input}_out" for t in built.terms(kind)]
     nodes.append(helper.make_node("Sum", sums, ["total"]))
@@ -280,8 +321,22 @@ def model(built: Built, kind: Kind) -> onnx.ModelProto:
         [output],
         [numpy_helper.from_array(v, name) for name, v in constants.items()],
     )
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9, producer_name="gkc-tests"
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="gkc-tests")
+
+
+def _number_node(term: Term) -> onnx.NodeProto:
+    """Make numbers of an input, as scikit-learn's encoders are exported where it is of strings."""
+    if term.dtype != "str":
+        return helper.make_node("Cast", [term.input], [f"{term.input}_i"], to=TensorProto.INT64)
+    return helper.make_node(
+        "LabelEncoder",
+        [term.input],
+        [f"{term.input}_i"],
+        domain="ai.onnx.ml",
+        keys_strings=WORDS,
+        values_int64s=list(range(len(WORDS))),
+        default_int64=0,
     )
 
 
@@ -294,23 +349,23 @@ def _term_nodes(term: Term) -> list[onnx.NodeProto]:
     if _is_factor(term):
         return [
             helper.make_node("Cast", [n], [f"{n}_f"], to=TensorProto.FLOAT),
-            helper.make_node("Reshape", [f"{n}_f", "column"], [f"{n}_c"]),
-            helper.make_node("Mul", [f"{n}_c", f"{n}_w"], [f"{n}_out"]),
+            helper.make_node("Reshape", [f"{n}_f", f"{n}_shape"], [f"{n}_c"]),
+            helper.make_node("MatMul", [f"{n}_c", f"{n}_w"], [f"{n}_out"]),
         ]
     row = (
         []
-        if term.is_list or term.width is None
+        if term.is_row or term.width is None
         else [helper.make_node("Squeeze", [f"{n}_m", "one"], [f"{n}_s"])]
     )
     index = f"{n}_s" if row else f"{n}_m"
-    gathered = f"{n}_g" if term.is_list else f"{n}_out"
+    gathered = f"{n}_g" if term.is_row else f"{n}_out"
     nodes = [
-        helper.make_node("Cast", [n], [f"{n}_i"], to=TensorProto.INT64),
+        _number_node(term),
         # Mod takes the sign of the divisor, as Python's does.
         helper.make_node("Mod", [f"{n}_i", "vocabulary"], [f"{n}_m"]),
         *row,
         helper.make_node("Gather", [f"{n}_w", index], [gathered]),
     ]
-    if term.is_list:
+    if term.is_row:
         nodes.append(helper.make_node("ReduceSum", [gathered, "one"], [f"{n}_out"], keepdims=0))
     return nodes

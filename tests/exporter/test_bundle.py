@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.bundle import check_digests, external_files, fingerprint, load_bundle
 from exporter.errors import BundleError
-from tests.exporter.bundles import Built, Recipe, build
+from tests.exporter.bundles import Built, Recipe, Term, build
 
 
 def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
@@ -53,6 +54,21 @@ def test_unknown_rows_may_be_keyed_by_column_or_by_input(tmp_path: Path) -> None
         )
     )
     assert load_bundle(built.path).unknown["item"] == {"item_id": 1, "cost": 2, "category_id": 3}
+
+
+def test_unknown_rows_are_keyed_by_column_where_several_feed_an_input(tmp_path: Path) -> None:
+    term = Term("item_id", "float32", 2, name="X", beside=("price",))
+    built = build(tmp_path / "b", Recipe(item=[term]))
+
+    def unknown(**row: Any) -> dict[str, Any]:
+        built.change_manifest(lambda m: m.update(unknown={"item": row}))
+        return dict(load_bundle(built.path).unknown["item"])
+
+    assert unknown(item_id=1, price=2) == {"item_id": 1, "price": 2}
+    with pytest.raises(BundleError, match=r"'unknown\.item' lacks the column 'price' that feeds"):
+        unknown(item_id=1, X=[1, 2])
+    with pytest.raises(BundleError, match=r"'unknown\.item\.X' feeds no input .*; known: .*price"):
+        unknown(item_id=1, price=2, X=[1, 2])
 
 
 def in_folder(built: Built) -> Path:

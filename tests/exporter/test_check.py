@@ -34,14 +34,35 @@ def check(built: Built, place: Place, version: str = "v1") -> Report:
     return check_version(options, PhaseProgress(on_terminal=False))
 
 
+NO_PAIRS = Recipe(unknown=UNKNOWN, category_dim=0, user_category=[])
+
+
 @pytest.mark.parametrize("element_type", get_args(ElementType))
+@pytest.mark.parametrize(("recipe", "pairs"), [(Recipe(unknown=UNKNOWN), 18), (NO_PAIRS, 0)])
 def test_what_was_exported_is_found_as_stored(
-    element_type: ElementType, place: Place, export: Export, tmp_path: Path
+    recipe: Recipe,
+    pairs: int,
+    element_type: ElementType,
+    place: Place,
+    export: Export,
+    tmp_path: Path,
 ) -> None:
-    built = build(tmp_path / "bundle", Recipe(unknown=UNKNOWN))
+    built = build(tmp_path / "bundle", recipe)
     report = export(built, place, element_type=element_type)
     checked = check(built, place)
-    assert checked == Report(checked.store, "v1", report.generation or "", 12, 20, 18)
+    assert checked == Report(checked.store, "v1", report.generation or "", 12, 20, pairs)
+
+
+def test_a_bundle_without_user_category_is_not_one_with_it(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    whole = build(tmp_path / "whole")
+    export(whole, file_place)
+    with pytest.raises(VerificationError, match="has category_dim 4, but the bundle 0"):
+        check(build(tmp_path / "without", NO_PAIRS), file_place)
+    export(build(tmp_path / "other", NO_PAIRS), file_place)
+    with pytest.raises(VerificationError, match="has category_dim 0, but the bundle 4"):
+        check(whole, file_place)
 
 
 def test_a_version_that_is_not_there(file_place: Place, export: Export, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from msgspec.structs import asdict
 from exporter.errors import BundleError
 from exporter.manifest import MODEL_KINDS, TABLE_KINDS, parse_manifest
 
-MODEL = {"file": "m.onnx", "output": "knowledge", "inputs": {"user_id": "user_id", "x": "age"}}
+INPUTS: dict[str, Any] = {"user_id": "user_id", "x": "age", "y": ["age", "city"]}
+MODEL = {"file": "m.onnx", "output": "knowledge", "inputs": INPUTS}
 LEAST: dict[str, Any] = {
     "format": "gkc-bundle/1",
     "name": "tiny",
@@ -21,12 +22,27 @@ LEAST: dict[str, Any] = {
     "models": dict.fromkeys(MODEL_KINDS, MODEL),
     "tables": dict.fromkeys(TABLE_KINDS, "t.parquet"),
 }
+
+
+def fed(columns: Any) -> dict[str, Any]:
+    """A manifest's models, an input of the user's being fed with something."""
+    return {"models": LEAST["models"] | {"user": MODEL | {"inputs": INPUTS | {"x": columns}}}}
+
+
+def without(*members: str) -> dict[str, Any]:
+    """Members of a manifest, what they say of user_category left out."""
+    return {
+        member: {name: value for name, value in LEAST[member].items() if "_categor" not in name}
+        for member in members
+    }
+
+
 OPTIONAL: dict[str, Any] = {
     "created_at": "2021-12-20T03:00:00Z",
     "tasks": [{"name": "click", "dim": 2}],
     "task_weights": [[1, 0.5]],
     "pad": {"age": 5},
-    "unknown": {"user": {"user_id": 0, "age": [1, 2.5, True], "more": None}},
+    "unknown": {"user": {"user_id": 0, "age": [1, 2.5, "x", True], "city": "x", "more": None}},
     "sha256": {"m.onnx": "aB" * 32},
     "compatible_with": [
         {"checkpoint": "c", "day": 6, "method": "ridge", "relative_error": {"user": 0.1}, "x": [1]}
@@ -44,6 +60,17 @@ def test_the_least_and_the_most_that_a_manifest_may_say_are_read() -> None:
     assert most.unknown.user == OPTIONAL["unknown"]["user"]
     assert asdict(most.origin()) == {key: OPTIONAL[key] for key in asdict(most.origin())}
     assert most.models.item.inputs == MODEL["inputs"]
+
+
+@pytest.mark.parametrize("category_dim", [{}, {"category_dim": 0}])
+def test_user_category_may_be_left_out(category_dim: dict[str, int]) -> None:
+    rest = {key: value for key, value in LEAST.items() if key != "category_dim"}
+    manifest = parse_manifest(
+        json.dumps(rest | without("models", "tables") | category_dim).encode()
+    )
+    assert manifest.category_dim == 0
+    assert list(manifest.all_models()) == ["user", "item"]
+    assert list(manifest.all_tables()) == ["users", "items"]
 
 
 @pytest.mark.parametrize("key", sorted(LEAST))
@@ -68,7 +95,7 @@ def test_what_must_be_there_is_named(key: str) -> None:
         ({"name": "x" * 10**6}, "'name' must be a string of length <= 200, not"),
         ({"pad": {"a": 1, "b": 0}}, "'pad.b' must be a whole number >= 1, not 0"),
         ({"sha256": {"a": "0" * 64, "b": "x"}}, "'sha256.b' must be 64 hexadecimal digits"),
-        ({"unknown": {"user": {"a": 1, "b": "x"}}}, "'unknown.user.b' must be true or false or a"),
+        ({"unknown": {"user": {"a": 1, "b": {}}}}, "'unknown.user.b' must be true or false or a"),
         ({"unknown": {"user": {"b": [1, None]}}}, "'unknown.user.b.1' must be"),
         ({"data_until": "2021-12-20"}, "'data_until' must be a time as RFC 3339 writes it, not"),
         ({"data_until": "2021-12-20T00:00:00"}, "'data_until' must be a time as RFC 3339 writes"),
@@ -98,6 +125,31 @@ def test_what_must_be_there_is_named(key: str) -> None:
         ({"compatible_with": [{"checkpoint": "c", "x": [[1]]}]}, "'compatible_with.0.x.0' must be"),
         ({"compatible_with": [{"checkpoint": "c" * 20_000}]}, "'compatible_with' must be shorter"),
         ({"models": {**LEAST["models"], "item": {}}}, "'models.item.file' must be there"),
+        (without("models"), "'models.user_category' must be there, since 'tables.user_categories'"),
+        (without("tables"), "'tables.user_categories' must be there, since 'models.user_category'"),
+        (
+            without("models", "tables"),
+            "'category_dim' must be 0 or left out, since 'models.user_category' is not there",
+        ),
+        (
+            without("models", "tables")
+            | {"category_dim": 0, "unknown": {"user_category": {"user_id": 1}}},
+            "'unknown.user_category' must be left out, since 'models.user_category' is not there",
+        ),
+        ({"category_dim": 0}, "'category_dim' must be there and at least 1, since 'models.user_c"),
+        (
+            {"models": LEAST["models"] | {"user_category": MODEL | {"inptus": {}}}},
+            "'models.user_category.inptus' is no key of a manifest; did you mean 'inputs'?",
+        ),
+        (
+            {"models": LEAST["models"] | {"user_category": {}}},
+            "'models.user_category.file' must be there",
+        ),
+        (fed([]), "'models.user.inputs.x' must be a list that is not empty"),
+        (fed(""), "'models.user.inputs.x' must be a string that is not empty"),
+        (fed(["age", ""]), "'models.user.inputs.x.1' must be a string that is not empty"),
+        (fed(["age", ["sex"]]), "'models.user.inputs.x.1' must be a string"),
+        (fed(5), "'models.user.inputs.x' must be a string or a list, not 5"),
     ],
 )
 def test_a_fault_is_named_with_its_key(changes: dict[str, Any], problem: str) -> None:

@@ -107,14 +107,16 @@ def test_what_a_model_takes_is_read_from_it(tmp_path: Path, pool: ThreadPoolExec
             Term("user_id", "int32", name="u"),
             Term("history", "int64", 9, is_list=True),
             Term("user_id", "float64", 1, name="f"),
+            Term("city", "str", 2, name="s", beside=("town",)),
         ]
     )
     model = load(Model, build(tmp_path / "b", recipe), "user", pool)
-    found = {i.name: (i.column, i.dtype.name, i.rank, i.width) for i in model.inputs}
+    found = {i.name: (*i.columns, i.dtype.name, i.rank, i.width) for i in model.inputs}
     assert found == {
         "u": ("user_id", "int32", 1, None),
         "history": ("history", "int64", 2, 9),
         "f": ("user_id", "float64", 2, 1),
+        "s": ("city", "town", "object", 2, 2),
     }
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from exporter import partitions
 from exporter.errors import SpillError
+from exporter.features import TEXT, Feature
 from exporter.partitions import (
     CATEGORY,
     KEY,
@@ -21,7 +22,6 @@ from exporter.partitions import (
     partition_of,
     sort_rows,
 )
-from exporter.tables import Feature
 from gkc.store import hash_ids
 
 SCHEMA = pa.schema([(KEY, pa.int64()), (ROW, pa.int64()), ("list", pa.large_list(pa.float32()))])
@@ -100,7 +100,9 @@ def test_partition_count_takes_the_largest_wish(needed: tuple[float, ...], count
 NUMBER = Feature("x", np.dtype(np.float32), is_list=False)
 FLAG = Feature("flag", np.dtype(np.bool_), is_list=False)
 LIST = Feature("list", np.dtype(np.int32), is_list=True)
-FEATURES = [NUMBER, FLAG, LIST]
+TEXT_SCALAR = Feature("city", TEXT, is_list=False)
+TEXT_LIST = Feature("tags", TEXT, is_list=True)
+FEATURES = [NUMBER, FLAG, LIST, TEXT_SCALAR, TEXT_LIST]
 
 
 def load(ids: list[int], categories: list[int | None] | None = None) -> TableRows:
@@ -110,6 +112,10 @@ def load(ids: list[int], categories: list[int | None] | None = None) -> TableRow
         NUMBER.key: pa.array([k / 2 for k in range(len(ids))], pa.float32()),
         FLAG.key: pa.array([k % 2 for k in range(len(ids))], pa.uint8()),
         LIST.key: pa.array([[k] * (k % 3) for k in range(len(ids))], pa.large_list(pa.int32())),
+        TEXT_SCALAR.key: pa.array([f"ö{k % 4}" for k in range(len(ids))], pa.large_string()),
+        TEXT_LIST.key: pa.array(
+            [[f"t{k % 5}"] * (k % 3) for k in range(len(ids))], pa.large_list(pa.large_string())
+        ),
     }
     if categories is not None:
         columns[CATEGORY] = pa.array(categories, pa.int64())
@@ -129,6 +135,10 @@ def test_rows_are_in_the_order_of_hashes_with_all_that_belongs_to_them(ids: list
     places = np.arange(len(ids))
     expected = [([r] * (r % 3) + [0, 0])[:2] for r in rows.rows.tolist()]
     assert rows.lists[LIST.key].padded(places, 2).tolist() == expected
+    cities = rows.words[TEXT_SCALAR.key][rows.numbers[TEXT_SCALAR.key]]
+    assert cities.tolist() == [f"ö{r % 4}" for r in rows.rows]
+    tags = rows.words[TEXT_LIST.key][rows.lists[TEXT_LIST.key].padded(places, 2)]
+    assert tags.tolist() == [([f"t{r % 5}"] * (r % 3) + ["", ""])[:2] for r in rows.rows.tolist()]
     assert not rows.has_category.any()
 
 

@@ -132,7 +132,7 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "pad of single numbers": (
         manifest(lambda m: m.update(pad={"history": 5, "price": 5})),
-        "'pad.price' is no column of lists, but of single numbers",
+        "'pad.price' is no column of lists",
     ),
     "pad a list": (manifest(lambda m: m.update(pad=[])), "'pad'"),
     "unknown of no model": (manifest(lambda m: m.update(unknown={"shop": {}})), "'unknown.shop'"),
@@ -147,7 +147,7 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "unknown a text": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": "x", "history": []}})),
-        "'unknown.user.user_id'",
+        "gives 'user_id' the value 'x', which does not fit input 'user_id' of user.onnx",
     ),
     "unknown list holds null": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": 1, "history": [None]}})),
@@ -168,6 +168,22 @@ MANIFEST_FAULTS: dict[str, tuple[Change, str]] = {
     "unknown a fraction": (
         manifest(lambda m: m.update(unknown={"user": {"user_id": 1.5, "history": []}})),
         "gives 'user_id' the value 1.5",
+    ),
+    "unknown list of texts": (
+        manifest(lambda m: m.update(unknown={"user": {"user_id": 1, "history": [1, "x"]}})),
+        "gives 'history' the value [1, 'x'], which does not fit input 'history' of user.onnx",
+    ),
+    "unknown category a text": (
+        manifest(
+            lambda m: m.update(unknown={"item": {"item_id": 0, "price": 0, "category_id": "x"}})
+        ),
+        "'unknown.item.category_id' is 'x', but ids are whole numbers",
+    ),
+    "unknown category a fraction": (
+        manifest(
+            lambda m: m.update(unknown={"item": {"item_id": 0, "price": 0, "category_id": 1.5}})
+        ),
+        "'unknown.item.category_id' is 1.5, but ids are whole numbers",
     ),
     "sha256 of another file": (
         manifest(lambda m: m.update(sha256={"item.onnx": BAD})),
@@ -259,7 +275,15 @@ TABLE_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "feature is a text": (
         lambda b: b.set_column("items", "price", ["x"] * 20),
-        "items.parquet, column 'price': must hold numbers or lists of numbers, not string",
+        "items.parquet, column 'price': holds strings, but input 'price' of item.onnx takes ",
+    ),
+    "feature is a time": (
+        lambda b: b.set_column("items", "price", pa.array([0] * 20, pa.timestamp("s"))),
+        "items.parquet, column 'price': must hold numbers, strings or lists of either, not time",
+    ),
+    "feature is binary": (
+        lambda b: b.set_column("items", "price", [b"x"] * 20),
+        "items.parquet, column 'price': must hold numbers, strings or lists of either, not binary",
     ),
     "null key": (
         column("users", "user_id", 3, None),
@@ -277,7 +301,13 @@ TABLE_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "id beyond int64": (
         lambda b: b.set_column("items", "item_id", np.arange(2**63 - 10, 2**63 + 10, dtype="u8")),
-        "items.parquet, column 'item_id', row 10 (counted from 0): 9223372036854775808 is not",
+        "items.parquet, column 'item_id', row 10 (counted from 0): 9223372036854775808 is not an "
+        "id within int64; to keep it, make strings of the column and ask for strings, too; nothing",
+    ),
+    "category beyond int64": (
+        lambda b: b.set_column("items", "category_id", np.full(20, 2**64 - 1, np.uint64)),
+        "items.parquet, column 'category_id', row 0 (counted from 0): 18446744073709551615 is not "
+        "an id within int64; to keep it, make strings of the column",
     ),
     "user twice": (
         append("users", user_id=100, history=[]),
@@ -405,13 +435,96 @@ def test_an_element_that_the_input_cannot_hold(
             "is 3 wide, but its column 'user_id' holds",
         ),
         (Recipe(user=[Term("history")]), "has one dimension, but its column 'history' holds lists"),
+        (
+            Recipe(user=[Term("user_id", width=3, beside=("user_id",))]),
+            "is 3 wide, but 2 in the list of columns: user_id, user_id",
+        ),
+        (
+            Recipe(user=[Term("user_id", width=2, beside=())]),
+            "is 2 wide, but 1 in the list of columns: user_id",
+        ),
+        (
+            Recipe(item=[Term("item_id", "float32", beside=("price",))]),
+            "has one dimension, but a list of columns is to feed it: item_id, price",
+        ),
     ],
 )
 def test_columns_whose_shape_the_input_does_not_take(
     recipe: Recipe, text: str, file_place: Place, export: Export, tmp_path: Path
 ) -> None:
     built = build(tmp_path / "bundle", recipe)
-    refuse(export, file_place, built, BundleError, "input ", "of user.onnx", text)
+    refuse(export, file_place, built, BundleError, "manifest.json: input '", ".onnx ", text)
+
+
+@pytest.mark.parametrize(
+    ("term", "text"),
+    [
+        (
+            Term("user_id", width=2, beside=("history",), name="X"),
+            "column 'history': holds lists of numbers, which cannot stand beside other columns in "
+            "input 'X' of user.onnx",
+        ),
+        (
+            Term("city", "str", 2, beside=("user_id",), name="X"),
+            "column 'user_id': holds numbers, but input 'X' of user.onnx takes strings: cast the",
+        ),
+        (
+            Term("user_id", "float32", 2, beside=("city",), name="X"),
+            "column 'city': holds strings, but input 'X' of user.onnx takes float32: cast the",
+        ),
+        (
+            Term("history", "str", "T", is_list=True),
+            "column 'history': holds lists of numbers, but input 'history' of user.onnx takes str",
+        ),
+        (
+            Term("tags", "int64", "T", is_list=True),
+            "column 'tags': holds lists of strings, but input 'tags' of user.onnx takes int64",
+        ),
+        (
+            Term("user_id", width=2, beside=("agee",), name="X"),
+            "column 'agee': the file has no such column; its columns: user_id, history, city, tags",
+        ),
+    ],
+)
+def test_columns_that_hold_what_the_input_does_not_take(
+    term: Term, text: str, file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    users = {"user_id": [1], "history": [[1]], "city": ["x"], "tags": [["x"]]}
+    pairs = {"user_id": [1], "category_id": [1]}
+    recipe = Recipe(user=[term], users=users, user_categories=pairs)
+    built = build(tmp_path / "bundle", recipe)
+    refuse(export, file_place, built, FeatureTableError, f"users.parquet, {text}")
+
+
+def test_a_null_beside_other_columns_is_named(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    recipe = Recipe(item=[Term("item_id", "float32", 2, name="X", beside=("price",))])
+    built = build(tmp_path / "bundle", recipe)
+    column("items", "price", 5, None)(built)
+    text = "items.parquet, column 'price', row 5 (counted from 0): is null"
+    refuse(export, file_place, built, FeatureTableError, text)
+
+
+def test_a_length_for_columns_side_by_side_is_refused(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    term = Term("item_id", "float32", 2, name="X", beside=("price",))
+    built = build(tmp_path / "bundle", Recipe(item=[term], pad={"price": 2}))
+    refuse(export, file_place, built, BundleError, "'pad.price' is no column of lists")
+
+
+def test_models_that_take_what_no_column_holds(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle")
+
+    def complex_price(loaded: onnx.ModelProto) -> None:
+        loaded.graph.input[1].type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+
+    edited("item.onnx", complex_price)(built)
+    text = "item.onnx: input 'price' takes tensor(bfloat16), which no column feeds: only numbers"
+    refuse(export, file_place, built, BundleError, text)
 
 
 @pytest.mark.parametrize("element_type", ["f16", "f32", "int8"])

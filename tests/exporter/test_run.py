@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +29,7 @@ from exporter.run import (
 from gkc.arrays import F32
 from gkc.errors import VersionLimitError
 from gkc.store import Defaults, ElementType, Retention, decode_vectors
-from tests.exporter.bundles import Kind, Recipe, Term, build
+from tests.exporter.bundles import WORDS, Recipe, Term, build
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place, catalogue_json, stored
 
@@ -41,7 +42,78 @@ UNKNOWN: dict[str, dict[str, Any]] = {
 }
 LISTS_OF_NOTHING = {"user_id": [1, 2, 3], "history": [[], None, []]}
 
+STRINGS = Recipe(
+    user=[Term("city", "str"), Term("tags", "str", "T", is_list=True)],
+    item=[Term("brand", "str", 1), Term("colours", "str", 2, is_list=True), Term("price")],
+    user_category=[
+        Term("city", "str", 1),
+        Term("tags", "str", 2, is_list=True),
+        Term("season", "str"),
+        Term("category_id"),
+    ],
+    users={
+        "user_id": [1, -2, 2**60, 4],
+        "city": ["Zürich", "", "東京", "nowhere"],
+        "tags": [["Aachen", "", "Zürich"], [], None, ["Zürich", "Zürich"]],
+    },
+    items={
+        "item_id": [10, 11, 12],
+        "category_id": [4, None, 4],
+        "price": [1, 2, 3],
+        "brand": pa.array(["a\0b", WORDS[-1], "a\0b"]).dictionary_encode(),
+        "colours": pa.array([[" "], None, WORDS[1:5]], pa.large_list(pa.large_string())),
+    },
+    user_categories={
+        "user_id": [1, 2**60, 1],
+        "category_id": [7, 8, -7],
+        "season": ["Aachen", "東京", "other"],
+    },
+    unknown={
+        "user": {"city": "東京", "tags": ["Zürich", "unheard of"]},
+        "item": {"brand": None, "colours": [], "price": 0},
+        "user_category": {"city": "", "tags": None, "season": "Aachen", "category_id": 1},
+    },
+)
+
+SIDE_BY_SIDE = Recipe(
+    user=[
+        Term("age", "float32", 3, name="X", beside=("user_id", "new")),
+        Term("city", "str", "k", name="words", beside=("town",)),
+    ],
+    item=[Term("price", "float64", "k", name="X", beside=()), Term("item_id")],
+    user_category=[
+        Term("category_id", "int64", 2, name="X", beside=("user_id",)),
+        Term("weight", "float16", 2, name="Y", beside=("age",)),
+    ],
+    users={
+        "user_id": [1, -2, 5],
+        "age": [18, 30.5, 45],
+        "new": [True, False, True],
+        "city": ["Zürich", "東京", ""],
+        "town": ["Aachen", "Zürich", "other"],
+    },
+    user_categories={"user_id": [1, 5, 5], "category_id": [7, 8, -9], "weight": [1.0, 2.0, 0.5]},
+    unknown={
+        "user": {"age": 2, "user_id": 0, "new": False, "city": None, "town": "東京"},
+        "item": {"price": 0.5, "item_id": 0, "category_id": 5},
+        "user_category": {"category_id": 1, "user_id": 2, "weight": 0, "age": 0.25},
+    },
+)
+
+NO_PAIRS = Recipe(
+    category_dim=0,
+    user_category=[],
+    unknown={kind: row for kind, row in UNKNOWN.items() if kind != "user_category"},
+)
+
 RECIPES = {
+    "without user_category": NO_PAIRS,
+    "without user_category, in folders": replace(NO_PAIRS, folders=True),
+    "columns side by side": SIDE_BY_SIDE,
+    "columns side by side, models of one batch size": replace(SIDE_BY_SIDE, batch=5),
+    "strings": STRINGS,
+    "strings in folders": replace(STRINGS, folders=True, pad={"tags": 4}),
+    "strings, models of one batch size": replace(STRINGS, batch=5),
     "plain": Recipe(),
     "unequal widths": Recipe(dim=3, category_dim=17),
     "one wide": Recipe(dim=1, category_dim=1),
@@ -151,24 +223,27 @@ def test_every_vector_is_what_numpy_makes_of_the_weights(
     for item, truth in items.items():
         assert_stored(found.items[item][0], truth, element_type, relative)
         assert found.items[item][1] == categories[item]
-    assert (report.users, report.items, report.user_categories) == tuple(
-        len(built.tables[t]) for t in ("users", "items", "user_categories")
-    )
+    assert (report.users, report.items) == (len(users), len(items))
+    assert report.user_categories == len(pairs)
     assert found.manifest.generation == report.generation
     assert found.manifest.totals.size_bytes == report.bytes
 
 
 @pytest.mark.parametrize("element_type", get_args(ElementType))
+@pytest.mark.parametrize("recipe", [Recipe(unknown=UNKNOWN), STRINGS, SIDE_BY_SIDE, NO_PAIRS])
 def test_rows_for_unknown_ids_become_the_defaults(
-    element_type: ElementType, file_place: Place, export: Export, tmp_path: Path
+    recipe: Recipe,
+    element_type: ElementType,
+    file_place: Place,
+    export: Export,
+    tmp_path: Path,
 ) -> None:
-    built = build(tmp_path / "bundle", Recipe(unknown=UNKNOWN))
+    built = build(tmp_path / "bundle", recipe)
     export(built, file_place, element_type=element_type)
     defaults = stored(file_place, "v1", [], []).manifest.spec.defaults
-    assert defaults.item_category == -3
-    kinds: tuple[Kind, ...] = ("user", "item", "user_category")
-    for kind in kinds:
-        truth = built.output(kind, UNKNOWN[kind])
+    assert defaults.item_category == recipe.unknown["item"].get("category_id")
+    for kind in recipe.kinds:
+        truth = built.output(kind, recipe.unknown[kind])
         raw = getattr(defaults, kind)
         rows = np.frombuffer(raw, np.uint8)[np.newaxis]
         assert_stored(decode_vectors(rows, element_type, len(truth))[0], truth, element_type)

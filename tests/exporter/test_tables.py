@@ -1,20 +1,17 @@
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from exporter import tables
 from exporter.bundle import load_bundle
 from exporter.errors import FeatureTableError
-from exporter.tables import Feature, FeatureTable, ListColumn, cast_values
+from exporter.features import TEXT, Feature
+from exporter.tables import FeatureTable
 from tests.exporter.bundles import Recipe, build, write_table
 
 
@@ -26,6 +23,12 @@ def users(path: Path, *files: pa.Table) -> FeatureTable:
     for k, table in enumerate(files):
         pq.write_table(table, built.path / "users" / f"part-{k}.parquet", row_group_size=7)
     return FeatureTable(load_bundle(built.path), "users")
+
+
+def described(table: FeatureTable, column: str = "x") -> str | None:
+    """What a column holds, in words."""
+    content = table.content(column)
+    return content.described if content else None
 
 
 def ids(start: int, stop: int) -> pa.Table:
@@ -61,8 +64,11 @@ def test_files_may_differ_in_integer_types_but_not_in_kind(tmp_path: Path) -> No
     table.require_ids("user_id")
     found = [batch.ids("user_id").tolist() for batch in table.batches(["user_id"])]
     assert found == [[1], [2]]
-    with pytest.raises(FeatureTableError, match=r"users/part-1\.parquet, column 'x': is a list in"):
-        table.is_list("x")
+    problem = (
+        r"users/part-1\.parquet, column 'x': holds lists of numbers, but users/part-0\.parquet "
+    )
+    with pytest.raises(FeatureTableError, match=problem + "numbers"):
+        table.content("x")
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
@@ -82,7 +88,7 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 )
 def test_lists_of_any_type_become_elements_and_lengths(lists: pa.Array, tmp_path: Path) -> None:
     table = users(tmp_path / "b", pa.table({"user_id": range(4), "x": lists}))
-    assert table.is_list("x")
+    assert described(table) == "lists of numbers"
     (batch,) = table.batches(["x"])
     values, lengths = batch.lists(Feature("x", np.dtype(np.int32), is_list=True))
     assert values.dtype == np.int32
@@ -101,7 +107,7 @@ def test_fixed_size_lists_with_nulls_are_read(tmp_path: Path) -> None:
 def test_dictionary_columns_are_read_as_what_they_stand_for(tmp_path: Path) -> None:
     column = pa.array([7, 5, 7]).dictionary_encode()
     table = users(tmp_path / "b", pa.table({"user_id": range(3), "x": column}))
-    assert not table.is_list("x")
+    assert described(table) == "numbers"
     (batch,) = table.batches(["x"])
     feature = Feature("x", np.dtype(np.float32), is_list=False)
     assert batch.numbers(feature, null_is_zero=False).tolist() == [7.0, 5.0, 7.0]
@@ -128,28 +134,30 @@ NO_LISTS = pa.table({"user_id": [3, 4], "x": pa.array([None, None], pa.null())})
 def test_a_part_of_nothing_but_null_fits_lists_and_numbers(tmp_path: Path) -> None:
     lists = pa.table({"user_id": [1], "x": [[7, 8]]})
     table = users(tmp_path / "b", lists, NO_LISTS)
-    assert table.is_list("x")
+    assert described(table) == "lists of numbers"
     feature = Feature("x", np.dtype(np.int64), is_list=True)
     read = [batch.lists(feature) for batch in table.batches(["x"])]
     assert [values.tolist() for values, _ in read] == [[7, 8], []]
     assert [lengths.tolist() for _, lengths in read] == [[2], [0, 0]]
     numbers = users(tmp_path / "c", pa.table({"user_id": [1], "x": [7]}), NO_LISTS)
-    assert numbers.is_list("x") is False
-    assert users(tmp_path / "d", NO_LISTS).is_list("x") is None
+    assert described(numbers) == "numbers"
+    texts = users(tmp_path / "d", pa.table({"user_id": [1], "x": ["7"]}), NO_LISTS)
+    assert described(texts) == "strings"
+    assert users(tmp_path / "e", NO_LISTS).content("x") is None
 
 
 def test_the_types_of_parts_without_rows_mean_nothing(tmp_path: Path) -> None:
     empty = pa.table({"user_id": pa.array([], pa.float64()), "x": pa.array([], pa.string())})
     table = users(tmp_path / "b", empty, pa.table({"user_id": [1], "x": [[7]]}))
     table.require_ids("user_id")
-    assert table.is_list("x")
+    assert described(table) == "lists of numbers"
     assert [batch.first for batch in table.batches(["x"])] == [0]
     alone = users(tmp_path / "c", empty)
     alone.require_ids("user_id")
-    assert alone.is_list("x") is None
+    assert alone.content("x") is None
     assert list(alone.batches(["user_id", "x"])) == []
     with pytest.raises(FeatureTableError, match="no such column; its columns: user_id, x"):
-        alone.is_list("y")
+        alone.content("y")
 
 
 def test_views_and_extensions_are_read_as_what_they_hold(tmp_path: Path) -> None:
@@ -159,129 +167,80 @@ def test_views_and_extensions_are_read_as_what_they_hold(tmp_path: Path) -> None
     table = users(tmp_path / "b", pa.table({"user_id": range(2), "x": tensor, "y": view}))
     (batch,) = table.batches(["x", "y"])
     for name in ("x", "y"):
-        assert table.is_list(name)
+        assert described(table, name) == "lists of numbers"
         values, lengths = batch.lists(Feature(name, np.dtype(np.int64), is_list=True))
         assert (values.tolist(), lengths.tolist()) == ([1, 2, 3, 4], [2, 2])
 
 
-INT_TYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-INTS = st.one_of(
-    st.integers(-(2**63), 2**63 - 1),
-    st.sampled_from(
-        [s * 2**k + d for k in (7, 8, 15, 31, 32, 53, 62) for d in (-1, 0, 1) for s in (-1, 1)]
-    ),
-)
+TEXT_FEATURE = Feature("x", TEXT, is_list=False)
+TEXT_LISTS = Feature("x", TEXT, is_list=True)
+TEXT_TYPES = [
+    *(pa.string(), pa.large_string(), pa.string_view()),
+    *(pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.large_string())),
+]
 
 
-def slow_padded(lists: list[list[int]], width: int) -> list[list[int]]:
-    """The definition: the last elements, then zeros."""
-    return [(row[-width:] + [0] * width)[:width] for row in lists]
+@pytest.mark.parametrize("held", TEXT_TYPES)
+def test_strings_of_any_type_are_read_as_themselves(held: pa.DataType, tmp_path: Path) -> None:
+    texts = ["b", "", "Zürich", "b", "a\0b"]
+    table = users(tmp_path / "b", pa.table({"user_id": range(5), "x": pa.array(texts, held)}))
+    assert described(table) == "strings"
+    (batch,) = table.batches(["x"])
+    read = batch.texts(TEXT_FEATURE, null_is_empty=False)
+    assert (read.type, read.to_pylist()) == (pa.large_string(), texts)
 
 
-@given(
-    st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=7), max_size=9),
-    st.integers(1, 9),
-    st.data(),
-)
-def test_lists_are_padded_and_cut_as_defined(
-    lists: list[list[int]], width: int, data: st.DataObject
+@pytest.mark.parametrize("held", TEXT_TYPES)
+def test_lists_of_strings_of_any_type_become_elements_and_lengths(
+    held: pa.DataType, tmp_path: Path
 ) -> None:
-    rows = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=12)) if lists else []
-    lengths = np.array([len(row) for row in lists], dtype=np.int64)
-    column = ListColumn(
-        np.array([v for row in lists for v in row], dtype=np.int64),
-        np.cumsum(lengths) - lengths,
-        lengths,
-    )
-    padded = column.padded(np.array(rows, dtype=np.int64), width)
-    assert padded.dtype == np.int64
-    assert padded.shape == (len(rows), width)
-    assert padded.tolist() == slow_padded([lists[r] for r in rows], width)
+    lists = pa.array([["b", "東京"], None, [], ["b"]], pa.list_(held))
+    table = users(tmp_path / "b", pa.table({"user_id": range(4), "x": lists}))
+    assert described(table) == "lists of strings"
+    (batch,) = table.batches(["x"])
+    elements, lengths = batch.text_lists(TEXT_LISTS)
+    assert (elements.to_pylist(), lengths.tolist()) == (["b", "東京", "b"], [2, 0, 0, 1])
 
 
-@given(st.lists(INTS, max_size=20), st.sampled_from(INT_TYPES))
-def test_an_integer_keeps_its_value_or_is_named(values: list[int], dtype: str) -> None:
-    limits = np.iinfo(dtype)
-    fits = [limits.min <= v <= limits.max for v in values]
-    cast, unfit = cast_values(np.array(values, dtype=np.int64), np.dtype(dtype))
-    assert cast.dtype == dtype
-    if all(fits):
-        assert unfit is None
-        assert cast.tolist() == values
-    else:
-        assert unfit == fits.index(False)
+def test_parts_may_lay_strings_out_differently_and_hold_nothing(tmp_path: Path) -> None:
+    lists = [
+        pa.array([[]], pa.list_(pa.null())),
+        pa.array([["a"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+        pa.array([None], pa.null()),
+        pa.array([["b", "c"]], pa.large_list(pa.large_string())),
+    ]
+    parts = [pa.table({"user_id": [k], "x": part}) for k, part in enumerate(lists)]
+    table = users(tmp_path / "b", *parts)
+    assert described(table) == "lists of strings"
+    read = [batch.text_lists(TEXT_LISTS)[0].to_pylist() for batch in table.batches(["x"])]
+    assert read == [[], ["a"], [], ["b", "c"]]
 
 
-@given(
-    st.lists(st.floats(allow_nan=True, allow_infinity=True) | INTS.map(float), max_size=20),
-    st.sampled_from(INT_TYPES),
-)
-def test_a_float_becomes_an_integer_only_if_it_is_one(values: list[float], dtype: str) -> None:
-    limits = np.iinfo(dtype)
-    fits = [math.isfinite(v) and v == int(v) and limits.min <= int(v) <= limits.max for v in values]
-    cast, unfit = cast_values(np.array(values, dtype=np.float64), np.dtype(dtype))
-    if all(fits):
-        assert unfit is None
-        assert cast.tolist() == [int(v) for v in values]
-    else:
-        assert unfit == fits.index(False)
+def test_strings_in_one_part_and_numbers_in_another_are_refused(tmp_path: Path) -> None:
+    parts = [pa.table({"user_id": [k], "x": [x]}) for k, x in enumerate(["7", 7])]
+    problem = r"part-1\.parquet, column 'x': holds numbers, but users/part-0\.parquet strings"
+    with pytest.raises(FeatureTableError, match=problem):
+        users(tmp_path / "b", *parts).content("x")
 
 
-@pytest.mark.parametrize("dtype", INT_TYPES)
-@pytest.mark.parametrize("source", ["float16", "float32", "float64"])
-def test_floats_at_the_end_of_an_integer_type_fit_or_are_named(source: str, dtype: str) -> None:
-    limits, largest = np.iinfo(dtype), np.finfo(source).max
-    inside = np.array(max(float(limits.min), -float(largest)), source)
-    beyond = [-np.inf, np.inf, np.nan, 0.5, float(limits.max) + 1]
-    cast, unfit = cast_values(np.array([1, inside, 7], source), np.dtype(dtype))
-    assert unfit is None
-    assert cast.tolist() == [1, int(inside), 7]
-    for value in beyond:
-        with np.errstate(over="ignore"):
-            values = np.array([1, inside, value, value], np.float64).astype(source)
-        assert cast_values(values, np.dtype(dtype))[1] == 2, value
+def test_a_null_is_the_empty_string_only_where_it_may_be(tmp_path: Path) -> None:
+    for name, nulls in (("b", [None, "4"]), ("c", [None, None])):
+        table = users(tmp_path / name, pa.table({"user_id": range(2), "x": nulls}))
+        (batch,) = table.batches(["x"])
+        texts = batch.texts(TEXT_FEATURE, null_is_empty=True)
+        assert texts.to_pylist() == [text or "" for text in nulls]
+        with pytest.raises(FeatureTableError, match=r"column 'x', row 0 .*: is null"):
+            batch.texts(TEXT_FEATURE, null_is_empty=False)
 
 
-@given(st.lists(INTS, max_size=20), st.sampled_from(["float16", "float32", "float64"]))
-def test_an_integer_becomes_the_nearest_float(values: list[int], dtype: str) -> None:
-    given_values = np.array(values, dtype=np.int64)
-    cast, unfit = cast_values(given_values, np.dtype(dtype))
-    with np.errstate(over="ignore"):
-        expected = given_values.astype(dtype)
-    if np.isinf(expected).any():
-        assert unfit == int(np.isinf(expected).argmax())
-    else:
-        assert unfit is None
-        assert np.array_equal(cast, expected)
-
-
-@pytest.mark.parametrize(
-    ("values", "dtype", "expected"),
-    [
-        (np.array([0, 3, -1]), "bool", [False, True, True]),
-        (np.array([0.0, 0.5]), "bool", [False, True]),
-        (np.array([True, False]), "int32", [1, 0]),
-        (np.array([True, False]), "float32", [1.0, 0.0]),
-        (np.array([np.inf, -np.inf]), "float32", [np.inf, -np.inf]),
-        (np.array([1, 2], np.uint64), "int64", [1, 2]),
-        (np.zeros(0), "int64", []),
-    ],
-)
-def test_casts_that_always_fit(values: Any, dtype: str, expected: list[Any]) -> None:
-    cast, unfit = cast_values(values, np.dtype(dtype))
-    assert unfit is None
-    assert cast.dtype == dtype
-    assert cast.tolist() == expected
-
-
-def test_a_float_that_would_become_infinite_is_named() -> None:
-    _, unfit = cast_values(np.array([1.0, 1e300, 1e301]), np.dtype(np.float32))
-    assert unfit == 1
-    _, unfit = cast_values(np.array([1.0, 70000.0]), np.dtype(np.float16))
-    assert unfit == 1
-
-
-def test_features_of_one_column_differ_by_type() -> None:
-    narrow = Feature("age", np.dtype(np.int32), False, "a")
-    assert narrow.key != Feature("age", np.dtype(np.int64), False, "a").key
-    assert narrow == Feature("age", np.dtype(np.int32), False, "b")
+def test_strings_that_are_not_utf_8_are_named_by_their_row(tmp_path: Path) -> None:
+    texts = pa.array([b"ok", b"Z\xfcrich"]).view(pa.string())
+    lists = pa.ListArray.from_arrays([0, 0, 2], texts)
+    table = users(tmp_path / "b", pa.table({"user_id": range(2), "x": texts, "y": lists}))
+    (batch,) = table.batches(["x", "y"])
+    with pytest.raises(FeatureTableError, match=r"column 'x', row 1 .*: is not UTF-8"):
+        batch.texts(TEXT_FEATURE, null_is_empty=False)
+    with pytest.raises(
+        FeatureTableError, match=r"column 'y', row 1 .*: an element of the list is "
+    ):
+        batch.text_lists(Feature("y", TEXT, is_list=True))

@@ -16,9 +16,10 @@ from gkc.errors import BatchTooLargeError, InvalidFieldsError
 from gkc.knowledge import PARTS, Part, is_version_name
 from gkc.strings import MAX_STRING_BYTES, Ids, StringIds
 
-NOT_INT64: Final = "is not an integer within int64"
 NO_STRING: Final = f"is not a string of 1 to {MAX_STRING_BYTES} bytes of UTF-8"
-NO_ID: Final = f"{NOT_INT64}, nor a string of 1 to {MAX_STRING_BYTES} bytes of UTF-8"
+NO_ID: Final = (
+    f"is not an integer within int64, nor a string of 1 to {MAX_STRING_BYTES} bytes of UTF-8"
+)
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
 _ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
@@ -52,7 +53,7 @@ def id_array(values: list[Any], pointer: str, is_given: Bools | None = None) -> 
         except UnicodeEncodeError:
             pass  # half a surrogate pair, which is no text
     k = next(k for k, value in enumerate(values) if not _is_id(value))
-    raise InvalidFieldsError(NOT_INT64 if type(values[k]) is int else NO_ID, pointer.format(k))
+    raise InvalidFieldsError(NO_ID, pointer.format(k))
 
 
 def string_array(values: list[Any], pointer: str, is_given: Bools | None = None) -> StringIds:
@@ -72,7 +73,7 @@ def _with_numbers(values: list[Any], pointer: str, is_given: Bools | None) -> St
     is_number = np.fromiter((type(v) is int for v in values), np.bool_, len(values))
     for k in np.flatnonzero(is_number).tolist():
         if not _INT64_MIN <= values[k] <= _INT64_MAX:
-            raise InvalidFieldsError(NOT_INT64, pointer.format(k))
+            raise InvalidFieldsError(NO_ID, pointer.format(k))
     if is_given is not None:
         is_number &= is_given
     names = [str(value).encode() for value in values]

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 
 F32 = npt.NDArray[np.float32]
+Id = int | str
 Kind = Literal["user", "item", "user_category"]
 VOCABULARY = 64
 """Rows of each embedding table; ids are taken modulo this."""
@@ -170,11 +171,11 @@ class Built:
         lists = self.tables["users"].column(term.column).to_pylist()
         return max(1, *(len(v or []) for v in lists))
 
-    def user_vectors(self) -> dict[int, F32]:
+    def user_vectors(self) -> dict[Id, F32]:
         rows = self.tables["users"].to_pylist()
         return {row["user_id"]: self.output("user", row) for row in rows}
 
-    def item_vectors(self) -> dict[int, F32]:
+    def item_vectors(self) -> dict[Id, F32]:
         rows = self.tables["items"].to_pylist()
         return {row["item_id"]: self.output("item", row) for row in rows}
 
@@ -184,7 +185,7 @@ class Built:
             rows = self.tables["user_categories"].to_pylist()
         return rows
 
-    def pair_vectors(self) -> dict[tuple[int, int], F32]:
+    def pair_vectors(self) -> dict[tuple[Id, Id], F32]:
         users = {row["user_id"]: row for row in self.tables["users"].to_pylist()}
         return {
             (row["user_id"], row["category_id"]): self.output(

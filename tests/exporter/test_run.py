@@ -100,6 +100,40 @@ SIDE_BY_SIDE = Recipe(
     },
 )
 
+STRING_IDS = Recipe(
+    user=[Term("age")],
+    item=[Term("price")],
+    user_category=[Term("category_id", "str"), Term("age")],
+    users={"user_id": ["u1", "a\0", "a", "東京", "x" * 128], "age": [1, 2, 3, 4, 5]},
+    items={
+        "item_id": pa.array(["i1", "i2", "Zürich"]).dictionary_encode(),
+        "category_id": pa.array(["Aachen", None, "東京"], pa.large_string()),
+        "price": [1, 2, 3],
+    },
+    user_categories={
+        "user_id": pa.array(["a", "u1", "a", "x" * 128], pa.string_view()),
+        "category_id": ["Zürich", "Aachen", "other", "東京"],
+    },
+    unknown={
+        "user": {"age": 6},
+        "item": {"price": 0, "category_id": "a\0b"},
+        "user_category": {"category_id": "Aachen", "age": 2},
+    },
+)
+
+STRING_USERS = Recipe(
+    user=[Term("age")],
+    user_category=[Term("category_id"), Term("age")],
+    users={"user_id": ["u1", "u2"], "age": [1, 2]},
+    user_categories={"user_id": ["u2", "u1"], "category_id": [7, -7]},
+)
+
+STRING_CATEGORIES = Recipe(
+    user_category=[Term("user_id"), Term("category_id", "str")],
+    items={"item_id": [1, 2], "category_id": ["Aachen", "new"], "price": [1.0, 2.0]},
+    user_categories={"user_id": [0, -5, 0], "category_id": ["Zürich", "Aachen", "Aachen"]},
+)
+
 NO_PAIRS = Recipe(
     category_dim=0,
     user_category=[],
@@ -111,6 +145,18 @@ RECIPES = {
     "without user_category, in folders": replace(NO_PAIRS, folders=True),
     "columns side by side": SIDE_BY_SIDE,
     "columns side by side, models of one batch size": replace(SIDE_BY_SIDE, batch=5),
+    "string ids": STRING_IDS,
+    "string ids in folders": replace(STRING_IDS, folders=True),
+    "string ids of users": STRING_USERS,
+    "string ids of items": replace(
+        STRING_IDS,
+        users=None,
+        user=[Term("user_id")],
+        user_category=[Term("user_id")],
+        user_categories={"user_id": [0, -5], "category_id": ["Aachen", "other"]},
+        unknown={},
+    ),
+    "string ids of categories": STRING_CATEGORIES,
     "strings": STRINGS,
     "strings in folders": replace(STRINGS, folders=True, pad={"tags": 4}),
     "strings, models of one batch size": replace(STRINGS, batch=5),
@@ -230,7 +276,9 @@ def test_every_vector_is_what_numpy_makes_of_the_weights(
 
 
 @pytest.mark.parametrize("element_type", get_args(ElementType))
-@pytest.mark.parametrize("recipe", [Recipe(unknown=UNKNOWN), STRINGS, SIDE_BY_SIDE, NO_PAIRS])
+@pytest.mark.parametrize(
+    "recipe", [Recipe(unknown=UNKNOWN), STRINGS, STRING_IDS, SIDE_BY_SIDE, NO_PAIRS]
+)
 def test_rows_for_unknown_ids_become_the_defaults(
     recipe: Recipe,
     element_type: ElementType,
@@ -240,8 +288,13 @@ def test_rows_for_unknown_ids_become_the_defaults(
 ) -> None:
     built = build(tmp_path / "bundle", recipe)
     export(built, file_place, element_type=element_type)
-    defaults = stored(file_place, "v1", [], []).manifest.spec.defaults
-    assert defaults.item_category == recipe.unknown["item"].get("category_id")
+    manifest = stored(file_place, "v1", [], []).manifest
+    defaults, category = manifest.spec.defaults, recipe.unknown["item"].get("category_id")
+    if isinstance(category, str):  # its place among all categories
+        category = sorted({category, "Aachen", "Zürich", "東京", "other"}, key=str.encode).index(
+            category
+        )
+    assert defaults.item_category == category
     for kind in recipe.kinds:
         truth = built.output(kind, recipe.unknown[kind])
         raw = getattr(defaults, kind)

@@ -61,7 +61,7 @@ def test_files_may_differ_in_integer_types_but_not_in_kind(tmp_path: Path) -> No
     narrow = pa.table({"user_id": np.array([1], np.int16), "x": [1]})
     wide = pa.table({"user_id": np.array([2], np.uint64), "x": [[1]]})
     table = users(tmp_path / "b", narrow, wide)
-    table.require_ids("user_id")
+    table.id_type("user_id")
     found = [batch.ids("user_id").tolist() for batch in table.batches(["user_id"])]
     assert found == [[1], [2]]
     problem = (
@@ -74,7 +74,7 @@ def test_files_may_differ_in_integer_types_but_not_in_kind(tmp_path: Path) -> No
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["user_id", "user_id"])
     with pytest.raises(FeatureTableError, match="the file has it twice"):
-        users(tmp_path / "b", twice).require_ids("user_id")
+        users(tmp_path / "b", twice).id_type("user_id")
 
 
 @pytest.mark.parametrize(
@@ -149,11 +149,11 @@ def test_a_part_of_nothing_but_null_fits_lists_and_numbers(tmp_path: Path) -> No
 def test_the_types_of_parts_without_rows_mean_nothing(tmp_path: Path) -> None:
     empty = pa.table({"user_id": pa.array([], pa.float64()), "x": pa.array([], pa.string())})
     table = users(tmp_path / "b", empty, pa.table({"user_id": [1], "x": [[7]]}))
-    table.require_ids("user_id")
+    table.id_type("user_id")
     assert described(table) == "lists of numbers"
     assert [batch.first for batch in table.batches(["x"])] == [0]
     alone = users(tmp_path / "c", empty)
-    alone.require_ids("user_id")
+    alone.id_type("user_id")
     assert alone.content("x") is None
     assert list(alone.batches(["user_id", "x"])) == []
     with pytest.raises(FeatureTableError, match="no such column; its columns: user_id, x"):

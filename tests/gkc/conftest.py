@@ -30,12 +30,10 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
         make_world("large", 8, "f16", value=300.0),
         make_world("larger", 9, "f32", value=1e5),
         make_world("largest", 10, "f32", value=1e30),
+        *(make_world("_".join(kinds), 11, "f16", strings=kinds) for kinds in STRINGS),
         *(
-            make_world(
-                f"{'_'.join(strings)}{end}", 11, element_type, defaults=bool(end), strings=strings
-            )
-            for strings in STRINGS
-            for element_type, end in (("f16", ""), ("int8", "-defaults"))
+            make_world(f"{'_'.join(kinds)}-defaults", 12, "int8", defaults=True, strings=kinds)
+            for kinds in STRINGS
         ),
     ]
     return Worlds(url, [world.publish(url, max_versions=len(made)) for world in made])

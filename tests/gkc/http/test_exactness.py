@@ -61,7 +61,7 @@ def questions(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[Id, Id, Id | 
     """Draw a columnar question, and its rows written out: of numbers, or some ids are strings."""
     n = draw(st.integers(0, 12))
     strings = draw(st.sampled_from(((), *STRINGS)))
-    several = EQUALLY_WIDE
+    several: tuple[str, ...] = EQUALLY_WIDE
     if strings:
         several = tuple(f"{'_'.join(strings)}{end}" for end in ("", "-defaults"))
     versions = st.sampled_from(draw(st.sampled_from((several, several[:1]))))

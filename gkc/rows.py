@@ -534,8 +534,8 @@ class Rows:
         Raises
         ------
         LayoutError
-            If an array does not fit the form; by that function, if a table, a record or a row
-            points outside itself.
+            If an array does not fit the form, or items must be looked up before; by that function,
+            if a table, a record or a row points outside itself.
         """
         if knowledge.shape[1] != form.width or knowledge.dtype != form.dtype:
             raise LayoutError(
@@ -543,6 +543,8 @@ class Rows:
             )
         if status is not None and status.shape != (len(knowledge), len(PARTS)):
             raise LayoutError(f"statuses of {status.shape} for {len(knowledge)} rows")
+        if self._strings is not None:
+            raise LayoutError("items that are strings were not looked up")
         if resolved is not None and not len(resolved[0]) == len(resolved[1]) == self.n:
             raise LayoutError(f"resolved categories of other lengths than {self.n}")
         packed = _QUESTION.pack(

@@ -433,6 +433,11 @@ class Rows:
     answer_rows : ndarray, shape (n,), int64, or None
         Which row of the answer each is; None where they come in order.
 
+    Attributes
+    ----------
+    must_find_items : bool
+        Whether items are still to be looked up before rows are laid.
+
     Raises
     ------
     LayoutError
@@ -466,6 +471,7 @@ class Rows:
         self._work = work = np.zeros(_COUNTS + size, dtype=np.int64)
         self._work_at = address(work)
         self._strings = items if isinstance(items, StringIds) else None
+        self.must_find_items = self._strings is not None
         if items is None or isinstance(items, StringIds):
             work[_COUNTS:] = -1
             self._items_at, self._items_n = 0, 0
@@ -485,11 +491,6 @@ class Rows:
         """How often each part had each status among the rows laid, part by part, shape (12,)."""
         return self._work[:_COUNTS]
 
-    @property
-    def must_find_items(self) -> bool:
-        """Whether items are still to be looked up before rows are laid."""
-        return self._strings is not None
-
     def find_items(self, index: TableIndex) -> None:
         """Look all items up now, and not when the rows are laid.
 
@@ -501,9 +502,9 @@ class Rows:
         if self._items_at:
             index.find(self._items_at, self._items_n, self._work_at + 8 * _COUNTS)
             self._items_at = 0
-        elif self._strings is not None:
+        elif self.must_find_items and self._strings is not None:
             self._work[_COUNTS:] = index.rows_of(self._strings)
-            self._strings = None
+            self.must_find_items = False
 
     def laying(
         self,
@@ -543,7 +544,7 @@ class Rows:
             )
         if status is not None and status.shape != (len(knowledge), len(PARTS)):
             raise LayoutError(f"statuses of {status.shape} for {len(knowledge)} rows")
-        if self._strings is not None:
+        if self.must_find_items:
             raise LayoutError("items that are strings were not looked up")
         if resolved is not None and not len(resolved[0]) == len(resolved[1]) == self.n:
             raise LayoutError(f"resolved categories of other lengths than {self.n}")

@@ -26,7 +26,7 @@ from gkc.center.question import (
 from gkc.errors import GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import PARTS, Part, Vectors
 from gkc.rows import Laying, RowForm, Rows, distinct, row_form
-from gkc.store import ID_BYTES, GenerationSpec
+from gkc.store import GenerationSpec, id_fields
 from gkc.strings import Ids, IdType, StringIds, distinct_strings
 
 Records = Sequence[bytes | memoryview | None]
@@ -114,22 +114,18 @@ class VersionPlan:
         GenerationCorruptError
             If one is damaged, or another user's.
         """
-        check, users = self.generation.records.check, self.users
-        if isinstance(users, StringIds):
-            fields = users.tolist()
-        else:
-            raw = users.tobytes()
-            fields = [raw[k : k + ID_BYTES] for k in range(0, len(raw), ID_BYTES)]
+        users, check = self.users, self.generation.records.check
         try:
             if len(records) == 1:  # the usual question
                 record = records[0]
                 if record is not None:
-                    check(fields[0], record)
+                    ids = users.data if isinstance(users, StringIds) else users
+                    check(ids.tobytes(), record)
                     self._records = bytes(record)
                 return
-            for row, record in enumerate(records):
+            for field, record in zip(id_fields(users), records, strict=True):
                 if record is not None:
-                    check(fields[row], record)
+                    check(field, record)
         except LayoutError as exc:
             what = f"the record of one of its users {exc}"
             raise GenerationCorruptError(self.manifest.generation, what) from exc
@@ -358,8 +354,8 @@ def _codes_of(categories: StringIds, generation: LoadedGeneration) -> I64:
 
 def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) -> None:
     """Refuse versions of unequal widths, and parts that might not stay finite as answered."""
-    specs = [generation.manifest.spec for generation in loaded]
     if len(loaded) > 1:
+        specs = [generation.manifest.spec for generation in loaded]
         if len({(spec.dim, spec.category_dim) for spec in specs}) > 1:
             widths = ", ".join(f"{s.version}: {s.dim} and {s.category_dim}" for s in specs)
             raise InvalidFieldsError(
@@ -370,8 +366,14 @@ def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) ->
             raise InvalidFieldsError(
                 "factored answers one version; ask for each by itself", "/layout"
             )
-    if loaded:
-        _check_id_types(question.columns, specs[0])
+    columns = question.columns
+    if loaded and (
+        loaded[0].has_strings
+        or isinstance(columns.users, StringIds)
+        or isinstance(columns.items, StringIds)
+        or isinstance(columns.categories, StringIds)
+    ):
+        _check_id_types(columns, loaded[0].manifest.spec)
     for generation in loaded if question.layout == "rows" else ():
         overflowing = generation.overflowing[question.dtype]
         for part in question.parts:

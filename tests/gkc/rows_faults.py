@@ -75,7 +75,9 @@ def run(library: str) -> None:
 def short_records() -> int:
     """Lay a row of each record that is cut short; return how many were refused."""
     vector = bytes(4)
-    store = Store("f16", 2, 2, {1: vector}, {1: 3}, {1: (vector, {3: vector})}, *[None] * 4)
+    store = Store(
+        "f16", 2, 2, {1: vector}, {1: 3}, {1: (vector, {3: vector})}, None, None, None, None
+    )
     sections = {name: memoryview(content) for name, content in store.sections().items()}
     generation = GenerationRows("f16", 2, 2, sections, 1, store.defaults(), None)
     form = row_form(PARTS, 2, 2, "f32")

@@ -227,7 +227,9 @@ def converted(
     return row
 
 
-ONE = Store("f16", 2, 2, {1: bytes(4)}, {1: 3}, {1: (bytes(4), {3: bytes(4)})}, *[None] * 4)
+ONE = Store(
+    "f16", 2, 2, {1: bytes(4)}, {1: 3}, {1: (bytes(4), {3: bytes(4)})}, None, None, None, None
+)
 
 
 def lay_one(record: bytes, offsets: I64 | None = None, user: int = 0, place: int = 0) -> None:

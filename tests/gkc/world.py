@@ -283,12 +283,19 @@ def named(kind: str, id_: int, strings: Collection[str]) -> Id:
     return f"{kind} {id_} \N{SNOWMAN}" if kind in strings else id_
 
 
+def versions_of(strings: Sequence[str]) -> tuple[str, str]:
+    """Return the versions in which these kinds are strings."""
+    name = "_".join(strings)
+    return name, f"{name}-defaults"
+
+
 def in_stored_order(ids: Iterable[Id]) -> tuple[list[Id], I64, list[bytes] | None]:
     """Return ids in the order of the store, their keys, and their bytes if they are strings."""
     listed = list(ids)
     names = [str(id_).encode() for id_ in listed] if World._has_strings(listed) else None
     keys = np.array(listed, dtype=np.int64) if names is None else hash_strings(names)
-    order = np.argsort(hash_ids(keys))
+    hashes = hash_ids(keys).tolist()
+    order = sorted(range(len(keys)), key=lambda k: (hashes[k], b"" if names is None else names[k]))
     return (
         [listed[k] for k in order],
         keys[order],

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +23,7 @@ from gkc.center.question import RowsAnswer
 from gkc.http.decoding import decode_json
 from gkc.rows import TableIndex
 from gkc.store import open_reader
+from gkc.store.ids import hash_strings
 from tests.gkc.http.running import (
     JSON,
     SAFETENSORS,
@@ -29,7 +33,9 @@ from tests.gkc.http.running import (
     read_json,
     read_safetensors,
     rows_of_factored,
+    session,
 )
+from tests.gkc.slow_rows import NAMES
 from tests.gkc.world import (
     CATEGORIES,
     ITEMS,
@@ -39,7 +45,9 @@ from tests.gkc.world import (
     USERS,
     Id,
     Worlds,
+    make_world,
     named,
+    versions_of,
 )
 
 EQUALLY_WIDE = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults")
@@ -61,9 +69,7 @@ def questions(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[Id, Id, Id | 
     """Draw a columnar question, and its rows written out: of numbers, or some ids are strings."""
     n = draw(st.integers(0, 12))
     strings = draw(st.sampled_from(((), *STRINGS)))
-    several: tuple[str, ...] = EQUALLY_WIDE
-    if strings:
-        several = tuple(f"{'_'.join(strings)}{end}" for end in ("", "-defaults"))
+    several = versions_of(strings) if strings else EQUALLY_WIDE
     versions = st.sampled_from(draw(st.sampled_from((several, several[:1]))))
     users, items, categories = (
         st.sampled_from([named(kind, id_, strings) for id_ in ids])
@@ -280,6 +286,84 @@ def test_versions_of_unequal_widths_are_named(asked: Session) -> None:
     assert error["field"] == "/v"
     assert "half" in error["detail"]
     assert "wide" in error["detail"]
+
+
+ALL = "user_item_category"
+SNOW = "\N{SNOWMAN}"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "detail"),
+    [
+        ({"u": 7, "i": ["a"], "v": ALL}, "/u", f"is a number, but users of version '{ALL}' are s"),
+        ({"u": "a", "i": ["b", 1], "v": ALL}, "/i/1", "a number, but items"),
+        ({"u": "a", "i": [1], "v": ALL}, "/i/0", "a number, but items"),
+        ({"u": "a", "i": "b", "c": [None, 3], "v": ALL}, "/c/1", "a number, but categories"),
+        ({"u": "a", "i": "b", "c": [None, "c", 3], "v": ALL}, "/c/2", "a number, but categories"),
+        ({"u": "7", "i": 1, "v": "half"}, "/u", "a string, but users of version 'half' are int"),
+        ({"u": 7, "i": [1, "1"], "v": "half"}, "/i/1", "is a string, but items"),
+        ({"u": 7, "i": ["1", 1], "v": "half"}, "/i/0", "is a string, but items"),
+        ({"u": 7, "i": 1, "c": "3", "v": "half"}, "/c", "is a string, but categories"),
+        ({"u": 7, "i": 1, "c": [3, None, "3"], "v": "half"}, "/c/2", "is a string, but categ"),
+        ({"u": "a", "i": "b", "v": "user"}, "/i", "is a string, but items"),
+        ({"u": "a", "i": 1, "c": SNOW, "v": "user"}, "/c", "is a string, but categories"),
+        (
+            {"u": 7, "i": 11, "v": ["half", "user"]},
+            "/v",
+            "types of ids .*half: int64, int64, int64",
+        ),
+        (
+            {"quadruples": [{"u": 7, "i": 1, "v": "half"}, {"u": "7", "i": 1, "v": "half"}]},
+            "/quadruples/1/u",
+            "is a string, but users",
+        ),
+    ],
+)
+def test_ids_of_another_type_are_refused_and_the_first_named(
+    asked: Session, body: dict[str, Any], field: str, detail: str
+) -> None:
+    response = asked.post(body)
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["field"] == field
+    assert re.search(detail, error["detail"])
+    listed = [column if isinstance(column, list) else [column] for column in body.values()]
+    if "quadruples" not in body and all(len(set(map(type, column))) == 1 for column in listed):
+        told = post_safetensors(asked, as_safetensors(body)).json()["errors"]
+        assert told == [{"field": f"/{field.split('/')[1]}", "detail": error["detail"]}]
+
+
+def test_strings_of_one_key_are_told_apart(tmp_path: Path) -> None:
+    twins = [NAMES[k].decode() for k in (2, 3, 4)]
+    made = make_world("twins", 3, "f32", strings=("user", "item"))
+    vectors = list(made.users.values())
+    world = replace(
+        made,
+        users=dict(zip(twins[:2], vectors, strict=False)),
+        items=dict(zip(twins[1:], vectors[2:], strict=False)),
+        item_categories={twins[1]: 3},
+        pairs={(twins[0], 3): vectors[0][:3], (twins[1], 3): vectors[1][:3]},
+    )
+    assert len(set(hash_strings([NAMES[k] for k in (2, 3, 4)]).tolist())) == 1
+    world = world.publish(f"file:{tmp_path}")
+    worlds = Worlds(f"file:{tmp_path}", [world])
+    rows = [(user, item, None, "twins") for user in twins for item in twins]
+    with session(worlds.url) as asked:
+        body = {"u": [u for u, *_ in rows], "i": [i for _, i, *_ in rows], "v": "twins"}
+        assert_told(read_json(asked.post(body)), worlds, rows, list(PARTS))
+        raw = as_safetensors(body, layout="factored")
+        response = post_safetensors(asked, raw)
+        assert_told(rows_of_factored(response, PARTS), worlds, rows, list(PARTS))
+        assert_compact(response, worlds, rows, list(PARTS))
+
+
+def test_zero_rows_of_a_version_of_strings(asked: Session, worlds: Worlds) -> None:
+    for body in ({"u": "a", "i": [], "v": ALL}, {"u": [], "i": [], "c": [], "v": ALL}):
+        told = read_json(asked.post(body))
+        assert told.versions == {ALL: worlds[ALL].generation}
+        assert told.knowledge.shape == (0, 15)
+        in_tensors = read_safetensors(post_safetensors(asked, as_safetensors(body)))
+        assert in_tensors.knowledge.shape == (0, 15)
 
 
 def test_zero_rows_of_a_version_have_its_widths(asked: Session, worlds: Worlds) -> None:

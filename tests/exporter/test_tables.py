@@ -71,6 +71,44 @@ def test_files_may_differ_in_integer_types_but_not_in_kind(tmp_path: Path) -> No
         table.content("x")
 
 
+def test_ids_are_integers_or_strings_but_not_both(tmp_path: Path) -> None:
+    texts = pa.table({"user_id": pa.array(["a", "b"], pa.large_string()), "x": [1, 2]})
+    coded = pa.table({"user_id": pa.array(["c", "é"]).dictionary_encode(), "x": [1, 2]})
+    nothing = pa.table({"user_id": pa.nulls(1), "x": [1]})
+    table = users(tmp_path / "a", nothing, texts, coded)
+    assert table.id_type("user_id") == "string"
+    *_, first, second = table.batches(["user_id"])
+    assert first.names("user_id").to_pylist() == ["a", "b"]
+    assert second.names("user_id").to_pylist() == ["c", "é"]
+    assert users(tmp_path / "b", ids(0, 3)).id_type("user_id") == "int64"
+    assert users(tmp_path / "c", nothing).id_type("user_id") is None
+    with pytest.raises(
+        FeatureTableError,
+        match=r"part-1\.parquet, column 'user_id': ids are string here, but int64 in users/part-0",
+    ):
+        users(tmp_path / "d", ids(0, 3), texts).id_type("user_id")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        (None, "is null"),
+        (b"", "is a string of 0 bytes; an id has 1 to 128"),
+        ("é".encode() * 65, "is a string of 130 bytes; an id has 1 to 128"),
+        (b"\xff", "is not UTF-8"),
+    ],
+)
+def test_a_string_that_is_no_id_is_named(name: bytes | None, problem: str, tmp_path: Path) -> None:
+    names = pa.array([b"a", name], pa.binary())
+    unchecked = pa.Array.from_buffers(pa.string(), 2, names.buffers())
+    table = users(tmp_path / "a", pa.table({"user_id": unchecked}))
+    (batch,) = table.batches(["user_id"])
+    with pytest.raises(FeatureTableError, match=rf"row 1 \(counted from 0\): {problem}"):
+        batch.names("user_id")
+    if name is None:
+        assert batch.names("user_id", may_be_null=True).to_pylist() == ["a", None]
+
+
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["user_id", "user_id"])
     with pytest.raises(FeatureTableError, match="the file has it twice"):

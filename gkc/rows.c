@@ -268,7 +268,8 @@ static uint64_t key_of(string s) { /* part of the stored format */
   for (int64_t at = 0; at < s.size; at += 8) {
     uint64_t word = 0;
     if (s.size - at >= 8) memcpy(&word, s.bytes + at, 8);
-    else memcpy(&word, s.bytes + at, (size_t)(s.size - at)); /* then zeros */
+    else /* then zeros */
+      for (int64_t k = s.size - at; k-- > 0;) word = word << 8 | s.bytes[at + k];
     hash = (hash ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
     hash ^= hash >> 32;
   }
@@ -314,7 +315,8 @@ int gkc_find_strings(const table_index *table, const strings *stored, const stri
       for (rows[begin + k] = -1; row < table->count && table->ids[row] == keys[k]; row++) {
         string s = string_at(stored, row);
         if (s.size < 0) return BAD_TABLE;
-        if (!compared(s, string_at(&some, k))) {
+        string wanted = string_at(&some, k);
+        if (s.size == wanted.size && !memcmp(s.bytes, wanted.bytes, (size_t)s.size)) {
           rows[begin + k] = row;
           break;
         }

@@ -54,10 +54,15 @@ class StringIds:
         UnicodeEncodeError
             If one has half a surrogate pair.
         """
-        joined = "".join(texts)
-        if not joined.isascii():
+        # One byte between two strings tells where they meet: faster than to ask each for its size.
+        raw, n = "\0".join(texts).encode(), len(texts)
+        between = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == 0)
+        if len(between) != n - 1:  # there is none, or one of them has such a byte
             return cls.of([text.encode() for text in texts])
-        return cls(_array(joined.encode()), _offsets(map(len, texts), len(texts)))
+        offsets = np.zeros(n + 1, dtype=np.int64)
+        offsets[1:n] = between - np.arange(n - 1, dtype=np.int64)
+        offsets[n] = len(raw) - (n - 1)
+        return cls(_array(raw.replace(b"\0", b"")), offsets)
 
     def __len__(self) -> int:
         """Return how many strings there are."""
@@ -82,13 +87,15 @@ class StringIds:
         raw = self.data.tobytes()
         return [raw[start:end] for start, end in pairwise(self.offsets.tolist())]
 
-    def first_unfit(self, is_given: Bools | None = None) -> int | None:
+    def first_unfit(self, is_given: Bools | None = None, *, are_texts: bool = False) -> int | None:
         """Return the place of the first that is not 1 to `MAX_STRING_BYTES` bytes of UTF-8.
 
         Parameters
         ----------
         is_given : ndarray, shape (n,), bool, optional
             Which of them count; default: all.
+        are_texts : bool
+            Whether they are known to be UTF-8.
 
         Returns
         -------
@@ -96,8 +103,8 @@ class StringIds:
             None if all are.
         """
         lengths = self.lengths
-        unfit = (lengths < 1) | (lengths > MAX_STRING_BYTES)
-        if not self._is_text():
+        unfit = (lengths - 1).view(np.uint64) >= MAX_STRING_BYTES  # 0 becomes the largest number
+        if not are_texts and not self._is_text():
             unfit |= np.fromiter((not _is_text(n) for n in self.tolist()), np.bool_, len(self))
         if is_given is not None:
             unfit &= is_given
@@ -135,7 +142,8 @@ def distinct_strings(column: StringIds) -> tuple[I64, I64]:
 
 
 def _array(raw: bytes) -> U8:
-    return np.frombuffer(raw, dtype=np.uint8)
+    # Of bytes that may be written, the address is found sooner.
+    return np.frombuffer(bytearray(raw), dtype=np.uint8)
 
 
 def _offsets(lengths: Iterable[int], count: int) -> I64:

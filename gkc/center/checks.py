@@ -62,7 +62,7 @@ def string_array(values: list[Any], pointer: str, is_given: Bools | None = None)
         ids = StringIds.of_text(values)
     except TypeError:
         ids = _with_numbers(values, pointer, is_given)
-    k = ids.first_unfit(is_given)
+    k = ids.first_unfit(is_given, are_texts=True)
     if k is not None:
         raise InvalidFieldsError(NO_STRING, pointer.format(k))
     return ids

@@ -74,7 +74,7 @@ class VersionPlan:
             columns = replace(columns, categories=_codes_of(columns.categories, generation))
         self.name, self.generation, self.columns = name, generation, columns
         self.manifest = generation.manifest
-        users, user_index = columns.users[: columns.n], None
+        users, user_index = columns.users if columns.n else columns.users[:0], None
         if len(users) > 1:
             first, user_index = (
                 distinct_strings(users) if isinstance(users, StringIds) else distinct(users)
@@ -423,12 +423,11 @@ def _check_id_type(
     spec: GenerationSpec,
     is_given: Bools | None = None,
 ) -> None:
-    if isinstance(ids, StringIds):
-        is_number = ids.is_number
-        if is_number is None:
-            is_number = np.zeros(len(ids), dtype=np.bool_)
-    else:
-        is_number = np.ones(len(ids), dtype=np.bool_)
+    is_number = ids.is_number if isinstance(ids, StringIds) else None
+    if isinstance(ids, StringIds) == (id_type == "string") and is_number is None:
+        return
+    if is_number is None:
+        is_number = np.full(len(ids), not isinstance(ids, StringIds))
     is_wrong = is_number if id_type == "string" else ~is_number
     if is_given is not None:
         is_wrong = is_wrong & is_given

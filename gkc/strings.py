@@ -56,6 +56,8 @@ class StringIds:
         """
         # One byte between two strings tells where they meet: faster than to ask each for its size.
         raw, n = "\0".join(texts).encode(), len(texts)
+        if n == 1:
+            return cls(_array(raw), np.array((0, len(raw)), dtype=np.int64))
         between = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == 0)
         if len(between) != n - 1:  # there is none, or one of them has such a byte
             return cls.of([text.encode() for text in texts])

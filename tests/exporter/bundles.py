@@ -110,6 +110,29 @@ class Recipe:
         return [kind for kind in kinds if getattr(self, kind)]
 
 
+STRING_IDS = Recipe(
+    user=[Term("age")],
+    item=[Term("price")],
+    user_category=[Term("category_id", "str"), Term("age")],
+    users={"user_id": ["u1", "a\0", "a", "東京", "x" * 128], "age": [1, 2, 3, 4, 5]},
+    items={
+        "item_id": pa.array(["i1", "i2", "Zürich"]).dictionary_encode(),
+        "category_id": pa.array(["Aachen", None, "東京"], pa.large_string()),
+        "price": [1, 2, 3],
+    },
+    user_categories={
+        "user_id": pa.array(["a", "u1", "a", "x" * 128], pa.string_view()),
+        "category_id": ["Zürich", "Aachen", "other", "東京"],
+    },
+    unknown={
+        "user": {"age": 6},
+        "item": {"price": 0, "category_id": "a\0b"},
+        "user_category": {"category_id": "Aachen", "age": 2},
+    },
+)
+"""All ids are strings, of every layout that Parquet has for them."""
+
+
 @dataclass
 class Built:
     """A bundle on disk and the truth about it."""

@@ -29,7 +29,7 @@ from exporter.run import (
 from gkc.arrays import F32
 from gkc.errors import VersionLimitError
 from gkc.store import Defaults, ElementType, Retention, decode_vectors
-from tests.exporter.bundles import WORDS, Recipe, Term, build
+from tests.exporter.bundles import STRING_IDS, WORDS, Recipe, Term, build
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place, catalogue_json, stored
 
@@ -97,27 +97,6 @@ SIDE_BY_SIDE = Recipe(
         "user": {"age": 2, "user_id": 0, "new": False, "city": None, "town": "東京"},
         "item": {"price": 0.5, "item_id": 0, "category_id": 5},
         "user_category": {"category_id": 1, "user_id": 2, "weight": 0, "age": 0.25},
-    },
-)
-
-STRING_IDS = Recipe(
-    user=[Term("age")],
-    item=[Term("price")],
-    user_category=[Term("category_id", "str"), Term("age")],
-    users={"user_id": ["u1", "a\0", "a", "東京", "x" * 128], "age": [1, 2, 3, 4, 5]},
-    items={
-        "item_id": pa.array(["i1", "i2", "Zürich"]).dictionary_encode(),
-        "category_id": pa.array(["Aachen", None, "東京"], pa.large_string()),
-        "price": [1, 2, 3],
-    },
-    user_categories={
-        "user_id": pa.array(["a", "u1", "a", "x" * 128], pa.string_view()),
-        "category_id": ["Zürich", "Aachen", "other", "東京"],
-    },
-    unknown={
-        "user": {"age": 6},
-        "item": {"price": 0, "category_id": "a\0b"},
-        "user_category": {"category_id": "Aachen", "age": 2},
     },
 )
 

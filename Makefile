@@ -40,10 +40,10 @@ bench: install ## measure this machine and write docs/performance.md (ARGS="thro
 bench-quick: install ## whether the hot path became slower than recorded, in under a minute
 	$(BIN)/python -m bench.quick $(ARGS)
 
-bench-training: install ## training throughput beside another DIN, in .venv-peer (ARGS)
+bench-training: install ## training throughput beside another DIN, in .venv-peer; printed only (ARGS)
 	$(BIN)/python -m bench.training $(ARGS)
 
-bench-feast: install ## the service beside Feast, in .venv-feast (ARGS)
+bench-feast: install ## the service beside Feast, in .venv-feast (ARGS=--save keeps the figures)
 	$(BIN)/python -m bench.feast $(ARGS)
 
 up: install ## the service in the foreground on STORE (STORE=redis starts a Redis too); Ctrl-C stops it

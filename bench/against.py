@@ -29,7 +29,7 @@ from bench.options import Rounds, Save, Seconds
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, in_turns, ratios
 from bench.world import VERSION, Body, Shape, export, of_users, questions
-from keep.served import SAFETENSORS
+from gkc.knowledge import SAFETENSORS
 
 JSON: Final = "application/json"
 BODIES: Final = 2_000

@@ -19,8 +19,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import numpy as np
 import typer
@@ -35,7 +33,7 @@ from bench.processes import Server, free_port, serving
 from bench.report import spread
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, ratios
-from bench.vectors import answer_of, every_vector
+from bench.vectors import JSON, answer_of, every_vector, post
 from bench.world import Shape, World
 
 SHAPE: Final = Shape(users=20_000)
@@ -49,7 +47,6 @@ CHECKED: Final = 20
 """Requests of each number of rows whose answers are compared before anything is timed."""
 FEAST_PATH: Final = "/get-online-features"
 SIDES: Final = ("ours", "Feast")
-JSON: Final = "application/json"
 Runs = Mapping[tuple[str, int, int], Sequence[Load]]
 """By side, rows and requests under way."""
 
@@ -177,27 +174,9 @@ def compare_answers(part: World, service: Server, feast: Server, rows: int) -> N
     """
     for body in part.questions(rows, CHECKED, seed=1, dtype="f16"):
         expected = answer_of(service, body)["knowledge"]
-        answer = ask_feast(feast, feast_question(part, body))
+        answer = json.loads(post(feast, feast_question(part, body), path=FEAST_PATH))
         if not np.array_equal(rows_of(answer, part.shape.dim).astype(np.float16), expected):
             raise SystemExit("Feast answers other numbers than the service")
-
-
-def ask_feast(server: Server, question: Mapping[str, Any]) -> dict[str, Any]:
-    """Ask Feast's server once.
-
-    Raises
-    ------
-    SystemExit
-        If it refuses.
-    """
-    headers = {"Content-Type": "application/json"}
-    request = Request(server.url + FEAST_PATH, json.dumps(question).encode(), headers)
-    try:
-        with urlopen(request) as answer:
-            told: dict[str, Any] = json.load(answer)
-    except HTTPError as exc:
-        raise SystemExit(f"Feast answered {exc.code}: {exc.read()[:500]!r}") from None
-    return told
 
 
 def rows_of(answer: Mapping[str, Any], dim: int) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.processes import Server, pinned
-from keep.served import SAFETENSORS
+from gkc.knowledge import SAFETENSORS
 
 SCRIPT: Final = Path(__file__).parent / "load.lua"
 CONCURRENCY: Final = 4

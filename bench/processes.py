@@ -59,6 +59,16 @@ class Server:
         return sum(_proportional_kib(pid) for pid in (self.pid, *_children(self.pid))) / 1024
 
 
+def anonymous_mib(pid: int) -> float:
+    """Return the memory of a process that no file stands behind; 0 once it has ended."""
+    try:
+        told = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", told, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
 @contextmanager
 def serving(
     name: str,

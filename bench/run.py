@@ -20,8 +20,10 @@ MEASUREMENTS = (
     "publication",
     "start",
     "export",
+    "join",
     "stored_bytes",
     "profile",
+    "http_client",
     "feast",
 )
 """Modules of ``bench`` in the order of the page; each module's docstring says what it measures."""

@@ -20,9 +20,9 @@ from bench.options import Rounds, Save, Seconds
 from bench.processes import Server
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, ratios
-from bench.vectors import answer_of, load_plain_keys
-from bench.world import VERSION, Shape, World
-from keep.served import SAFETENSORS, ServedKnowledge
+from bench.vectors import JSON, answer_of, load_plain_keys, post
+from bench.world import Shape, World
+from gkc.knowledge import SAFETENSORS
 
 SHAPE: Final = Shape(users=20_000)
 BODIES: Final = 2_000
@@ -101,15 +101,14 @@ def measure(
         drawn = knowledge.questions(most, BODIES, seed=1, layout=FACTORED)
         asked["ours", most, FACTORED] = Ask(ours, stage.write(FACTORED, drawn))
         by_row = stage.write("plain", [plain_question(knowledge, body) for body in drawn])
-        asked["plain", most, "rows"] = Ask(plain, by_row, "application/json")
+        asked["plain", most, "rows"] = Ask(plain, by_row, JSON)
         return stage.in_turns(asked, rounds, seconds)
 
 
 def answer_bytes(knowledge: World, ours: Server, rows: int) -> int:
     """Return how long our answer to so many rows is; all are equally long."""
     (body,) = knowledge.questions(rows, 1, seed=3, dtype="f16")
-    with ServedKnowledge(ours.url, VERSION) as client:
-        return len(client.ask(body, SAFETENSORS))
+    return len(post(ours, body, SAFETENSORS))
 
 
 def check_answers(knowledge: World, ours: Server, plain: Server, rows: int) -> None:
@@ -123,8 +122,7 @@ def check_answers(knowledge: World, ours: Server, plain: Server, rows: int) -> N
     by_row = (0, 1, 3)  # the product has no status in the plain service
     for body in knowledge.questions(rows, CHECKED, seed=2, dtype="f16"):
         answer = answer_of(ours, body)
-        with ServedKnowledge(plain.url, VERSION) as client:
-            told = json.loads(client.ask(plain_question(knowledge, body), "application/json"))
+        told = json.loads(post(plain, plain_question(knowledge, body)))
         same = np.array_equal(answer["knowledge"], np.array(told["knowledge"], dtype=np.float16))
         if not same or (answer["status"][:, by_row] != np.array(told["status"])).any():
             raise SystemExit(f"ours and the plain service answer unlike: {body}")

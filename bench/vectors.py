@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import redis
@@ -12,8 +16,10 @@ from bench.bundles import USER_ID_STEP
 from bench.processes import Server
 from bench.world import VERSION, Shape, World
 from gkc.arrays import I64
-from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
+from gkc.knowledge import SAFETENSORS
+from gkc.safetensors import load
 
+JSON: Final = "application/json"
 USERS_AT_ONCE: Final = 200
 ITEMS_AT_ONCE: Final = 10_000
 PLAIN_NAMES: Final = {"item": "i", "user": "u", "user_category": "uc"}
@@ -21,10 +27,30 @@ PLAIN_NAMES: Final = {"item": "i", "user": "u", "user_category": "uc"}
 Tensors = dict[str, NDArray[Any]]
 
 
-def answer_of(service: Server, body: dict[str, Any]) -> Tensors:
+def answer_of(service: Server, body: Mapping[str, Any]) -> Tensors:
     """Ask a service once; return the tensors of its answer, by name."""
-    with ServedKnowledge(service.url, body["v"]) as knowledge:
-        return decode_safetensors(knowledge.ask(body, SAFETENSORS))
+    tensors, _ = load(post(service, body, SAFETENSORS))
+    return tensors
+
+
+def post(
+    server: Server, body: Mapping[str, Any], accept: str = JSON, path: str = "/knowledge"
+) -> bytes:
+    """Ask a server once, in JSON, on a connection of its own; return the answer's bytes.
+
+    Raises
+    ------
+    SystemExit
+        If it refuses.
+    """
+    headers = {"Content-Type": JSON, "Accept": accept}
+    request = Request(server.url + path, json.dumps(body).encode(), headers)
+    try:
+        with urlopen(request) as answer:
+            content: bytes = answer.read()
+    except HTTPError as exc:
+        raise SystemExit(f"{server.name} answered {exc.code}: {exc.read()[:500]!r}") from None
+    return content
 
 
 def every_vector(shape: Shape, service: Server) -> dict[str, tuple[tuple[I64, ...], NDArray[Any]]]:

@@ -17,7 +17,7 @@ from exporter.errors import BundleError
 from exporter.manifest import (
     MANIFEST,
     Manifest,
-    Model,
+    ModelEntry,
     ModelKind,
     TableKind,
     UnknownValue,
@@ -61,7 +61,7 @@ class Bundle:
     manifest : Manifest
     manifest_digest : str
         SHA-256 of its bytes.
-    models : mapping of model kind to Model
+    models : mapping of model kind to ModelEntry
         Without user_category, if the bundle has none; the same is true of the other mappings.
     weights : mapping of model kind to list of str
         Files, relative to the bundle, in which a model keeps weights besides its own.
@@ -78,7 +78,7 @@ class Bundle:
     root: Path
     manifest: Manifest
     manifest_digest: str
-    models: Mapping[ModelKind, Model]
+    models: Mapping[ModelKind, ModelEntry]
     weights: Mapping[ModelKind, list[str]]
     tables: Mapping[TableKind, list[str]]
     skipped: list[str]
@@ -175,7 +175,7 @@ class _Files:
             raise BundleError(relative, f"{problem}, though {where} names it")
         return plain
 
-    def model(self, kind: ModelKind, model: Model) -> Model:
+    def model(self, kind: ModelKind, model: ModelEntry) -> ModelEntry:
         """Return a model with the plain path of its file."""
         return replace(model, file=self.file(model.file, f"models.{kind}.file"))
 
@@ -315,6 +315,18 @@ def fingerprint(bundle: Bundle, digests: Mapping[str, str], *facts: str) -> str:
     """Digest all that decides the stored bytes: manifest, files, and further ``facts``."""
     parts = [bundle.manifest_digest, *(f"{f}={d}" for f, d in sorted(digests.items())), *facts]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def vector_space(bundle: Bundle, digests: Mapping[str, str]) -> str:
+    """Name the space of a bundle's vectors: the digest of its models, whatever their files' names.
+
+    Equal models give vectors whose axes mean the same, whatever tables they are run on.
+    """
+    parts = []
+    for kind, model in bundle.models.items():
+        files = (model.file, *bundle.weights[kind])
+        parts.append(f"{kind}={' '.join(digests[file] for file in files)}")
+    return "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def external_files(path: Path) -> list[str]:

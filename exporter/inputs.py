@@ -15,7 +15,6 @@ from exporter.errors import BundleError, FeatureTableError, ModelOutputError
 from exporter.features import Feature, Values
 from exporter.feeds import Chosen, Feed, plan_feeds, unknown_inputs
 from exporter.manifest import (
-    ID_COLUMNS,
     MANIFEST,
     MODEL_KINDS,
     TABLE_OF,
@@ -132,7 +131,7 @@ def _id_types(bundle: Bundle, tables: Tables) -> IdTypes:
     """Return what the ids of each kind are, alike in all tables; integers where nothing tells."""
     types: dict[str, tuple[TableKind, IdType]] = {}
     for kind, table in tables.items():
-        for column in ID_COLUMNS[kind]:
+        for column in table.id_columns:
             id_type = table.id_type(column)
             if id_type is None:
                 continue

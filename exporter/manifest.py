@@ -53,7 +53,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True):
     """A JSON object all of whose keys are known: another one is a typing error."""
 
 
-class Model(Record, frozen=True):
+class ModelEntry(Record, frozen=True):
     """What the manifest says of one model.
 
     Attributes
@@ -83,9 +83,9 @@ def columns_of(fed: str | list[str]) -> list[str]:
 class Models(Record, frozen=True):
     """The models; that of user_category only with its table."""
 
-    user: Model
-    item: Model
-    user_category: Model | None = None
+    user: ModelEntry
+    item: ModelEntry
+    user_category: ModelEntry | None = None
 
 
 class Tables(Record, frozen=True):
@@ -149,7 +149,7 @@ class Manifest(Record, frozen=True):
     run: Run = field(default_factory=Run)
     extra: dict[str, Any] = {}
 
-    def all_models(self) -> dict[ModelKind, Model]:
+    def all_models(self) -> dict[ModelKind, ModelEntry]:
         """Return what is said of each model that there is."""
         models = {kind: getattr(self.models, kind) for kind in MODEL_KINDS}
         return {kind: model for kind, model in models.items() if model is not None}
@@ -187,14 +187,17 @@ class Manifest(Record, frozen=True):
             by_column["category_id"] = row["category_id"]
         return by_column
 
-    def origin(self) -> Origin:
-        """Return what is kept and shown of where the vectors come from."""
+    def origin(self, vector_space: str | None = None) -> Origin:
+        """Return what is kept and shown of where the vectors come from.
+
+        ``vector_space`` is the one to name if the manifest names none.
+        """
         run = asdict(self.run)
         return Origin(
             compatible_with=self.compatible_with,
             tasks=[asdict(task) for task in self.tasks],
             task_weights=self.task_weights,
-            vector_space=self.vector_space,
+            vector_space=self.vector_space or vector_space,
             data_until=None if self.data_until is None else self.data_until.isoformat(),
             run={name: text for name, text in run.items() if text is not None},
         )

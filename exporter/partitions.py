@@ -218,7 +218,7 @@ def _partition_table(
     partitions: int,
     progress: Callable[[int], None],
 ) -> Iterator[PartitionedTable]:
-    columns = [*ID_COLUMNS[table.kind], *(f.column for f in features)]
+    columns = [*table.id_columns, *(f.column for f in features)]
     lists = [f for f in features if f.is_list]
     longest = {f.column: 1 for f in lists}
     name_bytes = 0
@@ -455,19 +455,22 @@ def sort_rows(
         names, ranks = _ranked(table.column(NAME).combine_chunks())
     by_name = () if ranks is None else (ranks,)
     order = np.lexsort((categories, *by_name, hash_ids(ids)))
-    rows = TableRows(
+    columns = {f.key: table.column(f.key).combine_chunks() for f in features}
+    elements = {f.key: columns[f.key].flatten() if f.is_list else columns[f.key] for f in features}
+    texts = {f.key: _numbered(elements[f.key]) for f in features if f.is_text}
+    values = {
+        f.key: texts[f.key][0] if f.is_text else _values(elements[f.key], f) for f in features
+    }
+    return TableRows(
         ids[order],
         _numbers(table, ROW)[order],
-        numbers={},
-        lists={},
-        words={},
-        categories=categories[order],
-        has_category=has_category[order],
-        names=None if names is None else names[order],
+        {f.key: values[f.key][order] for f in features if not f.is_list},
+        {f.key: _lists(columns[f.key], values[f.key], order) for f in features if f.is_list},
+        {key: words for key, (_, words) in texts.items()},
+        categories[order],
+        has_category[order],
+        None if names is None else names[order],
     )
-    for feature in features:
-        _add_feature(rows, feature, table.column(feature.key).combine_chunks(), order)
-    return rows
 
 
 def _numbers(table: pa.Table, name: str) -> Values:
@@ -486,19 +489,15 @@ def _ranked(column: pa.Array) -> tuple[Values, I64]:
     return words[indices], ranks[indices]
 
 
-def _add_feature(rows: TableRows, feature: Feature, column: pa.Array, order: I64) -> None:
-    elements = column.flatten() if feature.is_list else column
-    if feature.is_text:
-        values, rows.words[feature.key] = _numbered(elements)
-    else:
-        values = np.asarray(elements.to_numpy(zero_copy_only=False))
-        values = values.view(np.bool_) if feature.dtype.kind == "b" else values
-    if feature.is_list:
-        lengths = np.asarray(pc.list_value_length(column).to_numpy(), dtype=np.int64)
-        starts = np.cumsum(lengths, dtype=np.int64) - lengths
-        rows.lists[feature.key] = ListColumn(values, starts[order], lengths[order])
-    else:
-        rows.numbers[feature.key] = values[order]
+def _values(elements: pa.Array, feature: Feature) -> Values:
+    values = np.asarray(elements.to_numpy(zero_copy_only=False))
+    return values.view(np.bool_) if feature.dtype.kind == "b" else values
+
+
+def _lists(column: pa.Array, values: Values, order: I64) -> ListColumn:
+    lengths = np.asarray(pc.list_value_length(column).to_numpy(), dtype=np.int64)
+    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    return ListColumn(values, starts[order], lengths[order])
 
 
 def _numbered(texts: pa.Array) -> tuple[Values, Values]:

@@ -26,7 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle
+from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle, vector_space
 from exporter.check import Sample, compare_with_models, verify_generation
 from exporter.inputs import (
     ItemBatch,
@@ -197,7 +197,13 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
     with closing(open_publisher(options.store, options.namespace)) as publisher:
         with _validated(options, publisher, progress) as (prepared, digests, _):
             mark = fingerprint(prepared.bundle, digests, options.element_type, RUNTIME)
-            spec = _spec(options, prepared, mark, default_vectors(prepared, options.element_type))
+            spec = _spec(
+                options,
+                prepared,
+                mark,
+                default_vectors(prepared, options.element_type),
+                vector_space(prepared.bundle, digests),
+            )
             with publisher.stage(
                 spec,
                 max_versions=retention.max_versions,
@@ -220,13 +226,17 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
 
 
 def plan_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
-    """Do all of `run_export` that neither runs a model nor writes: the dry run."""
+    """Do all of `run_export` that neither runs a model nor writes rows: the dry run.
+
+    In a store that has versions it takes the version's lease, and gives it back.
+    """
     began = time.monotonic()
     with (
         closing(open_publisher(options.store, options.namespace)) as publisher,
         _validated(options, publisher, progress) as (prepared, _, evicted),
     ):
-        return _report(publisher, _spec(options, prepared, "", Defaults()), None, evicted, began)
+        spec = _spec(options, prepared, "", Defaults(), None)
+        return _report(publisher, spec, None, evicted, began)
 
 
 def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
@@ -271,7 +281,7 @@ def _load(options: ExportOptions, progress: PhaseProgress) -> Bundle:
 
 
 def _spec(
-    options: ExportOptions, prepared: Prepared, mark: str, defaults: Defaults
+    options: ExportOptions, prepared: Prepared, mark: str, defaults: Defaults, space: str | None
 ) -> GenerationSpec:
     bundle = prepared.bundle.manifest
     return GenerationSpec(
@@ -283,7 +293,7 @@ def _spec(
         items=prepared.rows("items"),
         user_categories=prepared.rows("user_categories"),
         bundle=bundle.name,
-        origin=bundle.origin(),
+        origin=bundle.origin(space),
         fingerprint=mark,
         defaults=defaults,
         user_id_type=prepared.id_types.user,

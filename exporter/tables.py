@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from exporter.bundle import Bundle
 from exporter.errors import FeatureTableError
 from exporter.features import Content, Feature, Values, cast_values
-from exporter.manifest import TableKind
+from exporter.manifest import ID_COLUMNS, TableKind
 from gkc.arrays import I64, Bools
 from gkc.strings import MAX_STRING_BYTES, IdType
 
@@ -93,6 +93,8 @@ class FeatureTable:
     ----------
     rows : int
         Of all files.
+    id_columns : list of str
+        Its key, then its category; items may lack that one in a bundle without pairs.
     size_bytes : int
         Uncompressed, as Parquet counts; at least so many for a string that few distinct ones, which
         Parquet writes once, do not pass for nothing.
@@ -111,6 +113,12 @@ class FeatureTable:
         self.size_bytes = sum(file.size_bytes for file in self._files)
         self._first_rows = list(itertools.accumulate((f.rows for f in self._files), initial=0))
         self.rows = self._first_rows[-1]
+        self.id_columns = [
+            column
+            for column in ID_COLUMNS[kind]
+            # Without pairs, nothing depends on the category of an item.
+            if kind != "items" or "user_categories" in bundle.tables or self.has_column(column)
+        ]
 
     def has_column(self, column: str) -> bool:
         """Tell whether the table's first file has a column."""
@@ -271,7 +279,9 @@ class TableBatch:
         return names
 
     def categories(self, column: str) -> tuple[I64, Bools]:
-        """Return a column of ids that may be null: the ids, 0 where null, and which are not."""
+        """Return a column of ids that may be null or not there: ids, 0 for none, and which are."""
+        if column not in self._table.id_columns:
+            return np.zeros(self.rows, np.int64), np.zeros(self.rows, np.bool_)
         array = self._column(column)
         known = np.asarray(array.is_valid(), dtype=np.bool_)
         filled = pc.fill_null(array, 0)

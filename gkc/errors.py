@@ -37,7 +37,9 @@
     ├── DeadlineExceededError             no whole answer came within the caller's timeout
     ├── GenerationChangedError            a version was published anew while its rows were asked for
     ├── ServiceError                      a service cannot be reached, or its answer is none of ours
+    ├── LockMismatchError                 what is served is not what a model was locked to
     ├── RowRuleError                      the compiled rule of rows does not work on this machine
+    ├── TableFileError                    a table of rows cannot be joined; names file, column, row
     └── CommandError                      a command cannot do what it was asked; says what to do
 
 Constructors take the facts, keep them as attributes and build the message: what, which, what to do.
@@ -316,9 +318,11 @@ class InvalidFieldsError(RequestError):
     What is wrong is the same with each of ``fields``. Of wrong values only the first is named.
     """
 
-    def __init__(self, detail: str, *fields: str) -> None:
-        self.errors = tuple(FieldError(field, detail) for field in fields)
-        super().__init__("; ".join(f"{field or 'the body'} {detail}" for field in fields))
+    def __init__(self, reason: str, *fields: str) -> None:
+        self.reason = reason
+        self.fields = fields
+        self.errors = tuple(FieldError(field, reason) for field in fields)
+        super().__init__("; ".join(f"{field or 'the body'} {reason}" for field in fields))
 
 
 class BatchTooLargeError(RequestError):
@@ -428,6 +432,19 @@ class ServiceError(GkcError):
         super().__init__(f"service {url}: {reason}; {self.remedy}")
 
 
+class LockMismatchError(GkcError):
+    """What is served is not what a downstream model was locked to."""
+
+    def __init__(self, store: str, version: str, reason: str) -> None:
+        self.store = store
+        self.version = version
+        self.reason = reason
+        super().__init__(
+            f"version {version!r} of {store} is not what was locked: {reason}; serve what the "
+            "model was trained on, or train it anew and lock that"
+        )
+
+
 class RowRuleError(GkcError):
     """The compiled rule of a row is missing, is of another platform, or answers other bits."""
 
@@ -438,6 +455,24 @@ class RowRuleError(GkcError):
             f"the compiled rule of rows {reason}; it is {build}: install gkc anew for this machine "
             "(in a checkout: make install)"
         )
+
+
+class TableFileError(GkcError):
+    """A table of rows cannot be joined, or a file is in the way of what would be written.
+
+    ``row`` counts from 0 within its file, or within all batches that were given.
+    """
+
+    def __init__(
+        self, file: str, problem: str, column: str | None = None, row: int | None = None
+    ) -> None:
+        self.file = file
+        self.problem = problem
+        self.column = column
+        self.row = row
+        where = "" if column is None else f", column {column!r}"
+        where += "" if row is None else f", row {row} (counted from 0)"
+        super().__init__(f"{file}{where}: {problem}")
 
 
 class CommandError(GkcError):

@@ -30,8 +30,8 @@ STATUSES: Final = 3
 SAFETENSORS: Final = "application/x-safetensors"
 """Media type of rows whose numbers are bytes: no digit is lost on the way."""
 
-VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""A version's name, whole."""
+NAME_PATTERN: Final = r"^[A-Za-z0-9._-]{1,64}\Z"
+"""Of a version's name."""
 
 Vectors = npt.NDArray[np.float32 | np.float16]
 
@@ -39,7 +39,7 @@ Vectors = npt.NDArray[np.float32 | np.float16]
 @lru_cache(maxsize=1024)
 def is_version_name(name: str) -> bool:
     """Tell whether ``name`` may name a version: 1 to 64 of ``A-Z a-z 0-9 . _ -``."""
-    return VERSION_PATTERN.fullmatch(name) is not None
+    return re.match(NAME_PATTERN, name) is not None
 
 
 def part_spans(

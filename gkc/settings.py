@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -92,12 +92,15 @@ def variable_warnings() -> list[str]:
     ]
 
 
-def refusals(error: ValidationError) -> str:
-    """Say in one line which settings were refused and why, by the names of their variables."""
-    return "; ".join(
-        f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {_in_words(e['msg'])}"
-        for e in error.errors()
-    )
+def refusals(error: ValidationError, arguments: Collection[str] = ()) -> str:
+    """Say in one line which settings were refused and why, by the names of their variables.
+
+    Those that came by these arguments of a caller in Python go by their names there.
+    """
+    names = ["_".join(map(str, e["loc"])) for e in error.errors()]
+    shown = [f"{n}=" if n in arguments else f"{PREFIX}{n.upper()}:" for n in names]
+    told = [_in_words(e["msg"]) for e in error.errors()]
+    return "; ".join(f"{name} {words}" for name, words in zip(shown, told, strict=True))
 
 
 def _in_words(refusal: str) -> str:

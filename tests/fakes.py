@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from gkc.store import (
     Catalogue,
@@ -12,6 +12,7 @@ from gkc.store import (
     ItemTable,
     KnowledgeReader,
     Progress,
+    UserBlock,
 )
 from gkc.strings import Ids
 
@@ -65,6 +66,9 @@ class UnreliableReader:
     async def items_of(self, manifest: GenerationManifest, items: Ids) -> ItemTable:
         await self._pass("items_of")
         return await self._reader.items_of(manifest, items)
+
+    def users(self, manifest: GenerationManifest) -> AsyncIterator[UserBlock]:
+        return self._reader.users(manifest)
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
         await self._pass("verify")

@@ -94,7 +94,7 @@ class RedisServer:
 @contextmanager
 def tls_server(plain: RedisServer, folder: Path) -> Iterator[TlsServer]:
     """Run a server that speaks TLS, beside one that does not."""
-    certificate, key = _make_certificate(folder)
+    certificate, key = make_certificate(folder)
     port = free_port()
     server = RedisServer(
         plain.binary,
@@ -113,7 +113,7 @@ def tls_server(plain: RedisServer, folder: Path) -> Iterator[TlsServer]:
         server.stop()
 
 
-def _make_certificate(folder: Path) -> tuple[Path, Path]:
+def make_certificate(folder: Path) -> tuple[Path, Path]:
     """Return a self-signed certificate for 127.0.0.1, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:

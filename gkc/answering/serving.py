@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -165,16 +166,24 @@ class Serving:
         return await self.resolve(versions)
 
     async def wait_for_loads(self, versions: Sequence[str]) -> None:
-        """Wait until the generations that the catalogue names for these versions are loaded.
+        """Wait until what the catalogue names for these versions is loaded, or for long enough.
 
-        Or until it names others, or for as long as is waited at most.
+        Raises
+        ------
+        CatalogueLostError
+            If the catalogue is lost meanwhile.
         """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._load_wait_seconds):
+                while loads := self._loads_of(versions):
+                    # One that fails again and again is of no interest once another is named.
+                    await asyncio.wait(loads, timeout=self._refresh_seconds)
+
+    def _loads_of(self, versions: Sequence[str]) -> list[asyncio.Task[None]]:
         catalogue = self.catalogue()
         entries = catalogue.versions if catalogue else {}
         named = {entries[version].current for version in versions if version in entries}
-        loads = [task for generation, task in self._loads.items() if generation in named]
-        if loads:
-            await asyncio.wait(loads, timeout=self._load_wait_seconds)
+        return [task for generation, task in self._loads.items() if generation in named]
 
     def check_loaded(self, versions: Sequence[str]) -> None:
         """Check that each version is known and loaded; raises as `resolve`."""

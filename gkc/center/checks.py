@@ -107,8 +107,10 @@ def versions_of(value: object, pointer: str = "/v/{}") -> tuple[tuple[str, ...],
             raise InvalidFieldsError(_not_a_name(value), "/v")
         return (value,), _ONE_VERSION
     if set(map(type, value)) - {str}:
-        k = next(k for k, name in enumerate(value) if not isinstance(name, str))
-        raise InvalidFieldsError(_not_a_name(value[k]), pointer.format(k))
+        k = next((k for k, name in enumerate(value) if not isinstance(name, str)), None)
+        if k is not None:
+            raise InvalidFieldsError(_not_a_name(value[k]), pointer.format(k))
+        value = [str.__str__(name) for name in value]  # of another class, such as numpy's
     distinct = {name: place for place, name in enumerate(dict.fromkeys(value))}
     wrong = next((name for name in distinct if not is_version_name(name)), None)
     if wrong is not None:

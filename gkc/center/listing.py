@@ -29,6 +29,9 @@ class VersionInfo(Struct, frozen=True, omit_defaults=True):
     pinned: Annotated[bool, Meta(description="Whether no export may evict it.")]
     ready: Annotated[bool, Meta(description="Whether this very generation is served by now.")]
     bundle: Annotated[str, Meta(description="The name of the bundle it was exported from.")]
+    checksum: Annotated[
+        str, Meta(description="SHA-256 of its manifest, which holds those of its data.")
+    ]
     # What the bundle tells of where its vectors come from; what it does not tell is left out.
     compatible_with: list[dict[str, Any]] = []
     tasks: list[dict[str, Any]] = []

@@ -26,7 +26,7 @@ from gkc.center.question import (
 from gkc.errors import GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import PARTS, Part, Vectors
 from gkc.rows import Laying, RowForm, Rows, distinct, row_form
-from gkc.store import GenerationSpec, id_fields
+from gkc.store import GenerationSpec
 from gkc.strings import Ids, IdType, StringIds, distinct_strings
 
 Records = Sequence[bytes | memoryview | None]
@@ -123,9 +123,7 @@ class VersionPlan:
                     check(ids.tobytes(), record)
                     self._records = bytes(record)
                 return
-            for field, record in zip(id_fields(users), records, strict=True):
-                if record is not None:
-                    check(field, record)
+            self.generation.records.check_all(users, records)
         except LayoutError as exc:
             what = f"the record of one of its users {exc}"
             raise GenerationCorruptError(self.manifest.generation, what) from exc

@@ -9,7 +9,11 @@ from typing import Annotated
 import typer
 
 import gkc
+from gkc.cli.export_table import run as export_table
 from gkc.cli.get import run as get
+from gkc.cli.join import run as join
+from gkc.cli.lock import check, lock
+from gkc.cli.options import GivenOnce
 from gkc.cli.serve import run as serve
 from gkc.cli.verify import run as verify
 from gkc.cli.versions import app as versions
@@ -47,8 +51,12 @@ def options(
 
 app.command("serve")(serve)
 app.add_typer(versions, name="versions")
-app.command("get")(get)
-app.command("verify")(verify)
+app.command("get", cls=GivenOnce)(get)
+app.command("join", cls=GivenOnce)(join)
+app.command("export-table", cls=GivenOnce)(export_table)
+app.command("verify", cls=GivenOnce)(verify)
+app.command("lock", cls=GivenOnce)(lock)
+app.command("check", cls=GivenOnce)(check)
 
 
 def main() -> None:

@@ -11,12 +11,13 @@ import msgspec
 import typer
 from rich.table import Column, Table
 
-from gkc.center.listing import VersionInfo, VersionList, version_list
-from gkc.cli.options import AsJson, Store, load, publisher_of, read_store, seconds
+from gkc.center.listing import VersionInfo
+from gkc.cli.listing import read_listing
+from gkc.cli.options import AsJson, Store, load, publisher_of, seconds
 from gkc.cli.output import console
-from gkc.errors import CommandError, GenerationCorruptError, GenerationNotFoundError
+from gkc.errors import CommandError
 from gkc.settings import StoreSettings
-from gkc.store import Catalogue, KnowledgeReader, Publisher, parse_store_url
+from gkc.store import Publisher, parse_store_url
 
 app = typer.Typer(
     help="List, show, pin, unpin, roll back and delete versions.\n\n"
@@ -46,7 +47,7 @@ def list_versions(context: typer.Context, store: Store = None, as_json: AsJson =
 
     Example: gkc versions list --json
     """
-    listed = read_store(_settings(context, store), _read)
+    listed = read_listing(_settings(context, store))
     if as_json:
         print(_json(listed))
         return
@@ -211,26 +212,8 @@ def _changed(
     return _info(settings, version)
 
 
-async def _read(reader: KnowledgeReader) -> VersionList:
-    catalogue = await reader.catalogue() or Catalogue()
-    readable = await _readable(reader, catalogue)
-    return version_list(catalogue, lambda _, generation: generation in readable)
-
-
-async def _readable(reader: KnowledgeReader, catalogue: Catalogue) -> set[str]:
-    """Return the current generations whose manifest can be read from the store."""
-    readable = set()
-    for entry in catalogue.versions.values():
-        try:
-            await reader.manifest(entry.current)
-        except (GenerationNotFoundError, GenerationCorruptError):
-            continue  # told by its absence: the list says "ready": false
-        readable.add(entry.current)
-    return readable
-
-
 def _info(settings: StoreSettings, version: str) -> VersionInfo:
-    infos = {info.version: info for info in read_store(settings, _read).versions}
+    infos = {info.version: info for info in read_listing(settings).versions}
     if version in infos:
         return infos[version]
     raise CommandError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
 from time import monotonic
 from types import ModuleType, TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, cast
 
 import numpy as np
 
@@ -16,8 +18,14 @@ from gkc.client.knowledge import Knowledge
 from gkc.client.question import Ids, OptionalIds, pieces_of, question_of
 from gkc.client.service import HttpSource
 from gkc.client.service_asking import AttemptReport, Options
-from gkc.errors import BatchTooLargeError, ClientUsageError, GenerationChangedError
+from gkc.errors import (
+    BatchTooLargeError,
+    ClientUsageError,
+    GenerationChangedError,
+    LockMismatchError,
+)
 from gkc.knowledge import Part
+from gkc.lock import Lock, locked_version
 
 _SERVICES: Final = ("http://", "https://")
 _STORES: Final = ("file:", "redis://", "rediss://", "unix://")
@@ -26,7 +34,9 @@ Pieces = Generator[Question, Knowledge, Knowledge]
 
 
 class Source(Protocol):
-    """Where answers come from, for callers that block."""
+    """Where answers come from, for callers that block; ``shown`` names it, without secrets."""
+
+    shown: str
 
     def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question by a deadline of the monotonic clock."""
@@ -44,6 +54,8 @@ class Source(Protocol):
 class AsyncSource(Protocol):
     """The same on an event loop."""
 
+    shown: str
+
     async def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question by a deadline of the monotonic clock."""
         ...
@@ -58,7 +70,9 @@ class AsyncSource(Protocol):
 
 
 class _AnyClient:
-    """What both clients have: how they were made, and how they split."""
+    """What both clients have: how they were made, how they split, and what they are locked to."""
+
+    _source: Source | AsyncSource
 
     def __init__(
         self,
@@ -71,7 +85,10 @@ class _AnyClient:
         on_request: Callable[[AttemptReport], object] | None = None,
         namespace: str | None = None,
         mirror_dir: str | os.PathLike[str] | None = None,
+        lock: str | os.PathLike[str] | Lock | None = None,
     ) -> None:
+        self._lock = _lock_of(lock)
+        self._unlocked: frozenset[tuple[str, str]] = frozenset()
         self._made_of: Mapping[str, Any] = {
             "url": url,
             "timeout": timeout,
@@ -81,16 +98,15 @@ class _AnyClient:
             "on_request": on_request,
             "namespace": namespace,
             "mirror_dir": mirror_dir,
+            "lock": self._lock,
         }
-        _check("timeout", timeout, 0 < timeout < math.inf, "a number of seconds above 0")
-        _check("retries", retries, retries >= 0, "a count of 0 or more")
-        _check(
-            "hedge_after",
-            hedge_after,
-            hedge_after is None or 0 < hedge_after < math.inf,
-            "a number of seconds above 0, or None",
-        )
-        _check("max_rows", max_rows, max_rows >= 1, "a count of 1 or more")
+        _check("timeout", timeout, _is_seconds(timeout), "a number of seconds above 0")
+        _check("retries", retries, _is_count(retries, 0), "a count of 0 or more")
+        is_hedge = hedge_after is None or _is_seconds(hedge_after)
+        _check("hedge_after", hedge_after, is_hedge, "a number of seconds above 0, or None")
+        _check("max_rows", max_rows, _is_count(max_rows, 1), "a count of 1 or more")
+        is_hook = on_request is None or callable(on_request)
+        _check("on_request", on_request, is_hook, "a function, or None")
         self._urls = _urls(url)
         self._is_local = self._urls[0].startswith(_STORES)
         self._place = {"namespace": namespace, "mirror_dir": mirror_dir}
@@ -119,13 +135,50 @@ class _AnyClient:
 
     def __repr__(self) -> str:
         """Say whom it asks."""
-        return f"<{type(self).__name__} of {', '.join(self._urls)}>"
+        return f"<{type(self).__name__} of {self._source.shown}>"
 
     def _deadline(self) -> float:
         """Return by when an answer has to be there."""
+        self._check_open()
+        return monotonic() + self._options.timeout
+
+    def _check_open(self) -> None:
         if self._is_closed:
             raise ClientUsageError("this client is closed; make another one")
-        return monotonic() + self._options.timeout
+
+    def _question(
+        self,
+        u: Ids,
+        i: Ids,
+        c: OptionalIds,
+        v: str | Sequence[str] | None,
+        parts: Sequence[Part] | None,
+        dtype: AnswerType,
+    ) -> Question:
+        if v is None:
+            v = self._lock.only_version() if self._lock else None
+        if v is None:
+            raise ClientUsageError("name the version, by v= or by a lock of one version")
+        return question_of(u, i, c, v, parts, dtype)
+
+    def _checked(self, answer: Knowledge) -> Knowledge:
+        """Hand out an answer if it is what the lock says.
+
+        Raises
+        ------
+        LockMismatchError
+        """
+        if self._lock is None or answer.versions.items() <= self._unlocked:
+            return answer
+        for version, generation in answer.versions.items():
+            told = answer.described.get(version)
+            if told is None:
+                reason = f"it answered from {generation}, which is no longer current; ask once more"
+                raise LockMismatchError(self._source.shown, version, reason)
+            served = locked_version(told, version, self._source.shown)
+            self._lock.check_version(version, served, self._source.shown)
+        self._unlocked |= answer.versions.items()
+        return answer
 
     def _split(self, question: Question) -> Pieces:
         """Ask in pieces of as many rows as are answered at once."""
@@ -166,11 +219,13 @@ class Client(_AnyClient):
         Of a store: which of the centers that share it; default: ``GKC_NAMESPACE``.
     mirror_dir : path, optional
         Of a store in Redis: where this host keeps its item tables; default: ``GKC_MIRROR_DIR``.
+    lock : path or `gkc.lock.Lock`, optional
+        What ``gkc lock`` wrote: knowledge of another vector space is never handed out.
 
     Raises
     ------
-    ClientUsageError, StoreUrlError
-        If the URL or an option is none.
+    ClientUsageError, StoreUrlError, CommandError
+        If the URL or an option is none, or the lock's file cannot be read.
 
     Notes
     -----
@@ -181,7 +236,9 @@ class Client(_AnyClient):
     def _open(self) -> None:
         self._source: Source
         if self._is_local:
-            self._source = _local().LocalSource(self._urls[0], **self._place)
+            self._source = _local().LocalSource(
+                self._urls[0], **self._place, timeout=self._options.timeout
+            )
         else:
             self._source = HttpSource(self._urls, self._options)
 
@@ -191,7 +248,7 @@ class Client(_AnyClient):
         u: Ids,
         i: Ids,
         c: OptionalIds = None,
-        v: str | Sequence[str],
+        v: str | Sequence[str] | None = None,
         parts: Sequence[Part] | None = None,
         dtype: AnswerType = "f32",
     ) -> Knowledge:
@@ -204,7 +261,7 @@ class Client(_AnyClient):
         c : the same, optional
             Categories; None, also in single rows: the item's own.
         v : str or sequence of str
-            Versions.
+            Versions; may be left out where a lock holds one.
         parts : sequence of str, optional
             Of ``user``, ``item``, ``user_item``, ``user_category``; all by default.
         dtype : {"f32", "f16"}
@@ -217,13 +274,15 @@ class Client(_AnyClient):
             If the service cannot answer at the moment.
         DeadlineExceededError, GenerationChangedError, ServiceError
             If no answer came in time, not all of it from one generation, or none of ours.
+        LockMismatchError
+            If what answered is not what the client is locked to.
         ClientUsageError
             If the client is closed.
         """
-        question, deadline = question_of(u, i, c, v, parts, dtype), self._deadline()
+        question, deadline = self._question(u, i, c, v, parts, dtype), self._deadline()
         if question.columns.n <= self._max_rows:
             try:
-                return self._source.knowledge(question, deadline)
+                return self._checked(self._source.knowledge(question, deadline))
             except BatchTooLargeError as error:
                 self._learn(error)
         pieces = self._split(question)
@@ -237,8 +296,7 @@ class Client(_AnyClient):
                 else:
                     piece = pieces.send(answer)
         except StopIteration as done:
-            result: Knowledge = done.value
-            return result
+            return self._checked(done.value)
 
     def versions(self) -> dict[str, Any]:
         """Return which versions there are: the body of ``GET /versions``.
@@ -257,6 +315,7 @@ class Client(_AnyClient):
 
     def __enter__(self) -> Self:
         """Return itself."""
+        self._check_open()
         return self
 
     def __exit__(
@@ -275,7 +334,9 @@ class AsyncClient(_AnyClient):
     def _open(self) -> None:
         self._source: AsyncSource
         if self._is_local:
-            self._source = _local().AsyncLocalSource(self._urls[0], **self._place)
+            self._source = _local().AsyncLocalSource(
+                self._urls[0], **self._place, timeout=self._options.timeout
+            )
         else:
             # With asyncio, which costs as much as all the rest, and is there in whoever needs this.
             from gkc.client.service_async import AsyncHttpSource
@@ -288,15 +349,15 @@ class AsyncClient(_AnyClient):
         u: Ids,
         i: Ids,
         c: OptionalIds = None,
-        v: str | Sequence[str],
+        v: str | Sequence[str] | None = None,
         parts: Sequence[Part] | None = None,
         dtype: AnswerType = "f32",
     ) -> Knowledge:
         """Return what is known of users and items; see `Client.knowledge`."""
-        question, deadline = question_of(u, i, c, v, parts, dtype), self._deadline()
+        question, deadline = self._question(u, i, c, v, parts, dtype), self._deadline()
         if question.columns.n <= self._max_rows:
             try:
-                return await self._source.knowledge(question, deadline)
+                return self._checked(await self._source.knowledge(question, deadline))
             except BatchTooLargeError as error:
                 self._learn(error)
         pieces = self._split(question)
@@ -310,8 +371,7 @@ class AsyncClient(_AnyClient):
                 else:
                     piece = pieces.send(answer)
         except StopIteration as done:
-            result: Knowledge = done.value
-            return result
+            return self._checked(done.value)
 
     async def versions(self) -> dict[str, Any]:
         """Return which versions there are: the body of ``GET /versions``."""
@@ -324,6 +384,7 @@ class AsyncClient(_AnyClient):
 
     async def __aenter__(self) -> Self:
         """Return itself."""
+        self._check_open()
         return self
 
     async def __aexit__(
@@ -340,19 +401,39 @@ def _made(cls: type[_AnyClient], made_of: dict[str, Any]) -> _AnyClient:
     return cls(made_of.pop("url"), **made_of)
 
 
-def _urls(url: str | Sequence[str]) -> tuple[str, ...]:
-    urls = (url,) if isinstance(url, str) else tuple(url)
+def _urls(url: object) -> tuple[str, ...]:
+    urls = tuple(url) if isinstance(url, Iterable) and not isinstance(url, str) else (url,)
     if not urls:
         raise ClientUsageError("there is no address; name at least one")
-    if len(urls) == 1 and isinstance(urls[0], str) and urls[0].startswith(_STORES):
-        return urls
+    begin = (
+        f"a client's URL begins with one of {', '.join((*_SERVICES, *_STORES))}; "
+        "of services it may have several, of stores one"
+    )
     for each in urls:
-        if not isinstance(each, str) or not each.lower().startswith(_SERVICES):
-            raise ClientUsageError(
-                f"a client's URL begins with one of {', '.join((*_SERVICES, *_STORES))}; "
-                "of services it may have several, of stores one"
-            )
-    return urls
+        if not isinstance(each, str):
+            raise ClientUsageError(f"{begin}; it is a str, not a {type(each).__name__}")
+    texts = tuple(map(str, urls))
+    if len(texts) > 1 or not texts[0].startswith(_STORES):
+        for each in texts:
+            if not each.lower().startswith(_SERVICES):
+                raise ClientUsageError(begin)
+    return texts
+
+
+def _lock_of(lock: object) -> Lock | None:
+    if lock is None or isinstance(lock, Lock):
+        return lock
+    is_path = isinstance(lock, str | os.PathLike) and bool(os.fspath(lock))
+    _check("lock", lock, is_path, "the path of a file that `gkc lock` wrote, a Lock or None")
+    return Lock.read(Path(cast("os.PathLike[str]", lock)))
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, Real) and 0 < float(value) < math.inf
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and int(value) >= least
 
 
 def _local() -> ModuleType:

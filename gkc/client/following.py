@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import asdict
 from pydantic import ValidationError
 
 from gkc.answering.answering import Answering
@@ -47,11 +48,12 @@ def settings_of(
         If an argument or a variable is refused; names it.
     """
     parse_store_url(url)
-    given: dict[str, Any] = {"store_url": url, "namespace": namespace, "mirror_dir": mirror_dir}
+    options: dict[str, Any] = {"store_url": url, "namespace": namespace, "mirror_dir": mirror_dir}
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return FollowingSettings(**{k: value for k, value in given.items() if value is not None})
+        return FollowingSettings(**given)
     except ValidationError as exc:
-        raise ClientUsageError(refusals(exc)) from exc
+        raise ClientUsageError(refusals(exc, given)) from exc
 
 
 class FollowedStore:
@@ -60,9 +62,12 @@ class FollowedStore:
     Parameters
     ----------
     settings : FollowingSettings
+    timeout : float
+        The seconds that its callers allow for a whole call, to be told of.
     """
 
-    def __init__(self, settings: FollowingSettings) -> None:
+    def __init__(self, settings: FollowingSettings, timeout: float) -> None:
+        self._timeout = timeout
         log_as_the_caller_does()
         self._where = parse_store_url(settings.store_url)
         opened = open_reader(
@@ -80,6 +85,7 @@ class FollowedStore:
             load_wait_seconds=None,
         )
         self._answering = Answering(self._serving, self._reader)
+        self._described: Mapping[str, Mapping[str, Any]] = {}
         self._following = asyncio.create_task(self._serving.follow())
 
     async def answer(self, question: Question, deadline: float) -> Answer:
@@ -103,11 +109,10 @@ class FollowedStore:
 GenerationCorruptError
             As a service says.
         """
-        seconds = deadline - time.monotonic()
         versions = question.columns.versions
         is_loading = False
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(deadline - time.monotonic()):
                 while True:
                     try:
                         return await self._answering.answer(question)
@@ -117,7 +122,7 @@ GenerationCorruptError
         except TimeoutError as exc:
             if is_loading:
                 self._serving.check_loaded(versions)
-            raise self.late(seconds) from exc
+            raise self.late() from exc
         except VersionNotFoundError:
             self._check_there()
             raise
@@ -144,13 +149,27 @@ GenerationCorruptError
     def knowledge(self, answer: Answer) -> Knowledge:
         """Return an answer in the form that callers get, described as far as it is still served."""
         assert isinstance(answer, RowsAnswer)
-        loaded, described = self._serving.loaded, {}
-        for version, generation in answer.versions.items():
-            if version in loaded and loaded[version].manifest.generation == generation:
-                origin = loaded[version].manifest.spec.origin
-                described[version] = {"tasks": origin.tasks, "task_weights": origin.task_weights}
+        described = {
+            version: told
+            for version, generation in answer.versions.items()
+            if (told := self._description(version, generation))
+        }
         parts = {str(part): span for part, span in answer.spans.items()}
         return Knowledge(answer.knowledge, answer.status, parts, answer.versions, described)
+
+    def _description(self, version: str, generation: str) -> Mapping[str, Any] | None:
+        """Return what is told of a generation, None if it is no longer served."""
+        if generation not in self._described:
+            loaded = self._serving.loaded
+            if version not in loaded or loaded[version].manifest.generation != generation:
+                return None
+            manifest = loaded[version].manifest
+            origin = asdict(manifest.spec.origin)
+            told = {"generation": generation, "checksum": manifest.checksum, **origin}
+            current = {of_version.manifest.generation for of_version in loaded.values()}
+            kept = {g: d for g, d in self._described.items() if g in current}
+            self._described = {**kept, generation: told}
+        return self._described.get(generation)
 
     async def versions(self, deadline: float) -> dict[str, Any]:
         """Return what ``GET /versions`` answers, from a catalogue read now.
@@ -159,21 +178,20 @@ GenerationCorruptError
         ------
         StoreUnavailableError, CatalogueLostError, DeadlineExceededError
         """
-        seconds = deadline - time.monotonic()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(deadline - time.monotonic()):
                 await self._serving.refresh()
         except TimeoutError as exc:
-            raise self.late(seconds) from exc
+            raise self.late() from exc
         catalogue = self._serving.catalogue()
         if catalogue is None:
             self._check_there()
         told: dict[str, Any] = msgspec.to_builtins(version_list(catalogue, self._serving.is_loaded))
         return told
 
-    def late(self, seconds: float) -> DeadlineExceededError:
+    def late(self) -> DeadlineExceededError:
         """Return the error that says that a caller's seconds are over."""
-        return DeadlineExceededError(self._where.shown, round(seconds, 3))
+        return DeadlineExceededError(self._where.shown, self._timeout)
 
     def _check_there(self) -> None:
         """Check that a ``file:`` store's directory exists: a misspelt path is no empty store."""

@@ -46,6 +46,8 @@ class LocalSource:
         Which of the centers that share the store; default: ``GKC_NAMESPACE``.
     mirror_dir : path, optional
         Where this host keeps item tables of a Redis store; default: ``GKC_MIRROR_DIR``.
+    timeout : float
+        The seconds that deadlines allow for a whole call, as messages tell them.
 
     Raises
     ------
@@ -64,10 +66,13 @@ class LocalSource:
         *,
         namespace: str | None = None,
         mirror_dir: str | os.PathLike[str] | None = None,
+        timeout: float = 1.0,
     ) -> None:
+        self._timeout = timeout
         self._settings = settings_of(url, namespace, mirror_dir)
-        is_file = parse_store_url(url).scheme == "file"
-        self._read: Read = _read_here if is_file else _read_there
+        where = parse_store_url(url)
+        self.shown = where.shown
+        self._read: Read = _read_here if where.scheme == "file" else _read_there
         self._is_closed = False
         self._begin()
         _opened.add(self)
@@ -131,7 +136,7 @@ class LocalSource:
             if self._is_closed:
                 raise ClientUsageError("this client is closed; make another one")
             if self._following is None:
-                following = FollowingThread(self._settings)
+                following = FollowingThread(self._settings, self._timeout)
                 self._finalizer = weakref.finalize(self, following.tell_to_stop)
                 self._finalizer.atexit = False
                 self._following = following  # last: a fork finds both or none
@@ -150,7 +155,7 @@ class AsyncLocalSource:
 
     Parameters
     ----------
-    url, namespace, mirror_dir
+    url, namespace, mirror_dir, timeout
         As of `LocalSource`, which also says what is raised.
     """
 
@@ -163,8 +168,11 @@ class AsyncLocalSource:
         *,
         namespace: str | None = None,
         mirror_dir: str | os.PathLike[str] | None = None,
+        timeout: float = 1.0,
     ) -> None:
+        self._timeout = timeout
         self._settings = settings_of(url, namespace, mirror_dir)
+        self.shown = parse_store_url(url).shown
         self._is_closed = False
         self._begin()
         _opened.add(self)
@@ -211,7 +219,7 @@ class AsyncLocalSource:
             raise ClientUsageError("this client is closed; make another one")
         loop = asyncio.get_running_loop()
         if self._store is None:
-            self._store, self._loop = FollowedStore(self._settings), loop
+            self._store, self._loop = FollowedStore(self._settings, self._timeout), loop
         elif self._loop is not loop:
             raise ClientUsageError(
                 "this AsyncClient belongs to another event loop; make one in each loop"
@@ -231,13 +239,16 @@ class FollowingThread:
     Parameters
     ----------
     settings : FollowingSettings
+    timeout : float
+        As of `LocalSource`.
 
     Attributes
     ----------
     store : FollowedStore
     """
 
-    def __init__(self, settings: FollowingSettings) -> None:
+    def __init__(self, settings: FollowingSettings, timeout: float) -> None:
+        self._timeout = timeout
         started: Future[FollowedStore] = Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._follow(settings, started)),
@@ -271,7 +282,7 @@ class FollowingThread:
     async def _follow(self, settings: FollowingSettings, started: Future[FollowedStore]) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         try:
-            store = FollowedStore(settings)
+            store = FollowedStore(settings, self._timeout)
         except Exception as exc:  # noqa: BLE001  # raised where the thread was started
             started.set_exception(exc)
             return
@@ -287,13 +298,12 @@ def _read_here(following: FollowingThread, plan: Plan, deadline: float) -> Seque
 
 def _read_there(following: FollowingThread, plan: Plan, deadline: float) -> Sequence[Records]:
     """Read records on the thread that has the connection, and look items up meanwhile."""
-    seconds = deadline - time.monotonic()
     reading = following.begin(following.store.read(plan.versions))
     try:
         plan.find_items()
-        return reading.result(seconds)
+        return reading.result(deadline - time.monotonic())
     except TimeoutError as exc:
-        raise following.store.late(seconds) from exc
+        raise following.store.late() from exc
     finally:
         reading.cancel()  # unless it is done
 

@@ -21,6 +21,7 @@ from gkc.center.checks import (
     versions_of,
 )
 from gkc.center.question import ANSWER_TYPES, Columns, Question
+from gkc.client.given import held_ids, held_names, not_integers, with_its_type, with_none
 from gkc.errors import InvalidFieldsError
 from gkc.knowledge import PARTS, Part
 from gkc.strings import Ids as Column
@@ -52,11 +53,11 @@ def question_of(
         If there is a wrong value, or lists differ in length; names it by its JSON Pointer.
     """
     columns = columns_of(
-        _ids(u, "/u"), _ids(i, "/i"), _categories(c), versions_of(_plain(v)), _MOST_ROWS
+        _ids(u, "/u"), _ids(i, "/i"), _categories(c), versions_of(held_names(v)), _MOST_ROWS
     )
     return Question(
         columns,
-        PARTS if parts is None else parts_of(_plain(parts)),
+        PARTS if parts is None else parts_of(held_names(parts)),
         choice_of(dtype, ANSWER_TYPES, "/dtype"),
     )
 
@@ -99,13 +100,19 @@ def _ids(values: Any, field: str) -> Column:  # noqa: ANN401
     """Return an id column, of one id or n."""
     if type(values) in (int, str):
         return id_array([values], field)
-    if isinstance(values, list | tuple):
-        return _listed_ids(list(values), field)
-    return _array_of_ids(np.asarray(values), field)
+    if type(values) is np.ndarray and values.dtype == np.int64 and values.ndim == 1:
+        return np.ascontiguousarray(values)
+    held = held_ids(values, field)
+    if isinstance(held, list):
+        return _listed_ids(held, field)
+    return _array_of_ids(np.asarray(held), field)
 
 
 def _listed_ids(values: list[Any], field: str) -> Column:
-    return id_array(_plain_ids(values), f"{field}/{{}}")
+    try:
+        return id_array(_plain_ids(values), f"{field}/{{}}")
+    except InvalidFieldsError as error:
+        raise with_its_type(error, values) from None
 
 
 def _plain_ids(values: list[Any]) -> list[Any]:
@@ -119,14 +126,16 @@ def _array_of_ids(array: Array, field: str) -> Column:
     if array.ndim > 1:
         shape = list(array.shape)
         raise InvalidFieldsError(f"must be one id or a list of them, not of shape {shape}", field)
-    if array.dtype.kind in "OUT":
+    if array.dtype.kind == "O":
+        return id_array([array.item()], field)
+    if array.dtype.kind in "UT":
         values = array.tolist()
         return _listed_ids(values, field) if array.ndim else id_array([values], field)
     column = np.atleast_1d(array)
     if not array.ndim and array.dtype.kind not in "iu":
         raise InvalidFieldsError(NO_ID, field)
     if column.dtype.kind not in "iu" and column.size:
-        raise InvalidFieldsError(f"{NO_ID}, but of an array of {array.dtype}", f"{field}/0")
+        raise not_integers(column, field)
     if column.dtype.kind == "u" and column.size and int(column.max()) >= 2**63:
         return id_array(column.tolist(), f"{field}/{{}}")
     return np.ascontiguousarray(column, dtype=np.int64)
@@ -135,16 +144,17 @@ def _array_of_ids(array: Array, field: str) -> Column:
 def _categories(values: Any) -> Categories:  # noqa: ANN401
     if values is None:
         return NO_CATEGORIES
-    if isinstance(values, list | tuple) and type(None) in set(map(type, values)):
-        return category_array(_plain_ids(list(values)), "/c/{}")
-    ids = _ids(values, "/c")
+    held = held_ids(values, "/c")
+    if isinstance(held, list) and not set(map(type, held)) <= {int}:
+        held = with_none(held)
+        if type(None) in set(map(type, held)):
+            return _listed_categories(held)
+    ids = _ids(held, "/c")
     return ids, np.ones(len(ids), dtype=np.bool_)
 
 
-def _plain(values: Any) -> Any:  # noqa: ANN401
-    """Return a list of names as a list, whatever held them."""
-    if isinstance(values, str):
-        return values
-    if isinstance(values, np.ndarray):
-        return values.tolist()
-    return list(values) if isinstance(values, tuple) else values
+def _listed_categories(values: list[Any]) -> Categories:
+    try:
+        return category_array(_plain_ids(values), "/c/{}")
+    except InvalidFieldsError as error:
+        raise with_its_type(error, values) from None

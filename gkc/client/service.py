@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from gkc.center.question import Question
 from gkc.client.knowledge import Knowledge
+from gkc.client.service_address import Address
 from gkc.client.service_asking import Asking, Options, Service
 from gkc.client.service_connection import Response, wait_for
 from gkc.client.service_conversation import Conversation, Talk
@@ -27,6 +28,7 @@ class HttpSource:
     """
 
     def __init__(self, urls: Sequence[str], options: Options) -> None:
+        self.shown = ", ".join(urls)
         self._service = Service(urls, options)
         self._conversation = Conversation()
 
@@ -37,7 +39,7 @@ class HttpSource:
         answer, is_known = self._conversation.understand(question, response)
         if not is_known:
             look_up = self._conversation.look_up(answer.versions, response.address, deadline)
-            self._hold(look_up, deadline)
+            self._hold(look_up, deadline, response.address)
         return self._conversation.knowledge(answer)
 
     def versions(self, deadline: float) -> dict[str, Any]:
@@ -48,12 +50,12 @@ class HttpSource:
         """Close the connections."""
         self._service.close()
 
-    def _hold(self, talk: Talk[T], deadline: float) -> T:
+    def _hold(self, talk: Talk[T], deadline: float, at: Address | None = None) -> T:
         try:
             said = next(talk)
             while True:
                 if isinstance(said, Request):
-                    said = talk.send(self._exchange(said, deadline))
+                    said = talk.send(self._exchange(said, deadline, at))
                 else:
                     sleep(said)
                     said = next(talk)
@@ -61,13 +63,13 @@ class HttpSource:
             result: T = done.value
             return result
 
-    def _exchange(self, request: Request, deadline: float) -> Response:
+    def _exchange(self, request: Request, deadline: float, at: Address | None = None) -> Response:
         service = self._service
         if service.process != os.getpid():
             service = self._service = service.anew()
         for address in service.addresses.unresolved():
             address.resolve()
-        asking = Asking(service, request, deadline)
+        asking = Asking(service, request, deadline, at)
         try:
             asking.begin()
             while asking.outcome is None:

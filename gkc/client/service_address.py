@@ -131,13 +131,13 @@ class Addresses:
         """Return the addresses whose names are to be looked up."""
         return [address for address in self.all if not address.is_resolved]
 
-    def take(self, tried: Iterable[Address]) -> Address:
-        """Return the address with the fewest requests under way, and count one more.
+    def take(self, tried: Iterable[Address], at: Address | None = None) -> Address:
+        """Return this address, or that with the fewest requests under way; count one more there.
 
         Those that failed lately or were ``tried`` come only where there is no other.
         """
         with self._lock:
-            chosen = self.all[0] if len(self.all) == 1 else self._chosen(set(tried))
+            chosen = at or self._chosen(tried)
             chosen.in_flight += 1
             return chosen
 
@@ -152,7 +152,9 @@ class Addresses:
         others = set(self.all) - set(tried)
         return any(address.left_out_until <= now for address in others)
 
-    def _chosen(self, tried: set[Address]) -> Address:
+    def _chosen(self, tried: Iterable[Address]) -> Address:
+        if len(self.all) == 1:
+            return self.all[0]
         now = monotonic()
         return min(
             self.all,
@@ -175,7 +177,9 @@ def _parsed(url: str) -> tuple[str, str, int, str]:
     except ValueError as error:
         raise _refused(str(error)) from None
     if "@" in parts.netloc:
-        raise _refused("it holds a user's name or a password, and API keys come later")
+        raise _refused(
+            "it holds a user's name or a password, which would be sent to nobody; leave it out"
+        )
     if not parts.hostname:
         raise _refused("it names no host")
     if parts.query or parts.fragment or "?" in url or "#" in url:

@@ -167,6 +167,8 @@ class Asking:
     request : Request
     deadline : float
         By the monotonic clock, in seconds.
+    at : Address, optional
+        Who is asked first; else who has least to do.
 
     Attributes
     ----------
@@ -174,12 +176,15 @@ class Asking:
     outcome : Response or GkcError, optional
     """
 
-    def __init__(self, service: Service, request: Request, deadline: float) -> None:
+    def __init__(
+        self, service: Service, request: Request, deadline: float, at: Address | None = None
+    ) -> None:
         self.running: list[Attempt] = []
         self.outcome: Response | GkcError | None = None
         self._service = service
         self._request = request
         self._deadline = deadline
+        self._at = at
         self._retries_left = service.options.retries
         self._tried: list[Address] = []
         self._retry_at = self._hedge_at = _NEVER
@@ -193,7 +198,7 @@ class Asking:
         """Begin the first attempt."""
         self._service.budget.earn()
         if monotonic() < self._deadline:
-            self._begin("first")
+            self._begin("first", self._at)
         else:  # earlier pieces took all the time
             self._time_is_up(self._service.addresses.all[0])
 
@@ -237,9 +242,9 @@ class Asking:
         for attempt in tuple(self.running):
             self._end(attempt, "abandoned", stays_open=False)
 
-    def _begin(self, kind: AttemptKind) -> None:
+    def _begin(self, kind: AttemptKind, at: Address | None = None) -> None:
         options = self._service.options
-        address = self._service.addresses.take(self._tried)
+        address = self._service.addresses.take(self._tried, at)
         self._tried.append(address)
         now = monotonic()
         connection = self._service.connection(address)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from gkc.center.question import Question
 from gkc.client.knowledge import Knowledge
+from gkc.client.service_address import Address
 from gkc.client.service_asking import Asking, Attempt, Options, Service
 from gkc.client.service_connection import READ, Connection, Response
 from gkc.client.service_conversation import Conversation, Talk
@@ -30,6 +31,7 @@ class AsyncHttpSource:
     """
 
     def __init__(self, urls: Sequence[str], options: Options) -> None:
+        self.shown = ", ".join(urls)
         self._service = Service(urls, options)
         self._conversation = Conversation()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -42,7 +44,7 @@ class AsyncHttpSource:
         answer, is_known = self._conversation.understand(question, response)
         if not is_known:
             look_up = self._conversation.look_up(answer.versions, response.address, deadline)
-            await self._hold(look_up, deadline)
+            await self._hold(look_up, deadline, response.address)
         return self._conversation.knowledge(answer)
 
     async def versions(self, deadline: float) -> dict[str, Any]:
@@ -53,12 +55,12 @@ class AsyncHttpSource:
         """Close the connections."""
         self._service.close()
 
-    async def _hold(self, talk: Talk[T], deadline: float) -> T:
+    async def _hold(self, talk: Talk[T], deadline: float, at: Address | None = None) -> T:
         try:
             said = next(talk)
             while True:
                 if isinstance(said, Request):
-                    said = talk.send(await self._exchange(said, deadline))
+                    said = talk.send(await self._exchange(said, deadline, at))
                 else:
                     await asyncio.sleep(said)
                     said = next(talk)
@@ -66,10 +68,13 @@ class AsyncHttpSource:
             result: T = done.value
             return result
 
-    async def _exchange(self, request: Request, deadline: float) -> Response:
+    async def _exchange(
+        self, request: Request, deadline: float, at: Address | None = None
+    ) -> Response:
         loop = self._enter()
-        await self._resolve(loop, deadline)
-        asking = Asking(self._service, request, deadline)
+        for address in self._service.addresses.unresolved():
+            await self._resolve(loop, address, deadline)
+        asking = Asking(self._service, request, deadline, at)
         try:
             asking.begin()
             while asking.outcome is None:
@@ -93,18 +98,19 @@ class AsyncHttpSource:
             )
         return loop
 
-    async def _resolve(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
-        for address in self._service.addresses.unresolved():
-            if _is_number(address.host):
-                address.resolve()
-                continue
-            looking_up = loop.run_in_executor(None, address.resolve)
-            try:
-                await asyncio.wait_for(looking_up, deadline - monotonic())
-            except TimeoutError:
-                raise DeadlineExceededError(
-                    address.url, self._service.options.timeout, "looking up its name"
-                ) from None
+    async def _resolve(
+        self, loop: asyncio.AbstractEventLoop, address: Address, deadline: float
+    ) -> None:
+        if _is_number(address.host):
+            address.resolve()
+            return
+        looking_up = loop.run_in_executor(None, address.resolve)
+        try:
+            await asyncio.wait_for(looking_up, deadline - monotonic())
+        except TimeoutError:
+            raise DeadlineExceededError(
+                address.url, self._service.options.timeout, "looking up its name"
+            ) from None
 
     async def _wait(self, loop: asyncio.AbstractEventLoop, asking: Asking) -> None:
         """Wait until an attempt is over or it is time for something."""

@@ -25,7 +25,8 @@ from gkc.errors import ServiceError
 READ: Final = select.POLLIN
 WRITE: Final = select.POLLOUT
 
-_HEAD_BYTES: Final = 64 << 10
+_HEAD_BYTES: Final = 16 << 10
+"""The most of a head. More of the first read would be copied; the rest goes where it stays."""
 _MOST_BODY_BYTES: Final = 1 << 31
 _HEAD_END: Final = b"\r\n\r\n"
 _FIRST_FINAL_STATUS: Final = 200

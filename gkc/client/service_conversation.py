@@ -65,7 +65,12 @@ class Conversation:
 
     def list(self) -> Talk[dict[str, Any]]:
         """Ask which versions there are."""
-        listed = read_versions((yield VERSIONS_REQUEST))
+        response = yield VERSIONS_REQUEST
+        try:
+            listed = read_versions(response)
+        except ServiceError:
+            response.address.failed()
+            raise
         described: dict[tuple[str, str], Mapping[str, Any] | None] = {}
         for entry in listed["versions"]:
             version = entry["version"]

@@ -64,7 +64,7 @@ def problem_of_status(status: int, detail: str, headers: Mapping[str, str]) -> P
 
 def _extra(error: Exception) -> dict[str, Any]:
     if isinstance(error, errors.InvalidFieldsError):
-        return {"errors": error.errors}
+        return {"errors": list(error.errors)}
     if isinstance(error, errors.VersionNotFoundError):
         return {"versions": list(error.known)}
     if isinstance(error, errors.BatchTooLargeError):

@@ -45,7 +45,11 @@ Succession = Literal["later", "earlier", "other"]
 
 
 class Summary(Record, frozen=True):
-    """What ``GET /versions`` tells of a generation."""
+    """What ``GET /versions`` tells of a generation.
+
+    ``checksum`` is the SHA-256 of its manifest, which holds those of its data; the first catalogues
+    of this format were without.
+    """
 
     users: Count
     items: Count
@@ -55,6 +59,7 @@ class Summary(Record, frozen=True):
     dtype: ElementType
     bytes: Count
     bundle: str
+    checksum: str = ""
     origin: Origin = Origin()
 
     @classmethod
@@ -70,6 +75,7 @@ class Summary(Record, frozen=True):
             dtype=spec.element_type,
             bytes=totals.size_bytes,
             bundle=spec.bundle,
+            checksum=manifest.checksum,
             origin=spec.origin,
         )
 

@@ -346,6 +346,18 @@ class RecordCodec:
             raise LayoutError(f"has {size} bytes, which are not those of {pairs} pairs")
         return int(pairs)
 
+    def check_all(self, users: Ids, records: Sequence[bytes | memoryview | None]) -> None:
+        """Check the records of some users; None is no record, and so as it should be.
+
+        Raises
+        ------
+        LayoutError
+            If one is damaged, or another user's.
+        """
+        for field, record in zip(id_fields(users), records, strict=True):
+            if record is not None:
+                self.check(field, record)
+
     def unpack(self, ids: Ids, records: Sequence[bytes | memoryview | None]) -> UserBlock:
         """Unpack the records of some users, None standing for a user who was not exported.
 

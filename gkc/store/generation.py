@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from msgspec import Meta, field
 
-from gkc.errors import GenerationCorruptError, RecordError
+from gkc.errors import GenerationCorruptError, LayoutError, RecordError
+from gkc.knowledge import NAME_PATTERN
 from gkc.knowledge import is_version_name as is_version_name
 from gkc.rows_library import stride
 from gkc.store.codec import (
     ID_BYTES,
     ElementType,
     RecordCodec,
+    UserBlock,
     largest_magnitude,
     record_bytes,
 )
 from gkc.store.sealed import Count, Count32, Int64, Magnitude, Record, Width, seal, unseal
 from gkc.store.table_format import TableShape
-from gkc.strings import IdType
+from gkc.strings import Ids, IdType
 
 MANIFEST_FORMAT: Final = "gkc-generation/2"
 CHUNK_BYTES: Final = (256 << 10) - 64
@@ -31,8 +35,7 @@ _BUCKET_BYTES: Final = 4_000_000
 _BUCKET_USERS: Final = 512
 _CRC_BYTES: Final = 4
 
-_NAME: Final = r"^[A-Za-z0-9._-]{1,64}\Z"
-Name = Annotated[str, Meta(pattern=_NAME)]
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 """Of a version or a generation."""
 
 
@@ -60,7 +63,7 @@ class Origin(Record, frozen=True):
     task_weights : list or object
         Where one tower serves all tasks, what makes each task's score of the product.
     vector_space : str or None
-        Equal ones have axes that mean the same.
+        Equal ones have axes that mean the same: as the bundle names it, else its models' digest.
     data_until : str or None
         RFC 3339.
     run : object
@@ -261,6 +264,11 @@ class GenerationManifest(Record, frozen=True):
         """What packs and unpacks the records of its users."""
         return self.spec.records(self.generation)
 
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of this record, and so of its data, whose checksums it holds."""
+        return f"sha256:{hashlib.sha256(self.to_bytes()).hexdigest()}"
+
     def to_bytes(self) -> bytes:
         """Serialise as sealed JSON."""
         return seal(self, MANIFEST_FORMAT)
@@ -320,3 +328,19 @@ def read_manifest(raw: bytes, generation: str) -> GenerationManifest:
         return GenerationManifest.from_bytes(raw, generation)
     except RecordError as exc:
         raise GenerationCorruptError(generation, f"its manifest: {exc}") from exc
+
+
+def unpacked(
+    manifest: GenerationManifest, ids: Ids, records: Sequence[bytes | memoryview]
+) -> UserBlock:
+    """Unpack the records of some users as they are stored.
+
+    Raises
+    ------
+    GenerationCorruptError
+        If one is damaged, or another user's.
+    """
+    try:
+        return manifest.records.unpack(ids, records)
+    except LayoutError as exc:
+        raise GenerationCorruptError(manifest.generation, str(exc)) from exc

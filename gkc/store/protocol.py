@@ -7,10 +7,11 @@ by `Storage.open_sink`, checks and counts rows and hands them to the backend's `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from gkc.store.catalogue import Catalogue
+from gkc.store.codec import UserBlock
 from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
 from gkc.store.sink import GenerationSink, Lease
 from gkc.store.table import ItemTable
@@ -68,6 +69,10 @@ class KnowledgeReader(Protocol):
 
         No mirror is built for it; a table of all items is faster from some thousands on.
         """
+        ...
+
+    def users(self, manifest: GenerationManifest) -> AsyncIterator[UserBlock]:
+        """Read all users, a bounded number of bytes at a time; each record is checked."""
         ...
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:

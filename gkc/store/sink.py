@@ -102,7 +102,9 @@ class Finished:
     size_bytes : int
         What they take.
     checksums : mapping of str to int
+        The manifest keeps them for the backend, which alone names and reads them.
     chunk_crc32s : bytes
+        As in the manifest.
     """
 
     size_bytes: int

@@ -163,6 +163,10 @@ class _Table:
         except LayoutError as exc:
             raise self.outside("starts") from exc
 
+    def _strings(self, name: str) -> StringIds:
+        offsets = np.frombuffer(self.sections[f"{name}_offsets"], dtype=np.int64)
+        return StringIds(np.frombuffer(self.sections[f"{name}_bytes"], dtype=np.uint8), offsets)
+
     def require_whole(self) -> None:
         """Check that nobody cut the file short: the missing pages would kill this process."""
         self._open_index()
@@ -240,10 +244,6 @@ class ItemTable(_Table):
             return None
         return self._strings("id")[rows].tolist()
 
-    def _strings(self, name: str) -> StringIds:
-        offsets = np.frombuffer(self.sections[f"{name}_offsets"], dtype=np.int64)
-        return StringIds(np.frombuffer(self.sections[f"{name}_bytes"], dtype=np.uint8), offsets)
-
     def _column(self, name: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
         return np.frombuffer(self.sections[name], dtype=dtype).reshape(self.count, *width)
 
@@ -309,13 +309,40 @@ class MappedUserTable(_Table):
                 rows = [self._open_index().row_of(int(ids[0]))]
             except LayoutError as exc:
                 raise self.outside("starts") from exc
-        else:
-            rows = self.rows_of(ids).tolist()
-        return [None if row < 0 else self._record(row) for row in rows]
+            return [None if row < 0 else self._record(row) for row in rows]
+        return self._records_at(self.rows_of(ids))
+
+    def slice(self, start: int, end: int) -> tuple[Ids, list[memoryview]]:
+        """Return the ids and the records of rows that follow one another, as views of the file.
+
+        Raises
+        ------
+        GenerationCorruptError
+            If the file was cut short since it was opened, or points outside itself.
+        """
+        self.require_whole()
+        ids: Ids = np.frombuffer(self.sections["ids"], dtype="<i8")[start:end]
+        if "id_offsets" in self.sections:
+            ids = self._strings("id")[start:end]
+        return ids, [self._record(row) for row in range(start, start + len(ids))]
 
     def _drop_views(self) -> None:
         self._offsets = memoryview(b"").cast("q")
         self._records = memoryview(b"")
+
+    def _records_at(self, rows: I64) -> list[memoryview | None]:
+        """Return the records at some rows, None where a row is negative."""
+        offsets, records = np.frombuffer(self._offsets, dtype=np.int64), self._records
+        try:
+            starts, ends = offsets[rows], offsets[rows + 1]
+        except IndexError as exc:  # closed meanwhile
+            raise self.outside("offsets") from exc
+        known = rows >= 0
+        outside = (starts < 0) | (ends < starts) | (ends > len(records))
+        if (outside & known).any():
+            raise self.outside("offsets")
+        at = zip(starts.tolist(), ends.tolist(), known.tolist(), strict=True)
+        return [records[start:end] if is_known else None for start, end, is_known in at]
 
     def _record(self, row: int) -> memoryview:
         try:

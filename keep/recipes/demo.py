@@ -18,23 +18,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from gkc.arrays import I64
 from gkc.errors import GkcError
-from gkc.knowledge import PARTS
+from gkc.knowledge import PARTS, SAFETENSORS
 from keep.checkpoint import load_checkpoint
 from keep.comparison import Result, evaluate, report
 from keep.errors import ProblemError
 from keep.log import Log, open_log
-from keep.served import SAFETENSORS, ServedKnowledge, decode_safetensors
+from keep.served import ServedKnowledge
 from keep.serving import BIN, serving
 
+JSON = "application/json"
 VERSIONS = {6: "ml1m-day6", 7: "ml1m-day7"}
 """Day that a version has learned up to, and the version's name."""
 REQUESTS = 300
@@ -162,31 +165,52 @@ def ask(demo: Demo, url: str, log: Log) -> None:
     """Ask for one user and many items, in JSON and in safetensors, and print what came."""
     day = log.day(log.info.test_day)
     user = int(day.user[day.sub_domain][0])
-    items = np.unique(day.item)[:CANDIDATES].tolist()
+    items = np.unique(day.item)[:CANDIDATES]
     latest = list(VERSIONS.values())[-1]
-    body: dict[str, object] = {"u": user, "i": items, "v": latest}
-    with demo.timed("ask"), ServedKnowledge(url, latest) as client:
+    body: dict[str, object] = {"u": user, "i": items.tolist(), "v": latest}
+    with (
+        demo.timed("ask"),
+        closing(HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection,
+        ServedKnowledge(url, latest) as served,
+    ):
         print(f"\n1 user x {len(items)} items, {REQUESTS} requests each, one after another:")
-        for name, accept in (("JSON", "application/json"), ("safetensors", SAFETENSORS)):
+        for name, accept in (("JSON", JSON), ("safetensors", SAFETENSORS)):
             times, answer = [], b""
             for _ in range(REQUESTS):
                 began = time.perf_counter()
-                answer = client.ask(body, accept)
+                answer = post(connection, body, accept)
                 times.append(1000 * (time.perf_counter() - began))
             p50, p99 = np.percentile(times, [50, 99])
             print(f"  {name:<12} p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   {len(answer):,} bytes")
-        tensors = decode_safetensors(client.ask(body, SAFETENSORS))
-        in_json = json.loads(client.ask(body, "application/json"))
-        as_json = np.array(in_json["knowledge"], dtype=np.float32)
-        if not np.array_equal(as_json, tensors["knowledge"]):
+        told = json.loads(post(connection, body, JSON))["knowledge"]
+        as_json = np.array(told, dtype=np.float32)
+        if not np.array_equal(as_json, served(np.full(len(items), user), items)):
             raise DemoError("ask", "JSON and safetensors gave different numbers")
         print(f"  {as_json.shape[1]} numbers a row, equal to the bit in both formats")
-        status = tensors["status"]
-        counts = [np.bincount(column, minlength=3) for column in status.T.astype(np.int64)]
-        print_status(np.stack(counts))
-        both = {**body, "i": items[:2], "v": list(VERSIONS.values())}
-        generations = json.loads(client.ask(both, "application/json"))["versions"]
+        print_status(served.status_counts)
+        both = {**body, "i": items[:2].tolist(), "v": list(VERSIONS.values())}
+        generations = json.loads(post(connection, both, JSON))["versions"]
         print(f"  two versions in one request: {generations}")
+
+
+def post(connection: HTTPConnection, body: dict[str, object], accept: str) -> bytes:
+    """Ask for knowledge as a program without our client does; return the answer's bytes.
+
+    Raises
+    ------
+    DemoError
+        If the service is gone, or refuses.
+    """
+    headers = {"Content-Type": JSON, "Accept": accept}
+    try:
+        connection.request("POST", "/knowledge", json.dumps(body), headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, HTTPException) as exc:
+        raise DemoError("ask", f"POST /knowledge was not answered: {exc}") from exc
+    if answer.status != 200:
+        raise DemoError("ask", f"POST /knowledge answered {answer.status}: {content[:500]!r}")
+    return content
 
 
 def print_status(counts: I64) -> None:

@@ -81,7 +81,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Students that are tried for KEEP, as differences to the pretraining chosen, none of which changes
 the teacher; judged by what both together are worth on the tuning day."""
 
-COMPARED: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
+UNCHOSEN_VARIANTS: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
 """Students that are compared with those, but not chosen: the paper reads otherwise."""
 
 
@@ -250,7 +250,7 @@ class _Work:
     def _students(self) -> dict[str, PretrainingPlan]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         students = {}
-        for variant, values in {**VARIANTS, **COMPARED}.items():
+        for variant, values in {**VARIANTS, **UNCHOSEN_VARIANTS}.items():
             name = f"variant-{variant.replace(' ', '-')}"
             tuned = dataclasses.replace(config, **values)
             # What they learn from a teacher, they learn beside one.

@@ -90,7 +90,8 @@ class System(Generic[S, G, R]):
     options: type[S]
     """``base.Options`` or a subclass: what is tried starts from all of Base's best options."""
     tried: tuple[Mapping[str, Any], ...]
-    """What is tried on the tuning day, at most twelve: changes to Base's best options."""
+    """What is tried on the tuning day: changes to Base's best options. Twelve, as for each of the
+    others; six for one that takes ``Plugged``, whose other trials are pretraining and students."""
     learn: Callable[[Lesson[S, G]], R]
     """Builds and trains it: ``one_pass``, but for KEEP-C."""
     takes: type = NoneType

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,16 @@ STORES = ("file", "redis")
 @pytest.fixture(params=STORES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Yield an empty store of each kind; what a Redis namespace holds is deleted afterwards."""
+    with empty_place(request, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def empty_place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
+    """Make an empty store of the kind that a fixture's parameter names."""
     namespace = f"test-{uuid.uuid4().hex}"
     if request.param == "file":
-        yield Place(f"file:{tmp_path / 'store'}", namespace)
+        yield Place(f"file:{folder / 'store'}", namespace)
         return
     url = request.getfixturevalue("redis_server_url")
     yield Place(url, namespace)

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 from tests.acceptance.bundles import RECIPES, Recipe, Truth, write_bundle
-from tests.acceptance.reference import check_row, expect
+from tests.acceptance.reference import check_row, expect, unfactor
 from tests.commands import Place, done, export, service
 
 DTYPES = ("f16", "f32", "int8")
@@ -121,7 +121,10 @@ def _check_other_paths(
         "/knowledge", json={**columns, "layout": "factored"}, headers={"Accept": SAFETENSORS}
     )
     assert factored.status_code == 200, factored.text
-    _same_bits(_unfactor(safetensors.numpy.load(factored.content), version), rows)
+    tensors = safetensors.numpy.load(factored.content)
+    kept_as = np.float16 if version == "f16" else np.float32
+    assert {t.dtype for t in tensors.values() if t.dtype.kind == "f"} == {np.dtype(kept_as)}
+    _same_bits(unfactor(tensors, ("user", "item", "user_item", "user_category")), rows)
 
     only = client.post("/knowledge", json={**columns, "parts": ["user_category", "user"]}).json()
     d, c = truth.dim, truth.category_dim
@@ -129,20 +132,6 @@ def _check_other_paths(
     picked = np.concatenate([rows[:, :d], rows[:, 3 * d :]], axis=1)
     _same_bits(np.array(only["knowledge"], dtype=np.float64).astype(np.float32), picked)
     assert only["status"] == status
-
-
-def _unfactor(tensors: dict[str, npt.NDArray[Any]], version: str) -> npt.NDArray[np.float32]:
-    """Lay out factored tensors as a client of ours would, by the contract's words alone."""
-    vectors = ("user", "item", "user_category")
-    assert all(
-        tensors[k].dtype == (np.float16 if version == "f16" else np.float32) for k in vectors
-    )
-    assert tensors["user_index"].dtype == tensors["user_category_index"].dtype == np.int32
-    user, item, pair = (tensors[k].astype(np.float32) for k in vectors)
-    k_u = user[tensors["user_index"]]
-    product = k_u * item
-    product[tensors["status"][:, 2] == 0] = 0
-    return np.concatenate([k_u, item, product, pair[tensors["user_category_index"]]], axis=1)
 
 
 def _check_get(

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from bench import performance
-from bench.performance import FIRST_PICTURE, PAGE, draw, page, write
+from bench.performance import FIRST_PICTURE, OPENING, PAGE, draw, page, write
 from bench.results import FOLDER, Curve, Figure, Section, read_section
 from bench.run import MEASUREMENTS
 
@@ -140,6 +140,15 @@ def test_the_committed_page_is_that_of_the_committed_figures() -> None:
     remarks = FOLDER / "remarks.md"
     told = remarks.read_text(encoding="utf-8") if remarks.exists() else ""
     assert PAGE.read_text(encoding="utf-8") == page(sections, told)
+
+
+def test_the_committed_page_opens_with_all_that_a_user_wants_to_know() -> None:
+    files = [FOLDER / f"{name}.json" for name in MEASUREMENTS]
+    sections = [read_section(file) for file in files if file.exists()]
+    figures = {(section.module, figure.name) for section in sections for figure in section.figures}
+    wanted = [(f"bench.{module}", name) for _, module, names in OPENING for name in names]
+    assert [one for one in wanted if one not in figures] == []
+    assert FIRST_PICTURE in {curve.name for section in sections for curve in section.curves}
 
 
 def test_no_two_committed_pictures_share_a_title() -> None:

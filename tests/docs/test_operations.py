@@ -31,6 +31,7 @@ READS = [
     ("gkc", "versions list"),
     ("gkc", "get --version a --user 1 --item 1"),
     ("gkc", "verify --version a"),
+    ("gkc", "export-table --version a {bundle}-as-tables"),
     ("gkc-export", "--version a --bundle {bundle} --check"),
 ]
 

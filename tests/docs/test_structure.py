@@ -22,8 +22,9 @@ def test_it_exists(name: str) -> None:
 
 
 def test_the_whole_path_is_named() -> None:
-    steps = ["load_bundle", "prepare", "batches", "partition_tables", "default_vectors", "stage"]
-    steps += ["item_batches", "infer", "write_items", "seal", "publish"]
+    steps = ["check_export", "load_bundle", "check_digests", "prepare", "batches"]
+    steps += ["partition_tables", "default_vectors", "stage", "item_batches", "infer"]
+    steps += ["write_items", "seal", "publish"]
     last = [name.rpartition(".")[2] for name in NAMES]
     places = [last.index(step) for step in steps]
     assert places == sorted(places)

@@ -18,10 +18,11 @@ import pytest
 import torch
 from torch import nn
 
+from gkc import Client
+from gkc.lock import Lock
 from keep.checkpoint import load_checkpoint
 from keep.knowledge import student_knowledge
 from keep.plugin import PlugIn
-from keep.served import ServedKnowledge
 from tests.commands import BIN, Place, service
 from tests.keep.tiny import DAYS, ITEMS, tiny_days, tiny_log
 
@@ -94,7 +95,7 @@ def test_the_model_s_own_checkpoint_and_the_plugged_one_have_the_same_keys(
     alone = torch.load(followed.folder / "my_model.pt")
     plugged = torch.load(followed.folder / "with_knowledge.pt")
     assert alone.keys() == plugged["model"].keys()
-    assert plugged["version"] == "day-7"
+    assert Lock.read(followed.folder / "with_knowledge.gkc-lock").only_version() == "day-7"
 
 
 def wait_until_served(url: str, version: str) -> None:
@@ -112,11 +113,9 @@ def wait_until_served(url: str, version: str) -> None:
 def test_the_running_service_serves_the_next_version_beside_it(followed: Followed) -> None:
     wait_until_served(followed.url, "day-8")
     day = tiny_days(categories=ITEMS)[DAYS]
-    rows = (day.user[:50], day.item[:50], day.category[:50])
-    with ServedKnowledge(followed.url, "day-7") as first:
-        old = first(*rows)
-    with ServedKnowledge(followed.url, "day-8") as second:
-        new = second(*rows)
+    u, i, c = day.user[:50], day.item[:50], day.category[:50]
+    with Client(followed.url, timeout=30) as client:
+        old, new = (client.knowledge(u=u, i=i, c=c, v=v).rows for v in ("day-7", "day-8"))
     assert old.shape == new.shape
     assert not np.array_equal(old, new)
 
@@ -132,9 +131,8 @@ def test_online_scores_are_those_of_the_offline_knowledge(
     online = importlib.import_module("online")
     users, items, categories, _ = (column[:200] for column in online.TEST)
     mine = users == users[0]
-    ranker = online.Ranker(followed.url)
-    scores = ranker.score(int(users[0]), items[mine].tolist(), categories[mine].tolist())
-    ranker.service.__exit__(None, None, None)
+    with Client(followed.url, timeout=30, lock="with_knowledge.gkc-lock") as client:
+        scores = online.Ranker(client).score(int(users[0]), items[mine], categories[mine])
 
     saved = torch.load("with_knowledge.pt")
     model: nn.Module = online.MyModel()

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +123,9 @@ NO_PAIRS = Recipe(
 RECIPES = {
     "without user_category": NO_PAIRS,
     "without user_category, in folders": replace(NO_PAIRS, folders=True),
+    "without any category": replace(
+        NO_PAIRS, items={"item_id": [1, -2], "price": [0.5, 1]}, unknown={}
+    ),
     "columns side by side": SIDE_BY_SIDE,
     "columns side by side, models of one batch size": replace(SIDE_BY_SIDE, batch=5),
     "string ids": STRING_IDS,
@@ -244,7 +248,7 @@ def test_every_vector_is_what_numpy_makes_of_the_weights(
         assert_stored(found.users[user], truth, element_type, relative)
     for pair, truth in pairs.items():
         assert_stored(found.pairs[pair], truth, element_type, relative)
-    categories = {r["item_id"]: r["category_id"] for r in built.tables["items"].to_pylist()}
+    categories = {r["item_id"]: r.get("category_id") for r in built.tables["items"].to_pylist()}
     for item, truth in items.items():
         assert_stored(found.items[item][0], truth, element_type, relative)
         assert found.items[item][1] == categories[item]
@@ -302,6 +306,65 @@ def test_order_and_pieces_of_the_tables_do_not_matter(
     assert stored(place, "v1", users, []).raw == before.raw
 
 
+def as_pandas_writes(table: pa.Table, path: Path) -> None:
+    """Categoricals, 64-bit offsets, and a note of its index."""
+    index = {"index_columns": [{"kind": "range", "name": None}], "columns": []}
+    laid_out = retyped(table, pa.large_string(), pa.list_(pa.string()))
+    for place, field in enumerate(laid_out.schema):
+        if field.name in ("city", "brand"):
+            encoded = laid_out.column(place).dictionary_encode()
+            categorical = encoded.cast(pa.dictionary(pa.int8(), pa.string(), ordered=True))
+            laid_out = laid_out.set_column(place, field.name, categorical)
+    pq.write_table(laid_out.replace_schema_metadata({"pandas": json.dumps(index)}), path)
+
+
+def as_polars_writes(table: pa.Table, path: Path) -> None:
+    """All with 64-bit offsets."""
+    pq.write_table(retyped(table, pa.large_string(), pa.large_list(pa.large_string())), path)
+
+
+def as_spark_writes(table: pa.Table, path: Path) -> None:
+    """A folder named as a file: uneven parts, one of them empty, markers, no types of Arrow."""
+    path.mkdir()
+    plain = retyped(table, pa.string(), pa.list_(pa.string()))
+    for k, part in enumerate([plain.slice(0, 1), plain.slice(1, 0), plain.slice(1)]):
+        name = f"part-{k:05d}-5b1f0b5e-c000.snappy.parquet"
+        pq.write_table(part, path / name, store_schema=False, row_group_size=1)
+        (path / f".{name}.crc").write_bytes(b"crc")
+    (path / "_SUCCESS").touch()
+
+
+def retyped(table: pa.Table, text: pa.DataType, texts: pa.DataType) -> pa.Table:
+    """Lay out strings, and lists of them, in other types."""
+    types = {"colours": texts, "tags": texts}
+    fields = [
+        f.with_type(types.get(f.name, text if is_text(f.type) else f.type)) for f in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
+def is_text(held: pa.DataType) -> bool:
+    return bool(pa.types.is_string(held) or pa.types.is_dictionary(held))
+
+
+@pytest.mark.parametrize("write", [as_pandas_writes, as_polars_writes, as_spark_writes])
+def test_strings_are_the_same_however_they_were_written(
+    write: Callable[[pa.Table, Path], None], file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", STRINGS)
+    users, items = list(built.user_vectors()), list(built.item_vectors())
+    export(built, file_place)
+    before = stored(file_place, "v1", users, items)
+    for name, table in built.tables.items():
+        (built.path / f"{name}.parquet").unlink()
+        write(table, built.path / f"{name}.parquet")
+    export(built, file_place)
+    after = stored(file_place, "v1", users, items)
+    assert after.raw == before.raw
+    for item, (vector, _) in before.items.items():
+        assert np.array_equal(after.items[item][0], vector)
+
+
 def test_more_rows_than_one_partition_and_one_batch_hold(
     file_place: Place, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +395,8 @@ def big_recipe(users: int, items: int) -> Recipe:
         users={
             "user_id": user_ids,
             "history": [random.integers(0, 99, n).tolist() for n in random.integers(0, 9, users)],
+            "city": random.choice(WORDS, users),
+            "tags": [random.choice(WORDS, n).tolist() for n in random.integers(0, 9, users)],
         },
         items={
             "item_id": random.permutation(items) - 50,
@@ -341,7 +406,14 @@ def big_recipe(users: int, items: int) -> Recipe:
         user_categories={
             "user_id": np.repeat(user_ids, counts),
             "category_id": np.concatenate([random.permutation(20)[:n] for n in counts]),
+            "season": random.choice([*WORDS, "unheard of"], counts.sum()),
         },
+        user=[Term("user_id"), Term("history", width="T", is_list=True), Term("city", "str")],
+        user_category=[
+            Term("category_id"),
+            Term("season", "str", 1),
+            Term("tags", "str", "T", is_list=True),
+        ],
     )
 
 

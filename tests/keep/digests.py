@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,12 @@ def system_digests(work: Path) -> dict[str, dict[str, Any]]:
 
     digests: dict[str, dict[str, Any]] = {}
     for name, system in SYSTEMS.items():
-        options = system.options(**({"dropout": 0.1} if system.pretrain else {}))
-        given: dict[type, object] = {Plugged: Plugged(knowledge), PretrainConfig: CONFIG}
+        options = system.options(**({"dropout": 0.1} if hasattr(system.options, "dropout") else {}))
+        given: dict[type, object] = {
+            NoneType: None,
+            Plugged: Plugged(knowledge),
+            PretrainConfig: CONFIG,
+        }
         entry: dict[str, Any] = {
             "grid": [str(vars(tried)) for tried in system.grid(Options(batch_size=7))]
         }
@@ -91,7 +96,7 @@ def system_digests(work: Path) -> dict[str, dict[str, Any]]:
             given[Encoder] = encoder = system.pretrain(data, (1, 2), options, SEED)
             entry["encoder"] = digest(encoder.state_dict())
         for task in range(3):
-            ranker = system.train(data, (TRAINED,), options, SEED, task, given.get(system.takes))
+            ranker = system.train(data, (TRAINED,), options, SEED, task, given[system.takes])
             plugged = ranker.plug_in.state_dict() if hasattr(ranker, "plug_in") else {}
             entry[f"task {task}"] = {
                 "weights": digest(ranker.model.state_dict() | plugged),

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
 import torch
 
-from gkc.errors import GkcError
+from gkc.errors import VersionNotFoundError
 from keep.bundle import bundle
 from keep.checkpoint import Pretraining
 from keep.log import Day, Log
 from keep.recipes.pretrain import pretrain
-from keep.served import SAFETENSORS, ServedKnowledge, ServiceError, decode_safetensors
-from tests.commands import Place, export, free_port, service
+from keep.served import ServedKnowledge
+from tests.commands import Place, export, service
 from tests.keep.tiny import CONFIG, tiny_log
 
 
@@ -57,78 +54,41 @@ def offline(state: Pretraining, day: Day) -> np.ndarray:
 
 def test_served_knowledge_is_equation_6_of_the_students(served: Served) -> None:
     day = served.log.day(3)
-    with ServedKnowledge(served.url, "day3", chunk_rows=150) as knowledge:
+    with ServedKnowledge(served.url, "day3") as knowledge:
         found = knowledge(day.user, day.item, day.category)
-        counts = knowledge.status_counts.copy()
     expected = offline(served.state, day)
     assert found.shape == (400, 3 * CONFIG.dim + CONFIG.category_dim)
     assert found.dtype == np.float32
     # A last bit of f32 may tip a value to the next f16.
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
-    assert counts.tolist() == [[0, 400, 0]] * 4
 
 
-def test_ids_that_were_not_exported_have_the_default_vectors(served: Served) -> None:
-    one = np.array([123456789])
+def test_statuses_of_all_answers_are_counted(served: Served) -> None:
+    day, one = served.log.day(3), np.array([123456789])
     with ServedKnowledge(served.url, "day3") as knowledge:
-        found = knowledge(one, one, one)
-        assert knowledge.status_counts.tolist() == [[0, 0, 1]] * 4
-    assert np.abs(found).sum() > 0
+        knowledge(day.user, day.item, day.category)
+        unknown = knowledge(one, one, one)
+    assert knowledge.status_counts.tolist() == [[0, 400, 1]] * 4
+    assert np.abs(unknown).sum() > 0, "ids that were not exported have the default vectors"
 
 
-def test_our_decoder_agrees_with_the_safetensors_library(served: Served) -> None:
+def test_without_categories_an_item_s_own_is_taken(served: Served) -> None:
     day = served.log.day(3)
-    body: dict[str, object] = {"u": int(day.user[0]), "i": day.item[:7].tolist(), "v": "day3"}
-    for extra in ({}, {"layout": "factored"}):
-        with ServedKnowledge(served.url, "day3") as knowledge:
-            content = knowledge.ask({**body, **extra}, SAFETENSORS)
-        expected = safetensors.numpy.load(content)
-        found = decode_safetensors(content)
-        assert found.keys() == expected.keys()
-        for name, tensor in expected.items():
-            assert found[name].dtype == tensor.dtype
-            np.testing.assert_array_equal(found[name], tensor)
-
-
-def test_json_answers_come_through_too(served: Served) -> None:
-    day = served.log.day(3)
-    body: dict[str, object] = {"u": int(day.user[0]), "i": [int(day.item[0])], "v": "day3"}
     with ServedKnowledge(served.url, "day3") as knowledge:
-        answer = json.loads(knowledge.ask(body, "application/json"))
-    assert len(answer["knowledge"][0]) == 3 * CONFIG.dim + CONFIG.category_dim
+        own = knowledge(day.user, day.item)
+        np.testing.assert_array_equal(own, knowledge(day.user, day.item, day.category))
 
 
-def test_an_unknown_version_is_an_error_that_says_what_came(served: Served) -> None:
+def test_no_row_has_a_width_nevertheless(served: Served) -> None:
+    none = np.empty(0, dtype=np.int64)
+    with ServedKnowledge(served.url, "day3") as knowledge:
+        assert knowledge(none, none, none).shape == (0, 3 * CONFIG.dim + CONFIG.category_dim)
+
+
+def test_an_unknown_version_is_an_error_that_says_which_there_are(served: Served) -> None:
     one = np.array([1])
     with (
         ServedKnowledge(served.url, "day4") as knowledge,
-        pytest.raises(ServiceError, match=r"answered 404.*day3"),
+        pytest.raises(VersionNotFoundError, match="day3"),
     ):
         knowledge(one, one, one)
-
-
-def test_no_service_is_an_error_that_says_so() -> None:
-    one = np.array([1])
-    with (
-        ServedKnowledge(f"http://127.0.0.1:{free_port()}", "v") as knowledge,
-        pytest.raises(GkcError, match="is gkc serve on"),
-    ):
-        knowledge(one, one, one)
-
-
-def test_a_service_that_does_not_answer_in_time_is_an_error() -> None:
-    one = np.array([1])
-    with (
-        socket.create_server(("127.0.0.1", 0)) as silent,
-        ServedKnowledge(
-            f"http://127.0.0.1:{silent.getsockname()[1]}", "v", timeout_seconds=0.05
-        ) as knowledge,
-        pytest.raises(ServiceError, match="timed out"),
-    ):
-        knowledge(one, one, one)
-
-
-def test_no_row_needs_no_request() -> None:
-    none = np.empty(0, dtype=np.int64)
-    with ServedKnowledge("http://127.0.0.1:1", "v") as knowledge:
-        assert knowledge(none, none, none).shape == (0, 0)

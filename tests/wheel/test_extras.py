@@ -18,7 +18,7 @@ Installed = Callable[..., Environment]
 
 ROW = ("--user", 1, "--item", 1, "--version", "v1", "--json")
 STORE, SERVICE = "gkc[store]", "gkc[service]"
-EXPORTER, KEEP = "gkc[exporter]", "gkc[keep]"
+EXPORTER, KEEP, OFFLINE = "gkc[exporter]", "gkc[keep]", "gkc[offline]"
 
 ASK = """
 import sys
@@ -33,7 +33,8 @@ for name in sys.argv[1:]:
     below = pkgutil.walk_packages(getattr(module, "__path__", []), name + ".")
     for each in (info.name for info in below):
         is_run = each.endswith((".__main__", ".librows"))
-        if not is_run and not each.startswith("gkc.testing."):  # which needs pytest
+        # These need pytest, and what the extra offline brings.
+        if not is_run and not each.startswith(("gkc.testing.", "gkc.offline.")):
             importlib.import_module(each)
 """
 
@@ -118,6 +119,8 @@ def test_store(installed: Installed, place: Place) -> None:
     asked = environment.run("python", "-W", "error", "-c", ASK, place.url)
     assert asked.stdout == "[[1, 1, 1, 1]]\n"
     _names(environment, SERVICE, "gkc", "serve", "--store", place.url)
+    _names(environment, OFFLINE, "gkc", "export-table", "--version", "v1", "out")
+    _names(environment, OFFLINE, "gkc", "join", "--version", "v1", "in", "out")
 
 
 def test_service(installed: Installed, place: Place) -> None:
@@ -142,10 +145,18 @@ def test_exporter(installed: Installed, bundle: Path, tmp_path: Path) -> None:
     _gets_a_row(environment, store)
 
 
-def test_offline(installed: Installed, place: Place) -> None:
-    environment = installed("[offline]")
-    _imports(environment, "gkc.store", "pyarrow.parquet")
+def test_offline(installed: Installed, place: Place, tmp_path: Path) -> None:
+    environment, tables = installed("[offline]"), tmp_path / "tables"
+    _imports(environment, "gkc.store", "gkc.offline.batches")
     _gets_a_row(environment, place.url)
+    where = ("--version", "v1", "--store", place.url)
+    environment.run("gkc", "export-table", *where, tables)
+    # Pairs of user and item, of which each table has one.
+    pairs = "import pyarrow as pa, pyarrow.parquet as pq, sys; "
+    pairs += "pq.write_table(pa.table({'user_id': [1], 'item_id': [1]}), sys.argv[1])"
+    environment.run("python", "-c", pairs, tmp_path / "in")
+    told = environment.run("gkc", "join", *where, tmp_path / "in", tmp_path / "out").stdout
+    assert "joined 1 row of 1 file" in told
 
 
 def test_all_of_them_without_torch(installed: Installed, bundle: Path, tmp_path: Path) -> None:

@@ -178,6 +178,14 @@ class ReadContract(StoreFixtures):
         summary = (await catalogue_of(reader)).generations[manifest.generation].summary
         assert summary == rules.Summary.of(manifest)
 
+    async def test_all_users_can_be_read(self, served: Served, reader: KnowledgeReader) -> None:
+        manifest, sample = served.manifest, served.sample
+        read: list[tuple[int, bytes]] = []
+        async for block in reader.users(manifest):
+            read += zip(block.ids.tolist(), manifest.records.pack(block), strict=True)
+        expected = zip(sample.users.ids.tolist(), sample.records(manifest.generation), strict=True)
+        assert sorted(read) == sorted(expected)
+
     async def test_verify_passes_and_counts_every_row(
         self, served: Served, reader: KnowledgeReader
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from tests.acceptance.golden.bundles import RECIPES, write_bundle
+from tests.acceptance.golden.bundles import RECIPES, Recipe, write_bundle
 from tests.acceptance.golden.questions import Media, Question
 from tests.commands import Place, export, service
 
@@ -32,11 +32,13 @@ _PATIENCE = {"GKC_REQUEST_TIMEOUT_MS": "60000"}
 
 
 @contextmanager
-def golden_service(place: Place, folder: Path, *options: object, **env: str) -> Iterator[str]:
+def golden_service(
+    place: Place, folder: Path, *options: object, recipes: Sequence[Recipe] = RECIPES, **env: str
+) -> Iterator[str]:
     """Export every bundle in every stored type and serve them; yield the service's URL."""
-    for recipe in RECIPES:
+    for recipe in recipes:
         write_bundle(folder / recipe.name, recipe)
-    exports = [(recipe.name, dtype) for recipe in RECIPES for dtype in DTYPES]
+    exports = [(recipe.name, dtype) for recipe in recipes for dtype in DTYPES]
 
     def run(name: str, dtype: str) -> None:
         room = ("--max-versions", len(exports))

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.acceptance.bundles import Truth
+
 F32 = npt.NDArray[np.float32]
 
 EXTREME_IDS = (-(2**63), 2**63 - 1, 0, -1, 1, 2**53 + 1, -(2**53) - 1, 2**32)
@@ -93,6 +95,28 @@ RECIPES = (
 )
 
 
+def truth_of(recipe: Recipe) -> Truth:
+    """Return what the models of a bundle put out, by id."""
+    users, items, pairs = (
+        _vectors(recipe, seed, len(next(iter(keys.values()))) + 1, _width(recipe, kind))
+        for seed, (kind, *_, keys) in enumerate(TABLES)
+    )
+    own = dict(zip(ITEMS, TABLES[1][3]["category_id"], strict=True))
+    known = recipe.unknown
+    return Truth(
+        dim=recipe.dim,
+        category_dim=recipe.category_dim,
+        users=dict(zip(USERS, users[1:].astype(np.float64), strict=True)),
+        items=dict(zip(ITEMS, items[1:].astype(np.float64), strict=True)),
+        categories=own,
+        pairs=dict(zip(PAIRS, pairs[1:].astype(np.float64), strict=True)),
+        default_user=users[0].astype(np.float64) if "user" in known else None,
+        default_item=items[0].astype(np.float64) if "item" in known else None,
+        default_pair=pairs[0].astype(np.float64) if "user_category" in known else None,
+        default_category=known.get("item", {}).get("category_id"),
+    )
+
+
 def write_bundle(folder: Path, recipe: Recipe) -> None:
     """Write a bundle; row k + 1 of a model's vectors is that of the k-th id, row 0 the default."""
     folder.mkdir(parents=True)
@@ -108,13 +132,17 @@ def write_bundle(folder: Path, recipe: Recipe) -> None:
     }
     for seed, (kind, table, row, keys) in enumerate(TABLES):
         n = len(next(iter(keys.values())))
-        width = recipe.category_dim if kind == "user_category" else recipe.dim
-        _save_model(folder / f"{kind}.onnx", row, _vectors(recipe, seed, n + 1, width))
+        vectors = _vectors(recipe, seed, n + 1, _width(recipe, kind))
+        _save_model(folder / f"{kind}.onnx", row, vectors)
         _save_table(folder / f"{table}.parquet", row, n, keys)
         model = {"file": f"{kind}.onnx", "output": "vectors", "inputs": {row: row}}
         manifest["models"][kind] = model
         manifest["tables"][table] = f"{table}.parquet"
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _width(recipe: Recipe, kind: str) -> int:
+    return recipe.category_dim if kind == "user_category" else recipe.dim
 
 
 def _vectors(recipe: Recipe, seed: int, n: int, width: int) -> F32:

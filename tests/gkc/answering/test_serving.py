@@ -111,6 +111,20 @@ async def test_a_generation_that_cannot_be_loaded_is_tried_again(url: str) -> No
         assert await store_errors(client, "manifest") >= 1
 
 
+async def test_whoever_waits_for_a_load_is_content_with_a_later_generation(url: str) -> None:
+    make_world("v1", 1).publish(url)
+    async with unreliable(url, ready=False, request_timeout_ms=60_000) as (client, service, reader):
+        reader.gates["item_table"] = asyncio.Event()  # for good
+        await eventually(lambda: _called(reader, "item_table", 1))
+        waiting = asyncio.create_task(service.serving.wait_for_loads(["v1"]))
+        await asyncio.sleep(0)
+        del reader.gates["item_table"]
+        new = make_world("v1", 2).publish(url)
+        async with asyncio.timeout(30):
+            await waiting
+        assert await answers(client, new)()
+
+
 async def test_a_surprising_failure_to_load_is_tried_again_too(url: str) -> None:
     make_world("v1").publish(url)
     async with unreliable(url, ready=False) as (client, _, reader):

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from gkc.errors import (
     VersionNotFoundError,
 )
 from gkc.knowledge import PARTS
-from tests.commands import Place, free_port, start, wait_for
+from tests.commands import Place, free_port, service, start, wait_for
 from tests.gkc.client.clients import Open
 from tests.gkc.client.hostile import Asked, Piece, hostile, http, listing, problem, right, rows
 from tests.gkc.world import (
@@ -43,6 +44,7 @@ from tests.gkc.world import (
     Id,
     World,
     Worlds,
+    make_world,
     named,
     versions_of,
 )
@@ -281,6 +283,25 @@ def test_a_limit_that_says_nothing_new_is_an_error(client_of: Open) -> None:
         client.knowledge(u=7, i=[1, 2], v="v1")
 
 
+def test_a_publication_is_followed_without_an_error(client_of: Open, url: str) -> None:
+    first = make_world("v1", 1).publish(url)
+    ask: dict[str, Any] = {"u": 7, "i": ALL_ITEMS * 3, "v": "v1"}
+    with (
+        service(Place(url, "default"), "--workers", "2") as served,
+        client_of(served, timeout=WIDE, max_rows=10) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        publishing = pool.submit(make_world("v1", 2).publish, url)
+        met: list[str] = []
+        while not publishing.done() or met[-1] != publishing.result().generation:
+            answer = client.knowledge(**ask)
+            met.append(answer.versions["v1"])
+            world = first if met[-1] == first.generation else publishing.result()
+            asked = [(7, item, None) for item in ask["i"]]
+            assert answer.rows.tobytes() == expected(world, asked, PARTS, "f32")[0]
+    assert set(met) <= {first.generation, publishing.result().generation}
+
+
 # ---- how a client is made and used
 
 
@@ -288,7 +309,7 @@ def test_a_limit_that_says_nothing_new_is_an_error(client_of: Open) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "words"),
     [
-        ("http://u:secret@h:1", {}, "password"),
+        ("http://u:secret@h:1", {}, "password, which would be sent to nobody; leave it out"),
         ("http://h:1?a=b", {}, "query"),
         ("http://h:1#a", {}, "fragment"),
         ("http://h:99999", {}, "out of range"),
@@ -305,6 +326,18 @@ def test_a_limit_that_says_nothing_new_is_an_error(client_of: Open) -> None:
         ("http://h:1", {"retries": -1}, "retries=-1"),
         ("http://h:1", {"hedge_after": -0.5}, "hedge_after=-0.5"),
         ("http://h:1", {"max_rows": 0}, "max_rows=0"),
+        (None, {}, "a str, not a NoneType"),
+        (Path("gkc-data"), {}, "file:, redis://"),
+        (["http://h:1", 5], {}, "a str, not a int"),
+        (b"http://h:1", {}, "a str, not a int"),
+        ("http://h:1", {"timeout": "1"}, "timeout='1' must be a number"),
+        ("http://h:1", {"timeout": None}, "timeout=None must be a number"),
+        ("http://h:1", {"retries": 1.5}, "retries=1.5 must be a count"),
+        ("http://h:1", {"hedge_after": "1"}, "hedge_after='1' must be a number"),
+        ("http://h:1", {"max_rows": "5"}, "max_rows='5' must be a count"),
+        ("http://h:1", {"on_request": 5}, "on_request=5 must be a function"),
+        ("http://h:1", {"lock": ""}, "lock='' must be the path of a file that `gkc lock` wrote"),
+        ("http://h:1", {"lock": 5}, "lock=5 must be the path"),
     ],
 )
 def test_a_wrong_url_or_option_is_refused(
@@ -325,6 +358,8 @@ def test_a_closed_client_says_so(served: str) -> None:
         client.knowledge(u=7, i=11, v="half")
     with pytest.raises(ClientUsageError, match="closed"):
         client.versions()
+    with pytest.raises(ClientUsageError, match="closed"), client:
+        pass
 
 
 async def test_a_closed_async_client_says_so(served: str) -> None:
@@ -333,6 +368,9 @@ async def test_a_closed_async_client_says_so(served: str) -> None:
     await client.close()
     with pytest.raises(ClientUsageError, match="closed"):
         await client.knowledge(u=7, i=11, v="half")
+    with pytest.raises(ClientUsageError, match="closed"):
+        async with client:
+            pass
 
 
 def test_an_async_client_belongs_to_one_loop(served: str) -> None:

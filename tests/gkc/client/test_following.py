@@ -37,10 +37,14 @@ def test_a_namespace_is_that_of_gkc_serve(url: str, monkeypatch: pytest.MonkeyPa
 def test_options_are_refused_when_it_is_made(
     kind: type[LocalSource | AsyncLocalSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ClientUsageError, match=r"^GKC_NAMESPACE: must match"):
+    with pytest.raises(ClientUsageError, match=r"^namespace= must match"):
         kind("file:x", namespace="a b")
     with pytest.raises(GkcError, match="has no scheme"):
         kind("x")
+    monkeypatch.setenv("GKC_NAMESPACE", "a b")
+    with pytest.raises(ClientUsageError, match=r"^GKC_NAMESPACE: must match"):
+        kind("file:x")
+    monkeypatch.delenv("GKC_NAMESPACE")
     monkeypatch.setenv("GKC_REFRESH_MS", "soon")
     with pytest.raises(ClientUsageError, match=r"^GKC_REFRESH_MS: must be a valid integer"):
         kind("file:x")

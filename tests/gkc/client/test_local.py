@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -14,10 +12,8 @@ import textwrap
 import threading
 import time
 import uuid
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +22,10 @@ import httpx
 import numpy as np
 import pytest
 import redis
-import structlog
 
 from gkc import AsyncClient, Client
 from gkc.client.knowledge import Knowledge
 from gkc.client.local import AsyncLocalSource, LocalSource
-from gkc.client.question import question_of
 from gkc.errors import (
     CatalogueLostError,
     ClientUsageError,
@@ -43,10 +37,20 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from gkc.knowledge import Vectors
-from gkc.store.durable import lock_file
-from gkc.store.mirror import MirrorDirectory
 from tests.commands import Place, service
+from tests.gkc.client.clients import Open
+from tests.gkc.client.local_calls import (
+    ONE,
+    SECONDS,
+    answered,
+    ask,
+    deadline,
+    eventually,
+    mapped,
+    opened,
+    question,
+    row_bytes,
+)
 from tests.gkc.http.running import SAFETENSORS, Told, open_safetensors
 from tests.gkc.world import (
     CATEGORIES,
@@ -55,7 +59,6 @@ from tests.gkc.world import (
     STRANGERS,
     STRINGS,
     USERS,
-    World,
     Worlds,
     make_world,
     named,
@@ -63,54 +66,7 @@ from tests.gkc.world import (
 )
 from tests.redis_server import RedisServer
 
-SECONDS = 30.0
-"""Longer than anything takes that is to be answered."""
 EQUALLY_WIDE = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults")
-ONE = {"u": 7, "i": [11, 12], "v": "v1"}
-
-
-@pytest.fixture(autouse=True)
-def _logging_restored() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
-
-
-def ask(source: LocalSource, body: Mapping[str, Any], seconds: float = SECONDS) -> Knowledge:
-    return source.knowledge(question(body), deadline(seconds))
-
-
-def question(body: Mapping[str, Any]) -> Any:
-    parts, dtype = body.get("parts"), body.get("dtype", "f32")
-    return question_of(body["u"], body["i"], body.get("c"), body["v"], parts, dtype)
-
-
-def deadline(seconds: float) -> float:
-    return time.monotonic() + seconds
-
-
-@contextmanager
-def opened(url: str, **options: Any) -> Iterator[LocalSource]:
-    source = LocalSource(url, **options)
-    try:
-        yield source
-    finally:
-        source.close()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < until, f"{holds} does not hold"
-        time.sleep(0.01)
-
-
-def answered(source: LocalSource, world: World) -> Callable[[], bool]:
-    return lambda: ask(source, ONE).versions == {"v1": world.generation}
-
-
-def row_bytes(world: World, user: int, items: list[int]) -> bytes:
-    rows = [world.row(user, item, None)[0] for item in items]
-    return np.array(rows, dtype=np.float32).tobytes()
 
 
 # ---- the same as a service
@@ -262,11 +218,6 @@ async def test_errors_are_a_services(
 # ---- what is published, and what is lost, while it is open
 
 
-@pytest.fixture
-def place(own_redis: RedisServer, tmp_path: Path) -> tuple[str, dict[str, Any]]:
-    return own_redis.url, {"mirror_dir": tmp_path / "mirrors"}
-
-
 def test_a_new_generation_answers_soon_and_an_evicted_version_no_more(url: str) -> None:
     first = make_world("v1", 1).publish(url)
     with opened(url) as source:
@@ -286,10 +237,10 @@ def test_a_new_generation_answers_soon_and_an_evicted_version_no_more(url: str) 
 
 @pytest.mark.redis
 def test_a_deleted_generation_is_answered_from_the_current_one(
-    place: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    redis_store: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GKC_REFRESH_MS", "3600000")
-    url, options = place
+    url, options = redis_store
     make_world("v1", 1).publish(url)
     with opened(url, **options) as source:
         ask(source, ONE)
@@ -347,9 +298,9 @@ def test_a_store_that_is_not_there_is_no_empty_one(url: str) -> None:
 
 @pytest.mark.redis
 def test_a_store_that_is_away_is_told_and_asked_again(
-    own_redis: RedisServer, place: tuple[str, dict[str, Any]]
+    own_redis: RedisServer, redis_store: tuple[str, dict[str, Any]]
 ) -> None:
-    url, options = place
+    url, options = redis_store
     make_world("v1").publish(url)
     with opened(url, **options) as source:
         ask(source, ONE)
@@ -370,22 +321,22 @@ def _is_answered(source: LocalSource) -> bool:
 
 @pytest.mark.redis
 async def test_a_store_that_hangs_is_given_up_at_the_deadline(
-    own_redis: RedisServer, place: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    own_redis: RedisServer, redis_store: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GKC_REQUEST_TIMEOUT_MS", "60000")
-    url, options = place
+    url, options = redis_store
     make_world("v1").publish(url)
-    beside = AsyncLocalSource(url, **options)
-    with opened(url, **options) as source:
+    beside = AsyncLocalSource(url, timeout=0.1, **options)
+    with opened(url, timeout=0.1, **options) as source:
         ask(source, ONE)
         await beside.knowledge(question(ONE), deadline(SECONDS))
         own_redis.signal(signal.SIGSTOP)
         try:
             began = time.monotonic()
-            with pytest.raises(DeadlineExceededError, match=r"within 0\.\d+ s"):
-                ask(source, ONE, seconds=0.1)
-            with pytest.raises(DeadlineExceededError, match=r"within 0\.\d+ s"):
-                await beside.knowledge(question(ONE), deadline(0.1))
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.1 s"):
+                ask(source, ONE, seconds=0.09)
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.1 s"):
+                await beside.knowledge(question(ONE), deadline(-0.1))
             assert time.monotonic() - began < 20
         finally:
             own_redis.signal(signal.SIGCONT)
@@ -418,11 +369,11 @@ def test_after_close_there_are_no_answers_nor_tables_nor_threads(url: str) -> No
     make_world("v1").publish(url)
     source = LocalSource(url)
     ask(source, ONE)
-    assert _mapped(url)
+    assert mapped(url)
     threads = threading.active_count()
     source.close()
     source.close()
-    assert not _mapped(url)
+    assert not mapped(url)
     assert threading.active_count() < threads
     with pytest.raises(ClientUsageError, match="closed"):
         ask(source, ONE)
@@ -436,7 +387,7 @@ async def test_after_close_there_are_no_answers_on_the_loop_either(url: str) -> 
     await source.knowledge(question(ONE), deadline(SECONDS))
     await source.close()
     await source.close()
-    assert not _mapped(url)
+    assert not mapped(url)
     with pytest.raises(ClientUsageError, match="closed"):
         await source.knowledge(question(ONE), deadline(SECONDS))
 
@@ -453,17 +404,19 @@ def test_one_loop_has_it_for_good(worlds: Worlds) -> None:
         asyncio.run(answer())
 
 
-def _mapped(url: str) -> list[str]:
-    folder = url.removeprefix("file:")
-    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if folder in line]
+def test_a_source_that_nobody_has_any_more_is_closed(url: str) -> None:
+    make_world("v1").publish(url)
+    source = LocalSource(url)
+    ask(source, ONE)
+    del source
+    eventually(lambda: not mapped(url))
 
 
 @pytest.mark.redis
 async def test_close_waits_for_calls_that_are_under_way(
-    own_redis: RedisServer, place: tuple[str, dict[str, Any]]
+    own_redis: RedisServer, redis_store: tuple[str, dict[str, Any]]
 ) -> None:
-    url, options = place
+    url, options = redis_store
     make_world("v1").publish(url)
     source, beside = LocalSource(url, **options), AsyncLocalSource(url, **options)
     ask(source, ONE)
@@ -483,254 +436,37 @@ async def test_close_waits_for_calls_that_are_under_way(
         await closing_beside
 
 
-def test_many_threads_get_whole_answers_while_generations_come_and_go(url: str) -> None:
+@pytest.mark.parametrize("kind", ["file", pytest.param("redis", marks=pytest.mark.redis)])
+def test_many_threads_get_whole_answers_while_generations_come_and_go(
+    request: pytest.FixtureRequest, url: str, kind: str
+) -> None:
+    options: dict[str, Any] = {}
+    if kind == "redis":
+        url, options = request.getfixturevalue("redis_store")
     published = [make_world("v1", 0).publish(url)]
-    asked = list(ITEMS)
     done = threading.Event()
-    with opened(url) as source:
+    with opened(url, **options) as source:
 
         def answers() -> list[tuple[str, bytes]]:
             told = []
             while not done.is_set():
-                knowledge = ask(source, {"u": 7, "i": asked, "v": "v1"})
+                knowledge = ask(source, {"u": 7, "i": list(ITEMS), "v": "v1"})
                 told.append((knowledge.versions["v1"], knowledge.rows.tobytes()))
             return told
 
+        assert answered(source, published[0])()
         with ThreadPoolExecutor() as pool:
             threads = [pool.submit(answers) for _ in range(8)]
             try:
                 for seed in range(1, 9):
-                    published.append(make_world("v1", seed).publish(url, keep_previous=0))
+                    published.append(make_world("v1", seed).publish(url))
                     eventually(answered(source, published[-1]))
             finally:
                 done.set()
             told = [answer for thread in threads for answer in thread.result()]
-    expected = {world.generation: row_bytes(world, 7, asked) for world in published}
+    expected = {world.generation: row_bytes(world, 7, list(ITEMS)) for world in published}
     assert len({generation for generation, _ in told}) > 1
     assert all(rows == expected[generation] for generation, rows in told)
-
-
-# ---- processes
-
-
-@pytest.mark.redis
-def test_a_fork_opens_anew_and_its_parent_goes_on(place: tuple[str, dict[str, Any]]) -> None:
-    url, options = place
-    world = make_world("v1").publish(url)
-    with opened(url, **options) as source, redis.Redis.from_url(url) as admin:
-        ask(source, ONE)
-        before = {client["id"] for client in admin.client_list()}
-        told = _in_fork(_asked_twice(source, ONE))
-        assert told == [row_bytes(world, 7, [11, 12])] * 2
-        assert before <= {client["id"] for client in admin.client_list()}
-        assert ask(source, ONE).rows.tobytes() == row_bytes(world, 7, [11, 12])
-
-
-def test_a_fork_while_threads_ask(worlds: Worlds) -> None:
-    done = threading.Event()
-    body = {"u": 7, "i": [11, 12], "v": "full"}
-    with opened(worlds.url) as source, ThreadPoolExecutor() as pool:
-
-        def go_on() -> None:
-            while not done.is_set():
-                ask(source, body)
-
-        threads = [pool.submit(go_on) for _ in range(4)]
-        try:
-            for _ in range(5):
-                told = _in_fork(_asked_twice(source, body))
-                assert told == [row_bytes(worlds["full"], 7, [11, 12])] * 2
-        finally:
-            done.set()
-        for thread in threads:
-            thread.result()
-
-
-def _asked_twice(source: LocalSource, body: Mapping[str, Any]) -> Callable[[], list[bytes]]:
-    def answers() -> list[bytes]:
-        told = [ask(source, body).rows.tobytes() for _ in range(2)]
-        source.close()
-        return told
-
-    return answers
-
-
-def _in_fork(answers: Callable[[], list[bytes]]) -> list[bytes]:
-    """Return what a fork of this process is answered."""
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: there.send(answers()))
-    with warnings.catch_warnings():  # that a process with threads is forked
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
-    assert here.poll(SECONDS), "the fork does not answer"
-    told: list[bytes] = here.recv()
-    process.join(SECONDS)
-    assert process.exitcode == 0
-    return told
-
-
-def test_a_fork_opens_anew_on_a_loop_of_its_own(worlds: Worlds) -> None:
-    source = AsyncLocalSource(worlds.url)
-    asked = question({"u": 7, "i": 11, "v": "full"})
-
-    async def answer() -> bytes:
-        return (await source.knowledge(asked, deadline(SECONDS))).rows.tobytes()
-
-    async def answer_and_close() -> list[bytes]:
-        told = [await answer(), await answer()]
-        await source.close()
-        return told
-
-    with asyncio.Runner() as runner:
-        told = runner.run(answer())
-        assert _in_fork(lambda: asyncio.run(answer_and_close())) == [told] * 2
-        assert runner.run(answer_and_close()) == [told] * 2
-    assert told == row_bytes(worlds["full"], 7, [11])
-
-
-class Rows:
-    """A data set of one row an item, as PyTorch's ``DataLoader`` takes one."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def __len__(self) -> int:
-        return len(ITEMS)
-
-    def __getitem__(self, place: int) -> Vectors:
-        row: Vectors = self._client.knowledge(u=7, i=ITEMS[place], v="full").rows[0].copy()
-        return row
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_data_loader_s_workers_open_anew(worlds: Worlds, start: str) -> None:
-    data = pytest.importorskip("torch.utils.data")
-    with Client(worlds.url, timeout=SECONDS) as client:
-        first = Rows(client)[0]  # it is open before the workers are there
-        loader = data.DataLoader(
-            Rows(client), batch_size=4, num_workers=2, multiprocessing_context=start
-        )
-        told = [batch.numpy() for batch in loader]
-        assert np.concatenate(told).tobytes() == row_bytes(worlds["full"], 7, list(ITEMS))
-        assert first.tobytes() == row_bytes(worlds["full"], 7, [ITEMS[0]])
-        assert Rows(client)[0].tobytes() == first.tobytes()
-
-
-def ask_client(client: Client) -> bytes:
-    return client.knowledge(u=7, i=[11, 12], v="full").rows.tobytes()
-
-
-def test_a_spawned_process_opens_anew_what_it_is_sent(worlds: Worlds) -> None:
-    with Client(worlds.url, timeout=SECONDS, namespace="default") as client:
-        told = ask_client(client)
-        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-            assert list(pool.map(ask_client, [client] * 4)) == [told] * 4
-    assert told == row_bytes(worlds["full"], 7, [11, 12])
-
-
-def test_many_processes_share_one_mapping(worlds: Worlds) -> None:
-    with Client(worlds.url, timeout=SECONDS) as client:
-        ask_client(client)
-        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-            anonymous = list(pool.map(_private_kib_of_tables, [client] * 2))
-    assert anonymous == [0, 0]
-
-
-def _private_kib_of_tables(client: Client) -> int:
-    """Return what a process keeps for itself of the tables that it has mapped."""
-    ask_client(client)
-    told = Path("/proc/self/smaps").read_text(encoding="utf-8")
-    _, *mappings = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", told, flags=re.MULTILINE)
-    tables = [mapping for mapping in mappings if ".gkt" in mapping.partition("\n")[0]]
-    assert tables
-    dirty = re.compile(r"^Private_Dirty: +(\d+)", re.MULTILINE)
-    return sum(int(kib) for mapping in tables for kib in dirty.findall(mapping))
-
-
-def run(script: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Begin a script as its own process, in which every warning is an error."""
-    preamble = """
-        import logging, sys, time
-        from gkc.client.local import LocalSource
-        from gkc.client.question import question_of
-        ONE = question_of(7, [11, 12], None, "v1", None, "f32")
-    """
-    code = textwrap.dedent(preamble) + textwrap.dedent(script)
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@pytest.mark.redis
-def test_two_processes_of_a_host_build_one_mirror_and_say_where(
-    place: tuple[str, dict[str, Any]],
-) -> None:
-    url, options = place
-    make_world("v1").publish(url)
-    script = """
-        logging.basicConfig(level=logging.INFO)
-        source = LocalSource(sys.argv[1], mirror_dir=sys.argv[2])
-        print(len(source.knowledge(ONE, time.monotonic() + 30)))
-        source.close()
-    """
-    both = [run(script, url, options["mirror_dir"]) for _ in range(2)]
-    told = [process.communicate(timeout=60) for process in both]
-    assert [out for out, _ in told] == ["2\n", "2\n"], told
-    built = [line for _, log in told for line in log.splitlines() if "event=mirror_built" in line]
-    assert len(built) == 1
-    (mirror,) = options["mirror_dir"].glob("*/*.gkt")
-    assert f"path={mirror}" in built[0]
-
-
-@pytest.mark.redis
-def test_a_process_ends_while_another_one_builds_the_mirror(
-    place: tuple[str, dict[str, Any]],
-) -> None:
-    url, options = place
-    world = make_world("v1").publish(url)
-    script = """
-        from gkc.errors import VersionNotReadyError
-        source = LocalSource(sys.argv[1], mirror_dir=sys.argv[2])
-        try:
-            source.knowledge(ONE, time.monotonic() + 0.3)
-        except VersionNotReadyError as error:
-            print(error)
-    """
-    directory = MirrorDirectory(options["mirror_dir"], url, "default").directory
-    directory.mkdir(parents=True)
-    held = lock_file(directory / f"{world.generation}.lock")
-    assert held is not None
-    try:
-        process = run(script, url, options["mirror_dir"])
-        told = "version 'v1' is being loaded; ask again shortly\n"
-        assert process.communicate(timeout=60) == (told, "")
-        assert process.returncode == 0
-    finally:
-        os.close(held)
-
-
-def test_a_process_that_ends_without_close_ends_well_and_prints_nothing(url: str) -> None:
-    make_world("v1").publish(url)
-    process = run(
-        "source = LocalSource(sys.argv[1]); source.knowledge(ONE, time.monotonic() + 30)", url
-    )
-    assert process.communicate(timeout=60) == ("", "")
-    assert process.returncode == 0
-
-
-def test_a_source_that_nobody_has_any_more_is_closed(url: str) -> None:
-    make_world("v1").publish(url)
-    source = LocalSource(url)
-    ask(source, ONE)
-    del source
-    eventually(lambda: not _mapped(url))
 
 
 # ---- by a client's URL
@@ -767,6 +503,21 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ClientUsageError, match=message):
         Client(url, **options)
+
+
+@pytest.mark.redis
+def test_a_deadline_is_told_as_the_caller_gave_it(
+    client_of: Open, own_redis: RedisServer, redis_store: tuple[str, dict[str, Any]]
+) -> None:
+    url, options = redis_store
+    with client_of(url, timeout=0.05, **options) as client:
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(DeadlineExceededError, match=r"within 0\.05 s; ") as late:
+                client.versions()
+        finally:
+            own_redis.signal(signal.SIGCONT)
+    assert late.value.timeout_seconds == 0.05
 
 
 def test_without_the_extra_it_is_named(url: str) -> None:

@@ -102,8 +102,9 @@ def test_a_wrong_value_is_refused_as_a_service_refuses_it(wrong: dict[str, Any])
     body = {"u": 7, "i": [1, 2], "v": "v1"} | wrong
     with pytest.raises(InvalidFieldsError) as there:
         decode_json(json.dumps(body).encode(), 10)
-    assert here.value.errors == there.value.errors
-    assert str(here.value) == str(there.value)
+    for mine, theirs in zip(here.value.errors, there.value.errors, strict=True):
+        assert mine.field == theirs.field
+        assert mine.detail.partition(", but ")[0] == theirs.detail
 
 
 @pytest.mark.parametrize(

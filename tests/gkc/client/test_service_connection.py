@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import pytest
 from gkc.errors import ServiceError
 from tests.gkc.client.clients import Open
 from tests.gkc.client.hostile import CLOSE, Asked, Piece, hostile, http, listing, right, rows
+from tests.redis_server import make_certificate
 
 ASK = {"u": 7, "i": [1, 2, 3], "v": "v1"}
 WIDE = 20.0
@@ -83,23 +83,15 @@ def test_a_large_question_and_a_large_answer(client_of: Open) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-keyout", path, "-out", path.with_suffix(".crt")],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
-    return path
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @contextmanager
-def behind_tls(server_url: str, certificate: Path) -> Iterator[str]:
+def behind_tls(server_url: str, certificate: tuple[Path, Path]) -> Iterator[str]:
     """Yield the URL of a proxy that ends TLS in front of a server; one connection at a time."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(*certificate)
     listener = socket.create_server(("127.0.0.1", 0))
     host, _, port = server_url.rpartition("/")[2].partition(":")
 
@@ -131,7 +123,7 @@ def behind_tls(server_url: str, certificate: Path) -> Iterator[str]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield f"https://localhost:{listener.getsockname()[1]}"
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
@@ -139,9 +131,9 @@ def behind_tls(server_url: str, certificate: Path) -> Iterator[str]:
 
 
 def test_tls_with_a_certificate_of_ones_own(
-    client_of: Open, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    client_of: Open, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     with (
         hostile(right) as server,
         behind_tls(server.url, certificate) as url,
@@ -153,7 +145,7 @@ def test_tls_with_a_certificate_of_ones_own(
 
 
 def test_a_certificate_that_nobody_vouches_for_is_an_error(
-    client_of: Open, certificate: Path
+    client_of: Open, certificate: tuple[Path, Path]
 ) -> None:
     with (
         hostile(right) as server,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 
 import pytest
@@ -90,7 +91,9 @@ def test_a_first_publication() -> None:
     entry = catalogue.generations[generation]
     assert (entry.state, entry.token, entry.holder, entry.sequence) == ("published", "", "", 1)
     assert entry.published_at == "2021-12-20T03:00:00Z"
-    assert entry.summary == Summary(10, 20, 30, 4, 2, "f16", 999, "bundle")
+    checksum = entry.summary.checksum if entry.summary else ""
+    assert entry.summary == Summary(10, 20, 30, 4, 2, "f16", 999, "bundle", checksum)
+    assert re.fullmatch("sha256:[0-9a-f]{64}", checksum)
     assert (catalogue.revision, catalogue.counter, catalogue.published) == (2, 1, 1)
     assert catalogue.max_versions == 7
 

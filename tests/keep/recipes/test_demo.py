@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,8 @@ import pytest
 from keep.comparison import Result
 from keep.gauc import Gauc
 from keep.recipes import demo as demo_recipe
-from keep.recipes.demo import Demo, DemoError, main, run, summarise
-from tests.commands import Place, done
+from keep.recipes.demo import JSON, Demo, DemoError, main, post, run, summarise
+from tests.commands import Place, done, free_port, service
 from tests.keep.tiny import tiny_log
 
 
@@ -69,6 +71,19 @@ def test_a_teacher_that_does_not_beat_the_click_rate_fails_the_demo(
     assert "fetch (download and conversion) 2.0 s, all the rest 4.0 s" in printed
     with pytest.raises(DemoError, match="does not beat"):
         summarise(demo, log, results(0.7, 0.7))
+
+
+def test_a_service_that_refuses_or_is_gone_fails_the_demo(tmp_path: Path) -> None:
+    body: dict[str, object] = {"u": 1, "i": [2], "v": "none"}
+    with service(Place(f"file:{tmp_path}/store", "default"), wait=False) as url:
+        answering = closing(HTTPConnection(url.removeprefix("http://")))
+        with answering as connection, pytest.raises(DemoError, match="knowledge answered"):
+            post(connection, body, JSON)
+    with (
+        closing(HTTPConnection("127.0.0.1", free_port())) as connection,
+        pytest.raises(DemoError, match="was not answered"),
+    ):
+        post(connection, body, JSON)
 
 
 def test_a_command_that_fails_ends_the_demo_with_one_line(

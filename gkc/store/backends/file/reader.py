@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gkc.errors import GenerationCorruptError, StoreError
 from gkc.store.backends.file.layout import (
@@ -19,14 +19,17 @@ from gkc.store.backends.file.layout import (
     read_if_there,
 )
 from gkc.store.catalogue import Catalogue, missing
+from gkc.store.codec import UserBlock
 from gkc.store.few_items import table_of_items
-from gkc.store.generation import GenerationManifest, read_manifest
+from gkc.store.generation import GenerationManifest, read_manifest, unpacked
 from gkc.store.protocol import Progress
 from gkc.store.table import ItemTable, MappedItemTable, MappedUserTable
 from gkc.store.table_check import verify_table
 from gkc.store.table_format import TableHeader, TableKind
 from gkc.store.urls import require_namespace
 from gkc.strings import Ids
+
+_USERS_AT_ONCE: Final = 1024
 
 _TableT = TypeVar("_TableT", MappedItemTable, MappedUserTable)
 
@@ -86,6 +89,16 @@ class FileReader:
             table = self._items[manifest.generation] = self._open(manifest, ITEMS, MappedItemTable)
         rows = table.rows_of(items)
         return table_of_items(manifest, table.take(rows[rows >= 0]), table.dictionary())
+
+    async def users(self, manifest: GenerationManifest) -> AsyncIterator[UserBlock]:
+        """Read all users, some at a time."""
+        table = self._open(manifest, USERS, MappedUserTable)
+        try:
+            for start in range(0, table.count, _USERS_AT_ONCE):
+                ids, records = table.slice(start, start + _USERS_AT_ONCE)
+                yield unpacked(manifest, ids, records)
+        finally:
+            table.close()
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
         """Re-read all of a generation: counts, checksums, order; ``progress`` counts rows."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import redis
 
 from gkc.errors import GenerationCorruptError
@@ -22,11 +23,11 @@ from gkc.store.backends.redis.layout import (
 )
 from gkc.store.backends.redis.pipe import ReadPipe
 from gkc.store.backends.redis.ranges import ItemRanges
-from gkc.store.backends.redis.verify import verify_users
+from gkc.store.backends.redis.verify import read_users, verify_users
 from gkc.store.catalogue import Catalogue, read_catalogue
-from gkc.store.codec import id_fields
+from gkc.store.codec import UserBlock, id_fields
 from gkc.store.daemon import in_daemon_thread
-from gkc.store.generation import GenerationManifest, read_manifest
+from gkc.store.generation import GenerationManifest, read_manifest, unpacked
 from gkc.store.ids import hashes_of
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.protocol import Progress
@@ -121,6 +122,16 @@ class RedisReader:
     async def items_of(self, manifest: GenerationManifest, items: Ids) -> ItemTable:
         """Read a few distinct items by ranges, as a table of those that are known."""
         return await ItemRanges(manifest, self._reads(manifest.generation)).read(items)
+
+    async def users(self, manifest: GenerationManifest) -> AsyncIterator[UserBlock]:
+        """Read all users, a bucket at a time."""
+        async for users in read_users(manifest, self._reads(manifest.generation)):
+            is_string = manifest.spec.user_id_type == "string"
+            numbers = b"" if is_string else b"".join(users)
+            ids: Ids = np.frombuffer(numbers, dtype="<i8")
+            if is_string:
+                ids = StringIds.of(list(users))
+            yield unpacked(manifest, ids, list(users.values()))
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
         """Re-read all of a generation: counts, checksums, markers, order."""

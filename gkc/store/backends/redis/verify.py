@@ -1,8 +1,8 @@
-"""Re-reading all users of a generation in Redis: every record, marker, count and checksum."""
+"""Reading all users of a generation in Redis: every record, marker, count and checksum."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -47,6 +47,20 @@ async def verify_users(
     GenerationCorruptError
         At the first thing that differs; names it.
     """
+    async for users in read_users(manifest, reads):
+        progress(len(users))
+
+
+async def read_users(
+    manifest: GenerationManifest, reads: GenerationReads
+) -> AsyncIterator[Mapping[bytes, bytes]]:
+    """Yield the users of each bucket, by id field their records, all of them checked.
+
+    Raises
+    ------
+    GenerationCorruptError
+        At the first thing that differs; names it.
+    """
     check = _Check(manifest)
     for numbers in check.bucket_batches():
         names = [reads.keys.bucket(number) for number in numbers]
@@ -55,9 +69,10 @@ async def verify_users(
             if not flat:
                 raise await reads.missing(f"bucket {number} of its users is missing")
             try:
-                progress(check.bucket(number, flat))
+                users = check.bucket(number, flat)
             except GenerationCorruptError as exc:  # or it was deleted while it was read
                 raise await reads.missing(exc.what) from exc
+            yield users
     check.finish()
 
 
@@ -102,8 +117,8 @@ class _Check:
         step = max(1, min(_MOST_KEYS, self.users_at_once * buckets // max(spec.users, 1)))
         return (range(start, min(start + step, buckets)) for start in range(0, buckets, step))
 
-    def bucket(self, number: int, flat: Sequence[bytes]) -> int:
-        """Check one bucket, the fields and values of a hash in turn; return its users."""
+    def bucket(self, number: int, flat: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Check one bucket, the fields and values of a hash in turn; return its users' records."""
         content = dict(zip(flat[::2], flat[1::2], strict=True))
         marker = content.pop(MARKER_FIELD, None)
         fields, records = list(content), list(content.values())
@@ -122,7 +137,7 @@ class _Check:
             raise self._corrupt(f"bucket {number} of its users {exc}") from exc
         self._users += users
         self._sum = add_checksums(self._sum, checksum)
-        return users
+        return content
 
     def _check_place(self, number: int, fields: Sequence[bytes]) -> None:
         buckets = bucket_numbers(hashes_of(self._ids(fields)), self._manifest.layout.user_buckets)

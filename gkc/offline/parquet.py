@@ -1,0 +1,225 @@
+"""Parquet files read and written a bounded number of rows at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gkc.errors import TableFileError
+
+_READ_BUFFER_BYTES: Final = 1 << 20
+_CODEC: Final = "zstd"
+_UNFINISHED: Final = ".gkc-export-table"
+"""How the name of a folder ends that is not finished; it begins with a dot."""
+
+
+class ParquetTable:
+    """A Parquet file, as its footer tells of it.
+
+    Attributes
+    ----------
+    path : Path
+    schema : Schema
+    rows : int
+    group_rows : list of int
+        Of each row group.
+    row_bytes : float
+        Of a row, about, uncompressed.
+
+    Raises
+    ------
+    TableFileError
+        If it is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise TableFileError(str(path), "there is no such file or folder")
+        with _as_file_errors(path, "is no readable Parquet file"), pq.ParquetFile(path) as file:
+            metadata, self.schema = file.metadata, file.schema_arrow
+        groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
+        self.rows: int = metadata.num_rows
+        self.group_rows: list[int] = [group.num_rows for group in groups]
+        self.row_bytes = sum(group.total_byte_size for group in groups) / max(self.rows, 1)
+
+    def batches(
+        self,
+        at_once: int,
+        columns: Sequence[str] | None = None,
+        group: int | None = None,
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield the rows, in order, and the number of the first one of each batch.
+
+        Parameters
+        ----------
+        at_once : int
+            Rows of a batch, at most.
+        columns : sequence of str, optional
+            The only ones to read.
+        group : int, optional
+            The only row group to read.
+        """
+        groups = range(len(self.group_rows)) if group is None else [group]
+        first = sum(self.group_rows[: groups[0]]) if groups else 0
+        with (
+            _as_file_errors(self.path, "cannot be read"),
+            # Unbuffered, a column of a row group is held whole; read ahead, the file is.
+            pq.ParquetFile(self.path, buffer_size=_READ_BUFFER_BYTES, pre_buffer=False) as file,
+        ):
+            for batch in file.iter_batches(at_once, row_groups=groups, columns=columns):
+                if batch.num_rows:
+                    yield first, batch
+                first += batch.num_rows
+
+
+@contextmanager
+def replacing(temporary: Path, target: Path) -> Iterator[Path]:
+    """Give a file to write, which gets its name when the block ends well, and else is no more.
+
+    Raises
+    ------
+    TableFileError
+        If another process writes it, or the file system refuses it.
+    """
+    with _as_file_errors(target, "cannot be written"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fd = lock(temporary)
+        if fd is None:
+            raise TableFileError(str(target), "is being written by another process; wait for it")
+        try:
+            yield temporary
+            os.fsync(fd)
+            temporary.replace(target)
+            _sync(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(fd)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to fill, which gets its name when the block ends well, and else is no more.
+
+    Raises
+    ------
+    TableFileError
+        If another process fills it, or the file system refuses it.
+    """
+    target = target.absolute()
+    temporary = target.with_name(f".{target.name}{_UNFINISHED}")
+    with _as_file_errors(target, "cannot be written"):
+        temporary.mkdir(parents=True, exist_ok=True)
+        fd = _lock_open(os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        if fd is None:
+            raise TableFileError(str(target), "is being written by another process; wait for it")
+        try:
+            for left in temporary.iterdir():  # by a run that was killed
+                left.unlink()
+            yield temporary
+            for path in temporary.iterdir():
+                _sync(path)
+            _sync(temporary)
+            temporary.rename(target)
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # nothing is there if all went well
+            os.close(fd)
+
+
+def lock(path: Path) -> int | None:
+    """Lock a file, made if it is not there, until its descriptor is closed; None if another has."""
+    return _lock_open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+
+def _lock_open(fd: int) -> int | None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def remove_unlocked(path: Path) -> None:
+    """Remove an unfinished file.
+
+    Raises
+    ------
+    TableFileError
+        If somebody writes it at this moment.
+    """
+    with _as_file_errors(path, "cannot be removed"):
+        fd = lock(path)
+        if fd is None:
+            raise TableFileError(str(path), "is being written by another process; wait for it")
+        path.unlink()
+        os.close(fd)
+
+
+def schema_metadata(path: Path) -> dict[str, str]:
+    """Return what a Parquet file tells of itself, nothing if it is none."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return {}
+    return {name.decode(): told.decode() for name, told in metadata.items()}
+
+
+@contextmanager
+def parquet_writer(
+    path: Path, schema: pa.Schema, noise: Collection[str] = ()
+) -> Iterator[pq.ParquetWriter]:
+    """Give a writer of a Parquet file; each table written is a row group.
+
+    Parameters
+    ----------
+    path : Path
+    schema : Schema
+    noise : collection of str
+        Columns of numbers that nothing makes smaller: they are written as they are.
+    """
+    others = [leaf for leaf in _leaves(schema) if leaf.partition(".")[0] not in noise]
+    with pq.ParquetWriter(
+        str(path),
+        schema,
+        compression=dict.fromkeys(others, _CODEC),
+        use_dictionary=others,
+        write_statistics=others,
+    ) as writer:
+        yield writer
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Return what Parquet calls the columns of a schema."""
+    sink = pa.BufferOutputStream()
+    pq.ParquetWriter(sink, schema).close()
+    columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [columns.column(k).path for k in range(len(columns))]
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _as_file_errors(path: Path, problem: str) -> Iterator[None]:
+    """Turn what Arrow and the file system say into errors that name the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as exc:
+        said = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise TableFileError(str(path), f"{problem}: {' '.join(said.split())}") from exc

@@ -33,6 +33,7 @@ from gkc.store import (
     decode_vectors,
     open_reader,
 )
+from gkc.strings import Ids, StringIds
 
 _READ_TIMEOUT_MS: Final = 30_000
 _USERS_AT_ONCE: Final = 64
@@ -86,6 +87,7 @@ def user_at(block: UserBlock, k: int) -> UserBlock:
         user.pair_offsets,
         user.categories.copy(),
         user.k_uc.copy(),
+        user.names,
     )
 
 
@@ -140,24 +142,43 @@ async def verify_generation(
 async def _verify_items(
     reader: KnowledgeReader, manifest: GenerationManifest, written: ItemBlock
 ) -> None:
-    table = await reader.items_of(manifest, written.ids)
-    rows = table.rows_of(written.ids)
+    items = written.id_column
+    table = await reader.items_of(manifest, items)
+    rows = table.rows_of(items)
     same = rows >= 0
     if same.all():
         stored = table.take(rows)
         same = (stored.k_i == written.k_i).all(axis=1) & _same_categories(stored, written)
     if not same.all():
-        item = written.ids[int(np.argmin(same))]
+        item = shown_ids(written)[int(np.argmin(same))]
         raise VerificationError(manifest.generation, f"item {item} reads back otherwise")
 
 
 async def _verify_users(
     reader: KnowledgeReader, manifest: GenerationManifest, written: list[UserBlock]
 ) -> None:
-    records = await reader.fetch_users(manifest, np.concatenate([u.ids for u in written]))
+    ids = id_column(
+        np.concatenate([u.ids for u in written]),
+        [name for u in written for name in u.names or ()] or None,
+    )
+    records = await reader.fetch_users(manifest, ids)
     for user, record in zip(written, records, strict=True):
-        if record is None or not _same_user(user, _unpacked(manifest, user.ids, [record])):
-            raise VerificationError(manifest.generation, f"user {user.ids[0]} reads back otherwise")
+        if record is None or not _same_user(user, _unpacked(manifest, user.id_column, [record])):
+            raise VerificationError(
+                manifest.generation, f"user {shown_ids(user)[0]} reads back otherwise"
+            )
+
+
+def id_column(ids: I64, names: list[bytes] | None) -> Ids:
+    """Return ids, or, where there are names, these, as readers are asked for them."""
+    return ids if names is None else StringIds.of(names)
+
+
+def shown_ids(rows: ItemBlock | UserBlock | ItemBatch | UserBatch) -> list[str]:
+    """Return ids for messages."""
+    if rows.names is None:
+        return [str(id_) for id_ in rows.ids.tolist()]
+    return [repr(name.decode()) for name in rows.names]
 
 
 def _same_user(written: UserBlock, stored: UserBlock) -> bool:
@@ -175,7 +196,7 @@ def _same_categories(stored: ItemBlock, expected: ItemBlock | ItemBatch) -> Bool
 
 
 def _unpacked(
-    manifest: GenerationManifest, ids: I64, records: Sequence[bytes | memoryview | None]
+    manifest: GenerationManifest, ids: Ids, records: Sequence[bytes | memoryview | None]
 ) -> UserBlock:
     try:
         return manifest.records.unpack(ids, records)
@@ -225,7 +246,14 @@ async def compare_with_models(
 
 def _compare_sizes(manifest: GenerationManifest, prepared: Prepared) -> None:
     bundle = prepared.bundle.manifest
-    sizes = {"dim": bundle.dim, "category_dim": bundle.category_dim}
+    types = prepared.id_types
+    sizes: dict[str, int | str] = {
+        "dim": bundle.dim,
+        "category_dim": bundle.category_dim,
+        "user_id_type": types.user,
+        "item_id_type": types.item,
+        "category_id_type": types.category,
+    }
     sizes |= {kind: prepared.rows(kind) for kind in TABLE_KINDS}
     for name, of_bundle in sizes.items():
         stored = getattr(manifest.spec, name)
@@ -285,43 +313,52 @@ class _Comparison:
         self.counted: dict[ModelKind, int] = dict.fromkeys(MODEL_KINDS, 0)
 
     async def items(self, batch: ItemBatch) -> None:
-        table = await self._reader.items_of(self._manifest, batch.ids)
-        rows = table.rows_of(batch.ids)
+        ids, shown = id_column(batch.ids, batch.names), shown_ids(batch)
+        table = await self._reader.items_of(self._manifest, ids)
+        if table.dictionary() != self._prepared.categories:
+            raise VerificationError(
+                self._manifest.generation, "its categories are not those of the bundle"
+            )
+        rows = table.rows_of(ids)
         if (rows < 0).any():
             at = int(np.argmin(rows))
-            raise self._error("item", batch.rows[at], f"item {batch.ids[at]} is missing")
+            raise self._error("item", batch.rows[at], f"item {shown[at]} is missing")
         stored = table.take(rows)
         same = _same_categories(stored, batch)
         if not same.all():
             at = int(np.argmin(same))
-            raise self._error("item", batch.rows[at], f"item {batch.ids[at]} has another category")
-        names = [f"item {k}" for k in batch.ids]
+            raise self._error("item", batch.rows[at], f"item {shown[at]} has another category")
+        names = [f"item {item}" for item in shown]
         self._compare("item", batch.inputs, batch.rows, stored.k_i, names)
 
     async def users(self, batch: UserBatch) -> None:
-        records = await self._reader.fetch_users(self._manifest, batch.ids)
+        ids, shown = id_column(batch.ids, batch.names), shown_ids(batch)
+        records = await self._reader.fetch_users(self._manifest, ids)
         if None in records:
             at = list(records).index(None)
-            raise self._error("user", batch.rows[at], f"user {batch.ids[at]} is missing")
-        stored = _unpacked(self._manifest, batch.ids, records)
+            raise self._error("user", batch.rows[at], f"user {shown[at]} is missing")
+        stored = _unpacked(self._manifest, ids, records)
         self._compare_pairs_there(batch, stored)
-        names = [f"user {k}" for k in batch.ids]
+        names = [f"user {user}" for user in shown]
         self._compare("user", batch.user_inputs, batch.rows, stored.k_u, names)
         if "user_category" in self._prepared.models:
             self._compare_pairs(batch, stored)
 
     def _compare_pairs(self, batch: UserBatch, stored: UserBlock) -> None:
-        owners = np.repeat(batch.ids, np.diff(batch.pair_offsets))
-        names = [f"user {u}, category {c}" for u, c in zip(owners, batch.categories, strict=True)]
+        owners = np.repeat(shown_ids(batch), np.diff(batch.pair_offsets))
+        shown = self._prepared.tables["user_categories"].category_shown
+        names = [
+            f"user {u}, category {shown(c)}"
+            for u, c in zip(owners, batch.categories.tolist(), strict=True)
+        ]
         self._compare("user_category", batch.pair_inputs, batch.pair_rows, stored.k_uc, names)
 
     def _compare_pairs_there(self, batch: UserBatch, stored: UserBlock) -> None:
         for k, (start, end) in enumerate(pairwise(batch.pair_offsets)):
             mine = slice(stored.pair_offsets[k], stored.pair_offsets[k + 1])
             if not np.array_equal(stored.categories[mine], batch.categories[start:end]):
-                raise self._error(
-                    "user", batch.rows[k], f"user {batch.ids[k]} has other categories"
-                )
+                user = shown_ids(batch)[k]
+                raise self._error("user", batch.rows[k], f"user {user} has other categories")
 
     def _compare(
         self,

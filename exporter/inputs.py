@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
 from exporter.bundle import Bundle
-from exporter.errors import BundleError, ModelOutputError
+from exporter.errors import BundleError, FeatureTableError, ModelOutputError
 from exporter.features import Feature, Values
 from exporter.feeds import Chosen, Feed, plan_feeds, unknown_inputs
 from exporter.manifest import (
@@ -19,11 +20,13 @@ from exporter.manifest import (
     TABLE_OF,
     ModelKind,
     TableKind,
+    UnknownValue,
     bad_key,
 )
 from exporter.models import InferenceError, Model, new_pool
 from exporter.partitions import (
     NO_ROWS,
+    IdTypes,
     PartitionedTable,
     TableRows,
     Tables,
@@ -34,6 +37,7 @@ from exporter.tables import FeatureTable
 from gkc.arrays import I64, Bools
 from gkc.errors import NotStorableError
 from gkc.store import Defaults, ElementType, encode_vectors
+from gkc.strings import MAX_STRING_BYTES, IdType
 
 _BATCH_ITEMS: Final = 8192
 _BATCH_USERS: Final = 4096
@@ -55,12 +59,19 @@ class Prepared:
         Without user_category, if the bundle has none; the same is true of feeds and tables.
     feeds : mapping of model kind to list of Feed
     tables : mapping of table kind to PartitionedTable
+    id_types : IdTypes
     """
 
     bundle: Bundle
     models: Mapping[ModelKind, Model]
     feeds: Mapping[ModelKind, list[Feed]]
     tables: Mapping[TableKind, PartitionedTable]
+    id_types: IdTypes
+
+    @property
+    def categories(self) -> list[bytes]:
+        """All categories in ascending order of their bytes, where they are strings."""
+        return self.id_types.categories.names()
 
     def row_bytes(self, kind: ModelKind) -> int:
         """Return how many bytes one row of a model's inputs takes."""
@@ -99,22 +110,60 @@ def prepare(
         At the first thing in the bundle that cannot be exported.
     """
     tables = {kind: FeatureTable(bundle, kind) for kind in bundle.tables}
-    for table in tables.values():
-        for column in table.id_columns:
-            table.require_ids(column)
+    id_types = _id_types(bundle, tables)
     with new_pool() as pool:
         models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in bundle.models}
         planned = {kind: plan_feeds(bundle, model, tables) for kind, model in models.items()}
         _refuse_idle_pads(bundle, planned, tables)
-        with partition_tables(tables, _features(planned, tables), progress) as partitioned:
+        features = _features(planned, tables)
+        with partition_tables(tables, features, id_types, progress) as partitioned:
             feeds = {
                 kind: [feed.of_known_width(partitioned) for feed in of_model]
                 for kind, of_model in planned.items()
             }
-            prepared = Prepared(bundle, models, feeds, partitioned)
+            prepared = Prepared(bundle, models, feeds, partitioned, id_types)
             _check_widths(prepared)
             check_partitions(partitioned, max_pairs_per_user)
             yield prepared
+
+
+def _id_types(bundle: Bundle, tables: Tables) -> IdTypes:
+    """Return what the ids of each kind are, alike in all tables; integers where nothing tells."""
+    types: dict[str, tuple[TableKind, IdType]] = {}
+    for kind, table in tables.items():
+        for column in table.id_columns:
+            id_type = table.id_type(column)
+            if id_type is None:
+                continue
+            known = types.setdefault(column, (kind, id_type))
+            if known[1] != id_type:
+                raise FeatureTableError(
+                    table.locate(0)[0],
+                    f"ids are {id_type} here, but {known[1]} in the {known[0]} table; "
+                    "write both alike",
+                    column=column,
+                )
+    user, item, category = (
+        types[column][1] if column in types else "int64"
+        for column in ("user_id", "item_id", "category_id")
+    )
+    id_types = IdTypes(user, item, category)
+    own = bundle.unknown.get("item", {}).get("category_id")
+    if own is not None:
+        _check_unknown_category(own, category)
+        if isinstance(own, str):
+            id_types.categories.add(pa.array([own], pa.large_string()))
+    return id_types
+
+
+def _check_unknown_category(category: UnknownValue, id_type: IdType) -> None:
+    if id_type == "int64":
+        if type(category) is not int:
+            problem = f"is {category!r}, but ids are whole numbers"
+            raise bad_key("unknown.item.category_id", problem)
+    elif not isinstance(category, str) or not 1 <= len(category.encode()) <= MAX_STRING_BYTES:
+        problem = f"is {category!r}, but ids are strings of 1 to {MAX_STRING_BYTES} bytes"
+        raise bad_key("unknown.item.category_id", problem)
 
 
 def _refuse_idle_pads(
@@ -165,8 +214,9 @@ def default_vectors(prepared: Prepared, element_type: ElementType) -> Defaults:
         If an output is no vector that can be stored.
     """
     category = prepared.bundle.unknown.get("item", {}).get("category_id")
-    if category is not None and type(category) is not int:
-        raise bad_key("unknown.item.category_id", f"is {category!r}, but ids are whole numbers")
+    if isinstance(category, str):
+        category = prepared.categories.index(category.encode())
+    assert category is None or isinstance(category, int)  # it was checked
     return Defaults(
         **{kind: _default(prepared, kind, element_type) for kind in MODEL_KINDS},
         item_category=category,
@@ -200,6 +250,8 @@ class ItemBatch:
     inputs : dict of str to ndarray, shape (n,) or (n, width)
     skip : int
         Leading rows that the store already has.
+    names : list of bytes, length n, or None
+        The ids themselves where they are strings; `ids` are their keys then.
     """
 
     ids: I64
@@ -208,6 +260,7 @@ class ItemBatch:
     has_category: Bools
     inputs: dict[str, Values]
     skip: int = 0
+    names: list[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +277,8 @@ class UserBatch:
     user_inputs, pair_inputs : dict of str to ndarray, shape (n or P,) or (n or P, width)
     skip : int
         Leading users that the store already has.
+    names : list of bytes, length n, or None
+        As of `ItemBatch`.
     """
 
     ids: I64
@@ -234,6 +289,7 @@ class UserBatch:
     user_inputs: dict[str, Values]
     pair_inputs: dict[str, Values]
     skip: int = 0
+    names: list[bytes] | None = None
 
 
 def item_batches(prepared: Prepared, skip: int) -> Iterator[ItemBatch]:
@@ -260,6 +316,7 @@ def items_at(prepared: Prepared, items: TableRows, places: I64, skip: int = 0) -
         items.has_category[places],
         prepared.inputs("item", {"items": (items, places)}),
         skip,
+        items.names_at(places),
     )
 
 
@@ -289,7 +346,7 @@ def _pending(sizes: I64, skip: int) -> Iterator[tuple[int, int]]:
 
 def pair_offsets(users: TableRows, pairs: TableRows) -> I64:
     """Return where each user's pairs begin among sorted pairs, shape (n + 1,), int64."""
-    return _offsets(np.bincount(users.owners(pairs.ids), minlength=len(users.ids)))
+    return _offsets(np.bincount(users.owners(pairs), minlength=len(users.ids)))
 
 
 def _offsets(counts: I64) -> I64:
@@ -343,4 +400,5 @@ def users_at(
         prepared.inputs("user", {"users": (users, places)}),
         prepared.inputs("user_category", chosen),
         skip,
+        users.names_at(places),
     )

@@ -205,7 +205,10 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
                 vector_space(prepared.bundle, digests),
             )
             with publisher.stage(
-                spec, max_versions=retention.max_versions, resume=options.resume
+                spec,
+                max_versions=retention.max_versions,
+                resume=options.resume,
+                categories=prepared.categories,
             ) as staged:
                 rows, sample = spec.users + spec.items, Sample(spec)
                 facts = {"version": spec.version, "generation": staged.generation}
@@ -293,6 +296,13 @@ def _spec(
         origin=bundle.origin(space),
         fingerprint=mark,
         defaults=defaults,
+        user_id_type=prepared.id_types.user,
+        item_id_type=prepared.id_types.item,
+        category_id_type=prepared.id_types.category,
+        user_id_bytes=prepared.tables["users"].name_bytes,
+        item_id_bytes=prepared.tables["items"].name_bytes,
+        categories=len(prepared.categories),
+        category_bytes=sum(map(len, prepared.categories)),
     )
 
 
@@ -398,7 +408,7 @@ class Writer:
 
     def _write_items(self, batch: ItemBatch, k_i: F32) -> None:
         stored = self._models["item"].encode(k_i, batch.rows, self._element_type)
-        items = ItemBlock(batch.ids, stored, batch.categories, batch.has_category)
+        items = ItemBlock(batch.ids, stored, batch.categories, batch.has_category, batch.names)
         block = items.take(slice(batch.skip, None))
         self._sink.write_items(block)
         self._sample.see_items(block)
@@ -410,7 +420,9 @@ class Writer:
         largest, row = largest_row(k_u)
         if largest > self._largest_user[0]:
             self._largest_user = largest, int(batch.rows[row])
-        users = UserBlock(batch.ids, stored, batch.pair_offsets, batch.categories, pairs)
+        users = UserBlock(
+            batch.ids, stored, batch.pair_offsets, batch.categories, pairs, batch.names
+        )
         block = users.span(batch.skip, len(batch.ids))
         self._sink.write_users(block)
         self._sample.see_users(block)

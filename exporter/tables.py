@@ -19,6 +19,7 @@ from exporter.errors import FeatureTableError
 from exporter.features import Content, Feature, Values, cast_values
 from exporter.manifest import ID_COLUMNS, TableKind
 from gkc.arrays import I64, Bools
+from gkc.strings import MAX_STRING_BYTES, IdType
 
 _BATCH_BYTES: Final = 4 << 20
 _BATCH_ROWS: Final = 16_384
@@ -123,22 +124,37 @@ class FeatureTable:
         """Tell whether the table's first file has a column."""
         return column in self._files[0].schema.names
 
-    def require_ids(self, column: str) -> None:
-        """Check that every file has a column of some integer type.
+    def id_type(self, column: str) -> IdType | None:
+        """Check that every file has a column of ids, integers or strings, and tell which.
+
+        Returns
+        -------
+        {"int64", "string"} or None
+            None where the table holds nothing but null, which is either.
 
         Raises
         ------
         FeatureTableError
-            If one lacks it, or it holds something else.
+            If a file lacks it, it holds something else, or the files differ.
         """
+        known: tuple[str, IdType] | None = None
         for file, held in self._column_types(column):
-            if not pa.types.is_integer(held):
+            if not pa.types.is_integer(held) and not _is_text(held):
                 raise FeatureTableError(
                     file,
-                    f"ids must be of an integer type, not {held}; cast them to int64 "
+                    f"ids must be of an integer type, or strings, not {held}; cast them to int64 "
                     "(in pandas 'Int64', which may be null)",
                     column=column,
                 )
+            id_type: IdType = "string" if _is_text(held) else "int64"
+            if known is not None and known[1] != id_type:
+                raise FeatureTableError(
+                    file,
+                    f"ids are {id_type} here, but {known[1]} in {known[0]}; write all alike",
+                    column=column,
+                )
+            known = known or (file, id_type)
+        return known[1] if known else None
 
     def content(self, column: str) -> Content | None:
         """Check that a column holds numbers, strings or lists of either, and tell which.
@@ -237,6 +253,30 @@ class TableBatch:
         array = self._column(column)
         self._refuse_null(array, column)
         return self._cast(array, np.dtype(np.int64), column, _ID)
+
+    def names(self, column: str, *, may_be_null: bool = False) -> pa.Array:
+        """Return a column of ids that are strings, n of Arrow's large_string.
+
+        Raises
+        ------
+        FeatureTableError
+            If one is null, unless it may be, or is not 1 to 128 bytes of UTF-8.
+        """
+        names = self._column(column)
+        if pa.types.is_integer(names.type):  # nothing but null
+            names = pa.nulls(len(names), pa.large_string())
+        names = names.cast(pa.large_string())
+        if not may_be_null:
+            self._refuse_null(names, column)
+        if (damaged := _first_damaged(names)) is not None:
+            raise self._error("is not UTF-8", column, damaged)
+        sizes = np.asarray(pc.fill_null(pc.binary_length(names), 1), dtype=np.int64)
+        unfit = (sizes < 1) | (sizes > MAX_STRING_BYTES)
+        if unfit.any():
+            at = int(unfit.argmax())
+            problem = f"is a string of {sizes[at]} bytes; an id has 1 to {MAX_STRING_BYTES}"
+            raise self._error(problem, column, at)
+        return names
 
     def categories(self, column: str) -> tuple[I64, Bools]:
         """Return a column of ids that may be null or not there: ids, 0 for none, and which are."""
@@ -368,7 +408,9 @@ def _first_damaged(texts: pa.Array) -> int | None:
         texts.validate(full=True)
     except pa.ArrowInvalid:
         raw = texts.cast(pa.large_binary()).to_pylist()
-        return next(place for place, text in enumerate(raw) if not _is_utf8(text))
+        return next(
+            place for place, text in enumerate(raw) if text is not None and not _is_utf8(text)
+        )
     return None
 
 

@@ -85,7 +85,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "Invalid fields",
         "fields that are missing, unknown, misplaced or of unequal lengths, each named in "
         "`errors`, or a wrong value, the first one named; also `f16` that could overflow, versions "
-        "of unequal widths, `factored` as JSON or for several versions",
+        "of unequal widths, ids of another type than the version has, `factored` as JSON or for "
+        "several versions",
     ),
     ClientGoneError: Kind(
         CLIENT_CLOSED_REQUEST,

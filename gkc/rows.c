@@ -19,7 +19,8 @@
 enum { ABSENT = 0, FOUND = 1, DEFAULT = 2 };               /* status of a part */
 enum { USER = 0, ITEM = 1, USER_ITEM = 2, USER_CATEGORY = 3, PARTS = 4 };
 enum { F16 = 0, F32 = 1, INT8 = 2 };                       /* types of stored and answered numbers */
-enum { FINE = 0, BAD_TABLE = 1, BAD_RECORD = 2, BAD_QUESTION = 3 }; /* what a function returns */
+enum { FINE = 0, BAD_TABLE = 1, BAD_RECORD = 2, BAD_QUESTION = 3, BAD_STRINGS = 4 };
+                                                           /* what a function returns */
 
 enum { RECORD_HEADER = 8, AHEAD = 8, LOOKED_UP_AT_ONCE = 256, TILE = 256, CACHE_LINE = 64 };
 
@@ -239,6 +240,109 @@ int gkc_find(const table_index *table, const int64_t *ids, int64_t n, int64_t *r
 int64_t gkc_find_one(const table_index *table, int64_t id) {
   int64_t place;
   return gkc_find(table, &id, 1, &place) ? -2 : place;
+}
+
+/* ---- Ids that are strings -----------------------------------------------------------------------
+   A table's `ids` are then their keys, and its rows of one key are in ascending order of the
+   strings' bytes. */
+
+typedef struct { /* string k is from offsets[k] to before offsets[k + 1] */
+  const int64_t *offsets;
+  const uint8_t *bytes;
+  int64_t count, size; /* strings, and bytes of all of them */
+} strings;
+
+typedef struct {
+  const uint8_t *bytes;
+  int64_t size; /* -1: it lies outside of all */
+} string;
+
+static string string_at(const strings *all, int64_t k) {
+  int64_t begin = all->offsets[k], end = all->offsets[k + 1];
+  if (begin < 0 || end < begin || end > all->size) return (string){all->bytes, -1};
+  return (string){all->bytes + begin, end - begin};
+}
+
+static uint64_t key_of(string s) { /* part of the stored format */
+  uint64_t hash = ((uint64_t)s.size + 1) * UINT64_C(0x9E3779B97F4A7C15);
+  for (int64_t at = 0; at < s.size; at += 8) {
+    uint64_t word = 0;
+    if (s.size - at >= 8) memcpy(&word, s.bytes + at, 8);
+    else /* then zeros */
+      for (int64_t k = s.size - at; k-- > 0;) word = word << 8 | s.bytes[at + k];
+    hash = (hash ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
+    hash ^= hash >> 32;
+  }
+  return hash;
+}
+
+/* Less than, equal to or greater than 0, as `a` comes before `b`, is the same, or comes after it. */
+static int compared(string a, string b) {
+  int order = memcmp(a.bytes, b.bytes, (size_t)(a.size < b.size ? a.size : b.size));
+  return order ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+/* Write the key of each string into `keys`. */
+int gkc_keys(const strings *asked, int64_t *keys) {
+  for (int64_t k = 0; k < asked->count; k++) {
+    string s = string_at(asked, k);
+    if (s.size < 0) return BAD_STRINGS;
+    keys[k] = (int64_t)key_of(s);
+  }
+  return FINE;
+}
+
+/* Write the row of each string into `rows`, -1 if it has none: as `gkc_find`, which finds the first
+   row of its key, then by comparing bytes. */
+int gkc_find_strings(const table_index *table, const strings *stored, const strings *asked,
+                     int64_t *rows) {
+  int64_t keys[LOOKED_UP_AT_ONCE];
+  for (int64_t begin = 0; begin < asked->count; begin += LOOKED_UP_AT_ONCE) {
+    int64_t left = asked->count - begin;
+    strings some = {asked->offsets + begin, asked->bytes,
+                    left < LOOKED_UP_AT_ONCE ? left : LOOKED_UP_AT_ONCE, asked->size};
+    int outcome = gkc_keys(&some, keys);
+    if (!outcome) outcome = gkc_find(table, keys, some.count, rows + begin);
+    if (outcome) return outcome;
+    for (int64_t k = 0; k < some.count; k++)
+      if (rows[begin + k] >= 0) __builtin_prefetch(stored->offsets + rows[begin + k]);
+    for (int64_t k = 0; k < some.count; k++)
+      if (rows[begin + k] >= 0)
+        __builtin_prefetch(string_at(stored, rows[begin + k]).bytes);
+    for (int64_t k = 0; k < some.count; k++) {
+      int64_t row = rows[begin + k];
+      if (row < 0) continue;
+      for (rows[begin + k] = -1; row < table->count && table->ids[row] == keys[k]; row++) {
+        string s = string_at(stored, row);
+        if (s.size < 0) return BAD_TABLE;
+        string wanted = string_at(&some, k);
+        if (s.size == wanted.size && !memcmp(s.bytes, wanted.bytes, (size_t)s.size)) {
+          rows[begin + k] = row;
+          break;
+        }
+      }
+    }
+  }
+  return FINE;
+}
+
+/* Write the place of each string among ascending ones into `places`, -1 if it is not there. */
+int gkc_find_sorted(const strings *stored, const strings *asked, int64_t *places) {
+  for (int64_t k = 0; k < asked->count; k++) {
+    int64_t low = 0, high = stored->count;
+    string s = string_at(asked, k);
+    if (s.size < 0) return BAD_STRINGS;
+    for (places[k] = -1; low < high;) {
+      int64_t middle = (low + high) / 2;
+      string other = string_at(stored, middle);
+      if (other.size < 0) return BAD_TABLE;
+      int order = compared(other, s);
+      if (!order) places[k] = middle;
+      if (order < 0) low = middle + 1;
+      else high = order ? middle : low;
+    }
+  }
+  return FINE;
 }
 
 /* Number distinct values, or pairs of values, in order of first appearance; return how many there

@@ -22,13 +22,15 @@ import numpy.typing as npt
 from gkc.arrays import I64, U8, Bools
 from gkc.errors import LayoutError
 from gkc.knowledge import PARTS, STATUSES, Part, Vectors, part_spans
-from gkc.rows_library import GENERATION, LIBRARY, QUESTION, TABLE, TYPES, load, stride
+from gkc.rows_library import GENERATION, LIBRARY, QUESTION, STRINGS, TABLE, TYPES, load, stride
 from gkc.rows_trial import check
+from gkc.strings import Ids, StringIds
 
 _FAULTS: Final = {
     1: "a table points outside itself",
     2: "a user's record has another length",
     3: "a row points outside its answer",
+    4: "a string lies outside of its column",
 }
 _MOST_ROWS: Final = 1 << 32
 _WIDEST: Final = 1 << 24
@@ -40,6 +42,7 @@ _SEED: Final = secrets.randbits(64)
 _TABLE: Final = struct.Struct(TABLE)
 _GENERATION: Final = struct.Struct(GENERATION)
 _QUESTION: Final = struct.Struct(QUESTION)
+_STRINGS: Final = struct.Struct(STRINGS)
 
 Array = npt.NDArray[np.generic]
 Laying = Callable[[int, int], None]
@@ -88,6 +91,72 @@ def _opened(name: str, section: memoryview, dtype: str) -> Array:
     if array.size and not array.flags.aligned:
         raise LayoutError(f"section {name} does not begin at a multiple of {array.itemsize}")
     return array
+
+
+def keys_of(column: StringIds) -> I64:
+    """Return the key of each string, shape (n,), int64: a hash, in which different ones may meet.
+
+    Words of eight bytes, little-endian and padded with zeros, go into a product each. It is part of
+    the stored format and never changes.
+
+    Raises
+    ------
+    LayoutError
+        If a string lies outside of its column.
+    """
+    keys = np.empty(len(column), dtype=np.int64)
+    _succeed(library().gkc_keys(_packed(column), address(keys)))
+    return keys
+
+
+def _packed(column: StringIds) -> bytes:
+    offsets, data = column.offsets, column.data
+    return _STRINGS.pack(address(offsets), address(data), len(offsets) - 1, len(data))
+
+
+def _succeed(outcome: int) -> None:
+    if outcome:
+        raise LayoutError(_FAULTS[outcome])
+
+
+class SortedStrings:
+    """A dictionary: strings in ascending order of their bytes, each of which has a place.
+
+    Parameters
+    ----------
+    strings : StringIds
+    """
+
+    def __init__(self, strings: StringIds) -> None:
+        self._held, self._packed = strings, _packed(strings)
+        self._find = library().gkc_find_sorted
+
+    def places_of(self, column: StringIds) -> I64:
+        """Return the place of each string, shape (n,), int64; -1 if it is not there.
+
+        Raises
+        ------
+        LayoutError
+            If a string lies outside of those it belongs to.
+        """
+        places = np.empty(len(column), dtype=np.int64)
+        _succeed(self._find(self._packed, _packed(column), address(places)))
+        return places
+
+
+def _opened_strings(name: str, sections: Mapping[str, memoryview]) -> StringIds:
+    """Return the strings of two sections, which the compiled loops read where they lie.
+
+    Raises
+    ------
+    LayoutError
+        If their offsets are not those of a number of strings.
+    """
+    offsets, data = sections[f"{name}_offsets"], sections[f"{name}_bytes"]
+    if not len(offsets) or len(offsets) % 8:
+        raise LayoutError(f"section {name}_offsets of {len(offsets)} bytes is none")
+    opened = np.asarray(_opened(f"{name}_offsets", offsets, "<i8"), dtype=np.int64)
+    return StringIds(np.frombuffer(data, dtype=np.uint8), opened)
 
 
 class TableIndex:
@@ -139,11 +208,60 @@ class TableIndex:
             raise LayoutError(_FAULTS[1])
         return row
 
-    def rows_of(self, ids: I64) -> I64:
+    def rows_of(self, ids: Ids) -> I64:
         """Return the row of each id, shape (n,), int64; as `find`."""
+        if isinstance(ids, StringIds):
+            raise LayoutError("ids that are strings are in no table of numbers")
         ids, rows = np.ascontiguousarray(ids), np.empty(len(ids), dtype=np.int64)
         self.find(address(ids), len(ids), address(rows))
         return rows
+
+
+class StringIndex(TableIndex):
+    """Where strings are found in one table: ``ids`` holds their keys.
+
+    Parameters
+    ----------
+    sections : mapping of str to bytes-like
+        ``starts`` and ``ids`` as in `TableIndex`; ``id_offsets``, int64 a row and one, and
+        ``id_bytes``, all strings.
+    count : int
+        Number of rows.
+
+    Raises
+    ------
+    LayoutError
+        If the sections do not fit the number of rows.
+    """
+
+    def __init__(self, sections: Mapping[str, memoryview], count: int) -> None:
+        super().__init__(sections["starts"], sections["ids"], count)
+        names = _opened_strings("id", sections)
+        if len(names) != count:
+            raise LayoutError(f"section id_offsets is that of {len(names)} ids, not {count}")
+        self._held_names, self._names = names, _packed(names)
+        self._find_strings = library().gkc_find_strings
+
+    def rows_of(self, ids: Ids) -> I64:
+        """Return the row of each string, shape (n,), int64, -1 for one that is not there.
+
+        Raises
+        ------
+        LayoutError
+            If the table points outside itself, or the ids are numbers.
+        """
+        if not isinstance(ids, StringIds):
+            raise LayoutError("ids that are numbers are in no table of strings")
+        rows = np.empty(len(ids), dtype=np.int64)
+        _succeed(self._find_strings(self.packed, self._names, _packed(ids), address(rows)))
+        return rows
+
+
+def table_index(sections: Mapping[str, memoryview], count: int) -> TableIndex:
+    """Return where ids are found in a table of so many rows, be they numbers or strings."""
+    if "id_offsets" in sections:
+        return StringIndex(sections, count)
+    return TableIndex(sections["starts"], sections["ids"], count)
 
 
 def distinct(values: I64, seconds: tuple[I64, Bools] | None = None) -> tuple[I64, I64]:
@@ -190,7 +308,9 @@ class GenerationRows:
         Width of K_u and K_i, and of K_uc.
     sections : mapping of str to bytes-like
         Of the table of items: ``starts`` and ``ids`` as in `TableIndex`, ``categories`` (int64 a
-        row), ``has_category`` (uint8), ``rows`` (stored K_i).
+        row), ``has_category`` (uint8), ``rows`` (stored K_i). Of ids that are strings,
+        ``id_offsets`` and ``id_bytes``; of such categories, ``category_offsets`` and
+        ``category_bytes``.
     count : int
         Number of items.
     defaults : mapping of str to bytes or None
@@ -202,6 +322,13 @@ class GenerationRows:
     ------
     LayoutError
         If sections or vectors do not fit the widths and the number of items.
+
+    Attributes
+    ----------
+    index : TableIndex
+        Where items are found.
+    dictionary : SortedStrings or None
+        Of the categories that stand for strings.
     """
 
     def __init__(
@@ -224,7 +351,12 @@ class GenerationRows:
         for name, size in sizes.items():
             if len(sections[name]) != size * count:
                 raise LayoutError(f"section {name} has {len(sections[name])} bytes")
-        self.index = TableIndex(sections["starts"], sections["ids"], count)
+        self.index = table_index(sections, count)
+        self.dictionary = (
+            SortedStrings(_opened_strings("category", sections))
+            if "category_offsets" in sections
+            else None
+        )
         vectors = [defaults.get(name) for name in widths]
         self._held: list[Array] = [
             _opened("categories", sections["categories"], "<i8"),
@@ -291,8 +423,9 @@ class Rows:
     ----------
     n : int
         Number of rows.
-    items : ndarray, shape (n,) or (1,), int64, or None
-        Their items; one stands for all. None where items do not matter.
+    items : ndarray, shape (n,) or (1,), int64, or StringIds of as many, or None
+        Their items; one stands for all. None where items do not matter. Strings must be looked up
+        before rows are laid.
     categories, given : ndarray, shape (n,) or (1,), int64 and bool, or None
         The categories given with the question, and where one was; None if nowhere.
     user_index : ndarray, shape (n,), int64, or None
@@ -300,17 +433,22 @@ class Rows:
     answer_rows : ndarray, shape (n,), int64, or None
         Which row of the answer each is; None where they come in order.
 
+    Attributes
+    ----------
+    must_find_items : bool
+        Whether items are still to be looked up before rows are laid.
+
     Raises
     ------
     LayoutError
-        If a column has another length.
+        If a column has another length, or categories are strings: these stand in a dictionary.
     """
 
     def __init__(
         self,
         n: int,
-        items: I64 | None,
-        categories: I64 | None = None,
+        items: Ids | None,
+        categories: Ids | None = None,
         given: Bools | None = None,
         user_index: I64 | None = None,
         answer_rows: I64 | None = None,
@@ -323,16 +461,19 @@ class Rows:
             or (user_index is not None and len(user_index) != n)
             or (answer_rows is not None and len(answer_rows) != n)
             or (categories is None) != (given is None)
+            or isinstance(categories, StringIds)
             or (categories is not None and len(categories) not in (1, n))
             or (categories is not None and given is not None and len(given) != len(categories))
         ):
-            raise LayoutError(f"columns of other lengths than {n} or 1")
+            raise LayoutError(f"columns of other lengths than {n} or 1, or of other types")
         self._answer_rows_at = 0 if answer_rows is None else address(answer_rows)
         # Counts of statuses, then the row of each item in its table.
         self._work = work = np.zeros(_COUNTS + size, dtype=np.int64)
         self._work_at = address(work)
-        if items is None:
-            work[_COUNTS] = -1
+        self._strings = items if isinstance(items, StringIds) else None
+        self.must_find_items = self._strings is not None
+        if items is None or isinstance(items, StringIds):
+            work[_COUNTS:] = -1
             self._items_at, self._items_n = 0, 0
         else:
             self._items_at, self._items_n = address(items), size
@@ -361,6 +502,9 @@ class Rows:
         if self._items_at:
             index.find(self._items_at, self._items_n, self._work_at + 8 * _COUNTS)
             self._items_at = 0
+        elif self.must_find_items and self._strings is not None:
+            self._work[_COUNTS:] = index.rows_of(self._strings)
+            self.must_find_items = False
 
     def laying(
         self,
@@ -391,8 +535,8 @@ class Rows:
         Raises
         ------
         LayoutError
-            If an array does not fit the form; by that function, if a table, a record or a row
-            points outside itself.
+            If an array does not fit the form, or items must be looked up before; by that function,
+            if a table, a record or a row points outside itself.
         """
         if knowledge.shape[1] != form.width or knowledge.dtype != form.dtype:
             raise LayoutError(
@@ -400,6 +544,8 @@ class Rows:
             )
         if status is not None and status.shape != (len(knowledge), len(PARTS)):
             raise LayoutError(f"statuses of {status.shape} for {len(knowledge)} rows")
+        if self.must_find_items:
+            raise LayoutError("items that are strings were not looked up")
         if resolved is not None and not len(resolved[0]) == len(resolved[1]) == self.n:
             raise LayoutError(f"resolved categories of other lengths than {self.n}")
         packed = _QUESTION.pack(

@@ -17,6 +17,7 @@ LIBRARY: Final = Path(__file__).with_name(
 TYPES: Final = {"f16": 0, "f32": 1, "int8": 2}
 _ELEMENT_BYTES: Final = {"f16": 2, "f32": 4, "int8": 1}
 TABLE: Final = "PPqq"
+STRINGS: Final = "PPqq"
 GENERATION: Final = "qqqPPPPPPqq"
 QUESTION: Final = "qqPPPqPPqPqPqqqqqqqPPPPP"
 """The structures of ``rows.c``: addresses and numbers of eight bytes. A generation begins with its
@@ -63,6 +64,9 @@ def _declare(loaded: ctypes.PyDLL) -> None:
     loaded.gkc_find.argtypes = [ctypes.c_char_p, pointer, number, pointer]
     loaded.gkc_find_one.restype = number
     loaded.gkc_find_one.argtypes = [ctypes.c_char_p, number]
+    loaded.gkc_keys.argtypes = [ctypes.c_char_p, pointer]
+    loaded.gkc_find_strings.argtypes = [ctypes.c_char_p] * 3 + [pointer]
+    loaded.gkc_find_sorted.argtypes = [ctypes.c_char_p] * 2 + [pointer]
     loaded.gkc_distinct.restype = number
     loaded.gkc_distinct.argtypes = [pointer, pointer, pointer, number]
     loaded.gkc_distinct.argtypes += [ctypes.c_uint64, pointer, ctypes.c_uint64, pointer, pointer]

@@ -2,7 +2,8 @@
 
 They see every loop and branch of ``rows.c`` that gives an answer: each status, users with none to
 five pairs asked for every category between them, more items than are looked up at once, vectors
-longer than what is computed at once, each stored type in each type of answer, halves of all sizes.
+longer than what is computed at once, each stored type in each type of answer, halves of all sizes,
+strings of all lengths, some of which have one key.
 All of a trial lies in one piece of memory, so that a program without Python can ask it as well.
 """
 
@@ -22,7 +23,7 @@ from gkc.errors import RowRuleError
 from gkc.knowledge import PARTS, Part, part_spans
 from gkc.rows_library import LIBRARY, TYPES, build, load
 
-RECORDED: Final = 2_154_003_270
+RECORDED: Final = 786_665_215
 """CRC-32 of the answers; ``python -m gkc.rows_trial`` tells what it is with a changed rule."""
 
 _IDS: Final = (0, 15, 10, 7, 3, 14, 11, 12, 1, 9, 5, 4, 6, 8, 2, 13)
@@ -40,6 +41,10 @@ _CATEGORY_DIM: Final = 13
 _WIDE: Final = 300
 _MANY: Final = 260
 _SLOTS: Final = 128
+_UINT64: Final = (1 << 64) - 1
+_ONE_KEY: Final = (b"the samekey, too", b"pcrjcphj{\tA/TpoR", b"tpqwvpdp[U<\x1a\x10\x0cD\n")
+_NAMES: Final = (b"a", b"a\0", b"12345678", b"\xc3\xa9 is e", b"x" * 128, *_ONE_KEY[:2])
+_STRANGERS: Final = (b"", b"b", b"a\0\0", b"12345679", b"x" * 127, b"x" * 127 + b"y", _ONE_KEY[2])
 _F16: Final = TYPES["f16"]
 _F32: Final = TYPES["f32"]
 
@@ -109,6 +114,7 @@ class Trial:
         self._own_categories = self._int64s([k % 5 * _CATEGORY for k in range(len(_IDS))])
         self._has_category = self._put(bytes(k % 3 > 0 for k in range(len(_IDS))))
         self._number_pairs()
+        self._find_strings()
         for element_type in TYPES:
             self._ask_of(element_type)
 
@@ -137,6 +143,35 @@ class Trial:
             answers = self._room({"first": 8 * n, "index": 8 * n})
             arguments = (self._user_index, *seconds, n, 1, slots, _SLOTS - 1, *answers.values())
             self.calls.append(("gkc_distinct", arguments, count))
+
+    def _find_strings(self) -> None:
+        """Keys of strings, their rows in a table of two buckets, their places among sorted ones."""
+        names = sorted(_NAMES, key=lambda name: (_hash(_key(name)), name))
+        keys = [_key(name) for name in names]
+        starts = [0, sum(not _hash(key) >> 63 for key in keys), len(keys)]
+        table = self._words(
+            [
+                self._put(struct.pack("<3I", *starts)),
+                self._put(struct.pack(f"<{len(keys)}Q", *keys)),
+                len(keys),
+                63,
+            ]
+        )
+        asked = (_NAMES + _STRANGERS) * (_MANY // len(_NAMES + _STRANGERS) + 1)
+        question = self._strings(asked)
+        size = 8 * len(asked)
+        answers = self._room({"keys": size, "rows": size, "places": size})
+        stored, ordered = self._strings(names), self._strings(sorted(_NAMES))
+        self.calls += [
+            ("gkc_keys", (question, answers["keys"]), 0),
+            ("gkc_find_strings", (table, stored, question, answers["rows"]), 0),
+            ("gkc_find_sorted", (ordered, question, answers["places"]), 0),
+        ]
+
+    def _strings(self, names: Sequence[bytes]) -> Place:
+        """Put strings as ``rows.c`` takes them."""
+        raw, ends = b"".join(names), accumulate(map(len, names), initial=0)
+        return self._words([self._int64s([*ends]), self._put(raw), len(names), len(raw)])
 
     def _ask_of(self, element_type: str) -> None:
         """Ask about what is stored in one element type."""
@@ -276,6 +311,23 @@ def _columns(parts: Sequence[Part], dim: int = _DIM) -> dict[str, int]:
     spans = part_spans(parts, dim, _CATEGORY_DIM)
     width = max((end for _, end in spans.values()), default=0)
     return {part: spans[part][0] if part in spans else -1 for part in PARTS} | {"width": width}
+
+
+def _key(name: bytes) -> int:
+    """Return the key of a string, as docs/store-format.md has it."""
+    key = (len(name) + 1) * 0x9E3779B97F4A7C15 & _UINT64
+    for at in range(0, len(name), 8):
+        word = int.from_bytes(name[at : at + 8], "little")
+        key = (key ^ word) * 0xBF58476D1CE4E5B9 & _UINT64
+        key ^= key >> 32
+    return key
+
+
+def _hash(key: int) -> int:
+    """Return the place of a key in the stored order."""
+    key = (key ^ key >> 30) * 0xBF58476D1CE4E5B9 & _UINT64
+    key = (key ^ key >> 27) * 0x94D049BB133111EB & _UINT64
+    return key ^ key >> 31
 
 
 def _record(vector: bytes, pair_vectors: Sequence[bytes]) -> bytes:

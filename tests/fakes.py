@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
-from gkc.arrays import I64
 from gkc.store import (
     Catalogue,
     GenerationManifest,
@@ -15,6 +14,7 @@ from gkc.store import (
     Progress,
     UserBlock,
 )
+from gkc.strings import Ids
 
 
 class UnreliableReader:
@@ -58,12 +58,12 @@ class UnreliableReader:
         return await self._reader.item_table(manifest, memory_bytes)
 
     async def fetch_users(
-        self, manifest: GenerationManifest, users: I64
+        self, manifest: GenerationManifest, users: Ids
     ) -> Sequence[bytes | memoryview | None]:
         await self._pass("fetch_users")
         return await self._reader.fetch_users(manifest, users)
 
-    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
+    async def items_of(self, manifest: GenerationManifest, items: Ids) -> ItemTable:
         await self._pass("items_of")
         return await self._reader.items_of(manifest, items)
 

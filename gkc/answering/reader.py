@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gkc.answering.counting import Counting
-from gkc.arrays import I64
 from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
 from gkc.store import Catalogue, GenerationManifest, ItemTable, KnowledgeReader
+from gkc.strings import Ids
 
 
 class GuardedReader:
@@ -46,7 +46,7 @@ class GuardedReader:
         with self._counting.store_operation("item_table"):
             return await self._reader.item_table(manifest, memory_bytes)
 
-    async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
+    async def fetch_users(self, manifest: GenerationManifest, users: Ids) -> Records:
         """Read the records of distinct users; the deadline of this one is the reader's own."""
         with self._counting.store_operation("fetch_users"):
             return await self._reader.fetch_users(manifest, users)

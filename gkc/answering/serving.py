@@ -23,6 +23,7 @@ from gkc.errors import (
     VersionNotReadyError,
 )
 from gkc.store import Catalogue, parse_store_url, succession
+from gkc.strings import Ids, IdType, StringIds
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,10 @@ _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _EARLIER_SECONDS: Final = 1.0
 """How long an earlier catalogue must be all that is read before it is followed."""
-_ANY_USER: Final = np.zeros(1, dtype=np.int64)
+_ANY_USER: Final[Mapping[IdType, Ids]] = {
+    "int64": np.zeros(1, dtype=np.int64),
+    "string": StringIds.of([b"0"]),
+}
 
 
 class Serving:
@@ -340,7 +344,7 @@ class Serving:
         finally:
             del self._reserved[generation]
         # Any user will do: one whose table or bucket is lost must not count as loaded.
-        await self._reader.fetch_users(manifest, _ANY_USER)
+        await self._reader.fetch_users(manifest, _ANY_USER[manifest.spec.user_id_type])
         return LoadedGeneration.of(manifest, items)
 
     def _memory_left(self) -> int:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, Protocol
 
-from gkc.arrays import I64
+import numpy as np
+
 from gkc.center.plan import Records
 from gkc.store import GenerationManifest
+from gkc.strings import Ids
 
 ENTRY_BYTES: Final = 320
 """What an entry takes besides its record: key, id, objects' headers, its place in the table."""
 
-_Key = tuple[str, int]
+_Key = tuple[str, int | bytes]
 
 
 class Count(Protocol):
@@ -30,8 +32,8 @@ class Count(Protocol):
 class UserReader(Protocol):
     """Where users' records are read: a store, or this cache around it."""
 
-    async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
-        """Read the records of distinct users, shape (n,); None for unknown ones."""
+    async def fetch_users(self, manifest: GenerationManifest, users: Ids) -> Records:
+        """Read the records of n distinct users; None for unknown ones."""
         ...
 
 
@@ -54,7 +56,7 @@ class UserCache:
         self._kept: OrderedDict[_Key, bytes | None] = OrderedDict()
         self.used_bytes = 0
 
-    async def fetch_users(self, manifest: GenerationManifest, users: I64) -> Records:
+    async def fetch_users(self, manifest: GenerationManifest, users: Ids) -> Records:
         """Return the records of distinct users, and read those that are not here in one go."""
         generation, kept = manifest.generation, self._kept
         keys = [(generation, user) for user in users.tolist()]
@@ -69,7 +71,9 @@ class UserCache:
         self._hits.inc(len(keys) - len(missing))
         self._misses.inc(len(missing))
         if missing:
-            read = await self._reader.fetch_users(manifest, users[missing])
+            read = await self._reader.fetch_users(
+                manifest, users[np.array(missing, dtype=np.int64)]
+            )
             for row, record in zip(missing, read, strict=True):
                 records[row] = record
                 self._keep(keys[row], None if record is None else bytes(record))

@@ -11,38 +11,85 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from gkc.arrays import I64, Bools
-from gkc.center.question import Columns, in_row_order
+from gkc.center.question import POINTERS, Columns, Pointers, in_row_order
 from gkc.errors import BatchTooLargeError, InvalidFieldsError
 from gkc.knowledge import PARTS, Part, is_version_name
+from gkc.strings import MAX_STRING_BYTES, Ids, StringIds
 
-NOT_INT64: Final = "is not an integer within int64"
+NO_STRING: Final = f"is not a string of 1 to {MAX_STRING_BYTES} bytes of UTF-8"
+NO_ID: Final = (
+    f"is not an integer within int64, nor a string of 1 to {MAX_STRING_BYTES} bytes of UTF-8"
+)
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
 _ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
 
-Categories = tuple[I64, Bools] | tuple[None, None]
+Categories = tuple[Ids, Bools] | tuple[None, None]
 """A column of categories, and where one was given; or none at all."""
 NO_CATEGORIES: Final[Categories] = (None, None)
 ChoiceT = TypeVar("ChoiceT", bound=str)
 
 
-def id_array(values: list[Any], pointer: str) -> I64:
-    """Return the column of ids; ``pointer`` is the pattern of the k-th one's JSON Pointer."""
-    if set(map(type, values)) <= {int}:  # a bool is no int here
+def id_array(values: list[Any], pointer: str, is_given: Bools | None = None) -> Ids:
+    """Return the column of ids: numbers, strings, or, where there are both, strings of a kind.
+
+    Parameters
+    ----------
+    values : list
+    pointer : str
+        The pattern of the k-th one's JSON Pointer.
+    is_given : ndarray, shape (n,), bool, optional
+        Which of them count; whatever stands for the others is an integer.
+    """
+    kinds = set(map(type, values))
+    if kinds <= {int}:  # a bool is no int here
         try:
             return np.array(values, dtype=np.int64)
         except OverflowError:
             pass  # named below, like every other value that is no id
-    k = next(
-        k for k, v in enumerate(values) if type(v) is not int or not _INT64_MIN <= v <= _INT64_MAX
-    )
-    raise InvalidFieldsError(NOT_INT64, pointer.format(k))
+    elif kinds <= {int, str}:
+        try:
+            return string_array(values, pointer, is_given)
+        except UnicodeEncodeError:
+            pass  # half a surrogate pair, which is no text
+    k = next(k for k, value in enumerate(values) if not _is_id(value))
+    raise InvalidFieldsError(NO_ID, pointer.format(k))
+
+
+def string_array(values: list[Any], pointer: str, is_given: Bools | None = None) -> StringIds:
+    """Return the column of strings, some of which may stand for numbers; as `id_array`."""
+    try:
+        ids = StringIds.of_text(values)
+    except TypeError:
+        ids = _with_numbers(values, pointer, is_given)
+    k = ids.first_unfit(is_given, are_texts=True)
+    if k is not None:
+        raise InvalidFieldsError(NO_STRING, pointer.format(k))
+    return ids
+
+
+def _with_numbers(values: list[Any], pointer: str, is_given: Bools | None) -> StringIds:
+    """Return numbers among strings, which no version takes; those not given are strings, too."""
+    is_number = np.fromiter((type(v) is int for v in values), np.bool_, len(values))
+    for k in np.flatnonzero(is_number).tolist():
+        if not _INT64_MIN <= values[k] <= _INT64_MAX:
+            raise InvalidFieldsError(NO_ID, pointer.format(k))
+    if is_given is not None:
+        is_number &= is_given
+    names = [str(value).encode() for value in values]
+    return StringIds.of(names, is_number if is_number.any() else None)
+
+
+def _is_id(value: object) -> bool:
+    if type(value) is int:
+        return _INT64_MIN <= value <= _INT64_MAX
+    return type(value) is str and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def category_array(values: list[Any], pointer: str) -> Categories:
     """Return the column of categories, None where none is given."""
     ids, has_category = filled(values)
-    return id_array(ids, pointer), has_category
+    return id_array(ids, pointer, has_category), has_category
 
 
 def filled(values: list[Any]) -> tuple[list[Any], Bools]:
@@ -81,11 +128,12 @@ def _not_a_name(value: object) -> str:
 
 
 def columns_of(
-    users: I64,
-    items: I64,
+    users: Ids,
+    items: Ids,
     categories: Categories,
     versions: tuple[tuple[str, ...], I64],
     max_rows: int,
+    pointers: Pointers = POINTERS,
 ) -> Columns:
     """Bring the columns together; those of one element stand for every row."""
     names, index = versions
@@ -104,7 +152,7 @@ def columns_of(
         raise BatchTooLargeError(n, max_rows)
     if len(names) < 2:
         index = _ONE_VERSION[: len(names)]
-    return Columns(n, users, items, category_ids, has_category, names, index)
+    return Columns(n, users, items, category_ids, has_category, names, index, pointers)
 
 
 def parts_of(value: object) -> tuple[Part, ...]:

@@ -30,6 +30,8 @@ class LoadedGeneration:
         What checks its users' records.
     rows : GenerationRows
         What rows are laid from.
+    has_strings : bool
+        Whether ids of some kind are strings.
     overflowing : mapping
         For each type of answer, the parts that may not stay finite in it, and how large they get.
     """
@@ -38,6 +40,7 @@ class LoadedGeneration:
     items: ItemTable
     records: RecordCodec
     rows: GenerationRows
+    has_strings: bool
     overflowing: Mapping[AnswerType, Mapping[Part, float]]
 
     @classmethod
@@ -69,6 +72,7 @@ class LoadedGeneration:
                     vectors,
                     defaults.item_category,
                 ),
+                "string" in (spec.user_id_type, spec.item_id_type, spec.category_id_type),
                 {dtype: _overflowing(manifest.totals, dtype) for dtype in ANSWER_TYPES},
             )
         except LayoutError as exc:

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from gkc.arrays import I64, U8, Array, Bools
 from gkc.center.generation import LoadedGeneration
@@ -25,6 +26,8 @@ from gkc.center.question import (
 from gkc.errors import GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import PARTS, Part, Vectors
 from gkc.rows import Laying, RowForm, Rows, distinct, row_form
+from gkc.store import GenerationSpec
+from gkc.strings import Ids, IdType, StringIds, distinct_strings
 
 Records = Sequence[bytes | memoryview | None]
 """Of several users: each one's stored record, None for one who is not there."""
@@ -51,7 +54,7 @@ class VersionPlan:
     ----------
     manifest : GenerationManifest
         Whose users are to be read.
-    users : ndarray, shape (U,), int64
+    users : ndarray, shape (U,), int64, or StringIds of as many
         The distinct users, in order of first appearance.
     user_index : ndarray, shape (n,), int64, or None
         Which of them each row has; None where there is one.
@@ -67,11 +70,15 @@ class VersionPlan:
     ) -> None:
         if answer_rows is not None:
             columns = columns.at(answer_rows)
+        if isinstance(columns.categories, StringIds):
+            columns = replace(columns, categories=_codes_of(columns.categories, generation))
         self.name, self.generation, self.columns = name, generation, columns
         self.manifest = generation.manifest
-        users, user_index = columns.users[: columns.n], None
+        users, user_index = columns.users if columns.n else columns.users[:0], None
         if len(users) > 1:
-            first, user_index = distinct(users)
+            first, user_index = (
+                distinct_strings(users) if isinstance(users, StringIds) else distinct(users)
+            )
             users = users[first]
         self.users, self.user_index = users, user_index
         self._records = b""
@@ -85,8 +92,8 @@ class VersionPlan:
             answer_rows,
         )
 
-    def find_items(self) -> None:
-        """Look items up now, and not when the rows are laid.
+    def find_items(self, rows: Rows | None = None) -> None:
+        """Look items up now, and not when the rows are laid: of these rows, or of others.
 
         Raises
         ------
@@ -95,7 +102,7 @@ class VersionPlan:
         """
         self.generation.items.require_whole()
         try:
-            self.rows.find_items(self.generation.rows.index)
+            (rows or self.rows).find_items(self.generation.rows.index)
         except LayoutError as exc:
             raise GenerationCorruptError(self.manifest.generation, str(exc)) from exc
 
@@ -107,14 +114,16 @@ class VersionPlan:
         GenerationCorruptError
             If one is damaged, or another user's.
         """
+        users, check = self.users, self.generation.records.check
         try:
             if len(records) == 1:  # the usual question
                 record = records[0]
                 if record is not None:
-                    self.generation.records.check(self.users.tobytes(), record)
+                    ids = users.data if isinstance(users, StringIds) else users
+                    check(ids.tobytes(), record)
                     self._records = bytes(record)
                 return
-            self.generation.records.check_all(self.users, records)
+            self.generation.records.check_all(users, records)
         except LayoutError as exc:
             what = f"the record of one of its users {exc}"
             raise GenerationCorruptError(self.manifest.generation, what) from exc
@@ -140,6 +149,8 @@ class VersionPlan:
             If records or tables are damaged.
         """
         rows = rows or self.rows
+        if rows.must_find_items:
+            self.find_items(rows)
         lay = rows.laying(
             self.generation.rows, self._records, self._offsets, form, knowledge, status, resolved
         )
@@ -324,6 +335,21 @@ def _no_rows(question: Question) -> Answer:
     return FactoredAnswer({}, {}, status, {}, tensors)
 
 
+def _codes_of(categories: StringIds, generation: LoadedGeneration) -> I64:
+    """Return what stands for categories in a generation: others than it knows are negative."""
+    dictionary = generation.rows.dictionary
+    assert dictionary is not None  # the question was checked
+    try:
+        codes = dictionary.places_of(categories)
+    except LayoutError as exc:
+        raise GenerationCorruptError(generation.manifest.generation, str(exc)) from exc
+    unknown = np.flatnonzero(codes < 0)
+    if len(unknown):
+        _, index = distinct_strings(categories[unknown])
+        codes[unknown] = -1 - index
+    return codes
+
+
 def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) -> None:
     """Refuse versions of unequal widths, and parts that might not stay finite as answered."""
     if len(loaded) > 1:
@@ -333,10 +359,19 @@ def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) ->
             raise InvalidFieldsError(
                 f"names versions of unequal widths (D and D_c: {widths})", "/v"
             )
+        _check_same_id_types(specs)
         if question.layout == "factored":
             raise InvalidFieldsError(
                 "factored answers one version; ask for each by itself", "/layout"
             )
+    columns = question.columns
+    if loaded and (
+        loaded[0].has_strings
+        or isinstance(columns.users, StringIds)
+        or isinstance(columns.items, StringIds)
+        or isinstance(columns.categories, StringIds)
+    ):
+        _check_id_types(columns, loaded[0].manifest.spec)
     for generation in loaded if question.layout == "rows" else ():
         overflowing = generation.overflowing[question.dtype]
         for part in question.parts:
@@ -347,3 +382,56 @@ def _check_answerable(question: Question, loaded: Sequence[LoadedGeneration]) ->
                     "ask for f32, or leave that part out",
                     "/dtype",
                 )
+
+
+def _check_same_id_types(specs: Sequence[GenerationSpec]) -> None:
+    types = {(s.user_id_type, s.item_id_type, s.category_id_type) for s in specs}
+    if len(types) > 1:
+        listed = "; ".join(
+            f"{s.version}: {s.user_id_type}, {s.item_id_type}, {s.category_id_type}" for s in specs
+        )
+        raise InvalidFieldsError(
+            f"names versions of unequal types of ids (user, item, category: {listed}); "
+            "ask for each type by itself",
+            "/v",
+        )
+
+
+def _check_id_types(columns: Columns, spec: GenerationSpec) -> None:
+    """Refuse ids that are not of the version's types, and name the first of them."""
+    users, items, categories = columns.pointers
+    _check_id_type(columns.users, spec.user_id_type, "users", users, spec)
+    _check_id_type(columns.items, spec.item_id_type, "items", items, spec)
+    if columns.categories is not None:
+        _check_id_type(
+            columns.categories,
+            spec.category_id_type,
+            "categories",
+            categories,
+            spec,
+            columns.has_category,
+        )
+
+
+def _check_id_type(
+    ids: Ids,
+    id_type: IdType,
+    what: str,
+    pointer: str,
+    spec: GenerationSpec,
+    is_given: Bools | None = None,
+) -> None:
+    is_number = ids.is_number if isinstance(ids, StringIds) else None
+    if isinstance(ids, StringIds) == (id_type == "string") and is_number is None:
+        return
+    if is_number is None:
+        is_number = np.full(len(ids), not isinstance(ids, StringIds))
+    is_wrong = is_number if id_type == "string" else ~is_number
+    if is_given is not None:
+        is_wrong = is_wrong & is_given
+    if is_wrong.any():
+        types = ("a number", "strings") if id_type == "string" else ("a string", "integers")
+        raise InvalidFieldsError(
+            f"is {types[0]}, but {what} of version {spec.version!r} are {types[1]}",
+            pointer.format(int(is_wrong.argmax())),
+        )

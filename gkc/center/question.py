@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gkc.arrays import I64, U8, Array, Bools
 from gkc.knowledge import PARTS, Part, Vectors
+from gkc.strings import Ids
 
 AnswerType = Literal["f32", "f16"]
 Layout = Literal["rows", "factored"]
@@ -18,6 +19,9 @@ ANSWER_TYPES: Final[tuple[AnswerType, ...]] = get_args(AnswerType)
 LAYOUTS: Final[tuple[Layout, ...]] = get_args(Layout)
 
 ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
+Pointers = tuple[str, str, str]
+POINTERS: Final[Pointers] = ("/u/{}", "/i/{}", "/c/{}")
+"""Of users, items and categories, the JSON Pointer to the k-th element, with braces for k."""
 
 
 class Columns(Struct, frozen=True):
@@ -27,22 +31,27 @@ class Columns(Struct, frozen=True):
     ----------
     n : int
         Number of rows.
-    users, items : ndarray, shape (1,) or (n,), int64
-    categories, has_category : ndarray, shape (1,) or (n,), int64 and bool, or None
-        The category given for each row, and where one was; None if nowhere.
+    users, items : ndarray, shape (1,) or (n,), int64, or StringIds of as many
+    categories : ndarray, shape (1,) or (n,), int64, or StringIds of as many, or None
+        The category given for each row; None if nowhere.
+    has_category : ndarray, as long as the categories, bool, or None
+        Where one was given.
     versions : tuple of str
         Distinct versions in order of first appearance; empty only if there are no rows.
     version_index : ndarray, shape (1,) or (n,), int64
         Position in ``versions`` of each row's version; (1,) if there is one version.
+    pointers : tuple of str
+        Where the question has users, items and categories.
     """
 
     n: int
-    users: I64
-    items: I64
-    categories: I64 | None
+    users: Ids
+    items: Ids
+    categories: Ids | None
     has_category: Bools | None
     versions: tuple[str, ...]
     version_index: I64
+    pointers: Pointers = POINTERS
 
     def at(self, rows: I64) -> Columns:
         """Return the columns of these rows alone, whatever their versions."""
@@ -50,14 +59,18 @@ class Columns(Struct, frozen=True):
         def gathered(column: npt.NDArray[ScalarT]) -> npt.NDArray[ScalarT]:
             return column if len(column) == 1 else column[rows]
 
+        def gathered_ids(column: Ids) -> Ids:
+            return column if len(column) == 1 else column[rows]
+
         return Columns(
             n=len(rows),
-            users=gathered(self.users),
-            items=gathered(self.items),
-            categories=None if self.categories is None else gathered(self.categories),
+            users=gathered_ids(self.users),
+            items=gathered_ids(self.items),
+            categories=None if self.categories is None else gathered_ids(self.categories),
             has_category=None if self.has_category is None else gathered(self.has_category),
             versions=self.versions,
             version_index=gathered(self.version_index),
+            pointers=self.pointers,
         )
 
 

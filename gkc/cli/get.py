@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from gkc.arrays import I64
+from gkc.center.checks import NO_STRING
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan
 from gkc.center.question import Columns, Question, RowsAnswer
@@ -18,7 +19,8 @@ from gkc.cli.output import console
 from gkc.http.encoding import encode_json
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.settings import StoreSettings
-from gkc.store import Catalogue, KnowledgeReader
+from gkc.store import Catalogue, GenerationSpec, KnowledgeReader
+from gkc.strings import Ids, IdType, StringIds
 
 _SHOWN_VALUES = 4
 _IN_WORDS = {ABSENT: "absent: zeros", FOUND: "found", DEFAULT: "default vector"}
@@ -27,12 +29,12 @@ _read_id = whole_number(-(2**63), 2**63 - 1)
 
 
 def run(
-    user: Annotated[int, typer.Option(parser=_read_id, metavar="ID", help="User id.")],
-    item: Annotated[int, typer.Option(parser=_read_id, metavar="ID", help="Item id.")],
+    user: Annotated[str, typer.Option(metavar="ID", help="User id, as the version has them.")],
+    item: Annotated[str, typer.Option(metavar="ID", help="Item id.")],
     version: Annotated[str, typer.Option(metavar="V", help="Version to ask.")],
     category: Annotated[
-        int | None,
-        typer.Option(parser=_read_id, metavar="ID", help="Category id; else the item's own."),
+        str | None,
+        typer.Option(metavar="ID", help="Category id; else the item's own."),
     ] = None,
     store: Store = None,
     as_json: AsJson = False,
@@ -44,18 +46,10 @@ def run(
     Example: gkc get --user 7 --item 11 --version 20211220
     """
     settings = load(StoreSettings, store_url=store)
-    question = Question(
-        Columns(
-            n=1,
-            users=_one(user),
-            items=_one(item),
-            categories=None if category is None else _one(category),
-            has_category=None if category is None else np.ones(1, dtype=np.bool_),
-            versions=(version,),
-            version_index=_one(0),
-        )
-    )
-    answer = read_store(settings, partial(_ask, question=question))
+    asked = {"--user": user, "--item": item}
+    if category is not None:
+        asked["--category"] = category
+    answer = read_store(settings, partial(_ask, asked=asked, version=version))
     if as_json:
         print(encode_json(answer).decode())
     else:
@@ -63,11 +57,11 @@ def run(
         _explain(answer, version, f"user {user}, item {item}, {used}")
 
 
-async def _ask(reader: KnowledgeReader, question: Question) -> RowsAnswer:
-    """Answer one version's rows through the lookup of the service, without any mirror."""
-    (version,) = question.columns.versions
+async def _ask(reader: KnowledgeReader, asked: Mapping[str, str], version: str) -> RowsAnswer:
+    """Answer one row through the lookup of the service, without any mirror."""
     catalogue = await reader.catalogue() or Catalogue()
     manifest = await reader.manifest(catalogue.version(version).current)
+    question = _question(asked, manifest.spec)
     items = await reader.items_of(manifest, question.columns.items)
     plan = Plan(question, {version: LoadedGeneration.of(manifest, items)})
     answer = plan.finish([await reader.fetch_users(manifest, question.columns.users)])
@@ -92,5 +86,39 @@ def _explain(answer: RowsAnswer, version: str, question: str) -> None:
     console().print(table)
 
 
-def _one(value: int) -> I64:
-    return np.array([value], dtype=np.int64)
+def _question(asked: Mapping[str, str], spec: GenerationSpec) -> Question:
+    """Return the question of one row, its ids of the version's types."""
+    types = {
+        "--user": spec.user_id_type,
+        "--item": spec.item_id_type,
+        "--category": spec.category_id_type,
+    }
+    ids = {option: _one(option, text, types[option]) for option, text in asked.items()}
+    has_category = np.ones(1, dtype=np.bool_) if "--category" in ids else None
+    index = np.zeros(1, dtype=np.int64)
+    columns = (ids["--user"], ids["--item"], ids.get("--category"), has_category)
+    return Question(Columns(1, *columns, (spec.version,), index))
+
+
+def _one(option: str, text: str, id_type: IdType) -> Ids:
+    """Return an option's value as a column of one id.
+
+    Raises
+    ------
+    BadParameter
+        If it is none of the version's type.
+    """
+    if id_type == "int64":
+        try:
+            return np.array([_read_id(text)], dtype=np.int64)
+        except typer.BadParameter as exc:
+            raise typer.BadParameter(
+                f"{exc.message}; this version has numbers there", param_hint=option
+            ) from exc
+    try:
+        ids = StringIds.of_text([text])
+    except UnicodeEncodeError:
+        ids = None
+    if ids is None or ids.first_unfit() is not None:
+        raise typer.BadParameter(f"{text!r} {NO_STRING}", param_hint=option)
+    return ids

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from gkc.arrays import Array
-from gkc.center.checks import NOT_INT64
+from gkc.center.checks import NO_ID
 from gkc.errors import InvalidFieldsError
 
 _TO_LIST: Final = ("tolist", "to_pylist", "to_list")
@@ -33,7 +33,7 @@ def held_ids(values: Any, field: str) -> Any:  # noqa: ANN401
     if isinstance(values, np.ma.MaskedArray):
         return values.tolist()
     if isinstance(values, Iterable) and not hasattr(values, "__getitem__"):
-        raise InvalidFieldsError(f"{NOT_INT64}, {_but_a(values)}; make a list of it", field)
+        raise InvalidFieldsError(f"{NO_ID}, {_but_a(values)}; make a list of it", field)
     array = np.asarray(values)
     is_numpys = isinstance(getattr(values, "dtype", None), np.dtype)
     if array.dtype.kind == "f" and array.ndim == 1 and not is_numpys:
@@ -63,7 +63,7 @@ def not_integers(array: Array, field: str) -> InvalidFieldsError:
             f"is missing (NaN), and missing values make integers {array.dtype}: {remedy}",
             f"{field}/{int(np.isnan(array).argmax())}",
         )
-    return InvalidFieldsError(f"{NOT_INT64}, but of an array of {array.dtype}", f"{field}/0")
+    return InvalidFieldsError(f"{NO_ID}, but of an array of {array.dtype}", f"{field}/0")
 
 
 def held_names(values: Any) -> Any:  # noqa: ANN401

@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gkc.arrays import I64, Array
+from gkc.arrays import Array
 from gkc.center.checks import (
     NO_CATEGORIES,
-    NOT_INT64,
+    NO_ID,
     Categories,
     category_array,
     choice_of,
@@ -24,10 +24,13 @@ from gkc.center.question import ANSWER_TYPES, Columns, Question
 from gkc.client.given import held_ids, held_names, not_integers, with_its_type, with_none
 from gkc.errors import InvalidFieldsError
 from gkc.knowledge import PARTS, Part
+from gkc.strings import Ids as Column
 
-Ids = int | np.integer[Any] | Sequence[int] | npt.NDArray[np.integer[Any]]
-"""One id for all rows, or one a row."""
-OptionalIds = Ids | Sequence[int | None] | None
+Numbers = int | np.integer[Any] | Sequence[int] | npt.NDArray[np.integer[Any]]
+Strings = str | Sequence[str] | npt.NDArray[np.str_]
+Ids = Numbers | Strings
+"""One id for all rows, or one a row: integers or strings."""
+OptionalIds = Ids | Sequence[int | None] | Sequence[str | None] | None
 """The same, or None, also in single rows."""
 
 _MOST_ROWS: Final = 2**63
@@ -89,12 +92,13 @@ def _with_own_versions(columns: Columns) -> Columns:
         columns.has_category,
         names,
         index if len(names) > 1 else np.zeros(1, dtype=np.int64),
+        columns.pointers,
     )
 
 
-def _ids(values: Any, field: str) -> I64:  # noqa: ANN401
-    """Return an id column, shape (1,) or (n,)."""
-    if type(values) is int:
+def _ids(values: Any, field: str) -> Column:  # noqa: ANN401
+    """Return an id column, of one id or n."""
+    if type(values) in (int, str):
         return id_array([values], field)
     if type(values) is np.ndarray and values.dtype == np.int64 and values.ndim == 1:
         return np.ascontiguousarray(values)
@@ -104,29 +108,32 @@ def _ids(values: Any, field: str) -> I64:  # noqa: ANN401
     return _array_of_ids(np.asarray(held), field)
 
 
-def _listed_ids(values: list[Any], field: str) -> I64:
+def _listed_ids(values: list[Any], field: str) -> Column:
     try:
-        return id_array(_plain_integers(values), f"{field}/{{}}")
+        return id_array(_plain_ids(values), f"{field}/{{}}")
     except InvalidFieldsError as error:
         raise with_its_type(error, values) from None
 
 
-def _plain_integers(values: list[Any]) -> list[Any]:
-    """Return a list with Python's integers in place of numpy's."""
-    if not any(issubclass(kind, np.integer) for kind in set(map(type, values))):
+def _plain_ids(values: list[Any]) -> list[Any]:
+    """Return a list with Python's integers and strings in place of numpy's."""
+    if not any(issubclass(kind, np.integer | np.str_) for kind in set(map(type, values))):
         return values
-    return [int(v) if isinstance(v, np.integer) else v for v in values]
+    return [v.item() if isinstance(v, np.integer | np.str_) else v for v in values]
 
 
-def _array_of_ids(array: Array, field: str) -> I64:
+def _array_of_ids(array: Array, field: str) -> Column:
     if array.ndim > 1:
         shape = list(array.shape)
         raise InvalidFieldsError(f"must be one id or a list of them, not of shape {shape}", field)
     if array.dtype.kind == "O":
         return id_array([array.item()], field)
+    if array.dtype.kind in "UT":
+        values = array.tolist()
+        return _listed_ids(values, field) if array.ndim else id_array([values], field)
     column = np.atleast_1d(array)
     if not array.ndim and array.dtype.kind not in "iu":
-        raise InvalidFieldsError(NOT_INT64, field)
+        raise InvalidFieldsError(NO_ID, field)
     if column.dtype.kind not in "iu" and column.size:
         raise not_integers(column, field)
     if column.dtype.kind == "u" and column.size and int(column.max()) >= 2**63:
@@ -148,6 +155,6 @@ def _categories(values: Any) -> Categories:  # noqa: ANN401
 
 def _listed_categories(values: list[Any]) -> Categories:
     try:
-        return category_array(_plain_integers(values), "/c/{}")
+        return category_array(_plain_ids(values), "/c/{}")
     except InvalidFieldsError as error:
         raise with_its_type(error, values) from None

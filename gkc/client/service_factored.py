@@ -49,7 +49,7 @@ def is_worthwhile(question: Question, widths: Widths) -> bool:
         return False
     if "user" in parts or "user_item" in parts:
         users = columns.users
-        vectors += (1 if len(users) == 1 else len(np.unique(users))) * widths.dim
+        vectors += (1 if len(users) == 1 else len(set(users.tolist()))) * widths.dim
     factored_bytes = vectors * widths.number_bytes + 2 * n * _INDEX_BYTES
     return 2 * factored_bytes <= n * row_bytes
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from gkc import safetensors
 from gkc.arrays import U8, Array
 from gkc.center.question import Columns, Question
+from gkc.center.tensors import tensors_of
 from gkc.client.service_connection import Response
 from gkc.client.service_factored import fault_of_tensors, rows_of
 from gkc.errors import (
@@ -30,6 +31,7 @@ from gkc.errors import (
 )
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, SAFETENSORS, Part, Vectors
 from gkc.problem import KINDS, MEDIA_TYPE
+from gkc.strings import Ids
 
 JSON: Final = "application/json"
 _KNOWLEDGE_DTYPES: Final = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2")}
@@ -112,22 +114,20 @@ VERSIONS_REQUEST: Final = Request("GET", "/versions", f"Accept: {JSON}\r\n")
 
 
 def knowledge_request(question: Question) -> Request:
-    """Return the request that asks a question: safetensors, or JSON where a row has no category."""
-    columns = question.columns
-    if columns.has_category is not None and not columns.has_category.all():
-        media_type, body = JSON, _json_body(question, columns)
-    else:
-        media_type, body = SAFETENSORS, _safetensors_body(question, columns)
+    """Return the request that asks a question, in safetensors."""
+    body = _safetensors_body(question, question.columns)
     headers = (
-        f"Accept: {SAFETENSORS}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
+        f"Accept: {SAFETENSORS}\r\nContent-Type: {SAFETENSORS}\r\nContent-Length: {len(body)}\r\n"
     )
-    return Request("POST", "/knowledge", headers, body, columns.n)
+    return Request("POST", "/knowledge", headers, body, question.columns.n)
 
 
 def _safetensors_body(question: Question, columns: Columns) -> bytes:
-    tensors: dict[str, Array] = {"u": _users(columns), "i": columns.items}
-    if columns.categories is not None:
-        tensors["c"] = columns.categories
+    tensors = tensors_of("u", _users(columns)) | tensors_of("i", columns.items)
+    if columns.categories is not None and columns.has_category is not None:
+        tensors |= tensors_of("c", columns.categories)
+        if not columns.has_category.all():
+            tensors["c_given"] = columns.has_category.view(np.uint8)
     versions = _versions(columns)
     metadata = {"v": versions if isinstance(versions, str) else _text(versions)}
     if question.parts != PARTS:
@@ -139,31 +139,14 @@ def _safetensors_body(question: Question, columns: Columns) -> bytes:
     return b"".join(safetensors.dump(tensors, metadata))
 
 
-def _json_body(question: Question, columns: Columns) -> bytes:
-    assert columns.categories is not None
-    assert columns.has_category is not None
-    given = zip(columns.categories.tolist(), columns.has_category.tolist(), strict=True)
-    return msgspec.json.encode(
-        {
-            "u": _users(columns).tolist(),
-            "i": columns.items.tolist(),
-            "c": [category if is_given else None for category, is_given in given],
-            "v": _versions(columns),
-            "parts": question.parts,
-            "dtype": question.dtype,
-            "layout": question.layout,
-        }
-    )
-
-
-def _users(columns: Columns) -> Array:
+def _users(columns: Columns) -> Ids:
     """Return the users; one for each row if nothing else on the wire says how many rows."""
     users, n = columns.users, columns.n
     lengths = {len(users), len(columns.items)}
     if columns.categories is not None:
         lengths.add(len(columns.categories))
     if n not in lengths:
-        return np.repeat(users, n)
+        return users[np.zeros(n, dtype=np.int64)]
     return users
 
 

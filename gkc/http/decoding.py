@@ -19,27 +19,33 @@ import numpy as np
 import orjson
 
 from gkc import safetensors
-from gkc.arrays import I64, Array
+from gkc.arrays import I64
 from gkc.center.checks import (
     NO_CATEGORIES,
     Categories,
     category_array,
     choice_of,
     columns_of,
-    filled,
     id_array,
     parts_of,
+    string_array,
     versions_of,
 )
 from gkc.center.question import ANSWER_TYPES, LAYOUTS, Columns, Question, in_row_order
+from gkc.center.tensors import category_tensor, id_tensor
 from gkc.errors import BatchTooLargeError, InvalidFieldsError, MalformedBodyError
 from gkc.http import schemas
 from gkc.knowledge import PARTS
+from gkc.strings import Ids
 
 _OPTIONS: Final = frozenset(("parts", "dtype", "layout"))
 _QUESTION: Final = frozenset("uicv")
 _REQUIRED: Final = ("u", "i", "v")
 _LONGEST_INT64: Final = 20
+
+_ROW_POINTERS: Final = ("/quadruples/{}/u", "/quadruples/{}/i", "/quadruples/{}/c")
+_TENSOR_POINTERS: Final = ("/u", "/i", "/c")
+_TENSORS: Final = frozenset(("c_given", *(f"{n}{end}" for n in "uic" for end in ("", "_offsets"))))
 
 _COLUMNS: Final = msgspec.json.Decoder(schemas.Columns)
 
@@ -61,18 +67,28 @@ def decode_json(body: bytes, max_rows: int) -> Question:
         request = _COLUMNS.decode(body)
     except msgspec.MsgspecError:
         return _decode_checking(body, max_rows)
+    u, i, c = request.u, request.i, request.c
+    pointers = (
+        "/u/{}" if isinstance(u, list) else "/u",
+        "/i/{}" if isinstance(i, list) else "/i",
+        "/c/{}" if isinstance(c, list) else "/c",
+    )
     columns = columns_of(
-        _column(request.u),
-        _column(request.i),
-        _category_column(request.c),
+        _column(u, pointers[0]),
+        _column(i, pointers[1]),
+        _category_column(c, pointers[2]),
         versions_of(request.v),
         max_rows,
+        pointers,
     )
     return Question(columns, in_row_order(request.parts), request.dtype, request.layout)
 
 
 def decode_safetensors(body: bytes, max_rows: int) -> Question:
-    """Decode a safetensors request: I64 tensors ``u``, ``i`` and perhaps ``c``; the rest metadata.
+    """Decode a safetensors request: tensors ``u``, ``i`` and perhaps ``c``; the rest metadata.
+
+    Numbers are I64; strings are U8, all behind each other, with ``u_offsets`` and so on, I64. A
+    tensor ``c_given`` (U8) says where a category is given.
 
     Raises
     ------
@@ -85,16 +101,16 @@ def decode_safetensors(body: bytes, max_rows: int) -> Question:
         If there are more than ``max_rows`` rows.
     """
     tensors, metadata = safetensors.load(body)
-    _refuse_unknown(tensors, frozenset("uic"))
+    _refuse_unknown(tensors, _TENSORS)
     _refuse_unknown(metadata, _OPTIONS | {"v"})
     _require({**tensors, **metadata})
-    ids = {name: _ids_of_tensor(name, tensor) for name, tensor in tensors.items()}
     columns = columns_of(
-        ids["u"],
-        ids["i"],
-        (ids["c"], np.ones(len(ids["c"]), dtype=np.bool_)) if "c" in ids else NO_CATEGORIES,
+        id_tensor("u", tensors),
+        id_tensor("i", tensors),
+        category_tensor(tensors),
         versions_of(_json_if_array("v", metadata["v"])),
         max_rows,
+        _TENSOR_POINTERS,
     )
     options: dict[str, Any] = dict(metadata)
     if "parts" in options:
@@ -140,12 +156,14 @@ def _decode_columnar(value: Mapping[str, Any], max_rows: int) -> Columns:
     _refuse_unknown(value, _QUESTION | _OPTIONS)
     _require(value)
     categories = value.get("c")
+    u, i, c = (_listed(value.get(name), f"/{name}") for name in "uic")
     return columns_of(
-        id_array(*_listed(value["u"], "/u")),
-        id_array(*_listed(value["i"], "/i")),
-        NO_CATEGORIES if categories is None else category_array(*_listed(categories, "/c")),
+        id_array(*u),
+        id_array(*i),
+        NO_CATEGORIES if categories is None else category_array(*c),
         versions_of(value["v"]),
         max_rows,
+        (u[1], i[1], c[1]),
     )
 
 
@@ -162,12 +180,14 @@ def _decode_quadruples(value: Mapping[str, Any], max_rows: int) -> Columns:
     if len(rows) > max_rows:
         raise BatchTooLargeError(len(rows), max_rows)
     _check_quadruples(rows)
+    u, i, c = _ROW_POINTERS
     return columns_of(
-        id_array(list(map(itemgetter("u"), rows)), "/quadruples/{}/u"),
-        id_array(list(map(itemgetter("i"), rows)), "/quadruples/{}/i"),
-        category_array(list(map(dict.get, rows, repeat("c"))), "/quadruples/{}/c"),
+        id_array(list(map(itemgetter("u"), rows)), u),
+        id_array(list(map(itemgetter("i"), rows)), i),
+        category_array(list(map(dict.get, rows, repeat("c"))), c),
         versions_of(list(map(itemgetter("v"), rows)), "/quadruples/{}/v"),
         max_rows,
+        _ROW_POINTERS,
     )
 
 
@@ -184,32 +204,28 @@ def _check_quadruples(rows: Sequence[Any]) -> None:
         _require(fields, f"/quadruples/{k}")
 
 
-def _column(values: int | list[int]) -> I64:
-    """Return the column of ids that are known to be ids."""
-    return np.array(values if isinstance(values, list) else [values], dtype=np.int64)
+def _column(values: int | str | list[int | str], pointer: str) -> Ids:
+    """Return the column of ids that are known to be integers within int64, or strings."""
+    listed = values if isinstance(values, list) else [values]
+    if listed and type(listed[0]) is str:
+        return string_array(listed, pointer)
+    column: I64 = np.array(listed)
+    return column if column.dtype == np.int64 else id_array(listed, pointer)
 
 
-def _category_column(values: int | list[int | None] | None) -> Categories:
+def _category_column(values: int | str | list[int | str | None] | None, pointer: str) -> Categories:
     """Return the column of categories that are known to be ids or None."""
     if values is None:
         return NO_CATEGORIES
-    ids, has_category = filled(values if isinstance(values, list) else [values])
-    return _column(ids), has_category
+    if isinstance(values, list) and None in values:
+        return category_array(values, pointer)
+    ids = _column(values, pointer)  # type: ignore[arg-type]  # none is None
+    return ids, np.ones(len(ids), dtype=np.bool_)
 
 
 def _listed(value: object, field: str) -> tuple[list[Any], str]:
     """Return a column as a list, and the pattern of the JSON Pointer to its k-th element."""
     return (value, f"{field}/{{}}") if isinstance(value, list) else ([value], field)
-
-
-def _ids_of_tensor(name: str, tensor: Array) -> I64:
-    if tensor.dtype != np.int64 or tensor.ndim != 1:
-        raise InvalidFieldsError(
-            f"must be an I64 tensor of shape [n] or [1], not {tensor.dtype} "
-            f"of shape {list(tensor.shape)}",
-            f"/{name}",
-        )
-    return tensor.astype(np.int64)
 
 
 def _with_options(columns: Columns, value: Mapping[str, Any]) -> Question:

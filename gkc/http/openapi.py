@@ -34,7 +34,7 @@ _EXAMPLES: Final = (
     errors.BodyTooLargeError(8_388_608),
     errors.UnsupportedMediaTypeError("text/csv", [JSON, SAFETENSORS]),
     errors.EncodedBodyError("gzip"),
-    errors.InvalidFieldsError("is not an integer within int64", "/i/3"),
+    errors.InvalidFieldsError("is a string, but items of version '20211220' are integers", "/i/3"),
     errors.VersionNotReadyError("20211220"),
     errors.ServiceNotReadyError("versions still to be loaded: 20211220"),
     errors.StoreUnavailableError("redis://redis:6379/0", "no answer within 1000 ms"),
@@ -155,7 +155,10 @@ KNOWLEDGE: Final[dict[str, Any]] = {
         description=(
             f"As {SAFETENSORS}, a request has I64 tensors `u`, `i` and perhaps `c`, each [n] or "
             "[1], and as metadata `v` (a name, or a JSON array of n names), `parts` (a JSON "
-            "array), `dtype` and `layout`. An answer has tensors `knowledge` [n, width] and "
+            "array), `dtype` and `layout`. Strings are a U8 tensor `u` of all their bytes and an "
+            "I64 tensor `u_offsets`, [n + 1] or [2], of where each begins and the last one ends; "
+            "`i` and `c` alike. A U8 tensor `c_given`, [n], is 1 where a category is given. "
+            "An answer has tensors `knowledge` [n, width] and "
             "`status` [n, 4], or with `layout` `factored` distinct vectors and row indexes; "
             "metadata `versions` and `parts` are JSON text."
         ),
@@ -168,6 +171,10 @@ KNOWLEDGE: Final[dict[str, Any]] = {
                         "columns": {
                             "summary": "One user, three items",
                             "value": {"u": 7, "i": [11, 12, 13], "c": [3, 3, 5], "v": "20211220"},
+                        },
+                        "strings": {
+                            "summary": "Where ids are strings",
+                            "value": {"u": "ann", "i": ["tea", "Kännchen"], "v": "20211220"},
                         },
                         "quadruples": {
                             "summary": "Two rows, of a part alone",

@@ -14,12 +14,20 @@ from gkc.center.question import AnswerType, Layout
 from gkc.errors import FieldError
 from gkc.http.negotiation import SAFETENSORS
 from gkc.knowledge import PARTS, Part
+from gkc.strings import MAX_STRING_BYTES
 
 Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, extra_json_schema={"format": "int64"})]
+# Only described: how many bytes it has is checked for a column at once.
+StringId = Annotated[
+    str,
+    Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_STRING_BYTES}),
+]
+AnyId = Id | StringId
 # Only described: that a name fits is checked once a distinct name, not once a row.
 Version = Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._-]{1,64}$"})]
 
 _OWN_CATEGORY: Final = "Left out or null: the item's own exported category."
+_ID_TYPES: Final = "Integers or strings, as the version has them; a string has 1 to 128 bytes."
 
 
 Parts = Annotated[
@@ -39,11 +47,12 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Columns(Request, frozen=True, kw_only=True):
     """One value for all rows, or one a row; lists of one value are broadcast."""
 
-    u: Annotated[Id | list[Id], Meta(description="Users.")]
-    i: Annotated[Id | list[Id], Meta(description="Items.")]
-    c: Annotated[Id | list[Id | None] | None, Meta(description=f"Categories. {_OWN_CATEGORY}")] = (
-        None
-    )
+    u: Annotated[AnyId | list[AnyId], Meta(description=f"Users. {_ID_TYPES}")]
+    i: Annotated[AnyId | list[AnyId], Meta(description=f"Items. {_ID_TYPES}")]
+    c: Annotated[
+        AnyId | list[AnyId | None] | None,
+        Meta(description=f"Categories. {_OWN_CATEGORY} {_ID_TYPES}"),
+    ] = None
     v: Annotated[Version | list[Version], Meta(description="Versions.")]
     parts: Parts = PARTS
     dtype: ElementType = "f32"
@@ -53,9 +62,9 @@ class Columns(Request, frozen=True, kw_only=True):
 class Quadruple(Request, frozen=True, kw_only=True):
     """One row: a user, an item, perhaps a category, and a version."""
 
-    u: Id
-    i: Id
-    c: Annotated[Id | None, Meta(description=_OWN_CATEGORY)] = None
+    u: AnyId
+    i: AnyId
+    c: Annotated[AnyId | None, Meta(description=_OWN_CATEGORY)] = None
     v: Version
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gkc.arrays import I64
 from gkc.store import GenerationManifest, RecordCodec, hash_ids
+from gkc.strings import Ids, StringIds
 
 _SLOT_BITS: Final = 22
 
@@ -31,8 +32,11 @@ class CheckedOnce(RecordCodec):
         self._users = np.zeros(1 << _SLOT_BITS, dtype=np.int64)
         self._users[_slots(np.zeros(1, dtype=np.int64))] = 1
 
-    def check_all(self, users: I64, records: Sequence[bytes | memoryview | None]) -> None:
+    def check_all(self, users: Ids, records: Sequence[bytes | memoryview | None]) -> None:
         """Check the records of those users whose record may not have been checked."""
+        if isinstance(users, StringIds):
+            super().check_all(users, records)
+            return
         slots = _slots(users)
         new = np.flatnonzero(self._users[slots] != users)
         super().check_all(users[new], [records[row] for row in new.tolist()])

@@ -17,6 +17,7 @@ from gkc.errors import CommandError, InvalidFieldsError
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.offline.form import KnowledgeForm, Spans, width_of
 from gkc.store import GenerationManifest
+from gkc.strings import Ids
 
 _MOST_ROWS: Final = 4096
 _LEAST_ROWS: Final = 256
@@ -89,7 +90,9 @@ class RowLayer:
             yield answer
 
     def _records(self, version: VersionPlan) -> Records:
-        return self._fetch(version.manifest, version.users) if len(version.users) else ()
+        users = version.users
+        assert isinstance(users, np.ndarray)  # a generation of strings was refused
+        return self._fetch(version.manifest, users) if len(users) else ()
 
     def columns(self, columns: Columns) -> tuple[pa.ChunkedArray, ...]:
         """Return the columns that are added to some rows; as `lay`."""
@@ -118,11 +121,14 @@ def _slice(columns: Columns, start: int, end: int) -> Columns:
     def some(column: npt.NDArray[ScalarT]) -> npt.NDArray[ScalarT]:
         return column if len(column) == 1 else column[start:end]
 
+    def some_ids(column: Ids) -> Ids:
+        return column if len(column) == 1 else column[start:end]
+
     return Columns(
         n=end - start,
-        users=some(columns.users),
-        items=some(columns.items),
-        categories=None if columns.categories is None else some(columns.categories),
+        users=some_ids(columns.users),
+        items=some_ids(columns.items),
+        categories=None if columns.categories is None else some_ids(columns.categories),
         has_category=None if columns.has_category is None else some(columns.has_category),
         versions=columns.versions,
         version_index=some(columns.version_index),

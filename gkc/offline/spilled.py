@@ -146,7 +146,9 @@ class SpilledAnswers:
 
     def _by_partition(self, columns: Columns) -> tuple[I64, list[int]]:
         """Return the order of rows by partition, and where in it each partition ends."""
-        high = hash_ids(np.broadcast_to(columns.users, columns.n)) >> np.uint64(32)
+        users = columns.users
+        assert isinstance(users, np.ndarray)  # a generation of strings was refused
+        high = hash_ids(np.broadcast_to(users, columns.n)) >> np.uint64(32)
         partitions = (high * np.uint64(self._count) >> np.uint64(32)).view(np.int64)
         counts = np.bincount(partitions, minlength=self._count)
         return partitions.argsort(kind="stable"), np.cumsum(counts).tolist()

@@ -22,6 +22,7 @@ from gkc.store.codec import (
     UserBlock,
     decode_vectors,
     encode_vectors,
+    id_fields,
 )
 from gkc.store.generation import (
     Defaults,
@@ -69,6 +70,7 @@ __all__ = [
     "decode_vectors",
     "encode_vectors",
     "hash_ids",
+    "id_fields",
     "is_version_name",
     "open_publisher",
     "open_reader",

@@ -27,7 +27,9 @@ import numpy.typing as npt
 
 from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import LayoutError, NotStorableError
+from gkc.rows import keys_of
 from gkc.rows_library import stride
+from gkc.strings import Ids, StringIds
 
 ElementType = Literal["f16", "f32", "int8"]
 ELEMENT_TYPES: Final[tuple[ElementType, ...]] = get_args(ElementType)
@@ -191,13 +193,24 @@ class ItemBlock:
     has_category: Bools
     names: Sequence[bytes] | None = None
 
+    @property
+    def id_column(self) -> Ids:
+        """The ids as readers are asked for them."""
+        return self.ids if self.names is None else StringIds.of(self.names)
+
     def take(self, places: I64 | slice) -> ItemBlock:
-        """Return some of the items whose ids are numbers: copies, or, by a slice, views."""
+        """Return some of the items: copies, or, by a slice, views."""
+        names = self.names
+        if names is not None:
+            names = (
+                names[places] if isinstance(places, slice) else [names[k] for k in places.tolist()]
+            )
         return ItemBlock(
             self.ids[places],
             self.k_i[places],
             self.categories[places],
             self.has_category[places],
+            names,
         )
 
 
@@ -241,13 +254,20 @@ class UserBlock:
         )
 
     @property
+    def id_column(self) -> Ids:
+        """The ids as readers are asked for them."""
+        return self.ids if self.names is None else StringIds.of(self.names)
+
+    @property
     def fields(self) -> Sequence[bytes]:
         """The id field of each user, as bytes."""
         return id_fields(self.ids) if self.names is None else self.names
 
 
-def id_fields(ids: I64) -> list[bytes]:
-    """Return each number as a field: 8 bytes, little-endian."""
+def id_fields(ids: Ids) -> list[bytes]:
+    """Return the id field of each id: of a number 8 bytes, little-endian."""
+    if isinstance(ids, StringIds):
+        return ids.tolist()
     raw = np.ascontiguousarray(ids, dtype="<i8").tobytes()
     return [raw[k : k + ID_BYTES] for k in range(0, len(raw), ID_BYTES)]
 
@@ -326,7 +346,7 @@ class RecordCodec:
             raise LayoutError(f"has {size} bytes, which are not those of {pairs} pairs")
         return int(pairs)
 
-    def check_all(self, users: I64, records: Sequence[bytes | memoryview | None]) -> None:
+    def check_all(self, users: Ids, records: Sequence[bytes | memoryview | None]) -> None:
         """Check the records of some users; None is no record, and so as it should be.
 
         Raises
@@ -334,17 +354,16 @@ class RecordCodec:
         LayoutError
             If one is damaged, or another user's.
         """
-        fields = np.ascontiguousarray(users, dtype="<i8").tobytes()
-        for row, record in enumerate(records):
+        for field, record in zip(id_fields(users), records, strict=True):
             if record is not None:
-                self.check(fields[ID_BYTES * row : ID_BYTES * (row + 1)], record)
+                self.check(field, record)
 
-    def unpack(self, ids: I64, records: Sequence[bytes | memoryview | None]) -> UserBlock:
+    def unpack(self, ids: Ids, records: Sequence[bytes | memoryview | None]) -> UserBlock:
         """Unpack the records of some users, None standing for a user who was not exported.
 
         Parameters
         ----------
-        ids : ndarray, shape (n,), int64
+        ids : ndarray, shape (n,), int64, or StringIds
             The users, kept as they are.
         records : sequence of bytes-like or None, length n
 
@@ -361,29 +380,34 @@ class RecordCodec:
         k_u = np.zeros((len(records), self._user_bytes), dtype=np.uint8)
         counts = np.zeros(len(records) + 1, dtype=np.int64)
         categories, k_uc = [], []
+        names = ids.tolist() if isinstance(ids, StringIds) else None
+        keys = keys_of(ids) if isinstance(ids, StringIds) else ids
+        fields = id_fields(ids)
         for row, record in enumerate(records):
             if record is None:
                 continue
-            user = self._unpack_one(ids[row : row + 1], record)
+            try:
+                user = self._unpack_one(keys[row : row + 1], fields[row], record)
+            except LayoutError as exc:
+                who = keys[row] if names is None else names[row].decode()
+                raise LayoutError(f"the record of user {who} {exc}") from exc
             k_u[row] = user.k_u
             counts[row + 1] = len(user.categories)
             categories.append(user.categories)
             k_uc.append(user.k_uc)
         none = np.zeros((0, self._pair_bytes), dtype=np.uint8)
         return UserBlock(
-            ids=ids,
+            ids=keys,
+            names=names,
             k_u=k_u,
             pair_offsets=np.cumsum(counts, dtype=np.int64),
             categories=np.concatenate(categories) if categories else np.zeros(0, dtype=np.int64),
             k_uc=np.concatenate(k_uc) if k_uc else none,
         )
 
-    def _unpack_one(self, ids: I64, record: bytes | memoryview) -> UserBlock:
+    def _unpack_one(self, ids: I64, field: bytes, record: bytes | memoryview) -> UserBlock:
         """Unpack the record of one user, as views of it."""
-        try:
-            pairs = self.check(ids.astype("<i8").tobytes(), record)
-        except LayoutError as exc:
-            raise LayoutError(f"the record of user {ids[0]} {exc}") from exc
+        pairs = self.check(field, record)
         raw, k_uc_at = np.frombuffer(record, dtype=np.uint8), self._ids_at + pairs * ID_BYTES
         return UserBlock(
             ids=ids,

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, Self
 import numpy as np
 from msgspec import Meta, field
 
-from gkc.arrays import I64
 from gkc.errors import GenerationCorruptError, LayoutError, RecordError
 from gkc.knowledge import NAME_PATTERN
 from gkc.knowledge import is_version_name as is_version_name
@@ -23,9 +22,9 @@ from gkc.store.codec import (
     largest_magnitude,
     record_bytes,
 )
-from gkc.store.ids import IdType
 from gkc.store.sealed import Count, Count32, Int64, Magnitude, Record, Width, seal, unseal
 from gkc.store.table_format import TableShape
+from gkc.strings import Ids, IdType
 
 MANIFEST_FORMAT: Final = "gkc-generation/2"
 CHUNK_BYTES: Final = (256 << 10) - 64
@@ -332,7 +331,7 @@ def read_manifest(raw: bytes, generation: str) -> GenerationManifest:
 
 
 def unpacked(
-    manifest: GenerationManifest, ids: I64, records: Sequence[bytes | memoryview]
+    manifest: GenerationManifest, ids: Ids, records: Sequence[bytes | memoryview]
 ) -> UserBlock:
     """Unpack the records of some users as they are stored.
 

@@ -7,19 +7,16 @@ the bucket of a user and the place of an item in a table file follow from it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from gkc.arrays import I64, U64
 from gkc.errors import LayoutError
+from gkc.rows import keys_of
+from gkc.strings import MAX_STRING_BYTES, Ids, StringIds
 
-IdType = Literal["int64", "string"]
-"""What an id is: a number, which is its own key, or a string, whose key is `hash_strings` of it."""
-
-MAX_STRING_BYTES: Final = 128
 _UINT64: Final = (1 << 64) - 1
-_WORD: Final = 8
 
 
 def hash_ids(ids: I64) -> U64:
@@ -54,30 +51,13 @@ def hash_id(number: int) -> int:
 
 
 def hash_strings(names: Sequence[bytes]) -> I64:
-    """Return the key of each string: 64 bits of hash, in which different strings may meet.
+    """Return the key of each string, shape (n,), int64."""
+    return keys_of(StringIds.of(names))
 
-    Words of eight bytes, little-endian and padded with zeros, go into a product each. It is part of
-    the stored format and never changes.
 
-    Parameters
-    ----------
-    names : sequence of bytes, length n
-        Each at most `MAX_STRING_BYTES` long.
-
-    Returns
-    -------
-    ndarray, shape (n,), int64
-    """
-    lengths = np.fromiter(map(len, names), dtype=np.uint64, count=len(names))
-    h = (lengths + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    words = (lengths.astype(np.int64) + (_WORD - 1)) // _WORD
-    most = int(words.max(initial=0))
-    if most:
-        padded = np.array(names, dtype=f"S{most * _WORD}").view("<u8").reshape(len(names), most)
-        for k in range(most):
-            mixed = (h ^ padded[:, k]) * np.uint64(0xBF58476D1CE4E5B9)
-            h = np.where(words > k, mixed ^ (mixed >> np.uint64(32)), h)
-    return h.view(np.int64)
+def hashes_of(ids: Ids) -> U64:
+    """Return the place of each id in the stored order, shape (n,), uint64; equal keys share it."""
+    return hash_ids(keys_of(ids) if isinstance(ids, StringIds) else ids)
 
 
 def check_strings(names: Sequence[bytes], what: str) -> None:

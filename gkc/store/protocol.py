@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from gkc.arrays import I64
 from gkc.store.catalogue import Catalogue
 from gkc.store.codec import UserBlock
 from gkc.store.generation import GenerationLayout, GenerationManifest, GenerationSpec
 from gkc.store.sink import GenerationSink, Lease
 from gkc.store.table import ItemTable
+from gkc.strings import Ids
 
 Progress = Callable[[int], None]
 """Told how many more rows are done."""
@@ -55,16 +55,16 @@ class KnowledgeReader(Protocol):
         ...
 
     async def fetch_users(
-        self, manifest: GenerationManifest, users: I64
+        self, manifest: GenerationManifest, users: Ids
     ) -> Sequence[bytes | memoryview | None]:
-        """Read the records of distinct users, shape (n,), in one round trip; None for unknown.
+        """Read the records of n distinct users, in one round trip; None for unknown ones.
 
         Every request waits for it, so it keeps the reader's timeout by itself: a second timer
         around it would cost as much as decoding the request.
         """
         ...
 
-    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
+    async def items_of(self, manifest: GenerationManifest, items: Ids) -> ItemTable:
         """Read a few distinct items from the store itself, as a table of those that are known.
 
         No mirror is built for it; a table of all items is faster from some thousands on.
@@ -122,7 +122,13 @@ class Storage(Protocol):
         ...
 
     def open_sink(
-        self, generation: str, spec: GenerationSpec, lease: Lease, *, resume: bool
+        self,
+        generation: str,
+        spec: GenerationSpec,
+        lease: Lease,
+        *,
+        resume: bool,
+        categories: Sequence[bytes] = (),
     ) -> GenerationSink:
         """Start writing a generation, or go on with what an interrupted writer left of it."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,10 +83,16 @@ class Publisher:
 
     @contextmanager
     def stage(
-        self, spec: GenerationSpec, *, max_versions: int, resume: bool
+        self,
+        spec: GenerationSpec,
+        *,
+        max_versions: int,
+        resume: bool,
+        categories: Sequence[bytes] = (),
     ) -> Iterator[StagedGeneration]:
         """Hold the version's lease and a hidden generation to write into.
 
+        ``categories`` are all of them in ascending order of their bytes, where they are strings.
         Whatever a dead writer left is swept first, except what ``resume`` goes on with. Leaving the
         block without publishing deletes what was written. Only a store that went away or an
         interrupt by the user leaves it staged: for ``resume``, or for the next run to sweep.
@@ -104,7 +110,9 @@ class Publisher:
             kept = rules.resumable(self.catalogue(), spec) if resume else None
             self.sweep(version=spec.version, keep=kept)
             generation = self._enter(spec, kept, max_versions, lease.token, holder)
-            sink = self._storage.open_sink(generation, spec, lease, resume=kept is not None)
+            sink = self._storage.open_sink(
+                generation, spec, lease, resume=kept is not None, categories=categories
+            )
             staged = StagedGeneration(generation, sink, lease, resumed=kept is not None)
             try:
                 yield staged

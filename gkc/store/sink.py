@@ -132,8 +132,14 @@ class StagedStore(Protocol):
         """Read what an interrupted writer noted, None if it noted nothing."""
         ...
 
-    def open(self, progress: WriterProgress | None) -> None:
+    def open(self, progress: WriterProgress | None, categories: Sequence[bytes]) -> None:
         """Begin to write, or go on where an interrupted writer was.
+
+        Parameters
+        ----------
+        progress : WriterProgress or None
+        categories : sequence of bytes
+            All categories in ascending order of their bytes, where they are strings.
 
         Raises
         ------
@@ -180,6 +186,9 @@ class GenerationSink:
     spec : GenerationSpec
     resume : bool
         Go on with what an interrupted writer left, as far as it is known to be stored.
+    categories : sequence of bytes
+        All categories in ascending order of their bytes, where they are strings: what items and
+        pairs hold are places in it.
 
     Raises
     ------
@@ -192,7 +201,13 @@ class GenerationSink:
     """
 
     def __init__(
-        self, staged: StagedStore, generation: str, spec: GenerationSpec, *, resume: bool
+        self,
+        staged: StagedStore,
+        generation: str,
+        spec: GenerationSpec,
+        *,
+        resume: bool,
+        categories: Sequence[bytes] = (),
     ) -> None:
         self._staged = staged
         self._generation = generation
@@ -200,7 +215,7 @@ class GenerationSink:
         self._manifest: GenerationManifest | None = None
         self._totals = default_totals(spec)
         with staged.errors():
-            self._open(resume=resume)
+            self._open(categories, resume=resume)
         self._stored = self._manifest.totals if self._manifest else self._totals
         self._noted_bytes = 0 if self._manifest else staged.written_bytes
         self._noted_at = time.monotonic()
@@ -281,7 +296,7 @@ class GenerationSink:
         """Let go of files and connections, sealed or not; what is stored stays."""
         self._staged.close()
 
-    def _open(self, *, resume: bool) -> None:
+    def _open(self, categories: Sequence[bytes], *, resume: bool) -> None:
         raw = self._staged.read_manifest()
         if raw is not None:
             if not resume:
@@ -290,11 +305,11 @@ class GenerationSink:
             return
         noted = self._staged.read_progress() if resume else None
         if noted is None:
-            self._staged.open(None)
+            self._staged.open(None, categories)
             return
         try:
             progress = unseal(noted, PROGRESS_FORMAT, WriterProgress)
-            self._staged.open(progress)
+            self._staged.open(progress, categories)
         except RecordError as exc:
             what = f"the note of its progress: {exc}"
             raise GenerationCorruptError(self._generation, what) from exc

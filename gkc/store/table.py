@@ -24,10 +24,11 @@ from gkc.errors import (
     RecordError,
     StoreError,
 )
-from gkc.rows import TableIndex
+from gkc.rows import TableIndex, table_index
 from gkc.store.codec import ItemBlock
 from gkc.store.durable import open_regular
 from gkc.store.table_format import PAGE_BYTES, TableHeader, TableKind
+from gkc.strings import Ids, StringIds
 
 _MADV_POPULATE_READ: Final = 22  # Linux 5.14; the mmap module has no name for it
 _POPULATED_BYTES: Final = 16 << 20
@@ -102,9 +103,7 @@ class _Table:
             for name, at in header.sections.items()
         }
         try:
-            self._index: TableIndex | None = TableIndex(
-                self.sections["starts"], self.sections["ids"], self.count
-            )
+            self._index: TableIndex | None = table_index(self.sections, self.count)
         except LayoutError as exc:
             raise GenerationCorruptError(self.generation, f"{where}: {exc}") from exc
 
@@ -139,12 +138,13 @@ class _Table:
     def _drop_views(self) -> None:
         """Let go of what else a table holds of the mapping."""
 
-    def rows_of(self, ids: I64) -> I64:
+    def rows_of(self, ids: Ids) -> I64:
         """Return the row of each id.
 
         Parameters
         ----------
-        ids : ndarray, shape (n,), int64
+        ids : ndarray, shape (n,), int64, or StringIds
+            Of the table's type.
 
         Returns
         -------
@@ -162,6 +162,10 @@ class _Table:
             return self._open_index().rows_of(ids)
         except LayoutError as exc:
             raise self.outside("starts") from exc
+
+    def _strings(self, name: str) -> StringIds:
+        offsets = np.frombuffer(self.sections[f"{name}_offsets"], dtype=np.int64)
+        return StringIds(np.frombuffer(self.sections[f"{name}_bytes"], dtype=np.uint8), offsets)
 
     def require_whole(self) -> None:
         """Check that nobody cut the file short: the missing pages would kill this process."""
@@ -221,12 +225,24 @@ class ItemTable(_Table):
         try:
             return ItemBlock(
                 ids=self._column("ids", "<i8").take(rows),
+                names=self._names(rows),
                 k_i=self._column("rows", np.uint8, self.header.stride).take(rows, axis=0),
                 categories=self._column("categories", "<i8").take(rows),
                 has_category=self._column("has_category", np.uint8).take(rows) != 0,
             )
         except (IndexError, KeyError) as exc:  # none of its rows, or closed meanwhile
             raise self.outside("rows") from exc
+
+    def dictionary(self) -> list[bytes]:
+        """Return the categories that stand for strings, in ascending order of their bytes."""
+        if "category_offsets" not in self.sections:
+            return []
+        return self._strings("category").tolist()
+
+    def _names(self, rows: I64) -> list[bytes] | None:
+        if "id_offsets" not in self.sections:
+            return None
+        return self._strings("id")[rows].tolist()
 
     def _column(self, name: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
         return np.frombuffer(self.sections[name], dtype=dtype).reshape(self.count, *width)
@@ -277,7 +293,7 @@ class MappedUserTable(_Table):
         self._offsets = self.sections["offsets"].cast("q")
         self._records = self.sections["records"]
 
-    def records_of(self, ids: I64) -> list[memoryview | None]:
+    def records_of(self, ids: Ids) -> list[memoryview | None]:
         """Return the record of each user, a view of the mapped file; None for an unknown one.
 
         Raises
@@ -287,7 +303,8 @@ class MappedUserTable(_Table):
         GenerationNotFoundError
             If the table was closed.
         """
-        if len(ids) == 1:  # the usual question, for which arrays cost more than the work
+        if len(ids) == 1 and not isinstance(ids, StringIds):  # the usual question, for which
+            # arrays cost more than the work
             try:
                 rows = [self._open_index().row_of(int(ids[0]))]
             except LayoutError as exc:
@@ -295,7 +312,7 @@ class MappedUserTable(_Table):
             return [None if row < 0 else self._record(row) for row in rows]
         return self._records_at(self.rows_of(ids))
 
-    def slice(self, start: int, end: int) -> tuple[I64, list[memoryview]]:
+    def slice(self, start: int, end: int) -> tuple[Ids, list[memoryview]]:
         """Return the ids and the records of rows that follow one another, as views of the file.
 
         Raises
@@ -304,7 +321,9 @@ class MappedUserTable(_Table):
             If the file was cut short since it was opened, or points outside itself.
         """
         self.require_whole()
-        ids = np.frombuffer(self.sections["ids"], dtype="<i8")[start:end]
+        ids: Ids = np.frombuffer(self.sections["ids"], dtype="<i8")[start:end]
+        if "id_offsets" in self.sections:
+            ids = self._strings("id")[start:end]
         return ids, [self._record(row) for row in range(start, start + len(ids))]
 
     def _drop_views(self) -> None:

@@ -28,8 +28,8 @@ from typing import Annotated, Final, Literal, Self
 from msgspec import Meta
 
 from gkc.errors import LayoutError, RecordError
-from gkc.store.ids import IdType
 from gkc.store.sealed import Count, Count32, Crc32, Record, seal, unseal
+from gkc.strings import IdType
 
 TableKind = Literal["items", "users"]
 

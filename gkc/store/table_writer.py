@@ -17,9 +17,10 @@ from msgspec import Meta
 from gkc.arrays import I64, U32, U64
 from gkc.errors import GenerationImmutableError, LayoutError, RecordError
 from gkc.store.codec import ItemBlock
-from gkc.store.ids import IdType, check_strings, hash_ids, hash_strings
+from gkc.store.ids import check_strings, hash_ids, hash_strings
 from gkc.store.sealed import Count, Count32, Crc32, Record
 from gkc.store.table_format import Section, TableHeader, TableShape, bucket_bits
+from gkc.strings import IdType
 
 Bytes = bytes | npt.NDArray[np.generic]
 

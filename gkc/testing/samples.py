@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gkc.arrays import I64
+from gkc.rows import keys_of
 from gkc.store import (
     Catalogue,
     ElementType,
@@ -26,9 +27,13 @@ from gkc.store import (
     encode_vectors,
     hash_ids,
 )
+from gkc.strings import Ids, IdType, StringIds
 
 EXTREME_IDS = (0, 1, -1, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63))
+EXTREME_NAMES = (b"a", b"a\0", b"\0", b"x" * 128, "\N{SNOWMAN}".encode(), "e\u0301".encode())
+CATEGORIES = tuple(f"category {k:02}".encode() for k in range(24))
 BLOCK_ROWS = 400
+_WORD = 2**64
 MEMORY_BYTES = 1 << 30
 
 
@@ -56,6 +61,48 @@ def make_ids(count: int, seed: int) -> I64:
     return array[np.argsort(hash_ids(array))]
 
 
+def make_names(count: int, seed: int) -> list[bytes]:
+    """Return distinct strings in the stored order; extreme ones, if they fit, two of one key."""
+    rng = np.random.default_rng(seed)
+    names = {*EXTREME_NAMES, *twins(rng)} if count >= len(EXTREME_NAMES) + 2 else set[bytes]()
+    while len(names) < count:
+        names.add(f"id {rng.integers(0, 10**12)}".encode())
+    keys = keys_of(StringIds.of(list(names)))
+    ordered = sorted(zip(hash_ids(keys).tolist(), names, strict=True))
+    return [name for _, name in ordered]
+
+
+def twins(rng: np.random.Generator) -> tuple[bytes, bytes]:
+    """Return two strings of 16 bytes of ASCII that have one key."""
+
+    def state(word: bytes) -> int:
+        start = 17 * 0x9E3779B97F4A7C15 % _WORD
+        mixed = (start ^ int.from_bytes(word, "little")) * 0xBF58476D1CE4E5B9 % _WORD
+        return mixed ^ mixed >> 32
+
+    while True:
+        first, other, second = (bytes(rng.integers(97, 123, 8, dtype=np.uint8)) for _ in range(3))
+        difference = state(first) ^ state(other)
+        rest = (int.from_bytes(second, "little") ^ difference).to_bytes(8, "little")
+        if rest.isascii() and first != other:
+            return first + second, other + rest
+
+
+def make_id_column(count: int, seed: int, id_type: IdType) -> tuple[I64, list[bytes] | None]:
+    """Return distinct ids in the stored order, as blocks have them: keys, and strings if any."""
+    if id_type == "int64":
+        return make_ids(count, seed), None
+    names = make_names(count, seed)
+    return keys_of(StringIds.of(names)), names
+
+
+def strangers(id_type: IdType) -> Ids:
+    """Return three ids that no sample has."""
+    if id_type == "string":
+        return StringIds.of([b"nobody", b"a\0\0", "\N{SNOWMAN} ".encode()])
+    return np.array([4, 5, -6], dtype=np.int64)
+
+
 def make_sample(
     version: str = "v1",
     seed: int = 0,
@@ -66,6 +113,7 @@ def make_sample(
     dim: int = 6,
     category_dim: int = 4,
     value: float | None = None,
+    id_type: IdType = "int64",
 ) -> Sample:
     """Make a generation; all its vectors hold ``value``, if that is given."""
     rng = np.random.default_rng(seed)
@@ -80,18 +128,23 @@ def make_sample(
     offsets = np.concatenate([[0], np.cumsum(pairs)]).astype(np.int64)
     # Ascending within a user: 0, 7, 14.
     categories = 7 * (np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], pairs))
+    user_ids, user_names = make_id_column(users, seed + 1, id_type)
     user_block = UserBlock(
-        ids=make_ids(users, seed + 1),
+        ids=user_ids,
+        names=user_names,
         k_u=vectors(users, dim),
         pair_offsets=offsets,
         categories=categories,
         k_uc=vectors(len(categories), category_dim),
     )
     has_category = rng.random(items) < 0.8
+    item_ids, item_names = make_id_column(items, seed + 2, id_type)
+    lowest = 0 if id_type == "string" else -9
     item_block = ItemBlock(
-        ids=make_ids(items, seed + 2),
+        ids=item_ids,
+        names=item_names,
         k_i=vectors(items, dim),
-        categories=np.where(has_category, rng.integers(-9, 9, items), 0),
+        categories=np.where(has_category, rng.integers(lowest, 9, items), 0),
         has_category=has_category,
     )
     spec = GenerationSpec(
@@ -104,6 +157,13 @@ def make_sample(
         user_categories=len(categories),
         bundle=f"bundle-{seed}" if value is None else f"{value:g}",
         fingerprint=f"fingerprint-{seed}",
+        user_id_type=id_type,
+        item_id_type=id_type,
+        category_id_type=id_type,
+        user_id_bytes=sum(map(len, user_names or ())),
+        item_id_bytes=sum(map(len, item_names or ())),
+        categories=len(CATEGORIES) if id_type == "string" else 0,
+        category_bytes=sum(map(len, CATEGORIES)) if id_type == "string" else 0,
     )
     return Sample(spec, user_block, item_block)
 
@@ -129,7 +189,9 @@ def stage(
     publisher: Publisher, spec: GenerationSpec, *, resume: bool = False
 ) -> AbstractContextManager[StagedGeneration]:
     """Stage a generation of a version beside which four others may be served."""
-    return publisher.stage(spec, max_versions=5, resume=resume)
+    return publisher.stage(
+        spec, max_versions=5, resume=resume, categories=CATEGORIES[: spec.categories]
+    )
 
 
 def write_sample(staged: StagedGeneration, sample: Sample) -> GenerationManifest:
@@ -187,7 +249,10 @@ def publish_sample(
     pin: bool = False,
 ) -> Published:
     """Export a sample as the exporter does, without a grace period."""
-    with publisher.stage(sample.spec, max_versions=max_versions, resume=False) as staged:
+    categories = CATEGORIES[: sample.spec.categories]
+    with publisher.stage(
+        sample.spec, max_versions=max_versions, resume=False, categories=categories
+    ) as staged:
         manifest = write_sample(staged, sample)
         retention = Retention(max_versions, keep_previous, 0.0, pin)
         published = publisher.publish(staged, manifest, retention)
@@ -208,7 +273,7 @@ async def current_manifest(reader: KnowledgeReader, version: str) -> GenerationM
 
 
 async def item_tables(
-    reader: KnowledgeReader, manifest: GenerationManifest, items: I64
+    reader: KnowledgeReader, manifest: GenerationManifest, items: Ids
 ) -> AsyncIterator[ItemTable]:
     """Give some items by every way of reading them: as a table of a few, and in that of all."""
     for table in (
@@ -224,16 +289,19 @@ async def assert_serves(
 ) -> None:
     """Compare everything that a generation serves, by every way of reading it, to a sample."""
     assert manifest.spec == sample.spec
-    records = await reader.fetch_users(manifest, sample.users.ids)
+    records = await reader.fetch_users(manifest, sample.users.id_column)
     expected = sample.records(manifest.generation)
     assert [None if r is None else bytes(r) for r in records] == expected
-    async for table in item_tables(reader, manifest, sample.items.ids):
-        rows = await asyncio.to_thread(table.rows_of, sample.items.ids)
+    items = sample.items.id_column
+    async for table in item_tables(reader, manifest, items):
+        rows = await asyncio.to_thread(table.rows_of, items)
         assert (rows >= 0).all()
+        assert table.dictionary() == list(CATEGORIES[: sample.spec.categories])
         assert_same_items(table.take(rows), sample.items)
 
 
 def assert_same_items(stored: ItemBlock, expected: ItemBlock) -> None:
     """Compare items bit for bit."""
+    assert stored.names == expected.names
     for column in ("ids", "k_i", "categories", "has_category"):
         np.testing.assert_array_equal(getattr(stored, column), getattr(expected, column))

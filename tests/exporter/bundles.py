@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 
 F32 = npt.NDArray[np.float32]
+Id = int | str
 Kind = Literal["user", "item", "user_category"]
 VOCABULARY = 64
 """Rows of each embedding table; ids are taken modulo this."""
@@ -109,6 +110,29 @@ class Recipe:
         return [kind for kind in kinds if getattr(self, kind)]
 
 
+STRING_IDS = Recipe(
+    user=[Term("age")],
+    item=[Term("price")],
+    user_category=[Term("category_id", "str"), Term("age")],
+    users={"user_id": ["u1", "a\0", "a", "東京", "x" * 128], "age": [1, 2, 3, 4, 5]},
+    items={
+        "item_id": pa.array(["i1", "i2", "Zürich"]).dictionary_encode(),
+        "category_id": pa.array(["Aachen", None, "東京"], pa.large_string()),
+        "price": [1, 2, 3],
+    },
+    user_categories={
+        "user_id": pa.array(["a", "u1", "a", "x" * 128], pa.string_view()),
+        "category_id": ["Zürich", "Aachen", "other", "東京"],
+    },
+    unknown={
+        "user": {"age": 6},
+        "item": {"price": 0, "category_id": "a\0b"},
+        "user_category": {"category_id": "Aachen", "age": 2},
+    },
+)
+"""All ids are strings, of every layout that Parquet has for them."""
+
+
 @dataclass
 class Built:
     """A bundle on disk and the truth about it."""
@@ -170,11 +194,11 @@ class Built:
         lists = self.tables["users"].column(term.column).to_pylist()
         return max(1, *(len(v or []) for v in lists))
 
-    def user_vectors(self) -> dict[int, F32]:
+    def user_vectors(self) -> dict[Id, F32]:
         rows = self.tables["users"].to_pylist()
         return {row["user_id"]: self.output("user", row) for row in rows}
 
-    def item_vectors(self) -> dict[int, F32]:
+    def item_vectors(self) -> dict[Id, F32]:
         rows = self.tables["items"].to_pylist()
         return {row["item_id"]: self.output("item", row) for row in rows}
 
@@ -184,7 +208,7 @@ class Built:
             rows = self.tables["user_categories"].to_pylist()
         return rows
 
-    def pair_vectors(self) -> dict[tuple[int, int], F32]:
+    def pair_vectors(self) -> dict[tuple[Id, Id], F32]:
         users = {row["user_id"]: row for row in self.tables["users"].to_pylist()}
         return {
             (row["user_id"], row["category_id"]): self.output(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from gkc.store import (
     open_publisher,
     open_reader,
 )
+from gkc.strings import Ids, IdType, StringIds
 
+Id = int | str
 F32 = npt.NDArray[np.float32]
 
 
@@ -56,18 +59,18 @@ class Stored:
     """What a version's served generation holds, decoded."""
 
     manifest: GenerationManifest
-    users: dict[int, F32]
-    items: dict[int, tuple[F32, int | None]]
-    pairs: dict[tuple[int, int], F32]
+    users: dict[Id, F32]
+    items: dict[Id, tuple[F32, Id | None]]
+    pairs: dict[tuple[Id, Id], F32]
     raw: list[bytes]
 
 
-def stored(place: Place, version: str, users: list[int], items: list[int]) -> Stored:
+def stored(place: Place, version: str, users: Sequence[Id], items: Sequence[Id]) -> Stored:
     """Read some users, all their pairs, and some items of a version."""
     return asyncio.run(_stored(place, version, users, items))
 
 
-async def _stored(place: Place, version: str, users: list[int], items: list[int]) -> Stored:
+async def _stored(place: Place, version: str, users: Sequence[Id], items: Sequence[Id]) -> Stored:
     reader = open_reader(place.url, place.namespace)
     try:
         catalogue = await reader.catalogue()
@@ -75,32 +78,43 @@ async def _stored(place: Place, version: str, users: list[int], items: list[int]
         manifest = await reader.manifest(catalogue.version(version).current)
         spec = manifest.spec
         kind, dim, category_dim = spec.element_type, spec.dim, spec.category_dim
-        ids = np.array(users, dtype=np.int64)
+        ids, item_ids = _column(users, spec.user_id_type), _column(items, spec.item_id_type)
         records = await reader.fetch_users(manifest, ids)
         block = manifest.records.unpack(ids, records)
-        table = await reader.items_of(manifest, np.array(items, dtype=np.int64))
-        rows = table.rows_of(np.array(items, dtype=np.int64))
+        table = await reader.items_of(manifest, item_ids)
+        rows = table.rows_of(item_ids)
         found = table.take(rows[rows >= 0])
+        categories = table.dictionary()
     finally:
         await reader.close()
     k_u = decode_vectors(block.k_u, kind, dim)
     k_uc = decode_vectors(block.k_uc, kind, category_dim)
     k_i = decode_vectors(found.k_i, kind, dim)
-    owners = np.repeat(ids, np.diff(block.pair_offsets))
+    owners = [u for u, n in zip(users, np.diff(block.pair_offsets), strict=True) for _ in range(n)]
+
+    def category(code: int) -> Id:
+        return categories[code].decode() if spec.category_id_type == "string" else code
+
     return Stored(
         manifest,
         {u: k_u[k] for k, u in enumerate(users) if records[k] is not None},
         {
-            i: (k_i[k], int(found.categories[k]) if found.has_category[k] else None)
-            for k, i in enumerate(found.ids.tolist())
+            i: (k_i[k], category(int(found.categories[k])) if found.has_category[k] else None)
+            for k, i in enumerate(i for i, row in zip(items, rows, strict=True) if row >= 0)
         },
         {
-            (int(u), int(c)): k_uc[k]
-            for k, (u, c) in enumerate(zip(owners, block.categories, strict=True))
+            (u, category(c)): k_uc[k]
+            for k, (u, c) in enumerate(zip(owners, block.categories.tolist(), strict=True))
         },
         # Without the checksum, which is also over the name of the generation.
         [bytes(r[4:]) for r in records if r is not None],
     )
+
+
+def _column(ids: Sequence[Id], id_type: IdType) -> Ids:
+    if id_type == "int64":
+        return np.array(ids, dtype=np.int64)
+    return StringIds.of_text([str(id_) for id_ in ids])
 
 
 def catalogue_json(place: Place) -> str:

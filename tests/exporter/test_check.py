@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import redis
 from msgspec.structs import replace
@@ -22,7 +24,7 @@ from gkc.store import (
     decode_vectors,
     encode_vectors,
 )
-from tests.exporter.bundles import Built, Recipe, build
+from tests.exporter.bundles import STRING_IDS, Built, Recipe, build
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place, stored
 
@@ -38,9 +40,14 @@ NO_PAIRS = Recipe(unknown=UNKNOWN, category_dim=0, user_category=[])
 
 
 @pytest.mark.parametrize("element_type", get_args(ElementType))
-@pytest.mark.parametrize(("recipe", "pairs"), [(Recipe(unknown=UNKNOWN), 18), (NO_PAIRS, 0)])
+@pytest.mark.parametrize(
+    ("recipe", "users", "items", "pairs"),
+    [(Recipe(unknown=UNKNOWN), 12, 20, 18), (NO_PAIRS, 12, 20, 0), (STRING_IDS, 5, 3, 4)],
+)
 def test_what_was_exported_is_found_as_stored(
     recipe: Recipe,
+    users: int,
+    items: int,
     pairs: int,
     element_type: ElementType,
     place: Place,
@@ -50,7 +57,30 @@ def test_what_was_exported_is_found_as_stored(
     built = build(tmp_path / "bundle", recipe)
     report = export(built, place, element_type=element_type)
     checked = check(built, place)
-    assert checked == Report(checked.store, "v1", report.generation or "", 12, 20, pairs)
+    assert checked == Report(checked.store, "v1", report.generation or "", users, items, pairs)
+
+
+def test_strings_are_not_numbers_and_their_differences_are_named(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", STRING_IDS)
+    export(built, file_place)
+    numbers = dataclasses.replace(
+        STRING_IDS,
+        users={"user_id": [1, 2, 3, 4, 5], "age": [1] * 5},
+        user_categories={"user_id": [1, 2, 3, 4], "category_id": ["Aachen"] * 4},
+    )
+    other = build(tmp_path / "numbers", numbers)
+    with pytest.raises(VerificationError, match="has user_id_type string, but the bundle int64"):
+        check(other, file_place)
+    assert STRING_IDS.items is not None
+    others = {**STRING_IDS.items, "category_id": ["other", None, "Zürich"]}
+    built.set_table("items", pa.table(others))
+    with pytest.raises(VerificationError, match=r"item '(i1|Zürich)' has another category"):
+        check(built, file_place)
+    built.set_table("items", pa.table(others | {"category_id": ["new", None, "newer"]}))
+    with pytest.raises(VerificationError, match="its categories are not those of the bundle"):
+        check(built, file_place)
 
 
 def test_a_bundle_without_user_category_is_not_one_with_it(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from exporter.features import TEXT, Feature
 from exporter.partitions import (
     CATEGORY,
     KEY,
+    NAME,
+    NO_ROWS,
     ROW,
     Spill,
     TableRows,
@@ -22,7 +26,9 @@ from exporter.partitions import (
     partition_of,
     sort_rows,
 )
+from gkc.rows import keys_of
 from gkc.store import hash_ids
+from gkc.strings import StringIds
 
 SCHEMA = pa.schema([(KEY, pa.int64()), (ROW, pa.int64()), ("list", pa.large_list(pa.float32()))])
 IDS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50)
@@ -158,13 +164,58 @@ def test_an_item_may_have_no_category() -> None:
     assert found == {1: None, 2: 0, 3: 8}
 
 
+def load_names(names: list[str], categories: list[int]) -> TableRows:
+    raw = [name.encode() for name in names]
+    columns = {
+        KEY: pa.array(keys_of(StringIds.of(raw))),
+        ROW: pa.array(range(len(raw)), pa.int64()),
+        NAME: pa.array(raw, pa.large_binary()),
+        CATEGORY: pa.array(categories, pa.int64()),
+    }
+    places = np.array([2, 0, 1], dtype=np.int64)
+    return sort_rows(pa.table(columns).combine_chunks(), [], places)
+
+
+ONE_KEY = ["the samekey, too", "pcrjcphj{\tA/TpoR"]
+some_names = st.lists(st.sampled_from(["a", "b", "é", *ONE_KEY]), max_size=12)
+
+
+@given(some_names, st.data())
+def test_strings_are_in_the_order_of_hashes_then_bytes(
+    names: list[str], data: st.DataObject
+) -> None:
+    numbers = st.lists(st.integers(0, 2), min_size=len(names), max_size=len(names))
+    categories = data.draw(numbers)
+    rows = load_names(names, categories)
+    places = [(2, 0, 1)[number] for number in categories]
+
+    def place(row: int) -> tuple[int, bytes, int, int]:
+        raw = names[row].encode()
+        return int(hash_ids(keys_of(StringIds.of([raw])))[0]), raw, places[row], row
+
+    expected = sorted(range(len(names)), key=place)
+    assert rows.rows.tolist() == expected
+    assert rows.names_at(np.arange(len(names))) == [names[row].encode() for row in expected]
+    assert rows.categories.tolist() == [places[row] for row in expected]
+    again = [names[b] == names[a] for a, b in pairwise(expected)]
+    assert rows.is_repeated().tolist() == again
+
+
+def test_owners_of_one_key_are_told_apart() -> None:
+    users = load_names(["a", *ONE_KEY], [0, 0, 0])
+    pairs = load_names([ONE_KEY[1], "b", ONE_KEY[0], "a"], [0, 0, 0, 0])
+    owners = users.owners(pairs).tolist()
+    shown = [users.shown(owner) if owner >= 0 else None for owner in owners]
+    assert shown == [None if pairs.shown(k) == "'b'" else pairs.shown(k) for k in range(4)]
+
+
 @given(
     st.lists(st.integers(-50, 50), unique=True, max_size=30),
     st.lists(st.integers(-60, 60), max_size=30),
 )
 def test_owners_are_found_or_minus_one(ids: list[int], asked: list[int]) -> None:
     rows = load(ids)
-    places = rows.owners(np.array(asked, dtype=np.int64))
+    places = rows.owners(replace(NO_ROWS, ids=np.array(asked, dtype=np.int64)))
     assert [None if p < 0 else int(rows.ids[p]) for p in places] == [
         a if a in ids else None for a in asked
     ]

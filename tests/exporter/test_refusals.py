@@ -267,11 +267,11 @@ TABLE_FAULTS: dict[str, tuple[Change, str]] = {
     "no feature": (drop("items", "price"), "items.parquet, column 'price': the file has no such"),
     "ids are texts": (
         lambda b: b.set_column("items", "item_id", [str(k) for k in range(20)]),
-        "items.parquet, column 'item_id': ids must be of an integer type, not string",
+        "column 'item_id': holds strings, but input 'item_id' of item.onnx takes int64",
     ),
     "ids are floats": (
         lambda b: b.set_column("users", "user_id", np.arange(12.0)),
-        "users.parquet, column 'user_id': ids must be of an integer type, not double",
+        "users.parquet, column 'user_id': ids must be of an integer type, or strings, not double",
     ),
     "feature is a text": (
         lambda b: b.set_column("items", "price", ["x"] * 20),
@@ -351,6 +351,68 @@ def test_faults_of_the_tables(
     change, text = TABLE_FAULTS[fault]
     change(built)
     refuse(export, file_place, built, FeatureTableError, text)
+
+
+STRING_IDS = Recipe(
+    user=[Term("age")],
+    item=[Term("price")],
+    user_category=[Term("age")],
+    users={"user_id": ["u1", "u2"], "age": [1, 2]},
+    items={"item_id": ["i1", "i2"], "category_id": ["c1", None], "price": [1, 2]},
+    user_categories={"user_id": ["u1", "u2"], "category_id": ["c1", "c2"]},
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            lambda b: b.set_column("user_categories", "user_id", [1, 2]),
+            "column 'user_id': ids are int64 here, but string in the users table",
+        ),
+        (
+            lambda b: b.set_column("user_categories", "category_id", [1, 2]),
+            "column 'category_id': ids are int64 here, but string in the items table",
+        ),
+        (
+            lambda b: b.set_column("users", "user_id", ["u2", "u2"]),
+            "column 'user_id', row 1 (counted from 0): 'u2' is there twice, first in row 0 of "
+            "users.parquet",
+        ),
+        (
+            lambda b: b.set_column("user_categories", "user_id", ["u1", "u2 "]),
+            "column 'user_id', row 1 (counted from 0): user 'u2 ' is not in the users table",
+        ),
+        (
+            lambda b: b.set_table(
+                "user_categories", pa.table({"user_id": ["u1"] * 2, "category_id": ["c2"] * 2})
+            ),
+            "row 1 (counted from 0): the pair of user 'u1' and category 'c2' is there twice",
+        ),
+        (
+            lambda b: b.set_column("items", "item_id", pa.array([b"i1", b"i2"])),
+            "column 'item_id': ids must be of an integer type, or strings, not binary",
+        ),
+        (
+            lambda b: b.set_column("items", "item_id", ["i1", "x" * 129]),
+            "items.parquet, column 'item_id', row 1 (counted from 0): is a string of 129 bytes",
+        ),
+        (
+            manifest(lambda m: m.update(unknown={"item": {"price": 0, "category_id": 3}})),
+            "'unknown.item.category_id' is 3, but ids are strings of 1 to 128 bytes",
+        ),
+        (
+            manifest(lambda m: m.update(unknown={"item": {"price": 0, "category_id": ""}})),
+            "'unknown.item.category_id' is '', but ids are strings of 1 to 128 bytes",
+        ),
+    ],
+)
+def test_faults_of_ids_that_are_strings(
+    change: Change, text: str, file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    built = build(tmp_path / "bundle", STRING_IDS)
+    change(built)
+    refuse(export, file_place, built, GkcError, text)
 
 
 def test_row_numbers_in_a_folder_count_within_the_file(

@@ -30,7 +30,7 @@ from exporter.run import (
 from gkc.arrays import F32
 from gkc.errors import VersionLimitError
 from gkc.store import Defaults, ElementType, Retention, decode_vectors
-from tests.exporter.bundles import WORDS, Recipe, Term, build
+from tests.exporter.bundles import STRING_IDS, WORDS, Recipe, Term, build
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place, catalogue_json, stored
 
@@ -101,6 +101,19 @@ SIDE_BY_SIDE = Recipe(
     },
 )
 
+STRING_USERS = Recipe(
+    user=[Term("age")],
+    user_category=[Term("category_id"), Term("age")],
+    users={"user_id": ["u1", "u2"], "age": [1, 2]},
+    user_categories={"user_id": ["u2", "u1"], "category_id": [7, -7]},
+)
+
+STRING_CATEGORIES = Recipe(
+    user_category=[Term("user_id"), Term("category_id", "str")],
+    items={"item_id": [1, 2], "category_id": ["Aachen", "new"], "price": [1.0, 2.0]},
+    user_categories={"user_id": [0, -5, 0], "category_id": ["Zürich", "Aachen", "Aachen"]},
+)
+
 NO_PAIRS = Recipe(
     category_dim=0,
     user_category=[],
@@ -115,6 +128,18 @@ RECIPES = {
     ),
     "columns side by side": SIDE_BY_SIDE,
     "columns side by side, models of one batch size": replace(SIDE_BY_SIDE, batch=5),
+    "string ids": STRING_IDS,
+    "string ids in folders": replace(STRING_IDS, folders=True),
+    "string ids of users": STRING_USERS,
+    "string ids of items": replace(
+        STRING_IDS,
+        users=None,
+        user=[Term("user_id")],
+        user_category=[Term("user_id")],
+        user_categories={"user_id": [0, -5], "category_id": ["Aachen", "other"]},
+        unknown={},
+    ),
+    "string ids of categories": STRING_CATEGORIES,
     "strings": STRINGS,
     "strings in folders": replace(STRINGS, folders=True, pad={"tags": 4}),
     "strings, models of one batch size": replace(STRINGS, batch=5),
@@ -234,7 +259,9 @@ def test_every_vector_is_what_numpy_makes_of_the_weights(
 
 
 @pytest.mark.parametrize("element_type", get_args(ElementType))
-@pytest.mark.parametrize("recipe", [Recipe(unknown=UNKNOWN), STRINGS, SIDE_BY_SIDE, NO_PAIRS])
+@pytest.mark.parametrize(
+    "recipe", [Recipe(unknown=UNKNOWN), STRINGS, STRING_IDS, SIDE_BY_SIDE, NO_PAIRS]
+)
 def test_rows_for_unknown_ids_become_the_defaults(
     recipe: Recipe,
     element_type: ElementType,
@@ -244,8 +271,13 @@ def test_rows_for_unknown_ids_become_the_defaults(
 ) -> None:
     built = build(tmp_path / "bundle", recipe)
     export(built, file_place, element_type=element_type)
-    defaults = stored(file_place, "v1", [], []).manifest.spec.defaults
-    assert defaults.item_category == recipe.unknown["item"].get("category_id")
+    manifest = stored(file_place, "v1", [], []).manifest
+    defaults, category = manifest.spec.defaults, recipe.unknown["item"].get("category_id")
+    if isinstance(category, str):  # its place among all categories
+        category = sorted({category, "Aachen", "Zürich", "東京", "other"}, key=str.encode).index(
+            category
+        )
+    assert defaults.item_category == category
     for kind in recipe.kinds:
         truth = built.output(kind, recipe.unknown[kind])
         raw = getattr(defaults, kind)

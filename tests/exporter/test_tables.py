@@ -61,7 +61,7 @@ def test_files_may_differ_in_integer_types_but_not_in_kind(tmp_path: Path) -> No
     narrow = pa.table({"user_id": np.array([1], np.int16), "x": [1]})
     wide = pa.table({"user_id": np.array([2], np.uint64), "x": [[1]]})
     table = users(tmp_path / "b", narrow, wide)
-    table.require_ids("user_id")
+    table.id_type("user_id")
     found = [batch.ids("user_id").tolist() for batch in table.batches(["user_id"])]
     assert found == [[1], [2]]
     problem = (
@@ -71,10 +71,48 @@ def test_files_may_differ_in_integer_types_but_not_in_kind(tmp_path: Path) -> No
         table.content("x")
 
 
+def test_ids_are_integers_or_strings_but_not_both(tmp_path: Path) -> None:
+    texts = pa.table({"user_id": pa.array(["a", "b"], pa.large_string()), "x": [1, 2]})
+    coded = pa.table({"user_id": pa.array(["c", "é"]).dictionary_encode(), "x": [1, 2]})
+    nothing = pa.table({"user_id": pa.nulls(1), "x": [1]})
+    table = users(tmp_path / "a", nothing, texts, coded)
+    assert table.id_type("user_id") == "string"
+    *_, first, second = table.batches(["user_id"])
+    assert first.names("user_id").to_pylist() == ["a", "b"]
+    assert second.names("user_id").to_pylist() == ["c", "é"]
+    assert users(tmp_path / "b", ids(0, 3)).id_type("user_id") == "int64"
+    assert users(tmp_path / "c", nothing).id_type("user_id") is None
+    with pytest.raises(
+        FeatureTableError,
+        match=r"part-1\.parquet, column 'user_id': ids are string here, but int64 in users/part-0",
+    ):
+        users(tmp_path / "d", ids(0, 3), texts).id_type("user_id")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        (None, "is null"),
+        (b"", "is a string of 0 bytes; an id has 1 to 128"),
+        ("é".encode() * 65, "is a string of 130 bytes; an id has 1 to 128"),
+        (b"\xff", "is not UTF-8"),
+    ],
+)
+def test_a_string_that_is_no_id_is_named(name: bytes | None, problem: str, tmp_path: Path) -> None:
+    names = pa.array([b"a", name], pa.binary())
+    unchecked = pa.Array.from_buffers(pa.string(), 2, names.buffers())
+    table = users(tmp_path / "a", pa.table({"user_id": unchecked}))
+    (batch,) = table.batches(["user_id"])
+    with pytest.raises(FeatureTableError, match=rf"row 1 \(counted from 0\): {problem}"):
+        batch.names("user_id")
+    if name is None:
+        assert batch.names("user_id", may_be_null=True).to_pylist() == ["a", None]
+
+
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["user_id", "user_id"])
     with pytest.raises(FeatureTableError, match="the file has it twice"):
-        users(tmp_path / "b", twice).require_ids("user_id")
+        users(tmp_path / "b", twice).id_type("user_id")
 
 
 @pytest.mark.parametrize(
@@ -149,11 +187,11 @@ def test_a_part_of_nothing_but_null_fits_lists_and_numbers(tmp_path: Path) -> No
 def test_the_types_of_parts_without_rows_mean_nothing(tmp_path: Path) -> None:
     empty = pa.table({"user_id": pa.array([], pa.float64()), "x": pa.array([], pa.string())})
     table = users(tmp_path / "b", empty, pa.table({"user_id": [1], "x": [[7]]}))
-    table.require_ids("user_id")
+    table.id_type("user_id")
     assert described(table) == "lists of numbers"
     assert [batch.first for batch in table.batches(["x"])] == [0]
     alone = users(tmp_path / "c", empty)
-    alone.require_ids("user_id")
+    alone.id_type("user_id")
     assert alone.content("x") is None
     assert list(alone.batches(["user_id", "x"])) == []
     with pytest.raises(FeatureTableError, match="no such column; its columns: user_id, x"):

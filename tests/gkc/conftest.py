@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gkc.world import Worlds, make_world
+from tests.gkc.world import STRINGS, Worlds, make_world, versions_of
 
 
 @pytest.fixture
@@ -30,5 +30,10 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
         make_world("large", 8, "f16", value=300.0),
         make_world("larger", 9, "f32", value=1e5),
         make_world("largest", 10, "f32", value=1e30),
+        *(make_world(versions_of(kinds)[0], 11, "f16", strings=kinds) for kinds in STRINGS),
+        *(
+            make_world(versions_of(kinds)[1], 12, "int8", defaults=True, strings=kinds)
+            for kinds in STRINGS
+        ),
     ]
     return Worlds(url, [world.publish(url, max_versions=len(made)) for world in made])

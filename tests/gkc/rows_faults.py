@@ -31,7 +31,8 @@ def run(library: str) -> None:
         nonlocal refused
         loaded.gkc_choose(data.draw(st.booleans()))
         sections = store.sections()
-        name = data.draw(st.sampled_from(DAMAGED))
+        damageable = (*DAMAGED, "id_offsets", "id_bytes") if store.has_names else DAMAGED
+        name = data.draw(st.sampled_from(damageable))
         sections[name] = damaged(sections[name], data)
         blob, offsets = asked.joined(store)
         records = bytes(damaged(bytearray(blob), data))
@@ -45,7 +46,7 @@ def run(library: str) -> None:
         status = np.empty((asked.answer_count, len(PARTS)), dtype=np.uint8)
         rows = Rows(
             len(asked.rows),
-            asked.items,
+            asked.item_column(store),
             asked.categories,
             asked.given,
             asked.user_index,
@@ -61,6 +62,8 @@ def run(library: str) -> None:
                 store.defaults(),
                 store.default_category,
             )
+            if store.has_names:
+                rows.find_items(generation.index)
             rows.laying(generation, records, offsets, form, knowledge, status)(0, rows.n)
         except LayoutError:
             refused += 1
@@ -72,7 +75,9 @@ def run(library: str) -> None:
 def short_records() -> int:
     """Lay a row of each record that is cut short; return how many were refused."""
     vector = bytes(4)
-    store = Store("f16", 2, 2, {1: vector}, {1: 3}, {1: (vector, {3: vector})}, *[None] * 4)
+    store = Store(
+        "f16", 2, 2, {1: vector}, {1: 3}, {1: (vector, {3: vector})}, None, None, None, None
+    )
     sections = {name: memoryview(content) for name, content in store.sections().items()}
     generation = GenerationRows("f16", 2, 2, sections, 1, store.defaults(), None)
     form = row_form(PARTS, 2, 2, "f32")

@@ -10,7 +10,11 @@ int gkc_lay_rows(const void *generation, const void *question, const uint8_t *re
 int64_t gkc_distinct(const int64_t *values, const int64_t *seconds, const uint8_t *has, int64_t n,
                      uint64_t seed, int64_t *slots, uint64_t mask, int64_t *first, int64_t *index);
 
-enum { LAY_ROWS = 0, WORDS_OF_A_CALL = 11, MOST_WORDS = 1 << 20 };
+int gkc_keys(const void *asked, int64_t *keys);
+int gkc_find_strings(const void *table, const void *stored, const void *asked, int64_t *rows);
+int gkc_find_sorted(const void *stored, const void *asked, int64_t *places);
+
+enum { LAY_ROWS = 0, DISTINCT = 1, KEYS = 2, FIND_STRINGS = 3, WORDS_OF_A_CALL = 11, MOST_WORDS = 1 << 20 };
 
 static int64_t words[MOST_WORDS];
 
@@ -37,6 +41,10 @@ static void ask(const char *path) {
     const int64_t *call = calls + WORDS_OF_A_CALL * k, *a = call + 2;
     int64_t outcome = call[0] == LAY_ROWS
       ? gkc_lay_rows(bytes + a[0], bytes + a[1], bytes + a[2], a[3], a[4])
+      : call[0] == KEYS ? gkc_keys(bytes + a[0], memory + a[1] / 8)
+      : call[0] == FIND_STRINGS
+      ? gkc_find_strings(bytes + a[0], bytes + a[1], bytes + a[2], memory + a[3] / 8)
+      : call[0] != DISTINCT ? gkc_find_sorted(bytes + a[0], bytes + a[1], memory + a[2] / 8)
       : gkc_distinct(memory + a[0] / 8, a[1] ? memory + a[1] / 8 : 0, a[2] ? bytes + a[2] : 0, a[3],
                      (uint64_t)a[4], memory + a[5] / 8, (uint64_t)a[6], memory + a[7] / 8,
                      memory + a[8] / 8);

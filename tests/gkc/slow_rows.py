@@ -12,11 +12,24 @@ from hypothesis import strategies as st
 
 from gkc.arrays import F32, I64, U8, Bools
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, Part, Vectors
+from gkc.strings import Ids, StringIds
 
 ElementType = Literal["f16", "f32", "int8"]
 AnswerType = Literal["f16", "f32"]
 
 EXTREMES = (-(2**63), -(2**63) + 1, -1, 0, 1, 2**63 - 1)
+NAMES = {
+    0: b"\0",
+    1: b"a",
+    -1: b"a\0",
+    5: b"x" * 128,
+    6: "\N{SNOWMAN}".encode(),
+    # Of one key:
+    2: b"the samekey, too",
+    3: b"pcrjcphj{\tA/TpoR",
+    4: b"tpqwvpdp[U<\x1a\x10\x0cD\n",
+}
+"""Strings that stand for numbers; others are those that `name_of` makes."""
 DIMS = (1, 2, 3, 7, 8, 9, 16, 21, 255, 256, 257, 264, 517)
 _NUMBERS = {"f16": "<f2", "f32": "<f4", "int8": "<i1"}
 
@@ -35,6 +48,8 @@ class Store:
     default_item: bytes | None
     default_pair: bytes | None
     default_category: int | None
+    has_names: bool = False
+    """Whether the ids of items are strings: `name_of` them."""
 
     def row(
         self, user: int, item: int, category: int | None, parts: tuple[Part, ...], kind: AnswerType
@@ -81,14 +96,22 @@ class Store:
 
     def sections(self) -> dict[str, bytearray]:
         """Return the table of items as its file has it."""
-        ordered = sorted(self.items, key=slow_hash)
+        key_of = slow_key_of_name if self.has_names else int
+        ordered = sorted(self.items, key=lambda item: (slow_hash(key_of(item)), name_of(item)))
         bits = max(1, len(ordered).bit_length())
-        buckets = [slow_hash(item) >> 64 - bits for item in ordered]
+        buckets = [slow_hash(key_of(item)) >> 64 - bits for item in ordered]
         starts = [sum(b < bucket for b in buckets) for bucket in range((1 << bits) + 1)]
         categories = [self.item_categories.get(item) for item in ordered]
-        return {
+        keys = np.array([key_of(item) % 2**64 for item in ordered], dtype="<u8")
+        names = [name_of(item) for item in ordered]
+        ends = np.cumsum([0, *map(len, names)], dtype="<i8")
+        of_names = {
+            "id_offsets": bytearray(ends.tobytes()),
+            "id_bytes": bytearray(b"".join(names)),
+        }
+        return (of_names if self.has_names else {}) | {
             "starts": bytearray(np.array(starts, dtype="<u4").tobytes()),
-            "ids": bytearray(np.array(ordered, dtype="<i8").tobytes()),
+            "ids": bytearray(keys.tobytes()),
             "categories": bytearray(np.array([c or 0 for c in categories], dtype="<i8").tobytes()),
             "has_category": bytearray(c is not None for c in categories),
             "rows": bytearray(b"".join(self.items[item] for item in ordered)),
@@ -126,6 +149,22 @@ def slow_hash(id_: int) -> int:
     return hashed ^ hashed >> 31
 
 
+def name_of(id_: int) -> bytes:
+    """Return the string that stands for a number where ids are strings."""
+    return NAMES.get(id_, f"id {id_}".encode())
+
+
+def slow_key_of_name(id_: int) -> int:
+    """Return the key of that string, as docs/store-format.md has it."""
+    name = name_of(id_)
+    key = (len(name) + 1) * 0x9E3779B97F4A7C15 % 2**64
+    for at in range(0, len(name), 8):
+        word = int.from_bytes(name[at : at + 8], "little")
+        key = (key ^ word) * 0xBF58476D1CE4E5B9 % 2**64
+        key ^= key >> 32
+    return key
+
+
 def _padded(stored: bytes) -> bytes:
     return stored + bytes(-len(stored) % 8)
 
@@ -144,6 +183,12 @@ class Asked:
     answer_count: int
     parts: tuple[Part, ...]
     kind: AnswerType
+
+    def item_column(self, store: Store) -> Ids:
+        """Return the items as they are asked of a store."""
+        if not store.has_names:
+            return self.items
+        return StringIds.of([name_of(item) for item in self.items.tolist()])
 
     def expected(self, store: Store) -> tuple[list[bytes], U8, I64, list[int | None]]:
         """Return rows, statuses, counts and categories, in the order asked."""
@@ -195,6 +240,7 @@ def stores(draw: st.DrawFn) -> Store:
         maybe(dim),
         maybe(category_dim),
         draw(st.none() | ids()),
+        draw(st.booleans()),
     )
 
 

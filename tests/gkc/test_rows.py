@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,25 @@ from hypothesis import strategies as st
 from gkc.arrays import I64
 from gkc.errors import LayoutError
 from gkc.knowledge import PARTS
-from gkc.rows import GenerationRows, Rows, TableIndex, distinct, library, row_form
+from gkc.rows import (
+    GenerationRows,
+    Rows,
+    SortedStrings,
+    TableIndex,
+    distinct,
+    keys_of,
+    library,
+    row_form,
+    table_index,
+)
+from gkc.strings import StringIds
 from tests.gkc.slow_rows import (
     AnswerType,
     Asked,
     ElementType,
     Store,
     ids,
+    name_of,
     questions,
     row_bytes,
     slow_hash,
@@ -62,8 +75,9 @@ def test_rows_are_what_the_contract_says(
     knowledge = np.full((asked.answer_count, form.width), 7, dtype=form.dtype)
     status = np.full((asked.answer_count, len(PARTS)), 9, dtype=np.uint8)
     resolved = np.full(n, 5, dtype=np.int64), np.zeros(n, dtype=np.bool_)
-    rows = Rows(n, asked.items, asked.categories, asked.given, asked.user_index, asked.answer_rows)
-    if early:
+    items = asked.item_column(store)
+    rows = Rows(n, items, asked.categories, asked.given, asked.user_index, asked.answer_rows)
+    if early or store.has_names:
         rows.find_items(generation.index)
     lay = rows.laying(generation, *asked.joined(store), form, knowledge, status, resolved)
     lay(0, min(at, n))
@@ -91,6 +105,66 @@ def test_ids_are_found_where_they_are(stored: set[int], asked: list[int]) -> Non
     asked = [*asked, *ordered]
     expected = [ordered.index(id_) if id_ in stored else -1 for id_ in asked]
     assert index.rows_of(np.array(asked, dtype=np.int64)).tolist() == expected
+
+
+@given(stored=st.sets(ids()), asked=st.lists(ids(), max_size=600))
+def test_strings_are_found_where_they_are(stored: set[int], asked: list[int]) -> None:
+    vectors = dict.fromkeys(stored, bytes(2))
+    store = Store("f16", 1, 0, vectors, {}, {}, None, None, None, None, has_names=True)
+    sections = {name: memoryview(content) for name, content in store.sections().items()}
+    index = table_index(sections, len(stored))
+    names = StringIds(
+        np.frombuffer(sections["id_bytes"], np.uint8),
+        np.frombuffer(sections["id_offsets"], np.int64),
+    ).tolist()
+    assert sorted(names) == sorted(map(name_of, stored))
+    wanted = [*map(name_of, asked), *names, b""]
+    expected = [names.index(name) if name in names else -1 for name in wanted]
+    assert index.rows_of(StringIds.of(wanted)).tolist() == expected
+    ordered = sorted(names)
+    expected = [ordered.index(name) if name in ordered else -1 for name in wanted]
+    assert SortedStrings(StringIds.of(ordered)).places_of(StringIds.of(wanted)).tolist() == expected
+
+
+def test_strings_that_were_not_looked_up_are_not_laid() -> None:
+    form = row_form(PARTS, 2, 2, "f32")
+    rows = Rows(1, StringIds.of([b"a"]))
+    assert rows.must_find_items
+    with pytest.raises(LayoutError, match="not looked up"):
+        rows.laying(opened(ONE), b"", None, form, np.zeros((1, form.width), np.float32))
+
+
+def test_ids_of_another_type_than_the_table_has_are_refused() -> None:
+    numbers, strings = opened(ONE).index, opened(replace(ONE, has_names=True)).index
+    with pytest.raises(LayoutError, match="no table of numbers"):
+        numbers.rows_of(StringIds.of([b"a"]))
+    with pytest.raises(LayoutError, match="no table of strings"):
+        strings.rows_of(np.zeros(1, dtype=np.int64))
+    with pytest.raises(LayoutError, match="other types"):
+        Rows(1, None, StringIds.of([b"a"]), np.ones(1, dtype=np.bool_))
+
+
+@pytest.mark.parametrize("offsets", [[0, 2], [-1, 1], [1, 0], [0, 2**62]])
+def test_strings_outside_their_column_are_refused(offsets: list[int]) -> None:
+    one = StringIds.of([b"a"])
+    wrong = StringIds(one.data, np.array(offsets, dtype=np.int64))
+    with pytest.raises(LayoutError, match="outside of its column"):
+        keys_of(wrong)
+    with pytest.raises(LayoutError, match="outside itself"):
+        SortedStrings(wrong).places_of(one)
+    sections = replace(ONE, has_names=True).sections()
+    sections["id_offsets"] = bytearray(wrong.offsets.tobytes())
+    index = table_index({name: memoryview(raw) for name, raw in sections.items()}, 1)
+    with pytest.raises(LayoutError, match="outside itself"):
+        index.rows_of(StringIds.of([name_of(id_) for id_ in ONE.items]))
+
+
+@pytest.mark.parametrize("size", [0, 7, 8, 24])
+def test_offsets_of_another_number_of_rows_are_refused(size: int) -> None:
+    sections = replace(ONE, has_names=True).sections()
+    sections["id_offsets"] = bytearray(size)
+    with pytest.raises(LayoutError, match="section id_offsets"):
+        table_index({name: memoryview(raw) for name, raw in sections.items()}, 1)
 
 
 @given(st.lists(st.tuples(ids(), st.none() | ids()), max_size=300), st.booleans())
@@ -153,7 +227,9 @@ def converted(
     return row
 
 
-ONE = Store("f16", 2, 2, {1: bytes(4)}, {1: 3}, {1: (bytes(4), {3: bytes(4)})}, *[None] * 4)
+ONE = Store(
+    "f16", 2, 2, {1: bytes(4)}, {1: 3}, {1: (bytes(4), {3: bytes(4)})}, None, None, None, None
+)
 
 
 def lay_one(record: bytes, offsets: I64 | None = None, user: int = 0, place: int = 0) -> None:

@@ -16,6 +16,8 @@ from hatch_build import SOURCE, find_compiler
 from tests.native import run_here, run_on_aarch64
 
 PROGRAM = Path(__file__).with_name("rows_program.c")
+FUNCTIONS = ["gkc_lay_rows", "gkc_distinct", "gkc_keys", "gkc_find_strings", "gkc_find_sorted"]
+"""In the order of their numbers in the program."""
 MUTANTS = [
     # numbers
     ("k] *= y[k]", "k] *= -y[k]"),
@@ -23,12 +25,19 @@ MUTANTS = [
     ("at += TILE", "at += TILE + 1"),
     ("4 + at + k", "4 + k"),
     # look-up
-    ("low = middle + 1", "low = middle + 2"),
+    ("(stored < category) low = middle + 1", "(stored < category) low = middle + 2"),
     ("high = middle;", "high = middle - 1;"),
     ("stored < category", "stored <= category"),
     ("begin += LOOKED_UP_AT_ONCE", "begin += LOOKED_UP_AT_ONCE + 1"),
     ("row < last; row++", "row < last - 1; row++"),
     ("id ^= id >> 27", "id ^= id >> 28"),
+    # strings
+    ("hash ^= hash >> 32", "hash ^= hash >> 33"),
+    ("(uint64_t)s.size + 1", "(uint64_t)s.size + 2"),
+    ("(a.size > b.size) - (a.size < b.size)", "0"),
+    ("!memcmp(s.bytes, wanted.bytes, (size_t)s.size)", "1"),
+    ("row < table->count && table->ids[row] == keys[k]; row++", "row >= 0; row = -2"),
+    ("if (order < 0) low = middle + 1;", "if (order < 0) low = middle + 2;"),
     # the rule
     ("? DEFAULT", "? FOUND"),
     ("category != last_category", "category < last_category"),
@@ -60,7 +69,7 @@ def packed(trial: Trial) -> bytes:
     """Return a trial in the form that the program reads."""
     words = [len(trial.addresses), len(trial.calls), len(trial.answers), *trial.addresses]
     for name, arguments, expected in trial.calls:
-        words += [name == "gkc_distinct", expected, *arguments, *[0] * (9 - len(arguments))]
+        words += [FUNCTIONS.index(name), expected, *arguments, *[0] * (9 - len(arguments))]
     for answer in trial.answers:
         words += answer
     return struct.pack(f"{len(words)}q", *words) + trial.memory

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from gkc.arrays import I64
 from gkc.store import (
     Defaults,
     ElementType,
@@ -22,14 +23,19 @@ from gkc.store import (
     hash_ids,
     open_publisher,
 )
+from gkc.store.ids import hash_strings
+from gkc.strings import IdType
 
 Vector = list[np.float32]
+Id = int | str
 PARTS = ("user", "item", "user_item", "user_category")
 
 USERS = (7, -3, 2**53 + 1, 2**63 - 1, -(2**63), 0, 12)
 ITEMS = (11, 12, 13, -14, 2**62, -(2**63), 0, 99, 100, 101)
 CATEGORIES = (0, 3, 5, -6, 2**60)
 STRANGERS = (8, -99, 2**61)
+STRINGS = (("user",), ("item",), ("category",), ("user", "item", "category"))
+"""The kinds whose ids are strings, in some of the worlds."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,14 @@ class World:
 
     version: str
     element_type: ElementType
-    users: dict[int, Vector]
-    items: dict[int, Vector]
-    item_categories: dict[int, int]
-    pairs: dict[tuple[int, int], Vector]
+    users: dict[Id, Vector]
+    items: dict[Id, Vector]
+    item_categories: dict[Id, Id]
+    pairs: dict[tuple[Id, Id], Vector]
     default_user: Vector | None = None
     default_item: Vector | None = None
     default_pair: Vector | None = None
-    default_category: int | None = None
+    default_category: Id | None = None
     dim: int = 4
     category_dim: int = 3
     origin: Origin = field(default_factory=Origin)
@@ -65,7 +71,7 @@ class World:
         return [np.float32(np.int8(np.rint(x / scale))) * scale for x in vector]
 
     def row(
-        self, user: int, item: int, category: int | None, parts: Sequence[str] = PARTS
+        self, user: Id, item: Id, category: Id | None, parts: Sequence[str] = PARTS
     ) -> tuple[Vector, list[int]]:
         """Return the knowledge and the four statuses of one row."""
         k_u, of_user = self._look(self.users.get(user), self.default_user, self.dim)
@@ -85,7 +91,7 @@ class World:
         row = [x for part in PARTS if part in parts for x in by_part[part]]
         return row, [of_user, of_item, of_product, of_pair]
 
-    def category_of(self, item: int) -> int | None:
+    def category_of(self, item: Id) -> Id | None:
         """Return the category of an item whose row gives none."""
         if item in self.items:
             return self.item_categories.get(item)
@@ -118,14 +124,44 @@ class World:
         keep_previous: int = 1,
         grace_seconds: float = 0.0,
     ) -> Published:
-        with publisher.stage(self._spec(), max_versions=max_versions, resume=False) as staged:
+        with publisher.stage(
+            self._spec(),
+            max_versions=max_versions,
+            resume=False,
+            categories=self._dictionary() if self._has_strings(self._categories()) else (),
+        ) as staged:
             staged.sink.write_items(self._item_block())
             staged.sink.write_users(self._user_block())
             manifest = staged.sink.seal()
             retention = Retention(max_versions, keep_previous, grace_seconds)
             return publisher.publish(staged, manifest, retention)
 
+    def _categories(self) -> set[Id]:
+        given = set() if self.default_category is None else {self.default_category}
+        return given | {*self.item_categories.values(), *(c for _, c in self.pairs)}
+
+    def _dictionary(self) -> list[bytes]:
+        return sorted(str(category).encode() for category in self._categories())
+
+    def _code(self, category: Id) -> int:
+        """Return what stands for a category in the store."""
+        if isinstance(category, int):
+            return category
+        return self._dictionary().index(category.encode())
+
+    @staticmethod
+    def _has_strings(ids: Iterable[Id]) -> bool:
+        return any(isinstance(id_, str) for id_ in ids)
+
     def _spec(self) -> GenerationSpec:
+        types: list[IdType] = [
+            "string" if self._has_strings(ids) else "int64"
+            for ids in (self.users, self.items, self._categories())
+        ]
+        sizes = [
+            sum(len(id_.encode()) for id_ in ids if isinstance(id_, str))
+            for ids in (self.users, self.items, self._categories())
+        ]
         return GenerationSpec(
             version=self.version,
             element_type=self.element_type,
@@ -140,9 +176,16 @@ class World:
                 self._one(self.default_user),
                 self._one(self.default_item),
                 self._one(self.default_pair),
-                self.default_category,
+                None if self.default_category is None else self._code(self.default_category),
             ),
             origin=self.origin,
+            user_id_type=types[0],
+            item_id_type=types[1],
+            category_id_type=types[2],
+            user_id_bytes=sizes[0],
+            item_id_bytes=sizes[1],
+            categories=len(self._categories()) if types[2] == "string" else 0,
+            category_bytes=sizes[2],
         )
 
     def _one(self, vector: Vector | None) -> bytes | None:
@@ -155,27 +198,26 @@ class World:
         return encode_vectors(array, self.element_type)
 
     def _item_block(self) -> ItemBlock:
-        ids = _in_hash_order(self.items)
+        ids, keys, names = in_stored_order(self.items)
+        own = [self.item_categories.get(i) for i in ids]
         return ItemBlock(
-            ids=ids,
-            k_i=self._encoded([self.items[i] for i in ids.tolist()], self.dim),
-            categories=np.array(
-                [self.item_categories.get(i, 0) for i in ids.tolist()], dtype=np.int64
-            ),
-            has_category=np.array([i in self.item_categories for i in ids.tolist()], dtype=bool),
+            ids=keys,
+            names=names,
+            k_i=self._encoded([self.items[i] for i in ids], self.dim),
+            categories=np.array([0 if c is None else self._code(c) for c in own], dtype=np.int64),
+            has_category=np.array([c is not None for c in own], dtype=bool),
         )
 
     def _user_block(self) -> UserBlock:
-        ids = _in_hash_order(self.users)
-        of_user = [sorted(c for u, c in self.pairs if u == user) for user in ids.tolist()]
-        pairs = [
-            (u, c) for u, categories in zip(ids.tolist(), of_user, strict=True) for c in categories
-        ]
+        ids, keys, names = in_stored_order(self.users)
+        of_user = [sorted((c for u, c in self.pairs if u == user), key=self._code) for user in ids]
+        pairs = [(u, c) for u, categories in zip(ids, of_user, strict=True) for c in categories]
         return UserBlock(
-            ids=ids,
-            k_u=self._encoded([self.users[u] for u in ids.tolist()], self.dim),
+            ids=keys,
+            names=names,
+            k_u=self._encoded([self.users[u] for u in ids], self.dim),
             pair_offsets=np.cumsum([0, *map(len, of_user)], dtype=np.int64),
-            categories=np.array([c for _, c in pairs], dtype=np.int64),
+            categories=np.array([self._code(c) for _, c in pairs], dtype=np.int64),
             k_uc=self._encoded([self.pairs[p] for p in pairs], self.category_dim),
         )
 
@@ -201,8 +243,12 @@ def make_world(
     category_dim: int = 3,
     value: float | None = None,
     origin: Origin | None = None,
+    strings: Collection[str] = (),
 ) -> World:
-    """Make a world of a few users and items, some without category; all of ``value`` if given."""
+    """Make a world of a few users and items, some without category; all of ``value`` if given.
+
+    ``strings`` are the kinds whose ids are strings, of user, item and category.
+    """
     rng = np.random.default_rng(seed)
 
     def vector(width: int) -> Vector:
@@ -210,26 +256,48 @@ def make_world(
         drawn[rng.random(width) < 0.2] *= np.float32(-0.0)
         return list(drawn if value is None else np.full(width, value, dtype=np.float32))
 
-    users = {u: vector(dim) for u in USERS}
+    users = {named("user", u, strings): vector(dim) for u in USERS}
+    items = [named("item", i, strings) for i in ITEMS]
+    categories = [named("category", c, strings) for c in CATEGORIES]
     return World(
         version,
         element_type,
         users=users,
-        items={i: vector(dim) for i in ITEMS},
-        item_categories={i: int(rng.choice(CATEGORIES)) for i in ITEMS[:-3]},
+        items={i: vector(dim) for i in items},
+        item_categories={i: categories[rng.choice(len(categories))] for i in items[:-3]},
         pairs={
-            (u, c): vector(category_dim) for u in users for c in CATEGORIES if rng.random() < 0.6
+            (u, c): vector(category_dim) for u in users for c in categories if rng.random() < 0.6
         },
         default_user=vector(dim) if defaults else None,
         default_item=vector(dim) if defaults else None,
         default_pair=vector(category_dim) if defaults else None,
-        default_category=CATEGORIES[1] if defaults else None,
+        default_category=categories[1] if defaults else None,
         dim=dim,
         category_dim=category_dim,
         origin=origin or Origin(),
     )
 
 
-def _in_hash_order(ids: dict[int, Vector]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    array = np.array(list(ids), dtype=np.int64)
-    return array[np.argsort(hash_ids(array))]
+def named(kind: str, id_: int, strings: Collection[str]) -> Id:
+    """Return an id as a world has it in which these kinds are strings; not all of them ASCII."""
+    return f"{kind} {id_} \N{SNOWMAN}" if kind in strings else id_
+
+
+def versions_of(strings: Sequence[str]) -> tuple[str, str]:
+    """Return the versions in which these kinds are strings."""
+    name = "_".join(strings)
+    return name, f"{name}-defaults"
+
+
+def in_stored_order(ids: Iterable[Id]) -> tuple[list[Id], I64, list[bytes] | None]:
+    """Return ids in the order of the store, their keys, and their bytes if they are strings."""
+    listed = list(ids)
+    names = [str(id_).encode() for id_ in listed] if World._has_strings(listed) else None
+    keys = np.array(listed, dtype=np.int64) if names is None else hash_strings(names)
+    hashes = hash_ids(keys).tolist()
+    order = sorted(range(len(keys)), key=lambda k: (hashes[k], b"" if names is None else names[k]))
+    return (
+        [listed[k] for k in order],
+        keys[order],
+        None if names is None else [names[k] for k in order],
+    )

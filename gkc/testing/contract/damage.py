@@ -28,18 +28,18 @@ class DamageContract(StoreFixtures):
         self, place: StorePlace, served: Served, reader: KnowledgeReader
     ) -> None:
         sample, manifest = served
-        place.lose_user(manifest.generation, int(sample.users.ids[0]))
+        place.lose_user(manifest.generation, sample.users.id_column[0:1])
         with pytest.raises(GenerationCorruptError, match=manifest.generation):
-            await reader.fetch_users(manifest, sample.users.ids[:1])
+            await reader.fetch_users(manifest, sample.users.id_column[:1])
         await _assert_damage_is_found(reader, manifest)
 
     async def test_a_missing_piece_of_items_is_damage_not_unknown_items(
         self, place: StorePlace, served: Served, reader: KnowledgeReader
     ) -> None:
         sample, manifest = served
-        place.lose_item(manifest.generation, int(sample.items.ids[0]))
+        place.lose_item(manifest.generation, sample.items.id_column[0:1])
         with pytest.raises(GenerationCorruptError, match=manifest.generation):
-            await reader.items_of(manifest, sample.items.ids[:1])
+            await reader.items_of(manifest, sample.items.id_column[:1])
         with pytest.raises(GenerationCorruptError, match=manifest.generation):
             await reader.item_table(manifest, MEMORY_BYTES)
         await _assert_damage_is_found(reader, manifest)
@@ -56,14 +56,14 @@ class DamageContract(StoreFixtures):
         self, place: StorePlace, served: Served, reader: KnowledgeReader
     ) -> None:
         sample, manifest = served
-        place.flip_user_byte(manifest.generation, int(sample.users.ids[700]))
+        place.flip_user_byte(manifest.generation, sample.users.id_column[700:701])
         await _assert_damage_is_found(reader, manifest)
 
     async def test_verify_finds_a_flipped_bit_of_an_item(
         self, place: StorePlace, served: Served, reader: KnowledgeReader
     ) -> None:
         sample, manifest = served
-        place.flip_item_byte(manifest.generation, int(sample.items.ids[1700]))
+        place.flip_item_byte(manifest.generation, sample.items.id_column[1700:1701])
         await _assert_damage_is_found(reader, manifest)
 
     async def test_a_deleted_generation_is_not_found(
@@ -73,9 +73,9 @@ class DamageContract(StoreFixtures):
         publisher.delete("v1", 0.0)
         publisher.delete_retired(wait=True)
         with pytest.raises(GenerationNotFoundError):
-            await reader.fetch_users(manifest, sample.users.ids[:3])
+            await reader.fetch_users(manifest, sample.users.id_column[:3])
         with pytest.raises(GenerationNotFoundError):
-            await reader.items_of(manifest, sample.items.ids[:3])
+            await reader.items_of(manifest, sample.items.id_column[:3])
         with pytest.raises(GenerationNotFoundError):
             await reader.verify(manifest, lambda rows: None)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import pytest
 
 from gkc.store import GenerationManifest, KnowledgeReader, Publisher, Storage
+from gkc.strings import Ids, IdType
 from gkc.testing.samples import Sample, current_manifest, make_sample, publish_sample
 
 
@@ -29,24 +30,24 @@ class StorePlace(Protocol):
         """Write what `data_of` returned, as a writer would that was taken for dead."""
         ...
 
-    def lose_user(self, generation: str, user: int) -> None:
-        """Delete the bucket or file that holds a user."""
+    def lose_user(self, generation: str, user: Ids) -> None:
+        """Delete the bucket or file that holds a user, a column of one."""
         ...
 
-    def lose_item(self, generation: str, item: int) -> None:
-        """Delete the block or file that holds an item."""
+    def lose_item(self, generation: str, item: Ids) -> None:
+        """Delete the block or file that holds an item, a column of one."""
         ...
 
     def lose_manifest(self, generation: str) -> None:
         """Delete a generation's manifest."""
         ...
 
-    def flip_user_byte(self, generation: str, user: int) -> None:
-        """Change one bit of what is stored of a user."""
+    def flip_user_byte(self, generation: str, user: Ids) -> None:
+        """Change one bit of what is stored of a user, a column of one."""
         ...
 
-    def flip_item_byte(self, generation: str, item: int) -> None:
-        """Change one bit of what is stored of an item."""
+    def flip_item_byte(self, generation: str, item: Ids) -> None:
+        """Change one bit of what is stored of an item, a column of one."""
         ...
 
     def set_catalogue(self, raw: bytes | None) -> None:
@@ -91,8 +92,15 @@ class StoreFixtures:
         yield reader
         await reader.close()
 
+    @pytest.fixture(params=["int64", "string"])
+    def id_type(self, request: pytest.FixtureRequest) -> IdType:
+        id_type: IdType = request.param
+        return id_type
+
     @pytest.fixture
-    async def served(self, publisher: Publisher, reader: KnowledgeReader) -> Served:
-        sample = make_sample()
+    async def served(
+        self, publisher: Publisher, reader: KnowledgeReader, id_type: IdType
+    ) -> Served:
+        sample = make_sample(id_type=id_type)
         publish_sample(publisher, sample)
         return Served(sample, await current_manifest(reader, "v1"))

@@ -13,6 +13,7 @@ from msgspec import structs
 from gkc.errors import LeaseLostError, StoreUnavailableError, VersionBusyError
 from gkc.store import Catalogue, KnowledgeReader, Publisher, Storage
 from gkc.store import catalogue as rules
+from gkc.strings import IdType
 from gkc.testing.contract.store_place import StoreFixtures, StorePlace
 from gkc.testing.samples import (
     assert_serves,
@@ -118,8 +119,9 @@ class WriterContract(StoreFixtures):
         second_publisher: Publisher,
         reader: KnowledgeReader,
         stop: str,
+        id_type: IdType,
     ) -> None:
-        sample = make_sample()
+        sample = make_sample(id_type=id_type)
         generation = interrupt_export(publisher, sample, stop, KeyboardInterrupt())
         assert dict(publisher.catalogue().versions) == {}
         with stage(second_publisher, sample.spec, resume=True) as staged:

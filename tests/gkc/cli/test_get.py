@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from gkc.store import ELEMENT_TYPES, ElementType
 from tests.commands import Place
 from tests.gkc.cli.in_process import done, gkc
 from tests.gkc.http.running import session
-from tests.gkc.world import CATEGORIES, ITEMS, STRANGERS, USERS, make_world
+from tests.gkc.world import CATEGORIES, ITEMS, STRANGERS, STRINGS, USERS, make_world, named
 from tests.redis_server import RedisServer
 
 QUESTIONS: list[tuple[int, int, int | None]] = [
@@ -32,12 +33,19 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Place(f"file:{tmp_path_factory.mktemp('store')}", "center")
 
 
-@pytest.mark.parametrize("element_type", ELEMENT_TYPES)
-def test_the_same_bits_as_over_http(place: Place, element_type: ElementType) -> None:
-    world = make_world("v1", 3, element_type, defaults=True)
+@pytest.mark.parametrize(
+    ("element_type", "strings"),
+    [*((element_type, ()) for element_type in ELEMENT_TYPES), *(("f16", s) for s in STRINGS)],
+)
+def test_the_same_bits_as_over_http(
+    place: Place, element_type: ElementType, strings: Sequence[str]
+) -> None:
+    world = make_world("v1", 3, element_type, defaults=True, strings=strings)
     world = world.publish(place.url, place.namespace)
     with session(place.url, namespace=place.namespace) as asked:
-        for user, item, category in QUESTIONS:
+        for numbers in QUESTIONS:
+            user, item = named("user", numbers[0], strings), named("item", numbers[1], strings)
+            category = numbers[2] and named("category", numbers[2], strings)
             given = () if category is None else ("--category", category)
             told = done(
                 *("get", "--user", user, "--item", item, *given),
@@ -66,6 +74,28 @@ def test_words_for_people(tmp_path: object) -> None:
     assert told.count("absent: zeros") == 4
     ask = ("get", "--user", 8, "--item", 8, "--category", 5, "--version", without.version)
     assert "user 8, item 8, category 5" in done(*ask, place=place)
+
+
+@pytest.mark.parametrize(
+    ("strings", "option", "told"),
+    [
+        ((), "--user", "'x' is no whole number"),
+        ((), "--category", "'x' is no whole number"),
+        (("item",), "--item", "'' is not a string of 1 to 128 bytes of UTF-8"),
+        (("user",), "--user", "'\udcff' is not a string of 1 to 128 bytes of UTF-8"),
+    ],
+)
+def test_an_id_that_is_none_of_the_version(
+    tmp_path: object, strings: Sequence[str], option: str, told: str
+) -> None:
+    place = Place(f"file:{tmp_path}", "default")
+    make_world(strings=strings).publish(place.url)
+    wrong = told[1 : told.index("'", 1)]
+    given = {"--user": 7, "--item": 11, "--category": 3, option: wrong}
+    ask = [text for pair in given.items() for text in pair]
+    result = gkc("get", *ask, "--version", "v1", place=place)
+    assert result.returncode == 2
+    assert option in result.stderr
 
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:

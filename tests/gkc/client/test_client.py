@@ -36,7 +36,19 @@ from gkc.knowledge import PARTS
 from tests.commands import Place, free_port, service, start, wait_for
 from tests.gkc.client.clients import Open
 from tests.gkc.client.hostile import Asked, Piece, hostile, http, listing, problem, right, rows
-from tests.gkc.world import CATEGORIES, ITEMS, STRANGERS, USERS, World, Worlds, make_world
+from tests.gkc.world import (
+    CATEGORIES,
+    ITEMS,
+    STRANGERS,
+    STRINGS,
+    USERS,
+    Id,
+    World,
+    Worlds,
+    make_world,
+    named,
+    versions_of,
+)
 
 VERSIONS = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults", "wide")
 IDS = [*USERS, *STRANGERS]
@@ -45,7 +57,7 @@ WIDE = 20.0
 
 
 def expected(
-    world: World, asked: Sequence[tuple[int, int, int | None]], parts: Sequence[str], dtype: str
+    world: World, asked: Sequence[tuple[Id, Id, Id | None]], parts: Sequence[str], dtype: str
 ) -> tuple[bytes, list[list[int]]]:
     told = [world.row(user, item, category, parts) for user, item, category in asked]
     kind = np.float16 if dtype == "f16" else np.float32
@@ -71,6 +83,37 @@ def test_rows_are_the_very_bits(
             assert answer.rows.tobytes() == bits
             assert answer.status.tolist() == status
             assert answer.versions == {version: world.generation}
+
+
+@pytest.mark.parametrize("strings", STRINGS)
+def test_ids_may_be_strings(
+    client_of: Open, served: str, worlds: Worlds, strings: Sequence[str]
+) -> None:
+    for version in versions_of(strings):
+        users, items, categories = (
+            [named(kind, id_, strings) for id_ in ids]
+            for kind, ids in (("user", IDS), ("item", ALL_ITEMS), ("category", [3, 77]))
+        )
+        asked = [(users[0], item, category) for item in items for category in (*categories, None)]
+        with client_of(served, timeout=WIDE) as client:
+            answer = client.knowledge(
+                u=users[0],
+                i=np.array([item for _, item, _ in asked]),
+                c=[category for *_, category in asked],
+                v=version,
+            )
+        bits, status = expected(worlds[version], asked, PARTS, "f32")
+        assert answer.rows.tobytes() == bits
+        assert answer.status.tolist() == status
+
+
+def test_ids_of_another_type_are_named(client_of: Open, served: str) -> None:
+    with client_of(served, timeout=WIDE) as client:
+        with pytest.raises(
+            InvalidFieldsError, match="users of version 'half' are integers"
+        ) as told:
+            client.knowledge(u="a", i=[1, 2], v="half")
+        assert [error.field for error in told.value.errors] == ["/u"]
 
 
 @pytest.mark.parametrize("parts", [("user",), ("user_category", "item"), PARTS[::-1]])

@@ -53,7 +53,18 @@ from tests.gkc.client.local_calls import (
     row_bytes,
 )
 from tests.gkc.http.running import SAFETENSORS, Told, open_safetensors
-from tests.gkc.world import CATEGORIES, ITEMS, PARTS, STRANGERS, USERS, Worlds, make_world
+from tests.gkc.world import (
+    CATEGORIES,
+    ITEMS,
+    PARTS,
+    STRANGERS,
+    STRINGS,
+    USERS,
+    Worlds,
+    make_world,
+    named,
+    versions_of,
+)
 from tests.redis_server import RedisServer
 
 EQUALLY_WIDE = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults")
@@ -80,8 +91,10 @@ def published(
             yield Published(worlds, base, {})
         return
     url, namespace = request.getfixturevalue("redis_server_url"), f"test-{uuid.uuid4().hex}"
-    names = (*EQUALLY_WIDE, "wide", "large")
-    held = Worlds(url, [worlds[v].publish(url, namespace, max_versions=9) for v in names])
+    of_strings = [versions for strings in STRINGS for versions in versions_of(strings)]
+    names = (*EQUALLY_WIDE, "wide", "large", *of_strings)
+    most = len(names)
+    held = Worlds(url, [worlds[v].publish(url, namespace, max_versions=most) for v in names])
     mirrors = tmp_path_factory.mktemp("mirrors")
     with service(Place(url, namespace), env={"GKC_MIRROR_DIR": str(mirrors)}) as base:
         yield Published(held, base, {"namespace": namespace, "mirror_dir": mirrors})
@@ -97,24 +110,30 @@ def source(published: Published) -> Iterator[LocalSource]:
 
 
 def bodies(count: int) -> Iterator[dict[str, Any]]:
-    """Draw questions of known and unknown ids: scalars and lists, one version or several."""
+    """Draw questions of known and unknown ids: scalars and lists, one version or several.
+
+    In every other one, some kinds of ids are strings.
+    """
     rng = np.random.default_rng(12)
-    users, items = (*USERS, *STRANGERS), (*ITEMS, *STRANGERS)
-    categories = (*CATEGORIES, 77, None, None)
 
     def one_of(values: tuple[Any, ...], n: int) -> Any:
         drawn = [values[k] for k in rng.integers(0, len(values), n)]
         return drawn if rng.random() < 0.6 else drawn[0] if n else values[0]
 
-    for _ in range(count):
+    for k in range(count):
+        strings = STRINGS[k // 2 % len(STRINGS)] if k % 2 else ()
+        users, items, categories = (
+            tuple(named(kind, id_, strings) for id_ in (*ids, *STRANGERS))
+            for kind, ids in (("user", USERS), ("item", ITEMS), ("category", CATEGORIES))
+        )
         n = int(rng.integers(0, 30))
         parts = [part for part in PARTS if rng.random() < 0.6] or list(PARTS)
         drawn = [items[k] for k in rng.integers(0, len(items), n)]
         yield {
             "u": one_of(users, n),
             "i": drawn,
-            "c": one_of(categories, n),
-            "v": one_of(EQUALLY_WIDE, n),
+            "c": one_of((*categories, None, None), n),
+            "v": one_of(versions_of(strings) if strings else EQUALLY_WIDE, n),
             "parts": parts if rng.random() < 0.5 else list(PARTS),
             "dtype": "f16" if rng.random() < 0.5 else "f32",
         }

@@ -46,7 +46,12 @@ def fields_at_fault(value: Any) -> list[str]:
         ({"u": 7, "i": 11}, ["/v"]),
         (GOOD | {"i": [1, 2, 3.0]}, ["/i/2"]),
         (GOOD | {"i": [1, True]}, ["/i/1"]),
-        (GOOD | {"i": [1, "2"]}, ["/i/1"]),
+        (GOOD | {"i": ["2", ""]}, ["/i/1"]),
+        (GOOD | {"i": [1, "\N{SNOWMAN}" * 43]}, ["/i/1"]),
+        (GOOD | {"i": ["2", None]}, ["/i/1"]),
+        (GOOD | {"i": ["2", 2**64]}, ["/i/1"]),
+        (GOOD | {"i": ["2", "\ud800"]}, ["/i/1"]),
+        (GOOD | {"c": [None, "3", ""]}, ["/c/2"]),
         (GOOD | {"i": [1, None]}, ["/i/1"]),
         (GOOD | {"i": [2**63, 1]}, ["/i/0"]),
         (GOOD | {"i": [1, -(2**63) - 1]}, ["/i/1"]),
@@ -56,7 +61,7 @@ def fields_at_fault(value: Any) -> list[str]:
         (GOOD | {"u": {}}, ["/u"]),
         (GOOD | {"u": 1e3}, ["/u"]),
         (GOOD | {"c": [None, 1.5]}, ["/c/1"]),
-        (GOOD | {"c": "3"}, ["/c"]),
+        (GOOD | {"c": "x" * 129}, ["/c"]),
         (GOOD | {"c": False}, ["/c"]),
         (GOOD | {"v": 20211220}, ["/v"]),
         (GOOD | {"v": ["v1", 20211220]}, ["/v/1"]),
@@ -85,7 +90,7 @@ def fields_at_fault(value: Any) -> list[str]:
         ({"quadruples": [ROW, ROW | {"w": 1}, {"u": 7, "v": "v1"}]}, ["/quadruples/1/w"]),
         ({"quadruples": [ROW, ROW | {"u": 1.5}]}, ["/quadruples/1/u"]),
         ({"quadruples": [ROW, ROW | {"i": None}]}, ["/quadruples/1/i"]),
-        ({"quadruples": [ROW, ROW | {"c": "3"}]}, ["/quadruples/1/c"]),
+        ({"quadruples": [ROW, ROW | {"c": ""}]}, ["/quadruples/1/c"]),
         ({"quadruples": [ROW, ROW | {"v": 3}]}, ["/quadruples/1/v"]),
         ({"quadruples": [ROW], "w": 1}, ["/w"]),
     ],
@@ -164,6 +169,7 @@ def test_columns_keep_every_int64(u: int, ids: list[int], c: list[int | None]) -
     assert columns.n == n
     assert columns.users.tolist() == [u]
     assert columns.items.tolist() == ids[:n]
+    assert isinstance(columns.items, np.ndarray)
     assert columns.items.dtype == np.int64
     assert columns.has_category is not None
     assert columns.has_category.tolist() == [x is not None for x in c[:n]]

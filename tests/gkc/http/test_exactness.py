@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +23,7 @@ from gkc.center.question import RowsAnswer
 from gkc.http.decoding import decode_json
 from gkc.rows import TableIndex
 from gkc.store import open_reader
+from gkc.store.ids import hash_strings
 from tests.gkc.http.running import (
     JSON,
     SAFETENSORS,
@@ -29,16 +33,27 @@ from tests.gkc.http.running import (
     read_json,
     read_safetensors,
     rows_of_factored,
+    session,
 )
-from tests.gkc.world import CATEGORIES, ITEMS, PARTS, STRANGERS, USERS, Worlds
+from tests.gkc.slow_rows import NAMES
+from tests.gkc.world import (
+    CATEGORIES,
+    ITEMS,
+    PARTS,
+    STRANGERS,
+    STRINGS,
+    USERS,
+    Id,
+    Worlds,
+    make_world,
+    named,
+    versions_of,
+)
 
 EQUALLY_WIDE = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults")
 
 MANY = settings(max_examples=150)
 
-users = st.sampled_from((*USERS, *STRANGERS))
-items = st.sampled_from((*ITEMS, *STRANGERS))
-categories = st.none() | st.sampled_from((*CATEGORIES, 77))
 part_lists = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4, unique=True)
 
 
@@ -50,14 +65,24 @@ def column(values: st.SearchStrategy[Any], n: int) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[int, int, int | None, str]]]:
-    """Draw a columnar question, and its rows written out."""
+def questions(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[Id, Id, Id | None, str]]]:
+    """Draw a columnar question, and its rows written out: of numbers, or some ids are strings."""
     n = draw(st.integers(0, 12))
-    versions = st.sampled_from(draw(st.sampled_from((EQUALLY_WIDE, EQUALLY_WIDE[:2]))))
+    strings = draw(st.sampled_from(((), *STRINGS)))
+    several = versions_of(strings) if strings else EQUALLY_WIDE
+    versions = st.sampled_from(draw(st.sampled_from((several, several[:1]))))
+    users, items, categories = (
+        st.sampled_from([named(kind, id_, strings) for id_ in ids])
+        for kind, ids in (
+            ("user", (*USERS, *STRANGERS)),
+            ("item", (*ITEMS, *STRANGERS)),
+            ("category", (*CATEGORIES, 77, 78)),
+        )
+    )
     body = {
         "u": draw(column(users, n)),
         "i": draw(st.lists(items, min_size=n, max_size=n)),
-        "c": draw(column(categories, n)),
+        "c": draw(column(st.none() | categories, n)),
         "v": draw(column(versions, n)),
     }
     if draw(st.booleans()):
@@ -70,7 +95,7 @@ def questions(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[int, int, int
 
 def expected(
     worlds: Worlds,
-    rows: list[tuple[int, int, int | None, str]],
+    rows: list[tuple[Id, Id, Id | None, str]],
     parts: list[str],
     dtype: str,
 ) -> tuple[list[bytes], list[list[int]]]:
@@ -92,21 +117,35 @@ def assert_told(
         assert generation == worlds[version].generation
 
 
-def as_safetensors(body: dict[str, Any], **options: Any) -> bytes | None:
-    """Write a columnar question as safetensors; None if it cannot be: some categories missing."""
+def as_safetensors(body: dict[str, Any], **options: Any) -> bytes:
+    """Write a columnar question as safetensors."""
     given = body.get("c")
     listed = given if isinstance(given, list) else [given]
-    if None in listed and any(c is not None for c in listed):
-        return None
-    ids = {"u": body["u"], "i": body["i"]} | ({} if None in listed or not listed else {"c": given})
-    tensors = {
-        name: np.array(value if isinstance(value, list) else [value], dtype=np.int64)
-        for name, value in ids.items()
-    }
+    tensors = tensors_of("u", body["u"]) | tensors_of("i", body["i"])
+    if any(c is not None for c in listed):
+        strings = any(isinstance(c, str) for c in listed)
+        tensors |= tensors_of("c", [("" if strings else 0) if c is None else c for c in listed])
+        if None in listed:
+            tensors["c_given"] = np.array([c is not None for c in listed], dtype=np.uint8)
+    elif len(listed) != 1:  # so many rows, without a category
+        tensors["c"] = np.zeros(len(listed), dtype=np.int64)
+        tensors["c_given"] = np.zeros(len(listed), dtype=np.uint8)
     v = body["v"]
     metadata = {"v": v if isinstance(v, str) else json.dumps(v)}
     metadata |= {k: o if isinstance(o, str) else json.dumps(o) for k, o in options.items()}
     return safetensors.numpy.save(tensors, metadata)
+
+
+def tensors_of(name: str, value: Any) -> dict[str, Any]:
+    """Write a column as tensors."""
+    listed = value if isinstance(value, list) else [value]
+    if not any(isinstance(id_, str) for id_ in listed):
+        return {name: np.array(listed, dtype=np.int64)}
+    raw = [id_.encode() for id_ in listed]
+    return {
+        name: np.frombuffer(b"".join(raw), dtype=np.uint8),
+        f"{name}_offsets": np.cumsum([0, *map(len, raw)], dtype=np.int64),
+    }
 
 
 @MANY
@@ -150,8 +189,6 @@ def test_safetensors_in_and_factored_out_give_the_same_bits(
 ) -> None:
     body, rows = question
     raw = as_safetensors(body, parts=parts, layout="factored")
-    if raw is None:
-        return
     response = post_safetensors(asked, raw)
     if len({version for *_, version in rows}) > 1:
         assert response.status_code == 422
@@ -159,9 +196,9 @@ def test_safetensors_in_and_factored_out_give_the_same_bits(
         return
     told = rows_of_factored(response, parts)
     assert_told(told, worlds, rows, parts)
-    rows_answer = post_safetensors(asked, as_safetensors(body, parts=parts) or b"")
+    rows_answer = post_safetensors(asked, as_safetensors(body, parts=parts))
     assert read_safetensors(rows_answer).knowledge.tobytes() == told.knowledge.tobytes()
-    in_json = post_safetensors(asked, as_safetensors(body, parts=parts) or b"", accept=JSON)
+    in_json = post_safetensors(asked, as_safetensors(body, parts=parts), accept=JSON)
     assert read_json(in_json).knowledge.tobytes() == told.knowledge.tobytes()
     assert_compact(response, worlds, rows, parts)
 
@@ -249,6 +286,84 @@ def test_versions_of_unequal_widths_are_named(asked: Session) -> None:
     assert error["field"] == "/v"
     assert "half" in error["detail"]
     assert "wide" in error["detail"]
+
+
+ALL = "user_item_category"
+SNOW = "\N{SNOWMAN}"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "detail"),
+    [
+        ({"u": 7, "i": ["a"], "v": ALL}, "/u", f"is a number, but users of version '{ALL}' are s"),
+        ({"u": "a", "i": ["b", 1], "v": ALL}, "/i/1", "a number, but items"),
+        ({"u": "a", "i": [1], "v": ALL}, "/i/0", "a number, but items"),
+        ({"u": "a", "i": "b", "c": [None, 3], "v": ALL}, "/c/1", "a number, but categories"),
+        ({"u": "a", "i": "b", "c": [None, "c", 3], "v": ALL}, "/c/2", "a number, but categories"),
+        ({"u": "7", "i": 1, "v": "half"}, "/u", "a string, but users of version 'half' are int"),
+        ({"u": 7, "i": [1, "1"], "v": "half"}, "/i/1", "is a string, but items"),
+        ({"u": 7, "i": ["1", 1], "v": "half"}, "/i/0", "is a string, but items"),
+        ({"u": 7, "i": 1, "c": "3", "v": "half"}, "/c", "is a string, but categories"),
+        ({"u": 7, "i": 1, "c": [3, None, "3"], "v": "half"}, "/c/2", "is a string, but categ"),
+        ({"u": "a", "i": "b", "v": "user"}, "/i", "is a string, but items"),
+        ({"u": "a", "i": 1, "c": SNOW, "v": "user"}, "/c", "is a string, but categories"),
+        (
+            {"u": 7, "i": 11, "v": ["half", "user"]},
+            "/v",
+            "types of ids .*half: int64, int64, int64",
+        ),
+        (
+            {"quadruples": [{"u": 7, "i": 1, "v": "half"}, {"u": "7", "i": 1, "v": "half"}]},
+            "/quadruples/1/u",
+            "is a string, but users",
+        ),
+    ],
+)
+def test_ids_of_another_type_are_refused_and_the_first_named(
+    asked: Session, body: dict[str, Any], field: str, detail: str
+) -> None:
+    response = asked.post(body)
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["field"] == field
+    assert re.search(detail, error["detail"])
+    listed = [column if isinstance(column, list) else [column] for column in body.values()]
+    if "quadruples" not in body and all(len(set(map(type, column))) == 1 for column in listed):
+        told = post_safetensors(asked, as_safetensors(body)).json()["errors"]
+        assert told == [{"field": f"/{field.split('/')[1]}", "detail": error["detail"]}]
+
+
+def test_strings_of_one_key_are_told_apart(tmp_path: Path) -> None:
+    twins = [NAMES[k].decode() for k in (2, 3, 4)]
+    made = make_world("twins", 3, "f32", strings=("user", "item"))
+    vectors = list(made.users.values())
+    world = replace(
+        made,
+        users=dict(zip(twins[:2], vectors, strict=False)),
+        items=dict(zip(twins[1:], vectors[2:], strict=False)),
+        item_categories={twins[1]: 3},
+        pairs={(twins[0], 3): vectors[0][:3], (twins[1], 3): vectors[1][:3]},
+    )
+    assert len(set(hash_strings([NAMES[k] for k in (2, 3, 4)]).tolist())) == 1
+    world = world.publish(f"file:{tmp_path}")
+    worlds = Worlds(f"file:{tmp_path}", [world])
+    rows = [(user, item, None, "twins") for user in twins for item in twins]
+    with session(worlds.url) as asked:
+        body = {"u": [u for u, *_ in rows], "i": [i for _, i, *_ in rows], "v": "twins"}
+        assert_told(read_json(asked.post(body)), worlds, rows, list(PARTS))
+        raw = as_safetensors(body, layout="factored")
+        response = post_safetensors(asked, raw)
+        assert_told(rows_of_factored(response, PARTS), worlds, rows, list(PARTS))
+        assert_compact(response, worlds, rows, list(PARTS))
+
+
+def test_zero_rows_of_a_version_of_strings(asked: Session, worlds: Worlds) -> None:
+    for body in ({"u": "a", "i": [], "v": ALL}, {"u": [], "i": [], "c": [], "v": ALL}):
+        told = read_json(asked.post(body))
+        assert told.versions == {ALL: worlds[ALL].generation}
+        assert told.knowledge.shape == (0, 15)
+        in_tensors = read_safetensors(post_safetensors(asked, as_safetensors(body)))
+        assert in_tensors.knowledge.shape == (0, 15)
 
 
 def test_zero_rows_of_a_version_have_its_widths(asked: Session, worlds: Worlds) -> None:

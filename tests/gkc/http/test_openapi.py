@@ -86,7 +86,7 @@ def test_what_is_told_of_a_version_is_named(asked: Session) -> None:
 def test_the_documented_examples_are_understood(asked: Session) -> None:
     post = document(asked)["paths"]["/knowledge"]["post"]
     examples = post["requestBody"]["content"]["application/json"]["examples"]
-    assert set(examples) == {"columns", "quadruples"}
+    assert set(examples) == {"columns", "strings", "quadruples"}
     for example in examples.values():
         response = asked.post(example["value"])
         assert response.status_code == 404, "all but its version is known"

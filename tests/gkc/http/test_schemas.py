@@ -21,6 +21,7 @@ from gkc.errors import InvalidFieldsError
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.openapi import COMPONENTS, KNOWLEDGE
 from gkc.http.schemas import Health, Knowledge, ProblemDetails
+from gkc.strings import MAX_STRING_BYTES
 from tests.gkc.http.running import JSON, Session
 
 Schema = dict[str, Any]
@@ -54,13 +55,20 @@ def values(schema: Schema) -> st.SearchStrategy[Any]:
     kinds: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
         "null": st.none,
         "integer": lambda: st.integers(schema["minimum"], schema["maximum"]),
-        "string": lambda: st.from_regex(schema["pattern"].replace("$", r"\Z")),
+        "string": lambda: strings(schema),
         "array": lambda: st.lists(values(schema["items"]), min_size=1, max_size=2),
         "object": lambda: st.fixed_dictionaries(
             {name: values(value) for name, value in schema["properties"].items()}
         ),
     }
     return kinds[schema["type"]]()
+
+
+def strings(schema: Schema) -> st.SearchStrategy[str]:
+    """Return strings that a schema allows: versions, or ids."""
+    if "pattern" in schema:
+        return st.from_regex(schema["pattern"].replace("$", r"\Z"))
+    return st.text(min_size=schema["minLength"], max_size=schema["maxLength"])
 
 
 @st.composite
@@ -112,7 +120,14 @@ def ids_are_written_as_integers(body: Any) -> bool:
     return not isinstance(body, float) and all(map(ids_are_written_as_integers, inner))
 
 
-RULES_BEYOND_THE_SCHEMA = [lists_have_one_length, ids_are_written_as_integers]
+def ids_fit_as_bytes(body: Any) -> bool:
+    """JSON Schema counts the characters of a string; an id has at most so many bytes."""
+    inner = body.values() if isinstance(body, dict) else body if isinstance(body, list) else ()
+    fits = not isinstance(body, str) or len(body.encode()) <= MAX_STRING_BYTES
+    return fits and all(map(ids_fit_as_bytes, inner))
+
+
+RULES_BEYOND_THE_SCHEMA = [lists_have_one_length, ids_are_written_as_integers, ids_fit_as_bytes]
 
 
 def is_valid(body: Any, schema: Draft202012Validator) -> bool:

@@ -35,6 +35,7 @@ def refusal(rows: pa.RecordBatch, first: int = 0, **options: Any) -> str:
 def test_ids_of_any_integer_type(kind: pa.DataType) -> None:
     rows = batch(user_id=pa.array([7, 8], kind), item_id=pa.array([1, 2], kind))
     columns = questions(rows).read(rows, 0)
+    assert isinstance(columns.users, np.ndarray)
     assert columns.users.dtype == np.int64
     assert columns.users.tolist() == [7, 8]
     assert columns.items.tolist() == [1, 2]
@@ -52,7 +53,7 @@ def test_a_null_category_is_none() -> None:
     columns = questions(rows).read(rows, 0)
     assert columns.has_category is not None
     assert columns.categories is not None
-    assert (columns.has_category.tolist(), columns.categories[1]) == ([False, True], 5)
+    assert (columns.has_category.tolist(), columns.categories.tolist()[1]) == ([False, True], 5)
     for nothing in (pa.nulls(2), pa.nulls(2, pa.int64())):
         rows = batch(category_id=nothing)
         assert questions(rows).read(rows, 0).categories is None

@@ -29,7 +29,7 @@ from gkc.errors import (
 )
 from gkc.store import ItemBlock, hash_ids
 from gkc.store.backends.file.writer import FileTarget
-from gkc.store.ids import IdType, hash_id, hash_strings
+from gkc.store.ids import hash_id, hash_strings
 from gkc.store.sealed import decode_record, encode_record
 from gkc.store.table import MappedItemTable, MappedUserTable
 from gkc.store.table_check import verify_table
@@ -46,7 +46,8 @@ from gkc.store.table_writer import (
     TableProgress,
     UserTableWriter,
 )
-from gkc.testing.samples import EXTREME_IDS, make_ids
+from gkc.strings import IdType, StringIds
+from gkc.testing.samples import EXTREME_IDS, make_ids, twins
 
 int64s = st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 5) | st.sampled_from(EXTREME_IDS)
 
@@ -593,7 +594,7 @@ def test_strings_lie_in_order(
     table = MappedItemTable(path, "g")
     assert strings(table, "id") == ordered
     assert strings(table, "category") == sorted(dictionary)
-    assert table.rows_of(hash_strings(ordered)).tolist() == list(range(len(ordered)))
+    assert table.rows_of(StringIds.of(ordered)).tolist() == list(range(len(ordered)))
     table.close()
     verify_table(path, "items", "g", lambda rows: None)
 
@@ -617,6 +618,21 @@ def test_strings_of_one_key_are_told_apart(tmp_path: Path, monkeypatch: pytest.M
     verify_table(tmp_path / "t", "users", "g", lambda rows: None)
     table = MappedUserTable(tmp_path / "t", "g")
     assert strings(table, "id") == ordered
+    table.close()
+
+
+def test_records_are_found_by_strings_of_one_key(tmp_path: Path) -> None:
+    ordered = ordered_names({*twins(np.random.default_rng(0)), b"a", b"b"})
+    target = FileTarget(tmp_path / "t")
+    writer = UserTableWriter(target, "g", string_shape("users", ordered))
+    writer.append(hash_strings(ordered), [name.ljust(16) for name in ordered], ordered)
+    finish(writer, target)
+    table = MappedUserTable(tmp_path / "t", "g")
+    asked = [*ordered, b"c"]
+    for ids in (StringIds.of(asked), *(StringIds.of([name]) for name in asked)):
+        expected = [name.ljust(16) if name in ordered else None for name in ids.tolist()]
+        found = table.records_of(ids)
+        assert [None if record is None else bytes(record) for record in found] == expected
     table.close()
 
 

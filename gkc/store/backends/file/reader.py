@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from gkc.arrays import I64
 from gkc.errors import GenerationCorruptError, StoreError
 from gkc.store.backends.file.layout import (
     GENERATIONS,
@@ -28,6 +27,7 @@ from gkc.store.table import ItemTable, MappedItemTable, MappedUserTable
 from gkc.store.table_check import verify_table
 from gkc.store.table_format import TableHeader, TableKind
 from gkc.store.urls import require_namespace
+from gkc.strings import Ids
 
 _USERS_AT_ONCE: Final = 1024
 
@@ -74,7 +74,7 @@ class FileReader:
         return await asyncio.to_thread(self._prefaulted_items, manifest, memory_bytes)
 
     async def fetch_users(
-        self, manifest: GenerationManifest, users: I64
+        self, manifest: GenerationManifest, users: Ids
     ) -> Sequence[bytes | memoryview | None]:
         """Read the records of distinct users, views of the mapped file; None for unknown ones."""
         table = self._users.get(manifest.generation)
@@ -82,13 +82,13 @@ class FileReader:
             table = self._users[manifest.generation] = self._open(manifest, USERS, MappedUserTable)
         return table.records_of(users)
 
-    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
+    async def items_of(self, manifest: GenerationManifest, items: Ids) -> ItemTable:
         """Read a few distinct items, as a table of those that are known."""
         table = self._items.get(manifest.generation)
         if table is None:
             table = self._items[manifest.generation] = self._open(manifest, ITEMS, MappedItemTable)
         rows = table.rows_of(items)
-        return table_of_items(manifest, table.take(rows[rows >= 0]))
+        return table_of_items(manifest, table.take(rows[rows >= 0]), table.dictionary())
 
     async def users(self, manifest: GenerationManifest) -> AsyncIterator[UserBlock]:
         """Read all users, some at a time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -85,12 +85,18 @@ class FileStorage:
             return FileLease(self._root / LEASES / f"{version}.lock", version, holder)
 
     def open_sink(
-        self, generation: str, spec: GenerationSpec, lease: Lease, *, resume: bool
+        self,
+        generation: str,
+        spec: GenerationSpec,
+        lease: Lease,
+        *,
+        resume: bool,
+        categories: Sequence[bytes] = (),
     ) -> GenerationSink:
         """Start writing a generation, or go on with what an interrupted writer left of it."""
         lease.check(generation)
         writer = FileWriter(self._root / GENERATIONS / generation, self.store, generation, spec)
-        return GenerationSink(writer, generation, spec, resume=resume)
+        return GenerationSink(writer, generation, spec, resume=resume, categories=categories)
 
     def delete(self, generation: str, layout: GenerationLayout) -> None:
         """Delete a generation's files by their known names, which are those of format 1, too."""

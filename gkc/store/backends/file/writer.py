@@ -112,7 +112,7 @@ class FileWriter:
         """Read what an interrupted writer noted, None if it noted nothing."""
         return read_if_there(self._directory / PROGRESS)
 
-    def open(self, progress: WriterProgress | None) -> None:
+    def open(self, progress: WriterProgress | None, categories: Sequence[bytes]) -> None:
         """Begin to write, or go on where an interrupted writer was."""
         make_directory(self._directory)
         users = progress.users if progress else None
@@ -124,7 +124,9 @@ class FileWriter:
             )
         items = progress.items if progress else None
         spec, generation = self._spec, self._generation
-        self._items = ItemTableWriter(self._targets[ITEMS], generation, spec.item_shape, items)
+        self._items = ItemTableWriter(
+            self._targets[ITEMS], generation, spec.item_shape, items, categories
+        )
         self._users = UserTableWriter(self._targets[USERS], generation, spec.user_shape, users)
 
     def append_items(self, block: ItemBlock) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import redis
 
-from gkc.arrays import I64
 from gkc.errors import GenerationCorruptError
 from gkc.store.backends.redis.chunk_source import open_chunks
 from gkc.store.backends.redis.client import Command, WrongTypeError, is_wrong_type, no_catalogue
@@ -29,11 +28,12 @@ from gkc.store.catalogue import Catalogue, read_catalogue
 from gkc.store.codec import UserBlock, id_fields
 from gkc.store.daemon import in_daemon_thread
 from gkc.store.generation import GenerationManifest, read_manifest, unpacked
-from gkc.store.ids import hash_ids
+from gkc.store.ids import hashes_of
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.protocol import Progress
 from gkc.store.table import ItemTable
 from gkc.store.urls import StoreUrl, require_namespace
+from gkc.strings import Ids, StringIds
 
 
 class RedisReader:
@@ -95,7 +95,7 @@ class RedisReader:
         return await in_daemon_thread(copy)
 
     async def fetch_users(
-        self, manifest: GenerationManifest, users: I64
+        self, manifest: GenerationManifest, users: Ids
     ) -> Sequence[bytes | memoryview | None]:
         """Read the records of distinct users in one round trip; None for unknown ones."""
         reads = self._reads(manifest.generation)
@@ -119,14 +119,18 @@ class RedisReader:
                 records[row] = value
         return records
 
-    async def items_of(self, manifest: GenerationManifest, items: I64) -> ItemTable:
+    async def items_of(self, manifest: GenerationManifest, items: Ids) -> ItemTable:
         """Read a few distinct items by ranges, as a table of those that are known."""
         return await ItemRanges(manifest, self._reads(manifest.generation)).read(items)
 
     async def users(self, manifest: GenerationManifest) -> AsyncIterator[UserBlock]:
         """Read all users, a bucket at a time."""
         async for users in read_users(manifest, self._reads(manifest.generation)):
-            ids = np.frombuffer(b"".join(users), dtype="<i8")
+            is_string = manifest.spec.user_id_type == "string"
+            numbers = b"" if is_string else b"".join(users)
+            ids: Ids = np.frombuffer(numbers, dtype="<i8")
+            if is_string:
+                ids = StringIds.of(list(users))
             yield unpacked(manifest, ids, list(users.values()))
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:
@@ -162,11 +166,12 @@ class RedisReader:
         return raw
 
 
-def _rows_of_buckets(users: I64, user_buckets: int) -> dict[int, list[int]]:
+def _rows_of_buckets(users: Ids, user_buckets: int) -> dict[int, list[int]]:
     """Return the users, by position, of each bucket that any of them is in."""
-    if len(users) == 1:  # the usual request, for which numpy's calls cost more than the work
+    if len(users) == 1 and not isinstance(users, StringIds):
+        # The usual request, for which numpy's calls cost more than the work.
         return {bucket_of(int(users[0]), user_buckets): [0]}
     rows_of: dict[int, list[int]] = {}
-    for row, bucket in enumerate(bucket_numbers(hash_ids(users), user_buckets).tolist()):
+    for row, bucket in enumerate(bucket_numbers(hashes_of(users), user_buckets).tolist()):
         rows_of.setdefault(bucket, []).append(row)
     return rows_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import redis
@@ -121,13 +122,19 @@ class RedisStorage:
             return RedisLease(self._lease_pool, key, version, holder)
 
     def open_sink(
-        self, generation: str, spec: GenerationSpec, lease: Lease, *, resume: bool
+        self,
+        generation: str,
+        spec: GenerationSpec,
+        lease: Lease,
+        *,
+        resume: bool,
+        categories: Sequence[bytes] = (),
     ) -> GenerationSink:
         """Start writing a generation, or go on with what an interrupted writer left of it."""
         lease.check(generation)
         keys = GenerationKeys(self._namespace, generation)
         writer = RedisWriter(self._pool, self.store, keys, generation, spec, lease)
-        return GenerationSink(writer, generation, spec, resume=resume)
+        return GenerationSink(writer, generation, spec, resume=resume, categories=categories)
 
     def delete(self, generation: str, layout: GenerationLayout) -> None:
         """Delete all data of a generation by its known names; nothing happens if it is gone."""

@@ -20,8 +20,9 @@ from gkc.store.backends.redis.layout import (
 )
 from gkc.store.codec import ID_BYTES
 from gkc.store.generation import GenerationManifest
-from gkc.store.ids import hash_ids
+from gkc.store.ids import hashes_of
 from gkc.store.protocol import Progress
+from gkc.strings import Ids, StringIds
 
 _PIECE_BYTES: Final = 128 << 10
 """Of users read at once: a whole bucket would cost the server 2 ms."""
@@ -139,18 +140,25 @@ class _Check:
         return content
 
     def _check_place(self, number: int, fields: Sequence[bytes]) -> None:
-        if any(len(field) != ID_BYTES for field in fields):
-            raise ValueError("holds a field that is no id")
-        ids = np.frombuffer(b"".join(fields), dtype="<i8")
-        buckets = bucket_numbers(hash_ids(ids), self._manifest.layout.user_buckets)
+        buckets = bucket_numbers(hashes_of(self._ids(fields)), self._manifest.layout.user_buckets)
         if (buckets != number).any():
             raise ValueError("holds users of another bucket")
+
+    def _ids(self, fields: Sequence[bytes]) -> Ids:
+        if self._manifest.spec.user_id_type == "string":
+            ids = StringIds.of(fields)
+            if ids.first_unfit() is None:
+                return ids
+        elif all(len(field) == ID_BYTES for field in fields):
+            return np.frombuffer(b"".join(fields), dtype="<i8")
+        raise ValueError("holds a field that is no id")
 
     def _check_record(self, field: bytes, record: bytes) -> None:
         try:
             self._pairs += self._records.check(field, record)
         except LayoutError as exc:
-            user = int.from_bytes(field, "little", signed=True)
+            is_string = self._manifest.spec.user_id_type == "string"
+            user = field.decode() if is_string else int.from_bytes(field, "little", signed=True)
             raise ValueError(f"holds a record of user {user} that {exc}") from exc
 
     def finish(self) -> None:

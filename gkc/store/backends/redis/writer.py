@@ -192,7 +192,7 @@ class RedisWriter:
         """Read what an interrupted writer noted, None if it noted nothing."""
         return get_bytes(self._client, self._keys.progress)
 
-    def open(self, progress: WriterProgress | None) -> None:
+    def open(self, progress: WriterProgress | None, categories: Sequence[bytes]) -> None:
         """Begin to write, or go on where an interrupted writer was."""
         spec, generation = self._spec, self._generation
         users = progress.users if progress else None
@@ -200,7 +200,11 @@ class RedisWriter:
             raise RecordError("$.users: is not that of buckets")
         self._chunks = ChunkTarget(generation, spec, self._send_chunk)
         self._items = ItemTableWriter(
-            self._chunks, generation, spec.item_shape, progress.items if progress else None
+            self._chunks,
+            generation,
+            spec.item_shape,
+            progress.items if progress else None,
+            categories,
         )
         self._users = UserBuckets(generation, spec, self._keys, self._send, users)
         if progress:

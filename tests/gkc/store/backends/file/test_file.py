@@ -32,6 +32,7 @@ from gkc.store.sink import GenerationSink
 from gkc.store.table import MappedItemTable, MappedUserTable
 from gkc.store.table_format import TableShape
 from gkc.store.table_writer import UserTableWriter
+from gkc.strings import Ids
 from gkc.testing.contract import StoreContract
 from gkc.testing.samples import (
     Sample,
@@ -83,23 +84,23 @@ class FilePlace:
     def file(self, generation: str, name: str) -> Path:
         return self.root / "generations" / generation / name
 
-    def lose_user(self, generation: str, user: int) -> None:
+    def lose_user(self, generation: str, user: Ids) -> None:
         self.file(generation, "users.gkt").unlink()
 
-    def lose_item(self, generation: str, item: int) -> None:
+    def lose_item(self, generation: str, item: Ids) -> None:
         self.file(generation, "items.gkt").unlink()
 
     def lose_manifest(self, generation: str) -> None:
         self.file(generation, "manifest.json").unlink()
 
-    def flip_user_byte(self, generation: str, user: int) -> None:
+    def flip_user_byte(self, generation: str, user: Ids) -> None:
         path = self.file(generation, "users.gkt")
         table = MappedUserTable(path, generation)
         start = table.header.sections["records"].offset
         table.close()
         flip(path, start + 1001)
 
-    def flip_item_byte(self, generation: str, item: int) -> None:
+    def flip_item_byte(self, generation: str, item: Ids) -> None:
         path = self.file(generation, "items.gkt")
         table = MappedItemTable(path, generation)
         start = table.header.sections["rows"].offset
@@ -242,7 +243,7 @@ async def test_a_deleted_generation_stays_readable_for_who_has_mapped_it(place: 
 async def test_what_is_missing_of_a_retired_generation_was_deleted(place: FilePlace) -> None:
     generation = export(place)
     reader, manifest = await manifest_of(place, generation)
-    place.lose_user(generation, 0)
+    place.lose_user(generation, make_sample().users.ids[:1])
     with pytest.raises(GenerationCorruptError, match=r"users\.gkt is missing"):
         await reader.fetch_users(manifest, make_sample().users.ids)
     Publisher(place.open_pair()[0]).delete("v1", 3600.0)

@@ -42,8 +42,9 @@ from gkc.store.backends.redis import RedisReader, RedisStorage
 from gkc.store.backends.redis.layout import GenerationKeys, bucket_numbers
 from gkc.store.chunks import Chunks
 from gkc.store.codec import id_fields
-from gkc.store.ids import hash_ids
+from gkc.store.ids import hashes_of
 from gkc.store.protocol import Storage
+from gkc.strings import Ids
 from gkc.testing.contract import StoreContract
 from gkc.testing.samples import (
     Sample,
@@ -82,39 +83,38 @@ class RedisPlace:
         for key, raw in data.items():
             self.client.restore(key, 0, raw, replace=True)
 
-    def bucket_of(self, generation: str, user: int) -> str:
+    def bucket_of(self, generation: str, user: Ids) -> str:
         """Return the key of a user's bucket, from what is stored alone."""
         prefix = GenerationKeys(self.namespace, generation).bucket(0)[:-1]
         count = sum(key.startswith(prefix) for key in self.data_of(generation))
-        hashes = hash_ids(np.array([user], dtype=np.int64))
-        return f"{prefix}{bucket_numbers(hashes, count)[0]}"
+        return f"{prefix}{bucket_numbers(hashes_of(user), count)[0]}"
 
-    def chunk_of(self, generation: str, item: int) -> str:
+    def chunk_of(self, generation: str, item: Ids) -> str:
         """Return the key of the chunk that holds an item's id."""
         prefix = GenerationKeys(self.namespace, generation).chunk(0)[:-1]
-        wanted = item.to_bytes(8, "little", signed=True)
+        (wanted,) = id_fields(item)
         for key in self.data_of(generation):
             if key.startswith(prefix) and wanted in self.client.get(key):
                 return key
         raise AssertionError(f"item {item} is in no chunk")
 
-    def lose_user(self, generation: str, user: int) -> None:
+    def lose_user(self, generation: str, user: Ids) -> None:
         assert self.client.delete(self.bucket_of(generation, user))
 
-    def lose_item(self, generation: str, item: int) -> None:
+    def lose_item(self, generation: str, item: Ids) -> None:
         assert self.client.delete(self.chunk_of(generation, item))
 
     def lose_manifest(self, generation: str) -> None:
         assert self.client.delete(GenerationKeys(self.namespace, generation).manifest)
 
-    def flip_user_byte(self, generation: str, user: int) -> None:
+    def flip_user_byte(self, generation: str, user: Ids) -> None:
         key = self.bucket_of(generation, user)
-        (field,) = id_fields(np.array([user], dtype=np.int64))
+        (field,) = id_fields(user)
         record = bytearray(self.client.hget(key, field))
         record[5] ^= 0x10
         self.client.hset(key, field, bytes(record))
 
-    def flip_item_byte(self, generation: str, item: int) -> None:
+    def flip_item_byte(self, generation: str, item: Ids) -> None:
         key = self.chunk_of(generation, item)
         raw = bytearray(self.client.get(key))
         raw[-5] ^= 0x10
@@ -228,7 +228,7 @@ async def test_the_last_bucket_and_the_first_may_be_empty(
 ) -> None:
     sample = make_sample(users=1500, items=1)
     # All of them in one bucket of the three: the hash says so.
-    order = hash_ids(sample.users.ids)
+    order = hashes_of(sample.users.ids)
     third = (order > np.uint64(2**64 // 3)) & (order < np.uint64(2 * (2**64 // 3)))
     ids = sample.users.ids[third]
     users = replace(
@@ -358,14 +358,14 @@ async def test_a_lost_bucket_is_named(
 ) -> None:
     sample = make_sample()
     generation, manifest = await publish(storage, reader, sample)
-    key = place.bucket_of(generation, int(sample.users.ids[0]))
+    key = place.bucket_of(generation, sample.users.ids[:1])
     place.client.delete(key)
     number = key.rpartition(":")[2]
     with pytest.raises(GenerationCorruptError, match=f"bucket {number} of its users is missing"):
         await reader.fetch_users(manifest, np.array([sample.users.ids[0], 5], dtype=np.int64))
     # Users of other buckets are served.
     last = sample.users.ids[-1:]
-    assert place.bucket_of(generation, int(last[0])) != key
+    assert place.bucket_of(generation, last[:1]) != key
     (record,) = await reader.fetch_users(manifest, last)
     assert record == sample.records(generation)[-1]
 
@@ -375,7 +375,7 @@ async def test_a_bucket_whose_marker_alone_was_lost_is_damage(
 ) -> None:
     sample = make_sample()
     generation, manifest = await publish(storage, reader, sample)
-    key = place.bucket_of(generation, int(sample.users.ids[0]))
+    key = place.bucket_of(generation, sample.users.ids[:1])
     marker = place.client.hget(key, b"")
     place.client.hdel(key, b"")
     with pytest.raises(GenerationCorruptError, match="missing"):
@@ -395,7 +395,7 @@ async def test_a_lost_user_is_found_by_verify(
     sample = make_sample()
     generation = publish_sample(Publisher(storage), sample).generation
     user = sample.users.ids[3:4]
-    place.client.hdel(place.bucket_of(generation, int(user[0])), *id_fields(user))
+    place.client.hdel(place.bucket_of(generation, user[:1]), *id_fields(user))
     with pytest.raises(GenerationCorruptError, match="users instead of"):
         await reader.verify(await reader.manifest(generation), lambda rows: None)
 
@@ -410,7 +410,7 @@ async def test_buckets_read_a_user_at_a_time_are_verified_alike(
     await reader.verify(manifest, rows.append)
     assert sum(rows) == manifest.totals.users + manifest.totals.items
     user = sample.users.ids[3:4]
-    place.client.hdel(place.bucket_of(generation, int(user[0])), *id_fields(user))
+    place.client.hdel(place.bucket_of(generation, user[:1]), *id_fields(user))
     with pytest.raises(GenerationCorruptError, match="users instead of"):
         await reader.verify(manifest, lambda _: None)
 
@@ -437,8 +437,8 @@ async def test_a_marker_of_another_bucket_is_damage(
 ) -> None:
     sample = make_sample()
     generation, manifest = await publish(storage, reader, sample)
-    key = place.bucket_of(generation, int(sample.users.ids[0]))
-    other = place.bucket_of(generation, int(sample.users.ids[-1]))
+    key = place.bucket_of(generation, sample.users.ids[:1])
+    other = place.bucket_of(generation, sample.users.ids[-1:])
     place.client.hset(key, b"", place.client.hget(other, b""))
     with pytest.raises(GenerationCorruptError, match="has the marker of bucket 2"):
         await reader.fetch_users(manifest, sample.users.ids[:1])
@@ -454,7 +454,7 @@ async def test_a_record_of_another_user_is_found_by_verify(
 ) -> None:
     sample = make_sample()
     generation = publish_sample(Publisher(storage), sample).generation
-    key = place.bucket_of(generation, int(sample.users.ids[0]))
+    key = place.bucket_of(generation, sample.users.ids[:1])
     one, two = id_fields(sample.users.ids[:2])
     first, second = place.client.hmget(key, one, two)
     place.client.hset(key, one, second)
@@ -548,7 +548,7 @@ async def test_keys_of_another_type_are_damage(
 ) -> None:
     sample = make_sample()
     generation, manifest = await publish(storage, reader, sample)
-    user, item = int(sample.users.ids[0]), int(sample.items.ids[0])
+    user, item = sample.users.ids[:1], sample.items.ids[:1]
     keys = (
         place.bucket_of(generation, user),
         place.chunk_of(generation, item),

@@ -10,14 +10,25 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 # Whatever imports a helper first, its asserts keep their messages.
 pytest.register_assert_rewrite(
     *(f"tests.{name}" for name in ("acceptance", "commands", "exporter", "fakes", "gkc", "keep")),
     "tests.redis_server",
+    "gkc.testing.contract",
+    "gkc.testing.samples",
 )
 
 from tests.redis_server import RedisServer, find_redis_server  # noqa: E402 - registered first
+
+# Shared machines stall: a slow moment says nothing about the code.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("patient")
 
 NO_REDIS = "no Redis: install redis-server, or name a server in GKC_TEST_REDIS_URL"
 

@@ -18,14 +18,13 @@ Installed = Callable[..., Environment]
 
 ROW = ("--user", 1, "--item", 1, "--version", "v1", "--json")
 STORE, SERVICE = "gkc[store]", "gkc[service]"
+OF_SERVICES = [
+    f"gkc.client.{module.stem}"
+    for module in (Path(__file__).parents[2] / "gkc" / "client").glob("*.py")
+    if module.stem not in {"__init__", "local", "following"}
+]
+"""What a client of a service needs: all but what follows a store in this process."""
 EXPORTER, KEEP, OFFLINE = "gkc[exporter]", "gkc[keep]", "gkc[offline]"
-
-ASK = """
-import sys
-from gkc import Client
-with Client(sys.argv[1], timeout=20) as client:
-    print(client.knowledge(u=1, i=1, v="v1").status.tolist())
-"""
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 for name in sys.argv[1:]:
@@ -104,7 +103,7 @@ def _exports(environment: Environment, bundle: Path, store: str) -> None:
 
 def test_the_base_is_what_a_caller_needs(installed: Installed, place: Place) -> None:
     environment = installed("")
-    _imports(environment, "gkc.client", "gkc.errors", "gkc.knowledge", "gkc.rows")
+    _imports(environment, *OF_SERVICES, "gkc.errors", "gkc.knowledge", "gkc.rows", "gkc.lock")
     with service(place) as url:
         assert environment.run("python", "-c", ASK, url).stdout == "[[1, 1, 1, 1]]\n"
     _names(environment, STORE, "gkc", "--help")

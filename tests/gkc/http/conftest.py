@@ -5,15 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
-
-# Shared machines stall: a slow moment says nothing about the code.
-settings.register_profile(
-    "patient",
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-settings.load_profile("patient")
 
 pytest.register_assert_rewrite("tests.gkc.http.running")
 

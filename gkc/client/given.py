@@ -50,7 +50,7 @@ def with_its_type(error: InvalidFieldsError, values: list[Any]) -> InvalidFields
     """Return an error on one of these values that says, too, of what type that is."""
     (wrong,) = error.errors
     value = values[int(wrong.field.rpartition("/")[2])]
-    if type(value) is int:
+    if type(value) is int or isinstance(value, str):
         return error
     return InvalidFieldsError(f"{wrong.detail}, {_but_a(value)}", wrong.field)
 

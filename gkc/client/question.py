@@ -126,9 +126,7 @@ def _array_of_ids(array: Array, field: str) -> Column:
     if array.ndim > 1:
         shape = list(array.shape)
         raise InvalidFieldsError(f"must be one id or a list of them, not of shape {shape}", field)
-    if array.dtype.kind == "O":
-        return id_array([array.item()], field)
-    if array.dtype.kind in "UT":
+    if array.dtype.kind in "OUT":
         values = array.tolist()
         return _listed_ids(values, field) if array.ndim else id_array([values], field)
     column = np.atleast_1d(array)
@@ -145,7 +143,7 @@ def _categories(values: Any) -> Categories:  # noqa: ANN401
     if values is None:
         return NO_CATEGORIES
     held = held_ids(values, "/c")
-    if isinstance(held, list) and not set(map(type, held)) <= {int}:
+    if isinstance(held, list) and not set(map(type, held)) <= {int, str}:
         held = with_none(held)
         if type(None) in set(map(type, held)):
             return _listed_categories(held)

@@ -217,7 +217,7 @@ def _said(made: Center) -> Iterator[tuple[tuple[str, str], str]]:
 
     tensors = {"u": np.array([1]), "i": np.array([1, 2]), "c": np.array([np.nan, 5.0])}
     floats = safetensors.numpy.save(tensors, {"v": "some-f16"}), SAFETENSORS
-    question = "no category in single rows, such as NaN among floats: ask in JSON"
+    question = "no category in single rows, such as NaN among floats: say `c_given`"
     yield ("safetensors, asked", question), _refused(made, floats, SAFETENSORS)
 
     of_both = binary_question(both, id_of, layout="factored")

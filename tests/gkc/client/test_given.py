@@ -14,7 +14,7 @@ from gkc.client.question import question_of
 from gkc.errors import InvalidFieldsError
 
 BIG = 2**63 - 1
-NO_ID = " is not an integer within int64"
+NO_ID = " is not an integer within int64, nor a string of 1 to 128 bytes of UTF-8"
 NAMES = "a string of 1 to 64 of A-Z a-z 0-9 . _ -"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import structlog
 
 from gkc.answering.begun import Begun
+from gkc.answering.counting import Counting, DamageCount, NoCounting
 from gkc.answering.serving import Serving
 from gkc.answering.user_cache import UserReader
 from gkc.center.generation import LoadedGeneration
@@ -16,6 +18,8 @@ from gkc.center.question import Answer, Question
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError
 
 log = structlog.get_logger(__name__)
+
+_NOBODY: Final = NoCounting()
 
 
 class Answering:
@@ -26,11 +30,17 @@ class Answering:
     serving : Serving
     reader : UserReader
         Where the users' records are.
+    counting : Counting, optional
+        Is told of damage that the reader did not see.
     """
 
-    def __init__(self, serving: Serving, reader: UserReader) -> None:
+    def __init__(
+        self, serving: Serving, reader: UserReader, counting: Counting = _NOBODY
+    ) -> None:
         self._serving = serving
         self._reader = reader
+        self._damaged_users = DamageCount(counting, "fetch_users")
+        self._damaged_items = DamageCount(counting, "item_table")
         self._reading = 0
         self._was_alone = False
 
@@ -63,10 +73,14 @@ class Answering:
     async def _answer_from(
         self, question: Question, generations: Mapping[str, LoadedGeneration]
     ) -> Answer:
-        plan = Plan(question, generations)
+        with self._damaged_items:
+            plan = Plan(question, generations)
         records = await self._fetch(plan)
-        for _ in plan.lay(records):
-            await asyncio.sleep(0)  # others have their turn
+        with self._damaged_users:
+            plan.take(records)
+        with self._damaged_items:
+            for _ in plan.lay():
+                await asyncio.sleep(0)  # others have their turn
         return plan.answer
 
     async def _fetch(self, plan: Plan) -> Sequence[Records]:
@@ -85,7 +99,8 @@ class Answering:
             begun = Begun(self.read(plan.versions))
             if not begun.is_done:
                 await asyncio.sleep(0)  # the reads leave when this turn of the loop ends
-                plan.find_items()
+                with self._damaged_items:
+                    plan.find_items()
             return await begun
         finally:
             self._reading -= 1

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from gkc.center.plan import Records
+from gkc.errors import LayoutError
 from gkc.store import GenerationManifest
 from gkc.strings import Ids
 
@@ -71,12 +72,14 @@ class UserCache:
         self._hits.inc(len(keys) - len(missing))
         self._misses.inc(len(missing))
         if missing:
-            read = await self._reader.fetch_users(
-                manifest, users[np.array(missing, dtype=np.int64)]
-            )
+            asked = users[np.array(missing, dtype=np.int64)]
+            fetched = await self._reader.fetch_users(manifest, asked)
+            read = [None if record is None else bytes(record) for record in fetched]
+            is_whole = _are_whole(manifest, asked, read)
             for row, record in zip(missing, read, strict=True):
                 records[row] = record
-                self._keep(keys[row], None if record is None else bytes(record))
+                if is_whole:
+                    self._keep(keys[row], record)
         return records
 
     def _keep(self, key: _Key, record: bytes | None) -> None:
@@ -87,6 +90,15 @@ class UserCache:
         while self.used_bytes > self._max_bytes:
             _, oldest = self._kept.popitem(last=False)
             self.used_bytes -= _size(oldest)
+
+
+def _are_whole(manifest: GenerationManifest, users: Ids, records: Records) -> bool:
+    """Tell whether records may be kept: damaged ones may be whole when they are read again."""
+    try:
+        manifest.records.check_all(users, records)
+    except LayoutError:
+        return False  # whoever asked finds out by itself
+    return True
 
 
 def _size(record: bytes | None) -> int:

@@ -117,12 +117,13 @@ class VersionPlan:
         users, check = self.users, self.generation.records.check
         try:
             if len(records) == 1:  # the usual question
-                record = records[0]
-                if record is not None:
+                if records[0] is not None:
                     ids = users.data if isinstance(users, StringIds) else users
+                    record = bytes(records[0])  # first: a mapped file may change meanwhile
                     check(ids.tobytes(), record)
-                    self._records = bytes(record)
+                    self._records = record
                 return
+            records = [record and bytes(record) for record in records]
             self.generation.records.check_all(users, records)
         except LayoutError as exc:
             what = f"the record of one of its users {exc}"
@@ -219,13 +220,14 @@ class Plan:
                 version.find_items()
 
     def finish(self, records: Sequence[Records]) -> Answer:
-        """Answer the question in one go; as `lay`."""
-        for _ in self.lay(records):
+        """Answer the question in one go; as `take`, then `lay`."""
+        self.take(records)
+        for _ in self.lay():
             pass
         return self.answer
 
-    def lay(self, records: Sequence[Records]) -> Iterable[None]:
-        """Answer the question; has an element for each pause, about every half millisecond.
+    def take(self, records: Sequence[Records]) -> None:
+        """Take what was read, before rows are laid.
 
         Parameters
         ----------
@@ -235,14 +237,23 @@ class Plan:
         Raises
         ------
         GenerationCorruptError
-            If records or tables are damaged.
+            If a record is damaged, or another user's.
+        """
+        for version, of_version in zip(self.versions, records, strict=True):
+            version.take(of_version)
+
+    def lay(self) -> Iterable[None]:
+        """Answer the question; has an element for each pause, about every half millisecond.
+
+        Raises
+        ------
+        GenerationCorruptError
+            If tables are damaged.
         """
         question = self._question
         if not self.versions:
             self.answer = _no_rows(question)
             return ()
-        for version, of_version in zip(self.versions, records, strict=True):
-            version.take(of_version)
         if question.layout == "factored":
             return self._lay_factored()
         n = question.columns.n

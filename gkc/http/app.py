@@ -126,7 +126,7 @@ class Service:
         if settings.user_cache_mb:
             users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, *self.metrics.user_cache())
         knowledge = KnowledgeEndpoint(
-            Answering(self.serving, users),
+            Answering(self.serving, users, self.metrics),
             self.metrics,
             max_rows=settings.max_rows,
             max_body_bytes=settings.max_body_bytes,

@@ -16,8 +16,11 @@ from gkc.answering.user_cache import ENTRY_BYTES, UserCache
 from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
 from gkc.http.metrics import Metrics
+from gkc.store import RecordCodec, UserBlock, encode_vectors
+from gkc.store.codec import record_bytes
 
-RECORD_BYTES = 100
+DIM = 24
+RECORD_BYTES = record_bytes(4 * DIM, 0, 0)
 Asked = tuple[str, list[int]]
 
 
@@ -28,6 +31,7 @@ class Reader:
         self.read: list[tuple[str, int]] = []
         self.gate: asyncio.Event | None = None
         self.failure: Exception | None = None
+        self.damaged: set[int] = set()
 
     async def fetch_users(self, manifest: Any, users: Any) -> Records:
         self.read += [(manifest.generation, user) for user in users.tolist()]
@@ -35,16 +39,27 @@ class Reader:
             await self.gate.wait()
         if self.failure is not None:
             raise self.failure
-        return [record_of(manifest.generation, user) for user in users.tolist()]
+        generation = manifest.generation
+        return [
+            record_of(generation, user + 1 if user in self.damaged else user)
+            for user in users.tolist()
+        ]
+
+
+def codec(generation: str) -> RecordCodec:
+    return RecordCodec(generation, "f32", DIM, 0)
 
 
 def record_of(generation: str, user: int) -> memoryview | None:
-    text = f"{generation} {user}".encode().ljust(RECORD_BYTES)
-    return None if user < 0 else memoryview(text)
+    ids, none = np.array([user], dtype=np.int64), np.zeros(0, dtype=np.int64)
+    k_u = encode_vectors(np.full((1, DIM), user, dtype=np.float32), "f32")
+    pairs = none, np.zeros((0, 0), dtype=np.uint8)
+    (record,) = codec(generation).pack(UserBlock(ids, k_u, np.zeros(2, dtype=np.int64), *pairs))
+    return None if user < 0 else memoryview(record)
 
 
 async def ask(cache: UserCache, generation: str, users: list[int]) -> list[bytes | None]:
-    manifest: Any = SimpleNamespace(generation=generation)
+    manifest: Any = SimpleNamespace(generation=generation, records=codec(generation))
     found = await cache.fetch_users(manifest, np.array(users, dtype=np.int64))
     return [None if record is None else bytes(record) for record in found]
 
@@ -114,6 +129,17 @@ async def test_a_read_that_fails_leaves_what_was_there() -> None:
         await ask(cache, "g", [1, 2])
     assert await ask(cache, "g", [1]) == expected("g", [1])
     assert cache.used_bytes == size(1)
+
+
+async def test_a_record_that_is_another_user_s_is_handed_on_and_not_kept() -> None:
+    reader = Reader()
+    cache = UserCache(reader, 10_000, *Metrics().user_cache())
+    reader.damaged = {2}
+    assert await ask(cache, "g", [1, 2]) == expected("g", [1, 3])
+    assert cache.used_bytes == 0
+    reader.damaged = set()
+    assert await ask(cache, "g", [1, 2]) == expected("g", [1, 2])
+    assert cache.used_bytes == 2 * size(1)
 
 
 async def test_hits_and_misses_are_counted() -> None:

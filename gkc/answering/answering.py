@@ -34,9 +34,7 @@ class Answering:
         Is told of damage that the reader did not see.
     """
 
-    def __init__(
-        self, serving: Serving, reader: UserReader, counting: Counting = _NOBODY
-    ) -> None:
+    def __init__(self, serving: Serving, reader: UserReader, counting: Counting = _NOBODY) -> None:
         self._serving = serving
         self._reader = reader
         self._damaged_users = DamageCount(counting, "fetch_users")

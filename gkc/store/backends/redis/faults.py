@@ -199,6 +199,10 @@ _OF_WORDS: Final = {
     "which gkc never stores there": _Fault(
         "{}", "delete that key, or choose another GKC_NAMESPACE"
     ),
+    "not those to what was asked": _Fault(
+        "{}",
+        "look at what lies between: a proxy that drops, repeats or changes answers",
+    ),
     "unknown command": _Fault(
         "it does not know what it was asked ({})",
         "name a Redis server of version 7 or later in the URL, not a Sentinel",

@@ -2,7 +2,9 @@
 
 The client library connects: host or socket, TLS, credentials, database. Then its connection is
 handed to a protocol of ours, which writes what one tick of the loop asks for in one piece and hands
-each caller the answers to its own commands, as they come: no task, lock or timer for a caller.
+each caller the answers to its own commands, once it is sure that they are: no task, lock or timer
+for a caller. A connection whose answers are not those to what was asked is given up, and none of
+its callers gets any, nor is asked for again in silence.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
+from random import getrandbits
+from types import NoneType
 from typing import Any, Final
 
 import hiredis
@@ -31,16 +36,91 @@ _CONNECTIONS: Final[dict[str, type[AbstractConnection]]] = {
 }
 _CLOSED: Final = "the reader was closed"
 _NOTHING_YET: Final = object()
+_MIXED_UP: Final = "its answers are not those to what was asked"
+_TOKEN_BYTES: Final = 16
+_VALUES: Final = (bytes, NoneType)
 
 
 @dataclass(slots=True)
 class _Call:
-    """Commands of one caller, and the answers that have come."""
+    """Commands of one caller, and who waits for their answers."""
 
-    count: int
+    commands: Sequence[Command]
     deadline: float
     future: asyncio.Future[list[Any]]
-    answers: list[Any] = field(default_factory=list)
+
+
+class _Piece:
+    """Calls that leave in one piece, and what has come back; their answers are handed out together.
+
+    Answers have no names: whose one is follows from its place. So a PING with a random token goes
+    behind the calls, and they have their answers once it has come back in its own place.
+    """
+
+    __slots__ = ("answers", "calls", "count", "deadline", "token")
+
+    def __init__(self, calls: list[_Call]) -> None:
+        self.calls = calls
+        self.token = b"%016x" % getrandbits(4 * _TOKEN_BYTES)
+        self.count = 1 + sum(len(call.commands) for call in calls)
+        self.deadline = min(call.deadline for call in calls)
+        self.answers: list[Any] = []
+
+    def packed(self) -> bytes:
+        """Return all commands as the server reads them."""
+        packed = [pack(command) for call in self.calls for command in call.commands]
+        return b"".join((*packed, b"*2\r\n$4\r\nPING\r\n$16\r\n", self.token, b"\r\n"))
+
+    def refusal(self) -> redis.RedisError | None:
+        """Return the error that the server told, if it did, though other answers never came."""
+        return next((a for a in self.answers if isinstance(a, redis.RedisError)), None)
+
+    def require_ours(self) -> None:
+        """Check that the answers that came are those to what was asked.
+
+        Raises
+        ------
+        redis.RedisError
+            If they are not, or the server refuses to tell.
+        """
+        answers = iter(self.answers)
+        for call in self.calls:
+            if not all(map(_fits, call.commands, answers)):
+                raise redis.InvalidResponse(_MIXED_UP)
+        token = next(answers)
+        if isinstance(token, redis.RedisError):
+            raise token
+        if token != self.token:
+            raise redis.InvalidResponse(_MIXED_UP)
+
+    def hand_out(self) -> None:
+        """Give each caller its answers."""
+        answers = iter(self.answers)
+        for call in self.calls:
+            own = list(islice(answers, len(call.commands)))
+            if not call.future.done():
+                call.future.set_result(own)
+
+
+def _fits(command: Command, answer: Any) -> bool:  # noqa: ANN401 - whatever a server may say
+    """Tell whether an answer is of the type that its command has; an error is one to any."""
+    if isinstance(answer, redis.ResponseError):
+        return True
+    match command[0]:
+        case "HMGET":
+            fields = len(command) - 2
+            return type(answer) is list and len(answer) == fields and _are_values(answer)
+        case "HSCAN":
+            return type(answer) is list and [*map(type, answer)] == [bytes, list]
+        case "GET" | "GETRANGE":
+            return isinstance(answer, _VALUES)
+        case "EXISTS":
+            return type(answer) is int
+    return True
+
+
+def _are_values(answers: list[Any]) -> bool:
+    return all(isinstance(answer, _VALUES) for answer in answers)
 
 
 class ReadPipe:
@@ -76,16 +156,15 @@ class ReadPipe:
         redis.RedisError
             If the server cannot be reached or does not answer in time.
         """
-        raw, count = b"".join(map(pack, commands)), len(commands)
         deadline = asyncio.get_running_loop().time() + self._timeout_ms / 1000
         link = self._link
         if link is not None and link.is_open:
             try:
-                return _answers(await link.ask(raw, count, deadline))
+                return await link.ask(commands, deadline)
             except redis.ConnectionError:
                 pass  # the server restarted, or tidied up: a new connection tells
         link = await self._connected(deadline)
-        return _answers(await link.ask(raw, count, deadline))
+        return await link.ask(commands, deadline)
 
     async def close(self) -> None:
         """Close the connection; whoever still waits is told that the reader was closed."""
@@ -139,19 +218,16 @@ class ReadPipe:
         return f"no answer within {self._timeout_ms} ms"
 
 
-def _answers(answers: list[Any]) -> list[Any]:
-    """Pass answers on; raise one that is no answer to a command, but about the connection."""
-    for answer in answers:
-        if isinstance(answer, redis.RedisError) and not isinstance(answer, redis.ResponseError):
-            raise answer
-    return answers
+def _is_about_the_connection(answer: object) -> bool:
+    """Tell whether an answer is none to a command: the server refuses us altogether."""
+    return isinstance(answer, redis.RedisError) and not isinstance(answer, redis.ResponseError)
 
 
 def _unasked(answer: object) -> redis.RedisError:
     """Return why a server speaks unasked: it refuses us and says so, or is no Redis server."""
     if isinstance(answer, redis.RedisError):
         return answer
-    return redis.ConnectionError("the server broke the protocol: it answers what nobody asked")
+    return redis.InvalidResponse("Protocol error, it answers what nobody asked")
 
 
 class _Link(asyncio.Protocol):
@@ -174,8 +250,8 @@ class _Link(asyncio.Protocol):
             protocolError=redis.InvalidResponse,
             replyError=BaseParser.parse_error,
         )
-        self._calls: deque[_Call] = deque()
-        self._out: list[bytes] = []
+        self._asked: list[_Call] = []
+        self._pieces: deque[_Piece] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self.is_open = True
         self._error: redis.RedisError | None = None
@@ -188,47 +264,50 @@ class _Link(asyncio.Protocol):
         if self._transport.is_closing():
             self.connection_lost(None)
 
-    def ask(self, raw: bytes, count: int, deadline: float) -> asyncio.Future[list[Any]]:
-        """Send packed commands at the end of this tick; the future gets their answers."""
+    def ask(self, commands: Sequence[Command], deadline: float) -> asyncio.Future[list[Any]]:
+        """Send commands at the end of this tick; the future gets their answers."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if self._error is not None:
             future.set_exception(self._error)
             return future
-        if not self._out:
+        if not self._asked:
             self._loop.call_soon(self._flush)
-        self._out.append(raw)
-        self._calls.append(_Call(count, deadline, future))
-        if self._watch is None:
-            self._watch = self._loop.call_at(deadline, self._check)
+        self._asked.append(_Call(commands, deadline, future))
         return future
 
     def _flush(self) -> None:
-        out, self._out = self._out, []
-        if self.is_open:
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if not self.is_open:
+            return
+        calls, self._asked = self._asked, []
+        piece = _Piece(calls)
+        self._pieces.append(piece)
+        self._transport.write(piece.packed())
+        if self._watch is None:
+            self._watch = self._loop.call_at(piece.deadline, self._check)
 
     def data_received(self, data: bytes) -> None:
-        """Hand out the answers that are complete."""
+        """Hand out the answers of each piece that is complete."""
         replies = self._replies
         replies.feed(data)
         try:
             while (answer := replies.gets(False)) is not _NOTHING_YET:
-                if not self._calls:
-                    self._fail(_unasked(answer))
-                    return
-                call = self._calls[0]
-                call.answers.append(answer)
-                if len(call.answers) == call.count:
-                    self._calls.popleft()
-                    if not call.future.done():
-                        call.future.set_result(call.answers)
-        except redis.InvalidResponse as exc:
-            self._fail(redis.ConnectionError(f"the server broke the protocol: {exc}"))
+                if not self._pieces:
+                    raise _unasked(answer)
+                if _is_about_the_connection(answer):
+                    raise answer
+                piece = self._pieces[0]
+                piece.answers.append(answer)
+                if len(piece.answers) == piece.count:
+                    piece.require_ours()
+                    self._pieces.popleft().hand_out()
+        except redis.RedisError as exc:
+            self._fail(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
         cause = f"Connection closed by server: {exc}" if exc else "Connection closed by server."
-        self._fail(redis.ConnectionError(cause))
+        refusal = self._pieces[0].refusal() if self._pieces else None
+        self._fail(refusal or redis.ConnectionError(cause))
 
     async def close(self, error: redis.RedisError) -> None:
         """Close the connection, and tell whoever still waits why."""
@@ -238,10 +317,10 @@ class _Link(asyncio.Protocol):
     def _check(self) -> None:
         """Give the connection up if its oldest call is overdue: the server hangs, or is gone."""
         self._watch = None
-        if self._calls and self._calls[0].deadline <= self._loop.time():
+        if self._pieces and self._pieces[0].deadline <= self._loop.time():
             self._fail(redis.TimeoutError(self._late))
-        elif self._calls:
-            self._watch = self._loop.call_at(self._calls[0].deadline, self._check)
+        elif self._pieces:
+            self._watch = self._loop.call_at(self._pieces[0].deadline, self._check)
 
     def _fail(self, error: redis.RedisError) -> None:
         self.is_open = False
@@ -250,7 +329,8 @@ class _Link(asyncio.Protocol):
             self._watch.cancel()
             self._watch = None
         self._transport.abort()
-        calls, self._calls = self._calls, deque()
+        calls = [*(call for piece in self._pieces for call in piece.calls), *self._asked]
+        self._pieces, self._asked = deque(), []
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(error)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import redis
 
+from gkc.store.backends.redis.client import Command
 from gkc.store.backends.redis.pipe import ReadPipe
 from gkc.store.urls import parse_store_url
 from tests.redis_server import RedisServer
@@ -40,6 +41,12 @@ async def server(talk: Talk) -> AsyncIterator[str]:
         yield f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
 
 
+def pong(asked: bytes) -> bytes:
+    """Return what a server says to the PING at the end of what it was asked."""
+    token = asked.removesuffix(b"\r\n").rpartition(b"\r\n")[2]
+    return b"$%d\r\n%b\r\n" % (len(token), token)
+
+
 async def test_calls_of_one_tick_leave_as_one_piece(own_redis: RedisServer) -> None:
     with redis.Redis.from_url(own_redis.url) as client:
         async with pipe_to(own_redis.url) as pipe:
@@ -62,8 +69,8 @@ async def test_an_error_of_one_command_is_its_answer_alone(own_redis: RedisServe
 
 async def test_answers_in_any_pieces_reach_their_callers() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1000)
-        for byte in b"$3\r\none\r\n*2\r\n$3\r\ntwo\r\n$-1\r\n:3\r\n":
+        asked = await reader.read(1000)
+        for byte in b"$3\r\none\r\n*2\r\n$3\r\ntwo\r\n$-1\r\n:3\r\n" + pong(asked):
             writer.write(bytes([byte]))
             await writer.drain()
             await asyncio.sleep(0)
@@ -80,19 +87,95 @@ async def test_a_server_that_breaks_the_protocol_is_given_up() -> None:
         await writer.drain()
 
     async with server(babble) as url, pipe_to(url) as pipe:
-        with pytest.raises(redis.ConnectionError, match="broke the protocol"):
+        with pytest.raises(redis.InvalidResponse, match="Protocol error"):
             await pipe.run([("GET", "k")])
 
 
 async def test_an_answer_that_nobody_asked_for_is_no_one_s() -> None:
     async def eager(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1000)
-        writer.write(b"+one\r\n+two\r\n")
+        asked = await reader.read(1000)
+        writer.write(b"$3\r\none\r\n" + pong(asked) + b"$3\r\ntwo\r\n")
         await writer.drain()
 
     async with server(eager) as url, pipe_to(url) as pipe:
         assert await pipe.run([("GET", "k")]) == [b"one"]
         assert await pipe.run([("GET", "k")]) == [b"one"]  # of a new connection
+
+
+ONE, TWO = b"$3\r\none\r\n", b"$3\r\ntwo\r\n"
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [ONE, ONE, TWO, b"PONG"],  # one is told twice
+        [TWO, b"PONG", b"$-1\r\n"],  # one is lost
+        [ONE, b"PONG", TWO],  # the last one is late
+        [ONE, TWO, b"$16\r\n0123456789abcdef\r\n"],  # another PING's answer
+        [ONE, TWO, b"+PONG\r\n"],
+        [ONE, b":2\r\n", b"PONG"],  # of other types than such commands have
+        [ONE, b"*1\r\n" + TWO, b"PONG"],
+    ],
+)
+async def test_answers_out_of_their_places_are_nobody_s_and_are_not_asked_for_again(
+    answers: list[bytes],
+) -> None:
+    connections = 0
+
+    async def mix_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while asked := await reader.read(1000):
+            writer.write(b"".join(pong(asked) if a == b"PONG" else a for a in answers))
+            await writer.drain()
+
+    async with server(mix_up) as url, pipe_to(url) as pipe:
+        calls = [pipe.run([("GET", "k")]), pipe.run([("GET", "l")])]
+        for found in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(found, redis.InvalidResponse)
+            assert "not those to what was asked" in str(found)
+    assert connections == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (("HMGET", "k", "", "f"), b"*1\r\n$-1\r\n"),
+        (("HMGET", "k", "", "f"), b"*2\r\n$-1\r\n:1\r\n"),
+        (("HMGET", "k", "f"), b"$-1\r\n"),
+        (("HSCAN", "k", 0), b"*1\r\n$1\r\n0\r\n"),
+        (("HSCAN", "k", 0), b"*2\r\n$1\r\n0\r\n$1\r\n0\r\n"),
+        (("GETRANGE", "k", 0, 1), b":0\r\n"),
+        (("EXISTS", "k"), b"$1\r\n1\r\n"),
+    ],
+)
+async def test_an_answer_of_another_type_is_none(command: Command, answer: bytes) -> None:
+    async def mistype(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer + pong(await reader.read(1000)))
+        await writer.drain()
+
+    async with server(mistype) as url, pipe_to(url) as pipe:
+        with pytest.raises(redis.InvalidResponse, match="not those to what was asked"):
+            await pipe.run([command])
+
+
+async def test_what_a_server_says_before_it_hangs_up_is_told() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"-DENIED Redis is running in protected mode\r\n")
+        await writer.drain()
+
+    async with server(refuse) as url, pipe_to(url) as pipe:
+        with pytest.raises(redis.ResponseError, match="protected mode"):
+            await pipe.run([("GET", "k")])
+
+
+async def test_a_right_to_ping_that_is_lacking_is_told(own_redis: RedisServer) -> None:
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.execute_command("ACL", "SETUSER", "mute", "on", "nopass", "~*", "-@all", "+get")
+    async with pipe_to(own_redis.url.replace("//", "//mute:any@")) as pipe:
+        with pytest.raises(redis.ResponseError, match="'ping' command"):
+            await pipe.run([("GET", "k")])
 
 
 async def test_a_call_that_is_late_ends_the_connection_and_its_calls_only() -> None:
@@ -102,9 +185,9 @@ async def test_a_call_that_is_late_ends_the_connection_and_its_calls_only() -> N
         nonlocal connections
         connections += 1
         hangs = connections == 1
-        while await reader.read(1000):
+        while asked := await reader.read(1000):
             if not hangs:
-                writer.write(b"+here\r\n")
+                writer.write(b"$4\r\nhere\r\n" + pong(asked))
                 await writer.drain()
 
     async with server(hang_once) as url, pipe_to(url, timeout_ms=50) as pipe:

@@ -595,7 +595,8 @@ async def test_a_catalogue_of_another_type_is_told_by_its_key_and_type(
 async def test_a_user_who_may_not_ask_for_types_is_told_of_the_key(own_place: RedisPlace) -> None:
     key = f"gkc:{own_place.namespace}:catalogue"
     own_place.client.rpush(key, "x")
-    own_place.client.acl_setuser("reader", enabled=True, nopass=True, keys="*", commands=["+get"])
+    rights = ["+get", "+ping"]
+    own_place.client.acl_setuser("reader", enabled=True, nopass=True, keys="*", commands=rights)
     where = parse_store_url(own_place.url.replace("redis://", "redis://reader:any@"))
     words = f"key {key} holds another type and no catalogue"
     with (

@@ -15,8 +15,9 @@ from gkc import AsyncClient, Client
 from gkc.client import Knowledge
 from gkc.errors import ClientUsageError, LockMismatchError
 from gkc.lock import Lock
-from tests.commands import Place, command, done, export, service
+from tests.commands import Place, service
 from tests.exporter.bundles import Built, Recipe, build
+from tests.in_process import command, done, export
 
 SECONDS = 20.0
 

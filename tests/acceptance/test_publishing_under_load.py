@@ -79,9 +79,7 @@ def test_ten_exports_of_one_version_under_load(workers: int, place: Place, tmp_p
             for k in range(1, EXPORTS + 1):
                 bundle = tmp_path / f"bundle-{k}"
                 # A grace of a second: a reader has that long to notice and to finish.
-                done = export(
-                    bundle, "v", place, "--dtype", "f32", "--grace-seconds", 1, keep_waiting=True
-                )
+                done = export(bundle, "v", place, "--dtype", "f32", "--grace-seconds", 1)
                 truths[done["generation"]] = truths.pop(f"later {k}")
             time.sleep(1.5)
         finally:

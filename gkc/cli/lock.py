@@ -68,7 +68,7 @@ def lock(
 
 def _write(output: Path, lock: Lock) -> None:
     """Write a lock where nothing is, or the same lock: another one is of another model."""
-    if output.exists() and output.is_file():
+    if output.exists():
         try:
             there = Lock.read(output)
         except CommandError as exc:

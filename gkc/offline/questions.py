@@ -103,13 +103,15 @@ class RowQuestions:
         versions, index = self.versions(batch, first)
         users = self._without_null(batch, USER, first)
         items = self._without_null(batch, ITEM, first)
+        categories, has_category = self._categories(batch, first)
         return Columns(
-            batch.num_rows,
-            self._column(users, USER, first),
-            self._column(items, ITEM, first),
-            *self._categories(batch, first),
-            versions,
-            index,
+            n=batch.num_rows,
+            users=self._column(users, USER, first),
+            items=self._column(items, ITEM, first),
+            categories=categories,
+            has_category=has_category,
+            versions=versions,
+            version_index=index,
         )
 
     def versions(self, batch: pa.RecordBatch, first: int) -> tuple[tuple[str, ...], I64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -331,6 +332,19 @@ def test_schemas_are_checked_before_anything_is_written(options: Options) -> Non
     assert "names versions of unequal types of ids" in said
     (asked.source / "b").write_text("text")
     assert f"{asked.source / 'b'}: is no readable Parquet file" in refusal(asked)
+
+
+def test_a_pipe_is_not_waited_for(options: Options) -> None:
+    asked = options()
+    os.mkfifo(asked.source)
+    assert refusal(asked) == f"{asked.source}: is no regular file"
+    asked.source.unlink()
+    write(draw(5), asked.source)
+    os.mkfifo(asked.target)
+    assert refusal(asked) == f"{asked.target}: is no regular file"
+    asked.target.unlink()
+    os.mkfifo(FilePair(asked.source, asked.target).temporary)  # as if a killed join had left it
+    run(asked)
 
 
 def test_options_that_do_not_fit(options: Options) -> None:

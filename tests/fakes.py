@@ -61,7 +61,10 @@ class UnreliableReader:
         return self._reader.has_changed(items)
 
     def scrub(self, items: ItemTable) -> Iterator[None]:
-        return self._reader.scrub(items)
+        self.calls["scrub"] += 1
+        if "scrub" in self.failures_once:
+            raise self.failures_once.pop("scrub")
+        yield from self._reader.scrub(items)
 
     async def fetch_users(
         self, manifest: GenerationManifest, users: Ids

@@ -57,16 +57,23 @@ class Peer:
 
 
 PEERS: Final = {
-    "feast": Peer("Feast's historical retrieval", 100_000, 1, 20),
+    "feast": Peer("Feast's historical retrieval", 1_000_000, 1, 20),
     "pandas": Peer("a pandas merge", 1_000_000, 2, 2),
 }
+"""Found once, on two cores that others kept busy: 10^4, 10^5 and 10^6 rows took Feast 72, 83 and
+127 s of CPU (10^5 in many row groups: 76) and 290 s by the clock at most, and pandas 14, 17 and 25.
+10^7 was not tried: by these, about 10 minutes for Feast; pandas, 3 and about 16 GB of memory.
+"""
 METHOD: Final = f"""\
 {{rows:,}} pairs of {SHAPE.users:,} users and {SHAPE.items:,} items drawn at random, one file; \
 `file:`, D = {SHAPE.dim}, {SHAPE.pairs} pairs a user, f16, all parts. `gkc join` from start to \
 end, until the file is on disk. In turns with PyArrow, which reads the same file and writes a \
 table of the same schema, row groups and codecs, with random numbers drawn once. Memory: RssAnon, \
 the largest of samples every {TICK_SECONDS * 1000:.0f} ms. The peers join the same vectors, from \
-the tables of `gkc export-table`, to fewer rows, in turns with `gkc join` of as many."""
+the tables of `gkc export-table`, to fewer rows, in turns with `gkc join` of as many: the most \
+that Feast joined in 10 minutes, by powers of ten; a merge by pandas of ten times as many may end in \
+them as well, but takes longer than this measurement may. Feast's `file` store, one view for each \
+kind of key and a vector as one feature, its bytes; it does not lay rows, which pandas does."""
 
 
 def main(

@@ -28,10 +28,7 @@ PLAIN: Final = {"compression": "none", "use_dictionary": False}
 
 
 def prepare(folder: Path) -> None:
-    """Write what Feast reads: vectors as bytes, and since when they have been there.
-
-    In one row group: of several, dask shuffles the pieces, which takes longer.
-    """
+    """Write what Feast reads: vectors as bytes, and since when they have been there."""
     from bench.feast_peer import store_with_views  # pandas needs no Feast
 
     for kind, (keys, feature) in KINDS.items():
@@ -46,7 +43,7 @@ def prepare(folder: Path) -> None:
             "event_timestamp": pa.array(times, pa.timestamp("us", "UTC")),
         }
         path = folder / "feast" / f"{kind}.parquet"
-        pq.write_table(pa.table(columns), path, row_group_size=max(1, len(stored)), **PLAIN)
+        pq.write_table(pa.table(columns), path, **PLAIN)
     store_with_views(folder / "feast")
 
 

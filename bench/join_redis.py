@@ -31,12 +31,12 @@ from bench.results import Figure, Section, tell
 from bench.stage import Stage, ratios
 from bench.world import Shape, questions
 
-SHAPE: Final = Shape(users=200_000, items=20_000, pairs=10)
+SHAPE: Final = Shape(users=300_000, items=20_000, pairs=10)
 RECORD_BYTES: Final = (1 + SHAPE.pairs) * 2 * SHAPE.dim + 8 * SHAPE.pairs
 """Of a user, about."""
 READS_PER_SECOND: Final = 20_000
 """As docs/join.md has it."""
-ROWS: Final = 1_000_000
+ROWS: Final = 600_000
 CANDIDATES: Final = 500
 BODIES: Final = 1_000
 SHARE: Final = 0.3

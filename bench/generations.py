@@ -22,7 +22,7 @@ from gkc.store import (
     hash_ids,
     open_publisher,
 )
-from gkc.strings import StringIds
+from gkc.strings import IdType, StringIds
 
 USERS_AT_ONCE: Final = 10_000
 
@@ -50,7 +50,7 @@ class Ids:
         return cls(keys[order], [names[k] for k in order.tolist()])
 
     @property
-    def type(self) -> str:
+    def type(self) -> IdType:
         """As a generation names it."""
         return "int64" if self.names is None else "string"
 
@@ -72,14 +72,14 @@ def publish_numbers(store: str, shape: Shape) -> str:
 
 
 def publish(store: str, version: str, shape: Shape, users: Ids, items: Ids) -> None:
-    """Publish a generation of these ids, with a shape's pairs, categories and widths.
+    """Publish a generation of these ids, with a shape's pairs, categories and widths, in f16.
 
     A user's pairs are of categories from 0 on; an item's category is its key modulo
     ``shape.categories``. Vectors recur: only where they lie costs time.
     """
     spec = GenerationSpec(
         version=version,
-        element_type=shape.dtype,
+        element_type="f16",
         dim=shape.dim,
         category_dim=shape.dim,
         users=len(users.keys),
@@ -94,7 +94,7 @@ def publish(store: str, version: str, shape: Shape, users: Ids, items: Ids) -> N
     )
     most = max(len(items.keys), USERS_AT_ONCE * max(1, shape.pairs))
     drawn = np.random.default_rng(0).standard_normal((most, shape.dim), dtype=np.float32)
-    vectors = encode_vectors(drawn, shape.dtype)
+    vectors = encode_vectors(drawn, "f16")
     own = np.arange(shape.pairs, dtype=np.int64)
     with (
         closing(open_publisher(store)) as publisher,

@@ -71,9 +71,9 @@ end, until the file is on disk. In turns with PyArrow, which reads the same file
 table of the same schema, row groups and codecs, with random numbers drawn once. Memory: RssAnon, \
 the largest of samples every {TICK_SECONDS * 1000:.0f} ms. The peers join the same vectors, from \
 the tables of `gkc export-table`, to fewer rows, in turns with `gkc join` of as many: the most \
-that Feast joined in 10 minutes, by powers of ten; a merge by pandas of ten times as many may end in \
-them as well, but takes longer than this measurement may. Feast's `file` store, one view for each \
-kind of key and a vector as one feature, its bytes; it does not lay rows, which pandas does."""
+that Feast joined in 10 minutes, by powers of ten. (pandas may do ten times as many, but not in \
+the minutes that this measurement has.) Feast has its `file` store, a view for each kind of key \
+and a vector as one feature, its bytes; it does not lay rows, which pandas does."""
 
 
 def main(

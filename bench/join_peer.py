@@ -9,14 +9,16 @@ FOLDER holds ``tables``, from ``gkc export-table``, and ``feast``, a repository 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytz  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 from bench.feast_views import KINDS
 
@@ -83,12 +85,16 @@ def _table(folder: Path, kind: str) -> Path:
     return folder / "tables" / f"{TABLES[kind]}.parquet"
 
 
-def _vectors(table: pa.Table) -> np.ndarray[Any, np.dtype[np.float16]]:
-    flat = table["knowledge"].combine_chunks().flatten().to_numpy()
+def _vectors(table: pa.Table) -> NDArray[np.float16]:
+    flat: NDArray[np.float16] = table["knowledge"].combine_chunks().flatten().to_numpy()
     return flat.reshape(len(table), -1)
 
 
-COMMANDS: Final = {"prepare": prepare, "feast": merge_by_feast, "pandas": merge_by_pandas}
+COMMANDS: Final[dict[str, Callable[..., None]]] = {
+    "prepare": prepare,
+    "feast": merge_by_feast,
+    "pandas": merge_by_pandas,
+}
 
 if __name__ == "__main__":
     command, *paths = sys.argv[1:]

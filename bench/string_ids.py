@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from http.client import HTTPConnection
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import typer
@@ -34,8 +34,7 @@ ROWS: Final = 500
 QUESTIONS: Final = 1_000
 """CPU time is counted in hundredths of a second."""
 
-Id = int | str
-MADE: Final[dict[str, Callable[[str, int], Id]]] = {
+MADE: Final[dict[str, Callable[[str, int], Any]]] = {
     "int64": lambda kind, number: number,
     "ASCII": lambda kind, number: f"{kind}-{number:09d}",
     "beyond": lambda kind, number: f"{kind}-商品é-{number:06d}",

@@ -394,6 +394,9 @@ class ClientGoneError(RequestError):
 class ClientUsageError(GkcError):
     """A client was made or used as it cannot be; the message says what is wrong and what to do."""
 
+    CLOSED = "this client is closed; make another one"
+    OTHER_LOOP = "this AsyncClient belongs to another event loop; make one in each loop"
+
 
 class DeadlineExceededError(GkcError):
     """No whole answer came within the caller's timeout."""

@@ -1,8 +1,8 @@
-"""What a caller gives → a question: refused as a service refuses it; and its pieces."""
+"""What a caller gives → a question: refused as a service refuses it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ from gkc.center.checks import (
     parts_of,
     versions_of,
 )
-from gkc.center.question import ANSWER_TYPES, Columns, Question
+from gkc.center.question import ANSWER_TYPES, Question
 from gkc.client.given import held_ids, held_names, not_integers, with_its_type, with_none
 from gkc.errors import InvalidFieldsError
 from gkc.knowledge import PARTS, Part
@@ -59,40 +59,6 @@ def question_of(
         columns,
         PARTS if parts is None else parts_of(held_names(parts)),
         choice_of(dtype, ANSWER_TYPES, "/dtype"),
-    )
-
-
-def pieces_of(question: Question, max_rows: int) -> list[Question]:
-    """Return questions of at most so many rows that together ask the same."""
-    n = question.columns.n
-    if n <= max_rows:
-        return [question]
-    return list(_pieces(question, max_rows))
-
-
-def _pieces(question: Question, max_rows: int) -> Iterator[Question]:
-    n = question.columns.n
-    for start in range(0, n, max_rows):
-        rows = np.arange(start, min(start + max_rows, n), dtype=np.int64)
-        columns = _with_own_versions(question.columns.at(rows))
-        yield Question(columns, question.parts, question.dtype, question.layout)
-
-
-def _with_own_versions(columns: Columns) -> Columns:
-    """Return the columns with those of their versions alone that a row names."""
-    if len(columns.versions) == 1:
-        return columns
-    places, index = np.unique(columns.version_index, return_inverse=True)
-    names = tuple(columns.versions[place] for place in places)
-    return Columns(
-        columns.n,
-        columns.users,
-        columns.items,
-        columns.categories,
-        columns.has_category,
-        names,
-        index if len(names) > 1 else np.zeros(1, dtype=np.int64),
-        columns.pointers,
     )
 
 

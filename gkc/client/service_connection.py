@@ -28,6 +28,7 @@ WRITE: Final = select.POLLOUT
 _HEAD_BYTES: Final = 16 << 10
 """The most of a head. More of the first read would be copied; the rest goes where it stays."""
 _MOST_BODY_BYTES: Final = 1 << 31
+_HTTP: Final = b"HTTP/1."
 _HEAD_END: Final = b"\r\n\r\n"
 _FIRST_FINAL_STATUS: Final = 200
 _LONGEST_POLL_SECONDS: Final = 86_400.0
@@ -212,6 +213,8 @@ class Connection:
         while True:
             end = self._scratch.find(_HEAD_END, 0, filled)
             if end < 0:
+                if not _HTTP.startswith(self._scratch[: min(filled, len(_HTTP))]):
+                    raise self._lie("does not speak HTTP/1.1")
                 if filled == len(scratch):
                     raise self._lie(f"sends a head of more than {_HEAD_BYTES} bytes")
                 filled += yield from self._read(scratch[filled:])

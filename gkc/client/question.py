@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ Ids = Numbers | Strings
 OptionalIds = Ids | Sequence[int | None] | Sequence[str | None] | None
 """The same, or None, also in single rows."""
 
+T = TypeVar("T")
 _MOST_ROWS: Final = 2**63
 """More rows than are asked for at once are split."""
 
@@ -70,13 +71,13 @@ def _ids(values: Any, field: str) -> Column:  # noqa: ANN401
         return np.ascontiguousarray(values)
     held = held_ids(values, field)
     if isinstance(held, list):
-        return _listed_ids(held, field)
+        return _listed(id_array, held, field)
     return _array_of_ids(np.asarray(held), field)
 
 
-def _listed_ids(values: list[Any], field: str) -> Column:
+def _listed(check: Callable[[list[Any], str], T], values: list[Any], field: str) -> T:
     try:
-        return id_array(_plain_ids(values), f"{field}/{{}}")
+        return check(_plain_ids(values), f"{field}/{{}}")
     except InvalidFieldsError as error:
         raise with_its_type(error, values) from None
 
@@ -94,7 +95,7 @@ def _array_of_ids(array: Array, field: str) -> Column:
         raise InvalidFieldsError(f"must be one id or a list of them, not of shape {shape}", field)
     if array.dtype.kind in "OUT":
         values = array.tolist()
-        return _listed_ids(values, field) if array.ndim else id_array([values], field)
+        return _listed(id_array, values, field) if array.ndim else id_array([values], field)
     column = np.atleast_1d(array)
     if not array.ndim and array.dtype.kind not in "iu":
         raise InvalidFieldsError(NO_ID, field)
@@ -112,13 +113,6 @@ def _categories(values: Any) -> Categories:  # noqa: ANN401
     if isinstance(held, list) and not set(map(type, held)) <= {int, str}:
         held = with_none(held)
         if type(None) in set(map(type, held)):
-            return _listed_categories(held)
+            return _listed(category_array, held, "/c")
     ids = _ids(held, "/c")
     return ids, np.ones(len(ids), dtype=np.bool_)
-
-
-def _listed_categories(values: list[Any]) -> Categories:
-    try:
-        return category_array(_plain_ids(values), "/c/{}")
-    except InvalidFieldsError as error:
-        raise with_its_type(error, values) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import ssl
+from dataclasses import dataclass
 from http import HTTPStatus
 from threading import Lock
 from time import monotonic
@@ -82,8 +83,7 @@ class Service:
         """Close what is idle; what is under way is closed once it is over."""
         self.is_closed = True
         for address in self.addresses.all:
-            for connection in address.drop_all():
-                connection.close()
+            address.close()
 
     def anew(self) -> Service:
         """Return what a child opens after a fork; what it inherited says no word to the service."""
@@ -91,27 +91,24 @@ class Service:
         return Service(self.options)
 
 
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One try at one address.
 
     Attributes
     ----------
-    connection : Connection
     is_reused : bool
         Whether the connection was open before.
     awaits : int
         What the connection waits for.
     """
 
-    def __init__(
-        self, connection: Connection, steps: Steps[Response], kind: AttemptKind, began: float
-    ) -> None:
-        self.connection = connection
-        self.is_reused = connection.is_open
-        self.steps = steps
-        self.kind = kind
-        self.began = began
-        self.awaits = 0
+    connection: Connection
+    steps: Steps[Response]
+    kind: AttemptKind
+    began: float
+    is_reused: bool
+    awaits: int = 0
 
 
 class Asking:
@@ -205,7 +202,9 @@ class Asking:
         now = monotonic()
         connection = self._service.connection(address)
         sent = self._request.to(address.host_header, address.prefix, self._deadline - now)
-        attempt = Attempt(connection, connection.exchange(sent), kind, now)
+        attempt = Attempt(
+            connection, connection.exchange(sent), kind, now, is_reused=connection.is_open
+        )
         self.running.append(attempt)
         if options.hedge_after is not None and kind != "hedge":
             self._hedge_at = now + options.hedge_after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from time import monotonic
@@ -117,13 +118,9 @@ class AsyncHttpSource:
         if connection.unwatch is not None:
             connection.unwatch()
         descriptor = connection.opened.fileno()
-        is_read = event == READ
-        add, remove = (
-            (loop.add_reader, loop.remove_reader)
-            if is_read
-            else (loop.add_writer, loop.remove_writer)
-        )
-
+        add, remove = loop.add_writer, loop.remove_writer
+        if event == READ:
+            add, remove = loop.add_reader, loop.remove_reader
         process = self._service.process
 
         def unwatch() -> None:
@@ -152,15 +149,13 @@ class AsyncHttpSource:
             del self._awaited[awaited.attempt.connection]
 
 
+@dataclass(slots=True, eq=False)
 class _Awaited:
     """An attempt, and what wakes the task that awaits it."""
 
-    __slots__ = ("asking", "attempt", "over")
-
-    def __init__(self, asking: Asking, attempt: Attempt, over: asyncio.Future[None]) -> None:
-        self.asking = asking
-        self.attempt = attempt
-        self.over = over
+    asking: Asking
+    attempt: Attempt
+    over: asyncio.Future[None]
 
     def advance(self) -> bool:
         """Go on; tell whether the attempt is over."""

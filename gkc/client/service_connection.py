@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import httptools
 import numpy as np
+from msgspec import Struct
 
 from gkc.arrays import U8
 from gkc.client.service_address import Address
@@ -43,7 +44,7 @@ Steps = Generator[int, None, T]
 """Yields what it waits for; returns a T."""
 
 
-class Response:
+class Response(Struct, frozen=True):
     """An answer as it came.
 
     Attributes
@@ -57,15 +58,10 @@ class Response:
         Whole, and of nobody else.
     """
 
-    __slots__ = ("address", "body", "headers", "status")
-
-    def __init__(
-        self, address: Address, status: int, headers: dict[bytes, bytes], body: U8
-    ) -> None:
-        self.address = address
-        self.status = status
-        self.headers = headers
-        self.body = body
+    address: Address
+    status: int
+    headers: dict[bytes, bytes]
+    body: U8
 
     @property
     def content_type(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gkc import Client
+from gkc import Client, safetensors
 from gkc.client.question import question_of
 from gkc.client.service import HttpSource
 from gkc.errors import (
@@ -303,6 +303,16 @@ def test_a_locked_client_is_told_of_a_listing_that_says_too_little(
 def test_a_timeout_may_be_as_long_as_one_likes(client_of: Open, timeout: float) -> None:
     with hostile(right) as server, client_of(server.url, timeout=timeout) as client:
         assert len(client.knowledge(**ASK)) == 3
+
+
+def test_null_categories_are_told_by_a_tensor(client_of: Open) -> None:
+    with hostile(right) as server, client_of(server.url) as client:
+        client.knowledge(u=7, i=5, c=[3, None, 4], v="v1")
+    (asked,) = server.posts()
+    tensors, _ = safetensors.load(asked.body)
+    assert tensors["c_given"].tolist() == [1, 0, 1]
+    assert tensors["c"][[0, 2]].tolist() == [3, 4]
+    assert tensors["u"].tolist() == [7]
 
 
 # ---- interrupts

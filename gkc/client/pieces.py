@@ -40,8 +40,7 @@ def pieces_of(question: Question, max_rows: int) -> list[Question]:
         return [question]
     pieces = []
     for start in range(0, n, max_rows):
-        rows = np.arange(start, min(start + max_rows, n), dtype=np.int64)
-        columns = _with_own_versions(question.columns.at(rows))
+        columns = _with_own_versions(question.columns.at(slice(start, start + max_rows)))
         pieces.append(Question(columns, question.parts, question.dtype, question.layout))
     return pieces
 

@@ -103,7 +103,8 @@ def bundle(
 
 def _in_axes(older: Compatibility) -> str:
     errors = ", ".join(f"{part} {error:.3f}" for part, error in older.relative_error.items())
-    return f"in the axes of {older.checkpoint}, day {older.day}: {errors}"
+    space = "too far off to be of its" if older.vector_space is None else "of its"
+    return f"in the axes of {older.checkpoint}, day {older.day}: {errors}; {space} vector space"
 
 
 def make_tables(features: Features, top_categories: int) -> Tables:
@@ -252,8 +253,12 @@ def _write_manifest(
             for file in sorted(folder.iterdir())
         },
     }
+    space = state.vector_space
     if compatible_with is not None:
         manifest["compatible_with"] = [compatible_with.as_json()]
+        space = compatible_with.vector_space
+    if space is not None:
+        manifest["vector_space"] = space
     if state.config.towers == "task":
         manifest["tasks"] = [{"name": task, "dim": state.config.tower[-1]} for task in TASKS]
     text = json.dumps(manifest, indent=2)

@@ -6,12 +6,15 @@ import io
 import re
 import sys
 from collections import Counter
-from typing import Any, Final, NoReturn
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from gkc.errors import GkcError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SECRETS: Final = re.compile(r":(?:/.*|\S*)@|(?<=\?)[^\s=]+=\S*", re.DOTALL)
 
@@ -52,7 +55,11 @@ class Commands(typer.Typer):
             **options,
         )
 
-    def command(self, name: str | None = None, **options: Any) -> Any:  # noqa: ANN401 - as above
+    def command(
+        self,
+        name: str | None = None,
+        **options: Any,  # noqa: ANN401 - as above
+    ) -> Callable[[Function], Function]:
         """Register a function as a command."""
         return super().command(name, cls=_Command, **options)
 

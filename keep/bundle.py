@@ -265,7 +265,7 @@ def _write_manifest(
             for file in sorted(folder.iterdir())
         },
     }
-    space = state.vector_space
+    space: str | None = state.vector_space
     if compatible_with is not None:
         manifest["compatible_with"] = [compatible_with.as_json()]
         space = compatible_with.vector_space

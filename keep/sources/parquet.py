@@ -116,7 +116,7 @@ def _converted(file: Path, field: Any, column: Any, names: Names, first_row: int
             names.check_type(file, field.name, are_strings=False)
         values, limits = column.to_numpy(), np.iinfo(field.type.to_pandas_dtype())
         fits = (values >= limits.min) & (values <= limits.max)
-        remedy = "; make strings of the ids" if field.name in IDS else ""
+        remedy = "; view the column as int64, or make strings of it" if field.name in IDS else ""
         check_column(file, field.name, fits, f"does not fit {field.type}{remedy}", first_row)
         return column.cast(field.type)
     wanted = f"{field.type} or string" if field.name in IDS else field.type

@@ -268,9 +268,15 @@ static uint64_t key_of(string s) { /* part of the stored format */
   uint64_t hash = ((uint64_t)s.size + 1) * UINT64_C(0x9E3779B97F4A7C15);
   for (int64_t at = 0; at < s.size; at += 8) {
     uint64_t word = 0;
-    if (s.size - at >= 8) memcpy(&word, s.bytes + at, 8);
-    else /* then zeros */
-      for (int64_t k = s.size - at; k-- > 0;) word = word << 8 | s.bytes[at + k];
+    int64_t left = s.size - at;
+    if (left >= 8) {
+      memcpy(&word, s.bytes + at, 8);
+    } else if (at) { /* its last eight bytes, of which some were taken; then zeros */
+      memcpy(&word, s.bytes + s.size - 8, 8);
+      word >>= 8 * (8 - left);
+    } else {
+      while (left-- > 0) word = word << 8 | s.bytes[left];
+    }
     hash = (hash ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
     hash ^= hash >> 32;
   }

@@ -25,7 +25,7 @@ _BATCH_BYTES: Final = 4 << 20
 _BATCH_ROWS: Final = 16_384
 _READ_BUFFER_BYTES: Final = 1 << 20
 _MOST_NAMES: Final = 20
-_ID: Final = "an id within int64; to keep it, make strings of the column and ask for strings, too"
+_ID: Final = "an id within int64; view the ids as int64 or make strings of them, in questions too"
 _LEAST_BYTES: Final = {"BYTE_ARRAY": 32}
 _LISTS: Final = (
     *(pa.ListType, pa.LargeListType, pa.FixedSizeListType),

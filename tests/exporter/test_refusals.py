@@ -302,12 +302,12 @@ TABLE_FAULTS: dict[str, tuple[Change, str]] = {
     "id beyond int64": (
         lambda b: b.set_column("items", "item_id", np.arange(2**63 - 10, 2**63 + 10, dtype="u8")),
         "items.parquet, column 'item_id', row 10 (counted from 0): 9223372036854775808 is not an "
-        "id within int64; to keep it, make strings of the column and ask for strings, too; nothing",
+        "id within int64; view the ids as int64 or make strings of them, in questions too; nothing",
     ),
     "category beyond int64": (
         lambda b: b.set_column("items", "category_id", np.full(20, 2**64 - 1, np.uint64)),
         "items.parquet, column 'category_id', row 0 (counted from 0): 18446744073709551615 is not "
-        "an id within int64; to keep it, make strings of the column",
+        "an id within int64; view the ids as int64 or make strings of them",
     ),
     "user twice": (
         append("users", user_id=100, history=[]),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gkc import safetensors
 from gkc.client.question import question_of
 from gkc.client.service import HttpSource
 from gkc.client.service_asking import Options
@@ -281,19 +282,14 @@ def test_a_timeout_may_be_as_long_as_one_likes(client_of: Open, timeout: float) 
         assert len(client.knowledge(**ASK)) == 3
 
 
-def test_null_categories_go_as_json(client_of: Open) -> None:
-    bodies: list[Any] = []
-
-    def reply(asked: Asked) -> Sequence[Piece]:
-        if asked.method == "GET":
-            return [listing()]
-        bodies.append(json.loads(asked.body))
-        return [http(rows(3))]
-
-    with hostile(reply) as server, client_of(server.url) as client:
+def test_null_categories_are_told_by_a_tensor(client_of: Open) -> None:
+    with hostile(right) as server, client_of(server.url) as client:
         client.knowledge(u=7, i=5, c=[3, None, 4], v="v1")
-    assert bodies[0]["c"] == [3, None, 4]
-    assert bodies[0]["u"] == [7]
+    (asked,) = server.posts()
+    tensors, _ = safetensors.load(asked.body)
+    assert tensors["c_given"].tolist() == [1, 0, 1]
+    assert tensors["c"][[0, 2]].tolist() == [3, 4]
+    assert tensors["u"].tolist() == [7]
 
 
 # ---- interrupts

@@ -353,12 +353,13 @@ int gkc_find_sorted(const strings *stored, const strings *asked, int64_t *places
 }
 
 static int64_t after_blanks(const uint8_t *text, int64_t at, int64_t end) {
-  while (at < end && (text[at] == ' ' || text[at] == '\n' || text[at] == '\t' || text[at] == '\r')) at++;
+  while (at < end && (text[at] == ' ' || text[at] == '\t' || text[at] == '\n' || text[at] == '\r'))
+    at++;
   return at;
 }
 
-/* Where the string that begins at `at` ends, and what it says: up to a quote, or to what is not taken.
-   Eight bytes at a time: of a word, the lowest byte that is marked is one that stops. */
+/* Where the string that begins at `at` ends, and what it says: up to a quote, an escape or a control
+   character. Eight bytes at a time; the lowest byte that is marked in a word is one of these. */
 static int64_t after_plain(const uint8_t *text, int64_t at, int64_t end, uint8_t *bytes) {
   const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
   for (; at + 8 <= end; at += 8, bytes += 8) {
@@ -366,10 +367,12 @@ static int64_t after_plain(const uint8_t *text, int64_t at, int64_t end, uint8_t
     memcpy(&word, text + at, 8);
     memcpy(bytes, &word, 8);
     quotes = word ^ ones * '"', slashes = word ^ ones * '\\';
-    stops = ((quotes - ones) & ~quotes) | ((slashes - ones) & ~slashes) | ((word - ones * ' ') & ~word);
+    stops = ((quotes - ones) & ~quotes) | ((slashes - ones) & ~slashes);
+    stops |= (word - ones * ' ') & ~word;
     if (stops & tops) return at + (__builtin_ctzll(stops & tops) >> 3);
   }
-  for (; at < end && text[at] >= ' ' && text[at] != '"' && text[at] != '\\'; at++) *bytes++ = text[at];
+  for (; at < end && text[at] >= ' ' && text[at] != '"' && text[at] != '\\'; at++)
+    *bytes++ = text[at];
   return at;
 }
 

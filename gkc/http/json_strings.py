@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gkc.rows import address, library
-from gkc.strings import StringIds
+from gkc.strings import StringIds, is_text
 
 
 def strings_in(text: bytes) -> StringIds | None:
@@ -25,14 +25,6 @@ def strings_in(text: bytes) -> StringIds | None:
     data = np.empty(len(text), dtype=np.uint8)
     offsets = np.empty(len(text) // 4 + 2, dtype=np.int64)
     n = library().gkc_take_strings(text, 1, len(text) - 1, address(data), address(offsets))
-    if n < 0 or not _is_utf8(text):
+    if n < 0 or not is_text(text):
         return None
     return StringIds(data[: offsets[n]], offsets[: n + 1])
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

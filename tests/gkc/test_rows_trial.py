@@ -48,7 +48,7 @@ MUTANTS = [
     ("word >>= 8 * (8 - left)", "word >>= 8 * (7 - left)"),
     ("stops & tops) >> 3", "stops & tops) >> 4"),
     (r"word ^ ones * '\\'", "word ^ ones * '/'"),
-    ("((word - ones * ' ') & ~word)", "0"),
+    ("(word - ones * ' ') & ~word", "0"),
     ("> LONGEST_STRING", ">= LONGEST_STRING"),
     # the rule
     ("? DEFAULT", "? FOUND"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,8 @@ import safetensors.numpy
 
 from tests.acceptance.golden.bundles import RECIPES, Recipe, write_bundle
 from tests.acceptance.golden.questions import Media, Question
-from tests.commands import Place, export, service
+from tests.commands import Place, service
+from tests.in_process import export
 
 DTYPES = ("f16", "f32", "int8")
 GOLDEN = Path(__file__).parents[1] / "golden.json"
@@ -38,14 +40,9 @@ def golden_service(
     """Export every bundle in every stored type and serve them; yield the service's URL."""
     for recipe in recipes:
         write_bundle(folder / recipe.name, recipe)
-    exports = [(recipe.name, dtype) for recipe in recipes for dtype in DTYPES]
-
-    def run(name: str, dtype: str) -> None:
-        room = ("--max-versions", len(exports))
+    room = ("--max-versions", len(recipes) * len(DTYPES))
+    for name, dtype in itertools.product([recipe.name for recipe in recipes], DTYPES):
         export(folder / name, f"{name}-{dtype}", place, "--dtype", dtype, *room)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(run, *zip(*exports, strict=True)))
     with service(place, *options, env=_PATIENCE | env) as url:
         yield url
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,17 @@ import httpx
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60.0
+
+_RUN_MANY = """
+import json, runpy, sys
+script, *commands = json.loads(sys.argv[1])
+for arguments in commands:
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, arguments
+"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,12 @@ def done(*args: object, place: Place | None = None, env: Mapping[str, str] | Non
     result = command(*args, place=place, env=env)
     assert result.returncode == 0, f"{args} exited {result.returncode}:\n{result.stderr}"
     return result.stdout
+
+
+def done_many(name: str, commands: Iterable[Iterable[object]], *, place: Place) -> str:
+    """Run one of our commands many times in one process, for each is slow to start."""
+    script = [str(BIN / name), *([str(word) for word in words] for words in commands)]
+    return done("python", "-c", _RUN_MANY, json.dumps(script), place=place)
 
 
 def export(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ import safetensors.numpy
 
 from tests.acceptance.golden.bundles import RECIPES, Recipe, write_bundle
 from tests.acceptance.golden.questions import Media, Question
-from tests.commands import Place, export, service
+from tests.commands import Place, done_many, service
 
 DTYPES = ("f16", "f32", "int8")
 GOLDEN = Path(__file__).parents[1] / "golden.json"
@@ -33,20 +34,21 @@ _PATIENCE = {"GKC_REQUEST_TIMEOUT_MS": "60000"}
 
 @contextmanager
 def golden_service(
-    place: Place, folder: Path, *options: object, recipes: Sequence[Recipe] = RECIPES, **env: str
+    place: Place, folder: Path, *, recipes: Sequence[Recipe] = RECIPES
 ) -> Iterator[str]:
     """Export every bundle in every stored type and serve them; yield the service's URL."""
     for recipe in recipes:
         write_bundle(folder / recipe.name, recipe)
-    exports = [(recipe.name, dtype) for recipe in recipes for dtype in DTYPES]
-
-    def run(name: str, dtype: str) -> None:
-        room = ("--max-versions", len(exports))
-        export(folder / name, f"{name}-{dtype}", place, "--dtype", dtype, *room)
-
+    options = ("--grace-seconds", 0, "--max-versions", len(recipes) * len(DTYPES))
+    exports = [
+        ("--bundle", folder / name, "--version", f"{name}-{dtype}", "--dtype", dtype, *options)
+        for name in (recipe.name for recipe in recipes)
+        for dtype in DTYPES
+    ]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(run, *zip(*exports, strict=True)))
-    with service(place, *options, env=_PATIENCE | env) as url:
+        run = partial(done_many, "gkc-export", place=place)
+        list(pool.map(run, (exports[::2], exports[1::2])))
+    with service(place, env=_PATIENCE) as url:
         yield url
 
 

@@ -293,3 +293,6 @@ def _said(made: Center) -> Iterator[tuple[tuple[str, str], str]]:
         ("f16", ("--dtype", "f16")),
     ):
         yield ("`gkc get`", question), _failed(made, *one, *more)
+    of_integers = get_words(batch, replace(STRINGS, prefix=INTEGERS.prefix))
+    question = "a string, of a version whose ids are integers"
+    yield ("`gkc get`", question), _failed(made, *of_integers)

@@ -24,6 +24,7 @@ from tests.acceptance.batches import (
     TOTAL_ROWS,
     Answer,
     Batch,
+    IdType,
     batches,
     check,
     expected,
@@ -182,23 +183,15 @@ def _check_what_all_refuse(made: Center) -> None:
 
 def _check_what_ids_are_refused(made: Center) -> None:
     """Ask versions for ids that they do not have: every path says the same of it."""
-    both = [ids.version("some-f16") for ids in ID_TYPES]
-    for ids, v, says in (
-        (
-            STRINGS,
-            INTEGERS.version("some-f32"),
-            "is a string, but users of version 'some-f32' are integers",
-        ),
-        (
-            INTEGERS,
-            STRINGS.version("some-f32"),
-            "is a number, but users of version 'string-some-f32' are strings",
-        ),
-        *(
-            (ids, both, "names versions of unequal types of ids (user, item, category: ")
-            for ids in ID_TYPES
-        ),
-    ):
+    integers, strings = (ids.version("some-f32") for ids in ID_TYPES)
+    unequal = "names versions of unequal types of ids (user, item, category: "
+    cases: tuple[tuple[IdType, str | list[str], str], ...] = (
+        (STRINGS, integers, f"is a string, but users of version '{integers}' are integers"),
+        (INTEGERS, strings, f"is a number, but users of version '{strings}' are strings"),
+        (INTEGERS, [integers, strings], unequal),
+        (STRINGS, [integers, strings], unequal),
+    )
+    for ids, v, says in cases:
         asking = replace(made, ids=replace(ids, prefix=""))
         told = dict(_refusals(asking, Batch(2, 1, [1, 2], None, v, None, "f32")))
         assert [path for path, answer in told.items() if says not in answer] == [], told

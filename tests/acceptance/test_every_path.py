@@ -124,22 +124,25 @@ def _check_join(made: Center, asked: Asked) -> None:
         width = want.knowledge.shape[1]
         alike[batch.parts, batch.dtype, width, batch.c is None].append((batch, want))
     for k, ((parts, dtype, *_), group) in enumerate(alike.items()):
-        source, target = (made.folder / f"{name}-{k}.parquet" for name in ("rows", "joined"))
+        names = (made.ids.version(f"{name}-{k}.parquet") for name in ("rows", "joined"))
+        source, target = (made.folder / name for name in names)
         pq.write_table(table([batch for batch, _ in group], made.ids), source)
         form = ["--dtype", dtype, *([] if parts is None else ["--parts", ",".join(parts)])]
         done("join", "--version-column", "v", *form, source, target, place=made.place)
-    for k, group in enumerate(alike.values()):
-        joined = pq.read_table(made.folder / f"joined-{k}.parquet")
-        generations = json.loads(joined.schema.metadata[b"gkc.versions"])
-        assert generations.keys() == {version for _, want in group for version in want.versions}
-        knowledge, status, first = _lists(joined["knowledge"]), _lists(joined["status"]), 0
-        for batch, want in group:
-            rows = slice(first, first := first + batch.n)
-            versions = {version: generations[version] for version in want.versions}
-            # A table has one column of all parts; where each lies, the other paths tell.
-            told = Answer(knowledge[rows], status[rows], want.spans, versions)
-            check(told, want, f"join: {batch}")
-        assert first == len(joined)
+        _check_joined(pq.read_table(target), group)
+
+
+def _check_joined(joined: pa.Table, asked: Asked) -> None:
+    generations = json.loads(joined.schema.metadata[b"gkc.versions"])
+    assert generations.keys() == {version for _, want in asked for version in want.versions}
+    knowledge, status, first = _lists(joined["knowledge"]), _lists(joined["status"]), 0
+    for batch, want in asked:
+        rows = slice(first, first := first + batch.n)
+        versions = {version: generations[version] for version in want.versions}
+        # A table has one column of all parts; where each lies, the other paths tell.
+        told = Answer(knowledge[rows], status[rows], want.spans, versions)
+        check(told, want, f"join: {batch}")
+    assert first == len(joined)
 
 
 def _lists(column: pa.ChunkedArray) -> Any:
@@ -182,7 +185,7 @@ def _check_what_all_refuse(made: Center) -> None:
 
 
 def _check_what_ids_are_refused(made: Center) -> None:
-    """Ask versions for ids that they do not have: every path says the same of it."""
+    """Ask versions for ids that they do not have: every path says the same, a join by column."""
     integers, strings = (ids.version("some-f32") for ids in ID_TYPES)
     unequal = "names versions of unequal types of ids (user, item, category: "
     cases: tuple[tuple[IdType, str | list[str], str], ...] = (
@@ -194,6 +197,7 @@ def _check_what_ids_are_refused(made: Center) -> None:
     for ids, v, says in cases:
         asking = replace(made, ids=replace(ids, prefix=""))
         told = dict(_refusals(asking, Batch(2, 1, [1, 2], None, v, None, "f32")))
+        assert "column 'user_id': holds " in told.pop("gkc join")
         assert [path for path, answer in told.items() if says not in answer] == [], told
 
 

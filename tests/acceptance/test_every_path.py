@@ -197,7 +197,8 @@ def _check_what_ids_are_refused(made: Center) -> None:
     for ids, v, says in cases:
         asking = replace(made, ids=replace(ids, prefix=""))
         told = dict(_refusals(asking, Batch(2, 1, [1, 2], None, v, None, "f32")))
-        assert "column 'user_id': holds " in told.pop("gkc join")
+        if isinstance(v, str):
+            assert "column 'user_id': holds " in told.pop("gkc join")
         assert [path for path, answer in told.items() if says not in answer] == [], told
 
 

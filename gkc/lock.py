@@ -77,6 +77,8 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         CommandError
             If it is not there, or is none.
         """
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise CommandError(f"lock {file} is no regular file")
         try:
             with file.open("rb") as stream:
                 raw = stream.read(_LARGEST_FILE)

@@ -71,7 +71,12 @@ class StringIds:
         return len(self.offsets) - 1
 
     def __getitem__(self, rows: I64 | slice) -> StringIds:
-        """Return the strings at some places."""
+        """Return the strings at some places; of neighbours, nothing is copied."""
+        if isinstance(rows, slice):
+            start, end, _ = rows.indices(len(self))
+            ends = self.offsets[start : max(start, end) + 1]
+            is_number = None if self.is_number is None else self.is_number[rows]
+            return StringIds(self.data[ends[0] : ends[-1]], ends - ends[0], is_number)
         starts, lengths = self.offsets[:-1][rows], self.lengths[rows]
         offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])

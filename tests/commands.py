@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,9 @@ import httpx
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60.0
-
-_RUN_MANY = """
-import json, runpy, sys
-script, *commands = json.loads(sys.argv[1])
-for arguments in commands:
-    sys.argv = [script, *arguments]
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        assert not end.code, arguments
-"""
+http_once = httpx.Client(verify=False, timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
+"""To ask a service once: each question on a connection of its own, as ``httpx.get`` asks, which
+reads the certificates of all the world every time."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +54,24 @@ def command(
 
 def done(*args: object, place: Place | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a command that must succeed and return its standard output."""
-    result = command(*args, place=place, env=env)
-    assert result.returncode == 0, f"{args} exited {result.returncode}:\n{result.stderr}"
+    return output(command(*args, place=place, env=env))
+
+
+def output(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the standard output of a command that must have succeeded."""
+    code = result.returncode
+    assert code == 0, f"{result.args} exited {code}:\n{result.stderr}"
     return result.stdout
 
 
-def done_many(name: str, commands: Iterable[Iterable[object]], *, place: Place) -> str:
-    """Run one of our commands many times in one process, for each is slow to start."""
-    script = [str(BIN / name), *([str(word) for word in words] for words in commands)]
-    return done("python", "-c", _RUN_MANY, json.dumps(script), place=place)
-
-
 def export(
-    bundle: Path, version: str, place: Place, *args: object, keep_waiting: bool = False
+    bundle: Path, version: str, place: Place, *args: object, run: Callable[..., str] = done
 ) -> dict[str, Any]:
-    """Export a bundle without a grace period and return the command's JSON summary."""
-    grace = () if keep_waiting else ("--grace-seconds", "0")
-    out = done(
-        "gkc-export", "--version", version, "--bundle", bundle, "--json", *grace, *args, place=place
+    """Export a bundle and return the command's JSON summary; of two graces the later counts."""
+    out = run(
+        *("gkc-export", "--version", version, "--bundle", bundle, "--json"),
+        *("--grace-seconds", "0", *args),
+        place=place,
     )
     summary = json.loads(out)
     assert isinstance(summary, dict)
@@ -127,7 +119,7 @@ def wait_for(url: str, process: subprocess.Popen[str]) -> None:
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the service exited {process.returncode}"
         try:
-            if httpx.get(url, timeout=5).status_code == 200:
+            if http_once.get(url).status_code == 200:
                 return
         except httpx.TransportError:
             # Not listening yet: that is what we wait for.

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 # Whatever imports a helper first, its asserts keep their messages.
 pytest.register_assert_rewrite(
     *(f"tests.{name}" for name in ("acceptance", "commands", "exporter", "fakes", "gkc", "keep")),
+    "tests.in_process",
     "tests.redis_server",
     "gkc.testing.contract",
     "gkc.testing.samples",

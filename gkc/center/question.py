@@ -53,8 +53,8 @@ class Columns(Struct, frozen=True):
     version_index: I64
     pointers: Pointers = POINTERS
 
-    def at(self, rows: I64) -> Columns:
-        """Return the columns of these rows alone, whatever their versions."""
+    def at(self, rows: I64 | slice) -> Columns:
+        """Return the columns of these rows alone, whatever their versions; neighbours as views."""
 
         def gathered(column: npt.NDArray[ScalarT]) -> npt.NDArray[ScalarT]:
             return column if len(column) == 1 else column[rows]
@@ -63,7 +63,7 @@ class Columns(Struct, frozen=True):
             return column if len(column) == 1 else column[rows]
 
         return Columns(
-            n=len(rows),
+            n=len(range(self.n)[rows]) if isinstance(rows, slice) else len(rows),
             users=gathered_ids(self.users),
             items=gathered_ids(self.items),
             categories=None if self.categories is None else gathered_ids(self.categories),

@@ -57,7 +57,7 @@ def lock(
         written = Lock.of(listing, [version], name, exact=exact)
     elif joined is not None and store is None and url is None:
         with extra_needed("offline", "gkc lock --joined"):
-            from gkc.offline.joined import lock_of_joined
+            from gkc.offline.sources import lock_of_joined
         written = lock_of_joined(joined, exact=exact)
     else:
         raise typer.BadParameter("joined rows say what they came from: no --store, no --url")
@@ -68,7 +68,7 @@ def lock(
 
 def _write(output: Path, lock: Lock) -> None:
     """Write a lock where nothing is, or the same lock: another one is of another model."""
-    if output.exists() and output.is_file():
+    if output.exists():
         try:
             there = Lock.read(output)
         except CommandError as exc:

@@ -73,8 +73,7 @@ def pieces_of(question: Question, max_rows: int) -> list[Question]:
 def _pieces(question: Question, max_rows: int) -> Iterator[Question]:
     n = question.columns.n
     for start in range(0, n, max_rows):
-        rows = np.arange(start, min(start + max_rows, n), dtype=np.int64)
-        columns = _with_own_versions(question.columns.at(rows))
+        columns = _with_own_versions(question.columns.at(slice(start, start + max_rows)))
         yield Question(columns, question.parts, question.dtype, question.layout)
 
 

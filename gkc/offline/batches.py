@@ -114,7 +114,8 @@ class Joined:
         self._version_column = version_column
         versions = list(snapshot.generations) if version is None else [version]
         with closing(SnapshotReader(snapshot)) as reader:
-            self.sources: Sources = reader.sources(versions)
+            self._manifests = reader.manifests(versions)
+        self.sources = Sources.of(self._manifests)
 
     @classmethod
     def of(
@@ -162,8 +163,12 @@ class Joined:
         with closing(SnapshotReader(self._snapshot)) as reader:
             for table, first, batch in batches:
                 if batch.num_rows:
-                    columns = self.questions(table, batch.schema).read(batch, first)
-                    layer = RowLayer(reader.load(columns.versions), reader.fetch, self.form)
+                    questions = self.questions(table, batch.schema)
+                    columns = questions.read(batch, first)
+                    generations = reader.load(columns.versions)
+                    layer = RowLayer(generations, reader.fetch, self.form)
+                    for version in columns.versions:
+                        questions.require_types(self._manifests[version].spec)
                     yield batch, list(layer.lay(columns))
 
     def questions(self, table: str, schema: pa.Schema) -> RowQuestions:
@@ -172,10 +177,14 @@ class Joined:
         Raises
         ------
         TableFileError
-            If it lacks columns, or has those already that are added.
+            If it lacks columns, has those already that are added, or ids are not of the type that
+            those of the version are.
         """
-        self.form.check_free(table, schema)
-        return RowQuestions(table, schema, self._version, self._version_column)
+        column, added = self._version_column, self.form.names
+        questions = RowQuestions(table, schema, self._version, column, added)
+        if self._version is not None:
+            questions.require_types(self._manifests[self._version].spec)
+        return questions
 
 
 def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[NumberedBatch]:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from gkc.arrays import I64
+from gkc.rows import keys_of
 from gkc.store import GenerationManifest, RecordCodec, hash_ids
 from gkc.strings import Ids, StringIds
 
@@ -27,21 +28,19 @@ class CheckedOnce(RecordCodec):
     def __init__(self, manifest: GenerationManifest) -> None:
         spec = manifest.spec
         super().__init__(manifest.generation, spec.element_type, spec.dim, spec.category_dim)
-        # The user who was checked last, of those with these first bits of the hash. Zeros are no
-        # user but in the slot of user 0, which gets another one.
-        self._users = np.zeros(1 << _SLOT_BITS, dtype=np.int64)
-        self._users[_slots(np.zeros(1, dtype=np.int64))] = 1
+        # The user who was checked last, of those with these first bits of the hash; of strings, the
+        # key. Zeros are no user but in the slot of 0, which gets another one.
+        self._keys = np.zeros(1 << _SLOT_BITS, dtype=np.int64)
+        self._keys[_slots(np.zeros(1, dtype=np.int64))] = 1
 
     def check_all(self, users: Ids, records: Sequence[bytes | memoryview | None]) -> None:
         """Check the records of those users whose record may not have been checked."""
-        if isinstance(users, StringIds):
-            super().check_all(users, records)
-            return
-        slots = _slots(users)
-        new = np.flatnonzero(self._users[slots] != users)
+        keys = keys_of(users) if isinstance(users, StringIds) else users
+        slots = _slots(keys)
+        new = np.flatnonzero(self._keys[slots] != keys)
         super().check_all(users[new], [records[row] for row in new.tolist()])
-        self._users[slots[new]] = users[new]
+        self._keys[slots[new]] = keys[new]
 
 
-def _slots(users: I64) -> I64:
-    return (hash_ids(users) >> np.uint64(64 - _SLOT_BITS)).view(np.int64)
+def _slots(keys: I64) -> I64:
+    return (hash_ids(keys) >> np.uint64(64 - _SLOT_BITS)).view(np.int64)

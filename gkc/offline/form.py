@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gkc.arrays import U8
 from gkc.center.question import ANSWER_TYPES, AnswerType, RowsAnswer, in_row_order
-from gkc.errors import CommandError, TableFileError
+from gkc.errors import CommandError
 from gkc.knowledge import PARTS, Part, Vectors
 
 VERSIONS_KEY: Final = "gkc.versions"
@@ -82,13 +82,6 @@ class KnowledgeForm:
         numbers = pa.from_numpy_dtype(self.numbers)
         types = pa.list_(numbers, width), pa.list_(pa.uint8(), len(PARTS))
         return [pa.field(name, held) for name, held in zip(self.names, types, strict=True)]
-
-    def check_free(self, table: str, schema: pa.Schema) -> None:
-        """Raise TableFileError if a table has columns of these names already."""
-        for name in self.names:
-            if name in schema.names:
-                problem = "is there already; choose other names by --prefix, such as --prefix gkc_"
-                raise TableFileError(table, problem, name)
 
     def columns(self, answers: Sequence[RowsAnswer]) -> tuple[pa.ChunkedArray, ...]:
         """Return the columns that are added to the rows of some answers, one after the other."""

@@ -94,12 +94,12 @@ class Join:
         if not self._versions:
             raise CommandError(f"{options.source} has no rows, so none names a version")
         with closing(Joiner(options, self._snapshot, self._versions)) as joiner:
-            joiner.check()
+            joiner.check(jobs)
         self._former = self._find_former(jobs)
         is_kept = self._former if not options.restart else set[Path]()
         self._jobs = [job for job in jobs if job.files.target not in is_kept]
         self._kept = len(jobs) - len(self._jobs)
-        self._rows = sum(job.rows for job in self._jobs)
+        self._rows = sum(job.table.rows for job in self._jobs)
         self.steps = self._rows * (1 if options.store.is_mapped else 2)
 
     def run(self, progress: Progress) -> JoinReport:
@@ -148,7 +148,7 @@ class Join:
             "prefix": options.form.prefix,
         }
         versions = self._named(table, options.questions(table))
-        return FileJob(files, table.rows, tuple(versions), asked, stamp)
+        return FileJob(files, table, tuple(versions), asked)
 
     def _named(self, table: ParquetTable, questions: RowQuestions) -> list[str]:
         """Return the versions that a table's rows name, all of them known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ from gkc.knowledge import PARTS
 from gkc.offline.folders import FilePair
 from gkc.offline.form import KnowledgeForm, Spans
 from gkc.offline.laying import RowLayer
-from gkc.offline.parquet import FileStamp, ParquetTable, parquet_writer, replacing
+from gkc.offline.parquet import ParquetTable, parquet_writer, replacing
 from gkc.offline.questions import RowQuestions
 from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress
+from gkc.offline.sources import Sources
 from gkc.offline.spilled import PacedFetch, Progress, SpilledAnswers
 
 JOIN_KEY: Final = "gkc.join"
@@ -62,16 +63,9 @@ class JoinOptions:
     reads_per_second: float | None = None
 
     def questions(self, table: ParquetTable) -> RowQuestions:
-        """Return what reads the questions that a table's rows are.
-
-        Raises
-        ------
-        TableFileError
-            If it lacks columns, or has those already that are added.
-        """
-        name = str(table.path)
-        self.form.check_free(name, table.schema)
-        return RowQuestions(name, table.schema, self.version, self.version_column)
+        """Return what reads the questions that a table's rows are; raises as `RowQuestions`."""
+        name, added = str(table.path), self.form.names
+        return RowQuestions(name, table.schema, self.version, self.version_column, added)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +75,18 @@ class FileJob:
     Attributes
     ----------
     files : FilePair
-    rows : int
+    table : ParquetTable
+        The input, when its versions were read.
     versions : tuple of str
         Those that its rows name.
     asked : mapping
         What is asked of which input: only the same is what a later run would write.
-    stamp : FileStamp
-        The input's, when its versions were read.
     """
 
     files: FilePair
-    rows: int
+    table: ParquetTable
     versions: tuple[str, ...]
     asked: Mapping[str, Any]
-    stamp: FileStamp
 
 
 class Answers(Protocol):
@@ -129,17 +121,24 @@ class Joiner:
         """Let go of the store."""
         self._reader.close()
 
-    def check(self) -> None:
-        """Check that rows of all versions can be answered, and in one form.
+    def check(self, jobs: Iterable[FileJob]) -> None:
+        """Check that rows of all versions can be answered, in one form, and those of files are.
 
         Raises
         ------
         StoreError
             If a generation cannot be read.
         CommandError
-            If widths differ, or numbers may overflow.
+            If widths or types of ids differ, or numbers may overflow.
+        TableFileError
+            If a file's ids are not of the type that those of its versions are.
         """
-        RowLayer(self._reader.load(self._versions), self._reader.fetch, self._options.form)
+        generations = self._reader.load(self._versions)
+        RowLayer(generations, self._reader.fetch, self._options.form)
+        for job in jobs:
+            questions = self._options.questions(job.table)
+            for version in job.versions:
+                questions.require_types(generations[version].manifest.spec)
 
     def join(self, job: FileJob, progress: Progress) -> I64:
         """Write one file; return how often each part had each status, shape (4, 3).
@@ -151,13 +150,13 @@ class Joiner:
         StoreError
             If the store fails, or no longer keeps a generation.
         """
-        form, table = self._options.form, ParquetTable(job.files.source, job.stamp)
+        form, table = self._options.form, job.table
         questions = self._options.questions(table)
         with (
             replacing(job.files.temporary, job.files.target) as path,
             self._answers(table, questions, path.parent, progress) as answers,
         ):
-            metadata = self._reader.sources(job.versions).metadata()
+            metadata = Sources.of(self._reader.manifests(job.versions)).metadata()
             metadata[JOIN_KEY] = json.dumps(job.asked)
             schema = form.joined(table.schema, answers.spans, metadata)
             groups = _joined(table, questions, answers, form, schema)

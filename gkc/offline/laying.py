@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from gkc.arrays import I64
@@ -28,8 +27,7 @@ STATUSES: Final = (ABSENT, FOUND, DEFAULT)
 _FIELDS: Final = {"/v": "the table", "/dtype": "type"}
 """What in a question may be refused, in words of tables."""
 
-ScalarT = TypeVar("ScalarT", np.int64, np.bool_)
-Fetch = Callable[[GenerationManifest, I64], Records]
+Fetch = Callable[[GenerationManifest, Ids], Records]
 """Returns the records of distinct users, None for one who is not there."""
 
 
@@ -71,6 +69,10 @@ class RowLayer:
         largest = max(g.manifest.spec.mean_record_bytes for g in generations.values())
         self._at_once = max(_LEAST_ROWS, min(_MOST_ROWS, _RECORD_BYTES // largest))
 
+    def plan(self, columns: Columns) -> Plan:
+        """Return how some rows are answered."""
+        return Plan(Question(columns, self._form.parts, self._form.dtype), self._generations)
+
     def lay(self, columns: Columns) -> Iterator[RowsAnswer]:
         """Yield the answers to some rows, piece by piece.
 
@@ -80,9 +82,8 @@ class RowLayer:
             If users cannot be read, or are damaged.
         """
         for start in range(0, columns.n, self._at_once):
-            piece = _slice(columns, start, min(start + self._at_once, columns.n))
-            question = Question(piece, self._form.parts, self._form.dtype)
-            plan = Plan(question, self._generations)
+            piece = columns.at(slice(start, start + self._at_once))
+            plan = self.plan(piece)
             answer = plan.finish([self._records(version) for version in plan.versions])
             assert isinstance(answer, RowsAnswer)
             for counts in answer.counts.values():
@@ -91,7 +92,6 @@ class RowLayer:
 
     def _records(self, version: VersionPlan) -> Records:
         users = version.users
-        assert isinstance(users, np.ndarray)  # a generation of strings was refused
         return self._fetch(version.manifest, users) if len(users) else ()
 
     def columns(self, columns: Columns) -> tuple[pa.ChunkedArray, ...]:
@@ -113,23 +113,3 @@ def _spans(generations: Mapping[str, LoadedGeneration], form: KnowledgeForm) -> 
     if not width_of(answer.spans):
         raise CommandError(f"{', '.join(form.parts)} of these versions have no numbers at all")
     return answer.spans
-
-
-def _slice(columns: Columns, start: int, end: int) -> Columns:
-    """Return some rows that follow one another, without copying them."""
-
-    def some(column: npt.NDArray[ScalarT]) -> npt.NDArray[ScalarT]:
-        return column if len(column) == 1 else column[start:end]
-
-    def some_ids(column: Ids) -> Ids:
-        return column if len(column) == 1 else column[start:end]
-
-    return Columns(
-        n=end - start,
-        users=some_ids(columns.users),
-        items=some_ids(columns.items),
-        categories=None if columns.categories is None else some_ids(columns.categories),
-        has_category=None if columns.has_category is None else some(columns.has_category),
-        versions=columns.versions,
-        version_index=some(columns.version_index),
-    )

@@ -43,13 +43,12 @@ class ParquetTable:
     Parameters
     ----------
     path : Path
-    stamp : FileStamp, optional
-        What it was when it was first looked at; by default, what it is.
 
     Attributes
     ----------
     path : Path
     stamp : FileStamp
+        What it was when its footer was read.
     schema : Schema
     rows : int
     group_rows : list of int
@@ -60,15 +59,14 @@ class ParquetTable:
     Raises
     ------
     TableFileError
-        If it is none, or was changed since it was first looked at.
+        If it is none, or is changed meanwhile.
     """
 
-    def __init__(self, path: Path, stamp: FileStamp | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            raise TableFileError(str(path), "there is no such file or folder")
         with _as_file_errors(path, "is no readable Parquet file"):
-            self.stamp = stamp or FileStamp.of(path)
+            require_file(path)
+            self.stamp = FileStamp.of(path)
             with pq.ParquetFile(path) as file:
                 metadata, self.schema = file.metadata, file.schema_arrow
             self._require_same()
@@ -226,13 +224,31 @@ def remove_unlocked(path: Path) -> None:
         os.close(fd)
 
 
+def require_file(path: Path) -> None:
+    """Refuse what is no file: a pipe would be waited for."""
+    if not path.exists():
+        raise TableFileError(str(path), "there is no such file or folder")
+    if not path.is_file():
+        raise TableFileError(str(path), "is no regular file")
+
+
 def schema_metadata(path: Path) -> dict[str, str]:
-    """Return what a Parquet file tells of itself, nothing if it is none."""
+    """Return what a Parquet file tells of itself, nothing if it is none.
+
+    Raises
+    ------
+    TableFileError
+        If it is no file.
+    """
+    require_file(path)
     try:
         metadata = pq.read_metadata(path).metadata or {}
     except (pa.ArrowException, OSError):
         return {}
-    return {name.decode(): told.decode() for name, told in metadata.items()}
+    return {
+        name.decode(errors="replace"): raw.decode(errors="replace")
+        for name, raw in metadata.items()
+    }
 
 
 @contextmanager

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from gkc.arrays import I64, Bools
+from gkc.center.checks import NO_CATEGORIES, NO_STRING, Categories
 from gkc.center.question import Columns
 from gkc.errors import TableFileError
+from gkc.store import GenerationSpec
+from gkc.strings import Ids, IdType, StringIds
 
 USER: Final = "user_id"
 ITEM: Final = "item_id"
 CATEGORY: Final = "category_id"
 _MOST_NAMES: Final = 20
+_ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
+_IN_WORDS: Final[dict[IdType, str]] = {
+    "int64": "integers there; cast the column to int64",
+    "string": "strings there; cast the column to string",
+}
 
 
 class RowQuestions:
@@ -29,6 +38,8 @@ class RowQuestions:
         Of every row.
     version_column : str or None
         Names the version of each row, where they have not all the same.
+    added : sequence of str
+        Columns that are to be added.
 
     Attributes
     ----------
@@ -38,23 +49,47 @@ class RowQuestions:
     Raises
     ------
     TableFileError
-        If a column is missing, is there twice, or holds something else.
+        If a column is missing, is there twice, or holds something else, or one that is to be added
+        is there already.
     """
 
     def __init__(
-        self, table: str, schema: pa.Schema, version: str | None, version_column: str | None
+        self,
+        table: str,
+        schema: pa.Schema,
+        version: str | None,
+        version_column: str | None,
+        added: Sequence[str] = (),
     ) -> None:
         self._table = table
         self._schema = schema
         self._version = version
         self._version_column = version_column
-        self._has_category = CATEGORY in schema.names
-        ids = [USER, ITEM, *([CATEGORY] if self._has_category else [])]
-        for name in ids:
+        self._ids = [USER, ITEM, *([CATEGORY] if CATEGORY in schema.names else [])]
+        for name in added:
+            if name in schema.names:
+                problem = "is there already; choose other names by --prefix, such as --prefix gkc_"
+                raise TableFileError(table, problem, name)
+        for name in self._ids:
             self._require_ids(name)
         if version_column is not None:
             self._require_names(version_column)
-        self.columns = ids + ([] if version_column is None else [version_column])
+        self.columns = self._ids + ([] if version_column is None else [version_column])
+
+    def require_types(self, spec: GenerationSpec) -> None:
+        """Check that ids are of a version's types.
+
+        Raises
+        ------
+        TableFileError
+            If those of a column are not.
+        """
+        types = id_types(spec)
+        for name in self._ids:
+            held = self._type(name)
+            if not pa.types.is_null(held) and _is_string(held) != (types[name] == "string"):
+                problem = f"holds {held}, but version {spec.version!r} has {_IN_WORDS[types[name]]}"
+                raise TableFileError(self._table, problem, name)
 
     def read(self, batch: pa.RecordBatch, first: int) -> Columns:
         """Return what some rows ask, the first of which is row ``first`` of the table.
@@ -62,14 +97,17 @@ class RowQuestions:
         Raises
         ------
         TableFileError
-            If a user, an item or a version is null, or an id is outside int64.
+            If a user, an item or a version is null, or an id is outside int64, or no string of 1 to
+            128 bytes of UTF-8.
         """
-        categories, has_category = self._categories(batch, first)
         versions, index = self.versions(batch, first)
+        users = self._without_null(batch, USER, first)
+        items = self._without_null(batch, ITEM, first)
+        categories, has_category = self._categories(batch, first)
         return Columns(
             n=batch.num_rows,
-            users=self._ids(batch, USER, first),
-            items=self._ids(batch, ITEM, first),
+            users=self._column(users, USER, first),
+            items=self._column(items, ITEM, first),
             categories=categories,
             has_category=has_category,
             versions=versions,
@@ -80,69 +118,72 @@ class RowQuestions:
         """Return the distinct versions of some rows, and which of them each row has."""
         if self._version_column is None:
             assert self._version is not None
-            return (self._version,), np.zeros(1, dtype=np.int64)
-        names = _plain(batch.column(self._version_column))
-        self._refuse_null(names, self._version_column, first)
-        coded = names.cast(pa.string()).dictionary_encode()
+            return (self._version,), _ONE_VERSION
+        names = self._without_null(batch, self._version_column, first)
+        coded = names.cast(pa.binary()).dictionary_encode()
+        versions = tuple(name.decode(errors="replace") for name in coded.dictionary.to_pylist())
         index = np.asarray(coded.indices, dtype=np.int64)
-        versions = tuple(coded.dictionary.to_pylist())
-        return versions, index if len(versions) != 1 else index[:1]
+        return versions, index if len(versions) != 1 else _ONE_VERSION
 
     def error(self, problem: str, column: str, row: int) -> TableFileError:
         """Return the error about one row of the table."""
         return TableFileError(self._table, problem, column, row)
 
-    def _categories(self, batch: pa.RecordBatch, first: int) -> tuple[I64 | None, Bools | None]:
-        if not self._has_category:
-            return None, None
-        column = batch.column(CATEGORY)
+    def _categories(self, batch: pa.RecordBatch, first: int) -> Categories:
+        if CATEGORY not in self._ids:
+            return NO_CATEGORIES
+        column = _plain(batch.column(CATEGORY))
         if column.null_count == len(column):
-            return None, None
-        return self._numbers(batch, CATEGORY, first), np.asarray(column.is_valid(), dtype=np.bool_)
+            return NO_CATEGORIES
+        is_given = np.asarray(column.is_valid(), dtype=np.bool_)
+        return self._column(column, CATEGORY, first, is_given), is_given
 
-    def _ids(self, batch: pa.RecordBatch, name: str, first: int) -> I64:
-        self._refuse_null(batch.column(name), name, first)
-        return self._numbers(batch, name, first)
+    def _column(self, ids: pa.Array, name: str, first: int, is_given: Bools | None = None) -> Ids:
+        """Return a column's ids, whatever stands where none is given."""
+        if not _is_string(ids.type):
+            return self._numbers(ids, name, first)
+        strings = _strings(ids)
+        if (unfit := strings.first_unfit(is_given)) is not None:
+            raise self.error(NO_STRING, name, first + unfit)
+        return strings
 
-    def _numbers(self, batch: pa.RecordBatch, name: str, first: int) -> I64:
-        """Return a column's ids, 0 where there is none."""
-        ids = _plain(batch.column(name))
-        if pa.types.is_null(ids.type):
-            return np.zeros(len(ids), dtype=np.int64)
+    def _numbers(self, ids: pa.Array, name: str, first: int) -> I64:
         ids = ids.fill_null(0)
         try:
             numbers: I64 = ids.cast(pa.int64()).to_numpy()
         except pa.ArrowInvalid as exc:
             row = int(np.argmax(ids.to_numpy() > np.uint64(2**63 - 1)))
-            problem = f"{ids[row]} is beyond int64; view the ids as int64, in the bundle too"
+            problem = f"{ids[row]} is beyond int64; view the ids as int64 or make strings of them, in the bundle too"
             raise self.error(problem, name, first + row) from exc
         return numbers
 
-    def _refuse_null(self, column: pa.Array, name: str, first: int) -> None:
+    def _without_null(self, batch: pa.RecordBatch, name: str, first: int) -> pa.Array:
+        column = _plain(batch.column(name))
         if column.null_count:
             row = int(np.asarray(column.is_null(), dtype=np.bool_).argmax())
             raise self.error("is null; fill it, or leave such rows out", name, first + row)
+        return column
 
     def _require_ids(self, name: str) -> None:
-        held = _plain_type(self._type(name))
-        if not (pa.types.is_integer(held) or pa.types.is_null(held)):
-            raise TableFileError(
-                self._table, f"ids must be of an integer type, not {held}; cast them to int64", name
-            )
+        held = self._type(name)
+        if not (pa.types.is_integer(held) or _is_string(held) or pa.types.is_null(held)):
+            problem = f"ids are integers or strings, not {held}; cast them to int64 or string"
+            raise TableFileError(self._table, problem, name)
 
     def _require_names(self, name: str) -> None:
-        held = _plain_type(self._type(name))
+        held = self._type(name)
         if not (_is_string(held) or pa.types.is_null(held)):
             problem = f"versions are strings such as '20211220', not {held}; cast them to string"
             raise TableFileError(self._table, problem, name)
 
     def _type(self, name: str) -> pa.DataType:
+        """Return what a column holds, however it is laid out."""
         places = self._schema.get_all_field_indices(name)
         if not places:
             raise TableFileError(self._table, f"there is no column {name!r}{self._instead()}")
         if len(places) > 1:
             raise TableFileError(self._table, "is there twice", name)
-        return self._schema.field(places[0]).type
+        return _plain_type(self._schema.field(places[0]).type)
 
     def _instead(self) -> str:
         """Say what columns there are, and where one may have been lost."""
@@ -151,6 +192,11 @@ class RowQuestions:
         if {USER, ITEM} & set(index) or "__index_level_0__" in index:
             return "; pandas keeps an index apart: reset_index() before to_parquet()"
         return f"; its columns: {', '.join(self._schema.names[:_MOST_NAMES])}"
+
+
+def id_types(spec: GenerationSpec) -> dict[str, IdType]:
+    """Return of what type a version's ids are, by column."""
+    return {USER: spec.user_id_type, ITEM: spec.item_id_type, CATEGORY: spec.category_id_type}
 
 
 def _plain_type(held: pa.DataType) -> pa.DataType:
@@ -164,6 +210,15 @@ def _plain(array: pa.Array) -> pa.Array:
     while array.type != _plain_type(array.type):
         array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array.storage
     return array
+
+
+def _strings(texts: pa.Array) -> StringIds:
+    """Return a column of strings, which shares their memory; Arrow has not looked at its bytes."""
+    texts = texts.cast(pa.large_string())
+    _, offsets, data = texts.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int64)[texts.offset :][: len(texts) + 1]
+    raw = np.frombuffer(data or b"", dtype=np.uint8)
+    return StringIds(raw[ends[0] : ends[-1]], ends - ends[0])
 
 
 def _is_string(held: pa.DataType) -> bool:

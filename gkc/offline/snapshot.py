@@ -10,22 +10,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from gkc.arrays import I64
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Records
-from gkc.errors import CommandError, GenerationNotFoundError, VersionNotFoundError
+from gkc.errors import GenerationNotFoundError, VersionNotFoundError
 from gkc.offline.checked_once import CheckedOnce
-from gkc.offline.sources import Sources
 from gkc.store import (
     Catalogue,
     GenerationManifest,
-    GenerationSpec,
     KnowledgeReader,
     UserBlock,
     open_reader,
     parse_store_url,
     require_store,
 )
+from gkc.strings import Ids
 
 ResultT = TypeVar("ResultT")
 
@@ -170,15 +168,13 @@ class SnapshotReader:
             If the snapshot has no such version.
         StoreError
             If a generation cannot be read.
-        CommandError
-            If its ids are strings.
         """
         for version in versions:
             if version not in self._loaded:
                 self._loaded[version] = self._loop.run(self._load(version))
         return {version: self._loaded[version] for version in versions}
 
-    def fetch(self, manifest: GenerationManifest, users: I64) -> Records:
+    def fetch(self, manifest: GenerationManifest, users: Ids) -> Records:
         """Return the records of distinct users, None for one who is not there."""
         return self._loop.run(self._reader.fetch_users(manifest, users))
 
@@ -188,8 +184,8 @@ class SnapshotReader:
         while (block := self._loop.run(_next(blocks))) is not None:
             yield block
 
-    def sources(self, versions: Collection[str]) -> Sources:
-        """Return what rows of some versions come from, without their items.
+    def manifests(self, versions: Collection[str]) -> dict[str, GenerationManifest]:
+        """Return the manifests of some versions, without their items.
 
         Raises
         ------
@@ -198,7 +194,7 @@ class SnapshotReader:
         StoreError
             If a manifest cannot be read.
         """
-        return Sources.of({v: self._loop.run(self._manifest(v)) for v in versions})
+        return {version: self._loop.run(self._manifest(version)) for version in versions}
 
     def require_kept(self, versions: Collection[str]) -> None:
         """Check that the store still keeps the generations of some versions.
@@ -226,7 +222,6 @@ class SnapshotReader:
 
     async def _load(self, version: str) -> LoadedGeneration:
         manifest = await self._manifest(version)
-        _require_numbers(manifest.spec)
         items = await self._reader.item_table(manifest, _PREFAULTED_BYTES)
         loaded = LoadedGeneration.of(manifest, items)
         if self.snapshot.address.is_mapped:
@@ -238,12 +233,3 @@ class SnapshotReader:
             generation = self.snapshot.generation(version)
             self._manifests[version] = await self._reader.manifest(generation)
         return self._manifests[version]
-
-
-def _require_numbers(spec: GenerationSpec) -> None:
-    """Refuse string ids, of which what is stored as an id is but a hash."""
-    if {spec.user_id_type, spec.item_id_type, spec.category_id_type} != {"int64"}:
-        raise CommandError(
-            f"version {spec.version!r} has string ids, which tables cannot name yet; "
-            "ask the service for its rows"
-        )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from gkc.errors import CommandError, VersionNotFoundError
+import msgspec
+
+from gkc.errors import CommandError, TableFileError, VersionNotFoundError
 from gkc.lock import Lock, LockedVersion
+from gkc.offline.folders import visible_files
 from gkc.offline.form import CHECKSUMS_KEY, SPACES_KEY, VERSIONS_KEY
+from gkc.offline.parquet import schema_metadata
 from gkc.store import GenerationManifest
 
 
@@ -36,6 +40,26 @@ class Sources:
             {v: manifest.checksum for v, manifest in manifests.items()},
         )
 
+    @classmethod
+    def read(cls, path: Path) -> Sources:
+        """Return what a file of joined rows tells.
+
+        Raises
+        ------
+        TableFileError
+            If it tells nothing.
+        """
+        told = schema_metadata(path)
+        try:
+            by_version = [
+                msgspec.json.decode(told[key], type=dict[str, str])
+                for key in (VERSIONS_KEY, SPACES_KEY, CHECKSUMS_KEY)
+            ]
+        except (KeyError, msgspec.DecodeError) as exc:
+            problem = "tells of no generation; gkc join writes files that do"
+            raise TableFileError(str(path), problem) from exc
+        return cls(*by_version)
+
     def metadata(self) -> dict[str, str]:
         """Return what a schema's metadata tells."""
         told = {
@@ -43,30 +67,81 @@ class Sources:
             SPACES_KEY: self.spaces,
             CHECKSUMS_KEY: self.checksums,
         }
-        return {key: json.dumps(dict(by_version)) for key, by_version in told.items()}
+        return {key: msgspec.json.encode(by_version).decode() for key, by_version in told.items()}
 
     def lock(self, versions: Sequence[str], *, exact: bool) -> Lock:
         """Tie a model to some of the versions.
 
         Raises
         ------
-        VersionNotFoundError
-            If there is no such version.
         CommandError
-            If a vector space is not known, or there are no versions.
+            If there are no versions.
+        CommandError, VersionNotFoundError
+            As `locked`.
         """
         if not versions:
             raise CommandError("a lock needs at least one version; name it")
-        return Lock({version: self._locked(version) for version in versions}, exact)
+        return Lock({version: self.locked(version) for version in versions}, exact)
 
-    def _locked(self, version: str) -> LockedVersion:
+    def locked(self, version: str) -> LockedVersion:
+        """Return what a lock holds of a version.
+
+        Raises
+        ------
+        VersionNotFoundError
+            If there is no such version.
+        CommandError
+            If its vector space is not known.
+        """
         if version not in self.generations:
             raise VersionNotFoundError(version, list(self.generations))
         if version not in self.spaces:
             raise CommandError(
-                f"the vector space of version {version!r} is not known; export it again, "
-                "or lock only other versions"
+                f"the vector space of version {version!r} is not known; export it again"
             )
         return LockedVersion(
             self.spaces[version], self.generations[version], self.checksums[version]
         )
+
+
+def lock_of_joined(joined: Path, *, exact: bool = False) -> Lock:
+    """Lock what the rows of ``gkc join`` came from.
+
+    Parameters
+    ----------
+    joined : Path
+        A file, or a folder of them.
+    exact : bool
+        Whether all must have come from the very generations, and not only from equal spaces.
+
+    Raises
+    ------
+    TableFileError
+        If a file was not joined, files came from different vector spaces of one version (or, for an
+        exact lock, generations), a vector space is not known, or there are no rows.
+
+    Notes
+    -----
+    Where files came from several generations of one space, as those of several days do, the newest
+    of them is locked.
+    """
+    locked: dict[str, LockedVersion] = {}
+    for path in visible_files(joined) if joined.is_dir() else [joined]:
+        sources = Sources.read(path)
+        for version in sources.generations:
+            try:
+                source = sources.locked(version)
+            except CommandError as exc:
+                raise TableFileError(str(path), str(exc)) from exc
+            other = locked.setdefault(version, source)
+            if other.vector_space != source.vector_space or (exact and other != source):
+                raise TableFileError(
+                    str(path),
+                    f"came from {source.generation} of version {version!r}, of vector space "
+                    f"{source.vector_space}, other files from {other.generation}, of "
+                    f"{other.vector_space}; join them anew, with --restart",
+                )
+            locked[version] = max(other, source, key=lambda of: of.generation)
+    if not locked:
+        raise TableFileError(str(joined), "has no joined rows")
+    return Lock(locked, exact)

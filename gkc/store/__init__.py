@@ -23,6 +23,7 @@ from gkc.store.codec import (
     decode_vectors,
     encode_vectors,
     id_fields,
+    ids_of,
 )
 from gkc.store.generation import (
     Defaults,
@@ -33,7 +34,7 @@ from gkc.store.generation import (
     Totals,
     is_version_name,
 )
-from gkc.store.ids import hash_ids
+from gkc.store.ids import hash_ids, hashes_of
 from gkc.store.protocol import KnowledgeReader, Progress, Storage
 from gkc.store.publishing import Published, Publisher, StagedGeneration
 from gkc.store.sink import GenerationSink
@@ -70,7 +71,9 @@ __all__ = [
     "decode_vectors",
     "encode_vectors",
     "hash_ids",
+    "hashes_of",
     "id_fields",
+    "ids_of",
     "is_version_name",
     "open_publisher",
     "open_reader",

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal, get_args
@@ -29,7 +29,7 @@ from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import LayoutError, NotStorableError
 from gkc.rows import keys_of
 from gkc.rows_library import stride
-from gkc.strings import Ids, StringIds
+from gkc.strings import Ids, IdType, StringIds
 
 ElementType = Literal["f16", "f32", "int8"]
 ELEMENT_TYPES: Final[tuple[ElementType, ...]] = get_args(ElementType)
@@ -270,6 +270,13 @@ def id_fields(ids: Ids) -> list[bytes]:
         return ids.tolist()
     raw = np.ascontiguousarray(ids, dtype="<i8").tobytes()
     return [raw[k : k + ID_BYTES] for k in range(0, len(raw), ID_BYTES)]
+
+
+def ids_of(fields: Collection[bytes], id_type: IdType) -> Ids:
+    """Return the ids whose fields these are."""
+    if id_type == "string":
+        return StringIds.of(list(fields))
+    return np.frombuffer(b"".join(fields), dtype="<i8")
 
 
 def record_bytes(user_stride: int, pair_stride: int, pairs: int) -> int:

@@ -161,4 +161,4 @@ def get_words(batch: Batch, ids: IdType) -> list[str]:
     columns = batch.columns(ids)
     given = [] if columns.get("c") is None else [f"--category={columns['c']}"]
     asked = [f"--user={columns['u']}", f"--item={columns['i'][0]}", f"--version={columns['v']}"]
-    return ["get", "--json", *asked, *given]
+    return ["gkc", "get", "--json", *asked, *given]

@@ -15,7 +15,8 @@ import safetensors.numpy
 
 from tests.acceptance.bundles import RECIPES, Recipe, Truth, write_bundle
 from tests.acceptance.reference import check_row, expect, unfactor
-from tests.commands import Place, done, export, service
+from tests.commands import Place, service
+from tests.in_process import done, export
 
 DTYPES = ("f16", "f32", "int8")
 SAFETENSORS = "application/x-safetensors"

@@ -11,8 +11,9 @@ import pytest
 import redis
 
 from tests.acceptance.bundles import Recipe, write_bundle
-from tests.commands import Place, command, done, export, service
+from tests.commands import Place, http_once, service
 from tests.gkc.store.old_stores import put_old_files, put_old_keys
+from tests.in_process import command, done, export
 
 WORDS = ("earlier gkc", "another GKC_NAMESPACE", "switch the service", "delete --old-format --yes")
 BODY = {"u": 1, "i": [1, 2, 3], "v": "v"}
@@ -40,10 +41,10 @@ def test_both_formats_lie_beside_each_other(old: Place, tmp_path: Path) -> None:
     export(bundle, "v", new)
     with service(new) as url, service(old, wait=False) as old_url:
         for path in ("/readyz", "/versions"):
-            refusal = httpx.get(f"{old_url}{path}")
+            refusal = http_once.get(f"{old_url}{path}")
             assert refusal.status_code == 503
             assert all(words in refusal.text for words in WORDS)
-        assert httpx.post(f"{old_url}/knowledge", json=BODY).status_code == 503
+        assert http_once.post(f"{old_url}/knowledge", json=BODY).status_code == 503
         asked: list[int] = []
         failed: list[str] = []
         stop = threading.Event()
@@ -62,7 +63,7 @@ def test_both_formats_lie_beside_each_other(old: Place, tmp_path: Path) -> None:
             export(bundle, "v", new)
             kept = command("gkc", "versions", "delete", "--old-format", place=old)
             assert kept.returncode == 2
-            assert httpx.get(f"{old_url}/readyz").status_code == 503
+            assert http_once.get(f"{old_url}/readyz").status_code == 503
             told = done("gkc", "versions", "delete", "--old-format", "--yes", place=old)
             assert "deleted 3 generations of format 1" in told
             export(bundle, "v", new)
@@ -74,11 +75,11 @@ def test_both_formats_lie_beside_each_other(old: Place, tmp_path: Path) -> None:
         # The other service has gone on looking, and serves what comes.
         export(bundle, "v", old)
         _wait_until_ready(old_url)
-        assert httpx.post(f"{old_url}/knowledge", json=BODY).status_code == 200
+        assert http_once.post(f"{old_url}/knowledge", json=BODY).status_code == 200
 
 
 def _wait_until_ready(url: str) -> None:
     deadline = time.monotonic() + 30
-    while httpx.get(f"{url}/readyz").status_code != 200:
+    while http_once.get(f"{url}/readyz").status_code != 200:
         assert time.monotonic() < deadline, "the service does not follow its store"
         time.sleep(0.05)

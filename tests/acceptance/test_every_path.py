@@ -43,7 +43,7 @@ from tests.acceptance.paths import (
     table,
 )
 from tests.commands import Place
-from tests.gkc.cli.in_process import done, gkc
+from tests.in_process import command, done
 
 Asked = list[tuple[Batch, Answer]]
 ASKED_BY_GET = 50
@@ -128,7 +128,7 @@ def _check_join(made: Center, asked: Asked) -> None:
         source, target = (made.folder / name for name in names)
         pq.write_table(table([batch for batch, _ in group], made.ids), source)
         form = ["--dtype", dtype, *([] if parts is None else ["--parts", ",".join(parts)])]
-        done("join", "--version-column", "v", *form, source, target, place=made.place)
+        done("gkc", "join", "--version-column", "v", *form, source, target, place=made.place)
         _check_joined(pq.read_table(target), group)
 
 
@@ -222,7 +222,7 @@ def _refused(made: Center, question: tuple[bytes, str], accept: str = JSON) -> s
 
 
 def _failed(made: Center, *words: object) -> str:
-    result = gkc(*words, place=made.place)
+    result = command(*words, place=made.place)
     assert result.returncode in (1, 2), result
     return result.stderr
 
@@ -230,7 +230,7 @@ def _failed(made: Center, *words: object) -> str:
 def _failed_join(made: Center, rows: pa.Table, *words: str) -> str:
     source, target = made.folder / "refused.parquet", made.folder / "none.parquet"
     pq.write_table(rows, source)
-    told = _failed(made, "join", *words, source, target)
+    told = _failed(made, "gkc", "join", *words, source, target)
     assert not target.exists()
     return told
 

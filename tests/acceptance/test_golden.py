@@ -19,7 +19,8 @@ from tests.acceptance.golden.answers import (
     golden_service,
 )
 from tests.acceptance.golden.questions import fingerprint, questions, single_rows
-from tests.commands import Place, done_many
+from tests.commands import Place
+from tests.in_process import done
 
 SINGLE_ROWS = 34
 """Asked of each stored type by ``gkc get``, on both stores: 204 in all."""
@@ -49,13 +50,12 @@ def _differences(groups: dict[str, list[str]], recorded: dict[str, list[str]]) -
 def _check_get(url: str, place: Place) -> None:
     """Compare ``gkc get`` with the service, one row each."""
     asked = [(question, dtype) for question in single_rows(SINGLE_ROWS) for dtype in DTYPES]
-    commands = []
+    told = []
     for question, dtype in asked:
         columns = {**question.columns, "v": question.columns["v"].format(dtype)}
         names = {"u": "user", "i": "item", "c": "category", "v": "version"}
         given = [f"--{names[k]}={v}" for k, v in columns.items() if v is not None]
-        commands.append(["get", "--json", *given])
+        told.append(done("gkc", "get", "--json", *given, place=place))
     with connect(url) as connection:
         expected = [ask(connection, question, dtype) for question, dtype in asked]
-    told = done_many("gkc", commands, place=place).splitlines()
     assert [digest_json(body, "f32") for body in told] == expected

@@ -15,7 +15,8 @@ import pytest
 
 from tests.acceptance import raw
 from tests.acceptance.bundles import Recipe, write_bundle
-from tests.commands import Place, command, done, export, service, start
+from tests.commands import Place, service, start
+from tests.in_process import command, done, export
 
 PHASES = ("write", "verify", "publish", "evict")
 KILLS = 5
@@ -27,16 +28,16 @@ LONGEST_PHASE_SECONDS = {"write": 0.5, "verify": 0.05, "publish": 0.01, "evict":
 def test_killed_in(phase: str, place: Place, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle", Recipe("killed", users=4000))
     bundle = tmp_path / "bundle"
-    export(bundle, "v", place, "--keep-previous", 0)
+    before = export(bundle, "v", place, "--keep-previous", 0)["generation"]
     rng = random.Random(phase)
     reached = 0
     with service(place) as url, httpx.Client(base_url=url, timeout=30) as client:
         for _ in range(KILLS):
-            before = _ask(client)["versions"]["v"]
             delay = rng.uniform(0, LONGEST_PHASE_SECONDS[phase])
             reached += _kill_in(phase, delay, bundle, place)
-            _still_served(client, before, place)
-            _resumed_or_swept(bundle, place)
+            current = _still_served(client, before, place)
+            before = _resumed_or_swept(bundle, place)
+            _wait_until_served(client, before, meanwhile=current)
     assert reached == KILLS, f"each run logged its phase {phase} before it died"
 
 
@@ -61,22 +62,28 @@ def _kill_in(phase: str, delay: float, bundle: Path, place: Place) -> bool:
     return reached
 
 
-def _still_served(client: httpx.Client, before: str, place: Place) -> None:
+def _still_served(client: httpx.Client, before: str, place: Place) -> str:
     """The old generation answers, or the new one if publication was reached; nothing fails."""
     served = json.loads(done("gkc", "versions", "list", "--json", place=place))["versions"]
-    (current,) = (v["generation"] for v in served)
-    deadline = time.monotonic() + 2
-    while (answered := _ask(client)["versions"]["v"]) != current:
-        assert answered == before, "a generation that was never current"
+    (current,) = (str(v["generation"]) for v in served)
+    _wait_until_served(client, current, meanwhile=before)
+    done("gkc", "verify", "--version", "v", place=place)
+    return current
+
+
+def _resumed_or_swept(bundle: Path, place: Place) -> str:
+    """The next run works at once, and leaves no key or file but those of what it serves."""
+    generation = str(export(bundle, "v", place, "--keep-previous", 0)["generation"])
+    assert raw.generations(place) == {generation}
+    return generation
+
+
+def _wait_until_served(client: httpx.Client, generation: str, *, meanwhile: str) -> None:
+    deadline = time.monotonic() + 30
+    while (answered := _ask(client)["versions"]["v"]) != generation:
+        assert answered == meanwhile, "a generation that was never current"
         assert time.monotonic() < deadline, "the published generation is not served"
         time.sleep(0.02)
-    done("gkc", "verify", "--version", "v", place=place)
-
-
-def _resumed_or_swept(bundle: Path, place: Place) -> None:
-    """The next run works at once, and leaves no key or file but those of what it serves."""
-    generation = export(bundle, "v", place, "--keep-previous", 0)["generation"]
-    assert raw.generations(place) == {generation}
 
 
 def _ask(client: httpx.Client) -> dict[str, Any]:
@@ -88,7 +95,7 @@ def _ask(client: httpx.Client) -> dict[str, Any]:
 
 
 def test_a_killed_export_is_resumed(place: Place, tmp_path: Path) -> None:
-    write_bundle(tmp_path / "bundle", Recipe("resumed", users=200_000))
+    write_bundle(tmp_path / "bundle", Recipe("resumed", users=60_000))
     bundle = tmp_path / "bundle"
     writer = start("gkc-export", "--version", "v", "--bundle", bundle, place=place)
     staged = _wait_for_data(place)
@@ -117,7 +124,7 @@ def test_a_writer_that_wakes_up_after_it_was_taken_for_dead_publishes_nothing(
 ) -> None:
     # On a file store the kernel holds the lock of a paused writer: it is never taken for dead.
     place = Place(redis_server_url, redis_namespace)
-    write_bundle(tmp_path / "large", Recipe("large", users=120_000))
+    write_bundle(tmp_path / "large", Recipe("large", users=60_000))
     write_bundle(tmp_path / "small", Recipe("small"))
     sleeper = start("gkc-export", "--version", "v", "--bundle", tmp_path / "large", place=place)
     _wait_for_data(place)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -23,7 +22,7 @@ from gkc.lock import Lock
 from keep.checkpoint import load_checkpoint
 from keep.knowledge import student_knowledge
 from keep.plugin import PlugIn
-from tests.commands import BIN, Place, service
+from tests.commands import BIN, Place, http_once, service
 from tests.keep.tiny import DAYS, ITEMS, tiny_days, tiny_log
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
@@ -102,7 +101,7 @@ def wait_until_served(url: str, version: str) -> None:
     """A new version is answered 503 until it is loaded, within a second on a quiet machine."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        listed = httpx.get(f"{url}/versions").json()["versions"]
+        listed = http_once.get(f"{url}/versions").json()["versions"]
         if any(one["version"] == version and one["ready"] for one in listed):
             return
         time.sleep(0.05)

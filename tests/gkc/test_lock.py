@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,5 +110,7 @@ def test_what_is_no_lock(tmp_path: Path, content: bytes, told: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="No such file"):
         Lock.read(tmp_path / "lock")
-    with pytest.raises(CommandError, match="Is a directory"):
-        Lock.read(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(CommandError, match=f"lock {path} is no regular file"):
+            Lock.read(path)

@@ -18,6 +18,7 @@ from keep.knowledge import student_knowledge
 from keep.log import Log
 from keep.serving import SETPRIV, CommandFailedError, run_quietly, served_knowledge, serving
 from keep.to_onnx import bundled_models
+from tests.commands import http_once
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("f32", 2e-6), ("f16", 2e-3), ("int8", 3e-2)])
@@ -88,6 +89,6 @@ def test_a_service_ends_with_a_killed_parent(bundled: Path, tmp_path: Path) -> N
 def answers(url: str) -> bool:
     """Tell whether a service listens there."""
     try:
-        return httpx.get(f"{url}/livez", timeout=5).status_code == 200
+        return http_once.get(f"{url}/livez", timeout=5).status_code == 200
     except httpx.TransportError:
         return False

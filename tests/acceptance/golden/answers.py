@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +20,8 @@ import safetensors.numpy
 
 from tests.acceptance.golden.bundles import RECIPES, Recipe, write_bundle
 from tests.acceptance.golden.questions import Media, Question
-from tests.commands import Place, done_many, service
+from tests.commands import Place, service
+from tests.in_process import export
 
 DTYPES = ("f16", "f32", "int8")
 GOLDEN = Path(__file__).parents[1] / "golden.json"
@@ -39,15 +40,9 @@ def golden_service(
     """Export every bundle in every stored type and serve them; yield the service's URL."""
     for recipe in recipes:
         write_bundle(folder / recipe.name, recipe)
-    options = ("--grace-seconds", 0, "--max-versions", len(recipes) * len(DTYPES))
-    exports = [
-        ("--bundle", folder / name, "--version", f"{name}-{dtype}", "--dtype", dtype, *options)
-        for name in (recipe.name for recipe in recipes)
-        for dtype in DTYPES
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        run = partial(done_many, "gkc-export", place=place)
-        list(pool.map(run, (exports[::2], exports[1::2])))
+    room = ("--max-versions", len(recipes) * len(DTYPES))
+    for name, dtype in itertools.product([recipe.name for recipe in recipes], DTYPES):
+        export(folder / name, f"{name}-{dtype}", place, "--dtype", dtype, *room)
     with service(place, env=_PATIENCE) as url:
         yield url
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def test_joined_rows_are_locked(place: Place, tmp_path: Path) -> None:
     result = gkc("check", lock, place=place)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert "run-8" in result.stderr
+
+
+def test_a_pipe_is_not_waited_for(place: Place, tmp_path: Path) -> None:
+    publish(place.url, "v1")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    joined = gkc("lock", "--joined", pipe, "-o", tmp_path / "lock", place=place)
+    written = gkc("lock", "--version", "v1", "-o", pipe, place=place)
+    checked = gkc("check", pipe, place=place)
+    assert joined.stderr == f"gkc: {pipe}: is no regular file\n"
+    assert written.stderr == f"gkc: {pipe} is there, and is no lock; name another place\n"
+    assert checked.stderr == f"gkc: lock {pipe} is no regular file\n"
 
 
 def test_rows_that_were_not_joined(place: Place, tmp_path: Path) -> None:

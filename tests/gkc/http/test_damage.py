@@ -6,13 +6,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 import redis
 
 from gkc.store.ids import hash_id
 from gkc.store.table_format import PAGE_BYTES, TableHeader
-from tests.commands import Place, service
+from tests.commands import Place, http_once, service
 from tests.gkc.http.running import SAFETENSORS
 from tests.gkc.world import ITEMS, USERS, World, make_world
 
@@ -29,7 +28,9 @@ def answers(url: str) -> set[int]:
     codes = set()
     for asked, accept in FORMS:
         body = {"u": USERS[0], "v": "v1"} | asked
-        response = httpx.post(f"{url}/knowledge", json=body, headers={"accept": accept}, timeout=10)
+        response = http_once.post(
+            f"{url}/knowledge", json=body, headers={"accept": accept}, timeout=10
+        )
         codes.add(response.status_code)
         if response.status_code != 200:
             problem = response.json()

@@ -14,22 +14,32 @@ from msgspec.structs import replace as with_fields
 
 from gkc.store import Origin, open_publisher
 from gkc.testing.samples import make_sample, publish_sample
-from tests.gkc.world import CATEGORIES, ITEMS, PARTS, STRANGERS, USERS, World, Worlds
+from tests.gkc.world import CATEGORIES, ITEMS, PARTS, STRANGERS, USERS, World, Worlds, named
 
 EQUALLY_WIDE = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults")
 
 
-def draw(rows: int, seed: int = 0, versions: Sequence[str] = ()) -> pa.Table:
-    """Draw rows of known and unknown users and items, some without a category."""
+def draw(
+    rows: int, seed: int = 0, versions: Sequence[str] = (), strings: Sequence[str] = ()
+) -> pa.Table:
+    """Draw rows of known and unknown users and items, some without a category.
+
+    ``strings`` are the kinds whose ids are strings, of user, item and category.
+    """
     rng = np.random.default_rng(seed)
-    categories = [
-        int(rng.choice((*CATEGORIES, 77))) if rng.random() < 0.7 else None for _ in range(rows)
-    ]
+
+    def ids(kind: str, known: Sequence[int], empty: float = 0.0) -> pa.Array:
+        drawn = rng.choice((*known, *STRANGERS), rows).tolist()
+        held = pa.string() if kind in strings else pa.int64()
+        return pa.array(
+            [None if rng.random() < empty else named(kind, x, strings) for x in drawn], held
+        )
+
     columns: dict[str, Any] = {
         "label": rng.random(rows),
-        "user_id": rng.choice((*USERS, *STRANGERS), rows),
-        "item_id": rng.choice((*ITEMS, *STRANGERS), rows),
-        "category_id": pa.array(categories, pa.int64()),
+        "user_id": ids("user", USERS),
+        "item_id": ids("item", ITEMS),
+        "category_id": ids("category", CATEGORIES, 0.3),
         "shown": pa.array(
             [[int(x)] * int(x) for x in rng.integers(0, 3, rows)], pa.list_(pa.int64())
         ),

@@ -14,10 +14,10 @@ import pytest
 from gkc.center.question import AnswerType
 from gkc.errors import CommandError, GenerationCorruptError, TableFileError, VersionNotFoundError
 from gkc.offline import join_batches
-from gkc.offline.joined import lock_of_joined
+from gkc.offline.sources import lock_of_joined
 from tests.gkc.http.running import SAFETENSORS, read_safetensors, session
 from tests.gkc.offline.tables import EQUALLY_WIDE, draw, expected, publish, told, worlds_of
-from tests.gkc.world import PARTS, Worlds, make_world
+from tests.gkc.world import PARTS, STRINGS, Worlds, make_world, versions_of
 
 
 def joined(table: pa.Table, at_once: int = 1000, **options: Any) -> pa.Table:
@@ -35,6 +35,20 @@ def test_bits_of_the_contract(worlds: Worlds, version: str, dtype: AnswerType) -
     assert versions == {version: worlds[version].generation}
 
 
+@pytest.mark.parametrize("held", [pa.string(), pa.large_string(), pa.string_view(), "dictionary"])
+@pytest.mark.parametrize("strings", STRINGS)
+def test_ids_that_are_strings(worlds: Worlds, strings: Any, held: Any) -> None:
+    table = draw(300, strings=strings)
+    for place, field in enumerate(table.schema):
+        if field.type == pa.string():
+            column = table[field.name]
+            column = column.dictionary_encode() if held == "dictionary" else column.cast(held)
+            table = table.set_column(place, field.name, column)
+    for version in versions_of(strings):
+        found = joined(table, 70, store=worlds.url, version=version, dtype="f16")
+        assert told(found) == expected(table, [worlds[version]], "f16")
+
+
 @pytest.mark.parametrize("parts", [("user",), ("user_category", "user_item"), PARTS[1:3]])
 def test_some_parts(worlds: Worlds, parts: Any) -> None:
     table = draw(100)
@@ -48,8 +62,11 @@ def test_a_version_of_each_row(worlds: Worlds) -> None:
     assert told(found) == expected(table, worlds_of(table, worlds), "f16")
 
 
-def test_bits_of_the_service(worlds: Worlds) -> None:
-    table = draw(1000, versions=EQUALLY_WIDE)
+@pytest.mark.parametrize(
+    ("versions", "strings"), [(EQUALLY_WIDE, ()), (versions_of(STRINGS[-1]), STRINGS[-1])]
+)
+def test_bits_of_the_service(worlds: Worlds, versions: Any, strings: Any) -> None:
+    table = draw(1000, 0, versions, strings)
     found = joined(table, store=worlds.url, version_column="version")
     names = {"u": "user_id", "i": "item_id", "c": "category_id", "v": "version"}
     body = {field: table[name].to_pylist() for field, name in names.items()}
@@ -158,6 +175,19 @@ def test_rows_that_cannot_be_asked(worlds: Worlds) -> None:
     batches = [*draw(10).to_batches(), *nobody(draw(3)).to_batches()]
     with pytest.raises(TableFileError, match="the batches, column 'user_id', row 10"):
         list(join_batches(batches, store=worlds.url, version="half"))
+    for version, column, kind in (("user", "user_id", "int64"), ("half", "item_id", "string")):
+        table = draw(3, strings=("item",))
+        with pytest.raises(
+            TableFileError, match=f"column '{column}': holds {kind}, but version '{version}' has"
+        ):
+            joined(table, store=worlds.url, version=version)
+        table = table.append_column("version", pa.array([version] * 3))
+        with pytest.raises(
+            TableFileError, match=f"column '{column}': holds {kind}, but version '{version}' has"
+        ):
+            joined(table, store=worlds.url, version_column="version")
+    with pytest.raises(CommandError, match="the table names versions of unequal types of ids"):
+        joined(draw(9, versions=("user", "half")), store=worlds.url, version_column="version")
     with pytest.raises(TableFileError, match="column 'knowledge': is there already"):
         joined(draw(3).append_column("knowledge", pa.nulls(3)), store=worlds.url, version="half")
 

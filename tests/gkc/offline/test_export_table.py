@@ -16,7 +16,7 @@ from gkc.offline.export_table import TableExport
 from gkc.offline.snapshot import StoreAddress
 from gkc.store import ELEMENT_TYPES, ElementType
 from tests.gkc.offline.tables import read
-from tests.gkc.world import World, make_world
+from tests.gkc.world import STRINGS, World, make_world
 
 
 def vectors(table: pa.Table) -> list[bytes]:
@@ -51,9 +51,14 @@ def assert_is(folder: Path, world: World) -> None:
         assert told == {world.version: world.generation}
 
 
-@pytest.mark.parametrize("element_type", ELEMENT_TYPES)
-def test_the_stored_numbers(url: str, element_type: ElementType, tmp_path: Path) -> None:
-    world = make_world("v1", 3, element_type, defaults=True).publish(url)
+@pytest.mark.parametrize(
+    ("element_type", "strings"),
+    [*((kind, ()) for kind in ELEMENT_TYPES), *(("f16", kinds) for kinds in STRINGS)],
+)
+def test_the_stored_numbers(
+    url: str, element_type: ElementType, strings: tuple[str, ...], tmp_path: Path
+) -> None:
+    world = make_world("v1", 3, element_type, defaults=True, strings=strings).publish(url)
     told: list[int] = []
     export = TableExport(StoreAddress(url), "v1", tmp_path / "a" / "out")
     report = export.run(told.append)
@@ -65,8 +70,11 @@ def test_the_stored_numbers(url: str, element_type: ElementType, tmp_path: Path)
 
 
 @pytest.mark.redis
-def test_from_redis(redis_server_url: str, redis_namespace: str, tmp_path: Path) -> None:
-    world = make_world("v1").publish(redis_server_url, redis_namespace)
+@pytest.mark.parametrize("strings", [(), STRINGS[-1]])
+def test_from_redis(
+    redis_server_url: str, redis_namespace: str, tmp_path: Path, strings: tuple[str, ...]
+) -> None:
+    world = make_world("v1", strings=strings).publish(redis_server_url, redis_namespace)
     store = StoreAddress(redis_server_url, redis_namespace, tmp_path / "mirrors", 5000)
     TableExport(store, "v1", tmp_path / "out").run(lambda _: None)
     assert_is(tmp_path / "out", world)

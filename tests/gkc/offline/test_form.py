@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gkc.errors import CommandError, TableFileError
+from gkc.errors import CommandError
 from gkc.offline.form import KnowledgeForm, fixed_lists
 
 
@@ -44,13 +44,6 @@ def test_a_schema_keeps_all_that_it_had() -> None:
     # Spark's own list of columns would hide those that are added.
     parts = b'{"user": [0, 3], "user_category": [3, 5]}'
     assert joined.metadata == {b"pandas": b"{}", b"gkc.versions": b"{}", b"gkc.parts": parts}
-
-
-def test_columns_of_these_names_are_refused() -> None:
-    schema = pa.schema([("status", pa.int64())])
-    with pytest.raises(TableFileError, match=r"a\.parquet, column 'status': .* --prefix"):
-        KnowledgeForm().check_free("a.parquet", schema)
-    KnowledgeForm(prefix="k_").check_free("a.parquet", schema)
 
 
 def test_lists_share_the_memory_of_rows() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from gkc.offline.parquet import lock, schema_metadata
 from gkc.offline.snapshot import StoreAddress
 from gkc.store import ElementType, open_publisher
 from tests.gkc.offline.tables import EQUALLY_WIDE, draw, expected, read, told, worlds_of, write
-from tests.gkc.world import Worlds, make_world
+from tests.gkc.world import STRINGS, Worlds, make_world, versions_of
 
 Options = Callable[..., JoinOptions]
 
@@ -87,6 +88,15 @@ def test_a_file(worlds: Worlds, options: Options) -> None:
         assert json.loads(metadata[b"gkc.versions"]) == {"half": worlds["half"].generation}
         assert json.loads(metadata[b"gkc.vector_spaces"]) == {}
         assert list(json.loads(metadata[b"gkc.parts"])) == list(PARTS)
+
+
+@pytest.mark.parametrize("strings", STRINGS)
+def test_a_file_of_strings(worlds: Worlds, options: Options, strings: tuple[str, ...]) -> None:
+    versions = versions_of(strings)
+    asked, table = options(version=None, version_column="version"), draw(300, 0, versions, strings)
+    write(table, asked.source)
+    run(asked)
+    assert told(read(asked.target)) == expected(table, worlds_of(table, worlds), "f16")
 
 
 def test_files_say_where_parts_are(worlds: Worlds, options: Options) -> None:
@@ -313,8 +323,28 @@ def test_schemas_are_checked_before_anything_is_written(options: Options) -> Non
     assert f"{asked.source / 'b'}: there is no column 'item_id'" in refusal(asked)
     write(draw(5).rename_columns(["status", *draw(1).schema.names[1:]]), asked.source / "b")
     assert f"{asked.source / 'b'}, column 'status': is there already" in refusal(asked)
+    write(draw(5, strings=("user",)), asked.source / "b")
+    said = refusal(asked)
+    assert f"{asked.source / 'b'}, column 'user_id': holds string, but version 'half' has" in said
+    write(draw(5, versions=("user",), strings=("user",)), asked.source / "b")
+    write(draw(5, versions=("half",)), asked.source / "a")
+    said = refusal(replace(asked, version=None, version_column="version"))
+    assert "names versions of unequal types of ids" in said
     (asked.source / "b").write_text("text")
     assert f"{asked.source / 'b'}: is no readable Parquet file" in refusal(asked)
+
+
+def test_a_pipe_is_not_waited_for(options: Options) -> None:
+    asked = options()
+    os.mkfifo(asked.source)
+    assert refusal(asked) == f"{asked.source}: is no regular file"
+    asked.source.unlink()
+    write(draw(5), asked.source)
+    os.mkfifo(asked.target)
+    assert refusal(asked) == f"{asked.target}: is no regular file"
+    asked.target.unlink()
+    os.mkfifo(FilePair(asked.source, asked.target).temporary)  # as if a killed join had left it
+    run(asked)
 
 
 def test_options_that_do_not_fit(options: Options) -> None:
@@ -378,19 +408,24 @@ def test_an_input_that_is_replaced_between_its_two_readings(
 
 
 @pytest.mark.redis
+@pytest.mark.parametrize("strings", [(), STRINGS[-1]])
 def test_from_redis(
-    options: Options, redis_server_url: str, redis_namespace: str, tmp_path: Path
+    options: Options,
+    redis_server_url: str,
+    redis_namespace: str,
+    tmp_path: Path,
+    strings: tuple[str, ...],
 ) -> None:
     kinds: dict[str, ElementType] = {"v1": "f16", "v2": "int8"}
     made = {
-        name: make_world(name, 1, kind, defaults=name == "v2").publish(
+        name: make_world(name, 1, kind, defaults=name == "v2", strings=strings).publish(
             redis_server_url, redis_namespace
         )
         for name, kind in kinds.items()
     }
     store = StoreAddress(redis_server_url, redis_namespace, tmp_path / "mirrors", 5000)
     asked = options(store=store, version=None, version_column="version", reads_per_second=10_000)
-    tables = {name: draw(500, seed, tuple(made)) for seed, name in enumerate("ab")}
+    tables = {name: draw(500, seed, tuple(made), strings) for seed, name in enumerate("ab")}
     for name, table in tables.items():
         write(table, asked.source / name)
     run(asked)

@@ -15,7 +15,7 @@ from gkc.errors import CommandError, TableFileError
 from gkc.offline.folders import FilePair
 from gkc.offline.form import KnowledgeForm
 from gkc.offline.joiner import FileJob, Joiner, JoinOptions, _read_ahead, _written_behind
-from gkc.offline.parquet import FileStamp
+from gkc.offline.parquet import ParquetTable
 from gkc.offline.snapshot import Snapshot, StoreAddress
 from tests.gkc.offline.tables import draw, expected, read, told, write
 from tests.gkc.world import Worlds
@@ -28,8 +28,7 @@ def joiner_of(worlds: Worlds, version: str = "half", dtype: str = "f32") -> Join
 
 
 def job(source: Path, target: Path) -> FileJob:
-    files, stamp = FilePair(source, target), FileStamp.of(source)
-    return FileJob(files, 200, ("half",), {"told": "x"}, stamp)
+    return FileJob(FilePair(source, target), ParquetTable(source), ("half",), {"told": "x"})
 
 
 def test_files_one_after_the_other(worlds: Worlds, tmp_path: Path) -> None:
@@ -56,19 +55,19 @@ def test_nothing_of_a_file_that_fails(worlds: Worlds, tmp_path: Path) -> None:
         assert [*(tmp_path / "out").iterdir()] == []
         of_source = job(source, tmp_path / "out" / "a")
         source.unlink()
-        with pytest.raises(TableFileError, match="there is no such file"):
+        with pytest.raises(TableFileError, match="No such file"):
             joiner.join(of_source, lambda _: None)
 
 
 def test_what_cannot_be_answered(worlds: Worlds) -> None:
     for version, dtype in (("half", "f16"), ("largest", "f32")):
         with closing(joiner_of(worlds, version, dtype)) as joiner:
-            joiner.check()
+            joiner.check([])
     with (
         closing(joiner_of(worlds, "largest", "f16")) as joiner,
         pytest.raises(CommandError, match="type f16 may overflow: user of version 'largest'"),
     ):
-        joiner.check()
+        joiner.check([])
 
 
 def test_reading_ahead_gives_everything_and_every_failure() -> None:

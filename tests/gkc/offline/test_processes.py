@@ -15,7 +15,7 @@ from gkc.errors import CommandError
 from gkc.offline.folders import FilePair
 from gkc.offline.form import KnowledgeForm
 from gkc.offline.joiner import FileJob, JoinOptions
-from gkc.offline.parquet import FileStamp
+from gkc.offline.parquet import ParquetTable
 from gkc.offline.processes import MadeOf, run_in_processes
 from gkc.offline.snapshot import Snapshot, StoreAddress
 from tests.gkc.offline.tables import draw, expected, read, told, write
@@ -32,7 +32,7 @@ def jobs(folder: Path, files: int) -> list[FileJob]:
     names = [str(k) for k in range(files)]
     sources = [write(draw(100, k), folder / "in" / name) for k, name in enumerate(names)]
     pairs = [FilePair(source, folder / "out" / source.name) for source in sources]
-    return [FileJob(pair, 100, ("half",), {}, FileStamp.of(pair.source)) for pair in pairs]
+    return [FileJob(pair, ParquetTable(pair.source), ("half",), {}) for pair in pairs]
 
 
 def test_each_file_is_joined_once(worlds: Worlds, tmp_path: Path) -> None:

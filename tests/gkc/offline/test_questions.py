@@ -10,6 +10,7 @@ import pytest
 
 from gkc.errors import TableFileError
 from gkc.offline.questions import RowQuestions
+from gkc.strings import StringIds
 
 
 def batch(**columns: Any) -> pa.RecordBatch:
@@ -71,6 +72,50 @@ def test_versions_of_rows(kind: pa.DataType) -> None:
     assert (columns.versions, columns.version_index.tolist()) == (("b",), [0])
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
+)
+def test_ids_that_are_strings(kind: pa.DataType) -> None:
+    names = pa.array(["nobody", "a", "\N{SNOWMAN}", "a\0"]).cast(kind)
+    categories = pa.array(["b", None, "c" * 128, "d"]).cast(kind)
+    rows = batch(user_id=names, item_id=names, category_id=categories).slice(1)
+    columns = questions(rows).read(rows, 1)
+    assert isinstance(columns.users, StringIds)
+    assert isinstance(columns.categories, StringIds)
+    assert columns.users.tolist() == [b"a", "\N{SNOWMAN}".encode(), b"a\0"]
+    assert columns.categories.tolist()[1:] == [b"c" * 128, b"d"]
+    assert columns.has_category is not None
+    assert columns.has_category.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("name", ["user_id", "item_id", "category_id"])
+@pytest.mark.parametrize("unfit", [b"", b"x" * 129, b"\xff", b"\xc3"])
+def test_strings_that_are_no_ids(unfit: bytes, name: str) -> None:
+    names = pa.array([b"a", b"\xc3\x9f", unfit, b"\x9f"]).view(pa.string())
+    said = refusal(batch(**({"user_id": [1, 2, 3], "item_id": [1, 2, 3]} | {name: names[:3]})), 100)
+    assert said == (
+        f"a.parquet, column {name!r}, row 102 (counted from 0): "
+        "is not a string of 1 to 128 bytes of UTF-8"
+    )
+
+
+def test_what_is_null_in_a_dictionary_is_null() -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array([None, 5]))
+    rows = batch(category_id=column)
+    columns = questions(rows).read(rows, 0)
+    assert columns.has_category is not None
+    assert columns.has_category.tolist() == [False, True]
+    assert "column 'user_id', row 0 (counted from 0): is null" in refusal(batch(user_id=column))
+
+
+def test_columns_that_are_there_already() -> None:
+    schema = batch(status=[1, 2]).schema
+    with pytest.raises(TableFileError, match=r"a\.parquet, column 'status': .* --prefix"):
+        RowQuestions("a.parquet", schema, "v1", None, ["knowledge", "status"])
+    RowQuestions("a.parquet", schema, "v1", None, ["k_knowledge", "k_status"])
+
+
 def test_what_is_null_is_named_by_its_row() -> None:
     said = refusal(batch(user_id=[7, None]), 100)
     assert said.startswith("a.parquet, column 'user_id', row 101 (counted from 0): is null")
@@ -102,6 +147,6 @@ def test_an_index_of_pandas_is_named() -> None:
 
 
 def test_columns_of_another_type() -> None:
-    assert "integer type, not string" in refusal(batch(user_id=["a", "b"]))
-    assert "integer type, not double" in refusal(batch(category_id=[1.0, 2.0]))
+    assert "integers or strings, not binary" in refusal(batch(user_id=[b"a", b"b"]))
+    assert "integers or strings, not double" in refusal(batch(category_id=[1.0, 2.0]))
     assert "versions are strings" in refusal(batch(v=[20211220, 1]), version=None, column="v")

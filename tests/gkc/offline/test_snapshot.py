@@ -17,13 +17,8 @@ import pytest
 from msgspec import structs
 
 from gkc.errors import CommandError, GenerationNotFoundError, VersionNotFoundError
-from gkc.offline.snapshot import (
-    Snapshot,
-    SnapshotReader,
-    StoreAddress,
-    _LoopThread,
-    _require_numbers,
-)
+from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress, _LoopThread
+from gkc.offline.sources import Sources
 from gkc.store import Origin, open_publisher
 from gkc.testing.samples import publish_sample, small_sample
 from tests.gkc.world import USERS, make_world
@@ -68,9 +63,8 @@ def test_what_rows_come_from(url: str) -> None:
     first = make_world("v1").publish(url)
     snapshot = Snapshot.take(StoreAddress(url))
     with closing(SnapshotReader(snapshot)) as reader:
-        told = {
-            key: json.loads(value) for key, value in reader.sources(["v1", "v2"]).metadata().items()
-        }
+        sources = Sources.of(reader.manifests(["v1", "v2"]))
+    told = {key: json.loads(value) for key, value in sources.metadata().items()}
     assert told["gkc.versions"] == {"v1": first.generation, "v2": snapshot.generations["v2"]}
     assert told["gkc.vector_spaces"] == {"v2": "of-run-7"}
     root = Path(url.removeprefix("file:"))
@@ -101,11 +95,3 @@ def test_ctrl_c_ends_what_is_waited_for() -> None:
 async def _interrupted() -> None:
     os.kill(os.getpid(), signal.SIGINT)  # which the main thread gets
     await asyncio.sleep(FOREVER_SECONDS)
-
-
-@pytest.mark.parametrize("kind", ["user_id_type", "item_id_type", "category_id_type"])
-def test_string_ids_are_refused(kind: str) -> None:
-    spec = small_sample("v1").spec
-    _require_numbers(spec)
-    with pytest.raises(CommandError, match="version 'v1' has string ids"):
-        _require_numbers(structs.replace(spec, **{kind: "string"}))

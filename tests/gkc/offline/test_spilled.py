@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gkc.arrays import I64
 from gkc.center.plan import Records
 from gkc.offline import spilled
 from gkc.offline.form import KnowledgeForm
 from gkc.offline.questions import RowQuestions
 from gkc.offline.snapshot import Snapshot, SnapshotReader, StoreAddress
 from gkc.offline.spilled import PacedFetch, SpilledAnswers
-from gkc.store import GenerationManifest
+from gkc.store import GenerationManifest, id_fields
+from gkc.strings import Ids
 from tests.gkc.offline.tables import EQUALLY_WIDE, draw, expected, told, worlds_of
-from tests.gkc.world import Worlds
+from tests.gkc.world import STRINGS, Worlds, versions_of
 
 FORM = KnowledgeForm("f16")
 
@@ -31,10 +31,10 @@ class Counting:
 
     def __init__(self, reader: SnapshotReader) -> None:
         self._reader = reader
-        self.reads: Counter[tuple[str, int]] = Counter()
+        self.reads: Counter[tuple[str, bytes]] = Counter()
 
-    def __call__(self, manifest: GenerationManifest, users: I64) -> Records:
-        self.reads.update((manifest.spec.version, user) for user in users.tolist())
+    def __call__(self, manifest: GenerationManifest, users: Ids) -> Records:
+        self.reads.update((manifest.spec.version, field) for field in id_fields(users))
         return self._reader.fetch(manifest, users)
 
 
@@ -50,7 +50,7 @@ def answered(
     questions = RowQuestions("a table", table.schema, None, "version")
     asked = [questions.read(batch, 0) for batch in table.to_batches(at_once)]
     done: list[int] = []
-    generations = reader.load(EQUALLY_WIDE)
+    generations = reader.load(sorted(set(table["version"].to_pylist())))
     with closing(SpilledAnswers(folder, table.num_rows, generations, fetch, FORM)) as spill:
         for columns in asked:
             spill.ask(columns)
@@ -64,22 +64,25 @@ def answered(
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 5])
+@pytest.mark.parametrize("strings", [(), *STRINGS])
 def test_order_and_bits_and_one_read(
     worlds: Worlds,
     reader: SnapshotReader,
     tmp_path: Path,
     partitions: int,
+    strings: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(spilled, "_partitions", lambda *_: partitions)
-    monkeypatch.setattr(spilled, "_PIECE_ROWS", 37)
     monkeypatch.setattr(spilled, "_USERS_AT_ONCE", 3)
-    table = draw(700, versions=EQUALLY_WIDE).combine_chunks()
+    versions = versions_of(strings) if strings else EQUALLY_WIDE
+    table = draw(700, 0, versions, strings).combine_chunks()
     fetch = Counting(reader)
     found = answered(table, reader, fetch, tmp_path)
     assert told(found) == expected(table, worlds_of(table, worlds), "f16")
-    named = zip(table["version"].to_pylist(), table["user_id"].to_pylist(), strict=True)
-    assert fetch.reads == Counter(set(named))
+    users = table["user_id"].to_pylist()
+    fields = id_fields(np.array(users)) if "user" not in strings else [u.encode() for u in users]
+    assert fetch.reads == Counter(set(zip(table["version"].to_pylist(), fields, strict=True)))
 
 
 def test_all_rows_of_one_user(worlds: Worlds, reader: SnapshotReader, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import redis
 
 from gkc.errors import GenerationCorruptError
@@ -25,7 +24,7 @@ from gkc.store.backends.redis.pipe import ReadPipe
 from gkc.store.backends.redis.ranges import ItemRanges
 from gkc.store.backends.redis.verify import read_users, verify_users
 from gkc.store.catalogue import Catalogue, read_catalogue
-from gkc.store.codec import UserBlock, id_fields
+from gkc.store.codec import UserBlock, id_fields, ids_of
 from gkc.store.daemon import in_daemon_thread
 from gkc.store.generation import GenerationManifest, read_manifest, unpacked
 from gkc.store.ids import hashes_of
@@ -126,11 +125,7 @@ class RedisReader:
     async def users(self, manifest: GenerationManifest) -> AsyncIterator[UserBlock]:
         """Read all users, a bucket at a time."""
         async for users in read_users(manifest, self._reads(manifest.generation)):
-            is_string = manifest.spec.user_id_type == "string"
-            numbers = b"" if is_string else b"".join(users)
-            ids: Ids = np.frombuffer(numbers, dtype="<i8")
-            if is_string:
-                ids = StringIds.of(list(users))
+            ids = ids_of(users, manifest.spec.user_id_type)
             yield unpacked(manifest, ids, list(users.values()))
 
     async def verify(self, manifest: GenerationManifest, progress: Progress) -> None:

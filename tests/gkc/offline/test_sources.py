@@ -12,9 +12,9 @@ from gkc.errors import LockMismatchError, TableFileError
 from gkc.lock import Lock
 from gkc.offline.form import KnowledgeForm
 from gkc.offline.join import Join
-from gkc.offline.joined import lock_of_joined
 from gkc.offline.joiner import JoinOptions
 from gkc.offline.snapshot import StoreAddress
+from gkc.offline.sources import lock_of_joined
 from gkc.store import open_publisher
 from tests.gkc.offline.tables import draw, publish, write
 from tests.gkc.world import make_world

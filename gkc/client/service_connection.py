@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import httptools
 import numpy as np
+from msgspec import Struct
 
 from gkc.arrays import U8
 from gkc.client.service_address import Address
@@ -28,6 +29,7 @@ WRITE: Final = select.POLLOUT
 _HEAD_BYTES: Final = 16 << 10
 """The most of a head. More of the first read would be copied; the rest goes where it stays."""
 _MOST_BODY_BYTES: Final = 1 << 31
+_HTTP: Final = b"HTTP/1."
 _HEAD_END: Final = b"\r\n\r\n"
 _FIRST_FINAL_STATUS: Final = 200
 _LONGEST_POLL_SECONDS: Final = 86_400.0
@@ -42,7 +44,7 @@ Steps = Generator[int, None, T]
 """Yields what it waits for; returns a T."""
 
 
-class Response:
+class Response(Struct, frozen=True):
     """An answer as it came.
 
     Attributes
@@ -56,15 +58,10 @@ class Response:
         Whole, and of nobody else.
     """
 
-    __slots__ = ("address", "body", "headers", "status")
-
-    def __init__(
-        self, address: Address, status: int, headers: dict[bytes, bytes], body: U8
-    ) -> None:
-        self.address = address
-        self.status = status
-        self.headers = headers
-        self.body = body
+    address: Address
+    status: int
+    headers: dict[bytes, bytes]
+    body: U8
 
     @property
     def content_type(self) -> str:
@@ -212,6 +209,8 @@ class Connection:
         while True:
             end = self._scratch.find(_HEAD_END, 0, filled)
             if end < 0:
+                if not _HTTP.startswith(self._scratch[: min(filled, len(_HTTP))]):
+                    raise self._lie("does not speak HTTP/1.1")
                 if filled == len(scratch):
                     raise self._lie(f"sends a head of more than {_HEAD_BYTES} bytes")
                 filled += yield from self._read(scratch[filled:])

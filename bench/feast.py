@@ -68,7 +68,12 @@ def main(*, rounds: Rounds = 5, seconds: Seconds = 2, save: Save = False) -> Non
     with Stage() as stage:
         knowledge = dataclasses.replace(stage.world(SHAPE), shape=PART)
         ours = stage.serve(knowledge.url)
-        repository = write_repository(knowledge)
+        to_redis = {
+            "type": "redis",
+            "connection_string": f"127.0.0.1:{knowledge.redis.port}",
+            "skip_dedup": True,
+        }
+        repository = write_repository(stage.folder / "feast", to_redis)
         write_vectors(knowledge, ours, repository)
         versions = fill(commands, repository)
         with feast_serving(commands, repository, stage.service_cores) as feast:
@@ -86,20 +91,15 @@ def main(*, rounds: Rounds = 5, seconds: Seconds = 2, save: Save = False) -> Non
     tell(section(runs, versions), save=save)
 
 
-def write_repository(part: World) -> Path:
-    """Write what configures Feast for a world's Redis server; return the repository's folder."""
-    repository = part.folder / "feast"
+def write_repository(repository: Path, online_store: Mapping[str, Any]) -> Path:
+    """Write what configures Feast into a new folder, which is returned."""
     repository.mkdir()
     configuration = {
         "project": "gkc",
         "provider": "local",
         # Kept for ever once read: nothing changes in it.
         "registry": {"path": str(repository / "registry.db"), "cache_ttl_seconds": 0},
-        "online_store": {
-            "type": "redis",
-            "connection_string": f"127.0.0.1:{part.redis.port}",
-            "skip_dedup": True,
-        },
+        "online_store": online_store,
         "offline_store": {"type": "file"},
         "auth": {"type": "no_auth"},
         "entity_key_serialization_version": 3,

@@ -34,12 +34,7 @@ PACKAGES = ("feast", "fastapi", "uvicorn", "gunicorn", "uvloop", "redis", "hired
 
 def main(repository: Path) -> None:
     """Register a view for each kind of key, and write its vectors."""
-    store = FeatureStore(str(repository))
-    entities = {
-        f"{key}_id": Entity(name=key, join_keys=[f"{key}_id"], value_type=ValueType.INT64)
-        for key in ("user", "item", "category")
-    }
-    store.apply([*entities.values(), *(_view(kind, entities, repository) for kind in KINDS)])
+    store = store_with_views(repository)
     for kind, (keys, feature) in KINDS.items():
         columns = np.load(repository / f"{kind}.npz")
         ids, vectors = {key: columns[key] for key in keys}, columns["vectors"]
@@ -54,9 +49,19 @@ def main(repository: Path) -> None:
     print(json.dumps({name: version(name) for name in PACKAGES}))
 
 
+def store_with_views(repository: Path) -> FeatureStore:
+    """Register a view for each kind of key; batches would come from ``KIND.parquet``."""
+    entities = {
+        f"{key}_id": Entity(name=key, join_keys=[f"{key}_id"], value_type=ValueType.INT64)
+        for key in ("user", "item", "category")
+    }
+    store = FeatureStore(str(repository))
+    store.apply([*entities.values(), *(_view(kind, entities, repository) for kind in KINDS)])
+    return store
+
+
 def _view(kind: str, entities: dict[str, Entity], repository: Path) -> FeatureView:
     keys, feature = KINDS[kind]
-    # A view must name where batches would come from; nothing is read from there.
     source = FileSource(
         name=f"{kind}_source",
         path=str(repository / f"{kind}.parquet"),

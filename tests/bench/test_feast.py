@@ -69,10 +69,10 @@ def test_a_question_names_a_feature_of_every_kind_and_a_key_for_every_row(tmp_pa
     }
 
 
-def test_the_repository_is_on_the_server_that_holds_the_version(tmp_path: Path) -> None:
-    repository = write_repository(World(TINY, NOBODY, tmp_path))
+def test_the_repository_names_its_online_store_and_a_registry_of_its_own(tmp_path: Path) -> None:
+    repository = write_repository(tmp_path / "feast", {"type": "sqlite"})
     configuration = json.loads((repository / "feature_store.yaml").read_text())
-    assert configuration["online_store"]["connection_string"] == f"127.0.0.1:{NOBODY.port}"
+    assert configuration["online_store"] == {"type": "sqlite"}
     assert Path(configuration["registry"]["path"]).parent == repository
 
 

@@ -65,7 +65,7 @@ def main(*, rounds: Rounds = 15, save: Save = False) -> None:
         knowledge = stage.world(SHAPE)
         store = f"file:{stage.folder / 'store'}"
         export(stage.folder / "bundle", SHAPE, store)
-        load_plain_keys(knowledge, stage.serve(knowledge.url))
+        load_plain_keys(knowledge)
         service = stage.serve(store)
         questions, mirrors = client_questions(SHAPE), stage.folder / "mirrors"
         bodies, keys = [*map(encoded, questions)], [*map(keys_of, questions)]

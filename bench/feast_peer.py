@@ -25,7 +25,7 @@ from feast import (  # type: ignore[import-not-found]
 )
 from feast.types import Bytes, Int64  # type: ignore[import-not-found]
 
-from bench.feast_views import KINDS
+from bench.tables import KINDS
 
 ROWS_AT_ONCE = 2000
 """Of a call of ``write_to_online_store``; larger frames are no faster."""
@@ -35,7 +35,7 @@ PACKAGES = ("feast", "fastapi", "uvicorn", "gunicorn", "uvloop", "redis", "hired
 def main(repository: Path) -> None:
     """Register a view for each kind of key, and write its vectors."""
     store = store_with_views(repository)
-    for kind, (keys, feature) in KINDS.items():
+    for kind, (_, keys, feature) in KINDS.items():
         columns = np.load(repository / f"{kind}.npz")
         ids, vectors = {key: columns[key] for key in keys}, columns["vectors"]
         for start in range(0, len(vectors), ROWS_AT_ONCE):
@@ -61,7 +61,7 @@ def store_with_views(repository: Path) -> FeatureStore:
 
 
 def _view(kind: str, entities: dict[str, Entity], repository: Path) -> FeatureView:
-    keys, feature = KINDS[kind]
+    _, keys, feature = KINDS[kind]
     source = FileSource(
         name=f"{kind}_source",
         path=str(repository / f"{kind}.parquet"),

@@ -33,7 +33,7 @@ from bench.processes import anonymous_mib
 from bench.report import spread
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, in_turns, ratios
-from bench.world import VERSION, Shape
+from bench.world import VERSION, Shape, export_tables
 
 SHAPE: Final = Shape(users=1_000_000, items=100_000, pairs=10)
 GROUP_ROWS: Final = 1 << 17
@@ -137,8 +137,7 @@ def write_alone(source: Path, like: Path, target: Path) -> Run:
 def beside_peers(folder: Path, store: str, most: int) -> dict[str, Seconds]:
     """Join in turns with each peer, which merges the same vectors to the same rows."""
     program = [str(separate_environment("feast") / "python"), "-m", "bench.join_peer"]
-    tables = str(folder / "tables")
-    run(HERE.module("gkc", "export-table", "--version", VERSION, "--store", store, tables))
+    export_tables(store, folder / "tables")
     write_repository(folder / "feast", {"type": "sqlite", "path": str(folder / "online.db")})
     run([*program, "prepare", str(folder)])
     found = {}

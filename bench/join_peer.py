@@ -18,11 +18,9 @@ import pandas as pd  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytz  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 
-from bench.feast_views import KINDS
+from bench.tables import KINDS, read_vectors
 
-TABLES: Final = {"user": "users", "item": "items", "user_category": "user_categories"}
 PUBLISHED: Final = np.datetime64("2021-12-20", "us")
 ASKED: Final = pd.Timestamp("2021-12-21", tz=pytz.UTC)  # of another UTC, Feast goes row by row
 PLAIN: Final = {"compression": "none", "use_dictionary": False}
@@ -33,19 +31,18 @@ def prepare(folder: Path) -> None:
     """Write what Feast reads: vectors as bytes, and since when they have been there."""
     from bench.feast_peer import store_with_views  # pandas needs no Feast
 
-    for kind, (keys, feature) in KINDS.items():
-        stored = pq.read_table(_table(folder, kind))
-        vectors = _vectors(stored)
+    for kind, (_, _, feature) in KINDS.items():
+        keys, vectors = read_vectors(folder / "tables", kind)
         as_bytes = pa.binary(2 * vectors.shape[1])
         buffers = [None, pa.py_buffer(vectors)]
-        times = np.full(len(stored), PUBLISHED)
         columns = {
-            **{key: stored[key] for key in keys},
-            feature: pa.FixedSizeBinaryArray.from_buffers(as_bytes, len(stored), buffers),
-            "event_timestamp": pa.array(times, pa.timestamp("us", "UTC")),
+            **keys,
+            feature: pa.FixedSizeBinaryArray.from_buffers(as_bytes, len(vectors), buffers),
+            "event_timestamp": pa.array(
+                np.full(len(vectors), PUBLISHED), pa.timestamp("us", "UTC")
+            ),
         }
-        path = folder / "feast" / f"{kind}.parquet"
-        pq.write_table(pa.table(columns), path, **PLAIN)
+        pq.write_table(pa.table(columns), folder / "feast" / f"{kind}.parquet", **PLAIN)
     store_with_views(folder / "feast")
 
 
@@ -55,7 +52,7 @@ def merge_by_feast(folder: Path, source: Path, target: Path) -> None:
 
     rows = pd.read_parquet(source)
     rows["event_timestamp"] = ASKED + pd.to_timedelta(rows.pop("time"), unit="us")
-    features = [f"{kind}:{feature}" for kind, (_, feature) in KINDS.items()]
+    features = [f"{kind}:{feature}" for kind, (_, _, feature) in KINDS.items()]
     job = FeatureStore(str(folder / "feast")).get_historical_features(rows, features)
     pq.write_table(job.to_arrow(), target, **PLAIN)
 
@@ -63,11 +60,9 @@ def merge_by_feast(folder: Path, source: Path, target: Path) -> None:
 def merge_by_pandas(folder: Path, source: Path, target: Path) -> None:
     """Merge the tables to the rows, lay each row's knowledge and status, and write them."""
     rows = merged = pd.read_parquet(source)
-    for kind, (keys, _) in KINDS.items():
-        stored = pq.read_table(_table(folder, kind))
-        frame = pd.DataFrame(_vectors(stored)).add_prefix(f"{kind}.")
-        for key in keys:
-            frame[key] = stored[key].to_numpy()
+    for kind in KINDS:
+        keys, vectors = read_vectors(folder / "tables", kind)
+        frame = pd.DataFrame(vectors).add_prefix(f"{kind}.").assign(**keys)
         merged = merged.merge(frame, on=list(keys), how="left")
     parts = [merged.filter(regex=rf"^{kind}\.").to_numpy() for kind in KINDS]
     status = np.stack([~np.isnan(part[:, 0]) for part in parts], axis=1).astype(np.uint8)
@@ -79,15 +74,6 @@ def merge_by_pandas(folder: Path, source: Path, target: Path) -> None:
         column = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
         table = table.append_column(name, column)
     pq.write_table(table, target, **PLAIN)
-
-
-def _table(folder: Path, kind: str) -> Path:
-    return folder / "tables" / f"{TABLES[kind]}.parquet"
-
-
-def _vectors(table: pa.Table) -> NDArray[np.float16]:
-    flat: NDArray[np.float16] = table["knowledge"].combine_chunks().flatten().to_numpy()
-    return flat.reshape(len(table), -1)
 
 
 COMMANDS: Final[dict[str, Callable[..., None]]] = {

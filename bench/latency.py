@@ -40,7 +40,7 @@ def main(*, rounds: Rounds = 15, seconds: Seconds = 1, save: Save = False) -> No
     with Stage() as stage:
         knowledge = stage.world(SHAPE)
         ours = stage.serve(knowledge.url)
-        load_plain_keys(knowledge, ours)
+        load_plain_keys(knowledge)
         questions = knowledge.questions(ROWS, BODIES, seed=1, dtype="f16")
         bodies = stage.write("rows", questions)
         keys = [keys_of(body) for body in questions[:CALLS]]

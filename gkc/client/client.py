@@ -106,9 +106,10 @@ class _AnyClient:
         ------
         LockMismatchError
         """
-        lock, shown = self._options.lock, self._source.shown
+        lock = self._options.lock
         if lock is None or answer.versions.items() <= self._unlocked:
             return answer
+        shown = self._source.shown
         for version, generation in answer.versions.items():
             told = answer.described.get(version)
             if told is None:

@@ -31,6 +31,7 @@ _HEAD_BYTES: Final = 16 << 10
 _MOST_BODY_BYTES: Final = 1 << 31
 _HTTP: Final = b"HTTP/1."
 _HEAD_END: Final = b"\r\n\r\n"
+_FIRST_STATUS: Final = 100
 _FIRST_FINAL_STATUS: Final = 200
 _LONGEST_POLL_SECONDS: Final = 86_400.0
 _MOST_INTERIM_HEADS: Final = 100
@@ -196,11 +197,11 @@ class Connection:
         if self._tls is None:  # it has hardly come yet: no need to try
             yield READ
         head, start, end = yield from self._receive_head()
-        begun = memoryview(self._scratch)[start:end]
+        beginning = memoryview(self._scratch)[start:end]
         if head.length is None:
-            body = yield from self._receive_open_ended(head, begun)
+            body = yield from self._receive_open_ended(head, beginning)
         else:
-            body = yield from self._receive_sized(head.length, begun)
+            body = yield from self._receive_sized(head.length, beginning)
         return Response(self.address, head.status, head.headers, body)
 
     def _receive_head(self) -> Steps[tuple[_Head, int, int]]:
@@ -231,32 +232,34 @@ class Connection:
             head.parser.feed_data(raw)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise self._not_http(error) from error
-        if not head.is_whole:
-            raise self._lie("does not speak HTTP/1.1")
         head.status = head.parser.get_status_code()
+        if not head.is_whole or head.status < _FIRST_STATUS:
+            raise self._lie("does not speak HTTP/1.1")
         self.stays_open = head.parser.should_keep_alive()
         length = head.headers.get(b"content-length")
-        if length is not None and b"transfer-encoding" not in head.headers:
+        if head.is_over:  # of 204 and 304 comes no more, whatever their length says
+            head.length = 0
+        elif length is not None and b"transfer-encoding" not in head.headers:
             head.length = int(length)
             if head.length > _MOST_BODY_BYTES:
                 raise self._lie(f"announces a body of {head.length} bytes")
         return head
 
-    def _receive_sized(self, length: int, begun: memoryview) -> Steps[U8]:
+    def _receive_sized(self, length: int, beginning: memoryview) -> Steps[U8]:
         """Read a body straight into memory of its size."""
-        if len(begun) > length:
+        if len(beginning) > length:
             raise self._lie(f"sends more than the {length} bytes that it announced")
         body = np.empty(length, dtype=np.uint8)
-        view, filled = body.data, len(begun)
-        view[:filled] = begun
+        view, filled = body.data, len(beginning)
+        view[:filled] = beginning
         while filled < length:
             count = yield from self._read(view[filled:], f"after {filled} of {length} bytes")
             filled += count
         return body
 
-    def _receive_open_ended(self, head: _Head, begun: memoryview) -> Steps[U8]:
+    def _receive_open_ended(self, head: _Head, beginning: memoryview) -> Steps[U8]:
         """Read a body in chunks, or one that the end of the connection ends."""
-        pieces: bytes | memoryview = begun
+        pieces: bytes | memoryview = beginning
         try:
             while not head.is_over:
                 head.parser.feed_data(pieces)

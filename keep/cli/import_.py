@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import typer
 
 from gkc.command_line import Commands
+from gkc.progress import progress
 from keep.log import open_log
 from keep.log_summary import describe
 from keep.log_writer import check_replaceable
-from keep.progress import progress
 from keep.sources import jd, parquet, taobao
 from keep.sources.actions import SECONDS_A_DAY, ActionOptions
 

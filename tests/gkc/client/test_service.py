@@ -111,6 +111,10 @@ LIES: dict[str, tuple[bytes, str]] = {
         "answers status 503 and says '{}'",
     ),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "does not speak HTTP/1.1"),
+    "a status of 0": (b"HTTP/1.1 000 Odd\r\nContent-Length: 0\r\n\r\n", "does not speak HTTP"),
+    "nothing new": (
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "answers status 304"
+    ),
     "a greeting": (b"220 mail ESMTP\r\n", "does not speak HTTP/1.1"),
     "TLS": (b"\x15\x03\x01\x00\x02\x02\x16", "does not speak HTTP/1.1"),
     "an endless head": (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000, "head of more than"),

@@ -18,7 +18,8 @@ from keep.log import Log
 from keep.recipes.pretrain import pretrain
 from keep.served import ServedKnowledge
 from keep.serving import serving
-from tests.commands import Place, command, done, export
+from tests.commands import Place
+from tests.in_process import command, done, export
 from tests.keep.tiny import CONFIG, ITEMS, tiny_log
 
 

@@ -15,12 +15,13 @@ from typing import Any, Final
 import numpy as np
 import typer
 
+from bench.exchange import JSON, answer_of, post
 from bench.load import CONCURRENCY, Ask, Load
 from bench.options import Rounds, Save, Seconds
 from bench.processes import Server
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, ratios
-from bench.vectors import JSON, answer_of, load_plain_keys, post
+from bench.vectors import load_plain_keys
 from bench.world import Shape, World
 from gkc.knowledge import SAFETENSORS
 
@@ -89,7 +90,7 @@ def measure(
         knowledge = stage.world(shape)
         ours, empty = stage.serve(knowledge.url), stage.reference("empty")
         plain = stage.reference("plain", "--redis", knowledge.url)
-        load_plain_keys(knowledge, ours)
+        load_plain_keys(knowledge)
         for rows in sizes:
             check_answers(knowledge, ours, plain, rows)
             drawn = knowledge.questions(rows, BODIES, seed=1, dtype="f16")

@@ -119,6 +119,25 @@ def _succeed(outcome: int) -> None:
         raise LayoutError(_FAULTS[outcome])
 
 
+def damaged_record(crc32: int, users: Ids, records: bytes, offsets: I64 | None) -> int:
+    """Return which of some users' records is the first that is damaged, or another's; -1 if none.
+
+    Parameters
+    ----------
+    crc32 : int
+        Of the generation's name, which their checksums begin with.
+    users : ndarray, shape (U,), int64, or StringIds
+    records : bytes
+        One behind the other.
+    offsets : ndarray, shape (U + 1,), int64, or None
+        Where each begins and ends, an empty one for a user who is not there; None for one user.
+    """
+    names, ids = (_packed(users), None) if isinstance(users, StringIds) else (None, users.tobytes())
+    at = None if offsets is None else address(offsets)
+    row: int = library().gkc_check_records(crc32, ids, names, records, at, len(users), len(records))
+    return row
+
+
 class SortedStrings:
     """A dictionary: strings in ascending order of their bytes, each of which has a place.
 

@@ -53,6 +53,8 @@ def run(library: str) -> None:
             asked.user_index,
             asked.answer_rows,
         )
+        users = np.zeros(1 if offsets is None else len(offsets) - 1, dtype=np.int64)
+        rule.damaged_record(0, users, records, offsets)
         try:
             generation = GenerationRows(
                 store.element_type,

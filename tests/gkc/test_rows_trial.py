@@ -54,7 +54,7 @@ MUTANTS = [
     # checksums
     ("sum >> 8 ^ crc_tables[0][(sum", "sum >> 8 ^ crc_tables[1][(sum"),
     ("if (begin == end) continue;", "if (begin == end) return k;"),
-    ("names ? string_at(names, k) : (string){ids + 8 * k, 8}", "(string){ids + 8 * k, 8}"),
+    ("~(uint32_t)sum, id.bytes, id.size", "~(uint32_t)sum, id.bytes, 8"),
     # the rule
     ("? DEFAULT", "? FOUND"),
     ("category != last_category", "category < last_category"),

@@ -187,8 +187,8 @@ def test_a_damaged_record_is_answered_in_no_process(
     world, user = make_world().publish(url), USERS[0]
     record = asyncio.run(record_of(url, world, user))
     table = pa.table({"user_id": [user], "item_id": [ITEMS[0]]}).to_batches()
-    where = {"mirror_dir": tmp_path / "mirror"}
-    with Client(url, timeout=10, **where) as client:
+    mirror = tmp_path / "mirror"
+    with Client(url, timeout=10, mirror_dir=mirror) as client:
         client.knowledge(u=user, i=ITEMS[0], v=world.version)
         if kind == "file":
             flip_in_file(tmp_path / "store", record)
@@ -198,7 +198,7 @@ def test_a_damaged_record_is_answered_in_no_process(
             client.knowledge(u=user, i=ITEMS[0], v=world.version)
         client.knowledge(u=USERS[1], i=ITEMS[0], v=world.version)
     with pytest.raises(GenerationCorruptError, match="record of one of its users"):
-        list(join_batches(table, store=url, version=world.version, **where))
+        list(join_batches(table, store=url, version=world.version, mirror_dir=mirror))
 
 
 async def record_of(url: str, world: World, user: int) -> bytes:

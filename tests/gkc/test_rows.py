@@ -183,8 +183,9 @@ def summed(crc32: int, user: bytes, content: bytes) -> bytes:
 def test_a_damaged_record_is_found_as_zlib_finds_it(
     contents: list[bytes | None], crc32: int, has_names: bool, plain: bool, flip: int
 ) -> None:
-    users: Ids = np.arange(len(contents), dtype=np.int64) * 2**58
-    fields = [user.tobytes() for user in users]
+    numbers = np.arange(len(contents), dtype=np.int64) * 2**58
+    users: Ids = numbers
+    fields = [number.tobytes() for number in numbers]
     if has_names:
         fields = [b"name" * (k + 1) for k in range(len(contents))]
         users = StringIds.of(fields)

@@ -280,8 +280,8 @@ def test_a_changed_record_is_refused(
 def test_records_behind_one_another_are_whole(
     made: tuple[UserBlock, ElementType, int, int], are_there: list[bool]
 ) -> None:
-    block, *widths = made
-    codec = RecordCodec("g1", *widths)
+    block, element_type, dim, category_dim = made
+    codec = RecordCodec("g1", element_type, dim, category_dim)
     packed = codec.pack(block)
     records = [r if is_there else None for r, is_there in zip(packed, are_there, strict=False)]
     raw, offsets = joined(records)

@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkc import rows as rule
+from gkc import compiled
 from gkc.errors import LayoutError
 from gkc.http.json_strings import strings_in
 from gkc.knowledge import PARTS
-from gkc.rows import GenerationRows, Rows, row_form
+from gkc.rows import GenerationRows, Rows, damaged_record, row_form
 from tests.gkc.slow_rows import Asked, Store, questions, stores
 
 FLIPS = st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), max_size=4)
@@ -22,8 +22,8 @@ DAMAGED = ("starts", "ids", "categories", "has_category", "rows")
 
 def run(library: str) -> None:
     """Lay rows of damaged stores by one library; print how many were refused."""
-    vars(rule)["LIBRARY"] = Path(library)  # what this process loads and tries
-    loaded = rule.library()
+    vars(compiled)["LIBRARY"] = Path(library)  # what this process loads and tries
+    loaded = compiled.library()
     refused = 0
 
     @settings(max_examples=500, deadline=None, database=None, derandomize=True)
@@ -54,7 +54,7 @@ def run(library: str) -> None:
             asked.answer_rows,
         )
         users = np.zeros(1 if offsets is None else len(offsets) - 1, dtype=np.int64)
-        rule.damaged_record(0, users, records, offsets)
+        damaged_record(0, users, records, offsets)
         try:
             generation = GenerationRows(
                 store.element_type,

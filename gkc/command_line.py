@@ -12,19 +12,32 @@ from typing import Any, Final, NoReturn, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from gkc.errors import GkcError
+from gkc.errors import GkcError, StoreUrlError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_SECRETS: Final = re.compile(r":(?:/.*|\S*)@|(?<=\?)[^\s=]+=\S*", re.DOTALL)
+_SECRETS: Final = re.compile(
+    r":(?:/.*|\S*)@"
+    # A password with no host behind it, where a port would stand; \[ begins an IPv6 address.
+    r"|:/(?:/?:|/[^\s/:\[]+:(?!\d{1,5}(?:[/?]|[)'\",;:.]*(?:\s|$))|\s|$)).*"
+    r"|(?<=\?)[^\s=]+=\S*",
+    re.DOTALL,
+)
 
 
 def without_secrets(text: str) -> str:
     """Hide what may be a password: what stands before the host of a URL, or behind its ``?``.
 
-    A password may have any character, so all from the first ``:/`` to the last ``@`` goes.
+    A password may have any character, so all from the first ``:/`` to the last ``@`` goes, and to
+    the end if there is no ``@``.
     """
-    return _SECRETS.sub(lambda secret: ":…@" if secret[0].startswith(":") else "…", text)
+
+    def hidden(secret: re.Match[str]) -> str:
+        if not secret[0].startswith(":"):
+            return "…"
+        return ":…@" if secret[0].endswith("@") else ":…"
+
+    return _SECRETS.sub(hidden, text)
 
 
 def run(app: typer.Typer, name: str) -> NoReturn:
@@ -36,6 +49,9 @@ def run(app: typer.Typer, name: str) -> NoReturn:
         wrong_usage.show(shown)  # type: ignore[attr-defined] # in all that typer raises
         sys.stderr.write(without_secrets(shown.getvalue()))
         status = wrong_usage.exit_code
+    except StoreUrlError as error:  # holds no secret, but tells how an @ is written
+        sys.stderr.write(f"{name}: {error}\n")
+        status = 1
     except (GkcError, OSError, MemoryError) as error:
         told = str(error) or "there is not enough memory here"
         sys.stderr.write(f"{name}: {without_secrets(' '.join(told.split()))}\n")

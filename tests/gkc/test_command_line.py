@@ -90,6 +90,12 @@ def test_flags_and_lists_may_be_given_twice(capsys: pytest.CaptureFixture[str]) 
         ("no store (redis://:a@b/c@h:6379/0)", "no store (redis:…@h:6379/0)"),
         ("PosixPath redis:/user:a@h", "PosixPath redis:…@h"),
         ("default:a@h is nothing", "default:…@h is nothing"),
+        ("'redis://:s3 cr/et' is nothing", "'redis:…"),
+        ("PosixPath redis:/:s3cret", "PosixPath redis:…"),
+        ("no store (redis://user:s3 cret)", "no store (redis:…"),
+        ("no store (redis://user:63x)", "no store (redis:…"),
+        ("redis://h:6379: no, at 'redis://h:6379'.", "redis://h:6379: no, at 'redis://h:6379'."),
+        ("redis://h:6379/0?db=1, http://[::1]:80", "redis://h:6379/0?… http://[::1]:80"),
         ("redis://h/0?password=a is unknown", "redis://h/0?… is unknown"),
         ("Error: ask me@home", "Error: ask me@home"),
         ("file:/a/b, row 3: is null?", "file:/a/b, row 3: is null?"),
@@ -97,6 +103,29 @@ def test_flags_and_lists_may_be_given_twice(capsys: pytest.CaptureFixture[str]) 
 )
 def test_what_is_hidden_of_a_text(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("redis://:SECRET@SECRET@h/0", "@ is %40"),
+        ("redis://user:SEC RET@h/0", "a space is %20"),
+        ("redis://:SECRET", "write HOST, HOST:PORT or [IPV6]:PORT"),
+        ("redis://user:SECRET", "write HOST:PORT, with a port from 1 to 65535"),
+        ("redis://h/0?password=SECRET", "write redis://USER:PASSWORD@ in front; percent-encode"),
+        ("other://user:SECRET@h", "use file:PATH, redis://HOST:PORT/DB"),
+    ],
+)
+def test_a_refused_url_is_explained_without_its_password(
+    url: str, remedy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gkc", "versions", "list", "--store", url])
+    with pytest.raises(SystemExit, match="1"):
+        run(APPS["gkc"], "gkc")
+    told = capsys.readouterr().err
+    assert remedy in told
+    assert "SEC" not in told
+    assert told.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan
 from gkc.center.question import Columns, Question, RowsAnswer
 from gkc.cli.options import AsJson, Store, load, read_store, whole_number
-from gkc.cli.output import console
+from gkc.cli.output import console, printable
 from gkc.http.encoding import encode_json
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.settings import StoreSettings
@@ -53,8 +53,8 @@ def run(
     if as_json:
         print(encode_json(answer).decode())
     else:
-        used = "the item's own category" if category is None else f"category {category}"
-        _explain(answer, version, f"user {user}, item {item}, {used}")
+        used = "the item's own category" if category is None else f"category {printable(category)}"
+        _explain(answer, version, f"user {printable(user)}, item {printable(item)}, {used}")
 
 
 async def _ask(reader: KnowledgeReader, asked: Mapping[str, str], version: str) -> RowsAnswer:

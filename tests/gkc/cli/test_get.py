@@ -76,6 +76,14 @@ def test_words_for_people(tmp_path: object) -> None:
     assert "user 8, item 8, category 5" in done(*ask, place=place)
 
 
+def test_names_that_a_terminal_would_take_for_its_own(tmp_path: object) -> None:
+    place = Place(f"file:{tmp_path}", "default")
+    make_world(strings=("user", "item", "category")).publish(place.url)
+    ask = ("get", "--user", "[bold]x[/bold]", "--item", "[/a]", "--category", "\x1b[0m")
+    told = done(*ask, "--version", "v1", place=place)
+    assert r"user [bold]x[/bold], item [/a], category '\x1b[0m'" in told
+
+
 @pytest.mark.parametrize(
     ("strings", "option", "told"),
     [

@@ -75,7 +75,7 @@ def _given(tensor: Array) -> Bools:
             f"must be a U8 tensor of shape [n], not {_described(tensor)}", "/c_given"
         )
     if tensor.max(initial=0) > 1:
-        wrong = int(np.argmax(tensor > 1))
+        wrong = int(tensor.argmax())
         raise InvalidFieldsError(
             f"must be 0 or 1 each, not {tensor[wrong]} as in element {wrong}, counted from 0",
             "/c_given",

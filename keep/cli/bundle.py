@@ -13,7 +13,13 @@ from keep.log import open_log
 
 def bundle_command(
     checkpoint: Annotated[Path, typer.Option(help="Checkpoint of keep pretrain.")],
-    log: Annotated[Path, typer.Option(help="Log whose test day tells what is covered.")],
+    log: Annotated[
+        Path,
+        typer.Option(
+            help="Log that was pretrained on: ids that are strings come from it, and its test day "
+            "tells what is covered."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Bundle directory to make; must not be there yet.")],
     top_categories: Annotated[
         int,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from keep.config import PRESETS, read_config
+from keep.config import PRESETS, PretrainConfig, read_config
 from keep.log import open_log
+
+SETTINGS = ", ".join(setting.name for setting in fields(PretrainConfig))
 
 
 def pretrain_command(
@@ -21,7 +24,8 @@ def pretrain_command(
         int | None, typer.Option(help="Last day to learn from; default: what the log says.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings, for a training from scratch.")
+        Path | None,
+        typer.Option(help=f"TOML file of settings, for a training from scratch: {SETTINGS}."),
     ] = None,
     preset: Annotated[
         Literal["default", "paper"],

@@ -7,6 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any, Final, NoReturn, TypeVar
 
 import typer
@@ -42,6 +43,17 @@ def run(app: typer.Typer, name: str) -> NoReturn:
         sys.stderr.write(f"{name}: {without_secrets(' '.join(told.split()))}\n")
         status = 1
     sys.exit(status)
+
+
+def version_option(name: str) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return the option ``--version`` of a command of this name."""
+
+    def show(asked: bool) -> None:
+        if asked:
+            typer.echo(f"{name} {metadata.version('gkc')}")
+            raise typer.Exit
+
+    return typer.Option("--version", callback=show, is_eager=True, help="Print the version of gkc.")
 
 
 class Commands(typer.Typer):

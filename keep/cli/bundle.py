@@ -14,7 +14,12 @@ from keep.log import open_log
 def bundle_command(
     checkpoint: Annotated[Path, typer.Option(metavar="CKPT", help="Checkpoint of keep pretrain.")],
     log: Annotated[
-        Path, typer.Option(metavar="LOG", help="Log whose test day tells what is covered.")
+        Path,
+        typer.Option(
+            metavar="LOG",
+            help="Log that was pretrained on: ids that are strings come from it, and its test day "
+            "tells what is covered.",
+        ),
     ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Bundle directory to make; must not be there yet.")

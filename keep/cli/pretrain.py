@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from keep.config import PRESETS, read_config
+from keep.config import PRESETS, PretrainConfig, read_config
 from keep.log import open_log
+
+SETTINGS = ", ".join(setting.name for setting in fields(PretrainConfig))
 
 
 def pretrain_command(
@@ -27,7 +30,9 @@ def pretrain_command(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="TOML file of settings, for a training from scratch."),
+        typer.Option(
+            metavar="FILE", help=f"TOML file of settings, for a training from scratch: {SETTINGS}."
+        ),
     ] = None,
     preset: Annotated[
         Literal["default", "paper"],

@@ -104,6 +104,23 @@ def test_no_password_is_shown_wherever_a_url_strays_to(
         assert not any(part in told for part in SECRET.split())
 
 
+@pytest.mark.parametrize("group", ["gkc", "gkc versions", "keep", "keep import"])
+def test_a_list_of_commands_cuts_no_sentence(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *verb = group.split()
+    APPS[name]([*verb, "--help"], standalone_mode=False)
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert listed
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+@pytest.mark.parametrize("name", ["gkc", "keep"])
+def test_the_version_is_printed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    APPS[name](["--version"], standalone_mode=False)
+    assert capsys.readouterr().out == f"{name} {gkc.__version__}\n"
+
+
 def test_flags_and_lists_may_be_given_twice(capsys: pytest.CaptureFixture[str]) -> None:
     app = Commands()
 

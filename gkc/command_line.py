@@ -11,9 +11,10 @@ from importlib import metadata
 from typing import Any, Final, NoReturn, TypeVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from gkc.errors import GkcError, StoreUrlError
+from gkc.settings import in_words
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -48,7 +49,7 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     except typer.TyperException as wrong_usage:
         shown = io.StringIO()
         wrong_usage.show(shown)  # type: ignore[attr-defined] # in all that typer raises
-        sys.stderr.write(without_secrets(shown.getvalue()))
+        sys.stderr.write(without_secrets(in_words(shown.getvalue())))
         status = wrong_usage.exit_code
     except StoreUrlError as error:  # holds no secret, but tells how an @ is written
         sys.stderr.write(f"{name}: {error}\n")
@@ -93,6 +94,13 @@ class Commands(typer.Typer):
 
 
 class _Command(TyperCommand):
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - those of TyperCommand
+        super().__init__(*args, **options)
+        for param in self.params:
+            if isinstance(param, TyperArgument) and param.metavar:
+                # Its Python type would stand behind the name that it has for people.
+                param.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - no public class
         _refuse_repeated(self, ctx, args)
         return super().parse_args(ctx, args)

@@ -234,6 +234,8 @@ def _shown(value: object) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(of_it)}" for name, of_it in value.items())
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 

@@ -64,6 +64,37 @@ def test_a_value_that_is_given_twice_is_refused(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_values_for_people(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *verb = command.split()
+    monkeypatch.setattr("sys.argv", [name, *verb, "--help"])
+    with pytest.raises(SystemExit):
+        run(APPS[name], name)
+    told = capsys.readouterr().out
+    assert "Usage: " in told
+    choices = re.findall(r"<([^<=>]*)>", told)
+    assert all(choice == "movielens-1m" or "|" in choice for choice in choices), "Python's types"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--dtype", "f64"), "'--dtype': 'f64' is not one of 'f16', 'f32', 'int8'"),
+        (("--max-versions", "x"), "'--max-versions': must be a valid integer\n"),
+    ],
+)
+def test_refusals_are_not_of_a_validator(
+    options: tuple[str, ...],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ("--version", "v", "--bundle", "b", *options)
+    assert told in _refused("gkc-export", *asked, monkeypatch=monkeypatch, capsys=capsys)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_no_password_is_shown_wherever_a_url_strays_to(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

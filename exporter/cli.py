@@ -15,10 +15,10 @@ import typer
 from pydantic import ValidationError
 
 from exporter.errors import InterruptedExportError
+from exporter.progress import PhaseProgress
 from exporter.run import (
     ExportOptions,
     ExportReport,
-    PhaseProgress,
     Report,
     check_version,
     plan_export,

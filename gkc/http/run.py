@@ -22,6 +22,7 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from gkc.compiled import library
 from gkc.errors import CommandError
 from gkc.http.app import Service
 from gkc.http.connections import Connections
@@ -32,7 +33,6 @@ from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import STOPPING, Beats, Workers
 from gkc.interrupts import exit_when_told
 from gkc.logs import set_up_logging
-from gkc.rows import library
 from gkc.settings import Settings
 from gkc.store import open_reader, parse_store_url
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from gkc.arrays import I64
-from gkc.rows import keys_of
+from gkc.id_index import keys_of
 from gkc.store import GenerationManifest, RecordCodec, hash_ids
 from gkc.strings import Ids, StringIds
 

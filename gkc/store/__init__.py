@@ -23,7 +23,6 @@ from gkc.store.codec import (
     decode_vectors,
     encode_vectors,
     id_fields,
-    ids_of,
 )
 from gkc.store.generation import (
     Defaults,
@@ -73,7 +72,6 @@ __all__ = [
     "hash_ids",
     "hashes_of",
     "id_fields",
-    "ids_of",
     "is_version_name",
     "open_publisher",
     "open_reader",

@@ -24,7 +24,7 @@ from gkc.errors import (
     RecordError,
     StoreError,
 )
-from gkc.rows import TableIndex, table_index
+from gkc.id_index import TableIndex, table_index
 from gkc.store.codec import ItemBlock
 from gkc.store.durable import open_regular
 from gkc.store.table_format import PAGE_BYTES, TableHeader, TableKind

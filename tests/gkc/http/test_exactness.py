@@ -21,7 +21,7 @@ from gkc.answering.user_cache import UserReader
 from gkc.center.generation import LoadedGeneration
 from gkc.center.question import RowsAnswer
 from gkc.http.decoding import decode_json
-from gkc.rows import TableIndex
+from gkc.id_index import TableIndex
 from gkc.store import open_reader
 from gkc.store.ids import hash_strings
 from tests.gkc.http.running import (

@@ -93,7 +93,7 @@ def open_reader(
     namespace : str
         Which of the centers that share the store.
     mirror_dir : Path, optional
-        Where this host keeps mirrors of item tables; unused by ``file:`` stores.
+        Where this host keeps mirrors of item tables, or notes which of a ``file:`` store are whole.
     timeout_ms : int
         Longest wait for one answer of the store.
 

@@ -7,10 +7,14 @@ its small answer is worth.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from gkc.http.limits import LIMITS, Limits
+from gkc.http.memory import give_freed_memory_back
 from gkc.http.metrics import Metrics
+
+_CROWD_BYTES: Final = 32 << 20
+"""Of answers that waited together: what they leave is not needed any more once they are gone."""
 
 
 class Connection(Protocol):
@@ -38,6 +42,7 @@ class Connections:
         self.limits = limits
         self._open: set[Connection] = set()
         self._looks = False
+        self._most_unsent = 0
 
     def add(self, connection: Connection) -> None:
         """Look at a connection from now on."""
@@ -60,4 +65,9 @@ class Connections:
         now = asyncio.get_running_loop().time()
         for connection in tuple(self._open):
             connection.look(now)
-        self.metrics.connections(len(self._open), sum(c.unsent_bytes for c in self._open))
+        unsent = sum(connection.unsent_bytes for connection in self._open)
+        self.metrics.connections(len(self._open), unsent)
+        self._most_unsent = max(self._most_unsent, unsent)
+        if self._most_unsent > _CROWD_BYTES and unsent < self._most_unsent // 4:
+            self._most_unsent = unsent
+            give_freed_memory_back()

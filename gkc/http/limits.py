@@ -13,8 +13,8 @@ from heapq import nsmallest
 from typing import Final
 
 from gkc.center.question import Question
+from gkc.compiled import library
 from gkc.errors import InvalidFieldsError, TooManyValuesError, TooManyVersionsError
-from gkc.rows import library
 
 
 @dataclass(frozen=True)

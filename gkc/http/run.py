@@ -6,7 +6,6 @@ once, with the exit status of a stop: there is nothing yet that would have to be
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -27,6 +26,7 @@ from gkc.errors import CommandError
 from gkc.http.app import Service
 from gkc.http.connections import Connections
 from gkc.http.limits import LIMITS, Limits
+from gkc.http.memory import keep_freed_memory
 from gkc.http.metrics import Metrics
 from gkc.http.metrics_directory import metrics_directory
 from gkc.http.wire import GatheringProtocol
@@ -43,8 +43,6 @@ _METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _GRACE_SECONDS: Final = 30
 _FEW_DESCRIPTORS: Final = 1024
 _MANY_DESCRIPTORS: Final = 65_536
-_MALLOC_OPTIONS: Final = {-3: 32 << 20, -1: 64 << 20}
-"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: blocks up to 32 MiB, of which 64 MiB stay while unused."""
 _SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
     "ws": "none",
@@ -175,20 +173,8 @@ def _build(settings: Settings, directory: Path | None = None) -> Service:
     # What is there now stays: no later collection walks through it (169,000 objects, 36 to 71 ms).
     gc.collect()
     gc.freeze()
-    _keep_freed_memory()
+    keep_freed_memory()
     return service
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what an answer leaves for the next one.
-
-    It gives large blocks back at once, and each page of the next answer is then a fault: 450 of
-    them, a third of the time, for 10,000 rows. Other C libraries have no such switch.
-    """
-    tune = getattr(ctypes.CDLL(None), "mallopt", None)
-    if tune is not None:
-        for option, size in _MALLOC_OPTIONS.items():
-            tune(option, size)
 
 
 def _take_descriptors() -> None:

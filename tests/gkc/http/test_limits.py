@@ -34,7 +34,7 @@ from tests.gkc.http.running import Session, eventually, listening
 
 KINDS_BY_NAME = {kind.name: kind for kind in KINDS.values()}
 LARGE = 16_000_000
-QUICK = {"look_seconds": 0.01, "linger_seconds": 5.0}
+QUICK: dict[str, Any] = {"look_seconds": 0.01, "linger_seconds": 5.0}
 HEAD = b"GET / HTTP/1.1\r\nhost: x\r\n"
 HEAD_BYTES = len("/") + len("host") + len("x") + 4
 POST = b"POST / HTTP/1.1\r\nhost: x\r\n"
@@ -49,7 +49,7 @@ class Limit:
     reason: str
     within: Any = b""
     beyond: Any = b""
-    limits: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
 
 
 def head(url: bytes = b"/", *headers: bytes) -> bytes:

@@ -28,7 +28,7 @@ class Limits:
     head_seconds: float = 10.0
     """From the first byte of a head to its last one."""
     body_seconds: float = 30.0
-    """Without a byte of the body."""
+    """Without a byte of the body; after the answer, for all that is still to come of it."""
     write_seconds: float = 30.0
     """Without a byte of the answer being taken."""
     idle_seconds: float = 75.0

@@ -253,7 +253,9 @@ class GatheringProtocol(HttpToolsProtocol):
                 return None
             if self._phase is _Phase.HEAD:
                 return limits.head_seconds, self._requests, self._refuse_slow_head
-            return limits.body_seconds, self._body_bytes, self._refuse_slow_body
+            # Of a body that was answered before it was read, the rest has so long as a whole.
+            progress = 0 if self.cycle.response_complete else self._body_bytes
+            return limits.body_seconds, progress, self._refuse_slow_body
         if self.cycle and not self.cycle.response_complete and not self.cycle.disconnected:
             return None
         if self._phase is _Phase.REFUSED:

@@ -305,6 +305,23 @@ async def test_what_never_ends_is_refused_while_it_comes(data: bytes) -> None:
     assert status in (414, 431)
 
 
+async def test_what_comes_of_a_body_after_the_answer_ends() -> None:
+    async def hasty(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with listening(hasty, Limits(**QUICK | {"body_seconds": 0.1})) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 1000000000\r\n\r\n")
+        for _ in range(1000):
+            writer.write(b"b" * 1000)
+            await asyncio.sleep(0.01)
+            if writer.transport.is_closing():
+                break
+        else:
+            pytest.fail("it is read for ever")
+
+
 async def test_refusal_comes_after_the_answers_that_are_owed() -> None:
     release = asyncio.Event()
 

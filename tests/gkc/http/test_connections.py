@@ -11,6 +11,7 @@ from gkc.http import connections as module
 from gkc.http.connections import Connections
 from gkc.http.limits import Limits
 from gkc.http.metrics import Metrics
+from tests.gkc.http.running import eventually
 
 PAUSE = 0.01
 
@@ -35,8 +36,10 @@ def told(metrics: Metrics) -> tuple[float, float]:
 
 
 async def until_looked(connection: Looked, times: int) -> None:
-    while len(connection.times) < times:
-        await asyncio.sleep(PAUSE)
+    async def is_looked_at() -> bool:
+        return len(connection.times) >= times
+
+    await eventually(is_looked_at)
 
 
 async def test_each_is_looked_at_until_it_ends() -> None:

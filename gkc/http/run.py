@@ -6,10 +6,10 @@ once, with the exit status of a stop: there is nothing yet that would have to be
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -24,6 +24,10 @@ import uvicorn
 from gkc.compiled import library
 from gkc.errors import CommandError
 from gkc.http.app import Service
+from gkc.http.connections import Connections
+from gkc.http.limits import LIMITS, Limits
+from gkc.http.memory import keep_freed_memory
+from gkc.http.metrics import Metrics
 from gkc.http.metrics_directory import metrics_directory
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import STOPPING, Beats, Workers
@@ -37,13 +41,10 @@ log = structlog.get_logger(__name__)
 _BACKLOG: Final = 2048
 _METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _GRACE_SECONDS: Final = 30
-_KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than callers keep idle connections, so that it is they who close them."""
-_MALLOC_OPTIONS: Final = {-3: 32 << 20, -1: 64 << 20}
-"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: blocks up to 32 MiB, of which 64 MiB stay while unused."""
-SERVER_OPTIONS: Final[dict[str, Any]] = {
+_FEW_DESCRIPTORS: Final = 1024
+_MANY_DESCRIPTORS: Final = 65_536
+_SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
-    "http": GatheringProtocol,
     "ws": "none",
     "lifespan": "on",
     "interface": "asgi3",
@@ -52,13 +53,16 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
     "log_level": logging.WARNING,
     "server_header": False,
     "backlog": _BACKLOG,
-    "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
     "timeout_graceful_shutdown": _GRACE_SECONDS,
 }
-"""How uvicorn is run; the servers that `bench` compares with are run in the same way."""
 
 
-def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+def server_options(metrics: Metrics, limits: Limits = LIMITS) -> dict[str, Any]:
+    """Return how uvicorn is run; the servers that `bench` compares with are run in the same way."""
+    return {"http": partial(GatheringProtocol, Connections(metrics, limits)), **_SERVER_OPTIONS}
+
+
+def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = LIMITS) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are answered first.
 
     Parameters
@@ -66,6 +70,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     settings : Settings
     announce : callable
         Told one line, once every process answers.
+    limits : Limits, optional
+        Of each connection.
 
     Raises
     ------
@@ -79,6 +85,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     exit_when_told()
     library()  # if it cannot work, one process says so and not each worker
     store = parse_store_url(settings.store_url)
+    _take_descriptors()
     with _listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -88,7 +95,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             f"(namespace {settings.namespace}{workers})"
         )
         run = _run_alone if settings.workers == 1 else _run_workers
-        run(settings, listener, lambda: announce(line))
+        run(settings, limits, listener, lambda: announce(line))
     for number in STOPPING:  # being told once more changes nothing, not even the exit status
         signal.signal(number, signal.SIG_IGN)
 
@@ -120,8 +127,12 @@ class _AnnouncedServer(_Server):
             self._announce()
 
 
-def _run_alone(settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
-    server = _AnnouncedServer(uvicorn.Config(_build(settings), **SERVER_OPTIONS), announce)
+def _run_alone(
+    settings: Settings, limits: Limits, listener: socket.socket, announce: Callable[[], None]
+) -> None:
+    service = _build(settings)
+    config = uvicorn.Config(service, **server_options(service.metrics, limits))
+    server = _AnnouncedServer(config, announce)
     # uvicorn handles signals while it runs, and raises the one that stopped it once more when it
     # is done; that is no failure.
     for number in STOPPING:
@@ -130,17 +141,22 @@ def _run_alone(settings: Settings, listener: socket.socket, announce: Callable[[
     server.run(sockets=[listener])
 
 
-def _run_workers(settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
+def _run_workers(
+    settings: Settings, limits: Limits, listener: socket.socket, announce: Callable[[], None]
+) -> None:
     workers = Workers(settings.workers, listener)
     with metrics_directory() as directory:
         os.environ[_METRICS_DIRECTORY] = str(directory)  # where the library looks in each of them
-        workers.run(partial(_work, settings, directory), announce)
+        workers.run(partial(_work, settings, limits, directory), announce)
 
 
-def _work(settings: Settings, directory: Path, beats: Beats, listener: socket.socket) -> None:
+def _work(
+    settings: Settings, limits: Limits, directory: Path, beats: Beats, listener: socket.socket
+) -> None:
     """Serve in a worker's process, which shares its metrics in a directory."""
     service = _build(settings, directory)
-    config = uvicorn.Config(service, callback_notify=beats, timeout_notify=0, **SERVER_OPTIONS)
+    options = server_options(service.metrics, limits)
+    config = uvicorn.Config(service, callback_notify=beats, timeout_notify=0, **options)
     _Server(config).run(sockets=[listener])
 
 
@@ -157,20 +173,20 @@ def _build(settings: Settings, directory: Path | None = None) -> Service:
     # What is there now stays: no later collection walks through it (169,000 objects, 36 to 71 ms).
     gc.collect()
     gc.freeze()
-    _keep_freed_memory()
+    keep_freed_memory()
     return service
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep what an answer leaves for the next one.
-
-    It gives large blocks back at once, and each page of the next answer is then a fault: 450 of
-    them, a third of the time, for 10,000 rows. Other C libraries have no such switch.
-    """
-    tune = getattr(ctypes.CDLL(None), "mallopt", None)
-    if tune is not None:
-        for option, size in _MALLOC_OPTIONS.items():
-            tune(option, size)
+def _take_descriptors() -> None:
+    """Allow as many connections as the system lets us, and say so where those are few."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = _MANY_DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _MANY_DESCRIPTORS)
+    if allowed != resource.RLIM_INFINITY and allowed < many:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (many, most))
+        allowed = many
+    if 0 < allowed < _FEW_DESCRIPTORS:
+        remedy = "each connection takes one: start it where `ulimit -n` says more"
+        log.warning("few_descriptors", allowed=allowed, remedy=remedy)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -136,7 +136,7 @@ class FeatureTable:
                 raise FeatureTableError(
                     file,
                     f"ids must be of an integer type, or strings, not {held}; cast them to int64 "
-                    "(in pandas 'Int64', which may be null)",
+                    "(in pandas 'Int64', which may be null) or to string",
                     column=column,
                 )
             id_type: IdType = "string" if _is_text(held) else "int64"

@@ -51,35 +51,42 @@ File = Annotated[
 JdFiles = Annotated[
     list[Path],
     typer.Argument(
-        parser=_regular, metavar="FILE...", help="Action logs and product table, CSV, in any order."
+        parser=_regular, metavar="FILE", help="Action logs and product table, CSV, in any order."
     ),
 ]
 ParquetFiles = Annotated[
     list[Path],
     typer.Argument(
-        parser=_regular, metavar="FILE...", help="Parquet files, not folders: raw/*.parquet."
+        parser=_regular, metavar="FILE", help="Parquet files, not folders: raw/*.parquet."
     ),
 ]
 Negatives = Annotated[
     int,
-    typer.Option(min=0, max=100, help="Impressions drawn per clicked one; the source has none."),
+    typer.Option(
+        min=0, max=100, metavar="N", help="Impressions drawn per clicked one; the source has none."
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of that draw.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of that draw.")]
 Categories = Annotated[
     list[int] | None,
     typer.Option(
         "--sub-domain-category",
+        metavar="ID",
         help="Category of the sub-domain; may be repeated. Default: the most clicked categories, "
         "until they have a fifth of the clicks.",
     ),
 ]
 FirstDate = Annotated[
     datetime | None,
-    typer.Option(formats=["%Y-%m-%d"], help="Leave out earlier calendar days (UTC+8)."),
+    typer.Option(
+        formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Leave out earlier calendar days (UTC+8)."
+    ),
 ]
 LastDate = Annotated[
     datetime | None,
-    typer.Option(formats=["%Y-%m-%d"], help="Leave out later calendar days (UTC+8)."),
+    typer.Option(
+        formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Leave out later calendar days (UTC+8)."
+    ),
 ]
 
 
@@ -138,15 +145,20 @@ def import_jd(
 def import_parquet(
     files: ParquetFiles,
     out: Out,
-    name: Annotated[str, typer.Option(help="Name of the log.")] = parquet.NAME,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the log.")] = parquet.NAME,
     source: Annotated[
-        str, typer.Option(help="How the files were made; printed beside every figure.")
+        str,
+        typer.Option(metavar="TEXT", help="How the files were made; printed beside every figure."),
     ] = parquet.ParquetOptions.source,
     sub_domain_scene: Annotated[
         list[str] | None,
-        typer.Option(help="Scene of the sub-domain; may be repeated. Default: all scenes."),
+        typer.Option(
+            metavar="SCENE", help="Scene of the sub-domain; may be repeated. Default: all scenes."
+        ),
     ] = None,
-    test_day: Annotated[int | None, typer.Option(help="Test day. Default: the last day.")] = None,
+    test_day: Annotated[
+        int | None, typer.Option(metavar="DAY", help="Test day. Default: the last day.")
+    ] = None,
 ) -> None:
     """Import Parquet files with the columns of the log schema.
 

@@ -15,17 +15,24 @@ SETTINGS = ", ".join(setting.name for setting in fields(PretrainConfig))
 
 
 def pretrain_command(
-    log: Annotated[Path, typer.Option(help="Log directory, as keep fetch or import writes it.")],
-    out: Annotated[Path, typer.Option(help="Checkpoint to write; may be --from-checkpoint.")],
+    log: Annotated[
+        Path, typer.Option(metavar="LOG", help="Log directory, as keep fetch or import writes it.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="CKPT", help="Checkpoint to write; may be --from-checkpoint.")
+    ],
     from_checkpoint: Annotated[
-        Path | None, typer.Option(help="Go on with the day after this checkpoint.")
+        Path | None, typer.Option(metavar="CKPT", help="Go on with the day after this checkpoint.")
     ] = None,
     until: Annotated[
-        int | None, typer.Option(help="Last day to learn from; default: what the log says.")
+        int | None,
+        typer.Option(metavar="DAY", help="Last day to learn from; default: what the log says."),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help=f"TOML file of settings, for a training from scratch: {SETTINGS}."),
+        typer.Option(
+            metavar="FILE", help=f"TOML file of settings, for a training from scratch: {SETTINGS}."
+        ),
     ] = None,
     preset: Annotated[
         Literal["default", "paper"],

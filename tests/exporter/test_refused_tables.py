@@ -174,7 +174,8 @@ STRING_IDS = Recipe(
         ),
         (
             lambda b: b.set_column("items", "item_id", pa.array([b"i1", b"i2"])),
-            "column 'item_id': ids must be of an integer type, or strings, not binary",
+            "column 'item_id': ids must be of an integer type, or strings, not binary; cast "
+            "them to int64 (in pandas 'Int64', which may be null) or to string",
         ),
         (
             lambda b: b.set_column("items", "item_id", ["i1", "x" * 129]),

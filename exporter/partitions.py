@@ -24,6 +24,7 @@ from exporter.spill import KEY, Spill
 from exporter.tables import FeatureTable, TableBatch
 from gkc.arrays import I64, Bools
 from gkc.id_index import keys_of
+from gkc.store import IdTypes as StoredIdTypes
 from gkc.store import hash_ids
 from gkc.strings import IdType, StringIds
 
@@ -51,6 +52,11 @@ class IdTypes:
     item: IdType = "int64"
     category: IdType = "int64"
     categories: Categories = field(default_factory=Categories)
+
+    @property
+    def stored(self) -> StoredIdTypes:
+        """The types alone, as a generation keeps them."""
+        return StoredIdTypes(self.user, self.item, self.category)
 
     def of(self, kind: TableKind) -> IdType:
         """Return the type of the ids that order a table."""

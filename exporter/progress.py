@@ -70,17 +70,22 @@ class PhaseProgress:
             log.info("export_phase", phase=phase, **facts)
 
     def tell_skipped(self, files: Sequence[str]) -> None:
-        """Warn people, and the log if there is one, of tables' files that are passed over."""
+        """Warn of tables' files that are passed over."""
         if not files:
             return
         more = f" and {len(files) - _MOST_NAMED:,} more" if len(files) > _MOST_NAMED else ""
         names = ", ".join(files[:_MOST_NAMED]) + more
-        sys.stderr.write(
-            "gkc-export: warning: passed over, since a name that begins with . or _ is a hidden "
-            f"one: {names}\n"
+        self.warn(
+            f"passed over, since a name that begins with . or _ is a hidden one: {names}",
+            "table_files_skipped",
+            files=list(files),
         )
+
+    def warn(self, line: str, event: str, **facts: object) -> None:
+        """Warn people, and the log if there is one."""
+        sys.stderr.write(f"gkc-export: warning: {line}\n")
         if self._bars.disable:
-            log.warning("table_files_skipped", files=list(files))
+            log.warning(event, **facts)
 
     def advance(self, rows: int) -> None:
         """Count more rows of the phase as done."""

@@ -30,6 +30,7 @@ from exporter.models import RUNTIME
 from exporter.progress import PhaseProgress
 from gkc.arrays import F32, U8
 from gkc.store import (
+    Catalogue,
     Defaults,
     ElementType,
     GenerationManifest,
@@ -124,7 +125,7 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
                 prepared,
                 mark,
                 default_vectors(prepared, options.element_type),
-                vector_space(prepared.bundle, digests),
+                vector_space(prepared.bundle, digests, prepared.id_types.stored),
             )
             with publisher.stage(
                 spec,
@@ -193,7 +194,26 @@ def _validated(
     progress.start("validate", None, version=options.version, bundle=bundle.manifest.name)
     digests = check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
+        _tell_changed_ids(publisher.catalogue(), options.version, prepared, progress)
         yield prepared, digests, evicted
+
+
+def _tell_changed_ids(
+    catalogue: Catalogue, version: str, prepared: Prepared, progress: PhaseProgress
+) -> None:
+    """Warn where ids are of another type than in the generation that is to be replaced."""
+    entry = catalogue.versions.get(version)
+    if entry is None or (summary := catalogue.generations[entry.current].summary) is None:
+        return
+    for kind in ("user", "item", "category"):
+        before, now = getattr(summary.id_types, kind), getattr(prepared.id_types, kind)
+        if now != before:
+            progress.warn(
+                f"the {kind} ids of {version} are {now} in this bundle, {before} in generation "
+                f"{entry.current}, which it replaces; questions with {before} ids will be refused",
+                "id_type_changed",
+                kind=kind,
+            )
 
 
 def _load(options: ExportOptions, progress: PhaseProgress) -> Bundle:

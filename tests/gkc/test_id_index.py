@@ -47,6 +47,46 @@ def test_strings_are_found_where_they_are(stored: set[int], asked: list[int]) ->
     assert SortedStrings(StringIds.of(ordered)).places_of(StringIds.of(wanted)).tolist() == expected
 
 
+def _two_buckets(keys: list[int]) -> dict[str, memoryview]:
+    """Return the sections of a table in which the rows of these keys are hardly told apart."""
+    starts = [0, sum(slow_hash(key) < 2**63 for key in keys), len(keys)]
+    return {
+        "starts": memoryview(np.array(starts, dtype="<u4").tobytes()),
+        "ids": memoryview(np.array(keys, dtype="<i8").tobytes()),
+    }
+
+
+def test_ids_are_found_in_long_buckets() -> None:
+    keys = sorted(range(-200, 200), key=slow_hash)
+    index = TableIndex(**_two_buckets(keys), count=len(keys))
+    assert index.rows_of(np.array(keys, dtype=np.int64)).tolist() == [*range(len(keys))]
+    assert (index.rows_of(np.arange(200, 600, dtype=np.int64)) == -1).all()
+
+
+def _of_one_key(count: int) -> list[bytes]:
+    """Return strings of 16 bytes of one key, as anyone can make them up."""
+    first = np.arange(count, dtype=np.uint64)
+    product = (first ^ np.uint64(17 * 0x9E3779B97F4A7C15 % 2**64)) * np.uint64(0xBF58476D1CE4E5B9)
+    second = product ^ product >> np.uint64(32)
+    return [a.tobytes() + b.tobytes() for a, b in zip(first, second, strict=True)]
+
+
+@pytest.mark.parametrize("stored", [1, 2, 3, 4, 5, 8, 300])
+def test_strings_of_one_key_are_found(stored: int) -> None:
+    alike = _of_one_key(stored + 3)
+    assert len(set(keys_of(StringIds.of(alike)).tolist())) == 1
+    names = [*alike[1:-2], *(b"other %d" % k for k in range(20))]
+    keys = dict(zip(names, keys_of(StringIds.of(names)).tolist(), strict=True))
+    names.sort(key=lambda name: (slow_hash(keys[name]), name))
+    of_names = {
+        "id_offsets": memoryview(np.cumsum([0, *map(len, names)], dtype="<i8").tobytes()),
+        "id_bytes": memoryview(b"".join(names)),
+    }
+    index = table_index(_two_buckets([keys[name] for name in names]) | of_names, len(names))
+    asked = [*names, alike[0], *alike[-2:]]
+    assert index.rows_of(StringIds.of(asked)).tolist() == [*range(len(names)), -1, -1, -1]
+
+
 @pytest.mark.parametrize("offsets", [[0, 2], [-1, 1], [1, 0], [0, 2**62]])
 def test_strings_outside_their_column_are_refused(offsets: list[int]) -> None:
     one = StringIds.of([b"a"])

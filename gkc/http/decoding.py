@@ -275,7 +275,7 @@ def _refuse_unknown(fields: Iterable[str], known: frozenset[str], inside: str = 
     if unknown:
         pointers = (f"{inside}/{_escape(name)}" for name in sorted(unknown))
         raise InvalidFieldsError(
-            f"is not a known field; known are {', '.join(sorted(known))}", *pointers
+            f"is not a known field (known: {', '.join(sorted(known))})", *pointers
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gkc.arrays import I64, Bools
-from gkc.center.checks import NO_CATEGORIES, NO_STRING, Categories
+from gkc.center.checks import NO_CATEGORIES, Categories, unfit_string
 from gkc.center.question import Columns
 from gkc.columns import instead
 from gkc.errors import TableFileError
@@ -148,7 +148,7 @@ class RowQuestions:
             return self._numbers(ids, name, first)
         strings = _strings(ids)
         if (unfit := strings.first_unfit(is_given)) is not None:
-            raise self.error(NO_STRING, name, first + unfit)
+            raise self.error(unfit_string(strings, unfit), name, first + unfit)
         return strings
 
     def _numbers(self, ids: pa.Array, name: str, first: int) -> I64:

@@ -381,7 +381,8 @@ def test_only_some_unknown_fields_are_named() -> None:
     told = caught.value.errors
     assert len(told) == MAX_FIELDS_NAMED
     assert told[0].field == "/a"
-    assert told[0].detail == f"is not a known field, nor are {5002 - MAX_FIELDS_NAMED} more"
+    assert told[0].detail.startswith("is not a known field (known: ")
+    assert told[0].detail.endswith(f"), nor are {5002 - MAX_FIELDS_NAMED} more")
     with pytest.raises(InvalidFieldsError) as caught:
         decode_json(json.dumps({long: 0}).encode(), 1)
     assert caught.value.errors[0].field == "/" + "y" * MAX_NAME_CHARACTERS + "…"

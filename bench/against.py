@@ -138,7 +138,7 @@ Starts = Mapping[str, Sequence[Start]]
 
 
 def main(
-    other: GivenCheckout = None, *, rounds: Rounds = 5, seconds: Seconds = 1, save: Save = False
+    other: GivenCheckout = None, *, rounds: Rounds = 4, seconds: Seconds = 1, save: Save = False
 ) -> None:
     """Tell how requests, start and memory here compare with those there."""
     checkouts = dict(zip(SIDES, (HERE, other_checkout(other)), strict=True))

@@ -24,17 +24,18 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from bench.bundles import USER_ID_STEP
 from bench.checkouts import ROOT
 from bench.environments import separate_environment
-from bench.feast_views import KINDS
 from bench.load import CONCURRENCY, Ask, Load
 from bench.options import Rounds, Save, Seconds
 from bench.processes import Server, free_port, serving
 from bench.report import spread
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, ratios
-from bench.vectors import JSON, answer_of, every_vector, post
-from bench.world import Shape, World
+from bench.tables import KINDS, read_vectors
+from bench.vectors import JSON, answer_of, post
+from bench.world import Shape, World, export_tables
 
 SHAPE: Final = Shape(users=20_000)
 PART: Final = Shape(users=10_000, items=100_000)
@@ -68,8 +69,14 @@ def main(*, rounds: Rounds = 5, seconds: Seconds = 2, save: Save = False) -> Non
     with Stage() as stage:
         knowledge = dataclasses.replace(stage.world(SHAPE), shape=PART)
         ours = stage.serve(knowledge.url)
-        repository = write_repository(knowledge)
-        write_vectors(knowledge, ours, repository)
+        to_redis = {
+            "type": "redis",
+            "connection_string": f"127.0.0.1:{knowledge.redis.port}",
+            "skip_dedup": True,
+        }
+        repository = write_repository(stage.folder / "feast", to_redis)
+        tables = export_tables(knowledge.url, stage.folder / "tables")
+        write_vectors(tables, PART, repository)
         versions = fill(commands, repository)
         with feast_serving(commands, repository, stage.service_cores) as feast:
             asked = {}
@@ -86,20 +93,15 @@ def main(*, rounds: Rounds = 5, seconds: Seconds = 2, save: Save = False) -> Non
     tell(section(runs, versions), save=save)
 
 
-def write_repository(part: World) -> Path:
-    """Write what configures Feast for a world's Redis server; return the repository's folder."""
-    repository = part.folder / "feast"
+def write_repository(repository: Path, online_store: Mapping[str, Any]) -> Path:
+    """Write what configures Feast into a new folder, which is returned."""
     repository.mkdir()
     configuration = {
         "project": "gkc",
         "provider": "local",
         # Kept for ever once read: nothing changes in it.
         "registry": {"path": str(repository / "registry.db"), "cache_ttl_seconds": 0},
-        "online_store": {
-            "type": "redis",
-            "connection_string": f"127.0.0.1:{part.redis.port}",
-            "skip_dedup": True,
-        },
+        "online_store": online_store,
         "offline_store": {"type": "file"},
         "auth": {"type": "no_auth"},
         "entity_key_serialization_version": 3,
@@ -109,14 +111,17 @@ def write_repository(part: World) -> Path:
     return repository
 
 
-def write_vectors(part: World, service: Server, folder: Path) -> None:
-    """Ask the service for all vectors of a part, and write them for Feast: ``KIND.npz``.
+def write_vectors(tables: Path, part: Shape, folder: Path) -> None:
+    """Write the vectors of a part for Feast: ``KIND.npz``.
 
     A file holds float16 ``vectors`` (n, D), and int64 columns (n,) of the ids.
     """
-    for kind, (ids, vectors) in every_vector(part.shape, service).items():
-        columns = dict(zip(KINDS[kind][0], ids, strict=True))
-        np.savez(folder / f"{kind}.npz", allow_pickle=False, vectors=vectors, **columns)
+    ends = {"user_id": part.users * USER_ID_STEP, "item_id": part.items}
+    for kind, (_, (key, *_), _) in KINDS.items():
+        columns, vectors = read_vectors(tables, kind)
+        held = columns[key] < ends[key]
+        columns = {name: column[held] for name, column in columns.items()}
+        np.savez(folder / f"{kind}.npz", allow_pickle=False, vectors=vectors[held], **columns)
 
 
 def fill(commands: Path, repository: Path) -> dict[str, str]:
@@ -155,7 +160,7 @@ def feast_question(part: World, body: Mapping[str, Any]) -> dict[str, Any]:
     """Ask Feast for what a columnar request asks for; it looks no category up."""
     items = body["i"]
     return {
-        "features": [f"{kind}:{feature}" for kind, (_, feature) in KINDS.items()],
+        "features": [f"{kind}:{feature}" for kind, (_, _, feature) in KINDS.items()],
         "entities": {
             "user_id": [body["u"]] * len(items),
             "item_id": items,
@@ -203,7 +208,7 @@ def rows_of(answer: Mapping[str, Any], dim: int) -> NDArray[np.float32]:
         content = b"".join(base64.b64decode(value or nothing) for value in columns[feature])
         return np.frombuffer(content, dtype="<f2").reshape(-1, dim).astype(np.float32)
 
-    k_u, k_i, k_uc = (vectors(feature) for _, feature in KINDS.values())
+    k_u, k_i, k_uc = (vectors(feature) for _, _, feature in KINDS.values())
     return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
 
 

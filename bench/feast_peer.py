@@ -25,7 +25,7 @@ from feast import (  # type: ignore[import-not-found]
 )
 from feast.types import Bytes, Int64  # type: ignore[import-not-found]
 
-from bench.feast_views import KINDS
+from bench.tables import KINDS
 
 ROWS_AT_ONCE = 2000
 """Of a call of ``write_to_online_store``; larger frames are no faster."""
@@ -34,13 +34,8 @@ PACKAGES = ("feast", "fastapi", "uvicorn", "gunicorn", "uvloop", "redis", "hired
 
 def main(repository: Path) -> None:
     """Register a view for each kind of key, and write its vectors."""
-    store = FeatureStore(str(repository))
-    entities = {
-        f"{key}_id": Entity(name=key, join_keys=[f"{key}_id"], value_type=ValueType.INT64)
-        for key in ("user", "item", "category")
-    }
-    store.apply([*entities.values(), *(_view(kind, entities, repository) for kind in KINDS)])
-    for kind, (keys, feature) in KINDS.items():
+    store = store_with_views(repository)
+    for kind, (_, keys, feature) in KINDS.items():
         columns = np.load(repository / f"{kind}.npz")
         ids, vectors = {key: columns[key] for key in keys}, columns["vectors"]
         for start in range(0, len(vectors), ROWS_AT_ONCE):
@@ -54,9 +49,19 @@ def main(repository: Path) -> None:
     print(json.dumps({name: version(name) for name in PACKAGES}))
 
 
+def store_with_views(repository: Path) -> FeatureStore:
+    """Register a view for each kind of key; batches would come from ``KIND.parquet``."""
+    entities = {
+        f"{key}_id": Entity(name=key, join_keys=[f"{key}_id"], value_type=ValueType.INT64)
+        for key in ("user", "item", "category")
+    }
+    store = FeatureStore(str(repository))
+    store.apply([*entities.values(), *(_view(kind, entities, repository) for kind in KINDS)])
+    return store
+
+
 def _view(kind: str, entities: dict[str, Entity], repository: Path) -> FeatureView:
-    keys, feature = KINDS[kind]
-    # A view must name where batches would come from; nothing is read from there.
+    _, keys, feature = KINDS[kind]
     source = FileSource(
         name=f"{kind}_source",
         path=str(repository / f"{kind}.parquet"),

@@ -36,7 +36,7 @@ Runs = Mapping[tuple[str, int], Sequence[Load]]
 """By curve and point."""
 
 
-def main(*, rounds: Rounds = 5, seconds: Seconds = 1, save: Save = False) -> None:
+def main(*, rounds: Rounds = 3, seconds: Seconds = 1, save: Save = False) -> None:
     """Measure every curve, and tell."""
     runs = {**measure_items(rounds, seconds), **measure_requests(rounds, seconds)}
     tell(section(runs, rounds, seconds), save=save)

@@ -1,10 +1,10 @@
-"""Rate of ``gkc join`` beside PyArrow alone, its memory, and a service beside a join from Redis.
+"""Rate of ``gkc join`` beside PyArrow alone, pandas and Feast; and its memory.
 
-    python -m bench.join [--save]
+    python -m bench.join [--rows N] [--save]
 
 A store in files, and a table of users and items drawn at random. In turns: ``gkc join`` from start
-to end, and `bench.join_floor`, which reads the same table and writes random numbers. Then a service
-is asked with nobody else at its Redis, and while a join reads from it.
+to end, and `bench.join_floor`, which reads the same table and writes random numbers. Then it takes
+turns with `bench.join_peer`, for fewer rows, in ``.venv-feast``.
 """
 
 from __future__ import annotations
@@ -12,144 +12,102 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
+from bench.bundles import USER_ID_STEP
 from bench.checkouts import HERE
-from bench.load import Ask
+from bench.environments import separate_environment
+from bench.feast import write_repository
+from bench.generations import publish_numbers
+from bench.options import Rounds, Save
 from bench.processes import anonymous_mib
+from bench.report import spread
 from bench.results import Figure, Section, tell
-from bench.stage import Stage, ratios
-from bench.world import VERSION, Shape, questions
-from gkc.arrays import I64
-from gkc.store import (
-    GenerationSpec,
-    ItemBlock,
-    Retention,
-    UserBlock,
-    encode_vectors,
-    hash_ids,
-    open_publisher,
-)
+from bench.stage import Stage, in_turns, ratios
+from bench.world import VERSION, Shape, export_tables
 
 SHAPE: Final = Shape(users=1_000_000, items=100_000, pairs=10)
-ON_REDIS: Final = Shape(users=200_000, items=20_000, pairs=10)
-ROWS_ON_REDIS: Final = 2_000_000
-CANDIDATES: Final = 50
-CHUNK: Final = 10_000
 GROUP_ROWS: Final = 1 << 17
 TICK_SECONDS: Final = 0.02
-SETTLE_SECONDS: Final = 3.0
-"""Until a join that was started reads users."""
-SECONDS: Final = 4
-BODIES: Final = 1_000
+
+
+Run = tuple[float, float]
+"""Seconds that a command took, and the most memory of its own, MiB."""
+Seconds = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Somebody else who joins, in an environment of its own."""
+
+    told: str
+    rows: int
+    """At which it is measured here."""
+    rounds: int
+    target: float
+
+
+PEERS: Final = {
+    "feast": Peer("Feast's historical retrieval", 1_000_000, 1, 20),
+    "pandas": Peer("a pandas merge", 1_000_000, 2, 2),
+}
+"""Found once, on two cores that others kept busy: 10^4, 10^5 and 10^6 rows took Feast 72, 83 and
+127 s of CPU (10^5 in many row groups: 76) and 290 s by the clock at most, and pandas 14, 17 and 25.
+10^7 was not tried: by these, about 10 minutes for Feast; pandas, 3 and about 16 GB of memory.
+"""
+METHOD: Final = f"""\
+{{rows:,}} pairs of {SHAPE.users:,} users and {SHAPE.items:,} items drawn at random, one file; \
+`file:`, D = {SHAPE.dim}, {SHAPE.pairs} pairs a user, f16, all parts. `gkc join` from start to \
+end, until the file is on disk. In turns with PyArrow, which reads the same file and writes a \
+table of the same schema, row groups and codecs, with random numbers drawn once. Memory: RssAnon, \
+the largest of samples every {TICK_SECONDS * 1000:.0f} ms. The peers join the same vectors, from \
+the tables of `gkc export-table`, to fewer rows, in turns with `gkc join` of as many: the most \
+that Feast joined in 10 minutes, by powers of ten. (pandas may do ten times as many, but not in \
+the minutes that this measurement has.) Feast has its `file` store, a view for each kind of key \
+and a vector as one feature, its bytes; it does not lay rows, which pandas does."""
 
 
 def main(
     *,
-    rows: Annotated[int, typer.Option(help="Of the table.")] = 10_000_000,
-    rounds: Annotated[int, typer.Option(help="Repeats.")] = 3,
-    save: Annotated[bool, typer.Option("--save", help="Keep the figures for the page.")] = False,
+    rows: Annotated[int, typer.Option(min=10, help="Of the table.")] = 10_000_000,
+    rounds: Rounds = 3,
+    save: Save = False,
 ) -> None:
     """Join and write in turns, and tell."""
-    seconds: dict[str, list[float]] = {"join": [], "floor": []}
     with Stage() as stage:
         folder = stage.folder
-        store = f"file:{folder / 'store'}"
-        write_store(store, SHAPE)
+        store = publish_numbers(f"file:{folder / 'store'}", SHAPE)
         large, small = (write_table(folder / f"in-{n}", n, SHAPE) for n in (rows, rows // 10))
-        peaks = [join(store, small, folder / "small")[1]]
-        for _ in range(rounds):
-            taken, peak = join(store, large, folder / "large")
-            seconds["join"].append(taken)
-            peaks.append(peak)
-            seconds["floor"].append(write_alone(large, folder / "large", folder / "floor"))
-    tell(section(seconds, peaks, rows, beside_a_service(rounds)), save=save)
-
-
-def beside_a_service(rounds: int) -> list[float]:
-    """Return the p99 of a service while a join reads from its Redis, to that in quiet."""
-    found = []
-    with Stage() as stage:
-        url = stage.redis().redis_url()
-        write_store(url, ON_REDIS)
-        source = write_table(stage.folder / "in", ROWS_ON_REDIS, ON_REDIS)
-        bodies = [{**b, "dtype": "f16"} for b in questions(ON_REDIS, CANDIDATES, BODIES, seed=1)]
-        ask = Ask(stage.serve(url), stage.write("bodies", bodies), concurrency=1)
-        environment = os.environ | {"GKC_MIRROR_DIR": str(stage.folder / "mirrors")}
-        for _ in range(rounds):
-            quiet = stage.ask(ask, SECONDS)
-            target = stage.folder / "out"
-            target.unlink(missing_ok=True)
-            command = join_command(url, source, target)
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
-                time.sleep(SETTLE_SECONDS)
-                found.append(stage.ask(ask, SECONDS).p99_ms / quiet.p99_ms)
-                is_over = process.poll() is not None
-            if is_over or process.returncode:
-                raise SystemExit("the join ended before the service was asked: give it more rows")
-    return found
-
-
-def write_store(store: str, shape: Shape) -> None:
-    """Publish a version of random vectors, users 0 to ``shape.users`` - 1 and items alike."""
-    rng = np.random.default_rng(0)
-
-    def vectors(count: int) -> Any:  # noqa: ANN401
-        return encode_vectors(rng.standard_normal((count, shape.dim), dtype=np.float32), "f16")
-
-    spec = GenerationSpec(
-        version=VERSION,
-        element_type="f16",
-        dim=shape.dim,
-        category_dim=shape.dim,
-        users=shape.users,
-        items=shape.items,
-        user_categories=shape.users * shape.pairs,
-        bundle="bench",
-        fingerprint="bench.join",
-    )
-    publisher = open_publisher(store)
-    with publisher.stage(spec, max_versions=5, resume=False) as staged:
-        items = in_hash_order(shape.items)
-        has_category = np.ones(len(items), dtype=np.bool_)
-        categories = items % shape.categories
-        staged.sink.write_items(ItemBlock(items, vectors(len(items)), categories, has_category))
-        users, own = in_hash_order(shape.users), np.arange(shape.pairs, dtype=np.int64)
-        for start in range(0, shape.users, CHUNK):
-            some = users[start : start + CHUNK]
-            staged.sink.write_users(
-                UserBlock(
-                    some,
-                    vectors(len(some)),
-                    np.arange(len(some) + 1, dtype=np.int64) * shape.pairs,
-                    np.tile(own, len(some)),
-                    vectors(len(some) * shape.pairs),
-                )
-            )
-        publisher.publish(staged, staged.sink.seal(), Retention())
-    publisher.close()
-
-
-def in_hash_order(count: int) -> I64:
-    """Return the ids 0 to ``count`` - 1 in the order in which a store takes them."""
-    ids = np.arange(count, dtype=np.int64)
-    return ids[hash_ids(ids).argsort()]
+        _, few = join(store, small, folder / "joined")
+        found = in_turns(
+            {
+                "join": lambda: join(store, large, folder / "joined"),
+                "floor": lambda: write_alone(large, folder / "joined", folder / "floor"),
+            },
+            rounds,
+        )
+        peers = beside_peers(folder, store, rows)
+    tell(section(found, few, rows, peers), save=save)
 
 
 def write_table(path: Path, rows: int, shape: Shape) -> Path:
-    """Write a table of random users and items, a label and a time."""
+    """Write a table of random users, items and their categories, a label and a time."""
     rng = np.random.default_rng(1)
+    items = rng.integers(0, shape.items, rows)
     table = pa.table(
         {
-            "user_id": rng.integers(0, shape.users, rows),
-            "item_id": rng.integers(0, shape.items, rows),
+            "user_id": rng.integers(0, shape.users, rows) * USER_ID_STEP,
+            "item_id": items,
+            "category_id": items % shape.categories,
             "label": rng.integers(0, 2, rows).astype(np.int8),
             "time": np.arange(rows),
         }
@@ -158,28 +116,52 @@ def write_table(path: Path, rows: int, shape: Shape) -> Path:
     return path
 
 
-def join(store: str, source: Path, target: Path) -> tuple[float, float]:
+def join(store: str, source: Path, target: Path) -> Run:
     """Join a table; return the seconds that it took, and the most memory of its own, MiB."""
     target.unlink(missing_ok=True)
     return run(join_command(store, source, target))
 
 
-def join_command(store: str, source: Path, target: Path) -> list[str]:
+def join_command(store: str, source: Path, target: Path, *more: str) -> list[str]:
     """Return the command that joins a table."""
-    where = ("join", "--version", VERSION, "--store", store, "--dtype", "f16")
+    where = ("join", "--version", VERSION, "--store", store, "--dtype", "f16", *more)
     return HERE.module("gkc", *where, str(source), str(target))
 
 
-def write_alone(source: Path, like: Path, target: Path) -> float:
-    """Return the seconds that reading and writing takes."""
+def write_alone(source: Path, like: Path, target: Path) -> Run:
+    """Read and write alone."""
     target.unlink(missing_ok=True)
-    return run(HERE.module("bench.join_floor", str(source), str(like), str(target)))[0]
+    return run(HERE.module("bench.join_floor", str(source), str(like), str(target)))
 
 
-def run(command: Sequence[str]) -> tuple[float, float]:
+def beside_peers(folder: Path, store: str, most: int) -> dict[str, Seconds]:
+    """Join in turns with each peer, which merges the same vectors to the same rows."""
+    program = [str(separate_environment("feast") / "python"), "-m", "bench.join_peer"]
+    export_tables(store, folder / "tables")
+    write_repository(folder / "feast", {"type": "sqlite", "path": str(folder / "online.db")})
+    run([*program, "prepare", str(folder)])
+    found = {}
+    for name, peer in PEERS.items():
+        source = write_table(folder / f"in-{name}", min(peer.rows, most), SHAPE)
+        command = [*program, name, str(folder), str(source), str(folder / "merged")]
+        measures = {
+            "join": partial(join, store, source, folder / "joined"),
+            "peer": partial(run, command),
+        }
+        found[name] = seconds_of(in_turns(measures, peer.rounds))
+    return found
+
+
+def seconds_of(found: Mapping[str, Sequence[Run]]) -> Seconds:
+    """Leave the memory out."""
+    return {name: [seconds for seconds, _ in runs] for name, runs in found.items()}
+
+
+def run(command: Sequence[str]) -> Run:
     """Run a command; return the seconds that it took, and the most memory of its own, MiB."""
     began, peak = time.perf_counter(), 0.0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    environment = os.environ | HERE.environment
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
         while process.poll() is None:
             peak = max(peak, anonymous_mib(process.pid))
             time.sleep(TICK_SECONDS)
@@ -189,34 +171,24 @@ def run(command: Sequence[str]) -> tuple[float, float]:
 
 
 def section(
-    seconds: dict[str, list[float]], peaks: Sequence[float], rows: int, beside: Sequence[float]
+    found: Mapping[str, Sequence[Run]], few: float, rows: int, peers: Mapping[str, Seconds]
 ) -> Section:
-    """Put the seconds of each round, the peaks and the latencies in the form that is told.
+    """Put what was found in the form that is told.
 
     Parameters
     ----------
-    seconds : dict of str to list of float
-        Of ``join`` and ``floor``.
-    peaks : sequence of float
-        Of a tenth of the rows, then of each round.
+    found : mapping of str to sequence of Run
+        Of ``join`` and ``floor``, in each round.
+    few : float
+        The most memory for a tenth of the rows, MiB.
     rows : int
-    beside : sequence of float
-        Ratios of p99.
+    peers : mapping of str to Seconds
     """
-    few, *many = peaks
+    seconds, peaks = seconds_of(found), [peak for _, peak in found["join"]]
     return Section(
         module="bench.join",
         title="Join",
-        method=(
-            f"{rows:,} pairs of {SHAPE.users:,} users and {SHAPE.items:,} items drawn at random, "
-            f"one file; `file:`, D = {SHAPE.dim}, {SHAPE.pairs} pairs a user, f16, all parts. "
-            "`gkc join` from start to end, until the file is on disk. In turns with PyArrow, which "
-            "reads the same file and writes a table of the same schema, row groups and codecs, "
-            "with random numbers drawn once. Memory: RssAnon, the largest of samples every "
-            f"{TICK_SECONDS * 1000:.0f} ms. Beside a service: {ROWS_ON_REDIS:,} rows of "
-            f"{ON_REDIS.users:,} users in Redis on the same machine, joined without a limit on "
-            f"reads, while a worker on a core of its own is asked for {CANDIDATES} rows at a time."
-        ),
+        method=METHOD.format(rows=rows),
         figures=[
             Figure(
                 "rows/s of gkc join to PyArrow's reading and writing",
@@ -224,21 +196,31 @@ def section(
                 target=0.5,
                 stretch=0.7,
             ),
-            Figure(
-                f"memory of {rows:,} rows to {rows // 10:,}",
-                [peak / few for peak in many],
-                target=1.1,
-                at_most=True,
+            *(
+                Figure(
+                    f"rows/s of gkc join to {PEERS[name].told}",
+                    ratios(times["peer"], times["join"]),
+                    target=PEERS[name].target,
+                    digits=1,
+                )
+                for name, times in peers.items()
             ),
             Figure(
-                "p99 of a service while a join reads from its Redis, to quiet",
-                beside,
-                target=1.5,
+                f"memory of a join of {rows:,} rows to {rows // 10:,}",
+                [peak / few for peak in peaks],
+                target=1.1,
                 at_most=True,
             ),
             Figure("rows joined", [rows / taken for taken in seconds["join"]], "/s", digits=0),
         ],
-        notes=[f"Memory: {few:.0f} MiB, and {', '.join(f'{peak:.0f}' for peak in many)} MiB."],
+        notes=[
+            f"Memory: {few:.0f} MiB, and {', '.join(f'{peak:.0f}' for peak in peaks)} MiB.",
+            *(
+                f"{min(PEERS[name].rows, rows):,} rows by {PEERS[name].told}: "
+                f"{spread(times['peer'], 1)} s; by gkc join: {spread(times['join'], 1)} s."
+                for name, times in peers.items()
+            ),
+        ],
     )
 
 

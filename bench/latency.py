@@ -9,10 +9,7 @@ the same Redis without any HTTP, blocking and asyncio, and with the teacher in o
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import cycle, islice
-from statistics import median
 from typing import Any, Final
 
 import redis
@@ -26,6 +23,7 @@ from bench.options import Rounds, Save, Seconds
 from bench.report import spread
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, in_turns, ratios
+from bench.timing import loop_median_seconds, median_seconds
 from bench.vectors import load_plain_keys
 from bench.world import Shape
 
@@ -42,10 +40,10 @@ def main(*, rounds: Rounds = 15, seconds: Seconds = 1, save: Save = False) -> No
     with Stage() as stage:
         knowledge = stage.world(SHAPE)
         ours = stage.serve(knowledge.url)
-        load_plain_keys(knowledge, ours)
+        load_plain_keys(knowledge)
         questions = knowledge.questions(ROWS, BODIES, seed=1, dtype="f16")
         bodies = stage.write("rows", questions)
-        keys = [keys_of(body) for body in questions]
+        keys = [keys_of(body) for body in questions[:CALLS]]
         os.sched_setaffinity(
             0, stage.service_cores
         )  # the references stand where the service stands
@@ -63,24 +61,18 @@ def main(*, rounds: Rounds = 15, seconds: Seconds = 1, save: Save = False) -> No
 
 def mget_seconds(client: redis.Redis, keys: Sequence[Sequence[str]]) -> float:
     """Return the median time of blocking reads."""
-    times = []
-    for names in islice(cycle(keys), CALLS):
-        began = time.perf_counter()
-        refuse_missing(client.mget(names))
-        times.append(time.perf_counter() - began)
-    return median(times)
+    return median_seconds(lambda names: refuse_missing(client.mget(names)), keys)
 
 
 async def asyncio_mget_seconds(url: str, keys: Sequence[Sequence[str]]) -> float:
     """Return the median time of reads on an event loop."""
-    times = []
     async with redis.asyncio.Redis.from_url(url) as client:
         await client.ping()
-        for names in islice(cycle(keys), CALLS):
-            began = time.perf_counter()
+
+        async def read(names: Sequence[str]) -> None:
             refuse_missing(await client.mget(names))
-            times.append(time.perf_counter() - began)
-    return median(times)
+
+        return await loop_median_seconds(read, keys)
 
 
 def refuse_missing(values: Collection[Any]) -> None:

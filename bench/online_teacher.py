@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.timing import median_seconds
 from keep.config import TASKS, PretrainConfig
 from keep.din import Teacher
 from keep.layers import TableSizes
@@ -66,15 +66,15 @@ def online_teacher(file: Path, threads: int) -> onnxruntime.InferenceSession:
 def teacher_seconds(teacher: onnxruntime.InferenceSession, rows: int, calls: int) -> float:
     """Return the median time of inference alone for random ids, one user and so many candidates."""
     draw = np.random.default_rng(_SEED).integers
-    seconds = []
-    for _ in range(calls):
+
+    def feeds() -> dict[str, NDArray[np.int64]]:
         columns = [draw(2, n, rows) for n in (SIZES.items, SIZES.shops, SIZES.categories)]
-        feeds = {
+        return {
             "user": draw(2, SIZES.users, 1),
             "behaviours": draw(2, SIZES.items, (1, PretrainConfig().behaviours)),
             "items": np.stack(columns, axis=-1)[np.newaxis],
         }
-        began = time.perf_counter()
-        teacher.run(["knowledge"], feeds)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+
+    return median_seconds(
+        lambda fed: teacher.run(["knowledge"], fed), [feeds() for _ in range(calls)]
+    )

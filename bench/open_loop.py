@@ -58,7 +58,7 @@ class Round:
         return float(p99 / p50)
 
 
-def main(*, rounds: Rounds = 5, seconds: Seconds = 6, save: Save = False) -> None:
+def main(*, rounds: Rounds = 4, seconds: Seconds = 6, save: Save = False) -> None:
     """Measure latency at shares of the capacity."""
     with Stage() as stage:
         knowledge = stage.world(SHAPE)

@@ -48,6 +48,12 @@ OPENING: Sequence[tuple[str, str, Sequence[str]]] = (
         "latency",
         ["p50 over HTTP to p50 of redis-py's MGET, B = 500"],
     ),
+    (
+        "500 rows by the client in process, `file:` (p50)",
+        "client",
+        ["client in process, `file:`: p50"],
+    ),
+    ("rows that `gkc join` joins", "join", ["rows joined"]),
     ("beside Feast, Feast's p50 to ours, 500 rows", "feast", ["p50, Feast to ours, B = 500"]),
     (
         "beside Feast, our requests/s to Feast's, 500 rows",

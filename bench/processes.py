@@ -51,22 +51,19 @@ class Server:
 
     def resident_mib(self) -> float:
         """Return its resident memory, shared pages counted in each process."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGESIZE") / 2**20
+        return _mib(self.pid, "status", "VmRSS")
 
     def proportional_mib(self) -> float:
         """Return the memory of all its processes, each shared page counted once among them."""
-        return sum(_proportional_kib(pid) for pid in (self.pid, *_children(self.pid))) / 1024
+        return sum(_mib(pid, "smaps_rollup", "Pss") for pid in (self.pid, *_children(self.pid)))
 
 
 def anonymous_mib(pid: int) -> float:
     """Return the memory of a process that no file stands behind; 0 once it has ended."""
     try:
-        told = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+        return _mib(pid, "status", "RssAnon")
+    except (OSError, LookupError):
         return 0.0
-    found = re.search(r"^RssAnon:\s+(\d+) kB$", told, re.MULTILINE)
-    return int(found[1]) / 1024 if found else 0.0
 
 
 @contextmanager
@@ -207,11 +204,13 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
 
 
-def _proportional_kib(pid: int) -> int:
-    told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    match = re.search(r"^Pss: +(\d+) kB$", told, re.MULTILINE)
-    assert match is not None, f"no Pss in {told!r}"
-    return int(match[1])
+def _mib(pid: int, file: str, name: str) -> float:
+    """Return an amount of memory that the kernel tells of a process; LookupError if it has none."""
+    told = Path(f"/proc/{pid}/{file}").read_text(encoding="ascii", errors="replace")
+    found = re.search(rf"^{name}:\s+(\d+) kB$", told, re.MULTILINE)
+    if found is None:
+        raise LookupError(f"no {name} of {pid}: it has ended")
+    return int(found[1]) / 1024
 
 
 def _children(pid: int) -> list[int]:

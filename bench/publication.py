@@ -95,7 +95,7 @@ class Side:
 
 
 def main(
-    other: GivenCheckout = None, *, rounds: Rounds = 4, seconds: Seconds = 8, save: Save = False
+    other: GivenCheckout = None, *, rounds: Rounds = 3, seconds: Seconds = 8, save: Save = False
 ) -> None:
     """Measure latency while generations are published."""
     with Stage() as stage:

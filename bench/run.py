@@ -13,6 +13,9 @@ MEASUREMENTS = (
     "throughput",
     "latency",
     "client",
+    "string_ids",
+    "join",
+    "join_redis",
     "core",
     "against",
     "open_loop",
@@ -20,10 +23,8 @@ MEASUREMENTS = (
     "publication",
     "start",
     "export",
-    "join",
     "stored_bytes",
     "profile",
-    "http_client",
     "feast",
 )
 """Modules of ``bench`` in the order of the page; each module's docstring says what it measures."""

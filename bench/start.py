@@ -42,7 +42,7 @@ page that several of them map counts once. {USERS:,} users, f16, D = 64. A start
 a tiny store, beside the commit before: *Beside the commit before*."""
 
 
-def main(*, rounds: Rounds = 4, save: Save = False) -> None:
+def main(*, rounds: Rounds = 3, save: Save = False) -> None:
     """Measure starts, and the memory of workers."""
     with Stage() as stage:
         redis, stores = stage.redis(), {}

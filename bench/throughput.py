@@ -89,7 +89,7 @@ def measure(
         knowledge = stage.world(shape)
         ours, empty = stage.serve(knowledge.url), stage.reference("empty")
         plain = stage.reference("plain", "--redis", knowledge.url)
-        load_plain_keys(knowledge, ours)
+        load_plain_keys(knowledge)
         for rows in sizes:
             check_answers(knowledge, ours, plain, rows)
             drawn = knowledge.questions(rows, BODIES, seed=1, dtype="f16")

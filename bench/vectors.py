@@ -1,27 +1,26 @@
-"""Every vector of a version, asked of the service that serves it, for peers to hold as well."""
+"""Single questions to a service, and every vector of a version for a peer to hold as well."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-import numpy as np
 import redis
 from numpy.typing import NDArray
 
-from bench.bundles import USER_ID_STEP
 from bench.processes import Server
-from bench.world import VERSION, Shape, World
-from gkc.arrays import I64
+from bench.tables import read_vectors
+from bench.world import VERSION, World, export_tables
 from gkc.knowledge import SAFETENSORS
 from gkc.safetensors import load
 
 JSON: Final = "application/json"
-USERS_AT_ONCE: Final = 200
-ITEMS_AT_ONCE: Final = 10_000
+KEYS_AT_ONCE: Final = 10_000
 PLAIN_NAMES: Final = {"item": "i", "user": "u", "user_category": "uc"}
 """What keys of the plain service call a part."""
 Tensors = dict[str, NDArray[Any]]
@@ -53,38 +52,14 @@ def post(
     return content
 
 
-def every_vector(shape: Shape, service: Server) -> dict[str, tuple[tuple[I64, ...], NDArray[Any]]]:
-    """Ask for all that a shape holds: of each stored part the keys and their vectors.
-
-    Keys are columns of ids, (n,) int64; vectors are (n, D) float16.
-    """
-    users, categories = np.arange(shape.users) * USER_ID_STEP, np.arange(shape.pairs)
-    pairs = np.repeat(users, shape.pairs), np.tile(categories, shape.users)
-
-    def vectors(part: str, at_once: int, **ids: I64) -> tuple[tuple[I64, ...], NDArray[Any]]:
-        columns = tuple(ids.values())
-        pieces = []
-        for start in range(0, len(columns[0]), at_once):
-            some = {name: ids[name][start : start + at_once].tolist() for name in ids}
-            body = {"u": 0, "i": 0, **some, "v": VERSION, "parts": [part], "layout": "factored"}
-            pieces.append(answer_of(service, body)[part])
-        return columns, np.concatenate(pieces)
-
-    return {
-        "item": vectors("item", ITEMS_AT_ONCE, i=np.arange(shape.items)),
-        "user": vectors("user", USERS_AT_ONCE, u=users),
-        "user_category": vectors(
-            "user_category", USERS_AT_ONCE * shape.pairs, u=pairs[0], c=pairs[1]
-        ),
-    }
-
-
-def load_plain_keys(world: World, service: Server) -> None:
+def load_plain_keys(world: World) -> None:
     """Write every vector under the key that the plain service reads, beside the version itself."""
-    with redis.Redis.from_url(world.url) as client:
-        for part, (columns, vectors) in every_vector(world.shape, service).items():
-            ids = zip(*(column.tolist() for column in columns), strict=True)
-            names = [":".join((VERSION, PLAIN_NAMES[part], *map(str, key))) for key in ids]
-            for start in range(0, len(names), ITEMS_AT_ONCE):
-                some = slice(start, start + ITEMS_AT_ONCE)
+    with TemporaryDirectory() as scratch, redis.Redis.from_url(world.url) as client:
+        tables = export_tables(world.url, Path(scratch) / "tables")
+        for part, name in PLAIN_NAMES.items():
+            columns, vectors = read_vectors(tables, part)
+            ids = zip(*(column.tolist() for column in columns.values()), strict=True)
+            names = [":".join((VERSION, name, *map(str, key))) for key in ids]
+            for start in range(0, len(names), KEYS_AT_ONCE):
+                some = slice(start, start + KEYS_AT_ONCE)
                 client.mset(dict(zip(names[some], map(bytes, vectors[some]), strict=True)))

@@ -78,6 +78,14 @@ def of_users(bodies: Sequence[Body], count: int) -> list[Body]:
     return several
 
 
+def export_tables(store: str, folder: Path) -> Path:
+    """Write the version as tables into a new folder, which is returned."""
+    HERE.run(
+        HERE.module("gkc", "export-table", "--version", VERSION, "--store", store, str(folder))
+    )
+    return folder
+
+
 def export(
     bundle: Path,
     shape: Shape,

@@ -24,12 +24,13 @@ from exporter.run import (
     plan_export,
     run_export,
 )
+from gkc.command_line import Commands, run
 from gkc.errors import GkcError
 from gkc.logs import set_up_logging
 from gkc.settings import StoreSettings, refusals, variable_warnings
 from gkc.store import ElementType, Retention, is_version_name, require_store
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = Commands()
 
 _EXAMPLE = """\
 Run a bundle's models and publish what they give as one version.
@@ -135,25 +136,19 @@ def _run(
     try:
         with progress:
             return action(options, progress)
-    except GkcError as exc:
-        _fail(exc)
     except KeyboardInterrupt:
-        _fail(InterruptedExportError(options.version, published=progress.phase == "evict"))
-    except MemoryError:
-        _fail(GkcError("there is not enough memory here for this bundle; export it on more"))
+        is_published = progress.phase == "evict"
+        raise InterruptedExportError(options.version, published=is_published) from None
+    except MemoryError as exc:
+        line = "there is not enough memory here for this bundle; export it on more"
+        raise GkcError(line) from exc
     except OSError as exc:
         # The system refused us a file of the store: its message says which and why.
-        _fail(GkcError(f"{exc}; make room or mend the access, then export again"))
+        raise GkcError(f"{exc}; make room or mend the access, then export again") from exc
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _fail(error: GkcError) -> NoReturn:
-    line = " ".join(str(error).split())
-    typer.echo(f"gkc-export: {line}", err=True)
-    raise typer.Exit(1)
 
 
 def _lines(report: Report) -> list[str]:
@@ -190,4 +185,4 @@ def _lines(report: Report) -> list[str]:
 
 def main() -> None:
     """Run the command; what ``gkc-export`` and ``python -m exporter`` call."""
-    app(prog_name="gkc-export")
+    run(app, "gkc-export")

@@ -394,6 +394,9 @@ class ClientGoneError(RequestError):
 class ClientUsageError(GkcError):
     """A client was made or used as it cannot be; the message says what is wrong and what to do."""
 
+    CLOSED = "this client is closed; make another one"
+    OTHER_LOOP = "this AsyncClient belongs to another event loop; make one in each loop"
+
 
 class DeadlineExceededError(GkcError):
     """No whole answer came within the caller's timeout."""
@@ -425,11 +428,13 @@ class GenerationChangedError(GkcError):
 class ServiceError(GkcError):
     """A service cannot be reached, or what it answers is no answer of ours."""
 
-    def __init__(self, url: str, reason: str, remedy: str = "") -> None:
+    def __init__(self, url: str, reason: str) -> None:
         self.url = url
         self.reason = reason
-        self.remedy = remedy or "see that gkc serve runs there, and nothing between changes answers"
-        super().__init__(f"service {url}: {reason}; {self.remedy}")
+        super().__init__(
+            f"service {url}: {reason}; see that gkc serve runs there, and nothing between changes "
+            "answers"
+        )
 
 
 class LockMismatchError(GkcError):

@@ -22,7 +22,8 @@ enum { F16 = 0, F32 = 1, INT8 = 2 };                       /* types of stored an
 enum { FINE = 0, BAD_TABLE = 1, BAD_RECORD = 2, BAD_QUESTION = 3, BAD_STRINGS = 4 };
                                                            /* what a function returns */
 
-enum { RECORD_HEADER = 8, AHEAD = 8, LOOKED_UP_AT_ONCE = 256, TILE = 256, CACHE_LINE = 64 };
+enum { RECORD_HEADER = 8, AHEAD = 8, LOOKED_UP_AT_ONCE = 256, TILE = 256, CACHE_LINE = 64,
+       LONGEST_STRING = 128 };
 
 /* ---- Numbers ------------------------------------------------------------------------------------
    A half becomes a float exactly; a float becomes the nearest half, ties to even, as numpy does it.
@@ -267,9 +268,15 @@ static uint64_t key_of(string s) { /* part of the stored format */
   uint64_t hash = ((uint64_t)s.size + 1) * UINT64_C(0x9E3779B97F4A7C15);
   for (int64_t at = 0; at < s.size; at += 8) {
     uint64_t word = 0;
-    if (s.size - at >= 8) memcpy(&word, s.bytes + at, 8);
-    else /* then zeros */
-      for (int64_t k = s.size - at; k-- > 0;) word = word << 8 | s.bytes[at + k];
+    int64_t left = s.size - at;
+    if (left >= 8) {
+      memcpy(&word, s.bytes + at, 8);
+    } else if (at) { /* its last eight bytes, of which some were taken; then zeros */
+      memcpy(&word, s.bytes + s.size - 8, 8);
+      word >>= 8 * (8 - left);
+    } else {
+      while (left-- > 0) word = word << 8 | s.bytes[left];
+    }
     hash = (hash ^ word) * UINT64_C(0xBF58476D1CE4E5B9);
     hash ^= hash >> 32;
   }
@@ -343,6 +350,52 @@ int gkc_find_sorted(const strings *stored, const strings *asked, int64_t *places
     }
   }
   return FINE;
+}
+
+static int64_t after_blanks(const uint8_t *text, int64_t at, int64_t end) {
+  while (at < end && (text[at] == ' ' || text[at] == '\t' || text[at] == '\n' || text[at] == '\r'))
+    at++;
+  return at;
+}
+
+/* Where the string that begins at `at` ends, and what it says: up to a quote, an escape or a control
+   character. Eight bytes at a time; the lowest byte that is marked in a word is one of these. */
+static int64_t after_plain(const uint8_t *text, int64_t at, int64_t end, uint8_t *bytes) {
+  const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+  for (; at + 8 <= end; at += 8, bytes += 8) {
+    uint64_t word, quotes, slashes, stops;
+    memcpy(&word, text + at, 8);
+    memcpy(bytes, &word, 8);
+    quotes = word ^ ones * '"', slashes = word ^ ones * '\\';
+    stops = ((quotes - ones) & ~quotes) | ((slashes - ones) & ~slashes);
+    stops |= (word - ones * ' ') & ~word;
+    if (stops & tops) return at + (__builtin_ctzll(stops & tops) >> 3);
+  }
+  for (; at < end && text[at] >= ' ' && text[at] != '"' && text[at] != '\\'; at++)
+    *bytes++ = text[at];
+  return at;
+}
+
+/* Take strings out of JSON text from `at` to `end`, with commas between them: their bytes, and in
+   `offsets` where each begins and the last one ends. Returns how many there are; -1 if there is an
+   escape, a string of another length than an id's, or what is no string. Whether it is UTF-8 is not
+   looked at. `bytes` has room for all of the text, `offsets` for a quarter of it and two. */
+int64_t gkc_take_strings(const uint8_t *text, int64_t at, int64_t end, uint8_t *bytes,
+                         int64_t *offsets) {
+  int64_t count = 0, size = 0;
+  offsets[0] = 0;
+  for (;; at++) {
+    at = after_blanks(text, at, end);
+    if (at >= end || text[at] != '"') return -1;
+    int64_t begin = at + 1;
+    at = after_plain(text, begin, end, bytes + size);
+    if (at >= end || text[at] != '"') return -1;
+    if (at == begin || at - begin > LONGEST_STRING) return -1;
+    offsets[++count] = size += at - begin;
+    at = after_blanks(text, at + 1, end);
+    if (at >= end) return count;
+    if (text[at] != ',') return -1;
+  }
 }
 
 /* Number distinct values, or pairs of values, in order of first appearance; return how many there

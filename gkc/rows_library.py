@@ -67,6 +67,8 @@ def _declare(loaded: ctypes.PyDLL) -> None:
     loaded.gkc_keys.argtypes = [ctypes.c_char_p, pointer]
     loaded.gkc_find_strings.argtypes = [ctypes.c_char_p] * 3 + [pointer]
     loaded.gkc_find_sorted.argtypes = [ctypes.c_char_p] * 2 + [pointer]
+    loaded.gkc_take_strings.restype = number
+    loaded.gkc_take_strings.argtypes = [ctypes.c_char_p, number, number, pointer, pointer]
     loaded.gkc_distinct.restype = number
     loaded.gkc_distinct.argtypes = [pointer, pointer, pointer, number]
     loaded.gkc_distinct.argtypes += [ctypes.c_uint64, pointer, ctypes.c_uint64, pointer, pointer]

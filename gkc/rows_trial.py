@@ -23,7 +23,7 @@ from gkc.errors import RowRuleError
 from gkc.knowledge import PARTS, Part, part_spans
 from gkc.rows_library import LIBRARY, TYPES, build, load
 
-RECORDED: Final = 786_665_215
+RECORDED: Final = 2_895_443_328
 """CRC-32 of the answers; ``python -m gkc.rows_trial`` tells what it is with a changed rule."""
 
 _IDS: Final = (0, 15, 10, 7, 3, 14, 11, 12, 1, 9, 5, 4, 6, 8, 2, 13)
@@ -45,6 +45,14 @@ _UINT64: Final = (1 << 64) - 1
 _ONE_KEY: Final = (b"the samekey, too", b"pcrjcphj{\tA/TpoR", b"tpqwvpdp[U<\x1a\x10\x0cD\n")
 _NAMES: Final = (b"a", b"a\0", b"12345678", b"\xc3\xa9 is e", b"x" * 128, *_ONE_KEY[:2])
 _STRANGERS: Final = (b"", b"b", b"a\0\0", b"12345679", b"x" * 127, b"x" * 127 + b"y", _ONE_KEY[2])
+_QUOTED: Final = b'"a" ,\t"1234567","12345678","123456789"\r\n,"\xc3\xa9\xff" '
+_TEXTS: Final = (
+    (_QUOTED, 5),
+    (b'"%s"' % (b"x" * 128), 1),
+    *((b'"%s"' % text, -1) for text in (b"", b"x" * 129, b"a\\n345678", b"1234567\x1f", b"\x1f")),
+    *((text, -1) for text in (b"", b"1", b'"a', b'"a",', b'"a""b"', b'"12345678')),
+)
+"""Text between an array's brackets, and how many strings are taken out of it."""
 _F16: Final = TYPES["f16"]
 _F32: Final = TYPES["f32"]
 
@@ -115,6 +123,7 @@ class Trial:
         self._has_category = self._put(bytes(k % 3 > 0 for k in range(len(_IDS))))
         self._number_pairs()
         self._find_strings()
+        self._take_strings()
         for element_type in TYPES:
             self._ask_of(element_type)
 
@@ -167,6 +176,13 @@ class Trial:
             ("gkc_find_strings", (table, stored, question, answers["rows"]), 0),
             ("gkc_find_sorted", (ordered, question, answers["places"]), 0),
         ]
+
+    def _take_strings(self) -> None:
+        """Strings of JSON text, and what is none that could be taken."""
+        for text, count in _TEXTS:
+            answers = self._room({"offsets": 8 * (len(text) // 4 + 2), "bytes": len(text)})
+            arguments = self._put(text), 0, len(text), answers["bytes"], answers["offsets"]
+            self.calls.append(("gkc_take_strings", arguments, count))
 
     def _strings(self, names: Sequence[bytes]) -> Place:
         """Put strings as ``rows.c`` takes them."""

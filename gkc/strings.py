@@ -112,7 +112,7 @@ class StringIds:
         lengths = self.lengths
         unfit = (lengths - 1).view(np.uint64) >= MAX_STRING_BYTES  # 0 becomes the largest number
         if not are_texts and not self._is_text():
-            unfit |= np.fromiter((not _is_text(n) for n in self.tolist()), np.bool_, len(self))
+            unfit |= np.fromiter((not is_text(n) for n in self.tolist()), np.bool_, len(self))
         if is_given is not None:
             unfit &= is_given
         return int(unfit.argmax()) if unfit.any() else None
@@ -123,7 +123,7 @@ class StringIds:
         if raw.isascii():
             return True
         begun = self.data[self.offsets[:-1][self.lengths > 0]]
-        return _is_text(raw) and bool(((begun & _TOP_BITS) != _CONTINUATION).all())
+        return is_text(raw) and bool(((begun & _TOP_BITS) != _CONTINUATION).all())
 
 
 Ids = I64 | StringIds
@@ -159,7 +159,8 @@ def _offsets(lengths: Iterable[int], count: int) -> I64:
     return offsets
 
 
-def _is_text(raw: bytes) -> bool:
+def is_text(raw: bytes) -> bool:
+    """Tell whether bytes are UTF-8."""
     try:
         raw.decode()
     except UnicodeDecodeError:

@@ -68,6 +68,8 @@ def bundle(
     ------
     BundleError
         If ``out`` is there already, or ONNX and torch differ by more than ``TOLERANCE``.
+    LogSchemaError
+        If the log lacks the string of an id that was pretrained on.
     """
     if out.exists():
         raise BundleError(out, "is there already; remove it or name another --out")
@@ -77,7 +79,7 @@ def bundle(
     try:
         tables = make_tables(state.features, top_categories)
         for name, table in vars(tables).items():
-            pq.write_table(table, temporary / f"{name}.parquet")
+            pq.write_table(_named(table, log), temporary / f"{name}.parquet")
         maps = None if compatible_with is None else compatible_with.maps
         difference = _write_models(state, tables, temporary, maps)
         if not difference <= TOLERANCE:
@@ -103,7 +105,8 @@ def bundle(
 
 def _in_axes(older: Compatibility) -> str:
     errors = ", ".join(f"{part} {error:.3f}" for part, error in older.relative_error.items())
-    return f"in the axes of {older.checkpoint}, day {older.day}: {errors}"
+    space = "too far off to be of its" if older.vector_space is None else "of its"
+    return f"in the axes of {older.checkpoint}, day {older.day}: {errors}; {space} vector space"
 
 
 def make_tables(features: Features, top_categories: int) -> Tables:
@@ -139,6 +142,16 @@ def make_tables(features: Features, top_categories: int) -> Tables:
         }
     )
     return Tables(users, items, pairs)
+
+
+def _named(table: pa.Table, log: Log) -> pa.Table:
+    """Give a table the ids that the log's source has, where the log's own stand for strings."""
+    for kind in ("user", "item", "category"):
+        column = f"{kind}_id"
+        if column in table.column_names:
+            place, ids = table.column_names.index(column), table[column].to_numpy()
+            table = table.set_column(place, column, pa.array(log.named(kind, ids)))
+    return table
 
 
 def pair_rows(features: Features, top_categories: int) -> tuple[I64, I64]:
@@ -252,8 +265,12 @@ def _write_manifest(
             for file in sorted(folder.iterdir())
         },
     }
+    space: str | None = state.vector_space
     if compatible_with is not None:
         manifest["compatible_with"] = [compatible_with.as_json()]
+        space = compatible_with.vector_space
+    if space is not None:
+        manifest["vector_space"] = space
     if state.config.towers == "task":
         manifest["tasks"] = [{"name": task, "dim": state.config.tower[-1]} for task in TASKS]
     text = json.dumps(manifest, indent=2)

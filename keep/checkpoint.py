@@ -13,6 +13,7 @@ removed by the next save.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import secrets
 import shutil
@@ -62,6 +63,20 @@ class Pretraining:
     models: Models
     optimizers: dict[str, torch.optim.Adam]
     """One per model, by its name."""
+
+    @property
+    def vector_space(self) -> str:
+        """The name of the space of its knowledge: the digest of the students' weights.
+
+        It is equal for equal weights alone, whatever release of torch writes them as ONNX.
+        """
+        digest = hashlib.sha256()
+        for name in ("two_tower", "category"):
+            for weight, tensor in self.models.get_submodule(name).state_dict().items():
+                values = tensor.numpy()
+                digest.update(f"{name}.{weight} {values.dtype.str} {values.shape}\n".encode())
+                digest.update(np.ascontiguousarray(values).data)
+        return f"keep-sha256:{digest.hexdigest()}"
 
 
 def make_optimizers(models: Models, config: PretrainConfig) -> dict[str, torch.optim.Adam]:

@@ -154,6 +154,8 @@ class Compatibility:
     maps: Maps
     relative_error: Mapping[str, float]
     """As ``relative_errors`` measures it."""
+    vector_space: str | None
+    """The older version's, which mapped vectors are of; None where they miss it altogether."""
 
     def as_json(self) -> dict[str, object]:
         """Say it as a bundle's manifest does."""
@@ -182,7 +184,10 @@ def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Co
     for part, vectors in shared.items():
         if len(vectors.weight) < SHARED_AT_LEAST:
             raise IncompatibleError(name, f"shares only {len(vectors.weight)} ids of {part}")
-    return Compatibility(name, old.day, fit_maps(shared, RIDGE), relative_errors(shared, RIDGE))
+    errors = relative_errors(shared, RIDGE)
+    # From an error of 1 on, mapped vectors tell less of the old ones than their mean does.
+    space = old.vector_space if max(errors.values()) < 1 else None
+    return Compatibility(name, old.day, fit_maps(shared, RIDGE), errors, space)
 
 
 def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -> dict[str, float]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -45,6 +46,9 @@ SCHEMA = pa.schema(
 LAST_SECOND = 4_102_444_800
 """2100-01-01. What comes after it is no time of an impression but, most likely, milliseconds."""
 TOO_LATE = "is after the year 2099; times are Unix seconds, not milliseconds"
+
+IDS = {"user": "users", "item": "items", "shop": "shops", "category": "categories"}
+"""Columns of ids, and what many of them are called, also in ``LogInfo`` and below ``ids``."""
 
 Columns = dict[str, NDArray[Any]]
 """Columns of impressions by name, (n,) each."""
@@ -77,6 +81,8 @@ class LogInfo:
     """Seed of whatever chance went into the log."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that made the log, as JSON values."""
+    string_ids: tuple[str, ...] = ()
+    """Columns whose numbers stand for strings of the source, which are below ``ids``."""
     days: tuple[int, ...] = ()
     """Days that the log has, ascending."""
     rows: int = 0
@@ -177,6 +183,28 @@ class Log:
         }
         return Day(sub_domain=_in_scenes(table, self.info.sub_domain_scenes), **columns)
 
+    def named(self, kind: str, ids: I64) -> Any:  # noqa: ANN401 - pyarrow publishes no types
+        """Return ids of a kind, such as ``user``, (n,), as the source has them.
+
+        Raises
+        ------
+        LogSchemaError
+            If they were strings, and the log does not have that of one.
+        """
+        if kind not in self.info.string_ids:
+            return ids
+        file = self.path / "ids" / f"{IDS[kind]}.parquet"
+        try:
+            names = pq.read_table(file, columns=[kind, "name"])
+        except (OSError, pa.ArrowException) as exc:
+            raise LogSchemaError(file, f"cannot be read ({_first_line(exc)})") from exc
+        places = pc.index_in(pa.array(ids), names.column(kind).combine_chunks())
+        if places.null_count:
+            lost = ids[places.is_null().to_numpy(zero_copy_only=False)]
+            reason = f"has no string for {len(lost)} of {len(ids)} ids, such as {lost[0]}; take the"
+            raise LogSchemaError(file, f"{reason} log that has all days pretrained on", kind)
+        return names.column("name").combine_chunks().take(places)
+
     def days(self, first: int, last: int) -> Iterator[Day]:
         """Read the days from ``first`` to ``last``, both included, one in memory at a time.
 
@@ -243,6 +271,7 @@ def read_info(path: Path) -> LogInfo:
         raise LogSchemaError(file, f"cannot be read ({_first_line(exc)})") from exc
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise LogSchemaError(file, f'has no "format": "{FORMAT}"')
+    content.setdefault("string_ids", [])  # which earlier logs do not say
     known = {f.name: str(f.type) for f in dataclasses.fields(LogInfo)}
     for name in sorted(content.keys() ^ known.keys()):
         raise LogSchemaError(file, f"has no {name!r}" if name in known else f"unknown {name!r}")

@@ -20,6 +20,7 @@ from gkc.arrays import I64
 from keep.errors import LogNotFoundError, LogPathTakenError
 from keep.log import (
     FORMAT,
+    IDS,
     INFO_FILE,
     SCHEMA,
     LogInfo,
@@ -29,8 +30,6 @@ from keep.log import (
     read_info,
 )
 
-DISTINCT = {"user": "users", "item": "items", "shop": "shops", "category": "categories"}
-"""Columns whose distinct values are counted, and where ``LogInfo`` has their number."""
 SUMMED = {"click": "clicks", "cart": "carts", "conversion": "conversions"}
 """Columns that are summed, and where it has the sum."""
 
@@ -55,7 +54,7 @@ class LogWriter:
         self._day = -1
         self._days: list[int] = []
         self._file: Any = None
-        self._distinct: dict[str, I64] = {name: np.empty(0, dtype=np.int64) for name in DISTINCT}
+        self._distinct: dict[str, I64] = {name: np.empty(0, dtype=np.int64) for name in IDS}
         self._sums = dict.fromkeys(("rows", *SUMMED.values()), 0)
         self._digests = {name: hashlib.sha256() for name in SCHEMA.names}
 
@@ -142,7 +141,7 @@ class LogWriter:
         return hashlib.sha256(each.encode()).hexdigest()
 
     def _publish(self) -> None:
-        counts: dict[str, Any] = {n: len(self._distinct[name]) for name, n in DISTINCT.items()}
+        counts: dict[str, Any] = {n: len(self._distinct[name]) for name, n in IDS.items()}
         info = dataclasses.replace(
             self.info,
             days=tuple(self._days),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gkc.progress import progress
 from keep.checkpoint import Pretraining, make_optimizers
 from keep.config import MODELS, TASKS, PretrainConfig
 from keep.features import Batch, Features, Rows, training_batches
@@ -24,7 +25,6 @@ from keep.models import (
     table_sizes,
     task_losses,
 )
-from keep.progress import progress
 from keep.progressive import validate
 from keep.threads import one_thread_each
 

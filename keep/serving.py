@@ -15,7 +15,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from gkc.errors import GkcError
-from keep.served import ServedKnowledge
+from keep.served import Named, ServedKnowledge
 
 BIN = Path(sys.executable).parent
 READY_SECONDS = 60.0
@@ -85,10 +85,13 @@ def serving(store: str, environment: Mapping[str, str], output: Path) -> Iterato
 
 
 @contextmanager
-def served_knowledge(bundle: Path, work: Path, dtype: str = "f16") -> Iterator[ServedKnowledge]:
+def served_knowledge(
+    bundle: Path, work: Path, dtype: str = "f16", named: Named | None = None
+) -> Iterator[ServedKnowledge]:
     """Export a bundle as ``f16``, ``f32`` or ``int8`` into a store of its own, serve it, and ask.
 
-    What answers takes raw users, items and categories to rows of equation 6, over HTTP.
+    What answers takes a log's users, items and categories to rows of equation 6, over HTTP;
+    ``named`` as for `ServedKnowledge`.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def served_knowledge(bundle: Path, work: Path, dtype: str = "f16") -> Iterator[S
     run_quietly(["gkc-export", *source, *target], environment)
     with (
         serving(store, environment, work / f"serve-{dtype}.log") as url,
-        ServedKnowledge(url, version) as knowledge,
+        ServedKnowledge(url, version, named) as knowledge,
     ):
         yield knowledge
 

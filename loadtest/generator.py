@@ -32,8 +32,7 @@ def generate(
         URL of whom.
     folder : Path
         Everything that goes in and comes out is written there: ``plan.json``,
-        ``questions.jsonl``, ``answers.csv``, ``generator.json``, ``report.html``,
-        ``report_*.csv`` and ``locust.log``.
+        ``outcome.json``, ``report.html``, ``report_*.csv`` and ``locust.log``.
     cores : collection of int
         Cores that it may use; it uses one at a time.
 

@@ -5,9 +5,8 @@ Nothing but the standard library is imported here, because both environments imp
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +18,7 @@ GROUPS = ((1, 1), (2, 50), (51, 200), (201, 500), (501, 1000))
 WARM_UP = 0.1
 """Share of the time that is not counted."""
 
-_PLAN, _QUESTIONS = "plan.json", "questions.jsonl"
-_ANSWERS, _GENERATOR = "answers.csv", "generator.json"
+_PLAN, _OUTCOME = "plan.json", "outcome.json"
 
 
 @dataclass(frozen=True)
@@ -92,18 +90,16 @@ def is_counted(answer: Answer, seconds: float) -> bool:
     return WARM_UP * seconds <= answer.at < seconds
 
 
-def write_plan(plan: Plan, questions: Iterable[Question], folder: Path) -> None:
+def write_plan(plan: Plan, questions: Sequence[Question], folder: Path) -> None:
     """Write what Locust is to do and to ask into a folder."""
-    (folder / _PLAN).write_text(json.dumps(asdict(plan)), encoding="utf-8")
-    with (folder / _QUESTIONS).open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(question)) + "\n" for question in questions)
+    told = {"plan": asdict(plan), "questions": [asdict(question) for question in questions]}
+    (folder / _PLAN).write_text(json.dumps(told), encoding="utf-8")
 
 
 def read_plan(folder: Path) -> tuple[Plan, list[Question]]:
     """Read what ``write_plan`` wrote."""
-    with (folder / _QUESTIONS).open(encoding="utf-8") as file:
-        questions = [Question(**json.loads(line)) for line in file]
-    return Plan(**json.loads((folder / _PLAN).read_text(encoding="utf-8"))), questions
+    told = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+    return Plan(**told["plan"]), [Question(**question) for question in told["questions"]]
 
 
 @dataclass(frozen=True)
@@ -116,22 +112,12 @@ class Outcome:
 
 
 def write_outcome(outcome: Outcome, folder: Path) -> None:
-    """Write what Locust outcome into a folder: ``answers.csv`` and ``generator.json``."""
-    with (folder / _ANSWERS).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Answer._fields)
-        writer.writerows(outcome.answers)
-    told = json.dumps({"cpu_share": outcome.cpu_share})
-    (folder / _GENERATOR).write_text(told, encoding="utf-8")
+    """Write what Locust found into a folder."""
+    told = json.dumps([outcome.cpu_share, *outcome.answers])
+    (folder / _OUTCOME).write_text(told, encoding="utf-8")
 
 
 def read_outcome(folder: Path) -> Outcome:
     """Read what ``write_outcome`` wrote."""
-    with (folder / _ANSWERS).open(encoding="utf-8", newline="") as file:
-        _, *rows = csv.reader(file)
-    answers = [
-        Answer(float(at), int(n), accept, float(late), float(ms), fault, int(checked))
-        for at, n, accept, late, ms, fault, checked in rows
-    ]
-    told = json.loads((folder / _GENERATOR).read_text(encoding="utf-8"))
-    return Outcome(answers, told["cpu_share"])
+    cpu_share, *answers = json.loads((folder / _OUTCOME).read_text(encoding="utf-8"))
+    return Outcome([Answer(*answer) for answer in answers], cpu_share)

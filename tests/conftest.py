@@ -52,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_REDIS_URL] = os.environ.get("GKC_TEST_REDIS_URL")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run with one worker more than processors, for some wait for leases and graces."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

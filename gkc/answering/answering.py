@@ -8,8 +8,8 @@ from typing import Final
 
 import structlog
 
-from gkc.answering.begun import Begun
 from gkc.answering.counting import Counting, DamageCount, NoCounting
+from gkc.answering.eager import EagerCoroutine
 from gkc.answering.serving import Serving
 from gkc.answering.user_cache import UserReader
 from gkc.center.generation import LoadedGeneration
@@ -94,12 +94,12 @@ class Answering:
         try:
             if not one_at_a_time:
                 return await self.read(plan.versions)
-            begun = Begun(self.read(plan.versions))
-            if not begun.is_done:
+            records = EagerCoroutine(self.read(plan.versions))
+            if not records.is_done:
                 await asyncio.sleep(0)  # the reads leave when this turn of the loop ends
                 with self._damaged_items:
                     plan.find_items()
-            return await begun
+            return await records
         finally:
             self._reading -= 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Annotated
 
 import typer
@@ -13,21 +12,16 @@ from gkc.cli.export_table import run as export_table
 from gkc.cli.get import run as get
 from gkc.cli.join import run as join
 from gkc.cli.lock import check, lock
-from gkc.cli.options import GivenOnce
 from gkc.cli.serve import run as serve
 from gkc.cli.verify import run as verify
 from gkc.cli.versions import app as versions
-from gkc.errors import GkcError
+from gkc.command_line import Commands, run
 from gkc.logs import set_up_logging
 
-app = typer.Typer(
-    name="gkc",
+app = Commands(
     help="General knowledge center: serve and look after exported knowledge.\n\n"
     "Example: gkc serve --store file:./gkc-data",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,
 )
 
 
@@ -51,19 +45,15 @@ def options(
 
 app.command("serve")(serve)
 app.add_typer(versions, name="versions")
-app.command("get", cls=GivenOnce)(get)
-app.command("join", cls=GivenOnce)(join)
-app.command("export-table", cls=GivenOnce)(export_table)
-app.command("verify", cls=GivenOnce)(verify)
-app.command("lock", cls=GivenOnce)(lock)
-app.command("check", cls=GivenOnce)(check)
+app.command("get")(get)
+app.command("join")(join)
+app.command("export-table")(export_table)
+app.command("verify")(verify)
+app.command("lock")(lock)
+app.command("check")(check)
 
 
 def main() -> None:
     """Run the command; a foreseeable error is one line on standard error and exit status 1."""
     set_up_logging(logging.WARNING)
-    try:
-        app()
-    except GkcError as exc:
-        print(f"gkc: {exc}", file=sys.stderr)
-        sys.exit(1)
+    run(app, "gkc")

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from gkc.cli.options import Store, load
 from gkc.extras import extra_needed
 from gkc.interrupts import terminated_as_interrupted
+from gkc.progress import progress
 from gkc.settings import StoreSettings
 
 
@@ -33,13 +32,11 @@ def run(
 
     address = StoreAddress(settings.store_url, settings.namespace, settings.mirror_dir)
     export = TableExport(address, version, target)
-    console = Console(stderr=True)
     with (
         terminated_as_interrupted(),
-        Progress(console=console, disable=not console.is_terminal, transient=True) as bar,
+        progress(f"writing {version}", export.rows) as advance,
     ):
-        task = bar.add_task(f"writing {version}", total=export.rows)
-        report = export.run(lambda rows: bar.advance(task, rows))
+        report = export.run(advance)
     print(
         f"wrote {version} into {target}: generation {report.generation}, {report.users:,} users, "
         f"{report.items:,} items, {report.user_categories:,} pairs"

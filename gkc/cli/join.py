@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from gkc.cli.options import Store, load, whole_number
 from gkc.errors import CommandError
 from gkc.extras import extra_needed
 from gkc.interrupts import terminated_as_interrupted
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
+from gkc.progress import progress
 from gkc.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -80,14 +80,9 @@ def run(
             source, target, address, version, version_column, form, restart, max_reads_per_second
         )
     )
-    console = Console(stderr=True)
     columns = TextColumn("joining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with (
-        terminated_as_interrupted(),
-        Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar,
-    ):
-        task = bar.add_task("", total=join.steps)
-        report = join.run(lambda rows: bar.advance(task, rows))
+    with terminated_as_interrupted(), progress("", join.steps, *columns) as advance:
+        report = join.run(advance)
     for line in _lines(report, target):
         print(line)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperCommand, TyperOption
 
 from gkc.settings import StoreSettings, refusals, variable_warnings
 from gkc.store import KnowledgeReader, Publisher, open_publisher, open_reader, require_store
@@ -28,19 +26,6 @@ Store = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-
-
-class GivenOnce(TyperCommand):
-    """A command that refuses a value given twice, of which the last one would count in silence."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - no public class
-        """Read the arguments; see the class."""
-        # Reading empties the list that it is given.
-        _, _, given = self.make_parser(ctx).parse_args(list(args))
-        for option, times in Counter(given).items():
-            if times > 1 and isinstance(option, TyperOption) and not option.is_flag:
-                raise typer.BadParameter(f"{option.opts[-1]} is given twice; give it once", ctx)
-        return super().parse_args(ctx, args)
 
 
 def load(settings: type[SettingsT], **flags: str | int | None) -> SettingsT:

@@ -6,10 +6,9 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from gkc.cli.options import Store, load, read_store
+from gkc.progress import progress
 from gkc.settings import StoreSettings
 from gkc.store import Catalogue, GenerationManifest, KnowledgeReader
 
@@ -37,8 +36,6 @@ async def _verify(reader: KnowledgeReader, version: str) -> GenerationManifest:
     catalogue = await reader.catalogue() or Catalogue()
     manifest = await reader.manifest(catalogue.version(version).current)
     rows = manifest.totals.users + manifest.totals.items
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(f"verifying {version}", total=rows)
-        await reader.verify(manifest, lambda done: bar.advance(task, done))
+    with progress(f"verifying {version}", rows) as advance:
+        await reader.verify(manifest, advance)
     return manifest

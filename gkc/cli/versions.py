@@ -15,15 +15,15 @@ from gkc.center.listing import VersionInfo
 from gkc.cli.listing import read_listing
 from gkc.cli.options import AsJson, Store, load, publisher_of, seconds
 from gkc.cli.output import console
+from gkc.command_line import Commands
 from gkc.errors import CommandError
 from gkc.settings import StoreSettings
 from gkc.store import Publisher, parse_store_url
 
-app = typer.Typer(
+app = Commands(
     help="List, show, pin, unpin, roll back and delete versions.\n\n"
     "Example: gkc versions list --json",
     invoke_without_command=True,
-    rich_markup_mode=None,
 )
 
 _KILO = 1000
@@ -34,9 +34,10 @@ Version = Annotated[str, typer.Argument(metavar="V", help="A version's name.")]
 @app.callback()
 def default(context: typer.Context, store: Store = None, as_json: AsJson = False) -> None:
     """List the versions if no subcommand says otherwise."""
-    context.obj = store
     if context.invoked_subcommand is None:
         list_versions(context, store, as_json)
+    else:
+        context.obj = store
 
 
 @app.command("list")
@@ -199,6 +200,8 @@ def _require_yes(what: str, *, yes: bool) -> None:
 
 def _settings(context: typer.Context, store: str | None) -> StoreSettings:
     """Build the settings; --store may stand before or after the subcommand."""
+    if store and context.obj:
+        raise typer.BadParameter("--store is given twice; give it once")
     return load(StoreSettings, store_url=store or context.obj)
 
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from gkc.client.client import AsyncClient, Client
 from gkc.client.knowledge import Knowledge
-from gkc.client.service_asking import AttemptReport
+from gkc.client.options import AttemptReport
 
 __all__ = ["AsyncClient", "AttemptReport", "Client", "Knowledge"]

@@ -26,7 +26,9 @@ def held_ids(values: Any, field: str) -> Any:  # noqa: ANN401
     InvalidFieldsError
         If they cannot be counted, or come in no order.
     """
-    if type(values) in (int, str, list) or _is_integers(values):
+    if type(values) in (int, str, list):
+        return values
+    if type(values) is np.ndarray and values.dtype.kind in "iu":
         return values
     if isinstance(values, tuple):
         return list(values)
@@ -73,10 +75,6 @@ def held_names(values: Any) -> Any:  # noqa: ANN401
     if hasattr(values, "__array__"):
         return np.asarray(values).tolist()
     return list(values) if isinstance(values, tuple) else values
-
-
-def _is_integers(values: object) -> bool:
-    return type(values) is np.ndarray and values.dtype.kind in "iu"
 
 
 def _listed(values: Any) -> list[Any]:  # noqa: ANN401

@@ -17,9 +17,10 @@ from typing import Any, Final, TypeVar
 
 from gkc.center.plan import Plan, Records
 from gkc.center.question import Answer, Question
-from gkc.client.begun import Begun
+from gkc.client.blocking import LoopTask, run_here
 from gkc.client.following import FollowedStore, settings_of
 from gkc.client.knowledge import Knowledge
+from gkc.client.options import Options
 from gkc.errors import ClientUsageError, GenerationCorruptError, GenerationNotFoundError
 from gkc.settings import FollowingSettings
 from gkc.store import parse_store_url
@@ -29,56 +30,49 @@ Read = Callable[["FollowingThread", Plan, float], Sequence[Records]]
 
 _LAYING_SECONDS: Final = 1.0
 """How long rows that were read by the deadline are still laid, at most."""
-_opened: Final[weakref.WeakSet[LocalSource | AsyncLocalSource]] = weakref.WeakSet()
+_opened: Final[weakref.WeakSet[_AnyLocalSource]] = weakref.WeakSet()
 _of_parents: Final[list[object]] = []
 """What was open when this process was forked: its tasks, sockets and locks are its parent's."""
 
 
-class LocalSource:
-    """Answers questions in this process, for callers that block; for any number of threads.
-
-    Nothing is opened before the first question. One thread follows the catalogue. Rows are laid in
-    the caller's thread, from the records that a ``file:`` store has there at once, and any other
-    reads on the thread that follows; what is unusual is answered there altogether.
-
-    Parameters
-    ----------
-    url : str
-        ``file:PATH``, ``redis://``, ``rediss://`` or ``unix://``.
-    namespace : str, optional
-        Which of the centers that share the store; default: ``GKC_NAMESPACE``.
-    mirror_dir : path, optional
-        Where this host keeps item tables of a Redis store; default: ``GKC_MIRROR_DIR``.
-    timeout : float
-        The seconds that deadlines allow for a whole call, as messages tell them.
+class _AnyLocalSource:
+    """A store that is opened at the first question, and anew in a fork.
 
     Raises
     ------
     StoreUrlError
         If the URL names no store.
     ClientUsageError
-        If an argument or a variable is refused.
+        If an option or a variable is refused.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._settings = settings_of(options.urls[0], options.namespace, options.mirror_dir)
+        self._timeout = options.timeout
+        self._where = parse_store_url(options.urls[0])
+        self.shown = self._where.shown
+        self._is_closed = False
+        self._begin()
+        _opened.add(self)
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def leave_to_parent(self) -> object:
+        """Return what the parent process goes on using, in a fork of it, and begin anew."""
+        raise NotImplementedError
+
+
+class LocalSource(_AnyLocalSource):
+    """Answers questions in this process, for callers that block; for any number of threads.
+
+    One thread follows the catalogue. Rows are laid in the caller's thread, from the records that a
+    ``file:`` store has there at once, and any other reads on the thread that follows; what is
+    unusual is answered there altogether.
     """
 
     _following: FollowingThread | None
     _finalizer: weakref.finalize[[], LocalSource]
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        namespace: str | None = None,
-        mirror_dir: str | os.PathLike[str] | None = None,
-        timeout: float = 1.0,
-    ) -> None:
-        self._timeout = timeout
-        self._settings = settings_of(url, namespace, mirror_dir)
-        where = parse_store_url(url)
-        self.shown = where.shown
-        self._read: Read = _read_here if where.scheme == "file" else _read_there
-        self._is_closed = False
-        self._begin()
-        _opened.add(self)
 
     def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question of layout ``rows``; as `FollowedStore.answer`."""
@@ -134,6 +128,7 @@ class LocalSource:
         self._left = threading.Condition(self._lock)
         self._inside: dict[object, float] = {}
         self._following = None
+        self._read: Read = _read_here if self._where.scheme == "file" else _read_there
 
     def _answer_here(
         self, following: FollowingThread, question: Question, deadline: float
@@ -150,7 +145,7 @@ class LocalSource:
     def _enter(self, call: object, deadline: float) -> FollowingThread:
         with self._lock:
             if self._is_closed:
-                raise ClientUsageError("this client is closed; make another one")
+                raise ClientUsageError(ClientUsageError.CLOSED)
             if self._following is None:
                 following = FollowingThread(self._settings, self._timeout)
                 self._finalizer = weakref.finalize(self, following.tell_to_stop)
@@ -166,32 +161,11 @@ class LocalSource:
                 self._left.notify_all()
 
 
-class AsyncLocalSource:
-    """The same for callers on one event loop; nothing is opened before the first question.
-
-    Parameters
-    ----------
-    url, namespace, mirror_dir, timeout
-        As of `LocalSource`, which also says what is raised.
-    """
+class AsyncLocalSource(_AnyLocalSource):
+    """The same for callers on one event loop."""
 
     _store: FollowedStore | None
     _loop: asyncio.AbstractEventLoop | None
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        namespace: str | None = None,
-        mirror_dir: str | os.PathLike[str] | None = None,
-        timeout: float = 1.0,
-    ) -> None:
-        self._timeout = timeout
-        self._settings = settings_of(url, namespace, mirror_dir)
-        self.shown = parse_store_url(url).shown
-        self._is_closed = False
-        self._begin()
-        _opened.add(self)
 
     async def knowledge(self, question: Question, deadline: float) -> Knowledge:
         """Answer a question of layout ``rows``; as `FollowedStore.answer`."""
@@ -232,14 +206,12 @@ class AsyncLocalSource:
 
     def _enter(self) -> FollowedStore:
         if self._is_closed:
-            raise ClientUsageError("this client is closed; make another one")
+            raise ClientUsageError(ClientUsageError.CLOSED)
         loop = asyncio.get_running_loop()
         if self._store is None:
             self._store, self._loop = FollowedStore(self._settings, self._timeout), loop
         elif self._loop is not loop:
-            raise ClientUsageError(
-                "this AsyncClient belongs to another event loop; make one in each loop"
-            )
+            raise ClientUsageError(ClientUsageError.OTHER_LOOP)
         self._inside += 1
         return self._store
 
@@ -256,7 +228,7 @@ class FollowingThread:
     ----------
     settings : FollowingSettings
     timeout : float
-        As of `LocalSource`.
+        As of `FollowedStore`.
 
     Attributes
     ----------
@@ -274,17 +246,17 @@ class FollowingThread:
         self._thread.start()
         self.store = started.result()
 
-    def begin(self, work: Coroutine[Any, Any, ResultT]) -> Begun[ResultT]:
+    def begin(self, work: Coroutine[Any, Any, ResultT]) -> LoopTask[ResultT]:
         """Begin work on the thread."""
-        return Begun(self._loop, work)
+        return LoopTask(self._loop, work)
 
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Do work on the thread, and wait for it."""
-        begun = self.begin(work)
+        task = self.begin(work)
         try:
-            return begun.result()
+            return task.result()
         finally:
-            begun.cancel()  # unless it is done
+            task.cancel()  # unless it is done
 
     def tell_to_stop(self) -> None:
         """Have the thread close its store and end, soon."""
@@ -309,7 +281,7 @@ class FollowingThread:
 
 def _read_here(following: FollowingThread, plan: Plan, deadline: float) -> Sequence[Records]:
     """Read records that are mapped memory: nothing is waited for."""
-    return [_at_once(following.store.read([version]))[0] for version in plan.versions]
+    return [run_here(following.store.read([version]))[0] for version in plan.versions]
 
 
 def _read_there(following: FollowingThread, plan: Plan, deadline: float) -> Sequence[Records]:
@@ -322,17 +294,6 @@ def _read_there(following: FollowingThread, plan: Plan, deadline: float) -> Sequ
         raise following.store.late() from exc
     finally:
         reading.cancel()  # unless it is done
-
-
-def _at_once(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine that never pauses."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: ResultT = done.value
-        return result
-    work.close()
-    raise RuntimeError("a reader of mapped files paused")
 
 
 def _leave_to_parent() -> None:

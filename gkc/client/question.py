@@ -1,9 +1,9 @@
-"""What a caller gives → a question: refused as a service refuses it; and its pieces."""
+"""What a caller gives → a question: refused as a service refuses it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from gkc.center.checks import (
     parts_of,
     versions_of,
 )
-from gkc.center.question import ANSWER_TYPES, Columns, Question
+from gkc.center.question import ANSWER_TYPES, Question
 from gkc.client.given import held_ids, held_names, not_integers, with_its_type, with_none
 from gkc.errors import InvalidFieldsError
 from gkc.knowledge import PARTS, Part
@@ -33,6 +33,7 @@ Ids = Numbers | Strings
 OptionalIds = Ids | Sequence[int | None] | Sequence[str | None] | None
 """The same, or None, also in single rows."""
 
+T = TypeVar("T")
 _MOST_ROWS: Final = 2**63
 """More rows than are asked for at once are split."""
 
@@ -62,39 +63,6 @@ def question_of(
     )
 
 
-def pieces_of(question: Question, max_rows: int) -> list[Question]:
-    """Return questions of at most so many rows that together ask the same."""
-    n = question.columns.n
-    if n <= max_rows:
-        return [question]
-    return list(_pieces(question, max_rows))
-
-
-def _pieces(question: Question, max_rows: int) -> Iterator[Question]:
-    n = question.columns.n
-    for start in range(0, n, max_rows):
-        columns = _with_own_versions(question.columns.at(slice(start, start + max_rows)))
-        yield Question(columns, question.parts, question.dtype, question.layout)
-
-
-def _with_own_versions(columns: Columns) -> Columns:
-    """Return the columns with those of their versions alone that a row names."""
-    if len(columns.versions) == 1:
-        return columns
-    places, index = np.unique(columns.version_index, return_inverse=True)
-    names = tuple(columns.versions[place] for place in places)
-    return Columns(
-        columns.n,
-        columns.users,
-        columns.items,
-        columns.categories,
-        columns.has_category,
-        names,
-        index if len(names) > 1 else np.zeros(1, dtype=np.int64),
-        columns.pointers,
-    )
-
-
 def _ids(values: Any, field: str) -> Column:  # noqa: ANN401
     """Return an id column, of one id or n."""
     if type(values) in (int, str):
@@ -103,13 +71,13 @@ def _ids(values: Any, field: str) -> Column:  # noqa: ANN401
         return np.ascontiguousarray(values)
     held = held_ids(values, field)
     if isinstance(held, list):
-        return _listed_ids(held, field)
+        return _listed(id_array, held, field)
     return _array_of_ids(np.asarray(held), field)
 
 
-def _listed_ids(values: list[Any], field: str) -> Column:
+def _listed(check: Callable[[list[Any], str], T], values: list[Any], field: str) -> T:
     try:
-        return id_array(_plain_ids(values), f"{field}/{{}}")
+        return check(_plain_ids(values), f"{field}/{{}}")
     except InvalidFieldsError as error:
         raise with_its_type(error, values) from None
 
@@ -127,7 +95,7 @@ def _array_of_ids(array: Array, field: str) -> Column:
         raise InvalidFieldsError(f"must be one id or a list of them, not of shape {shape}", field)
     if array.dtype.kind in "OUT":
         values = array.tolist()
-        return _listed_ids(values, field) if array.ndim else id_array([values], field)
+        return _listed(id_array, values, field) if array.ndim else id_array([values], field)
     column = np.atleast_1d(array)
     if not array.ndim and array.dtype.kind not in "iu":
         raise InvalidFieldsError(NO_ID, field)
@@ -145,13 +113,6 @@ def _categories(values: Any) -> Categories:  # noqa: ANN401
     if isinstance(held, list) and not set(map(type, held)) <= {int, str}:
         held = with_none(held)
         if type(None) in set(map(type, held)):
-            return _listed_categories(held)
+            return _listed(category_array, held, "/c")
     ids = _ids(held, "/c")
     return ids, np.ones(len(ids), dtype=np.bool_)
-
-
-def _listed_categories(values: list[Any]) -> Categories:
-    try:
-        return category_array(_plain_ids(values), "/c/{}")
-    except InvalidFieldsError as error:
-        raise with_its_type(error, values) from None

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from functools import partial
 from time import monotonic, sleep
-from typing import Any, TypeVar
+from typing import Any
 
 from gkc.center.question import Question
+from gkc.client.blocking import awaitable, run_here
 from gkc.client.knowledge import Knowledge
+from gkc.client.options import Options
 from gkc.client.service_address import Address
-from gkc.client.service_asking import Asking, Options, Service
+from gkc.client.service_asking import Asking, Service
 from gkc.client.service_connection import Response, wait_for
-from gkc.client.service_conversation import Conversation, Talk
+from gkc.client.service_conversation import Conversation
 from gkc.client.service_messages import Request, knowledge_request
-
-T = TypeVar("T")
 
 
 class HttpSource:
-    """A service that the caller's thread waits for; for many threads at once.
+    """A service that the caller's thread waits for; for many threads at once."""
 
-    Parameters
-    ----------
-    urls : sequence of str
-    options : Options
-    """
-
-    def __init__(self, urls: Sequence[str], options: Options) -> None:
-        self.shown = ", ".join(urls)
-        self._service = Service(urls, options)
+    def __init__(self, options: Options) -> None:
+        self.shown = ", ".join(options.urls)
+        self._service = Service(options)
         self._conversation = Conversation()
 
     def knowledge(self, question: Question, deadline: float) -> Knowledge:
@@ -38,30 +32,22 @@ class HttpSource:
         response = self._exchange(knowledge_request(question), deadline)
         answer, is_known = self._conversation.understand(question, response)
         if not is_known:
-            look_up = self._conversation.look_up(answer.versions, response.address, deadline)
-            self._hold(look_up, deadline, response.address)
-        return self._conversation.knowledge(answer)
+            ask = awaitable(partial(self._exchange, deadline=deadline, at=response.address))
+            run_here(
+                self._conversation.look_up(
+                    answer.versions, response.address, deadline, ask, awaitable(sleep)
+                )
+            )
+        return self._conversation.described(answer, response.address)
 
     def versions(self, deadline: float) -> dict[str, Any]:
         """Return the body of ``GET /versions``."""
-        return self._hold(self._conversation.list(), deadline)
+        ask = awaitable(partial(self._exchange, deadline=deadline))
+        return run_here(self._conversation.list(ask))
 
     def close(self) -> None:
         """Close the connections."""
         self._service.close()
-
-    def _hold(self, talk: Talk[T], deadline: float, at: Address | None = None) -> T:
-        try:
-            said = next(talk)
-            while True:
-                if isinstance(said, Request):
-                    said = talk.send(self._exchange(said, deadline, at))
-                else:
-                    sleep(said)
-                    said = next(talk)
-        except StopIteration as done:
-            result: T = done.value
-            return result
 
     def _exchange(self, request: Request, deadline: float, at: Address | None = None) -> Response:
         service = self._service

@@ -115,12 +115,10 @@ class Address:
             self._idle.remove(connection)
         connection.close()
 
-    def drop_all(self) -> list[Connection]:
-        """Forget the idle connections; return them."""
-        dropped = []
+    def close(self) -> None:
+        """Close the idle connections."""
         while self._idle:
-            dropped.append(self._idle.pop())
-        return dropped
+            self._idle.pop().close()
 
 
 class Addresses:

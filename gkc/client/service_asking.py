@@ -9,57 +9,22 @@ from __future__ import annotations
 import math
 import os
 import ssl
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from threading import Lock
 from time import monotonic
-from typing import Final, Literal
+from typing import Final
 
+from gkc.client.options import AttemptKind, AttemptReport, Options
 from gkc.client.service_address import Address, Addresses
 from gkc.client.service_connection import Connection, Response, Steps
 from gkc.client.service_messages import Request, retry_after_seconds
 from gkc.errors import DeadlineExceededError, GkcError, ServiceError
 
-AttemptKind = Literal["first", "retry", "hedge"]
 _SHARE_OF_REQUESTS: Final = 0.1
 _MOST_SAVED: Final = 10.0
 _PAUSE_SECONDS: Final = 0.02
 _NEVER: Final = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptReport:
-    """What ``on_request`` is told of each attempt, once it is over.
-
-    Attributes
-    ----------
-    address : str
-        The URL that was asked.
-    seconds : float
-    outcome : int or str
-        The status answered, or the name of the error; ``"abandoned"`` if another was faster, or
-        the caller was interrupted.
-    rows : int
-        How many were asked for.
-    kind : {"first", "retry", "hedge"}
-    """
-
-    address: str
-    seconds: float
-    outcome: int | str
-    rows: int
-    kind: AttemptKind
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a service is asked."""
-
-    timeout: float
-    retries: int
-    hedge_after: float | None
-    on_request: Callable[[AttemptReport], object] | None
 
 
 class Budget:
@@ -88,17 +53,10 @@ class Budget:
 
 
 class Service:
-    """What all requests of one client in one process share.
+    """What all requests of one client in one process share."""
 
-    Parameters
-    ----------
-    urls : sequence of str
-    options : Options
-    """
-
-    def __init__(self, urls: Sequence[str], options: Options) -> None:
-        self._urls = urls
-        self.addresses = Addresses(urls)
+    def __init__(self, options: Options) -> None:
+        self.addresses = Addresses(options.urls)
         self.options = options
         self.budget = Budget()
         self.process = os.getpid()
@@ -125,36 +83,32 @@ class Service:
         """Close what is idle; what is under way is closed once it is over."""
         self.is_closed = True
         for address in self.addresses.all:
-            for connection in address.drop_all():
-                connection.close()
+            address.close()
 
     def anew(self) -> Service:
         """Return what a child opens after a fork; what it inherited says no word to the service."""
         self.close()
-        return Service(self._urls, self.options)
+        return Service(self.options)
 
 
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One try at one address.
 
     Attributes
     ----------
-    connection : Connection
     is_reused : bool
         Whether the connection was open before.
     awaits : int
         What the connection waits for.
     """
 
-    def __init__(
-        self, connection: Connection, steps: Steps[Response], kind: AttemptKind, began: float
-    ) -> None:
-        self.connection = connection
-        self.is_reused = connection.is_open
-        self.steps = steps
-        self.kind = kind
-        self.began = began
-        self.awaits = 0
+    connection: Connection
+    steps: Steps[Response]
+    kind: AttemptKind
+    began: float
+    is_reused: bool
+    awaits: int = 0
 
 
 class Asking:
@@ -248,7 +202,9 @@ class Asking:
         now = monotonic()
         connection = self._service.connection(address)
         sent = self._request.to(address.host_header, address.prefix, self._deadline - now)
-        attempt = Attempt(connection, connection.exchange(sent), kind, now)
+        attempt = Attempt(
+            connection, connection.exchange(sent), kind, now, is_reused=connection.is_open
+        )
         self.running.append(attempt)
         if options.hedge_after is not None and kind != "hedge":
             self._hedge_at = now + options.hedge_after

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from gkc.center.question import Question
 from gkc.client.knowledge import Knowledge
+from gkc.client.options import Options
 from gkc.client.service_address import Address
-from gkc.client.service_asking import Asking, Attempt, Options, Service
+from gkc.client.service_asking import Asking, Attempt, Service
 from gkc.client.service_connection import READ, Connection, Response
-from gkc.client.service_conversation import Conversation, Talk
+from gkc.client.service_conversation import Conversation
 from gkc.client.service_messages import Request, knowledge_request
 from gkc.errors import ClientUsageError, DeadlineExceededError
 
-T = TypeVar("T")
-
 
 class AsyncHttpSource:
-    """A service for the tasks of one event loop.
+    """A service for the tasks of one event loop."""
 
-    Parameters
-    ----------
-    urls : sequence of str
-    options : Options
-    """
-
-    def __init__(self, urls: Sequence[str], options: Options) -> None:
-        self.shown = ", ".join(urls)
-        self._service = Service(urls, options)
+    def __init__(self, options: Options) -> None:
+        self.shown = ", ".join(options.urls)
+        self._service = Service(options)
         self._conversation = Conversation()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awaited: dict[Connection, _Awaited] = {}
@@ -43,30 +37,19 @@ class AsyncHttpSource:
         response = await self._exchange(knowledge_request(question), deadline)
         answer, is_known = self._conversation.understand(question, response)
         if not is_known:
-            look_up = self._conversation.look_up(answer.versions, response.address, deadline)
-            await self._hold(look_up, deadline, response.address)
-        return self._conversation.knowledge(answer)
+            ask = partial(self._exchange, deadline=deadline, at=response.address)
+            await self._conversation.look_up(
+                answer.versions, response.address, deadline, ask, asyncio.sleep
+            )
+        return self._conversation.described(answer, response.address)
 
     async def versions(self, deadline: float) -> dict[str, Any]:
         """Return the body of ``GET /versions``."""
-        return await self._hold(self._conversation.list(), deadline)
+        return await self._conversation.list(partial(self._exchange, deadline=deadline))
 
     async def close(self) -> None:
         """Close the connections."""
         self._service.close()
-
-    async def _hold(self, talk: Talk[T], deadline: float, at: Address | None = None) -> T:
-        try:
-            said = next(talk)
-            while True:
-                if isinstance(said, Request):
-                    said = talk.send(await self._exchange(said, deadline, at))
-                else:
-                    await asyncio.sleep(said)
-                    said = next(talk)
-        except StopIteration as done:
-            result: T = done.value
-            return result
 
     async def _exchange(
         self, request: Request, deadline: float, at: Address | None = None
@@ -93,9 +76,7 @@ class AsyncHttpSource:
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise ClientUsageError(
-                "this AsyncClient belongs to another event loop; make one in each loop"
-            )
+            raise ClientUsageError(ClientUsageError.OTHER_LOOP)
         return loop
 
     async def _resolve(
@@ -137,13 +118,9 @@ class AsyncHttpSource:
         if connection.unwatch is not None:
             connection.unwatch()
         descriptor = connection.opened.fileno()
-        is_read = event == READ
-        add, remove = (
-            (loop.add_reader, loop.remove_reader)
-            if is_read
-            else (loop.add_writer, loop.remove_writer)
-        )
-
+        add, remove = loop.add_writer, loop.remove_writer
+        if event == READ:
+            add, remove = loop.add_reader, loop.remove_reader
         process = self._service.process
 
         def unwatch() -> None:
@@ -172,15 +149,13 @@ class AsyncHttpSource:
             del self._awaited[awaited.attempt.connection]
 
 
+@dataclass(slots=True, eq=False)
 class _Awaited:
     """An attempt, and what wakes the task that awaits it."""
 
-    __slots__ = ("asking", "attempt", "over")
-
-    def __init__(self, asking: Asking, attempt: Attempt, over: asyncio.Future[None]) -> None:
-        self.asking = asking
-        self.attempt = attempt
-        self.over = over
+    asking: Asking
+    attempt: Attempt
+    over: asyncio.Future[None]
 
     def advance(self) -> bool:
         """Go on; tell whether the attempt is over."""

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import httptools
 import numpy as np
+from msgspec import Struct
 
 from gkc.arrays import U8
 from gkc.client.service_address import Address
@@ -28,7 +29,9 @@ WRITE: Final = select.POLLOUT
 _HEAD_BYTES: Final = 16 << 10
 """The most of a head. More of the first read would be copied; the rest goes where it stays."""
 _MOST_BODY_BYTES: Final = 1 << 31
+_HTTP: Final = b"HTTP/1."
 _HEAD_END: Final = b"\r\n\r\n"
+_FIRST_STATUS: Final = 100
 _FIRST_FINAL_STATUS: Final = 200
 _LONGEST_POLL_SECONDS: Final = 86_400.0
 _MOST_INTERIM_HEADS: Final = 100
@@ -42,7 +45,7 @@ Steps = Generator[int, None, T]
 """Yields what it waits for; returns a T."""
 
 
-class Response:
+class Response(Struct, frozen=True):
     """An answer as it came.
 
     Attributes
@@ -56,15 +59,10 @@ class Response:
         Whole, and of nobody else.
     """
 
-    __slots__ = ("address", "body", "headers", "status")
-
-    def __init__(
-        self, address: Address, status: int, headers: dict[bytes, bytes], body: U8
-    ) -> None:
-        self.address = address
-        self.status = status
-        self.headers = headers
-        self.body = body
+    address: Address
+    status: int
+    headers: dict[bytes, bytes]
+    body: U8
 
     @property
     def content_type(self) -> str:
@@ -199,11 +197,11 @@ class Connection:
         if self._tls is None:  # it has hardly come yet: no need to try
             yield READ
         head, start, end = yield from self._receive_head()
-        begun = memoryview(self._scratch)[start:end]
+        beginning = memoryview(self._scratch)[start:end]
         if head.length is None:
-            body = yield from self._receive_open_ended(head, begun)
+            body = yield from self._receive_open_ended(head, beginning)
         else:
-            body = yield from self._receive_sized(head.length, begun)
+            body = yield from self._receive_sized(head.length, beginning)
         return Response(self.address, head.status, head.headers, body)
 
     def _receive_head(self) -> Steps[tuple[_Head, int, int]]:
@@ -212,6 +210,8 @@ class Connection:
         while True:
             end = self._scratch.find(_HEAD_END, 0, filled)
             if end < 0:
+                if not _HTTP.startswith(self._scratch[: min(filled, len(_HTTP))]):
+                    raise self._lie("does not speak HTTP/1.1")
                 if filled == len(scratch):
                     raise self._lie(f"sends a head of more than {_HEAD_BYTES} bytes")
                 filled += yield from self._read(scratch[filled:])
@@ -232,32 +232,34 @@ class Connection:
             head.parser.feed_data(raw)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise self._not_http(error) from error
-        if not head.is_whole:
-            raise self._lie("does not speak HTTP/1.1")
         head.status = head.parser.get_status_code()
+        if not head.is_whole or head.status < _FIRST_STATUS:
+            raise self._lie("does not speak HTTP/1.1")
         self.stays_open = head.parser.should_keep_alive()
         length = head.headers.get(b"content-length")
-        if length is not None and b"transfer-encoding" not in head.headers:
+        if head.is_over:  # of 204 and 304 comes no more, whatever their length says
+            head.length = 0
+        elif length is not None and b"transfer-encoding" not in head.headers:
             head.length = int(length)
             if head.length > _MOST_BODY_BYTES:
                 raise self._lie(f"announces a body of {head.length} bytes")
         return head
 
-    def _receive_sized(self, length: int, begun: memoryview) -> Steps[U8]:
+    def _receive_sized(self, length: int, beginning: memoryview) -> Steps[U8]:
         """Read a body straight into memory of its size."""
-        if len(begun) > length:
+        if len(beginning) > length:
             raise self._lie(f"sends more than the {length} bytes that it announced")
         body = np.empty(length, dtype=np.uint8)
-        view, filled = body.data, len(begun)
-        view[:filled] = begun
+        view, filled = body.data, len(beginning)
+        view[:filled] = beginning
         while filled < length:
             count = yield from self._read(view[filled:], f"after {filled} of {length} bytes")
             filled += count
         return body
 
-    def _receive_open_ended(self, head: _Head, begun: memoryview) -> Steps[U8]:
+    def _receive_open_ended(self, head: _Head, beginning: memoryview) -> Steps[U8]:
         """Read a body in chunks, or one that the end of the connection ends."""
-        pieces: bytes | memoryview = begun
+        pieces: bytes | memoryview = beginning
         try:
             while not head.is_over:
                 head.parser.feed_data(pieces)

@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from gkc.center.question import Question
 from gkc.client.knowledge import Knowledge
 from gkc.client.service_address import Address
 from gkc.client.service_connection import Response
-from gkc.client.service_factored import Widths, is_worthwhile
-from gkc.client.service_messages import (
-    VERSIONS_REQUEST,
-    Answer,
-    Request,
-    read_answer,
-    read_versions,
-)
+from gkc.client.service_factored import is_worthwhile
+from gkc.client.service_messages import VERSIONS_REQUEST, Request, read_answer, read_versions
 from gkc.errors import ServiceError
 
 _LISTED_WITHIN_SECONDS: Final = 1.0
 """A worker reads the catalogue several times a second; so late may it know a new generation."""
 _LOOK_AGAIN_SECONDS: Final = 0.05
 
-T = TypeVar("T")
-Talk = Generator[Request | float, Response, T]
-"""Yields what to send, or how long to pause; returns a T."""
+Ask = Callable[[Request], Awaitable[Response]]
 
 
 class Conversation:
     """What one client knows of a service, and how it asks."""
 
     def __init__(self) -> None:
+        self._current: Mapping[str, Mapping[str, Any]] = {}
         self._described: Mapping[tuple[str, str], Mapping[str, Any] | None] = {}
-        self._widths: Mapping[str, Widths] = {}
 
     def as_sent(self, question: Question) -> Question:
         """Return a question in the layout that takes fewer bytes."""
         versions = question.columns.versions
-        widths = self._widths.get(versions[0]) if len(versions) == 1 else None
-        if widths is None or not is_worthwhile(question, widths):
+        entry = self._current.get(versions[0]) if len(versions) == 1 else None
+        if entry is None or not is_worthwhile(question, entry):
             return question
         return Question(question.columns, question.parts, question.dtype, "factored")
 
-    def understand(self, question: Question, response: Response) -> tuple[Answer, bool]:
+    def understand(self, question: Question, response: Response) -> tuple[Knowledge, bool]:
         """Read the answer to a question; tell whether its generations were met before."""
         try:
             answer = read_answer(question, response)
@@ -54,42 +46,56 @@ class Conversation:
         response.address.succeeded()
         return answer, answer.versions.items() <= self._described.keys()
 
-    def knowledge(self, answer: Answer) -> Knowledge:
-        """Return an answer with what is known of its generations."""
-        described = {
-            version: entry
-            for version, generation in answer.versions.items()
-            if (entry := self._described.get((version, generation)))
-        }
-        return Knowledge(answer.rows, answer.status, answer.parts, answer.versions, described)
+    def described(self, answer: Knowledge, answered: Address) -> Knowledge:
+        """Return an answer with what is known of its generations.
 
-    def list(self) -> Talk[dict[str, Any]]:
+        Raises
+        ------
+        ServiceError
+            If it is not as wide as they are.
+        """
+        described = {}
+        for pair in answer.versions.items():
+            if entry := self._described.get(pair):
+                described[pair[0]] = entry
+                for part, (start, end) in answer.parts.items():
+                    width = entry["category_dim" if part == "user_category" else "dim"]
+                    if end - start != width:
+                        answered.failed()
+                        raise ServiceError(
+                            answered.url,
+                            f"its {part} is {end - start} wide, but its GET /versions tells "
+                            f"{width} of generation {pair[1]} of version {pair[0]!r}",
+                        )
+        answer.described = described
+        return answer
+
+    async def list(self, ask: Ask) -> dict[str, Any]:
         """Ask which versions there are."""
-        response = yield VERSIONS_REQUEST
+        response = await ask(VERSIONS_REQUEST)
         try:
             listed = read_versions(response)
         except ServiceError:
             response.address.failed()
             raise
+        current = {entry["version"]: entry for entry in listed["versions"]}
         described: dict[tuple[str, str], Mapping[str, Any] | None] = {}
-        for entry in listed["versions"]:
-            version = entry["version"]
+        for version, entry in current.items():
             described[version, entry["generation"]] = entry
             if entry.get("previous"):
                 former = version, entry["previous"]
                 described[former] = self._described.get(former)
-        self._described = described
-        self._widths = {
-            entry["version"]: Widths(
-                entry["dim"], entry["category_dim"], 2 if entry["dtype"] == "f16" else 4
-            )
-            for entry in listed["versions"]
-        }
+        self._current, self._described = current, described
         return listed
 
-    def look_up(
-        self, versions: Mapping[str, str], answered: Address, deadline: float
-    ) -> Talk[None]:
+    async def look_up(
+        self,
+        versions: Mapping[str, str],
+        answered: Address,
+        deadline: float,
+        ask: Ask,
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
         """Find the generations in the list of versions; another worker may know them a bit later.
 
         Raises
@@ -99,7 +105,7 @@ class Conversation:
         """
         deadline = min(deadline, monotonic() + _LISTED_WITHIN_SECONDS)
         while True:
-            yield from self.list()
+            await self.list(ask)
             foreign = [pair for pair in versions.items() if pair not in self._described]
             if not foreign:
                 return
@@ -111,4 +117,4 @@ class Conversation:
                     f"it answers from generation {generation} of version {version!r}, "
                     "which its GET /versions does not know",
                 )
-            yield _LOOK_AGAIN_SECONDS
+            await pause(_LOOK_AGAIN_SECONDS)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-from msgspec import Struct
 
 from gkc.arrays import F32, Array
 from gkc.center.question import Question
@@ -24,33 +23,28 @@ _HALF_SCALE: Final = np.float32(2.0**112)
 _PRODUCT: Final = PARTS.index("user_item")
 
 
-class Widths(Struct, frozen=True):
-    """How wide the vectors of a version are, and how many bytes a number is in an answer."""
+def is_worthwhile(question: Question, version: Mapping[str, Any]) -> bool:
+    """Tell whether a version's distinct vectors take half of the rows' bytes or less.
 
-    dim: int
-    category_dim: int
-    number_bytes: int
-
-
-def is_worthwhile(question: Question, widths: Widths) -> bool:
-    """Tell whether the distinct vectors take half of the rows' bytes or less.
-
-    The pairs are counted as if each row had its own.
+    ``version`` is what ``GET /versions`` tells of it. The pairs are counted as if each row had its
+    own.
     """
-    columns, parts, n = question.columns, question.parts, question.columns.n
-    if question.dtype != "f32" or len(columns.versions) != 1:
+    if question.dtype != "f32":
         return False
-    wide = widths.category_dim if "user_category" in parts else 0
-    row_bytes = 4 * (widths.dim * len(set(parts) - {"user_category"}) + wide)
+    columns, parts, n = question.columns, question.parts, question.columns.n
+    dim: int = version["dim"]
+    wide: int = version["category_dim"] if "user_category" in parts else 0
+    number_bytes = 2 if version["dtype"] == "f16" else 4
+    row_bytes = 4 * (dim * len(set(parts) - {"user_category"}) + wide)
     vectors = n * wide
     if "item" in parts or "user_item" in parts:
-        vectors += n * widths.dim
-    if n * row_bytes - vectors * widths.number_bytes < _WORTHWHILE_BYTES:
+        vectors += n * dim
+    if n * row_bytes - vectors * number_bytes < _WORTHWHILE_BYTES:
         return False
     if "user" in parts or "user_item" in parts:
         users = columns.users
-        vectors += (1 if len(users) == 1 else len(set(users.tolist()))) * widths.dim
-    factored_bytes = vectors * widths.number_bytes + 2 * n * _INDEX_BYTES
+        vectors += (1 if len(users) == 1 else len(set(users.tolist()))) * dim
+    factored_bytes = vectors * number_bytes + 2 * n * _INDEX_BYTES
     return 2 * factored_bytes <= n * row_bytes
 
 

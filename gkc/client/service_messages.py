@@ -14,9 +14,10 @@ import numpy as np
 from msgspec import Struct
 
 from gkc import safetensors
-from gkc.arrays import U8, Array
+from gkc.arrays import Array
 from gkc.center.question import Columns, Question
 from gkc.center.tensors import tensors_of
+from gkc.client.knowledge import Knowledge
 from gkc.client.service_connection import Response
 from gkc.client.service_factored import fault_of_tensors, rows_of
 from gkc.errors import (
@@ -29,7 +30,7 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, SAFETENSORS, Part, Vectors
+from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, SAFETENSORS, Part
 from gkc.problem import KINDS, MEDIA_TYPE
 from gkc.strings import Ids
 
@@ -70,15 +71,6 @@ class Request(Struct, frozen=True):
         return head.encode("ascii") + self.body
 
 
-class Answer(Struct, frozen=True):
-    """An answer to a question, found to fit it."""
-
-    rows: Vectors
-    status: U8
-    parts: Mapping[str, tuple[int, int]]
-    versions: Mapping[str, str]
-
-
 class _Task(Struct):
     name: str
     dim: int
@@ -115,28 +107,28 @@ VERSIONS_REQUEST: Final = Request("GET", "/versions", f"Accept: {JSON}\r\n")
 
 def knowledge_request(question: Question) -> Request:
     """Return the request that asks a question, in safetensors."""
-    body = _safetensors_body(question, question.columns)
-    headers = (
-        f"Accept: {SAFETENSORS}\r\nContent-Type: {SAFETENSORS}\r\nContent-Length: {len(body)}\r\n"
-    )
-    return Request("POST", "/knowledge", headers, body, question.columns.n)
-
-
-def _safetensors_body(question: Question, columns: Columns) -> bytes:
+    columns = question.columns
     tensors = tensors_of("u", _users(columns)) | tensors_of("i", columns.items)
     if columns.categories is not None and columns.has_category is not None:
         tensors |= tensors_of("c", columns.categories)
         if not columns.has_category.all():
             tensors["c_given"] = columns.has_category.view(np.uint8)
-    versions = _versions(columns)
-    metadata = {"v": versions if isinstance(versions, str) else _text(versions)}
+    versions = columns.versions
+    if len(versions) == 1:
+        metadata = {"v": versions[0]}
+    else:
+        metadata = {"v": _text([versions[place] for place in columns.version_index.tolist()])}
     if question.parts != PARTS:
         metadata["parts"] = _text(question.parts)
     if question.dtype != "f32":
         metadata["dtype"] = question.dtype
     if question.layout != "rows":
         metadata["layout"] = question.layout
-    return b"".join(safetensors.dump(tensors, metadata))
+    body = b"".join(safetensors.dump(tensors, metadata))
+    headers = (
+        f"Accept: {SAFETENSORS}\r\nContent-Type: {SAFETENSORS}\r\nContent-Length: {len(body)}\r\n"
+    )
+    return Request("POST", "/knowledge", headers, body, columns.n)
 
 
 def _users(columns: Columns) -> Ids:
@@ -150,17 +142,11 @@ def _users(columns: Columns) -> Ids:
     return users
 
 
-def _versions(columns: Columns) -> str | list[str]:
-    if len(columns.versions) == 1:
-        return columns.versions[0]
-    return [columns.versions[place] for place in columns.version_index.tolist()]
-
-
 def _text(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def read_answer(question: Question, response: Response) -> Answer:
+def read_answer(question: Question, response: Response) -> Knowledge:
     """Read the answer to a question.
 
     Raises
@@ -183,17 +169,17 @@ def read_answer(question: Question, response: Response) -> Answer:
         )
     except (MalformedBodyError, msgspec.DecodeError) as error:
         raise _lie(response, f"its answer cannot be read: {error}") from error
-    fault = head.fault or _fault_of_status(question, tensors)
-    if not fault:
-        fault_of_rest = _fault_of_rows if question.layout == "rows" else fault_of_tensors
-        fault = fault_of_rest(question, tensors, head.parts)
-    if fault:
+    is_rows = question.layout == "rows"
+    fault_of_rest = _fault_of_rows if is_rows else fault_of_tensors
+    if fault := (
+        head.fault
+        or _fault_of_status(question, tensors)
+        or fault_of_rest(question, tensors, head.parts)
+    ):
         raise _lie(response, fault)
-    rows: Any = tensors["knowledge"] if question.layout == "rows" else None
-    if rows is None:
-        rows = rows_of(question, tensors, head.parts)
+    rows: Any = tensors["knowledge"] if is_rows else rows_of(question, tensors, head.parts)
     status: Any = tensors["status"]
-    return Answer(rows, status, head.parts, head.versions)
+    return Knowledge(rows, status, head.parts, head.versions)
 
 
 class _Head(Struct, frozen=True):

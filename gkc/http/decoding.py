@@ -1,6 +1,7 @@
 """Wire format → columns: the first step of a request. Nothing after it looks at single rows.
 
-Columns in JSON are decoded by their type, in a quarter less time than by hand. Where that fails,
+Columns in JSON are decoded by their type, in a quarter less time than by hand; lists of strings are
+taken out of the text, in half of that time or less. Where that fails,
 and for quadruples, which it makes slower, fields are checked by hand, each as a whole; which
 element is at fault is searched for only once one is.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
@@ -35,8 +37,9 @@ from gkc.center.question import ANSWER_TYPES, LAYOUTS, Columns, Question, in_row
 from gkc.center.tensors import category_tensor, id_tensor
 from gkc.errors import BatchTooLargeError, InvalidFieldsError, MalformedBodyError
 from gkc.http import schemas
+from gkc.http.json_strings import strings_in
 from gkc.knowledge import PARTS
-from gkc.strings import Ids
+from gkc.strings import Ids, StringIds
 
 _OPTIONS: Final = frozenset(("parts", "dtype", "layout"))
 _QUESTION: Final = frozenset("uicv")
@@ -48,6 +51,12 @@ _TENSOR_POINTERS: Final = ("/u", "/i", "/c")
 _TENSORS: Final = frozenset(("c_given", *(f"{n}{end}" for n in "uic" for end in ("", "_offsets"))))
 
 _COLUMNS: Final = msgspec.json.Decoder(schemas.Columns)
+_COLUMNS_AS_TEXT: Final = msgspec.json.Decoder(schemas.ColumnsAsText)
+_IDS: Final = msgspec.json.Decoder(schemas.Ids)
+_CATEGORIES: Final = msgspec.json.Decoder(schemas.CategoryIds)
+_are_strings: Final = re.compile(rb'"i"\s*:\s*\[\s*"').match
+"""Tells, from where the name of items is, whether they look like strings: what is faster then."""
+_ONE: Final = (int, str)
 
 
 def decode_json(body: bytes, max_rows: int) -> Question:
@@ -63,15 +72,20 @@ def decode_json(body: bytes, max_rows: int) -> Question:
     BatchTooLargeError
         If there are more than ``max_rows`` rows.
     """
+    request: schemas.Columns | schemas.ColumnsAsText
     try:
-        request = _COLUMNS.decode(body)
+        if _are_strings(body, body.find(b'"i"')):
+            request = _COLUMNS_AS_TEXT.decode(body)
+            u, i, c = _read(request.u), _read(request.i), _read(request.c, _CATEGORIES)
+        else:
+            request = _COLUMNS.decode(body)
+            u, i, c = request.u, request.i, request.c
     except msgspec.MsgspecError:
         return _decode_checking(body, max_rows)
-    u, i, c = request.u, request.i, request.c
     pointers = (
-        "/u/{}" if isinstance(u, list) else "/u",
-        "/i/{}" if isinstance(i, list) else "/i",
-        "/c/{}" if isinstance(c, list) else "/c",
+        "/u" if isinstance(u, _ONE) else "/u/{}",
+        "/i" if isinstance(i, _ONE) else "/i/{}",
+        "/c" if isinstance(c, _ONE) else "/c/{}",
     )
     columns = columns_of(
         _column(u, pointers[0]),
@@ -204,8 +218,17 @@ def _check_quadruples(rows: Sequence[Any]) -> None:
         _require(fields, f"/quadruples/{k}")
 
 
-def _column(values: int | str | list[int | str], pointer: str) -> Ids:
+def _read(text: msgspec.Raw, decoder: msgspec.json.Decoder[Any] = _IDS) -> Any:  # noqa: ANN401
+    """Return a column's values; a list of strings as their column, if they are plain."""
+    raw = bytes(text)
+    strings = strings_in(raw) if raw.startswith(b"[") else None
+    return decoder.decode(raw) if strings is None else strings
+
+
+def _column(values: int | str | list[int | str] | StringIds, pointer: str) -> Ids:
     """Return the column of ids that are known to be integers within int64, or strings."""
+    if isinstance(values, StringIds):
+        return values
     listed = values if isinstance(values, list) else [values]
     if listed and type(listed[0]) is str:
         return string_array(listed, pointer)
@@ -213,7 +236,9 @@ def _column(values: int | str | list[int | str], pointer: str) -> Ids:
     return column if column.dtype == np.int64 else id_array(listed, pointer)
 
 
-def _category_column(values: int | str | list[int | str | None] | None, pointer: str) -> Categories:
+def _category_column(
+    values: int | str | list[int | str | None] | StringIds | None, pointer: str
+) -> Categories:
     """Return the column of categories that are known to be ids or None."""
     if values is None:
         return NO_CATEGORIES

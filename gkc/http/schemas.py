@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gkc.center.question import AnswerType, Layout
 from gkc.errors import FieldError
@@ -23,6 +23,8 @@ StringId = Annotated[
     Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_STRING_BYTES}),
 ]
 AnyId = Id | StringId
+Ids = AnyId | list[AnyId]
+CategoryIds = AnyId | list[AnyId | None] | None
 # Only described: that a name fits is checked once a distinct name, not once a row.
 Version = Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._-]{1,64}$"})]
 
@@ -47,13 +49,22 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Columns(Request, frozen=True, kw_only=True):
     """One value for all rows, or one a row; lists of one value are broadcast."""
 
-    u: Annotated[AnyId | list[AnyId], Meta(description=f"Users. {_ID_TYPES}")]
-    i: Annotated[AnyId | list[AnyId], Meta(description=f"Items. {_ID_TYPES}")]
-    c: Annotated[
-        AnyId | list[AnyId | None] | None,
-        Meta(description=f"Categories. {_OWN_CATEGORY} {_ID_TYPES}"),
-    ] = None
+    u: Annotated[Ids, Meta(description=f"Users. {_ID_TYPES}")]
+    i: Annotated[Ids, Meta(description=f"Items. {_ID_TYPES}")]
+    c: Annotated[CategoryIds, Meta(description=f"Categories. {_OWN_CATEGORY} {_ID_TYPES}")] = None
     v: Annotated[Version | list[Version], Meta(description="Versions.")]
+    parts: Parts = PARTS
+    dtype: ElementType = "f32"
+    layout: RowLayout = "rows"
+
+
+class ColumnsAsText(Request, frozen=True, kw_only=True):
+    """`Columns` whose ids are still JSON text."""
+
+    u: Raw
+    i: Raw
+    c: Raw = Raw(b"null")
+    v: Version | list[Version]
     parts: Parts = PARTS
     dtype: ElementType = "f32"
     layout: RowLayout = "rows"

@@ -28,8 +28,9 @@ class CheckedOnce(RecordCodec):
     def __init__(self, manifest: GenerationManifest) -> None:
         spec = manifest.spec
         super().__init__(manifest.generation, spec.element_type, spec.dim, spec.category_dim)
-        # The user who was checked last, of those with these first bits of the hash; of strings, the
-        # key. Zeros are no user but in the slot of 0, which gets another one.
+        # The user who was checked last, of those with these first bits of the hash; of a string the
+        # key, so that of two with one key the other passes unchecked. Zeros are no user but in the
+        # slot of 0, which gets another one.
         self._keys = np.zeros(1 << _SLOT_BITS, dtype=np.int64)
         self._keys[_slots(np.zeros(1, dtype=np.int64))] = 1
 

@@ -90,8 +90,7 @@ class JoinedRows(IterableDataset[dict[str, Any]]):
         self._batch_rows = batch_rows
         self._columns = columns
         self._groups: list[tuple[ParquetTable, int]] = []
-        source = Path(source)
-        for path in sorted(visible_files(source)) if source.is_dir() else [source]:
+        for path in sorted(visible_files(Path(source))):
             table = ParquetTable(path)
             self._joined.questions(str(path), table.schema)
             for name in columns or ():

@@ -61,15 +61,18 @@ def leftovers(source: Path, target: Path) -> list[Path]:
     return [temporary] if temporary.exists() else []
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder that readers of tables see.
+def visible_files(place: Path) -> Iterator[Path]:
+    """Yield the files below a folder that readers of tables see, or the one file that it is.
 
     Raises
     ------
     TableFileError
         If a folder cannot be read, or holds files whose rows only others can tell.
     """
-    for above, folders, files in os.walk(folder, onerror=_unreadable):
+    if not place.is_dir():
+        yield place
+        return
+    for above, folders, files in os.walk(place, onerror=_unreadable):
         if _DELTA_LOG in folders:
             problem = "is a Delta table, whose files hold deleted rows; write it anew"
             raise TableFileError(above, problem)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,7 +178,7 @@ class Join:
         """
         target, by_target = self._options.target, {job.files.target: job for job in jobs}
         former = set()
-        for path in _files_at(target):
+        for path in visible_files(target) if target.exists() else ():
             told = schema_metadata(path)
             if JOIN_KEY not in told:
                 raise TableFileError(
@@ -232,9 +232,3 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 def _in_words(value: Any) -> str:  # noqa: ANN401 - of JSON
     return ",".join(value) if isinstance(value, list) else str(value or "none")
-
-
-def _files_at(target: Path) -> Iterable[Path]:
-    if target.is_dir():
-        return visible_files(target)
-    return [target] if target.exists() else []

@@ -17,7 +17,7 @@ from gkc.arrays import I64
 from gkc.center.question import Columns
 from gkc.knowledge import PARTS
 from gkc.offline.folders import FilePair
-from gkc.offline.form import KnowledgeForm, Spans
+from gkc.offline.form import KnowledgeForm, Spans, width_of
 from gkc.offline.laying import RowLayer
 from gkc.offline.parquet import ParquetTable, parquet_writer, replacing
 from gkc.offline.questions import RowQuestions
@@ -93,7 +93,6 @@ class Answers(Protocol):
     """Answers the rows of one table, in order."""
 
     spans: Spans
-    width: int
     counts: I64
 
     def columns(self, columns: Columns) -> tuple[pa.ChunkedArray, ...]:
@@ -192,7 +191,7 @@ def _joined(
     schema: pa.Schema,
 ) -> Iterator[pa.Table]:
     """Yield a table's rows and what is added to them, a row group at a time."""
-    row_bytes = answers.width * form.numbers.itemsize + len(PARTS)
+    row_bytes = width_of(answers.spans) * form.numbers.itemsize + len(PARTS)
     at_once = _GROUP_BYTES / (table.row_bytes + row_bytes)
     at_once = int(max(_LEAST_GROUP_ROWS, min(_MOST_GROUP_ROWS, at_once)))
     for first, batch in _read_ahead(table.batches(at_once)):

@@ -46,8 +46,6 @@ class RowLayer:
     ----------
     spans : mapping of str to (int, int)
         First and end number of each part in a row.
-    width : int
-        Numbers of a row.
     counts : ndarray, shape (4, 3), int64
         How often each part had each status, among all rows so far.
 
@@ -65,7 +63,6 @@ class RowLayer:
         self._form = form
         self.counts: I64 = np.zeros((len(PARTS), len(STATUSES)), dtype=np.int64)
         self.spans = _spans(generations, form)
-        self.width = width_of(self.spans)
         largest = max(g.manifest.spec.mean_record_bytes for g in generations.values())
         self._at_once = max(_LEAST_ROWS, min(_MOST_ROWS, _RECORD_BYTES // largest))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -118,8 +118,10 @@ class ParquetTable:
 
 
 @contextmanager
-def replacing(temporary: Path, target: Path) -> Iterator[Path]:
-    """Give a file to write, which gets its name when the block ends well, and else is no more.
+def replacing(temporary: Path, target: Path, *, is_folder: bool = False) -> Iterator[Path]:
+    """Give a file to write, or a folder to fill with files; it gets its name when all ends well.
+
+    Else it is no more.
 
     Raises
     ------
@@ -128,68 +130,40 @@ def replacing(temporary: Path, target: Path) -> Iterator[Path]:
     """
     with _as_file_errors(target, "cannot be written"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        fd = lock(temporary)
+        fd = lock(temporary, is_folder=is_folder)
         if fd is None:
             raise TableFileError(str(target), "is being written by another process; wait for it")
         try:
+            for left in temporary.iterdir() if is_folder else ():  # by a run that was killed
+                left.unlink()
             yield temporary
+            for path in temporary.iterdir() if is_folder else ():
+                _sync(path)
             os.fsync(fd)
             temporary.replace(target)
             _sync(target.parent)
         finally:
             if _is_at(fd, temporary):  # once it has its name, the other is free for others
-                temporary.unlink()
+                shutil.rmtree(temporary) if is_folder else temporary.unlink()
             os.close(fd)
 
 
-@contextmanager
-def replacing_folder(target: Path) -> Iterator[Path]:
-    """Give a folder to fill, which gets its name when the block ends well, and else is no more.
-
-    Raises
-    ------
-    TableFileError
-        If another process fills it, or the file system refuses it.
-    """
+def replacing_folder(target: Path) -> AbstractContextManager[Path]:
+    """Give a folder to fill with files; as `replacing`."""
     target = target.absolute()
-    temporary = target.with_name(f".{target.name}{_UNFINISHED}")
-    with _as_file_errors(target, "cannot be written"):
-        fd = _lock_folder(temporary)
-        if fd is None:
-            raise TableFileError(str(target), "is being written by another process; wait for it")
-        try:
-            for left in temporary.iterdir():  # by a run that was killed
-                left.unlink()
-            yield temporary
-            for path in temporary.iterdir():
-                _sync(path)
-            _sync(temporary)
-            temporary.rename(target)
-            _sync(target.parent)
-        finally:
-            if _is_at(fd, temporary):
-                shutil.rmtree(temporary, ignore_errors=True)
-            os.close(fd)
+    return replacing(target.with_name(f".{target.name}{_UNFINISHED}"), target, is_folder=True)
 
 
-def lock(path: Path) -> int | None:
-    """Lock a file, made if it is not there, until its descriptor is closed; None if another has."""
-    return _lock(path, lambda: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+def lock(path: Path, *, is_folder: bool = False) -> int | None:
+    """Lock a file, or a folder, which is made if it is not there, until its descriptor is closed.
 
-
-def _lock_folder(path: Path) -> int | None:
-    """Lock a folder in the same way."""
-
-    def open_made() -> int:
-        path.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    return _lock(path, open_made)
-
-
-def _lock(path: Path, open_made: Callable[[], int]) -> int | None:
+    None if another has it.
+    """
+    kind = os.O_DIRECTORY if is_folder else os.O_RDWR | os.O_CREAT
     while True:
-        fd = open_made()
+        if is_folder:
+            path.mkdir(exist_ok=True)
+        fd = os.open(path, kind | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -153,7 +153,8 @@ class RowQuestions:
             numbers: I64 = ids.cast(pa.int64()).to_numpy()
         except pa.ArrowInvalid as exc:
             row = int(np.argmax(ids.to_numpy() > np.uint64(2**63 - 1)))
-            problem = f"{ids[row]} is beyond int64; make strings of the column, in the bundle too"
+            remedy = "view the ids as int64 or make strings of them, in the bundle too"
+            problem = f"{ids[row]} is beyond int64; {remedy}"
             raise self.error(problem, name, first + row) from exc
         return numbers
 

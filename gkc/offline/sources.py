@@ -126,7 +126,7 @@ def lock_of_joined(joined: Path, *, exact: bool = False) -> Lock:
     of them is locked.
     """
     locked: dict[str, LockedVersion] = {}
-    for path in visible_files(joined) if joined.is_dir() else [joined]:
+    for path in visible_files(joined):
         sources = Sources.read(path)
         for version in sources.generations:
             try:

@@ -25,7 +25,7 @@ from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Records
 from gkc.center.question import Columns
 from gkc.knowledge import PARTS
-from gkc.offline.form import KnowledgeForm, fixed_lists
+from gkc.offline.form import KnowledgeForm, fixed_lists, width_of
 from gkc.offline.laying import Fetch, RowLayer
 from gkc.store import GenerationManifest, hashes_of, id_fields, ids_of
 from gkc.strings import Ids
@@ -60,8 +60,6 @@ class SpilledAnswers:
     ----------
     spans : mapping of str to (int, int)
         As a `RowLayer` has them.
-    width : int
-        Numbers of a row.
     counts : ndarray, shape (4, 3), int64
         As a `RowLayer` has them.
     """
@@ -78,10 +76,10 @@ class SpilledAnswers:
         self._generations = generations
         self._held: dict[str, dict[bytes, bytes | memoryview | None]] = {}
         self._layer = RowLayer(generations, self._held_records, form)
-        self.spans, self.width = self._layer.spans, self._layer.width
+        self.spans = self._layer.spans
         self.counts = self._layer.counts
         self._answer = np.dtype(
-            [("knowledge", form.numbers, (self.width,)), ("status", "u1", (len(PARTS),))]
+            [("knowledge", form.numbers, (width_of(self.spans),)), ("status", "u1", (len(PARTS),))]
         )
         self._count = _partitions(rows, generations.values())
         self._stack = ExitStack()

@@ -8,11 +8,11 @@ from gkc.store import backends
 from gkc.store.catalogue import (
     Catalogue,
     GenerationEntry,
-    Retention,
     Summary,
     VersionEntry,
     succession,
 )
+from gkc.store.changes import Retention
 from gkc.store.codec import (
     ELEMENT_TYPES,
     ID_BYTES,

@@ -18,8 +18,9 @@ from gkc.errors import (
     StoreUnavailableError,
     VersionBusyError,
 )
-from gkc.store import catalogue as rules
-from gkc.store.catalogue import Catalogue, Retention
+from gkc.store import changes
+from gkc.store.catalogue import Catalogue, read_catalogue
+from gkc.store.changes import Retention
 from gkc.store.generation import GenerationManifest, GenerationSpec
 from gkc.store.old_format import read_old_catalogue
 from gkc.store.protocol import Storage
@@ -77,9 +78,9 @@ class Publisher:
         self._storage.check_safe()
         _, stored = self._stored()
         if stored is None:  # nobody writes yet, and a look makes no store
-            return rules.plan_evictions(Catalogue(), version, max_versions)
+            return changes.plan_evictions(Catalogue(), version, max_versions)
         self._acquire(version, _holder()).release()
-        return rules.plan_evictions(stored, version, max_versions)
+        return changes.plan_evictions(stored, version, max_versions)
 
     @contextmanager
     def stage(
@@ -107,7 +108,7 @@ class Publisher:
         holder = _holder()
         lease = self._acquire(spec.version, holder)
         try:
-            kept = rules.resumable(self.catalogue(), spec) if resume else None
+            kept = changes.resumable(self.catalogue(), spec) if resume else None
             self.sweep(version=spec.version, keep=kept)
             generation = self._enter(spec, kept, max_versions, lease.token, holder)
             sink = self._storage.open_sink(
@@ -149,7 +150,7 @@ class Publisher:
         evicted: list[str] = []
 
         def change(catalogue: Catalogue) -> Catalogue:
-            after, names = rules.publish(
+            after, names = changes.publish(
                 catalogue,
                 manifest,
                 retention,
@@ -169,15 +170,15 @@ class Publisher:
 
     def set_pinned(self, version: str, *, pinned: bool) -> Catalogue:
         """Pin or unpin a version."""
-        return self._update(lambda c: rules.set_pinned(c, version, pinned=pinned))
+        return self._update(lambda c: changes.set_pinned(c, version, pinned=pinned))
 
     def rollback(self, version: str) -> Catalogue:
         """Swap a version's current and previous generation."""
-        return self._update(lambda c: rules.rollback(c, version))
+        return self._update(lambda c: changes.rollback(c, version))
 
     def delete(self, version: str, grace_seconds: float) -> Catalogue:
         """Take a version out of service; `delete_retired` deletes its data after the grace."""
-        return self._update(lambda c: rules.delete(c, version, time.time() + grace_seconds))
+        return self._update(lambda c: changes.delete(c, version, time.time() + grace_seconds))
 
     def delete_retired(self, *, wait: bool) -> list[str]:
         """Delete retired generations whose grace period is over, and return their ids.
@@ -194,7 +195,7 @@ class Publisher:
             self._storage.delete(generation, entry.layout)
             log.info("generation_deleted", generation=generation, version=entry.version)
         if due:
-            self._update(lambda c: rules.forget(c, due))
+            self._update(lambda c: changes.forget(c, due))
         return list(due)
 
     def delete_old_format(self) -> list[str]:
@@ -241,13 +242,13 @@ class Publisher:
         for generation, entry in self.catalogue().in_state("staging").items():
             if generation != keep and (entry.version == version or self._is_dead(entry.version)):
                 log.info("dead_writer_swept", generation=generation, version=entry.version)
-                self._update(lambda c, g=generation: rules.abandon(c, g, now))  # type: ignore[misc]
+                self._update(lambda c, g=generation: changes.abandon(c, g, now))  # type: ignore[misc]
         tombs = self.catalogue().in_state("abandoned")
         for generation, entry in tombs.items():
             self._storage.delete(generation, entry.layout)
         old = [g for g, e in tombs.items() if e.delete_after <= now]
         if old:
-            self._update(lambda c: rules.forget(c, old))
+            self._update(lambda c: changes.forget(c, old))
         return list(tombs) + self.delete_retired(wait=False)
 
     def _acquire(self, version: str, holder: str) -> Lease:
@@ -276,8 +277,8 @@ class Publisher:
 
         def change(catalogue: Catalogue) -> Catalogue:
             if kept is not None:
-                return rules.adopt(catalogue, kept, token, holder)
-            after, entered[0] = rules.begin(catalogue, spec, max_versions, token, holder)
+                return changes.adopt(catalogue, kept, token, holder)
+            after, entered[0] = changes.begin(catalogue, spec, max_versions, token, holder)
             return after
 
         self._update(change)
@@ -288,14 +289,14 @@ class Publisher:
         entry = self.catalogue().generations.get(generation)
         if entry is None or entry.state == "published" or entry.token not in ("", token):
             return
-        self._update(lambda c: rules.abandon(c, generation, time.time()))
+        self._update(lambda c: changes.abandon(c, generation, time.time()))
         self._storage.delete(generation, entry.layout)
-        self._update(lambda c: rules.forget(c, [generation]))
+        self._update(lambda c: changes.forget(c, [generation]))
 
     def _stored(self) -> tuple[bytes | None, Catalogue | None]:
         """Read the catalogue: its bytes, and what they say; None twice if there is none."""
         raw = self._storage.read_catalogue()
-        return raw, rules.read_catalogue(raw, self.store)
+        return raw, read_catalogue(raw, self.store)
 
     def _update(self, change: Callable[[Catalogue], Catalogue]) -> Catalogue:
         """Apply a change by compare-and-swap, again and again while others get in between."""

@@ -303,14 +303,19 @@ class MappedUserTable(_Table):
         GenerationNotFoundError
             If the table was closed.
         """
-        if len(ids) == 1 and not isinstance(ids, StringIds):  # the usual question, for which
-            # arrays cost more than the work
-            try:
-                rows = [self._open_index().row_of(int(ids[0]))]
-            except LayoutError as exc:
-                raise self.outside("starts") from exc
-            return [None if row < 0 else self._record(row) for row in rows]
-        return self._records_at(self.rows_of(ids))
+        if len(ids) != 1:
+            return self._records_at(self.rows_of(ids))
+        # The usual question, for which arrays cost more than the work.
+        try:
+            index = self._open_index()
+            row = (
+                int(index.rows_of(ids)[0])
+                if isinstance(ids, StringIds)
+                else index.row_of(int(ids[0]))
+            )
+        except LayoutError as exc:
+            raise self.outside("starts") from exc
+        return [None if row < 0 else self._record(row)]
 
     def slice(self, start: int, end: int) -> tuple[Ids, list[memoryview]]:
         """Return the ids and the records of rows that follow one another, as views of the file.

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-import typer
-
-from gkc.errors import GkcError
+from gkc.command_line import Commands, run
 from keep.cli import import_
 from keep.cli.bundle import bundle_command
 from keep.cli.drift import drift_command
@@ -15,13 +11,7 @@ from keep.cli.pretrain import pretrain_command
 from keep.cli.reproduce import reproduce_command
 from keep.cli.simulate import simulate
 
-app = typer.Typer(
-    name="keep",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = Commands(no_args_is_help=True)
 app.command()(fetch)
 app.add_typer(import_.app, name="import")
 app.command()(simulate)
@@ -38,9 +28,4 @@ def _keep() -> None:
 
 def main() -> None:
     """Run ``keep``: exit 0 done, 1 failed with one line on stderr, 2 wrong usage."""
-    try:
-        app()
-    except (GkcError, OSError, MemoryError) as error:
-        said = str(error) or "there is not enough memory here"
-        print("keep: " + " ".join(said.split()), file=sys.stderr)
-        raise SystemExit(1) from None
+    run(app, "keep")

@@ -10,14 +10,15 @@ from typing import Annotated
 import pyarrow.parquet as pq
 import typer
 
+from gkc.command_line import Commands
+from gkc.progress import progress
 from keep.log import open_log
 from keep.log_summary import describe
 from keep.log_writer import check_replaceable
-from keep.progress import progress
 from keep.sources import jd, parquet, taobao
 from keep.sources.actions import SECONDS_A_DAY, ActionOptions
 
-app = typer.Typer(
+app = Commands(
     help="Write files that you have as a log. Example: keep import taobao UserBehavior.csv --out L",
     no_args_is_help=True,
 )

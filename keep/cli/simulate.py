@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from gkc.progress import progress
 from keep.log import open_log
 from keep.log_summary import describe
 from keep.log_writer import check_replaceable
-from keep.progress import progress
 from keep.sources import simulator
 
 

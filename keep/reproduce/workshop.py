@@ -253,7 +253,7 @@ class Workshop:
             folder = Path(work) / "bundle"
             bundle(state, self.log, folder)
             models = bundled_models(folder)
-            with served_knowledge(folder, Path(work), dtype) as answer:
+            with served_knowledge(folder, Path(work), dtype, self.log.named) as answer:
                 yield (
                     lambda samples: answer(*samples.day.ids),
                     lambda samples: student_knowledge(

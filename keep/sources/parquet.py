@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from keep.errors import LogSchemaError
-from keep.log import SCHEMA, LogInfo, check_column, check_no_null, check_rows
+from keep.log import IDS, SCHEMA, LogInfo, check_column, check_no_null, check_rows
 from keep.log_writer import LogWriter
+from keep.sources.names import Names
 from keep.sources.spill import Advance, DaySpill, split_days, stray_days
 
 ROWS_AT_ONCE = 500_000
+STRINGS = (pa.string(), pa.large_string(), pa.string_view())
 NAME = "own"
 
 
@@ -40,8 +42,9 @@ def import_parquet(
 ) -> None:
     """Write a log from Parquet files with the columns of the schema; others are left out.
 
-    Integers of any type become ids, whole 0 and 1 become labels, timestamps become seconds. Days
-    may come in any order; rows of a day keep the order of files and rows.
+    Integers of any type become ids, strings become numbers that stand for them, whole 0 and 1
+    become labels, timestamps become seconds. Days may come in any order; rows of a day keep the
+    order of files and rows.
 
     Raises
     ------
@@ -52,24 +55,28 @@ def import_parquet(
         If ``out`` holds something else.
     """
     scenes: set[str] = set()
+    names = Names()
     with DaySpill(out) as spill:
         for file in files:
             row = 0
             for batch in _batches(file):
-                table = conform(file, batch, row)
+                table = conform(file, batch, names, row)
                 scenes.update(table.column("scene").unique().to_pylist())
                 spill.add(file, table.column("day").to_numpy().astype(np.int64), table)
                 row += table.num_rows
                 advance(table.num_rows)
         _check_test_day(files[0], options, spill)
-        info = _info(files, options, spill.days(), scenes)
+        info = _info(files, options, spill.days(), scenes, names.kinds)
         with LogWriter(out, info) as writer:
             for day in info.days:
                 writer.write_table(day, spill.table(day).cast(SCHEMA))
+            names.write(writer)
 
 
-def conform(file: Path, table: Any, first_row: int = 0) -> Any:  # noqa: ANN401
+def conform(file: Path, table: Any, names: Names, first_row: int) -> Any:  # noqa: ANN401
     """Bring a table, which starts at a row of the file, to the schema.
+
+    The ids that are strings join the names.
 
     Raises
     ------
@@ -83,30 +90,37 @@ def conform(file: Path, table: Any, first_row: int = 0) -> Any:  # noqa: ANN401
             raise LogSchemaError(file, "is missing" if count == 0 else "is there twice", field.name)
         column = table.column(field.name)
         check_no_null(file, field.name, column, first_row)
-        columns.append(_converted(file, field, column, first_row))
+        columns.append(_converted(file, field, column, names, first_row))
     conformed = pa.table(columns, schema=SCHEMA)
     check_rows(file, conformed, first_row)
     return conformed
 
 
-def _converted(file: Path, field: Any, column: Any, first_row: int) -> Any:  # noqa: ANN401
+def _converted(file: Path, field: Any, column: Any, names: Names, first_row: int) -> Any:  # noqa: ANN401
     """Convert a column without losing anything, or say which row cannot be."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
     if field.name == "scene":
-        if kind in (pa.string(), pa.large_string(), pa.string_view()):
+        if kind in STRINGS:
             return column.cast(pa.string()).dictionary_encode().cast(field.type)
     elif field.name == "time" and pa.types.is_timestamp(kind):
         return pc.floor_temporal(column, unit="second").cast(pa.timestamp("s")).cast(pa.int64())
     elif pa.types.is_boolean(field.type):
         return _labels(file, field.name, column, first_row)
+    elif field.name in IDS and kind in STRINGS:
+        names.check_type(file, field.name, are_strings=True)
+        return names.numbered(file, field.name, column, first_row)
     elif pa.types.is_integer(kind):
+        if field.name in IDS:
+            names.check_type(file, field.name, are_strings=False)
         values, limits = column.to_numpy(), np.iinfo(field.type.to_pandas_dtype())
         fits = (values >= limits.min) & (values <= limits.max)
-        check_column(file, field.name, fits, f"does not fit {field.type}", first_row)
+        remedy = "; view the column as int64, or make strings of it" if field.name in IDS else ""
+        check_column(file, field.name, fits, f"does not fit {field.type}{remedy}", first_row)
         return column.cast(field.type)
-    raise LogSchemaError(file, f"has type {kind}, not {field.type}", field.name)
+    wanted = f"{field.type} or string" if field.name in IDS else field.type
+    raise LogSchemaError(file, f"has type {kind}, not {wanted}", field.name)
 
 
 def _labels(file: Path, name: str, column: Any, first_row: int) -> Any:  # noqa: ANN401
@@ -145,7 +159,11 @@ def _check_test_day(file: Path, options: ParquetOptions, spill: DaySpill) -> Non
 
 
 def _info(
-    files: Sequence[Path], options: ParquetOptions, days: tuple[int, ...], scenes: set[str]
+    files: Sequence[Path],
+    options: ParquetOptions,
+    days: tuple[int, ...],
+    scenes: set[str],
+    string_ids: tuple[str, ...],
 ) -> LogInfo:
     first = files[0]
     if not days:
@@ -165,5 +183,6 @@ def _info(
         train_days=train_days,
         test_day=test_day,
         params={"files": [file.name for file in files]},
+        string_ids=string_ids,
         days=days,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ MOST_ROWS = 1000
 PARTS = ("user", "item", "user_item", "user_category")
 FAMILIES = (("all", "some"), ("aligned", "wide"))
 """Bundles of equal widths: with defaults for everything, for some of it, for nothing."""
-BUNDLES = (
+_BUNDLES = (
     *(recipe for recipe in RECIPES if recipe.name in ("all", "some", "aligned")),
     # So wide that clients ask for distinct vectors, also where users and items are absent.
     Recipe("wide", 64, 24, 6),
@@ -38,16 +38,43 @@ OVERFLOWS = "all"
 """Products of this bundle's vectors are beyond a half: f16 is refused for them."""
 _PARTS_ASKED = (None, None, ("user_category", "user"), ("item", "user_item"), ("user_item",))
 
-IdOf = Callable[[int], Any]
-"""How an id of the bundles' numbers is written where ids are of some type."""
-ID_TYPES: dict[str, IdOf] = {"int64": int}
+
+@cache
+def string_of(number: int) -> str:
+    """Return a string that is an id: of one byte, of several, or of 128 that begin alike."""
+    if -127 < number <= 0:
+        return chr(-number)
+    forms = (f"id{number}", f"Käufer {number}", f"😀東京/{number}", f"é{number:_>126}")
+    return forms[number % len(forms)]
+
+
+@dataclass(frozen=True)
+class IdType:
+    """How the bundles' numbers are written where ids are of some type."""
+
+    prefix: str
+    """What the names of such bundles and of their versions begin with."""
+    id_of: Callable[[int], Any]
+
+    def version(self, name: str) -> str:
+        """Return the name of a version whose ids are of this type."""
+        return self.prefix + name
+
+
+INTEGERS, STRINGS = ID_TYPES = (IdType("", int), IdType("string-", string_of))
+BUNDLES = tuple(
+    replace(recipe, name=ids.version(recipe.name), id_of=ids.id_of)
+    for ids in ID_TYPES
+    for recipe in _BUNDLES
+)
 
 
 @dataclass(frozen=True)
 class Batch:
     """A question as every path can ask it: one value for all rows, or a list of one a row.
 
-    ``c`` is None where no category is given to any row; ``parts`` where all are asked for.
+    ``c`` is None where no category is given to any row; ``parts`` where all are asked for. Ids
+    and versions are the bundles' before they are written as some type has them.
     """
 
     n: int
@@ -58,10 +85,14 @@ class Batch:
     parts: tuple[str, ...] | None
     dtype: str
 
-    def columns(self, id_of: IdOf) -> dict[str, Any]:
+    def columns(self, ids: IdType) -> dict[str, Any]:
         """Return u, i, v and perhaps c as a caller gives them."""
-        columns = {"u": _mapped(self.u, id_of), "i": _mapped(self.i, id_of), "v": self.v}
-        return columns if self.c is None else {**columns, "c": _mapped(self.c, id_of)}
+        columns = {
+            "u": _mapped(self.u, ids.id_of),
+            "i": _mapped(self.i, ids.id_of),
+            "v": _mapped(self.v, ids.version),
+        }
+        return columns if self.c is None else {**columns, "c": _mapped(self.c, ids.id_of)}
 
     def rows(self) -> Iterator[tuple[int, int, int | None, str]]:
         """Yield user, item, category and version of each row."""
@@ -73,10 +104,21 @@ class Batch:
         """Return dtype and perhaps parts."""
         return {"dtype": self.dtype} | ({} if self.parts is None else {"parts": self.parts})
 
-    @property
-    def has_nulls(self) -> bool:
-        """Whether a row has no category though others do."""
-        return isinstance(self.c, list) and None in self.c
+    @cached_property
+    def laid(self) -> tuple[npt.NDArray[Any], U8, dict[str, tuple[int, int]]]:
+        """What the reference answers: knowledge, status, and where each part lies."""
+        rows = list(self.rows())
+        truths = [_stored_truth(version) for *_, version in rows]
+        told = [expect(truth, *row[:3]) for truth, row in zip(truths, rows, strict=True)]
+        knowledge, status = rows_of(told, truths[0])
+        spans, columns, start = {}, [], 0
+        for part, (first, end) in _whole(truths[0]).items():
+            if self.parts is None or part in self.parts:
+                spans[part] = (start, start + end - first)
+                start += end - first
+                columns.append(knowledge[:, first:end])
+        asked = np.hstack(columns).astype(np.float16 if self.dtype == "f16" else np.float32)
+        return asked, status, spans
 
 
 @dataclass(frozen=True)
@@ -101,20 +143,10 @@ def batches() -> list[Batch]:
     return drawn
 
 
-def expected(batch: Batch, generations: Mapping[str, str]) -> Answer:
+def expected(batch: Batch, ids: IdType, generations: Mapping[str, str]) -> Answer:
     """Return what the reference answers, from these generations."""
-    rows = list(batch.rows())
-    truths = [_stored_truth(version) for *_, version in rows]
-    told = [expect(truth, *row[:3]) for truth, row in zip(truths, rows, strict=True)]
-    knowledge, status = rows_of(told, truths[0])
-    spans, columns, start = {}, [], 0
-    for part, (first, end) in _whole(truths[0]).items():
-        if batch.parts is None or part in batch.parts:
-            spans[part] = (start, start + end - first)
-            start += end - first
-            columns.append(knowledge[:, first:end])
-    asked = np.hstack(columns).astype(np.float16 if batch.dtype == "f16" else np.float32)
-    return Answer(asked, status, spans, {v: generations[v] for *_, v in rows})
+    versions = {ids.version(name) for name in ([batch.v] if isinstance(batch.v, str) else batch.v)}
+    return Answer(*batch.laid, {version: generations[version] for version in versions})
 
 
 def check(told: Answer, want: Answer, what: object) -> None:
@@ -131,7 +163,7 @@ def check(told: Answer, want: Answer, what: object) -> None:
 @cache
 def _stored_truth(version: str) -> Truth:
     name, dtype = version.split("-")
-    (recipe,) = (recipe for recipe in BUNDLES if recipe.name == name)
+    (recipe,) = (recipe for recipe in _BUNDLES if recipe.name == name)
     return stored(truth_of(recipe), dtype)
 
 
@@ -175,7 +207,7 @@ def _categories(rng: random.Random, given: list[int]) -> int | list[int | None] 
     return [None if shape == "with nulls" and rng.random() < 0.4 else c for c in given]
 
 
-def _mapped(values: Any, id_of: IdOf) -> Any:
+def _mapped(values: Any, written: Callable[[Any], Any]) -> Any:
     if isinstance(values, list):
-        return [None if value is None else id_of(value) for value in values]
-    return id_of(values)
+        return [None if value is None else written(value) for value in values]
+    return written(values)

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import safetensors.numpy
 
-from tests.acceptance.batches import BUNDLES, Answer, Batch, IdOf
+from tests.acceptance.batches import BUNDLES, ID_TYPES, Answer, Batch, IdType
 from tests.acceptance.golden.answers import connect, golden_service
 from tests.acceptance.reference import unfactor
-from tests.commands import BIN, Place, done
+from tests.commands import Place
 from tests.gkc.client.clients import KINDS, opened
 
 JSON, SAFETENSORS = "application/json", "application/x-safetensors"
@@ -25,25 +25,14 @@ _SECONDS = 60.0
 _PIECE_ROWS = {"blocking": 300, "async": 10_000}
 """Of the clients one asks large batches in pieces."""
 
-_RUN_MANY = """
-import json, runpy, sys
-script, commands = sys.argv[1], json.load(open(sys.argv[2]))
-for arguments in commands:
-    sys.argv = ["gkc", *arguments]
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        assert not end.code, arguments
-"""
-
 
 @dataclass(frozen=True)
 class Center:
-    """A store with every bundle in it, what serves it, and clients of both."""
+    """A store with every bundle in it, what serves it, and clients of both; asked by one type."""
 
     place: Place
     folder: Path
-    id_of: IdOf
+    ids: IdType
     connection: http.client.HTTPConnection
     clients: dict[str, Any]
 
@@ -60,15 +49,9 @@ class Center:
         listed = json.load(self.connection.getresponse())["versions"]
         return {told["version"]: told["generation"] for told in listed}
 
-    def run_many(self, commands: list[list[str]]) -> str:
-        """Run the installed ``gkc`` many times in one process, for it is slow to start."""
-        path = self.folder / "commands.json"
-        path.write_text(json.dumps(commands))
-        return done("python", "-c", _RUN_MANY, BIN / "gkc", path, place=self.place)
-
 
 @contextmanager
-def center(place: Place, folder: Path, id_of: IdOf) -> Iterator[Center]:
+def center(place: Place, folder: Path) -> Iterator[Center]:
     """Export every bundle in every stored type, serve them, and open clients."""
     with golden_service(place, folder / "bundles", recipes=BUNDLES) as url, ExitStack() as stack:
         connection = stack.enter_context(connect(url))
@@ -79,25 +62,38 @@ def center(place: Place, folder: Path, id_of: IdOf) -> Iterator[Center]:
             here = opened(kind, place.url, namespace=place.namespace, **limits)
             clients[f"{kind} client over HTTP"] = stack.enter_context(over_http)
             clients[f"{kind} client in process"] = stack.enter_context(here)
-        yield Center(place, folder, id_of, connection, clients)
+        yield Center(place, folder, ID_TYPES[0], connection, clients)
 
 
-def json_question(batch: Batch, id_of: IdOf, *, by_row: bool, **more: Any) -> tuple[bytes, str]:
-    """Return a question in JSON, in columns or row by row, and its media type."""
-    columns = batch.columns(id_of)
+def json_question(batch: Batch, ids: IdType, *, by_row: bool, **more: Any) -> tuple[bytes, str]:
+    """Return a question in JSON, in columns or row by row in ASCII, and its media type."""
+    columns = batch.columns(ids)
     body = {"quadruples": _quadruples(columns, batch.n)} if by_row else columns
-    return json.dumps(body | batch.options() | more).encode(), JSON
+    asked = json.dumps(body | batch.options() | more, ensure_ascii=by_row)
+    return asked.encode(), JSON
 
 
-def binary_question(batch: Batch, id_of: IdOf, **more: str) -> tuple[bytes, str]:
-    """Return a question in safetensors, and its media type; in JSON where only that can ask it."""
-    if batch.has_nulls:
-        return json_question(batch, id_of, by_row=False, **more)
-    columns = batch.columns(id_of)
+def binary_question(batch: Batch, ids: IdType, **more: str) -> tuple[bytes, str]:
+    """Return a question in safetensors, and its media type."""
+    columns = batch.columns(ids)
     texts = {"v": columns.pop("v"), **batch.options(), **more}
     metadata = {name: v if isinstance(v, str) else json.dumps(v) for name, v in texts.items()}
-    tensors = {name: np.array(ids, np.int64).reshape(-1) for name, ids in columns.items()}
+    tensors: dict[str, Any] = {}
+    for name, given in columns.items():
+        tensors |= _tensors(name, given if isinstance(given, list) else [given])
     return safetensors.numpy.save(tensors, metadata), SAFETENSORS
+
+
+def _tensors(name: str, given: list[Any]) -> dict[str, Any]:
+    """Return the tensors of a column: what is not given is 0 or the empty string."""
+    tensors: dict[str, Any] = {}
+    if None in given:
+        tensors[f"{name}_given"] = np.array([value is not None for value in given], np.uint8)
+    if not any(isinstance(value, str) for value in given):
+        return {name: np.array([value or 0 for value in given], np.int64), **tensors}
+    raw = [(value or "").encode() for value in given]
+    tensors[f"{name}_offsets"] = np.cumsum([0, *map(len, raw)], dtype=np.int64)
+    return {name: np.frombuffer(b"".join(raw), np.uint8), **tensors}
 
 
 def _quadruples(columns: dict[str, Any], n: int) -> list[dict[str, Any]]:
@@ -146,23 +142,23 @@ def _spans(parts: dict[str, list[int]]) -> dict[str, tuple[int, int]]:
     return {part: (start, end) for part, (start, end) in parts.items()}
 
 
-def table(batches: Iterable[Batch], id_of: IdOf) -> pa.Table:
+def table(batches: Iterable[Batch], ids: IdType) -> pa.Table:
     """Return the rows of batches as a table to join, with category where one is given."""
     rows = [row for batch in batches for row in batch.rows()]
     users, items, categories, versions = zip(*rows, strict=True)
     columns: dict[str, Any] = {
-        "user_id": [id_of(u) for u in users],
-        "item_id": [id_of(i) for i in items],
-        "v": list(versions),
+        "user_id": [ids.id_of(u) for u in users],
+        "item_id": [ids.id_of(i) for i in items],
+        "v": [ids.version(v) for v in versions],
     }
     if set(categories) != {None}:
-        columns["category_id"] = [None if c is None else id_of(c) for c in categories]
+        columns["category_id"] = [None if c is None else ids.id_of(c) for c in categories]
     return pa.table(columns)
 
 
-def get_words(batch: Batch, id_of: IdOf) -> list[str]:
-    """Return the words of ``gkc get --json`` for the first row of a batch."""
-    user, item, category, version = next(batch.rows())
-    given = [] if category is None else [f"--category={id_of(category)}"]
-    asked = [f"--user={id_of(user)}", f"--item={id_of(item)}", f"--version={version}"]
-    return ["get", "--json", *asked, *given]
+def get_words(batch: Batch, ids: IdType) -> list[str]:
+    """Return the words of ``gkc get --json`` for a batch of one user, category and version."""
+    columns = batch.columns(ids)
+    given = [] if columns.get("c") is None else [f"--category={columns['c']}"]
+    asked = [f"--user={columns['u']}", f"--item={columns['i'][0]}", f"--version={columns['v']}"]
+    return ["gkc", "get", "--json", *asked, *given]

@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,18 @@ import pytest
 import safetensors.numpy
 
 from gkc.errors import GkcError
-from tests.acceptance.batches import ID_TYPES, TOTAL_ROWS, Answer, Batch, batches, check, expected
+from tests.acceptance.batches import (
+    ID_TYPES,
+    INTEGERS,
+    STRINGS,
+    TOTAL_ROWS,
+    Answer,
+    Batch,
+    IdType,
+    batches,
+    check,
+    expected,
+)
 from tests.acceptance.paths import (
     JSON,
     SAFETENSORS,
@@ -31,28 +43,36 @@ from tests.acceptance.paths import (
     table,
 )
 from tests.commands import Place
-from tests.gkc.cli.in_process import gkc
+from tests.in_process import command, done
 
 Asked = list[tuple[Batch, Answer]]
 ASKED_BY_GET = 50
 PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
 
 
-@pytest.mark.parametrize("ids", ID_TYPES)
+@pytest.fixture(scope="module")
+def drawn() -> list[Batch]:
+    """Return the batches, which hold what the reference answers once it was asked."""
+    return batches()
+
+
 def test_every_path_gives_the_bits_of_the_reference(
-    ids: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: list[Batch], place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GKC_MIRROR_DIR", str(tmp_path / "mirrors"))
-    with center(place, tmp_path, ID_TYPES[ids]) as made:
-        generations = made.generations()
-        asked = [(batch, expected(batch, generations)) for batch in batches()]
-        _check_draw(asked)
-        _check_http(made, asked)
-        _check_clients(made, asked)
-        _check_join(made, asked)
-        _check_get(made, asked)
-        _check_what_all_refuse(made)
-        _check_what_one_cannot_ask(made)
+    with center(place, tmp_path) as served:
+        generations = served.generations()
+        for ids in ID_TYPES:
+            made = replace(served, ids=ids)
+            asked = [(batch, expected(batch, ids, generations)) for batch in drawn]
+            _check_draw(asked)
+            _check_http(made, asked)
+            _check_clients(made, asked)
+            _check_join(made, asked)
+            _check_get(made, asked)
+            _check_what_all_refuse(made)
+            _check_what_one_cannot_ask(made)
+        _check_what_ids_are_refused(served)
 
 
 def _check_draw(asked: Asked) -> None:
@@ -70,15 +90,15 @@ def _check_draw(asked: Asked) -> None:
 
 def _check_http(made: Center, asked: Asked) -> None:
     for k, (batch, want) in enumerate(asked):
-        in_json = json_question(batch, made.id_of, by_row=k % 3 == 0)
+        in_json = json_question(batch, made.ids, by_row=k % 3 == 0)
         told = read_json(_answered(made, in_json, JSON), batch.dtype)
         check(told, want, f"JSON: {batch}")
 
-        binary = binary_question(batch, made.id_of)
+        binary = binary_question(batch, made.ids)
         check(read_rows(_answered(made, binary, SAFETENSORS)), want, f"safetensors: {batch}")
 
         if len(want.versions) == 1:
-            factored = binary_question(batch, made.id_of, layout="factored")
+            factored = binary_question(batch, made.ids, layout="factored")
             told = read_factored(_answered(made, factored, SAFETENSORS), batch.dtype)
             check(told, want, f"factored: {batch}")
 
@@ -92,7 +112,7 @@ def _answered(made: Center, question: tuple[bytes, str], accept: str) -> bytes:
 def _check_clients(made: Center, asked: Asked) -> None:
     for name, client in made.clients.items():
         for batch, want in asked:
-            k = client.knowledge(**batch.columns(made.id_of), **batch.options())
+            k = client.knowledge(**batch.columns(made.ids), **batch.options())
             told = Answer(k.rows, k.status, dict(k.parts), dict(k.versions))
             check(told, want, f"{name}: {batch}")
 
@@ -103,25 +123,26 @@ def _check_join(made: Center, asked: Asked) -> None:
     for batch, want in asked:
         width = want.knowledge.shape[1]
         alike[batch.parts, batch.dtype, width, batch.c is None].append((batch, want))
-    commands = []
     for k, ((parts, dtype, *_), group) in enumerate(alike.items()):
-        source, target = (made.folder / f"{name}-{k}.parquet" for name in ("rows", "joined"))
-        pq.write_table(table([batch for batch, _ in group], made.id_of), source)
+        names = (made.ids.version(f"{name}-{k}.parquet") for name in ("rows", "joined"))
+        source, target = (made.folder / name for name in names)
+        pq.write_table(table([batch for batch, _ in group], made.ids), source)
         form = ["--dtype", dtype, *([] if parts is None else ["--parts", ",".join(parts)])]
-        commands.append(["join", "--version-column", "v", *form, str(source), str(target)])
-    made.run_many(commands)
-    for k, group in enumerate(alike.values()):
-        joined = pq.read_table(made.folder / f"joined-{k}.parquet")
-        generations = json.loads(joined.schema.metadata[b"gkc.versions"])
-        assert generations.keys() == {version for _, want in group for version in want.versions}
-        knowledge, status, first = _lists(joined["knowledge"]), _lists(joined["status"]), 0
-        for batch, want in group:
-            rows = slice(first, first := first + batch.n)
-            versions = {version: generations[version] for version in want.versions}
-            # A table has one column of all parts; where each lies, the other paths tell.
-            told = Answer(knowledge[rows], status[rows], want.spans, versions)
-            check(told, want, f"join: {batch}")
-        assert first == len(joined)
+        done("gkc", "join", "--version-column", "v", *form, source, target, place=made.place)
+        _check_joined(pq.read_table(target), group)
+
+
+def _check_joined(joined: pa.Table, asked: Asked) -> None:
+    generations = json.loads(joined.schema.metadata[b"gkc.versions"])
+    assert generations.keys() == {version for _, want in asked for version in want.versions}
+    knowledge, status, first = _lists(joined["knowledge"]), _lists(joined["status"]), 0
+    for batch, want in asked:
+        rows = slice(first, first := first + batch.n)
+        versions = {version: generations[version] for version in want.versions}
+        # A table has one column of all parts; where each lies, the other paths tell.
+        told = Answer(knowledge[rows], status[rows], want.spans, versions)
+        check(told, want, f"join: {batch}")
+    assert first == len(joined)
 
 
 def _lists(column: pa.ChunkedArray) -> Any:
@@ -137,41 +158,60 @@ def _check_get(made: Center, asked: Asked) -> None:
         for k, (u, i, c, v) in enumerate(batch.rows())
     ]
     chosen = rows[:: len(rows) // ASKED_BY_GET][:ASKED_BY_GET]
-    lines = made.run_many([get_words(batch, made.id_of) for batch, *_ in chosen]).splitlines()
     generations = made.generations()
-    for line, (batch, knowledge, status) in zip(lines, chosen, strict=True):
-        want = expected(batch, generations)
+    for batch, knowledge, status in chosen:
+        want = expected(batch, made.ids, generations)
         assert (want.knowledge.tobytes(), want.status.tobytes()) == (
             knowledge.tobytes(),
             status.tobytes(),
         )
-        check(read_json(line, "f32"), want, f"gkc get: {batch}")
+        told = done(*get_words(batch, made.ids), place=made.place)
+        check(read_json(told, "f32"), want, f"gkc get: {batch}")
 
 
 def _check_what_all_refuse(made: Center) -> None:
     """Ask what has no answer: every path says the same of it."""
+    all_f32, of_all, nowhere = map(made.ids.version, ("all-f32", "all-", "nowhere"))
     for v, dtype, says in (
-        ("all-f32", "f16", "f16 may overflow: user_item of version 'all-f32' goes up to 4.29"),
-        (["all-int8", "aligned-f16"], "f32", "names versions of unequal widths (D and D_c: all-"),
-        ("nowhere", "f32", "version 'nowhere' is not in the store; versions there: "),
+        ("all-f32", "f16", f"f16 may overflow: user_item of version '{all_f32}' goes up to 4.29"),
+        (["all-int8", "aligned-f16"], "f32", f"versions of unequal widths (D and D_c: {of_all}"),
+        ("nowhere", "f32", f"version '{nowhere}' is not in the store; versions there: "),
     ):
         batch = Batch(2, 1, [1, 2], None, v, None, dtype)
         told = dict(_refusals(made, batch))
         if v == "nowhere":
-            told["gkc get"] = _failed(made, *get_words(batch, made.id_of))
+            told["gkc get"] = _failed(made, *get_words(batch, made.ids))
+        assert [path for path, answer in told.items() if says not in answer] == [], told
+
+
+def _check_what_ids_are_refused(made: Center) -> None:
+    """Ask versions for ids that they do not have: every path says the same, a join by column."""
+    integers, strings = (ids.version("some-f32") for ids in ID_TYPES)
+    unequal = "names versions of unequal types of ids (user, item, category: "
+    cases: tuple[tuple[IdType, str | list[str], str], ...] = (
+        (STRINGS, integers, f"is a string, but users of version '{integers}' are integers"),
+        (INTEGERS, strings, f"is a number, but users of version '{strings}' are strings"),
+        (INTEGERS, [integers, strings], unequal),
+        (STRINGS, [integers, strings], unequal),
+    )
+    for ids, v, says in cases:
+        asking = replace(made, ids=replace(ids, prefix=""))
+        told = dict(_refusals(asking, Batch(2, 1, [1, 2], None, v, None, "f32")))
+        if isinstance(v, str):
+            assert "column 'user_id': holds " in told.pop("gkc join")
         assert [path for path, answer in told.items() if says not in answer] == [], told
 
 
 def _refusals(made: Center, batch: Batch) -> Iterator[tuple[str, str]]:
     """Yield what each path says of a question that it refuses."""
     for by_row in (False, True):
-        yield f"JSON, {by_row}", _refused(made, json_question(batch, made.id_of, by_row=by_row))
-    yield "safetensors", _refused(made, binary_question(batch, made.id_of), SAFETENSORS)
+        yield f"JSON, {by_row}", _refused(made, json_question(batch, made.ids, by_row=by_row))
+    yield "safetensors", _refused(made, binary_question(batch, made.ids), SAFETENSORS)
     for name, client in made.clients.items():
         with pytest.raises(GkcError) as refused:
-            client.knowledge(**batch.columns(made.id_of), **batch.options())
+            client.knowledge(**batch.columns(made.ids), **batch.options())
         yield name, refused.value.detail
-    of_rows = table([batch], made.id_of)
+    of_rows = table([batch], made.ids)
     yield "gkc join", _failed_join(made, of_rows, "--version-column", "v", "--dtype", batch.dtype)
 
 
@@ -182,7 +222,7 @@ def _refused(made: Center, question: tuple[bytes, str], accept: str = JSON) -> s
 
 
 def _failed(made: Center, *words: object) -> str:
-    result = gkc(*words, place=made.place)
+    result = command(*words, place=made.place)
     assert result.returncode in (1, 2), result
     return result.stderr
 
@@ -190,7 +230,7 @@ def _failed(made: Center, *words: object) -> str:
 def _failed_join(made: Center, rows: pa.Table, *words: str) -> str:
     source, target = made.folder / "refused.parquet", made.folder / "none.parquet"
     pq.write_table(rows, source)
-    told = _failed(made, "join", *words, source, target)
+    told = _failed(made, "gkc", "join", *words, source, target)
     assert not target.exists()
     return told
 
@@ -209,45 +249,48 @@ def _check_what_one_cannot_ask(made: Center) -> None:
 
 def _said(made: Center) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what paths say of questions that they cannot ask, by their lines in docs/http.md."""
-    id_of = made.id_of
+    ids = made.ids
     batch = Batch(2, 1, [1, 2], None, "some-f16", None, "f32")
     both = Batch(2, 1, [1, 2], None, ["some-f16", "some-f32"], None, "f32")
-    factored = json_question(batch, id_of, by_row=False, layout="factored")
+    factored = json_question(batch, ids, by_row=False, layout="factored")
     yield ("JSON, answered", '`"layout": "factored"`'), _refused(made, factored)
 
     tensors = {"u": np.array([1]), "i": np.array([1, 2]), "c": np.array([np.nan, 5.0])}
-    floats = safetensors.numpy.save(tensors, {"v": "some-f16"}), SAFETENSORS
+    floats = safetensors.numpy.save(tensors, {"v": ids.version("some-f16")}), SAFETENSORS
     question = "no category in single rows, such as NaN among floats: say `c_given`"
     yield ("safetensors, asked", question), _refused(made, floats, SAFETENSORS)
 
-    of_both = binary_question(both, id_of, layout="factored")
+    of_both = binary_question(both, ids, layout="factored")
     told = _refused(made, of_both, SAFETENSORS)
     yield ("factored", "rows of several versions"), told
 
     said = set()
     for client in made.clients.values():
         with pytest.raises(TypeError) as refused:
-            client.knowledge(**batch.columns(id_of), layout="factored")
+            client.knowledge(**batch.columns(ids), layout="factored")
         said.add(str(refused.value).partition(" ")[2])
     yield ("a client", "a layout: it takes what is smaller"), " or ".join(said)
 
-    rows = table([batch], id_of)
-    by_column, by_name = ("--version-column", "v"), ("--version", "some-f16")
-    null = pa.array([None, id_of(1)], rows["user_id"].type)
+    rows = table([batch], ids)
+    by_column, by_name = ("--version-column", "v"), ("--version", ids.version("some-f16"))
+    null = pa.array([None, ids.id_of(1)], rows["user_id"].type)
     for question, asked, words in (
         ("one user for all rows, without a column", rows.drop_columns("user_id"), by_column),
         ("a row without a user", rows.set_column(0, "user_id", null), by_column),
-        ("several versions without a column of them", rows, ("--version", "some-f32", *by_name)),
+        ("several versions without a column of them", rows, (*by_name, *by_name)),
         ("a version beside a column of versions", rows, (*by_column, *by_name)),
         ("a layout", rows, (*by_name, "--layout", "factored")),
     ):
         yield ("`gkc join`", question), _failed_join(made, asked, *words)
 
-    one = get_words(batch, id_of)
+    one = get_words(batch, ids)
     for question, more in (
-        ("several rows", ("--item", str(id_of(2)))),
-        ("several versions", ("--version", "some-f32")),
+        ("several rows", ("--item", str(ids.id_of(2)))),
+        ("several versions", by_name),
         ("single parts", ("--parts", "user")),
         ("f16", ("--dtype", "f16")),
     ):
         yield ("`gkc get`", question), _failed(made, *one, *more)
+    of_integers = get_words(batch, replace(STRINGS, prefix=INTEGERS.prefix))
+    question = "a string, of a version whose ids are integers"
+    yield ("`gkc get`", question), _failed(made, *of_integers)

@@ -19,21 +19,11 @@ from tests.acceptance.golden.answers import (
     golden_service,
 )
 from tests.acceptance.golden.questions import fingerprint, questions, single_rows
-from tests.commands import BIN, Place, done
+from tests.commands import Place
+from tests.in_process import done
 
 SINGLE_ROWS = 34
 """Asked of each stored type by ``gkc get``, on both stores: 204 in all."""
-
-_GET = """
-import json, runpy, sys
-script, *commands = json.loads(sys.argv[1])
-for arguments in commands:
-    sys.argv = ["gkc", "get", "--json", *arguments]
-    try:
-        runpy.run_path(script, run_name="__main__")
-    except SystemExit as end:
-        assert not end.code, arguments
-"""
 
 
 def test_every_answer_is_the_recorded_one(place: Place, tmp_path: Path) -> None:
@@ -60,17 +50,12 @@ def _differences(groups: dict[str, list[str]], recorded: dict[str, list[str]]) -
 def _check_get(url: str, place: Place) -> None:
     """Compare ``gkc get`` with the service, one row each."""
     asked = [(question, dtype) for question in single_rows(SINGLE_ROWS) for dtype in DTYPES]
-    commands = []
+    told = []
     for question, dtype in asked:
         columns = {**question.columns, "v": question.columns["v"].format(dtype)}
         names = {"u": "user", "i": "item", "c": "category", "v": "version"}
-        commands.append([f"--{names[k]}={v}" for k, v in columns.items() if v is not None])
+        given = [f"--{names[k]}={v}" for k, v in columns.items() if v is not None]
+        told.append(done("gkc", "get", "--json", *given, place=place))
     with connect(url) as connection:
         expected = [ask(connection, question, dtype) for question, dtype in asked]
-    assert [digest_json(body, "f32") for body in _get(commands, place)] == expected
-
-
-def _get(commands: list[list[str]], place: Place) -> list[str]:
-    """Run the installed ``gkc get --json`` many times in one process, for it is slow to start."""
-    script = json.dumps([str(BIN / "gkc"), *commands])
-    return done("python", "-c", _GET, script, place=place).splitlines()
+    assert [digest_json(body, "f32") for body in told] == expected

@@ -18,11 +18,11 @@ from bench.feast import (
     write_repository,
     write_vectors,
 )
-from bench.feast_views import KINDS
 from bench.processes import Server
 from bench.stage import Stage
+from bench.tables import KINDS
 from bench.vectors import answer_of
-from bench.world import World, export
+from bench.world import World, export, export_tables
 from tests.bench.loads import TINY, a_load
 
 NOBODY = Server("nobody", 0, 6399)
@@ -32,7 +32,7 @@ def answer_with(question: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Answer as Feast's server does, from the files that it is filled with."""
     names, results = list(question["entities"]), []
     results = [{"values": values} for values in question["entities"].values()]
-    for kind, (keys, feature) in KINDS.items():
+    for kind, (_, keys, feature) in KINDS.items():
         columns = np.load(folder / f"{kind}.npz")
         vectors = [base64.b64encode(vector.tobytes()).decode() for vector in columns["vectors"]]
         stored = zip(*(columns[key].tolist() for key in keys), strict=True)
@@ -51,7 +51,7 @@ def test_feast_is_filled_with_the_vectors_that_are_served(tmp_path: Path) -> Non
     asked = world.questions(40, 3, seed=1)
     with Stage() as stage:
         service = stage.serve(store)
-        write_vectors(world, service, tmp_path)
+        write_vectors(export_tables(store, tmp_path / "tables"), TINY, tmp_path)
         answers = [answer_of(service, body) for body in asked]
     for body, answer in zip(asked, answers, strict=True):
         assert set(answer["status"][:, 3].tolist()) == {0, 1}, "some pairs were not exported"
@@ -69,10 +69,10 @@ def test_a_question_names_a_feature_of_every_kind_and_a_key_for_every_row(tmp_pa
     }
 
 
-def test_the_repository_is_on_the_server_that_holds_the_version(tmp_path: Path) -> None:
-    repository = write_repository(World(TINY, NOBODY, tmp_path))
+def test_the_repository_names_its_online_store_and_a_registry_of_its_own(tmp_path: Path) -> None:
+    repository = write_repository(tmp_path / "feast", {"type": "sqlite"})
     configuration = json.loads((repository / "feature_store.yaml").read_text())
-    assert configuration["online_store"]["connection_string"] == f"127.0.0.1:{NOBODY.port}"
+    assert configuration["online_store"] == {"type": "sqlite"}
     assert Path(configuration["registry"]["path"]).parent == repository
 
 

@@ -42,7 +42,7 @@ def test_ours_is_to_be_less_than_mget_and_much_less_than_the_teacher() -> None:
 def keys(served: tuple[World, Server]) -> Iterator[list[str]]:
     """Load the keys of one request, to be damaged."""
     knowledge, _ = served
-    load_plain_keys(*served)
+    load_plain_keys(served[0])
     (body,) = knowledge.questions(ROWS, 1, seed=1)
     yield keys_of(body)
     with redis.Redis.from_url(knowledge.url) as client:

@@ -99,7 +99,7 @@ def plain(stage: Stage, served: tuple[World, Server]) -> Server:
 @pytest.fixture
 def keys(served: tuple[World, Server]) -> Iterator[redis.Redis]:
     """Load the plain service's keys, to be damaged."""
-    load_plain_keys(*served)
+    load_plain_keys(served[0])
     with redis.Redis.from_url(served[0].url) as client:
         yield client
         for key in client.scan_iter(f"{VERSION}:*"):

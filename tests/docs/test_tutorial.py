@@ -39,23 +39,22 @@ class Followed:
     printed: str
 
 
-@pytest.fixture(scope="module")
-def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
-    folder = tmp_path_factory.mktemp("tutorial")
-    tiny_log(folder / "logs" / "shop", categories=ITEMS)
+@pytest.fixture
+def followed(tmp_path: Path) -> Iterator[Followed]:
+    tiny_log(tmp_path / "logs" / "shop", categories=ITEMS)
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     shell = [text for language, _, text in blocks if language == "sh"]
     serve = next(at for at, text in enumerate(shell) if text.strip() == SERVE_COMMAND)
-    place = Place(f"file:{folder / 'gkc-data'}", "default")
+    place = Place(f"file:{tmp_path / 'gkc-data'}", "default")
     for line in "".join(shell[:serve]).splitlines():
         if not line.startswith(LOG_COMMAND):
-            run(line, folder)
+            run(line, tmp_path)
     with service(place) as url:
         for language, name, text in blocks:
             if language == "python":
-                (folder / name).write_text(text.replace(URL, url), encoding="utf-8")
+                (tmp_path / name).write_text(text.replace(URL, url), encoding="utf-8")
         lines = "".join(shell[serve + 1 :]).splitlines()
-        yield Followed(folder, url, "".join(run(line, folder) for line in lines))
+        yield Followed(tmp_path, url, "".join(run(line, tmp_path) for line in lines))
 
 
 def run(line: str, folder: Path) -> str:
@@ -75,7 +74,15 @@ def run(line: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_every_script_says_what_came_out(followed: Followed) -> None:
+def test_the_page_leads_where_it_says(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One test, for to follow the page takes half a minute, and workers share no fixture.
+    _every_script_says_what_came_out(followed)
+    _the_model_s_own_checkpoint_and_the_plugged_one_have_the_same_keys(followed)
+    _the_running_service_serves_the_next_version_beside_it(followed)
+    _online_scores_are_those_of_the_offline_knowledge(followed, monkeypatch)
+
+
+def _every_script_says_what_came_out(followed: Followed) -> None:
     assert re.search(r"GAUC without knowledge: 0\.\d{4}\n", followed.printed)
     assert re.search(r"GAUC with knowledge: 0\.\d{4}\n", followed.printed)
     equal = re.search(
@@ -87,8 +94,7 @@ def test_every_script_says_what_came_out(followed: Followed) -> None:
     assert re.search(r"best of \d+ items for user -?\d+: \[(\d+, ){4}\d+\]", followed.printed)
 
 
-@pytest.mark.slow
-def test_the_model_s_own_checkpoint_and_the_plugged_one_have_the_same_keys(
+def _the_model_s_own_checkpoint_and_the_plugged_one_have_the_same_keys(
     followed: Followed,
 ) -> None:
     alone = torch.load(followed.folder / "my_model.pt")
@@ -108,8 +114,7 @@ def wait_until_served(url: str, version: str) -> None:
     raise AssertionError(f"{version} is not served")
 
 
-@pytest.mark.slow
-def test_the_running_service_serves_the_next_version_beside_it(followed: Followed) -> None:
+def _the_running_service_serves_the_next_version_beside_it(followed: Followed) -> None:
     wait_until_served(followed.url, "day-8")
     day = tiny_days(categories=ITEMS)[DAYS]
     u, i, c = day.user[:50], day.item[:50], day.category[:50]
@@ -119,8 +124,7 @@ def test_the_running_service_serves_the_next_version_beside_it(followed: Followe
     assert not np.array_equal(old, new)
 
 
-@pytest.mark.slow
-def test_online_scores_are_those_of_the_offline_knowledge(
+def _online_scores_are_those_of_the_offline_knowledge(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(followed.folder)

@@ -1,4 +1,4 @@
-"""The command as a user runs it: exit status, what it prints and where."""
+"""The command: exit status, what it prints and where; interrupted and stopped as a process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from exporter.cli import app
+from tests import in_process
 from tests.exporter.bundles import Built, Recipe, build
 from tests.exporter.places import Place
 
@@ -29,15 +30,8 @@ GKC_EXPORT = Path(sys.executable).parent / "gkc-export"
 def run(
     *args: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(GKC_EXPORT), *map(str, args)],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with chdir(cwd or Path.cwd()):
+        return in_process.command("gkc-export", *args, env=env)
 
 
 def errors(result: subprocess.CompletedProcess[str]) -> list[str]:

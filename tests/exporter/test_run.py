@@ -311,7 +311,7 @@ def as_pandas_writes(table: pa.Table, path: Path) -> None:
     index = {"index_columns": [{"kind": "range", "name": None}], "columns": []}
     laid_out = retyped(table, pa.large_string(), pa.list_(pa.string()))
     for place, field in enumerate(laid_out.schema):
-        if field.name in ("city", "brand"):
+        if field.name in ("city", "brand", "user_id", "category_id") and is_text(field.type):
             encoded = laid_out.column(place).dictionary_encode()
             categorical = encoded.cast(pa.dictionary(pa.int8(), pa.string(), ordered=True))
             laid_out = laid_out.set_column(place, field.name, categorical)
@@ -344,14 +344,20 @@ def retyped(table: pa.Table, text: pa.DataType, texts: pa.DataType) -> pa.Table:
 
 
 def is_text(held: pa.DataType) -> bool:
-    return bool(pa.types.is_string(held) or pa.types.is_dictionary(held))
+    layouts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return pa.types.is_dictionary(held) or any(is_layout(held) for is_layout in layouts)
 
 
 @pytest.mark.parametrize("write", [as_pandas_writes, as_polars_writes, as_spark_writes])
+@pytest.mark.parametrize("recipe", [STRINGS, STRING_IDS], ids=["features", "ids"])
 def test_strings_are_the_same_however_they_were_written(
-    write: Callable[[pa.Table, Path], None], file_place: Place, export: Export, tmp_path: Path
+    recipe: Recipe,
+    write: Callable[[pa.Table, Path], None],
+    file_place: Place,
+    export: Export,
+    tmp_path: Path,
 ) -> None:
-    built = build(tmp_path / "bundle", STRINGS)
+    built = build(tmp_path / "bundle", recipe)
     users, items = list(built.user_vectors()), list(built.item_vectors())
     export(built, file_place)
     before = stored(file_place, "v1", users, items)

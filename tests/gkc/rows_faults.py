@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gkc import rows as rule
 from gkc.errors import LayoutError
+from gkc.http.json_strings import strings_in
 from gkc.knowledge import PARTS
 from gkc.rows import GenerationRows, Rows, row_form
 from tests.gkc.slow_rows import Asked, Store, questions, stores
@@ -69,7 +70,15 @@ def run(library: str) -> None:
             refused += 1
 
     lay()
+    take()
     sys.stdout.write(f"{refused + short_records()}\n")
+
+
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.sampled_from([b'"', b'"', b'","', b"\\", b" ", b"1234567"]), max_size=12))
+def take(pieces: list[bytes]) -> None:
+    """Take strings out of text that is JSON or not, up to its last byte."""
+    strings_in(b"".join(pieces))
 
 
 def short_records() -> int:

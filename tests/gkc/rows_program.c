@@ -13,8 +13,11 @@ int64_t gkc_distinct(const int64_t *values, const int64_t *seconds, const uint8_
 int gkc_keys(const void *asked, int64_t *keys);
 int gkc_find_strings(const void *table, const void *stored, const void *asked, int64_t *rows);
 int gkc_find_sorted(const void *stored, const void *asked, int64_t *places);
+int64_t gkc_take_strings(const uint8_t *text, int64_t at, int64_t end, uint8_t *bytes,
+                         int64_t *offsets);
 
-enum { LAY_ROWS = 0, DISTINCT = 1, KEYS = 2, FIND_STRINGS = 3, WORDS_OF_A_CALL = 11, MOST_WORDS = 1 << 20 };
+enum { LAY_ROWS = 0, DISTINCT = 1, KEYS = 2, FIND_STRINGS = 3, TAKE_STRINGS = 5,
+       WORDS_OF_A_CALL = 11, MOST_WORDS = 1 << 20 };
 
 static int64_t words[MOST_WORDS];
 
@@ -44,6 +47,8 @@ static void ask(const char *path) {
       : call[0] == KEYS ? gkc_keys(bytes + a[0], memory + a[1] / 8)
       : call[0] == FIND_STRINGS
       ? gkc_find_strings(bytes + a[0], bytes + a[1], bytes + a[2], memory + a[3] / 8)
+      : call[0] == TAKE_STRINGS
+      ? gkc_take_strings(bytes + a[0], a[1], a[2], bytes + a[3], memory + a[4] / 8)
       : call[0] != DISTINCT ? gkc_find_sorted(bytes + a[0], bytes + a[1], memory + a[2] / 8)
       : gkc_distinct(memory + a[0] / 8, a[1] ? memory + a[1] / 8 : 0, a[2] ? bytes + a[2] : 0, a[3],
                      (uint64_t)a[4], memory + a[5] / 8, (uint64_t)a[6], memory + a[7] / 8,

@@ -46,7 +46,6 @@ EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.DeadlineExceededError("http://a", 0.5, "resolving"), ["0.5 s (resolving);"]),
     (errors.GenerationChangedError("v1", "g1", "g2"), ["'v1'", "g1 to g2", "ask once more"]),
     (errors.ServiceError("http://a", "refused"), ["http://a: refused", "gkc serve"]),
-    (errors.ServiceError("http://a", "said 307", "mend the URL"), ["said 307; mend the URL"]),
     (errors.LockMismatchError("file:/s", "v1", "it is gone"), ["'v1'", "file:/s", "gone"]),
     (
         errors.TableFileError("a.parquet", "is null; fill it", "user_id", 3),

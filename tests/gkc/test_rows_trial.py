@@ -16,7 +16,14 @@ from hatch_build import SOURCE, find_compiler
 from tests.native import run_here, run_on_aarch64
 
 PROGRAM = Path(__file__).with_name("rows_program.c")
-FUNCTIONS = ["gkc_lay_rows", "gkc_distinct", "gkc_keys", "gkc_find_strings", "gkc_find_sorted"]
+FUNCTIONS = [
+    "gkc_lay_rows",
+    "gkc_distinct",
+    "gkc_keys",
+    "gkc_find_strings",
+    "gkc_find_sorted",
+    "gkc_take_strings",
+]
 """In the order of their numbers in the program."""
 MUTANTS = [
     # numbers
@@ -38,6 +45,11 @@ MUTANTS = [
     ("!memcmp(s.bytes, wanted.bytes, (size_t)s.size)", "1"),
     ("row < table->count && table->ids[row] == keys[k]; row++", "row >= 0; row = -2"),
     ("if (order < 0) low = middle + 1;", "if (order < 0) low = middle + 2;"),
+    ("word >>= 8 * (8 - left)", "word >>= 8 * (7 - left)"),
+    ("stops & tops) >> 3", "stops & tops) >> 4"),
+    (r"word ^ ones * '\\'", "word ^ ones * '/'"),
+    ("(word - ones * ' ') & ~word", "0"),
+    ("> LONGEST_STRING", ">= LONGEST_STRING"),
     # the rule
     ("? DEFAULT", "? FOUND"),
     ("category != last_category", "category < last_category"),

@@ -32,10 +32,11 @@ def padded(lists: list[list[int]], width: int) -> np.ndarray:
     return np.array([items + [0] * (width - len(items)) for items in lists], dtype=np.int64)
 
 
-def test_manifest_names_every_file_with_its_checksum(bundled: Path) -> None:
+def test_manifest_names_every_file_with_its_checksum(bundled: Path, state: Pretraining) -> None:
     manifest = json.loads((bundled / "manifest.json").read_text())
     assert manifest["format"] == "gkc-bundle/1"
     assert (manifest["dim"], manifest["category_dim"]) == (CONFIG.dim, CONFIG.category_dim)
+    assert manifest["vector_space"] == state.vector_space
     assert manifest["tasks"] == [
         {"name": name, "dim": 8} for name in ("click", "conversion", "cart")
     ]

@@ -39,8 +39,19 @@ def test_what_is_loaded_is_what_was_saved(state: Pretraining, tmp_path: Path) ->
                 assert torch.equal(after[parameter][key], value)
     for name in ("history", "item_shop", "item_category", "shown"):
         assert np.array_equal(getattr(found.features, name), getattr(state.features, name))
+    assert found.vector_space == state.vector_space
     ids = tiny_days()[1].user
     assert np.array_equal(found.features.users.rows(ids), state.features.users.rows(ids))
+
+
+def test_a_vector_space_is_that_of_the_students_weights_alone(state: Pretraining) -> None:
+    space = state.vector_space
+    with torch.no_grad():
+        next(state.models.teacher.parameters()).add_(1)
+    assert state.vector_space == space
+    with torch.no_grad():
+        next(state.models.category.parameters()).view(-1)[0] += 1
+    assert state.vector_space != space
 
 
 def test_a_save_that_dies_before_its_last_step_leaves_the_former_state(

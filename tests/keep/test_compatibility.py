@@ -11,6 +11,7 @@ import torch
 from keep.checkpoint import Pretraining
 from keep.compatibility import (
     Shared,
+    compatibility,
     fit_map,
     fit_maps,
     relative_errors,
@@ -97,6 +98,17 @@ def test_a_mapped_version_lies_nearer_to_the_old_axes(
     np.testing.assert_array_equal(
         mapped[:, 2 * width : 3 * width], mapped[:, :width] * mapped[:, width : 2 * width]
     )
+
+
+def test_mapped_vectors_are_of_the_older_space_unless_they_miss_it(
+    versions: tuple[Pretraining, Pretraining], state: Pretraining, log: Log
+) -> None:
+    other_seed, old = versions
+    gone_on_with = compatibility(state, old, "old", log)
+    assert gone_on_with.vector_space == old.vector_space != state.vector_space
+    missed = compatibility(other_seed, old, "old", log)
+    assert max(missed.relative_error.values()) >= 1
+    assert missed.vector_space is None
 
 
 def test_shared_vectors_are_those_that_both_versions_export(

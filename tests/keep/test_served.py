@@ -1,11 +1,16 @@
-"""Knowledge read from a real service equals what the students compute, stored as f16."""
+"""Knowledge read from a real service equals what the students compute, stored as f16.
+
+The log's ids are strings: those of integers are asked for in `test_serving`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -17,7 +22,7 @@ from keep.log import Day, Log
 from keep.recipes.pretrain import pretrain
 from keep.served import ServedKnowledge
 from tests.commands import Place, export, service
-from tests.keep.tiny import CONFIG, tiny_log
+from tests.keep.tiny import CONFIG, tiny_log, with_strings
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("served")
-    log = tiny_log(folder / "log")
-    state = pretrain(log, folder / "ckpt", config=CONFIG)
+    log = with_strings(tiny_log(folder / "numbers"), folder / "log")
+    state = pretrain(log, folder / "ckpt", until=3, config=CONFIG)
     bundle(state, log, folder / "bundle")
     place = Place(f"file:{folder / 'store'}", "default")
     export(folder / "bundle", "day3", place)
@@ -54,7 +59,7 @@ def offline(state: Pretraining, day: Day) -> np.ndarray:
 
 def test_served_knowledge_is_equation_6_of_the_students(served: Served) -> None:
     day = served.log.day(3)
-    with ServedKnowledge(served.url, "day3") as knowledge:
+    with ServedKnowledge(served.url, "day3", served.log.named) as knowledge:
         found = knowledge(day.user, day.item, day.category)
     expected = offline(served.state, day)
     assert found.shape == (400, 3 * CONFIG.dim + CONFIG.category_dim)
@@ -63,25 +68,38 @@ def test_served_knowledge_is_equation_6_of_the_students(served: Served) -> None:
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
 
 
+def test_whoever_asks_names_the_strings_that_were_imported(served: Served) -> None:
+    day = served.log.day(3)
+    kinds = zip(("user", "item", "category"), day.ids, strict=True)
+    u, i, c = (served.log.named(kind, ids).to_pylist() for kind, ids in kinds)
+    assert re.fullmatch(r"user -?\d+", u[0])
+    asked = httpx.post(f"{served.url}/knowledge", json={"u": u, "i": i, "c": c, "v": "day3"})
+    with ServedKnowledge(served.url, "day3", served.log.named) as knowledge:
+        rows = knowledge(*day.ids)
+    np.testing.assert_array_equal(np.array(asked.json()["knowledge"], dtype=np.float32), rows)
+
+
 def test_statuses_of_all_answers_are_counted(served: Served) -> None:
-    day, one = served.log.day(3), np.array([123456789])
-    with ServedKnowledge(served.url, "day3") as knowledge:
+    day, one = served.log.day(3), np.array([1])
+    with ServedKnowledge(served.url, "day3", served.log.named) as knowledge:
         knowledge(day.user, day.item, day.category)
+    assert knowledge.status_counts.tolist() == [[0, 400, 0]] * 4
+    with ServedKnowledge(served.url, "day3", lambda kind, _: [f"no {kind}"]) as knowledge:
         unknown = knowledge(one, one, one)
-    assert knowledge.status_counts.tolist() == [[0, 400, 1]] * 4
+    assert knowledge.status_counts.tolist() == [[0, 0, 1]] * 4
     assert np.abs(unknown).sum() > 0, "ids that were not exported have the default vectors"
 
 
 def test_without_categories_an_item_s_own_is_taken(served: Served) -> None:
     day = served.log.day(3)
-    with ServedKnowledge(served.url, "day3") as knowledge:
+    with ServedKnowledge(served.url, "day3", served.log.named) as knowledge:
         own = knowledge(day.user, day.item)
         np.testing.assert_array_equal(own, knowledge(day.user, day.item, day.category))
 
 
 def test_no_row_has_a_width_nevertheless(served: Served) -> None:
     none = np.empty(0, dtype=np.int64)
-    with ServedKnowledge(served.url, "day3") as knowledge:
+    with ServedKnowledge(served.url, "day3", served.log.named) as knowledge:
         assert knowledge(none, none, none).shape == (0, 3 * CONFIG.dim + CONFIG.category_dim)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from keep.config import PretrainConfig
-from keep.log import Day, Log, LogInfo, open_log
+from keep.log import Day, Log, LogInfo, day_file, open_log
 from keep.log_writer import LogWriter
+from keep.sources.parquet import ParquetOptions, import_parquet
 
 USERS, ITEMS, SHOPS, CATEGORIES, DAYS = 40, 30, 4, 5, 5
 
@@ -109,4 +112,18 @@ def tiny_log(
             columns = {name: column for name, column in vars(day).items() if name != "sub_domain"}
             columns["scene"] = day.sub_domain.astype(np.int32)
             writer.write(number, columns, ("super", "sub"))
+    return open_log(path)
+
+
+def with_strings(log: Log, path: Path) -> Log:
+    """Import a log anew, with strings for its users, items and categories: ``user 7``."""
+    files = []
+    for number in log.info.days:
+        table = pq.read_table(day_file(log.path, number), partitioning=None)
+        for kind in ("user", "item", "category"):
+            names = pa.array([f"{kind} {value}" for value in table[kind].to_pylist()])
+            table = table.set_column(table.column_names.index(kind), kind, names)
+        files.append(path.with_name(f"{path.name}-{number}.parquet"))
+        pq.write_table(table, files[-1])
+    import_parquet(files, path, ParquetOptions(sub_domain_scenes=log.info.sub_domain_scenes), int)
     return open_log(path)

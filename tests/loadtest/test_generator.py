@@ -34,7 +34,7 @@ def test_a_plan_goes_in_and_what_was_found_comes_out(
 ) -> None:
     found = Outcome([Answer(2.0, 2, SAFETENSORS, 0.1, 2.5, "", 1)], 0.15)
     write_outcome(found, tmp_path)
-    copy = f'cp {tmp_path}/answers.csv {tmp_path}/generator.json "$LOADTEST_FOLDER"'
+    copy = f'cp {tmp_path}/outcome.json "$LOADTEST_FOLDER"'
     pretend(monkeypatch, tmp_path, f'echo "$@"; {copy}')
     assert generate(PLAN, QUESTIONS, "http://127.0.0.1:1", folder, CORES) == found
     assert read_plan(folder) == (PLAN, QUESTIONS)

@@ -10,7 +10,11 @@ import tarfile
 import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,11 +35,22 @@ class Environment:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
+    @property
+    def site(self) -> Path:
+        """The folder of its packages."""
+        (folder,) = (self.folder / "lib").glob("python*/site-packages")
+        return folder
+
     def borrow(self, *packages: Path) -> None:
         """Let it have packages of another environment, as if they were installed here."""
-        (site,) = (self.folder / "lib").glob("python*/site-packages")
         for package in packages:
-            (site / package.name).symlink_to(package)
+            (self.site / package.name).symlink_to(package)
+
+    def install_wheel(self, wheel: Path, extras: set[str]) -> None:
+        """Install our wheel, and borrow from the tests' environment what it then asks for."""
+        self.install("--no-deps", wheel)
+        (ours,) = metadata.distributions(path=[str(self.site)])
+        self.borrow(*_packages(_required(ours, extras)))
 
     def install(self, *what: object) -> None:
         """Install with the pip of the tests."""
@@ -67,6 +82,39 @@ def run(
     )
     assert done.returncode == status, f"{command} exited {done.returncode}: {done.stderr}"
     return done
+
+
+def _required(ours: metadata.Distribution, extras: set[str]) -> list[metadata.Distribution]:
+    """Return what a distribution needs with these extras, with all that those need in turn."""
+    required: dict[str, metadata.Distribution] = {}
+    visited: set[tuple[str, frozenset[str]]] = set()
+
+    def visit(needing: metadata.Distribution, extras: set[str]) -> None:
+        for requirement in map(Requirement, needing.requires or []):
+            environments = [{"extra": extra} for extra in extras or {""}]
+            if requirement.marker and not any(map(requirement.marker.evaluate, environments)):
+                continue
+            name = canonicalize_name(requirement.name)
+            found = ours if name == ours.name else metadata.distribution(name)
+            assert requirement.specifier.contains(found.version), requirement
+            if found is not ours:
+                required[name] = found
+            if (name, frozenset(requirement.extras)) not in visited:
+                visited.add((name, frozenset(requirement.extras)))
+                visit(found, requirement.extras)
+
+    visit(ours, extras)
+    return list(required.values())
+
+
+def _packages(distributions: list[metadata.Distribution]) -> set[Path]:
+    """Return the files and folders of distributions that lie side by side among the packages."""
+    return {
+        Path(str(distribution.locate_file(file.parts[0])))
+        for distribution in distributions
+        for file in distribution.files or []
+        if file.parts[0] not in {"..", "__pycache__"}
+    }
 
 
 def unpack(archive: Path, folder: Path) -> Path:

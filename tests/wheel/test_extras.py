@@ -1,4 +1,8 @@
-"""The wheel in empty environments: what an extra asks for is all that its modules need."""
+"""The wheel in empty environments: what an extra asks for is all that its modules need.
+
+Only one of them is filled by pip, for that takes ten seconds: the others borrow the packages that
+the wheel and its extra ask for, in the same versions, from the environment of the tests.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.bundles import RECIPES, write_bundle
-from tests.commands import Place, export, free_port, service, start, wait_for
+from tests.commands import Place, free_port, service, start, wait_for
+from tests.in_process import export
 from tests.wheel.environments import Environment, write_pins
 
 pytestmark = pytest.mark.slow
@@ -45,20 +50,13 @@ with Client(sys.argv[1], timeout=30) as client:
 """
 
 
-@pytest.fixture(scope="session")
-def pins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file of the pinned versions: a new release elsewhere fails no test here."""
-    return write_pins(tmp_path_factory.mktemp("pins") / "pins.txt")
-
-
 @pytest.fixture
-def installed(wheel: Path, pins: Path, tmp_path: Path) -> Installed:
+def installed(wheel: Path, tmp_path: Path) -> Installed:
     """Return a function that installs the wheel with some extra into an empty environment."""
 
-    def install(extra: str, *borrowed: Path) -> Environment:
+    def install(*extras: str) -> Environment:
         environment = Environment.make(tmp_path / "environment")
-        environment.borrow(*borrowed)
-        environment.install("-c", pins, f"{wheel}{extra}")
+        environment.install_wheel(wheel, set(extras))
         return environment
 
     return install
@@ -102,7 +100,7 @@ def _exports(environment: Environment, bundle: Path, store: str) -> None:
 
 
 def test_the_base_is_what_a_caller_needs(installed: Installed, place: Place) -> None:
-    environment = installed("")
+    environment = installed()
     _imports(environment, *OF_SERVICES, "gkc.errors", "gkc.knowledge", "gkc.rows", "gkc.lock")
     with service(place) as url:
         assert environment.run("python", "-c", ASK, url).stdout == "[[1, 1, 1, 1]]\n"
@@ -112,7 +110,7 @@ def test_the_base_is_what_a_caller_needs(installed: Installed, place: Place) -> 
 
 
 def test_store(installed: Installed, place: Place) -> None:
-    environment = installed("[store]")
+    environment = installed("store")
     _imports(environment, "gkc.store", "gkc.cli", "gkc.client")
     _gets_a_row(environment, place.url)
     asked = environment.run("python", "-W", "error", "-c", ASK, place.url)
@@ -123,7 +121,7 @@ def test_store(installed: Installed, place: Place) -> None:
 
 
 def test_service(installed: Installed, place: Place) -> None:
-    environment = installed("[service]")
+    environment = installed("service")
     _imports(environment, "gkc")
     assert "Usage" in environment.run("gkc", "serve", "--help").stdout
     _names(environment, EXPORTER, "gkc-export", "--help")
@@ -137,7 +135,7 @@ def test_service(installed: Installed, place: Place) -> None:
 
 
 def test_exporter(installed: Installed, bundle: Path, tmp_path: Path) -> None:
-    environment, store = installed("[exporter]"), f"file:{tmp_path / 'own'}"
+    environment, store = installed("exporter"), f"file:{tmp_path / 'own'}"
     _imports(environment, "exporter")
     assert "Usage" in environment.run("gkc-export", "--help").stdout
     _exports(environment, bundle, store)
@@ -145,7 +143,7 @@ def test_exporter(installed: Installed, bundle: Path, tmp_path: Path) -> None:
 
 
 def test_offline(installed: Installed, place: Place, tmp_path: Path) -> None:
-    environment, tables = installed("[offline]"), tmp_path / "tables"
+    environment, tables = installed("offline"), tmp_path / "tables"
     _imports(environment, "gkc.store", "gkc.offline.batches")
     _gets_a_row(environment, place.url)
     where = ("--version", "v1", "--store", place.url)
@@ -158,17 +156,17 @@ def test_offline(installed: Installed, place: Place, tmp_path: Path) -> None:
     assert "joined 1 row of 1 file" in told
 
 
-def test_all_of_them_without_torch(installed: Installed, bundle: Path, tmp_path: Path) -> None:
-    environment, store = installed("[all]"), f"file:{tmp_path / 'own'}"
+def test_pip_installs_all_of_them_without_torch(wheel: Path, bundle: Path, tmp_path: Path) -> None:
+    environment, store = Environment.make(tmp_path / "environment"), f"file:{tmp_path / 'own'}"
+    # A new release elsewhere fails no test here.
+    environment.install("-c", write_pins(tmp_path / "pins.txt"), f"{wheel}[all]")
     _imports(environment, "gkc", "exporter")
     _exports(environment, bundle, store)
     _gets_a_row(environment, store)
 
 
 def test_keep(installed: Installed) -> None:
-    torch = pytest.importorskip("torch", reason="installed with TORCH=none")
-    # A gigabyte whose build was chosen with care (requirements/install.py) is not installed twice.
-    packages = Path(torch.__file__).parents[1]
-    environment = installed("[keep]", *packages.glob("*torch*"))
+    pytest.importorskip("torch", reason="installed with TORCH=none")
+    environment = installed("keep")
     _imports(environment, "keep")
     assert "Usage" in environment.run("keep", "--help").stdout

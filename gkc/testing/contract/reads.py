@@ -16,9 +16,9 @@ from gkc.store import (
     ElementType,
     KnowledgeReader,
     Publisher,
+    Summary,
     encode_vectors,
 )
-from gkc.store import catalogue as rules
 from gkc.strings import Ids, IdType, StringIds
 from gkc.testing.contract.store_place import Served, StoreFixtures
 from gkc.testing.samples import (
@@ -176,7 +176,7 @@ class ReadContract(StoreFixtures):
         assert (totals.largest_user, totals.largest_user_category) == (2.5, 2.5)
         assert totals.largest_item == 7.0
         summary = (await catalogue_of(reader)).generations[manifest.generation].summary
-        assert summary == rules.Summary.of(manifest)
+        assert summary == Summary.of(manifest)
 
     async def test_all_users_can_be_read(self, served: Served, reader: KnowledgeReader) -> None:
         manifest, sample = served.manifest, served.sample

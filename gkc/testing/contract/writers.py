@@ -11,8 +11,7 @@ import pytest
 from msgspec import structs
 
 from gkc.errors import LeaseLostError, StoreUnavailableError, VersionBusyError
-from gkc.store import Catalogue, KnowledgeReader, Publisher, Storage
-from gkc.store import catalogue as rules
+from gkc.store import Catalogue, KnowledgeReader, Publisher, Storage, changes
 from gkc.strings import IdType
 from gkc.testing.contract.store_place import StoreFixtures, StorePlace
 from gkc.testing.samples import (
@@ -104,7 +103,7 @@ class WriterContract(StoreFixtures):
         with stage(publisher, sample.spec) as staged:
             manifest = write_sample(staged, sample)
             stored = publisher.catalogue()
-            adopted = rules.adopt(stored, staged.generation, "another", "another writer")
+            adopted = changes.adopt(stored, staged.generation, "another", "another writer")
             assert storage.swap_catalogue(stored.to_bytes(), adopted.to_bytes())
             with pytest.raises(LeaseLostError):
                 publish_staged(publisher, staged, manifest)

@@ -35,7 +35,7 @@ _PATIENCE = {"GKC_REQUEST_TIMEOUT_MS": "60000"}
 
 @contextmanager
 def golden_service(
-    place: Place, folder: Path, *options: object, recipes: Sequence[Recipe] = RECIPES, **env: str
+    place: Place, folder: Path, *, recipes: Sequence[Recipe] = RECIPES
 ) -> Iterator[str]:
     """Export every bundle in every stored type and serve them; yield the service's URL."""
     for recipe in recipes:
@@ -43,7 +43,7 @@ def golden_service(
     room = ("--max-versions", len(recipes) * len(DTYPES))
     for name, dtype in itertools.product([recipe.name for recipe in recipes], DTYPES):
         export(folder / name, f"{name}-{dtype}", place, "--dtype", dtype, *room)
-    with service(place, *options, env=_PATIENCE | env) as url:
+    with service(place, env=_PATIENCE) as url:
         yield url
 
 

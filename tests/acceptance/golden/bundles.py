@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,8 @@ class Recipe:
     """Vectors have about this power of two and lower ones."""
     specials: tuple[float, ...] = _SMALL
     unknown: dict[str, Any] = field(default_factory=dict)
+    id_of: Callable[[int], Any] = int
+    """How ids are written; here, they are numbers."""
 
 
 RECIPES = (
@@ -128,17 +130,33 @@ def write_bundle(folder: Path, recipe: Recipe) -> None:
         "category_dim": recipe.category_dim,
         "models": {},
         "tables": {},
-        "unknown": recipe.unknown,
+        "unknown": _unknown(recipe),
     }
     for seed, (kind, table, row, keys) in enumerate(TABLES):
         n = len(next(iter(keys.values())))
         vectors = _vectors(recipe, seed, n + 1, _width(recipe, kind))
         _save_model(folder / f"{kind}.onnx", row, vectors)
-        _save_table(folder / f"{table}.parquet", row, n, keys)
+        _save_table(folder / f"{table}.parquet", row, n, _written(keys, recipe))
         model = {"file": f"{kind}.onnx", "output": "vectors", "inputs": {row: row}}
         manifest["models"][kind] = model
         manifest["tables"][table] = f"{table}.parquet"
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _unknown(recipe: Recipe) -> dict[str, Any]:
+    """Return the rows of what was not exported, with the item's category as ids are written."""
+    rows = {kind: dict(row) for kind, row in recipe.unknown.items()}
+    for row in rows.values():
+        if "category_id" in row:
+            row["category_id"] = recipe.id_of(row["category_id"])
+    return rows
+
+
+def _written(keys: dict[str, Sequence[int | None]], recipe: Recipe) -> dict[str, pa.Array]:
+    return {
+        name: pa.array([None if k is None else recipe.id_of(k) for k in ids])
+        for name, ids in keys.items()
+    }
 
 
 def _width(recipe: Recipe, kind: str) -> int:
@@ -173,9 +191,8 @@ def _save_model(path: Path, row: str, vectors: F32) -> None:
     onnx.save(model, path)
 
 
-def _save_table(path: Path, row: str, n: int, keys: dict[str, Sequence[int | None]]) -> None:
-    columns = {name: pa.array(ids, pa.int64()) for name, ids in keys.items()}
+def _save_table(path: Path, row: str, n: int, keys: dict[str, pa.Array]) -> None:
     order = list(range(n))
     random.Random(n).shuffle(order)  # nothing may count on the order of a table
-    table = pa.table({**columns, row: pa.array(range(1, n + 1), pa.int64())})
+    table = pa.table({**keys, row: pa.array(range(1, n + 1), pa.int64())})
     pq.write_table(table.take(order), path, row_group_size=1000)

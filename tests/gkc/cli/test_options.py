@@ -13,7 +13,6 @@ from gkc.cli.options import load, seconds, whole_number
 from gkc.settings import Settings, StoreSettings
 from tests.commands import Place
 from tests.gkc.cli.in_process import done
-from tests.gkc.cli.in_process import gkc as run
 
 
 def test_flags_that_were_not_given_leave_the_environment_alone(
@@ -37,32 +36,6 @@ def test_a_misspelt_variable_is_warned_about(
     assert load(Settings).workers == 1
     told = capsys.readouterr().err
     assert told == "gkc: warning: GKC_WORKER is no setting of gkc; did you mean GKC_WORKERS?\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "option"),
-    [
-        (["get", "--user", 7, "--item", 11, "--item=12", "--version", "v1"], "--item"),
-        (["join", "--version", "v1", "--version", "v2", "in", "out"], "--version"),
-        (["export-table", "--version", "v1", "--version", "v2", "out"], "--version"),
-        (["verify", "--version", "v1", "--version", "v1"], "--version"),
-        (["lock", "--version", "v1", "-o", "a", "--output", "b"], "--output"),
-        (["check", "a", "--url", "http://a", "--url", "http://b"], "--url"),
-    ],
-)
-def test_a_value_that_is_given_twice_is_refused(
-    arguments: list[object], option: str, tmp_path: Path
-) -> None:
-    result = run(*arguments, place=Place(f"file:{tmp_path}", "default"))
-    assert result.returncode == 2
-    assert f"{option} is given twice; give it once" in result.stderr
-
-
-def test_a_flag_may_be_given_twice(tmp_path: Path) -> None:
-    asked = ("get", "--user", 7, "--item", 1, "--version", "v1", "--json", "--json")
-    result = run(*asked, place=Place(f"file:{tmp_path}", "default"))
-    assert result.returncode == 1
-    assert "version 'v1' is not in the store" in result.stderr
 
 
 @pytest.mark.parametrize(

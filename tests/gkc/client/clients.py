@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from gkc import AsyncClient, Client
 from gkc.client import Knowledge
+from tests.gkc.world import ITEMS, STRANGERS, Id, World
 
 KINDS = ("blocking", "async")
 
@@ -43,3 +46,21 @@ def opened(kind: str, url: Any, **options: Any) -> Iterator[Client | _InLoop]:
 
 
 Open = Callable[..., Any]
+
+
+# ---- what they answer
+
+WIDE = 20.0
+"""Seconds within which a stall of the machine fails nothing."""
+ALL_ITEMS = [*ITEMS, *STRANGERS]
+
+
+def expected(
+    world: World, asked: Sequence[tuple[Id, Id, Id | None]], parts: Sequence[str], dtype: str
+) -> tuple[bytes, list[list[int]]]:
+    """Return the bytes of the rows that are asked for, and their statuses."""
+    told = [world.row(user, item, category, parts) for user, item, category in asked]
+    kind = np.float16 if dtype == "f16" else np.float32
+    return np.array([row for row, _ in told], dtype=np.float32).astype(kind).tobytes(), [
+        status for _, status in told
+    ]

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gkc import AsyncClient, Client
 from gkc.client.knowledge import Knowledge
-from gkc.client.local import LocalSource
+from gkc.client.local import AsyncLocalSource, LocalSource
 from gkc.client.question import question_of
 from tests.gkc.world import World
 
@@ -33,9 +34,21 @@ def deadline(seconds: float) -> float:
     return time.monotonic() + seconds
 
 
+def local_source(url: str, **options: Any) -> LocalSource:
+    source = Client(url, **options)._source
+    assert isinstance(source, LocalSource)
+    return source
+
+
+def async_local_source(url: str, **options: Any) -> AsyncLocalSource:
+    source = AsyncClient(url, **options)._source
+    assert isinstance(source, AsyncLocalSource)
+    return source
+
+
 @contextmanager
 def opened(url: str, **options: Any) -> Iterator[LocalSource]:
-    source = LocalSource(url, **options)
+    source = local_source(url, **options)
     try:
         yield source
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import multiprocessing
 import os
 import pickle
@@ -14,7 +13,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,46 +22,27 @@ import uvloop
 import gkc
 from gkc import AsyncClient, Client
 from gkc.errors import (
-    BatchTooLargeError,
     ClientUsageError,
-    DeadlineExceededError,
-    GenerationChangedError,
     InvalidFieldsError,
     ServiceError,
     VersionNotFoundError,
 )
 from gkc.knowledge import PARTS
-from tests.commands import Place, free_port, service, start, wait_for
-from tests.gkc.client.clients import Open
-from tests.gkc.client.hostile import Asked, Piece, hostile, http, listing, problem, right, rows
+from tests.commands import Place, free_port, start, wait_for
+from tests.gkc.client.clients import ALL_ITEMS, WIDE, Open, expected
+from tests.gkc.client.hostile import hostile, right
 from tests.gkc.world import (
     CATEGORIES,
-    ITEMS,
     STRANGERS,
     STRINGS,
     USERS,
-    Id,
-    World,
     Worlds,
-    make_world,
     named,
     versions_of,
 )
 
 VERSIONS = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-defaults", "wide")
 IDS = [*USERS, *STRANGERS]
-ALL_ITEMS = [*ITEMS, *STRANGERS]
-WIDE = 20.0
-
-
-def expected(
-    world: World, asked: Sequence[tuple[Id, Id, Id | None]], parts: Sequence[str], dtype: str
-) -> tuple[bytes, list[list[int]]]:
-    told = [world.row(user, item, category, parts) for user, item, category in asked]
-    kind = np.float16 if dtype == "f16" else np.float32
-    return np.array([row for row, _ in told], dtype=np.float32).astype(kind).tobytes(), [
-        status for _, status in told
-    ]
 
 
 # ---- bits
@@ -200,175 +179,7 @@ def test_rows_are_read_only_and_outlive_the_client(client_of: Open, served: str)
     assert answer.rows.tobytes() == before.tobytes()
 
 
-# ---- pieces
-
-
-def test_more_rows_than_a_service_answers_are_asked_in_pieces(
-    client_of: Open, served: str, worlds: Worlds
-) -> None:
-    items = (ALL_ITEMS * 20)[:230]
-    reports: list[Any] = []
-    with client_of(served, timeout=WIDE, on_request=reports.append) as client:
-        for _ in range(2):
-            answer = client.knowledge(u=7, i=items, v="half")
-            bits, status = expected(worlds["half"], [(7, i, None) for i in items], PARTS, "f32")
-            assert answer.rows.tobytes() == bits
-            assert answer.status.tolist() == status
-    asked = [report.rows for report in reports if report.rows]
-    assert asked == [230, *[50] * 4, 30, *[50] * 4, 30]  # the limit is learned once
-
-
-def test_pieces_of_several_versions_and_categories(
-    client_of: Open, served: str, worlds: Worlds
-) -> None:
-    n = 23
-    versions = [("half", "full")[k // 6 % 2] for k in range(n)]
-    categories = [None if k % 3 else CATEGORIES[k % 5] for k in range(n)]
-    items = [ALL_ITEMS[k % len(ALL_ITEMS)] for k in range(n)]
-    with client_of(served, timeout=WIDE, max_rows=4) as client:
-        answer = client.knowledge(u=-3, i=items, c=categories, v=versions)
-    for k, row in enumerate(answer.rows):
-        bits, _ = expected(worlds[versions[k]], [(-3, items[k], categories[k])], PARTS, "f32")
-        assert row.tobytes() == bits
-    assert answer.versions == {v: worlds[v].generation for v in ("half", "full")}
-
-
-def test_pieces_of_a_former_generation_are_asked_again(client_of: Open) -> None:
-    def reply(asked: Asked) -> Sequence[Piece]:
-        if asked.method == "GET":
-            return [listing("g2", previous="g1")]
-        generation = "g1" if asked.nth < 2 else "g2"
-        knowledge = np.full((asked.rows, 7), asked.nth, dtype=np.float32)
-        return [http(rows(asked.rows, versions={"v1": generation}, knowledge=knowledge))]
-
-    with hostile(reply) as server, client_of(server.url, timeout=WIDE, max_rows=2) as client:
-        answer = client.knowledge(u=7, i=[1, 2, 3, 4, 5], v="v1")
-    assert answer.versions == {"v1": "g2"}
-    assert answer.rows[:, 0].tolist() == [4.0, 4.0, 2.0, 2.0, 3.0]
-
-
-def test_generations_that_change_all_the_time_are_an_error(client_of: Open) -> None:
-    def reply(asked: Asked) -> Sequence[Piece]:
-        if asked.method == "GET":
-            return [listing(f"g{asked.nth - 1}")]
-        return [http(rows(asked.rows, versions={"v1": f"g{asked.nth}"}))]
-
-    with (
-        hostile(reply) as server,
-        client_of(server.url, timeout=WIDE, max_rows=2) as client,
-        pytest.raises(GenerationChangedError, match="v1"),
-    ):
-        client.knowledge(u=7, i=[1, 2, 3, 4, 5], v="v1")
-
-
-def test_pieces_share_one_deadline(client_of: Open) -> None:
-    def reply(asked: Asked) -> Sequence[Piece]:
-        return [0.2, *right(asked)]
-
-    with (
-        hostile(reply) as server,
-        client_of(server.url, timeout=0.7, max_rows=1) as client,
-        pytest.raises(DeadlineExceededError, match=r"within 0\.7 s"),
-    ):
-        client.knowledge(u=7, i=list(range(200)), v="v1")
-    assert len(server.posts()) < 20
-
-
-def test_first_questions_at_once_all_learn_the_limit() -> None:
-    n, together = 4, threading.Barrier(4)
-
-    def reply(asked: Asked) -> Sequence[Piece]:
-        if asked.method == "POST" and asked.rows > 2:
-            together.wait()  # each is refused before one has learned anything
-            told = {"type": "urn:gkc:problem:too-many-rows", "title": "", "detail": "because"}
-            body = json.dumps(told | {"status": 413, "max_rows": 2}).encode()
-            return [http(body, status="413 Large", content_type="application/problem+json")]
-        return right(asked)
-
-    with (
-        hostile(reply) as server,
-        Client(server.url, timeout=WIDE) as client,
-        ThreadPoolExecutor(n) as threads,
-    ):
-        asking = [threads.submit(client.knowledge, u=7, i=[1, 2, 3], v="v1") for _ in range(n)]
-        assert [len(each.result()) for each in asking] == [3] * n
-
-
-def test_a_limit_that_says_nothing_new_is_an_error(client_of: Open) -> None:
-    answer = problem("413 Too Large", "too-many-rows")
-    with (
-        hostile(lambda _: [answer]) as server,
-        client_of(server.url, timeout=WIDE) as client,
-        pytest.raises(BatchTooLargeError, match="because"),
-    ):
-        client.knowledge(u=7, i=[1, 2], v="v1")
-
-
-def test_a_publication_is_followed_without_an_error(client_of: Open, url: str) -> None:
-    first = make_world("v1", 1).publish(url)
-    ask: dict[str, Any] = {"u": 7, "i": ALL_ITEMS * 3, "v": "v1"}
-    with (
-        service(Place(url, "default"), "--workers", "2") as served,
-        client_of(served, timeout=WIDE, max_rows=10) as client,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        publishing = pool.submit(make_world("v1", 2).publish, url)
-        met: list[str] = []
-        while not publishing.done() or met[-1] != publishing.result().generation:
-            answer = client.knowledge(**ask)
-            met.append(answer.versions["v1"])
-            world = first if met[-1] == first.generation else publishing.result()
-            asked = [(7, item, None) for item in ask["i"]]
-            assert answer.rows.tobytes() == expected(world, asked, PARTS, "f32")[0]
-    assert set(met) <= {first.generation, publishing.result().generation}
-
-
 # ---- how a client is made and used
-
-
-@pytest.mark.parametrize("kind", [Client, AsyncClient])
-@pytest.mark.parametrize(
-    ("url", "options", "words"),
-    [
-        ("http://u:secret@h:1", {}, "password, which would be sent to nobody; leave it out"),
-        ("http://h:1?a=b", {}, "query"),
-        ("http://h:1#a", {}, "fragment"),
-        ("http://h:99999", {}, "out of range"),
-        ("http://h:0", {}, "port is 0"),
-        ("http://:80", {}, "no host"),
-        ("http://[::1", {}, "Invalid IPv6"),
-        ("http://h: 1", {}, "characters"),
-        ("ftp://h", {}, "http://"),
-        ("", {}, "http://"),
-        ([], {}, "no address"),
-        (["http://h:1", "http://h:1/"], {}, "twice"),
-        ("http://h:1", {"timeout": 0}, "timeout=0"),
-        ("http://h:1", {"timeout": float("nan")}, "timeout=nan"),
-        ("http://h:1", {"retries": -1}, "retries=-1"),
-        ("http://h:1", {"hedge_after": -0.5}, "hedge_after=-0.5"),
-        ("http://h:1", {"max_rows": 0}, "max_rows=0"),
-        (None, {}, "a str, not a NoneType"),
-        (Path("gkc-data"), {}, "file:, redis://"),
-        (["http://h:1", 5], {}, "a str, not a int"),
-        (b"http://h:1", {}, "a str, not a int"),
-        ("http://h:1", {"timeout": "1"}, "timeout='1' must be a number"),
-        ("http://h:1", {"timeout": None}, "timeout=None must be a number"),
-        ("http://h:1", {"retries": 1.5}, "retries=1.5 must be a count"),
-        ("http://h:1", {"hedge_after": "1"}, "hedge_after='1' must be a number"),
-        ("http://h:1", {"max_rows": "5"}, "max_rows='5' must be a count"),
-        ("http://h:1", {"on_request": 5}, "on_request=5 must be a function"),
-        ("http://h:1", {"lock": ""}, "lock='' must be the path of a file that `gkc lock` wrote"),
-        ("http://h:1", {"lock": 5}, "lock=5 must be the path"),
-    ],
-)
-def test_a_wrong_url_or_option_is_refused(
-    kind: type, url: Any, options: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(ClientUsageError) as caught:
-        kind(url, **options)
-    assert words in str(caught.value)
-    assert "secret" not in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_closed_client_says_so(served: str) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gkc import Client
+from gkc import AsyncClient, Client
 from gkc.client.following import settings_of
-from gkc.client.local import AsyncLocalSource, LocalSource
-from gkc.errors import ClientUsageError, GkcError
+from gkc.errors import ClientUsageError, StoreUrlError
 from tests.gkc.world import make_world
 
 
@@ -33,14 +32,14 @@ def test_a_namespace_is_that_of_gkc_serve(url: str, monkeypatch: pytest.MonkeyPa
             assert answer.versions == {"v1": generations[expected]}
 
 
-@pytest.mark.parametrize("kind", [LocalSource, AsyncLocalSource])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_options_are_refused_when_it_is_made(
-    kind: type[LocalSource | AsyncLocalSource], monkeypatch: pytest.MonkeyPatch
+    kind: type[Client | AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ClientUsageError, match=r"^namespace= must match"):
         kind("file:x", namespace="a b")
-    with pytest.raises(GkcError, match="has no scheme"):
-        kind("x")
+    with pytest.raises(StoreUrlError, match="host"):
+        kind("redis://")
     monkeypatch.setenv("GKC_NAMESPACE", "a b")
     with pytest.raises(ClientUsageError, match=r"^GKC_NAMESPACE: must match"):
         kind("file:x")

@@ -26,7 +26,7 @@ import redis
 
 from gkc import AsyncClient, Client
 from gkc.client.knowledge import Knowledge
-from gkc.client.local import AsyncLocalSource, LocalSource
+from gkc.client.local import LocalSource
 from gkc.errors import (
     CatalogueLostError,
     ClientUsageError,
@@ -45,8 +45,10 @@ from tests.gkc.client.local_calls import (
     SECONDS,
     answered,
     ask,
+    async_local_source,
     deadline,
     eventually,
+    local_source,
     mapped,
     opened,
     question,
@@ -165,7 +167,7 @@ def test_bits_are_a_services(published: Published, source: LocalSource) -> None:
 
 
 async def test_bits_are_a_services_on_the_callers_loop(published: Published) -> None:
-    source = AsyncLocalSource(published.worlds.url, **published.options)
+    source = async_local_source(published.worlds.url, **published.options)
     asked = list(bodies(30))
     answers = await asyncio.gather(
         *(source.knowledge(question(body), deadline(SECONDS)) for body in asked)
@@ -185,7 +187,7 @@ def test_the_list_of_versions_is_a_services(published: Published, source: LocalS
 
 
 async def _listed(published: Published) -> dict[str, Any]:
-    beside = AsyncLocalSource(published.worlds.url, **published.options)
+    beside = async_local_source(published.worlds.url, **published.options)
     try:
         return await beside.versions(deadline(SECONDS))
     finally:
@@ -209,7 +211,7 @@ async def test_errors_are_a_services(
     assert caught.value.detail == told["detail"]
     fields = [{"field": e.field, "detail": e.detail} for e in caught.value.errors]
     assert fields == told.get("errors", [])
-    beside = AsyncLocalSource(published.worlds.url, **published.options)
+    beside = async_local_source(published.worlds.url, **published.options)
     with pytest.raises(kind) as caught:
         await beside.knowledge(question(body), deadline(SECONDS))
     await beside.close()
@@ -327,7 +329,7 @@ async def test_a_store_that_hangs_is_given_up_at_the_deadline(
     monkeypatch.setenv("GKC_REQUEST_TIMEOUT_MS", "60000")
     url, options = redis_store
     make_world("v1").publish(url)
-    beside = AsyncLocalSource(url, timeout=0.1, **options)
+    beside = async_local_source(url, timeout=0.1, **options)
     with opened(url, timeout=0.1, **options) as source:
         ask(source, ONE)
         await beside.knowledge(question(ONE), deadline(SECONDS))
@@ -368,7 +370,7 @@ def test_logits_are_made_of_what_the_bundle_tells(worlds: Worlds) -> None:
 
 def test_after_close_there_are_no_answers_nor_tables_nor_threads(url: str) -> None:
     make_world("v1").publish(url)
-    source = LocalSource(url)
+    source = local_source(url)
     ask(source, ONE)
     assert mapped(url)
     threads = threading.active_count()
@@ -384,7 +386,7 @@ def test_after_close_there_are_no_answers_nor_tables_nor_threads(url: str) -> No
 
 async def test_after_close_there_are_no_answers_on_the_loop_either(url: str) -> None:
     make_world("v1").publish(url)
-    source = AsyncLocalSource(url)
+    source = async_local_source(url)
     await source.knowledge(question(ONE), deadline(SECONDS))
     await source.close()
     await source.close()
@@ -394,7 +396,7 @@ async def test_after_close_there_are_no_answers_on_the_loop_either(url: str) -> 
 
 
 def test_one_loop_has_it_for_good(worlds: Worlds) -> None:
-    source = AsyncLocalSource(worlds.url)
+    source = async_local_source(worlds.url)
     asked = question({"u": 7, "i": 11, "v": "half"})
 
     async def answer() -> int:
@@ -407,7 +409,7 @@ def test_one_loop_has_it_for_good(worlds: Worlds) -> None:
 
 def test_a_source_that_nobody_has_any_more_is_closed(url: str) -> None:
     make_world("v1").publish(url)
-    source = LocalSource(url)
+    source = local_source(url)
     ask(source, ONE)
     del source
     eventually(lambda: not mapped(url))
@@ -419,7 +421,7 @@ async def test_close_waits_for_calls_that_are_under_way(
 ) -> None:
     url, options = redis_store
     make_world("v1").publish(url)
-    source, beside = LocalSource(url, **options), AsyncLocalSource(url, **options)
+    source, beside = local_source(url, **options), async_local_source(url, **options)
     ask(source, ONE)
     await beside.knowledge(question(ONE), deadline(SECONDS))
     own_redis.signal(signal.SIGSTOP)
@@ -440,7 +442,7 @@ async def test_close_waits_for_calls_that_are_under_way(
 class InterruptedAt:
     """Raises KeyboardInterrupt at one of the steps where Ctrl-C may come, as a profile function."""
 
-    FILES = ("local.py", "begun.py", "threading.py")
+    FILES = ("local.py", "blocking.py", "threading.py")
     EVENTS = ("call", "return", "c_return")
 
     def __init__(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""What a caller may give, refused in the service's words; and pieces that ask the same."""
+"""What a caller may give, refused in the service's words."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gkc.client.question import pieces_of, question_of
+from gkc.client.question import question_of
 from gkc.errors import InvalidFieldsError
 from gkc.http.decoding import decode_json
 from gkc.knowledge import PARTS
@@ -126,52 +124,3 @@ def test_a_wrong_array_is_refused(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidFieldsError) as caught:
         ask(**wrong)
     assert [error.field for error in caught.value.errors] == [field]
-
-
-@given(st.data(), st.integers(1, 5))
-def test_pieces_together_ask_the_same(data: st.DataObject, max_rows: int) -> None:
-    n = data.draw(st.integers(0, 12))
-    ids = st.integers(-3, 3)
-
-    def column(values: Any) -> Any:
-        return data.draw(st.one_of(values, st.lists(values, min_size=n, max_size=n)))
-
-    question = ask(
-        u=column(ids),
-        i=data.draw(st.lists(ids, min_size=n, max_size=n)),
-        c=data.draw(
-            st.one_of(st.none(), st.lists(st.one_of(st.none(), ids), min_size=n, max_size=n))
-        ),
-        v=column(st.sampled_from(["a", "b", "c"])),
-    )
-    pieces = pieces_of(question, max_rows)
-    assert [row for piece in pieces for row in _rows(piece)] == _rows(question)
-    for piece in pieces:
-        named = {row[3] for row in _rows(piece)}
-        assert piece.columns.n <= max_rows
-        if piece.columns.n:
-            assert set(piece.columns.versions) == named
-
-
-def _rows(question: Any) -> list[tuple[Any, ...]]:
-    columns, n = question.columns, question.columns.n
-    if not n:
-        return []
-    categories: list[int | None] = [None] * n
-    if columns.categories is not None:
-        pairs = zip(
-            np.broadcast_to(columns.categories, n),
-            np.broadcast_to(columns.has_category, n),
-            strict=True,
-        )
-        categories = [int(c) if is_given else None for c, is_given in pairs]
-    return [
-        (int(u), int(i), c, columns.versions[v])
-        for u, i, c, v in zip(
-            np.broadcast_to(columns.users, n),
-            np.broadcast_to(columns.items, n),
-            categories,
-            np.broadcast_to(columns.version_index, n),
-            strict=True,
-        )
-    ]

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gkc import safetensors
+from gkc import Client, safetensors
 from gkc.client.question import question_of
 from gkc.client.service import HttpSource
-from gkc.client.service_asking import Options
 from gkc.errors import (
     GkcError,
     LockMismatchError,
@@ -112,6 +111,12 @@ LIES: dict[str, tuple[bytes, str]] = {
         "answers status 503 and says '{}'",
     ),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "does not speak HTTP/1.1"),
+    "a status of 0": (b"HTTP/1.1 000 Odd\r\nContent-Length: 0\r\n\r\n", "does not speak HTTP"),
+    "nothing new": (
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "answers status 304"
+    ),
+    "a greeting": (b"220 mail ESMTP\r\n", "does not speak HTTP/1.1"),
+    "TLS": (b"\x15\x03\x01\x00\x02\x02\x16", "does not speak HTTP/1.1"),
     "an endless head": (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000, "head of more than"),
     "a body of petabytes": (
         b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n", "announces a body"
@@ -161,6 +166,28 @@ def test_a_generation_that_the_service_does_not_list_is_an_error(client_of: Open
         pytest.raises(ServiceError, match="0000000001-aa of version 'v1', which its GET"),
     ):
         client.knowledge(**ASK)
+
+
+@pytest.mark.parametrize("entry", [{"dim": 3}, {"category_dim": 2}, {"dim": -2}])
+def test_widths_that_the_service_does_not_list_are_an_error(
+    client_of: Open, entry: dict[str, Any]
+) -> None:
+    with (
+        hostile(lambda a: [listing(**entry)] if a.method == "GET" else right(a)) as server,
+        client_of(server.url, timeout=WIDE) as client,
+    ):
+        for _ in range(2):
+            with pytest.raises(ServiceError, match=r"wide, but its GET /versions tells .* 'v1'"):
+                client.knowledge(**ASK)
+
+
+def test_a_previous_generation_may_have_been_of_another_width(client_of: Open) -> None:
+    told = listing("0000000002-bb", previous="0000000001-aa", dim=3)
+    with (
+        hostile(lambda a: [told] if a.method == "GET" else right(a)) as server,
+        client_of(server.url, timeout=WIDE) as client,
+    ):
+        assert client.knowledge(**ASK).rows.shape == (3, 7)
 
 
 def test_a_generation_that_is_listed_a_bit_later_is_none(client_of: Open) -> None:
@@ -340,7 +367,8 @@ def test_an_interrupt_reaches_the_caller_and_leaves_nothing_behind(is_chunked: b
         return [CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)]
 
     with hostile(reply) as server:
-        source = HttpSource([server.url], Options(WIDE, 0, None, None))
+        source = Client(server.url, timeout=WIDE, retries=0)._source
+        assert isinstance(source, HttpSource)
         question = question_of(7, [1, 2, 3], None, "v1", None, "f32")
         addresses = source._service.addresses.all
         with closing(source):

@@ -152,6 +152,7 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
         b'{"u": "x", "u": 7, "i": 11, "v": "v1"}',
         b'{"u": 8, "u": 7, "i": [1, 2], "i": 11, "v": "v2", "v": "v1"}',
         b'{"u": 7, "i": 11, "v": "v1", "c": "x", "c": null, "dtype": "f64", "dtype": "f32"}',
+        b'{"u": 8, "u": 7, "i": ["a", "b"], "i": 11, "v": 3, "v": "v1"}',
         b'{"quadruples": 3, "quadruples": [{"u": 8, "u": 7, "i": 11, "v": 3, "v": "v1"}]}',
     ],
 )
@@ -175,6 +176,40 @@ def test_columns_keep_every_int64(u: int, ids: list[int], c: list[int | None]) -
     assert columns.has_category.tolist() == [x is not None for x in c[:n]]
     assert columns.categories is not None
     assert columns.categories.tolist() == [x or 0 for x in c[:n]]
+
+
+ids = st.text(min_size=1, max_size=12) | st.sampled_from(["a", "", "x" * 129, "\\"])
+asked = {
+    "u": ids | st.lists(ids, min_size=2, max_size=2) | INT64,
+    "i": st.lists(ids, min_size=2, max_size=2),
+    "v": st.just("v1") | st.just(["v1", "v2"]),
+}
+may_be_asked = {
+    "c": st.none() | ids | st.lists(ids | st.none() | INT64, min_size=2, max_size=2),
+    "dtype": st.sampled_from(["f16", "f64"]),
+    "w": st.integers(),
+}
+
+
+@given(st.fixed_dictionaries(asked, optional=may_be_asked), st.sampled_from((None, 1)))
+def test_strings_are_read_alike_however_they_are_said(
+    value: dict[str, Any], indent: int | None
+) -> None:
+    plain = json.dumps(value, ensure_ascii=False, indent=indent).encode()
+    hidden = plain.replace(b'"i"', rb'"\u0069"', 1)  # where nobody looks for strings in the text
+    assert read_or_told(plain) == read_or_told(hidden)
+
+
+def read_or_told(body: bytes) -> list[Any]:
+    """Return what a question is, as values that can be compared, or what is wrong with it."""
+    try:
+        question = decode_json(body, 10)
+    except InvalidFieldsError as exc:
+        return [exc.errors]
+    columns = question.columns
+    listed = (columns.users, columns.items, columns.categories, columns.has_category)
+    values = [(type(ids), None if ids is None else ids.tolist()) for ids in listed]
+    return [*values, columns.versions, columns.pointers, question.dtype]
 
 
 def test_scalars_and_lists_of_one_are_broadcast() -> None:

@@ -10,16 +10,19 @@ import pytest
 from gkc.errors import LayoutError
 from gkc.offline.checked_once import CheckedOnce
 from gkc.store import GenerationManifest, open_reader
-from tests.gkc.world import STRANGERS, USERS, Worlds
+from gkc.strings import Ids, StringIds
+from tests.gkc.world import STRANGERS, USERS, Worlds, named
 
 IDS = np.array([*USERS, STRANGERS[0], 1], dtype=np.int64)
+NAMES = StringIds.of_text([str(named("user", user, ("user",))) for user in IDS.tolist()])
+OF_BOTH = pytest.mark.parametrize(("version", "ids"), [("half", IDS), ("user", NAMES)])
 
 
-def read(worlds: Worlds) -> tuple[GenerationManifest, list[bytes | None]]:
+def read(worlds: Worlds, version: str, ids: Ids) -> tuple[GenerationManifest, list[bytes | None]]:
     async def ask() -> tuple[GenerationManifest, list[bytes | None]]:
         reader = open_reader(worlds.url)
-        manifest = await reader.manifest(worlds["half"].generation)
-        fetched = await reader.fetch_users(manifest, IDS)
+        manifest = await reader.manifest(worlds[version].generation)
+        fetched = await reader.fetch_users(manifest, ids)
         records = [None if record is None else bytes(record) for record in fetched]
         await reader.close()
         return manifest, records
@@ -27,20 +30,22 @@ def read(worlds: Worlds) -> tuple[GenerationManifest, list[bytes | None]]:
     return asyncio.run(ask())
 
 
+@OF_BOTH
 @pytest.mark.parametrize("user", range(len(USERS)))
-def test_each_record_is_checked_at_first(worlds: Worlds, user: int) -> None:
-    manifest, records = read(worlds)
+def test_each_record_is_checked_at_first(worlds: Worlds, user: int, version: str, ids: Ids) -> None:
+    manifest, records = read(worlds, version, ids)
     whole = records[user]
     assert whole is not None
     records[user] = whole[:-1] + bytes([whole[-1] ^ 1])
     with pytest.raises(LayoutError, match="is damaged"):
-        CheckedOnce(manifest).check_all(IDS, records)
+        CheckedOnce(manifest).check_all(ids, records)
 
 
-def test_none_is_checked_again(worlds: Worlds) -> None:
-    manifest, records = read(worlds)
+@OF_BOTH
+def test_none_is_checked_again(worlds: Worlds, version: str, ids: Ids) -> None:
+    manifest, records = read(worlds, version, ids)
     checks = CheckedOnce(manifest)
-    checks.check_all(IDS, records)
-    checks.check_all(IDS, [b"nobody looks at it"] * len(IDS))
+    checks.check_all(ids[:-1], records[:-1])
+    checks.check_all(ids[:-1], [b"nobody looks at it"] * (len(ids) - 1))
     with pytest.raises(LayoutError):
-        checks.check_all(np.array([STRANGERS[1]]), [b"this one is new"])
+        checks.check_all(ids[-1:], [b"this one is new"])

@@ -10,11 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gkc.errors import GenerationNotFoundError, TableFileError, VersionNotFoundError
+from gkc.errors import (
+    GenerationCorruptError,
+    GenerationNotFoundError,
+    TableFileError,
+    VersionNotFoundError,
+)
 from gkc.offline import export_table
 from gkc.offline.export_table import TableExport
 from gkc.offline.snapshot import StoreAddress
-from gkc.store import ELEMENT_TYPES, ElementType
+from gkc.store import ELEMENT_TYPES, ElementType, UserBlock
 from tests.gkc.offline.tables import read
 from tests.gkc.world import STRINGS, World, make_world
 
@@ -113,5 +118,21 @@ def test_a_generation_that_goes_away(url: str, tmp_path: Path) -> None:
     for seed in (2, 3):
         make_world("v1", seed).publish(url)
     with pytest.raises(GenerationNotFoundError, match=world.generation):
+        export.run(lambda _: None)
+    assert not (tmp_path / "out").exists()
+
+
+class OutsideOfItsDictionary(World):
+    """A world whose pairs have categories that stand for no string."""
+
+    def _user_block(self) -> UserBlock:
+        block = super()._user_block()
+        return replace(block, categories=block.categories + len(self._dictionary()))
+
+
+def test_a_category_outside_of_the_dictionary(url: str, tmp_path: Path) -> None:
+    OutsideOfItsDictionary(**vars(make_world(strings=("category",)))).publish(url)
+    export = TableExport(StoreAddress(url), "v1", tmp_path / "out")
+    with pytest.raises(GenerationCorruptError, match="a category is not in its dictionary"):
         export.run(lambda _: None)
     assert not (tmp_path / "out").exists()

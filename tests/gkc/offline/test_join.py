@@ -173,6 +173,7 @@ def test_a_folder_keeps_its_files(worlds: Worlds, options: Options) -> None:
         assert named == {v: worlds[v].generation for v in set(table["version"].to_pylist())}
 
 
+@pytest.mark.usefixtures("one_core")
 def test_what_is_finished_is_kept(options: Options) -> None:
     asked = options()
     for name in "abc":
@@ -219,6 +220,7 @@ def test_other_options_want_a_restart(
     assert schema_metadata(asked.target) != before
 
 
+@pytest.mark.usefixtures("one_core")
 def test_another_input_wants_a_restart(options: Options) -> None:
     asked = options()
     for name in "ab":
@@ -408,6 +410,7 @@ def test_an_input_that_is_replaced_between_its_two_readings(
 
 
 @pytest.mark.redis
+@pytest.mark.usefixtures("one_core")
 @pytest.mark.parametrize("strings", [(), STRINGS[-1]])
 def test_from_redis(
     options: Options,

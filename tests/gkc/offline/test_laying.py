@@ -43,7 +43,8 @@ def test_pieces_are_the_whole(
 
 def test_widths(reader: SnapshotReader) -> None:
     generations = reader.load(["half"])
-    assert RowLayer(generations, reader.fetch, KnowledgeForm()).width == 15
-    assert RowLayer(generations, reader.fetch, KnowledgeForm(parts=("user_category",))).width == 3
+    assert RowLayer(generations, reader.fetch, KnowledgeForm()).spans["user_category"] == (12, 15)
+    form = KnowledgeForm(parts=("user_category",))
+    assert RowLayer(generations, reader.fetch, form).spans == {"user_category": (0, 3)}
     with pytest.raises(CommandError, match="the table names versions of unequal widths"):
         RowLayer(reader.load(["half", "wide"]), reader.fetch, KnowledgeForm())

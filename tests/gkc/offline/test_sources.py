@@ -35,6 +35,7 @@ def check(lock: Lock, url: str, *, exact: bool = False) -> None:
     lock.check(listing, url, exact=exact)
 
 
+@pytest.mark.usefixtures("one_core")
 def test_all_versions_of_all_files(url: str, tmp_path: Path) -> None:
     for version in VERSIONS:
         publish(url, version)

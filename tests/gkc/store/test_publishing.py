@@ -10,8 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from gkc.errors import LeaseLostError, StoreUnavailableError, VersionBusyError
-from gkc.store import Catalogue, Publisher, Retention
-from gkc.store import catalogue as rules
+from gkc.store import Catalogue, Publisher, Retention, changes
 from gkc.store.backends.file import FileStorage
 from gkc.testing.samples import Sample, publish_sample, small_sample, write_sample
 
@@ -30,7 +29,7 @@ def die_staging(storage: FileStorage, version: str) -> str:
     """Enter a staging generation whose writer is gone, and write something for it."""
     sample = small_sample(version)
     catalogue = Publisher(storage).catalogue()
-    after, generation = rules.begin(catalogue, sample.spec, 5, "dead", "a dead writer")
+    after, generation = changes.begin(catalogue, sample.spec, 5, "dead", "a dead writer")
     assert storage.swap_catalogue(storage.read_catalogue(), after.to_bytes())
     lease = storage.acquire_lease(version, "a dead writer")
     sink = storage.open_sink(generation, sample.spec, lease, resume=False)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gkc.cli.options import Store
-from gkc.client.client import _STORES
+from gkc.client.options import STORES
 from gkc.errors import CommandError, StoreUrlError
 from gkc.store import parse_store_url, require_store
 from gkc.store.backends import _BACKENDS
@@ -145,7 +145,7 @@ def test_people_are_told_every_scheme() -> None:
     for scheme in _BACKENDS:
         for told in (setting, option.help, StoreUrlError("x", "is none").remedy):
             assert f"{scheme}:" in told
-        assert any(start.startswith(f"{scheme}:") for start in _STORES)
+        assert any(start.startswith(f"{scheme}:") for start in STORES)
 
 
 def test_a_directory_that_is_to_be_read_must_be_there(tmp_path: Path) -> None:

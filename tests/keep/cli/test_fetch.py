@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from keep.log import open_log
-from tests.commands import command, done
+from tests.in_process import command, done
 from tests.keep.sources import ratings
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from keep.log import day_file, open_log
-from tests.commands import command, done
+from tests.in_process import command, done
 from tests.keep.logs import write_tiny_log
 
 pytestmark = pytest.mark.slow

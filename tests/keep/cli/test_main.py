@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import command, done
+from tests.in_process import command, done
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from keep.checkpoint import load_checkpoint
 from keep.config import PretrainConfig
 from keep.log import Log
-from tests.commands import command, done
+from tests.in_process import command, done
 
 TOML = "batch_size = 100\nbehaviours = 5\nmlp = [16, 8]\ntower = [12, 8]\n"
 

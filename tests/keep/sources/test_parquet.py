@@ -11,6 +11,7 @@ import pytest
 
 from keep.errors import LogSchemaError
 from keep.log import Log, day_file, open_log
+from keep.sources import names
 from keep.sources.parquet import ParquetOptions, import_parquet
 from tests.keep.logs import write_tiny_log
 
@@ -39,6 +40,76 @@ def _import(tmp_path: Path, options: ParquetOptions | None = None, **changes: An
     pq.write_table(pa.table(table), file)
     import_parquet([file], tmp_path / "log", options or ParquetOptions(), _ignore)
     return open_log(tmp_path / "log")
+
+
+def _bytes_as_text(values: list[bytes]) -> pa.Array:
+    """What a writer leaves that does not look at its strings; Arrow does not, either."""
+    binary = pa.array(values, pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(values), binary.buffers())
+
+
+STRINGS = {
+    "user": ["u1", "u2", "u1", "\u00fc"],
+    "item": ["1", "01", " 1", "x" * 128],
+    "category": ["b", "a", "a", "b"],
+}
+
+
+@pytest.mark.parametrize("kinds", [("user",), ("item", "category"), ("user", "item", "category")])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())],
+)
+def test_strings_become_numbers_and_stay_beside_the_log(
+    kinds: tuple[str, ...], kind: pa.DataType, tmp_path: Path
+) -> None:
+    log = _import(tmp_path, **{name: pa.array(STRINGS[name]).cast(kind) for name in kinds})
+    assert log.info.string_ids == kinds
+    rows = pa.concat_tables([log.table(day) for day in (1, 2, 3)])
+    in_order = [0, 3, 2, 1]  # by day
+    for name in ("user", "item", "category"):
+        source = STRINGS if name in kinds else OWN
+        named = log.named(name, rows.column(name).to_numpy())
+        assert named.tolist() == [source[name][row] for row in in_order]
+
+
+def test_a_string_has_the_same_number_whatever_days_are_imported(tmp_path: Path) -> None:
+    seen = []
+    for rows in (slice(0, 4), slice(2, 4)):
+        strings = OWN | {"user": STRINGS["user"]}
+        log = _import(tmp_path, **{name: values[rows] for name, values in strings.items()})
+        seen.append(log.day(2).user.tolist())
+    assert seen[0] == seen[1]
+
+
+def test_ids_of_a_kind_are_of_one_type_in_all_files(tmp_path: Path) -> None:
+    files = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
+    for file, users in zip(files, (OWN["user"], STRINGS["user"]), strict=True):
+        pq.write_table(pa.table({**OWN, "user": users}), file)
+    message = f"2.parquet, column 'user': holds strings, but integers in {files[0]}"
+    with pytest.raises(LogSchemaError, match=message):
+        import_parquet(files, tmp_path / "log", ParquetOptions(), _ignore)
+    assert not (tmp_path / "log").exists()
+
+
+def test_strings_that_would_get_one_number_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "NUMBER_BYTES", 1)
+    many = {name: column * 100 for name, column in OWN.items()}
+    many["user"] = [f"u{number}" for number in range(400)]
+    with pytest.raises(LogSchemaError, match="would get one number; rename one"):
+        _import(tmp_path, **many)
+
+
+def test_an_id_whose_string_is_not_there_is_told_of(tmp_path: Path) -> None:
+    log = _import(tmp_path, user=STRINGS["user"])
+    user = np.append(log.day(1).user, 7)
+    with pytest.raises(LogSchemaError, match="no string for 1 of 3 ids, such as 7; take the log"):
+        log.named("user", user)
+    (log.path / "ids" / "users.parquet").unlink()
+    with pytest.raises(LogSchemaError, match="cannot be read"):
+        log.named("user", user)
 
 
 def test_own_rows_become_a_log(tmp_path: Path) -> None:
@@ -86,10 +157,14 @@ def test_other_types_are_read_as_the_schema_says(tmp_path: Path, changes: dict[s
     ("changes", "column", "row", "message"),
     [
         ({"shop": None}, "shop", None, "is missing"),
-        ({"item": ["a", "b", "c", "d"]}, "item", None, "has type string, not int64"),
-        ({"user": [1.0, 2.0, 3.0, 4.0]}, "user", None, "has type double, not int64"),
-        ({"user": pa.array([1, 2, 3, 2**63], pa.uint64())}, "user", 3, "does not fit int64"),
+        ({"time": ["a", "b", "c", "d"]}, "time", None, "has type string, not int64"),
+        ({"user": [1.0, 2.0, 3.0, 4.0]}, "user", None, "has type double, not int64 or string"),
+        ({"user": pa.array([1, 2, 3, 2**63], pa.uint64())}, "user", 3, "int64; view the column as"),
         ({"user": pa.array([1, 2, None, 4])}, "user", 2, "is null"),
+        ({"item": ["a", "b", None, "d"]}, "item", 2, "is null"),
+        ({"user": ["a", "b", "a", ""]}, "user", 3, "of 0 bytes; an id has 1 to 128 bytes of UTF-8"),
+        ({"category": ["a", "\u00e9" * 65, "b", "c"]}, "category", 1, "of 130 bytes"),
+        ({"shop": _bytes_as_text([b"a", b"a", b"a\xff", b"b"])}, "shop", 2, "not UTF-8"),
         ({"scene": pa.array(["a", None, "b", "c"])}, "scene", 1, "is null"),
         ({"click": pa.array([1, 1, 2, 1])}, "click", 2, "is neither 0 nor 1"),
         ({"click": ["y", "y", "n", "y"]}, "click", None, "has type string, not bool"),

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 ResultT = TypeVar("ResultT")
 
 
-class Begun(Generic[ResultT]):
+class EagerCoroutine(Generic[ResultT]):
     """A coroutine that has run up to its first pause; await this for the rest.
 
     What it waits for goes on meanwhile. Unlike a task, the rest runs where it is awaited, which

@@ -1,4 +1,4 @@
-"""A coroutine that was begun behaves as an awaited one, only that it waits meanwhile."""
+"""A coroutine run eagerly behaves as an awaited one, only that it waits meanwhile."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gkc.answering.begun import Begun
+from gkc.answering.eager import EagerCoroutine
 
 
 async def test_it_runs_up_to_its_first_pause_at_once() -> None:
@@ -18,9 +18,9 @@ async def test_it_runs_up_to_its_first_pause_at_once() -> None:
         steps.append("answered")
         return 7
 
-    begun = Begun(work())
-    assert (steps, begun.is_done) == (["asked"], False)
-    assert await begun == 7
+    eager = EagerCoroutine(work())
+    assert (steps, eager.is_done) == (["asked"], False)
+    assert await eager == 7
     assert steps == ["asked", "answered"]
 
 
@@ -34,20 +34,20 @@ async def test_what_it_waits_for_goes_on_meanwhile() -> None:
         turns += 1
         return answer
 
-    begun = Begun(work())
+    eager = EagerCoroutine(work())
     gate.set_result("here")
     await asyncio.sleep(0)
     assert turns == 0  # the rest runs where it is awaited
-    assert await begun == "here"
+    assert await eager == "here"
 
 
 async def test_without_a_pause_it_is_done() -> None:
     async def work() -> int:
         return 7
 
-    begun = Begun(work())
-    assert begun.is_done
-    assert await begun == 7
+    eager = EagerCoroutine(work())
+    assert eager.is_done
+    assert await eager == 7
 
 
 @pytest.mark.parametrize("pauses", [0, 1, 2])
@@ -57,10 +57,10 @@ async def test_what_it_raises_comes_where_it_is_awaited(pauses: int) -> None:
             await asyncio.sleep(0)
         raise LookupError("gone")
 
-    begun = Begun(work())
-    assert begun.is_done == (pauses == 0)
+    eager = EagerCoroutine(work())
+    assert eager.is_done == (pauses == 0)
     with pytest.raises(LookupError, match="gone"):
-        await begun
+        await eager
 
 
 async def test_an_error_of_what_it_waits_for_reaches_it() -> None:
@@ -73,9 +73,9 @@ async def test_an_error_of_what_it_waits_for_reaches_it() -> None:
             await asyncio.sleep(0)
             return "asked again"
 
-    begun = Begun(work())
+    eager = EagerCoroutine(work())
     gate.set_exception(ConnectionError())
-    assert await begun == "asked again"
+    assert await eager == "asked again"
 
 
 async def test_a_cancelled_task_cancels_it() -> None:
@@ -89,7 +89,7 @@ async def test_a_cancelled_task_cancels_it() -> None:
             raise
 
     async def caller() -> None:
-        await Begun(work())
+        await EagerCoroutine(work())
 
     task = asyncio.create_task(caller())
     await asyncio.sleep(0)
@@ -104,7 +104,7 @@ async def test_its_own_deadline_ends_it() -> None:
         async with asyncio.timeout(0.01):
             await asyncio.get_running_loop().create_future()
 
-    begun = Begun(work())
+    eager = EagerCoroutine(work())
     await asyncio.sleep(0)
     with pytest.raises(TimeoutError):
-        await begun
+        await eager

@@ -1,17 +1,42 @@
-"""Work on another thread's event loop, waited for by a thread that Ctrl-C may reach."""
+"""Coroutines run for callers that block: in their thread, or on another thread's event loop."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+if TYPE_CHECKING:
+    import asyncio
+
+ArgumentsP = ParamSpec("ArgumentsP")
 ResultT = TypeVar("ResultT")
 
 
-class Begun(Generic[ResultT]):
-    """Work that was handed to a running loop.
+def run_here(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Run a coroutine that never pauses: whatever it waits for, blocks."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: ResultT = done.value
+        return result
+    work.close()
+    raise RuntimeError("a coroutine paused where nobody would wake it")
+
+
+def awaitable(
+    function: Callable[ArgumentsP, ResultT],
+) -> Callable[ArgumentsP, Coroutine[Any, Any, ResultT]]:
+    """Return a function that blocks as one whose result is awaited, for `run_here`."""
+
+    async def called(*args: ArgumentsP.args, **kwargs: ArgumentsP.kwargs) -> ResultT:
+        return function(*args, **kwargs)
+
+    return called
+
+
+class LoopTask(Generic[ResultT]):
+    """A task of a running loop, waited for by another thread, which Ctrl-C may reach.
 
     No `concurrent.futures.Future`: Ctrl-C in one that waits can leave its lock held, on which the
     loop would hang once the work is done. Here the lock is a bare one, and the loop never waits.

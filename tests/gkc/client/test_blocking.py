@@ -1,4 +1,4 @@
-"""Work on another thread's loop: what it gives, raises, and that it can be given up."""
+"""Coroutines for callers that block: what they give, raise, and that they can be given up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gkc.client.begun import Begun
+from gkc.client.blocking import LoopTask, run_here
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ async def _fail() -> None:
 
 
 def test_what_work_gives_or_raises(loop: asyncio.AbstractEventLoop) -> None:
-    begun = Begun(loop, _double(4))
-    assert begun.result() == 8
-    begun.cancel()
+    task = LoopTask(loop, _double(4))
+    assert task.result() == 8
+    task.cancel()
     with pytest.raises(KeyError, match="it fails"):
-        Begun(loop, _fail()).result(1e12)
+        LoopTask(loop, _fail()).result(1e12)
 
 
 def test_work_that_is_given_up_is_cancelled(loop: asyncio.AbstractEventLoop) -> None:
@@ -48,20 +48,25 @@ def test_work_that_is_given_up_is_cancelled(loop: asyncio.AbstractEventLoop) -> 
         finally:
             cancelled.set()
 
-    begun = Begun(loop, wait_for_ever())
+    task = LoopTask(loop, wait_for_ever())
     for seconds in (0.01, -1):
         with pytest.raises(TimeoutError):
-            begun.result(seconds)
-    begun.cancel()
+            task.result(seconds)
+    task.cancel()
     assert cancelled.wait(30)
     with pytest.raises(asyncio.CancelledError):
-        begun.result()
+        task.result()
 
 
 def test_work_of_a_loop_that_is_closed_is_over() -> None:
     loop = asyncio.new_event_loop()
     work = _double(4)
-    begun = Begun(loop, work)
+    task = LoopTask(loop, work)
     loop.close()
-    begun.cancel()
+    task.cancel()
     work.close()
+
+
+def test_what_would_pause_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="paused"):
+        run_here(_double(4))

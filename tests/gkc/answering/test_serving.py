@@ -15,6 +15,7 @@ import redis
 import structlog
 
 from gkc.errors import CatalogueLostError, StoreUnavailableError
+from gkc.http import readiness
 from gkc.store import Catalogue, open_publisher, open_reader
 from tests.fakes import UnreliableReader
 from tests.gkc.http.running import (
@@ -180,8 +181,42 @@ async def test_a_store_that_went_away_is_503_and_comes_back(url: str) -> None:
         assert "connection refused" in response.json()["detail"]
         assert await status(client, "v9") == 503, "nobody can say that there is no such version"
         assert await store_errors(client, "fetch_users") >= 1
+        response = await client.get("/readyz")
+        assert response.status_code == 200, "the other hosts of this store are no better"
+        assert response.json()["status"] == "degraded"
+        assert not response.json()["store"]["reachable"]
+        assert 0 < response.json()["store"]["since_seconds"] < 10
         reader.failures = {}
         assert await status(client) == 200
+        await eventually(lambda: _has_recovered(client))
+
+
+async def _has_recovered(client: httpx.AsyncClient) -> bool:
+    is_up = "gkc_store_up 1.0" in (await client.get("/metrics")).text
+    return is_up and (await client.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_readiness_may_need_the_store(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_world("v1").publish(url)
+    monkeypatch.setattr(readiness, "_OUTAGE_SECONDS", 0.1)
+    async with unreliable(url, ready_needs_store=True) as (client, _, reader):
+        reader.failures["catalogue"] = StoreUnavailableError("x", "refused")
+        await eventually(lambda: _is_unready(client, "refused"))
+        del reader.failures["catalogue"]
+        await eventually(lambda: is_ready(client))
+
+
+async def _is_unready(client: httpx.AsyncClient, cause: str) -> bool:
+    response = await client.get("/readyz")
+    return response.status_code == 503 and cause in response.json()["detail"]
+
+
+async def test_a_store_without_versions_later_is_no_fault_of_this_host(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url) as (client, _, reader):
+        reader.catalogues = [Catalogue(revision=99)]
+        await eventually(lambda: _has_status(client, 404))
+        assert await is_ready(client)
 
 
 @pytest.mark.redis
@@ -218,7 +253,10 @@ async def test_a_vanished_catalogue_is_503_until_it_is_back(url: str) -> None:
         await eventually(lambda: _has_status(client, 503))
         assert "vanished" in (await ask(client, QUESTION)).json()["detail"]
         assert (await client.get("/versions")).status_code == 503
-        assert (await client.get("/readyz")).status_code == 503
+        told = (await client.get("/readyz")).json()
+        assert told["status"] == "degraded", "no host could answer instead"
+        assert told["store"]["reachable"]
+        assert "vanished" in told["store"]["detail"]
         assert await store_errors(client, "catalogue") >= 1
         assert "gkc_version_info" in (await client.get("/metrics")).text
         reader.catalogues = []
@@ -262,9 +300,9 @@ async def test_a_damaged_catalogue_is_503_until_it_is_whole(
             await eventually(answers(client, old))
             path.write_bytes(damage(whole))
             await eventually(lambda: _has_status(client, 503))
-            assert (await client.get("/readyz")).status_code == 503
+            assert (await client.get("/readyz")).json()["status"] == "degraded"
             assert (await client.get("/versions")).status_code == 503
-            assert (await client.get("/metrics")).status_code == 200
+            assert "gkc_store_up 0.0" in (await client.get("/metrics")).text
             assert await store_errors(client, "catalogue") >= 1
             before = reader.calls["catalogue"]
             await eventually(lambda: _called(reader, "catalogue", before + 20))

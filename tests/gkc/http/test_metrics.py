@@ -23,6 +23,7 @@ CONTRACT = {
     "gkc_store_duration_seconds": {"operation"},
     "gkc_store_errors_total": {"operation"},
     "gkc_inflight_requests": set(),
+    "gkc_store_up": set(),
     "gkc_build_info": {"version", "python"},
     "gkc_version_info": {"version", "generation"},
     "gkc_version_published_timestamp_seconds": {"version"},
@@ -82,7 +83,7 @@ def test_parts_are_counted_by_status(n: int, possible: tuple[int, int]) -> None:
     counted = {"v": np.array(counts, dtype=np.int64)}
     metrics.tally.answers.append(AnsweredRows("/knowledge", n, ("user", "user_category"), counted))
     metrics.add_tally()
-    text = metrics.render(None).decode()
+    text = metrics.render(None, True).decode()
     for part, column in (("user", 0), ("user_category", 3)):
         for value, name in enumerate(("absent", "found", "default")):
             count = int((status[:, column] == value).sum())

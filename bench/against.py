@@ -24,6 +24,7 @@ from typing import Final
 import typer
 
 from bench.checkouts import HERE, Checkout, GivenCheckout, other_checkout
+from bench.exchange import JSON
 from bench.load import CONCURRENCY, Ask, Load
 from bench.options import Rounds, Save, Seconds
 from bench.results import Figure, Section, tell
@@ -31,7 +32,6 @@ from bench.stage import Stage, in_turns, ratios
 from bench.world import VERSION, Body, Shape, export, of_users, questions
 from gkc.knowledge import SAFETENSORS
 
-JSON: Final = "application/json"
 BODIES: Final = 2_000
 """Distinct requests of a kind; of more than 500 rows, fewer."""
 MOST_ROWS_WRITTEN: Final = 1_000_000

@@ -1,17 +1,22 @@
-"""Exchanges with a service over a connection that is kept, and what clients are asked with them."""
+"""Bare exchanges with a server by `http.client`, and what clients are asked beside them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import closing
 from http.client import HTTPConnection
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bench.processes import Server
 from bench.world import VERSION, Shape, questions
 from gkc.knowledge import SAFETENSORS
-from gkc.safetensors import dump
+from gkc.safetensors import dump, load
 
+JSON: Final = "application/json"
 ROWS: Final = 500
 CALLS: Final = 300
 """Of each in a round."""
@@ -31,21 +36,42 @@ def encoded(question: Question) -> bytes:
     return b"".join(dump(tensors, {"v": VERSION, "dtype": question["dtype"]}))
 
 
-def headers_of(media_type: str) -> dict[str, str]:
-    """Return the headers of a question of this type, to be answered in safetensors."""
-    return {"Content-Type": media_type, "Accept": SAFETENSORS}
+def headers_of(media_type: str, accept: str = SAFETENSORS) -> dict[str, str]:
+    """Return the headers of a question of one type, to be answered in another."""
+    return {"Content-Type": media_type, "Accept": accept}
 
 
-def exchange(connection: HTTPConnection, body: bytes, media_type: str = SAFETENSORS) -> None:
-    """Ask, and read the whole answer.
+def exchange(
+    connection: HTTPConnection,
+    body: bytes,
+    media_type: str = SAFETENSORS,
+    accept: str = SAFETENSORS,
+    path: str = "/knowledge",
+) -> bytes:
+    """Ask, and return the bytes of the whole answer.
 
     Raises
     ------
     SystemExit
         If it is refused.
     """
-    connection.request("POST", "/knowledge", body, headers_of(media_type))
+    connection.request("POST", path, body, headers_of(media_type, accept))
     response = connection.getresponse()
     answer = response.read()
     if response.status != 200:
-        raise SystemExit(f"answered {response.status}: {answer[:500]!r}")
+        raise SystemExit(f"port {connection.port} answered {response.status}: {answer[:500]!r}")
+    return answer
+
+
+def post(
+    server: Server, body: Mapping[str, Any], accept: str = JSON, path: str = "/knowledge"
+) -> bytes:
+    """Ask a server once, in JSON, on a connection of its own; return the answer's bytes."""
+    with closing(HTTPConnection("127.0.0.1", server.port)) as connection:
+        return exchange(connection, json.dumps(body).encode(), JSON, accept, path)
+
+
+def answer_of(service: Server, body: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Ask a service once; return the tensors of its answer, by name."""
+    tensors, _ = load(post(service, body, SAFETENSORS))
+    return tensors

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from bench.bundles import USER_ID_STEP
 from bench.checkouts import ROOT
 from bench.environments import separate_environment
+from bench.exchange import JSON, answer_of, post
 from bench.load import CONCURRENCY, Ask, Load
 from bench.options import Rounds, Save, Seconds
 from bench.processes import Server, free_port, serving
@@ -34,7 +35,6 @@ from bench.report import spread
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, ratios
 from bench.tables import KINDS, read_vectors
-from bench.vectors import JSON, answer_of, post
 from bench.world import Shape, World, export_tables
 
 SHAPE: Final = Shape(users=20_000)

@@ -18,13 +18,12 @@ from typing import Any, Final
 import numpy as np
 import typer
 
-from bench.exchange import exchange
+from bench.exchange import JSON, exchange
 from bench.generations import Ids, publish
 from bench.options import Rounds, Save
 from bench.processes import Server
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, in_turns, ratios
-from bench.vectors import JSON
 from bench.world import Shape
 
 SHAPE: Final = Shape(users=5_000, items=200_000, pairs=10)

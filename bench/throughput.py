@@ -15,12 +15,13 @@ from typing import Any, Final
 import numpy as np
 import typer
 
+from bench.exchange import JSON, answer_of, post
 from bench.load import CONCURRENCY, Ask, Load
 from bench.options import Rounds, Save, Seconds
 from bench.processes import Server
 from bench.results import Figure, Section, tell
 from bench.stage import Stage, ratios
-from bench.vectors import JSON, answer_of, load_plain_keys, post
+from bench.vectors import load_plain_keys
 from bench.world import Shape, World
 from gkc.knowledge import SAFETENSORS
 

@@ -1,55 +1,19 @@
-"""Single questions to a service, and every vector of a version for a peer to hold as well."""
+"""Every vector of a version under a key of its own, for a peer that reads those."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import Final
 
 import redis
-from numpy.typing import NDArray
 
-from bench.processes import Server
 from bench.tables import read_vectors
 from bench.world import VERSION, World, export_tables
-from gkc.knowledge import SAFETENSORS
-from gkc.safetensors import load
 
-JSON: Final = "application/json"
 KEYS_AT_ONCE: Final = 10_000
 PLAIN_NAMES: Final = {"item": "i", "user": "u", "user_category": "uc"}
 """What keys of the plain service call a part."""
-Tensors = dict[str, NDArray[Any]]
-
-
-def answer_of(service: Server, body: Mapping[str, Any]) -> Tensors:
-    """Ask a service once; return the tensors of its answer, by name."""
-    tensors, _ = load(post(service, body, SAFETENSORS))
-    return tensors
-
-
-def post(
-    server: Server, body: Mapping[str, Any], accept: str = JSON, path: str = "/knowledge"
-) -> bytes:
-    """Ask a server once, in JSON, on a connection of its own; return the answer's bytes.
-
-    Raises
-    ------
-    SystemExit
-        If it refuses.
-    """
-    headers = {"Content-Type": JSON, "Accept": accept}
-    request = Request(server.url + path, json.dumps(body).encode(), headers)
-    try:
-        with urlopen(request) as answer:
-            content: bytes = answer.read()
-    except HTTPError as exc:
-        raise SystemExit(f"{server.name} answered {exc.code}: {exc.read()[:500]!r}") from None
-    return content
 
 
 def load_plain_keys(world: World) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -42,6 +43,14 @@ _SAMPLE_BYTES: Final = 16_000_000
 _SEED: Final = 20_211_220
 _RTOL: Final = 1e-5
 _ATOL: Final = 1e-6
+
+
+class StorePlace(NamedTuple):
+    """Where a store is, and where this host notes what it found whole."""
+
+    url: str
+    namespace: str
+    mirror_dir: Path | None = None
 
 
 class Sample:
@@ -101,8 +110,7 @@ def _chosen(seen: int, rows: int, step: int) -> I64:
 
 
 async def verify_generation(
-    url: str,
-    namespace: str,
+    place: StorePlace,
     manifest: GenerationManifest,
     sample: Sample,
     progress: Callable[[int], None],
@@ -111,7 +119,7 @@ async def verify_generation(
 
     Parameters
     ----------
-    url, namespace : str
+    place : StorePlace
         Where the generation lies.
     manifest : GenerationManifest
         As sealed.
@@ -127,7 +135,7 @@ async def verify_generation(
     VerificationError
         If it gives back other values than were written.
     """
-    async with _reading(url, namespace) as reader:
+    async with _reading(place) as reader:
         if await reader.manifest(manifest.generation) != manifest:
             raise VerificationError(manifest.generation, "its manifest is not the one sealed")
         await reader.verify(manifest, progress)
@@ -135,7 +143,7 @@ async def verify_generation(
             await _verify_items(reader, manifest, block)
     for start in range(0, len(sample.users), _USERS_AT_ONCE):
         # A system may map 2 MiB of a file for each record looked at: let go of them in between.
-        async with _reading(url, namespace) as reader:
+        async with _reading(place) as reader:
             await _verify_users(reader, manifest, sample.users[start : start + _USERS_AT_ONCE])
 
 
@@ -205,9 +213,14 @@ def _unpacked(
 
 
 @asynccontextmanager
-async def _reading(url: str, namespace: str) -> AsyncIterator[KnowledgeReader]:
+async def _reading(place: StorePlace) -> AsyncIterator[KnowledgeReader]:
     """Open a store for reading, with the patience of a batch job, and close it again."""
-    reader = open_reader(url, namespace, timeout_ms=_READ_TIMEOUT_MS)
+    reader = open_reader(
+        place.url,
+        place.namespace,
+        mirror_dir=place.mirror_dir,
+        timeout_ms=_READ_TIMEOUT_MS,
+    )
     try:
         yield reader
     finally:
@@ -215,7 +228,7 @@ async def _reading(url: str, namespace: str) -> AsyncIterator[KnowledgeReader]:
 
 
 async def compare_with_models(
-    url: str, namespace: str, generation: str, prepared: Prepared
+    place: StorePlace, generation: str, prepared: Prepared
 ) -> dict[ModelKind, int]:
     """Recompute a sample of a generation with a bundle's models, and compare.
 
@@ -232,7 +245,7 @@ async def compare_with_models(
     VerificationError
         At the first row that is missing or differs.
     """
-    async with _reading(url, namespace) as reader:
+    async with _reading(place) as reader:
         manifest = await reader.manifest(generation)
         _compare_sizes(manifest, prepared)
         _compare_defaults(manifest, default_vectors(prepared, manifest.spec.element_type))

@@ -106,6 +106,7 @@ def export(
         wait=not no_wait,
         resume=resume,
         max_pairs_per_user=max_pairs_per_user,
+        mirror_dir=settings.mirror_dir,
     )
     report = _run(_check if check else plan_export if dry_run else run_export, options)
     for line in [json.dumps(report.summary())] if as_json else _lines(report):

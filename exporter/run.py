@@ -27,7 +27,7 @@ from rich.progress import (
 )
 
 from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle, vector_space
-from exporter.check import Sample, compare_with_models, verify_generation
+from exporter.check import Sample, StorePlace, compare_with_models, verify_generation
 from exporter.inputs import (
     ItemBatch,
     Prepared,
@@ -79,6 +79,8 @@ class ExportOptions:
         Whether to delete after the grace, rather than leave it to the next writer.
     resume : bool
     max_pairs_per_user : int
+    mirror_dir : Path or None
+        Where this host notes tables that are whole, for the service beside it.
     """
 
     version: str
@@ -90,6 +92,12 @@ class ExportOptions:
     wait: bool = True
     resume: bool = False
     max_pairs_per_user: int = 1000
+    mirror_dir: Path | None = None
+
+    @property
+    def place(self) -> StorePlace:
+        """Where to read back what was written."""
+        return StorePlace(self.store, self.namespace, self.mirror_dir)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +224,8 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
                 writer = Writer(prepared, spec.element_type, staged.sink, sample, progress.advance)
                 manifest = writer.write()
                 progress.start("verify", rows, generation=staged.generation)
-                place = options.store, options.namespace
-                asyncio.run(verify_generation(*place, manifest, sample, progress.advance))
+                check = verify_generation(options.place, manifest, sample, progress.advance)
+                asyncio.run(check)
                 progress.start("publish", None, generation=staged.generation)
                 published = publisher.publish(staged, manifest, retention)
         progress.start("evict", None, generation=published.generation)
@@ -255,8 +263,7 @@ def check_version(options: ExportOptions, progress: PhaseProgress) -> Report:
     progress.start("check", None, version=options.version, generation=generation)
     check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
-        place = options.store, options.namespace
-        counted = asyncio.run(compare_with_models(*place, generation, prepared))
+        counted = asyncio.run(compare_with_models(options.place, generation, prepared))
     users, items, user_categories = (counted[kind] for kind in MODEL_KINDS)
     return Report(publisher.store, options.version, generation, users, items, user_categories)
 

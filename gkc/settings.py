@@ -27,8 +27,9 @@ class StoreSettings(BaseSettings):
     """Which of the centers that share the store."""
 
     mirror_dir: Path | None = None
-    """Where this host keeps item tables of a Redis store: a cache, rebuilt when it is lost. By
-    default a directory per user among the system's temporary files."""
+    """Where this host keeps item tables of a Redis store, and notes of tables of a ``file:`` store
+    that are whole: a cache, rebuilt when it is lost. By default a directory per user among the
+    system's temporary files."""
 
     request_timeout_ms: int = Field(default=1000, ge=1)
     """Longest wait for one read of the store, in milliseconds; then the answer is 503."""

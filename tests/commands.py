@@ -65,12 +65,17 @@ def output(result: subprocess.CompletedProcess[str]) -> str:
 
 
 def export(
-    bundle: Path, version: str, place: Place, *args: object, run: Callable[..., str] = done
+    bundle: Path,
+    version: str,
+    place: Place,
+    *args: object,
+    grace_seconds: float = 0,
+    run: Callable[..., str] = done,
 ) -> dict[str, Any]:
-    """Export a bundle and return the command's JSON summary; of two graces the later counts."""
+    """Export a bundle and return the command's JSON summary."""
     out = run(
         *("gkc-export", "--version", version, "--bundle", bundle, "--json"),
-        *("--grace-seconds", "0", *args),
+        *("--grace-seconds", grace_seconds, *args),
         place=place,
     )
     summary = json.loads(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from gkc.store import (
     Catalogue,
@@ -56,6 +56,15 @@ class UnreliableReader:
     async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> ItemTable:
         await self._pass("item_table")
         return await self._reader.item_table(manifest, memory_bytes)
+
+    def has_changed(self, items: ItemTable) -> bool:
+        return self._reader.has_changed(items)
+
+    def scrub(self, items: ItemTable) -> Iterator[None]:
+        self.calls["scrub"] += 1
+        if "scrub" in self.failures_once:
+            raise self.failures_once.pop("scrub")
+        yield from self._reader.scrub(items)
 
     async def fetch_users(
         self, manifest: GenerationManifest, users: Ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from gkc.answering.counting import Counting
@@ -45,6 +45,14 @@ class GuardedReader:
         """Map a generation's items; without a deadline."""
         with self._counting.store_operation("item_table"):
             return await self._reader.item_table(manifest, memory_bytes)
+
+    def has_changed(self, items: ItemTable) -> bool:
+        """Tell whether somebody wrote to what is mapped of a generation."""
+        return self._reader.has_changed(items)
+
+    def scrub(self, items: ItemTable) -> Iterator[None]:
+        """Re-read what is mapped of a generation, piece by piece; in any thread."""
+        return self._reader.scrub(items)
 
     async def fetch_users(self, manifest: GenerationManifest, users: Ids) -> Records:
         """Read the records of distinct users; the deadline of this one is the reader's own."""

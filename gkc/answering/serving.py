@@ -14,9 +14,11 @@ import structlog
 
 from gkc.answering.counting import Counting
 from gkc.answering.reader import GuardedReader
+from gkc.answering.scrubbing import Scrubbing
 from gkc.center.generation import LoadedGeneration
 from gkc.errors import (
     CatalogueLostError,
+    GenerationCorruptError,
     OldCatalogueError,
     ServiceNotReadyError,
     StoreError,
@@ -61,8 +63,9 @@ class Serving:
     """The versions that can be answered, each by one loaded generation.
 
     A request takes one snapshot of the map and keeps it. A version flips to a new generation by
-    replacing the map, once the new one is loaded; until then the old one answers. Tables that
-    nobody uses any more are unmapped when the last request that holds them ends.
+    replacing the map, once the new one is loaded; until then the old one answers, unless the new
+    one is damaged: then nothing does. Tables that nobody uses any more are unmapped when the last
+    request that holds them ends.
 
     Parameters
     ----------
@@ -110,6 +113,7 @@ class Serving:
         self._reserved: dict[str, int] = {}
         self._reading = asyncio.Lock()
         self._reads = 0
+        self._scrubbing = Scrubbing(reader, counting, lambda: self._loaded, self._withdraw)
 
     def catalogue(self) -> Catalogue | None:
         """Return the catalogue as last read; None if this namespace has never had one.
@@ -242,7 +246,11 @@ class Serving:
                 raise VersionNotReadyError(version, self._not_loaded.get(generation, ""))
 
     async def follow(self) -> None:
-        """Look at the catalogue again and again, until cancelled; then let go of every table."""
+        """Look at the catalogue again and again, until cancelled; then let go of every table.
+
+        What is served is re-read meanwhile.
+        """
+        scrubbing = asyncio.create_task(self._scrubbing.run())
         try:
             while True:
                 try:
@@ -258,10 +266,10 @@ class Serving:
                     self._not_read = None
                 await asyncio.sleep(self._refresh_seconds)
         finally:
-            loads = list(self._loads.values())
-            for task in loads:
+            tasks = [scrubbing, *self._loads.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*loads, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._close_tables()
 
     def _close_tables(self) -> None:
@@ -363,6 +371,8 @@ class Serving:
                 try:
                     loaded = await self._open(generation)
                 except Exception as exc:
+                    if isinstance(exc, GenerationCorruptError):
+                        self._unload(version)  # never silently the one before
                     unforeseen = None if isinstance(exc, StoreError) else exc
                     self._not_loaded[generation] = (
                         "this worker's log says why (generation_not_loaded)"
@@ -387,6 +397,14 @@ class Serving:
         finally:
             del self._loads[generation]
             self._not_loaded.pop(generation, None)
+
+    def _withdraw(self, version: str, damaged: LoadedGeneration) -> None:
+        """Answer no longer from a generation, until it can be loaded as at the first time."""
+        if self._loaded.get(version) is damaged:
+            self._unload(version)
+
+    def _unload(self, version: str) -> None:
+        self._loaded = {v: loaded for v, loaded in self._loaded.items() if v != version}
 
     def _wants(self, version: str, generation: str) -> bool:
         entry = self.last_catalogue.versions.get(version) if self.last_catalogue else None

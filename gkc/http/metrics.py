@@ -41,7 +41,7 @@ _STORE_SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0,
 )  # fmt: skip
 
-STORE_OPERATIONS: Final = ("catalogue", "manifest", "item_table", "fetch_users")
+STORE_OPERATIONS: Final = ("catalogue", "manifest", "item_table", "fetch_users", "scrub")
 """What the service reads of a store."""
 
 _STATUS_NAMES: Final = {FOUND: "found", DEFAULT: "default", ABSENT: "absent"}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +27,8 @@ from gkc.center.question import Columns
 from gkc.knowledge import PARTS
 from gkc.offline.form import KnowledgeForm, fixed_lists, width_of
 from gkc.offline.laying import Fetch, RowLayer
-from gkc.store import GenerationManifest, hashes_of, id_fields, ids_of
-from gkc.strings import Ids
+from gkc.store import GenerationManifest, hashes_of
+from gkc.strings import Ids, IdType, StringIds
 
 _PARTITION_BYTES: Final = 64 << 20
 """Of the records of a partition's users, about: they are held at once."""
@@ -74,7 +74,7 @@ class SpilledAnswers:
     ) -> None:
         self._fetch = fetch
         self._generations = generations
-        self._held: dict[str, dict[bytes, bytes | memoryview | None]] = {}
+        self._held: dict[str, dict[Any, bytes | memoryview | None]] = {}
         self._layer = RowLayer(generations, self._held_records, form)
         self.spans = self._layer.spans
         self.counts = self._layer.counts
@@ -141,23 +141,23 @@ class SpilledAnswers:
 
     def _read_users(self, asked: IO[bytes]) -> None:
         """Read all users of a partition, in the order in which a store keeps them."""
-        fields: dict[str, dict[bytes, None]] = {}
+        named: dict[str, dict[Any, None]] = {}
         for columns in _questions(asked):
             for plan in self._layer.plan(columns).versions:
-                fields.setdefault(plan.name, {}).update(dict.fromkeys(id_fields(plan.users)))
+                named.setdefault(plan.name, {}).update(dict.fromkeys(plan.users.tolist()))
         self._held = {}
-        for version, of_version in fields.items():
+        for version, users in named.items():
             manifest = self._generations[version].manifest
-            ids = ids_of(of_version, manifest.spec.user_id_type)
+            ids = _ids_of(list(users), manifest.spec.user_id_type)
             ids = ids[hashes_of(ids).argsort()]
             held = self._held[manifest.generation] = {}
             for start in range(0, len(ids), _USERS_AT_ONCE):
                 some = ids[start : start + _USERS_AT_ONCE]
-                held.update(zip(id_fields(some), self._fetch(manifest, some), strict=True))
+                held.update(zip(some.tolist(), self._fetch(manifest, some), strict=True))
 
     def _held_records(self, manifest: GenerationManifest, users: Ids) -> Records:
         held = self._held[manifest.generation]
-        return [held[field] for field in id_fields(users)]
+        return [held[user] for user in users.tolist()]
 
 
 class PacedFetch:
@@ -195,3 +195,8 @@ def _questions(file: IO[bytes]) -> Iterator[Columns]:
     with suppress(EOFError):
         while True:
             yield pickle.load(file)
+
+
+def _ids_of(users: list[Any], id_type: IdType) -> Ids:
+    """Return the column that `tolist` made this list of."""
+    return StringIds.of(users) if id_type == "string" else np.array(users, dtype=np.int64)

@@ -23,7 +23,6 @@ from gkc.store.codec import (
     decode_vectors,
     encode_vectors,
     id_fields,
-    ids_of,
 )
 from gkc.store.generation import (
     Defaults,
@@ -73,7 +72,6 @@ __all__ = [
     "hash_ids",
     "hashes_of",
     "id_fields",
-    "ids_of",
     "is_version_name",
     "open_publisher",
     "open_reader",
@@ -95,7 +93,7 @@ def open_reader(
     namespace : str
         Which of the centers that share the store.
     mirror_dir : Path, optional
-        Where this host keeps mirrors of item tables; unused by ``file:`` stores.
+        Where this host keeps mirrors of item tables, or notes which of a ``file:`` store are whole.
     timeout_ms : int
         Longest wait for one answer of the store.
 

@@ -13,6 +13,7 @@ from typing import Final
 
 TEMPORARY: Final = ".tmp"
 """What is appended to the name of a file that is being replaced."""
+_PRIVATE: Final = 0o700
 
 
 def open_regular(path: Path, flags: int, mode: int = 0o644) -> int:
@@ -46,6 +47,22 @@ def make_directory(path: Path) -> None:
     except FileExistsError as exc:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from exc
     sync_directory(path.parent)
+
+
+def private_directory(root: Path, name: str) -> Path:
+    """Return a directory of caches in one that is this user's alone; both are made if need be.
+
+    Raises
+    ------
+    OSError
+        If one cannot be made, or the root is another user's, who could put files there.
+    """
+    root.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    if root.stat().st_uid != os.geteuid():
+        raise PermissionError(0, "it belongs to another user; set GKC_MIRROR_DIR", str(root))
+    directory = root / name
+    directory.mkdir(mode=_PRIVATE, exist_ok=True)
+    return directory
 
 
 def sync_directory(path: Path) -> None:

@@ -29,9 +29,9 @@ import structlog
 from gkc.errors import GenerationCorruptError, StoreUnavailableError
 from gkc.store.catalogue import Catalogue
 from gkc.store.chunks import Chunks
-from gkc.store.durable import lock_file, open_regular, sync_directory
+from gkc.store.durable import lock_file, open_regular, private_directory, sync_directory
 from gkc.store.generation import GenerationManifest
-from gkc.store.table import MappedItemTable
+from gkc.store.table import ItemTable, MappedItemTable
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,6 @@ _TABLE: Final = ".gkt"
 _TEMPORARY: Final = ".tmp"
 _LOCK: Final = ".lock"
 _LOCK_PAUSE_SECONDS: Final = 0.02
-_PRIVATE: Final = 0o700
 
 ReadChunks = Callable[[Sequence[int]], Iterator[bytes]]
 """Reads chunks of a generation's items table from the store, those of some numbers in turn."""
@@ -108,6 +107,22 @@ class MirrorDirectory:
         if self._tidied is None:
             self._tidied = frozenset()  # from now on, `tidy` has something to do
         return table
+
+    def scrub(self, items: ItemTable) -> Iterator[None]:
+        """Re-read a mirror piece by piece; one that is damaged is removed, to be copied anew.
+
+        Raises
+        ------
+        GenerationCorruptError
+            If it is damaged.
+        """
+        assert items.file is not None
+        try:
+            yield from items.file.check()
+        except GenerationCorruptError:
+            with self._as_store_errors():
+                self._path(items.generation, _TABLE).unlink(missing_ok=True)
+            raise
 
     def tidy(self, catalogue: Catalogue) -> None:
         """Remove in the background what is of no use to the readers of ``catalogue``.
@@ -182,7 +197,7 @@ class MirrorDirectory:
         return table
 
     def _build(self, manifest: GenerationManifest, read_chunks: ReadChunks) -> MappedItemTable:
-        self._make_directory()
+        private_directory(self.directory.parent, self.directory.name)
         with self._locked(manifest.generation, wait=True):
             table = self._open_intact(manifest)  # another process may have built it meanwhile
             if table is not None:
@@ -239,14 +254,6 @@ class MirrorDirectory:
 
     def _path(self, generation: str, suffix: str) -> Path:
         return self.directory / (generation + suffix)
-
-    def _make_directory(self) -> None:
-        root = self.directory.parent
-        root.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        if root.stat().st_uid != os.geteuid():
-            # Others could put files there that we would serve.
-            raise PermissionError(0, "it belongs to another user; set GKC_MIRROR_DIR", str(root))
-        self.directory.mkdir(mode=_PRIVATE, exist_ok=True)
 
     @contextmanager
     def _locked(self, generation: str, *, wait: bool) -> Iterator[bool]:

@@ -7,7 +7,7 @@ by `Storage.open_sink`, checks and counts rows and hands them to the backend's `
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Protocol
 
 from gkc.store.catalogue import Catalogue
@@ -49,8 +49,21 @@ class KnowledgeReader(Protocol):
     async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> ItemTable:
         """Map a generation's items, building this host's mirror of them first where there is none.
 
+        What is mapped was found whole: by this process, or by another one since this host's start.
         Runs long work in a thread. The table is faulted into memory ahead of the first request if
         it is no larger than ``memory_bytes``.
+        """
+        ...
+
+    def has_changed(self, items: ItemTable) -> bool:
+        """Tell whether somebody wrote to what `item_table` mapped since that was found whole."""
+        ...
+
+    def scrub(self, items: ItemTable) -> Iterator[None]:
+        """Re-read what look-ups in a generation rely on, as far as `item_table` mapped it.
+
+        Has an element for each piece; may be gone through in any thread. What it finds damaged is
+        opened or copied anew by `item_table`.
         """
         ...
 

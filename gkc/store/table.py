@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -21,65 +20,18 @@ from gkc.errors import (
     GenerationCorruptError,
     GenerationNotFoundError,
     LayoutError,
-    RecordError,
     StoreError,
 )
 from gkc.rows import TableIndex, table_index
 from gkc.store.codec import ItemBlock
-from gkc.store.durable import open_regular
-from gkc.store.table_format import PAGE_BYTES, TableHeader, TableKind
+from gkc.store.table_file import TableFile
+from gkc.store.table_format import PAGE_BYTES, TableHeader
 from gkc.strings import Ids, StringIds
 
 _MADV_POPULATE_READ: Final = 22  # Linux 5.14; the mmap module has no name for it
 _POPULATED_BYTES: Final = 16 << 20
 """Brought in at once: the kernel changes no other mapping of the process meanwhile."""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
-
-
-def open_table(path: Path, kind: TableKind, generation: str) -> tuple[int, TableHeader]:
-    """Open a finished table file and check its header and its size.
-
-    Returns
-    -------
-    int
-        A file descriptor, the caller's to close.
-    TableHeader
-
-    Raises
-    ------
-    GenerationCorruptError
-        If the file is short, unfinished, damaged in its header, or another one.
-    OSError
-        If it cannot be opened.
-    """
-    fd = open_regular(path, os.O_RDONLY)
-    try:
-        header = read_header(os.pread(fd, PAGE_BYTES, 0), kind, generation)
-        size = os.fstat(fd).st_size
-        # A page beyond the end of a mapped file kills the process that touches it, so look first.
-        if size != header.size_bytes:
-            raise RecordError(f"has {size} bytes instead of {header.size_bytes}")
-    except RecordError as exc:
-        os.close(fd)
-        raise GenerationCorruptError(generation, f"file {path} {exc}") from exc
-    except OSError:
-        os.close(fd)
-        raise
-    return fd, header
-
-
-def read_header(page: bytes, kind: TableKind, generation: str) -> TableHeader:
-    """Read a table's first page, and check whose table it is.
-
-    Raises
-    ------
-    RecordError
-        If it is damaged, or another table's.
-    """
-    header = TableHeader.from_page(page)
-    if (header.kind, header.generation) != (kind, generation):
-        raise RecordError(f"holds {header.kind} of generation {header.generation}")
-    return header
 
 
 class _Table:
@@ -89,10 +41,15 @@ class _Table:
     ----------
     sections : mapping of str to memoryview
         The bytes of each section; none once the table is closed.
+    file : TableFile or None
+        What it is mapped from.
     """
 
-    def __init__(self, memory: mmap.mmap, header: TableHeader, where: str) -> None:
+    def __init__(
+        self, memory: mmap.mmap, header: TableHeader, where: str, file: TableFile | None = None
+    ) -> None:
         self._map = memory
+        self.file = file
         self.header = header
         self.generation = header.generation
         self.count = header.count
@@ -130,6 +87,8 @@ class _Table:
             return
         self._index, self.sections = None, {}
         self._drop_views()
+        if self.file is not None:
+            self.file.close()
         try:
             self._map.close()
         except BufferError:  # a view is still out; the mapping goes with the last of them
@@ -191,14 +150,6 @@ class _Table:
             return GenerationNotFoundError(self.generation)
         what = f"{self._where}: section {section} points outside the file"
         return GenerationCorruptError(self.generation, what)
-
-
-def _mapped(path: Path, kind: TableKind, generation: str) -> tuple[mmap.mmap, TableHeader]:
-    fd, header = open_table(path, kind, generation)
-    try:
-        return mmap.mmap(fd, 0, access=mmap.ACCESS_READ), header
-    finally:
-        os.close(fd)
 
 
 class ItemTable(_Table):
@@ -267,7 +218,8 @@ class MappedItemTable(ItemTable):
     """
 
     def __init__(self, path: Path, generation: str) -> None:
-        super().__init__(*_mapped(path, "items", generation), f"file {path}")
+        file = TableFile(path, "items", generation)
+        super().__init__(file.mapped(), file.header, file.where, file)
 
 
 class MappedUserTable(_Table):
@@ -289,7 +241,8 @@ class MappedUserTable(_Table):
     """
 
     def __init__(self, path: Path, generation: str) -> None:
-        super().__init__(*_mapped(path, "users", generation), f"file {path}")
+        file = TableFile(path, "users", generation)
+        super().__init__(file.mapped(), file.header, file.where, file)
         self._offsets = self.sections["offsets"].cast("q")
         self._records = self.sections["records"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from gkc.arrays import I64
 from gkc.errors import GenerationCorruptError, LayoutError
 from gkc.store.protocol import Progress
-from gkc.store.table import open_table
+from gkc.store.table_file import open_table
 from gkc.store.table_format import PAGE_BYTES, Section, TableHeader, TableKind
 from gkc.store.table_writer import RowOrder, StartsBuilder
 

@@ -21,7 +21,7 @@ from tests.commands import Place, export, service
 EXPORTS = 10
 SALT_STEP = 4.0
 """Each export adds this to every output of its models, so that a vector tells its generation."""
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.01
 """Between questions: some are under way whenever a generation changes, and exports go on."""
 
 
@@ -80,7 +80,7 @@ def test_ten_exports_of_one_version_under_load(workers: int, place: Place, tmp_p
             for k in range(1, EXPORTS + 1):
                 bundle = tmp_path / f"bundle-{k}"
                 # A grace of a second: a reader has that long to notice and to finish.
-                done = export(bundle, "v", place, "--dtype", "f32", "--grace-seconds", 1)
+                done = export(bundle, "v", place, "--dtype", "f32", grace_seconds=1)
                 truths[done["generation"]] = truths.pop(f"later {k}")
             time.sleep(1.5)
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.exchange import answer_of
 from bench.feast import (
     feast_question,
     feast_serving,
@@ -21,7 +22,6 @@ from bench.feast import (
 from bench.processes import Server
 from bench.stage import Stage
 from bench.tables import KINDS
-from bench.vectors import answer_of
 from bench.world import World, export, export_tables
 from tests.bench.loads import TINY, a_load
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from exporter.check import Sample, rounding, user_at, verify_generation
+from exporter.check import Sample, StorePlace, rounding, user_at, verify_generation
 from exporter.errors import VerificationError
 from exporter.run import ExportOptions, PhaseProgress, Report, check_version
 from gkc.errors import GkcError, VersionNotFoundError
@@ -277,7 +277,9 @@ def manifest(place: Place, export: Export, tmp_path: Path) -> GenerationManifest
 
 def verify(place: Place, manifest: GenerationManifest, sample: Sample) -> int:
     counted: list[int] = []
-    asyncio.run(verify_generation(place.url, place.namespace, manifest, sample, counted.append))
+    asyncio.run(
+        verify_generation(StorePlace(place.url, place.namespace), manifest, sample, counted.append)
+    )
     return sum(counted)
 
 

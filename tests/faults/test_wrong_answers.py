@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import numpy as np
 
+from gkc.store.table_format import PAGE_BYTES, TableHeader
 from tests.commands import Place, service
 from tests.faults.proxy import proxy_to
 from tests.gkc.world import ITEMS, USERS, World, make_world
@@ -36,6 +40,16 @@ def ask_all(client: httpx.Client, world: World, times: int = 1) -> Counter[int]:
     with ThreadPoolExecutor(len(USERS)) as threads:
         asked = [threads.submit(ask, client, world, user) for user in USERS * times]
         return Counter(future.result() for future in asked)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# ---- Redis
 
 
 def twice(data: bytes) -> bytes:
@@ -68,3 +82,71 @@ def test_answers_of_redis_that_are_out_of_their_places_are_nobody_s(
             proxy.change = bytes
             ask(client, world, USERS[0])  # it may meet the end of the old connection
             assert ask_all(client, world) == {200: len(USERS)}, change
+
+
+# ---- files
+
+
+def lose_index(raw: bytearray, header: TableHeader) -> None:
+    """Zeros, as of a file whose last pages were never written: every id is unknown."""
+    section = header.sections["starts"]
+    raw[section.offset : section.offset + section.length] = bytes(section.length)
+
+
+def change_last_section(raw: bytearray, header: TableHeader) -> None:
+    """Of items the vectors, which no look-up can tell."""
+    raw[-1] ^= 1
+
+
+def mix_up_ids(raw: bytearray, header: TableHeader) -> None:
+    section = header.sections["ids"]
+    raw[section.offset] ^= 1
+
+
+DAMAGES = [("users", lose_index), ("items", change_last_section), ("items", mix_up_ids)]
+
+
+def write_over(path: Path, raw: bytes, *, keep_times: bool) -> None:
+    before = path.stat()
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.write(raw)
+    if keep_times:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_damaged_tables_are_503_for_their_version_alone_until_they_are_whole(
+    tmp_path: Path,
+) -> None:
+    place = Place(f"file:{tmp_path / 'store'}", "default")
+    make_world("v1", 1).publish(place.url)
+    world, other = make_world("v1", 2).publish(place.url), make_world("v2", 3).publish(place.url)
+    folder = tmp_path / "store/default/generations" / world.generation
+    whole = {name: (folder / f"{name}.gkt").read_bytes() for name in ("users", "items")}
+
+    def damage(name: str, how: Callable[[bytearray, TableHeader], None]) -> None:
+        raw = bytearray(whole[name])
+        how(raw, TableHeader.from_page(whole[name][:PAGE_BYTES]))
+        write_over(folder / f"{name}.gkt", bytes(raw), keep_times=how is mix_up_ids)
+
+    damage("users", lose_index)
+    env = {"GKC_MIRROR_DIR": str(tmp_path / "mirror")}
+    with (
+        service(place, env=env, wait=False) as url,
+        httpx.Client(base_url=url, timeout=10) as client,
+    ):
+        wait_until(lambda: "is damaged: " in client.get("/readyz").text)
+        wait_until(lambda: ask_all(client, other) == {200: len(USERS)})
+        assert ask_all(client, world) == {503: len(USERS)}
+        write_over(folder / "users.gkt", whole["users"], keep_times=False)
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        assert ask_all(client, world) == {200: len(USERS)}
+        for name, how in DAMAGES:
+            damage(name, how)
+            wait_until(lambda: "is damaged: " in client.get("/readyz").text)
+            assert ask_all(client, world) == {503: len(USERS)}, how
+            assert ask_all(client, other) == {200: len(USERS)}, how
+            write_over(folder / f"{name}.gkt", whole[name], keep_times=True)
+            wait_until(lambda: client.get("/readyz").status_code == 200)
+            assert ask_all(client, world) == {200: len(USERS)}, how
+        assert 'gkc_store_errors_total{operation="scrub"} 3.0' in client.get("/metrics").text

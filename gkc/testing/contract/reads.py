@@ -59,6 +59,15 @@ class ReadContract(StoreFixtures):
         publish_sample(publisher, sample)
         await assert_serves(reader, await current_manifest(reader, "v1"), sample)
 
+    async def test_what_is_mapped_is_whole_when_it_is_read_again(
+        self, publisher: Publisher, reader: KnowledgeReader
+    ) -> None:
+        publish_sample(publisher, make_sample())
+        items = await reader.item_table(await current_manifest(reader, "v1"), MEMORY_BYTES)
+        for _ in reader.scrub(items):
+            assert not reader.has_changed(items)
+        items.close()
+
     @pytest.mark.parametrize(("users", "items"), [(0, 0), (1, 0), (0, 1), (1, 1), (9, 3)])
     async def test_small_and_empty_generations(
         self,

@@ -14,7 +14,7 @@ import pytest
 import redis
 import structlog
 
-from gkc.errors import CatalogueLostError, StoreUnavailableError
+from gkc.errors import CatalogueLostError, GenerationCorruptError, StoreUnavailableError
 from gkc.http import readiness
 from gkc.store import Catalogue, open_publisher, open_reader
 from tests.fakes import UnreliableReader
@@ -68,6 +68,21 @@ async def test_the_old_generation_answers_until_the_new_one_is_loaded(url: str) 
         await eventually(answers(client, new))
         (listed,) = (await client.get("/versions")).json()["versions"]
         assert listed["ready"] is True
+
+
+async def test_no_generation_answers_in_place_of_a_damaged_one(url: str) -> None:
+    make_world("v1", 1).publish(url)
+    async with unreliable(url) as (client, _, reader):
+        reader.failures["item_table"] = GenerationCorruptError("g", "its table is cut short")
+        new = make_world("v1", 2).publish(url)
+        await eventually(lambda: _is_refused(client, "its table is cut short"))
+        del reader.failures["item_table"]
+        await eventually(answers(client, new))
+
+
+async def _is_refused(client: httpx.AsyncClient, why: str) -> bool:
+    response = await ask(client, QUESTION)
+    return response.status_code == 503 and why in response.text
 
 
 async def test_rollback_goes_back_and_forth(url: str) -> None:
@@ -147,7 +162,7 @@ async def test_a_right_that_is_lacking_is_named_until_it_is_granted(
     make_world("v1").publish(own_redis.url)
     url = own_redis.url.replace("//", "//reader:secret@")
     with redis.Redis.from_url(own_redis.url) as admin:
-        rights = ("on", ">secret", "~*", "+@read", "+select", f"-{command}")
+        rights = ("on", ">secret", "~*", "+@read", "+select", "+ping", f"-{command}")
         admin.execute_command("ACL", "SETUSER", "reader", *rights)
         mirror = tmp_path / "mirror"
         async with running(url, ready=False, refresh_ms=5, mirror_dir=mirror) as (client, _):

@@ -94,6 +94,21 @@ def test_items_are_copied_once_and_mapped_by_whoever_comes(tmp_path: Path) -> No
     assert [p.name for p in mirrors.directory.iterdir()] == [f"{GENERATION}.gkt"]
 
 
+def test_a_mirror_that_is_damaged_while_it_is_mapped_is_copied_anew(tmp_path: Path) -> None:
+    source = Source()
+    mirrors = mirrors_in(tmp_path)
+    table = mirrors.open(MANIFEST, source, 0)
+    list(mirrors.scrub(table))
+    path = mirrors.directory / f"{GENERATION}.gkt"
+    with path.open("r+b") as file:
+        os.pwrite(file.fileno(), b"\xff", 5000)
+    with pytest.raises(GenerationCorruptError, match="differs"):
+        list(mirrors.scrub(table))
+    table.close()
+    check_and_close(mirrors.open(MANIFEST, source, 0))
+    assert source.reads == 2
+
+
 def test_stores_and_namespaces_have_directories_of_their_own(tmp_path: Path) -> None:
     directories = {
         mirrors_in(tmp_path).directory,

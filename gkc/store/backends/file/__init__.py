@@ -30,7 +30,7 @@ def open_reader(
     timeout_ms: int,
 ) -> FileReader:
     """Open a store for reading; it need not exist yet."""
-    return FileReader(where.path, namespace)
+    return FileReader(where.path, namespace, mirror_dir)
 
 
 def open_storage(where: StoreUrl, namespace: str) -> FileStorage:

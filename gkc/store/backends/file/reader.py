@@ -22,10 +22,13 @@ from gkc.store.catalogue import Catalogue, missing
 from gkc.store.codec import UserBlock
 from gkc.store.few_items import table_of_items
 from gkc.store.generation import GenerationManifest, read_manifest, unpacked
+from gkc.store.mirror import default_mirror_dir
 from gkc.store.protocol import Progress
 from gkc.store.table import ItemTable, MappedItemTable, MappedUserTable
 from gkc.store.table_check import verify_table
+from gkc.store.table_file import TableFile
 from gkc.store.table_format import TableHeader, TableKind
+from gkc.store.table_notes import Identity, TableNotes
 from gkc.store.urls import require_namespace
 from gkc.strings import Ids
 
@@ -45,6 +48,8 @@ class FileReader:
         The store's directory; need not exist yet.
     namespace : str
         Which of the centers that share it.
+    mirror_dir : Path, optional
+        Where this host notes which tables were found whole.
 
     Raises
     ------
@@ -52,12 +57,13 @@ class FileReader:
         If the namespace's name cannot be one.
     """
 
-    def __init__(self, path: Path, namespace: str) -> None:
+    def __init__(self, path: Path, namespace: str, mirror_dir: Path | None = None) -> None:
         self.store = f"file:{path}"
         require_namespace(self.store, namespace)
         self._root = path / namespace
         self._users: dict[str, MappedUserTable] = {}
         self._items: dict[str, MappedItemTable] = {}
+        self._notes = TableNotes(mirror_dir or default_mirror_dir())
 
     async def catalogue(self) -> Catalogue | None:
         """Read the catalogue; None if this namespace has never had one."""
@@ -70,8 +76,17 @@ class FileReader:
         return self._read_manifest(generation)
 
     async def item_table(self, manifest: GenerationManifest, memory_bytes: int) -> MappedItemTable:
-        """Map a generation's items, wholly in memory if no larger than ``memory_bytes``."""
+        """Map a generation's tables, items in memory if they are no larger than so many bytes."""
         return await asyncio.to_thread(self._prefaulted_items, manifest, memory_bytes)
+
+    def has_changed(self, items: ItemTable) -> bool:
+        """Tell whether somebody wrote to the tables of a generation since they were found whole."""
+        return any(file.has_changed() for file in self._files_of(items))
+
+    def scrub(self, items: ItemTable) -> Iterator[None]:
+        """Re-read the tables of a generation but for users' records, piece by piece."""
+        for file in self._files_of(items):
+            yield from self._check(file)
 
     async def fetch_users(
         self, manifest: GenerationManifest, users: Ids
@@ -115,17 +130,38 @@ class FileReader:
                 tables.pop(generation).close()
 
     def _prefaulted_items(self, manifest: GenerationManifest, memory_bytes: int) -> MappedItemTable:
-        table = self._open(manifest, ITEMS, MappedItemTable)
-        if table.size_bytes <= memory_bytes:
+        items = self._open(manifest, ITEMS, MappedItemTable)
+        earlier = self._users.get(manifest.generation)
+        self._users[manifest.generation] = self._open(manifest, USERS, MappedUserTable)
+        if earlier is not None:  # it was damaged: the file may be another one by now
+            earlier.close()
+        if items.size_bytes <= memory_bytes:
             with as_store_errors(self.store):
-                table.prefault()
-        return table
+                items.prefault()
+        return items
 
     def _open(self, manifest: GenerationManifest, name: str, kind: type[_TableT]) -> _TableT:
         with self._reading(manifest.generation, name) as path:
             table = kind(path, manifest.generation)
         _require_same(manifest, name, table.header)
+        assert table.file is not None
+        if not self._notes.has(table.file.identity):
+            for _ in self._check(table.file):
+                pass
         return table
+
+    def _check(self, file: TableFile) -> Iterator[None]:
+        identity = file.identity
+        try:
+            yield from file.check()
+        except GenerationCorruptError:
+            self._notes.remove(identity)
+            raise
+        self._notes.add(file.identity)
+
+    def _files_of(self, items: ItemTable) -> list[TableFile]:
+        tables = (items, self._users.get(items.generation))
+        return [table.file for table in tables if table is not None and table.file is not None]
 
     def _verify(self, manifest: GenerationManifest, progress: Progress) -> None:
         generation = manifest.generation
@@ -134,8 +170,10 @@ class FileReader:
         kinds: dict[str, TableKind] = {ITEMS: "items", USERS: "users"}
         for name, kind in kinds.items():
             with self._reading(generation, name) as path:
+                identity = Identity.of(path.stat())
                 header = verify_table(path, kind, generation, progress)
             _require_same(manifest, name, header)
+            self._notes.add(identity)
 
     def _read_manifest(self, generation: str) -> GenerationManifest:
         with as_store_errors(self.store):

@@ -17,8 +17,8 @@ from gkc.store.catalogue import missing, read_catalogue
 from gkc.store.chunks import Chunks
 from gkc.store.generation import GenerationManifest
 from gkc.store.protocol import Progress
-from gkc.store.table import read_header
 from gkc.store.table_check import check_table
+from gkc.store.table_file import read_header
 from gkc.store.table_format import PAGE_BYTES
 from gkc.store.urls import StoreUrl
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import redis
@@ -92,6 +92,14 @@ class RedisReader:
                 return self._mirrors.open(manifest, chunks.read, memory_bytes)
 
         return await in_daemon_thread(copy)
+
+    def has_changed(self, items: ItemTable) -> bool:
+        """Tell whether somebody wrote to the mirror of a generation's items since it was read."""
+        return items.file is not None and items.file.has_changed()
+
+    def scrub(self, items: ItemTable) -> Iterator[None]:
+        """Re-read the mirror of a generation's items, piece by piece."""
+        return self._mirrors.scrub(items)
 
     async def fetch_users(
         self, manifest: GenerationManifest, users: Ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -30,7 +31,8 @@ from gkc.store.backends.file.writer import FileTarget, FileWriter
 from gkc.store.protocol import Storage
 from gkc.store.sink import GenerationSink
 from gkc.store.table import MappedItemTable, MappedUserTable
-from gkc.store.table_format import TableShape
+from gkc.store.table_format import PAGE_BYTES, TableShape
+from gkc.store.table_notes import Identity, TableNotes
 from gkc.store.table_writer import UserTableWriter
 from gkc.strings import Ids
 from gkc.testing.contract import StoreContract
@@ -144,8 +146,10 @@ def export(place: FilePlace, sample: Sample | None = None) -> str:
     return publish_sample(Publisher(place.open_pair()[0]), sample or make_sample()).generation
 
 
-async def manifest_of(place: FilePlace, generation: str) -> tuple[FileReader, GenerationManifest]:
-    reader = FileReader(place.directory, place.namespace)
+async def manifest_of(
+    place: FilePlace, generation: str, mirror_dir: Path | None = None
+) -> tuple[FileReader, GenerationManifest]:
+    reader = FileReader(place.directory, place.namespace, mirror_dir)
     return reader, await reader.manifest(generation)
 
 
@@ -212,6 +216,44 @@ async def test_a_file_cut_short_under_a_reader_is_damage_not_its_death(place: Fi
         table.rows_of(sample.items.ids)
     table.close()
     await reader.close()
+
+
+@pytest.mark.parametrize("name", TABLES)
+async def test_a_table_is_read_once_a_host_and_then_by_whoever_scrubs(
+    place: FilePlace, tmp_path: Path, name: str
+) -> None:
+    generation = export(place)
+    path, notes = place.file(generation, name), TableNotes(tmp_path)
+    reader, manifest = await manifest_of(place, generation, tmp_path)
+    await reader.item_table(manifest, 0)
+    await reader.close()
+    flip(path, PAGE_BYTES)
+    reader, manifest = await manifest_of(place, generation, tmp_path)
+    with pytest.raises(GenerationCorruptError, match="section starts differs"):
+        await reader.item_table(manifest, 0)
+    await asyncio.sleep(0.03)  # what is younger is not noted
+    notes.add(Identity.of(path.stat()))  # as if it was found whole
+    items = await reader.item_table(manifest, 0)
+    assert not reader.has_changed(items)
+    with pytest.raises(GenerationCorruptError, match="section starts differs"):
+        list(reader.scrub(items))
+    with pytest.raises(GenerationCorruptError, match="section starts differs"):
+        await reader.item_table(manifest, 0)
+    flip(path, PAGE_BYTES)
+    assert reader.has_changed(items)
+    (await reader.item_table(manifest, 0)).close()
+    items.close()
+    await reader.close()
+
+
+async def test_what_was_verified_is_not_read_again(place: FilePlace, tmp_path: Path) -> None:
+    generation = export(place)
+    await asyncio.sleep(0.03)  # what is younger is not noted
+    reader, manifest = await manifest_of(place, generation, tmp_path)
+    await reader.verify(manifest, lambda rows: None)
+    await reader.close()
+    notes = TableNotes(tmp_path)
+    assert all(notes.has(Identity.of(place.file(generation, name).stat())) for name in TABLES)
 
 
 async def test_a_deleted_generation_stays_readable_for_who_has_mapped_it(place: FilePlace) -> None:

@@ -42,6 +42,11 @@ class Host:
         """Say that the service is being stopped."""
         self._draining.value = 1
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the service is being stopped."""
+        return bool(self._draining.value)
+
     def seat(self, number: int) -> Seat:
         """Return a worker's own place."""
         return Seat(self, number)
@@ -56,7 +61,7 @@ class Host:
 
     def check_stays(self) -> None:
         """Check that the service is not being stopped; raises ServiceNotReadyError."""
-        if self._draining.value:
+        if self.is_draining:
             raise ServiceNotReadyError("this service is being stopped")
 
     def check_ready(self) -> None:

@@ -24,7 +24,7 @@ import uvicorn
 
 from gkc.http.app import Service
 from gkc.http.host import WorkerState
-from gkc.http.serve import BACKLOG
+from gkc.http.listener import BACKLOG, take_no_more
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import BEAT_SECONDS, RETIRE, Assignment
 from gkc.logs import set_up_logging
@@ -81,6 +81,7 @@ class _Server(uvicorn.Server):
         self._drain_seconds = settings.drain_seconds
         self._drain_delay_seconds = settings.drain_delay_seconds
         self._is_leaving = False
+        self._cut_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to accept connections."""
@@ -98,6 +99,9 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, answer what is under way, cut what takes too long, close the store."""
+        if self._assignment.seat.host.is_draining:  # nobody is to listen in its place
+            take_no_more(self._assignment.listener)
+            await asyncio.sleep(_LOOK_SECONDS)  # to accept, and read, what is there
         self._stop_listening()
         for connection in list(self.server_state.connections):
             connection.shutdown()
@@ -145,9 +149,10 @@ class _Server(uvicorn.Server):
         self._assignment.listener.close()
 
     async def _wait_until_empty(self) -> None:
-        """Wait until no connection is left, or for as long as requests have to end."""
-        end = self._loop.time() + self._drain_seconds
-        while self.server_state.connections and self._loop.time() < end:  # noqa: ASYNC110
+        """Wait until no connection is left, or for as long as requests have from the first time."""
+        if self._cut_at is None:
+            self._cut_at = self._loop.time() + self._drain_seconds
+        while self.server_state.connections and self._loop.time() < self._cut_at:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _beat(self) -> None:

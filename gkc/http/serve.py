@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from gkc.errors import CommandError
+from gkc.http.listener import listen
 from gkc.http.metrics_directory import metrics_directory
 from gkc.http.workers import STOPPING, Assignment, Limits, Workers
 from gkc.interrupts import exit_when_told
@@ -24,7 +23,6 @@ from gkc.rows import library
 from gkc.settings import Settings
 from gkc.store import parse_store_url
 
-BACKLOG: Final = 2048
 _METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SPARE_SECONDS: Final = 5.0
 """Beyond what requests under way may take: for a worker to close its store and end."""
@@ -54,7 +52,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     store = parse_store_url(settings.store_url)
     stop_seconds = settings.drain_delay_seconds + settings.drain_seconds + _SPARE_SECONDS
     limits = Limits(settings.stuck_seconds, stop_seconds)
-    with _listen(settings.host, settings.port) as listener:
+    with listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         count = "" if settings.workers == 1 else f", {settings.workers} workers"
@@ -75,14 +73,3 @@ def _work(settings: Settings, directory: Path, assignment: Assignment) -> None:
     from gkc.http.run import run
 
     run(settings, directory, assignment)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as exc:
-        raise CommandError(
-            f"cannot listen on {host}, port {port}: {exc.strerror or exc}; "
-            "stop what uses it, or choose others with --host and --port"
-        ) from exc

@@ -152,7 +152,7 @@ class _Server(uvicorn.Server):
         """Wait until no connection is left, or for as long as requests have from the first time."""
         if self._cut_at is None:
             self._cut_at = self._loop.time() + self._drain_seconds
-        while self.server_state.connections and self._loop.time() < self._cut_at:
+        while self.server_state.connections and self._loop.time() < self._cut_at:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _beat(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -191,18 +192,12 @@ def test_a_killed_worker_takes_only_its_own_requests_along(tmp_path: Path) -> No
         before = opened.workers()
         with asking(opened) as seen:
             lost = min(before)
-            signal_process(lost)
+            os.kill(lost, signal.SIGKILL)
             until(lambda: len(opened.workers() - before) == 1)
             while len(opened.workers()) < 2 or not _all_answer(opened):
                 assert ready_code(opened) == 200, "the other one answers"
         assert set(seen) - {"200"} <= {f for f in seen if "Remote" in f or "reset" in f}
         assert sum(seen.values()) - seen["200"] <= CALLERS
-
-
-def signal_process(pid: int) -> None:
-    import os
-
-    os.kill(pid, signal.SIGKILL)
 
 
 def _all_answer(opened: Served) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from bench.bundles import USER_ID_STEP
 from bench.world import VERSION, Shape
 from gkc.arrays import I64
-from gkc.rows import keys_of
+from gkc.id_index import keys_of
 from gkc.store import (
     GenerationSpec,
     ItemBlock,

@@ -24,6 +24,7 @@ from exporter.manifest import (
     bad_key,
     parse_manifest,
 )
+from gkc.store import IdTypes
 
 _MOST_MANIFEST_BYTES: Final = 64 << 20
 _DELTA_LOG: Final = "_delta_log"
@@ -317,15 +318,19 @@ def fingerprint(bundle: Bundle, digests: Mapping[str, str], *facts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def vector_space(bundle: Bundle, digests: Mapping[str, str]) -> str:
+def vector_space(bundle: Bundle, digests: Mapping[str, str], id_types: IdTypes) -> str:
     """Name the space of a bundle's vectors: the digest of its models, whatever their files' names.
 
-    Equal models give vectors whose axes mean the same, whatever tables they are run on.
+    Equal models give vectors whose axes mean the same, whatever tables they are run on. Where ids
+    are strings that counts, too: a downstream model that asks with numbers must not pass for one
+    that can be answered.
     """
     parts = []
     for kind, model in bundle.models.items():
         files = (model.file, *bundle.weights[kind])
         parts.append(f"{kind}={' '.join(digests[file] for file in files)}")
+    if id_types != IdTypes():
+        parts.append(f"ids={id_types.user},{id_types.item},{id_types.category}")
     return "sha256:" + hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

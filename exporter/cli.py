@@ -15,20 +15,20 @@ import typer
 from pydantic import ValidationError
 
 from exporter.errors import InterruptedExportError
+from exporter.progress import PhaseProgress
 from exporter.run import (
     ExportOptions,
     ExportReport,
-    PhaseProgress,
     Report,
     check_version,
     plan_export,
     run_export,
 )
 from gkc.command_line import Commands, run
-from gkc.errors import GkcError
+from gkc.errors import CommandError, GkcError
 from gkc.logs import set_up_logging
 from gkc.settings import StoreSettings, refusals, variable_warnings
-from gkc.store import ElementType, Retention, is_version_name, require_store
+from gkc.store import ElementType, Retention, is_version_name, parse_store_url
 
 app = Commands()
 
@@ -41,19 +41,33 @@ The tables are validated first; the rows go into a hidden generation, are verifi
 from one moment to the next. What was served before still serves if anything fails."""
 
 
-Version = Annotated[str, typer.Option(help="Name to publish under, for example 20211220.")]
-Folder = Annotated[Path, typer.Option(help="Directory with manifest.json, models and tables.")]
-Store = Annotated[
-    str | None, typer.Option(help="Store URL; default GKC_STORE_URL, else file:./gkc-data.")
+Version = Annotated[
+    str, typer.Option(metavar="V", help="Name to publish under, for example 20211220.")
 ]
-MaxVersions = Annotated[int, typer.Option(min=1, help="Versions served at most.")]
+Folder = Annotated[
+    Path, typer.Option(metavar="DIR", help="Directory with manifest.json, models and tables.")
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="file:PATH, redis://, rediss:// or unix:// (GKC_STORE_URL; file:./gkc-data). "
+        "GKC_NAMESPACE names one of the centers that share it.",
+    ),
+]
+MaxVersions = Annotated[int, typer.Option(min=1, metavar="N", help="Versions served at most.")]
 KeepPrevious = Annotated[
-    int, typer.Option(min=0, max=1, help="Former generations kept for a rollback.")
+    int, typer.Option(min=0, max=1, metavar="N", help="Former generations kept for a rollback.")
 ]
 Dtype = Annotated[ElementType, typer.Option(help="Type that vectors are stored in.")]
-MaxPairs = Annotated[int, typer.Option(min=1, help="User-category pairs that one user may have.")]
+MaxPairs = Annotated[
+    int, typer.Option(min=1, metavar="N", help="User-category pairs that one user may have.")
+]
 GraceSeconds = Annotated[
-    float, typer.Option(min=0, help="How long readers may go on with what was retired.")
+    float,
+    typer.Option(
+        min=0, metavar="SECONDS", help="How long readers may go on with what was retired."
+    ),
 ]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Leave deleting what was retired to the next writer.")
@@ -66,7 +80,12 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Validate only; name what would be evicted.")
 ]
 Check = Annotated[
-    bool, typer.Option("--check", help="Recompute a sample of what is stored and compare.")
+    bool,
+    typer.Option(
+        "--check",
+        help="Instead of exporting: recompute a sample of the version published from this bundle, "
+        "and compare.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
@@ -123,7 +142,12 @@ def _settings() -> StoreSettings:
 
 
 def _check(options: ExportOptions, progress: PhaseProgress) -> Report:
-    require_store(options.store)
+    where = parse_store_url(options.store)
+    if where.is_missing():
+        raise CommandError(
+            f"no store at {where.path}, so nothing to check; name the right one by --store or "
+            "GKC_STORE_URL, or export this bundle into it: leave --check out"
+        )
     return check_version(options, progress)
 
 

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
-import structlog
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from exporter.bundle import Bundle, check_digests, fingerprint, load_bundle, vector_space
 from exporter.check import Sample, StorePlace, compare_with_models, verify_generation
@@ -39,8 +27,10 @@ from exporter.inputs import (
 )
 from exporter.manifest import MODEL_KINDS
 from exporter.models import RUNTIME
+from exporter.progress import PhaseProgress
 from gkc.arrays import F32, U8
 from gkc.store import (
+    Catalogue,
     Defaults,
     ElementType,
     GenerationManifest,
@@ -53,13 +43,7 @@ from gkc.store import (
     open_publisher,
 )
 
-log = structlog.get_logger(__name__)
-
 T = TypeVar("T")
-Phase = Literal["validate", "write", "verify", "publish", "evict", "check"]
-_LOGGED: Final[frozenset[Phase]] = frozenset({"write", "verify", "publish", "evict"})
-"""Phases that change the store; a refusal before them stays one line on standard error."""
-_MOST_NAMED: Final = 10
 _DEPTH: Final = 2
 """Batches that may wait between reading, the models, and writing."""
 
@@ -128,67 +112,6 @@ class ExportReport(Report):
     evicted: list[str]
 
 
-class PhaseProgress:
-    """Tells a person or a log which phase an export is in, and how far.
-
-    Parameters
-    ----------
-    on_terminal : bool
-        Whether standard error is a terminal: bars then, else one log line a phase.
-
-    Attributes
-    ----------
-    phase : str
-        The phase that was entered last.
-    """
-
-    def __init__(self, *, on_terminal: bool) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description:<9}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not on_terminal,
-        )
-        self._task = TaskID(0)
-        self.phase: Phase = "validate"
-
-    def __enter__(self) -> Self:
-        """Show the bars, if there are any."""
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the bars as they stand."""
-        self._bars.stop()
-
-    def start(self, phase: Phase, total: int | None, **facts: str | int) -> None:
-        """Enter a phase of ``total`` rows, None where rows are not counted."""
-        self.phase = phase
-        self._task = self._bars.add_task(phase, total=total)
-        if self._bars.disable and phase in _LOGGED:
-            log.info("export_phase", phase=phase, **facts)
-
-    def tell_skipped(self, files: Sequence[str]) -> None:
-        """Warn people, and the log if there is one, of tables' files that are passed over."""
-        if not files:
-            return
-        more = f" and {len(files) - _MOST_NAMED:,} more" if len(files) > _MOST_NAMED else ""
-        names = ", ".join(files[:_MOST_NAMED]) + more
-        sys.stderr.write(
-            "gkc-export: warning: passed over, since a name that begins with . or _ is a hidden "
-            f"one: {names}\n"
-        )
-        if self._bars.disable:
-            log.warning("table_files_skipped", files=list(files))
-
-    def advance(self, rows: int) -> None:
-        """Count more rows of the phase as done."""
-        self._bars.advance(self._task, rows)
-
-
 def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
     """Export a bundle as a version: write -> verify -> publish -> evict.
 
@@ -210,7 +133,7 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
                 prepared,
                 mark,
                 default_vectors(prepared, options.element_type),
-                vector_space(prepared.bundle, digests),
+                vector_space(prepared.bundle, digests, prepared.id_types.stored),
             )
             with publisher.stage(
                 spec,
@@ -278,7 +201,26 @@ def _validated(
     progress.start("validate", None, version=options.version, bundle=bundle.manifest.name)
     digests = check_digests(bundle)
     with prepare(bundle, options.max_pairs_per_user, progress.advance) as prepared:
+        _tell_changed_ids(publisher.catalogue(), options.version, prepared, progress)
         yield prepared, digests, evicted
+
+
+def _tell_changed_ids(
+    catalogue: Catalogue, version: str, prepared: Prepared, progress: PhaseProgress
+) -> None:
+    """Warn where ids are of another type than in the generation that is to be replaced."""
+    entry = catalogue.versions.get(version)
+    if entry is None or (summary := catalogue.generations[entry.current].summary) is None:
+        return
+    for kind in ("user", "item", "category"):
+        before, now = getattr(summary.id_types, kind), getattr(prepared.id_types, kind)
+        if now != before:
+            progress.warn(
+                f"the {kind} ids of {version} are {now} in this bundle, {before} in generation "
+                f"{entry.current}, which it replaces; questions with {before} ids will be refused",
+                "id_type_changed",
+                kind=kind,
+            )
 
 
 def _load(options: ExportOptions, progress: PhaseProgress) -> Bundle:

@@ -19,12 +19,12 @@ from exporter.errors import FeatureTableError
 from exporter.features import Content, Feature, Values, cast_values
 from exporter.manifest import ID_COLUMNS, TableKind
 from gkc.arrays import I64, Bools
+from gkc.columns import instead
 from gkc.strings import MAX_STRING_BYTES, IdType
 
 _BATCH_BYTES: Final = 4 << 20
 _BATCH_ROWS: Final = 16_384
 _READ_BUFFER_BYTES: Final = 1 << 20
-_MOST_NAMES: Final = 20
 _ID: Final = "an id within int64; view the ids as int64 or make strings of them, in questions too"
 _LEAST_BYTES: Final = {"BYTE_ARRAY": 32}
 _LISTS: Final = (
@@ -56,17 +56,10 @@ class _File:
     def column_type(self, column: str) -> pa.DataType:
         places = self.schema.get_all_field_indices(column)
         if len(places) != 1:
-            problem = "the file has it twice" if places else f"the file has {self._missing(column)}"
+            missing = f"the file has no such column; {instead(column, self.schema)}"
+            problem = "the file has it twice" if places else missing
             raise FeatureTableError(self.name, problem, column=column)
         return self.schema.field(places[0]).type
-
-    def _missing(self, column: str) -> str:
-        """Say that there is no such column, and where it may have been lost."""
-        pandas = self.schema.pandas_metadata or {}
-        index = [i["name"] if isinstance(i, dict) else i for i in pandas.get("index_columns", [])]
-        if column in index or "__index_level_0__" in index:
-            return "no such column; pandas keeps an index apart: reset_index() before to_parquet()"
-        return f"no such column; its columns: {', '.join(self.schema.names[:_MOST_NAMES])}"
 
 
 def _size_bytes(metadata: pq.FileMetaData) -> int:
@@ -143,7 +136,7 @@ class FeatureTable:
                 raise FeatureTableError(
                     file,
                     f"ids must be of an integer type, or strings, not {held}; cast them to int64 "
-                    "(in pandas 'Int64', which may be null)",
+                    "(in pandas 'Int64', which may be null) or to string",
                     column=column,
                 )
             id_type: IdType = "string" if _is_text(held) else "int64"

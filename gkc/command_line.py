@@ -7,24 +7,39 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any, Final, NoReturn, TypeVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from gkc.errors import GkcError
+from gkc.errors import GkcError, StoreUrlError
+from gkc.settings import in_words
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_SECRETS: Final = re.compile(r":(?:/.*|\S*)@|(?<=\?)[^\s=]+=\S*", re.DOTALL)
+_SECRETS: Final = re.compile(
+    r":(?:/.*|\S*)@"
+    # A password with no host behind it, where a port would stand; \[ begins an IPv6 address.
+    r"|:/(?:/?:|/[^\s/:\[]+:(?!\d{1,5}(?:[/?]|[)'\",;:.]*(?:\s|$))|\s|$)).*"
+    r"|(?<=\?)[^\s=]+=\S*",
+    re.DOTALL,
+)
 
 
 def without_secrets(text: str) -> str:
     """Hide what may be a password: what stands before the host of a URL, or behind its ``?``.
 
-    A password may have any character, so all from the first ``:/`` to the last ``@`` goes.
+    A password may have any character, so all from the first ``:/`` to the last ``@`` goes, and to
+    the end if there is no ``@``.
     """
-    return _SECRETS.sub(lambda secret: ":…@" if secret[0].startswith(":") else "…", text)
+
+    def hidden(secret: re.Match[str]) -> str:
+        if not secret[0].startswith(":"):
+            return "…"
+        return ":…@" if secret[0].endswith("@") else ":…"
+
+    return _SECRETS.sub(hidden, text)
 
 
 def run(app: typer.Typer, name: str) -> NoReturn:
@@ -34,13 +49,27 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     except typer.TyperException as wrong_usage:
         shown = io.StringIO()
         wrong_usage.show(shown)  # type: ignore[attr-defined] # in all that typer raises
-        sys.stderr.write(without_secrets(shown.getvalue()))
+        sys.stderr.write(without_secrets(in_words(shown.getvalue())))
         status = wrong_usage.exit_code
+    except StoreUrlError as error:  # holds no secret, but tells how an @ is written
+        sys.stderr.write(f"{name}: {error}\n")
+        status = 1
     except (GkcError, OSError, MemoryError) as error:
         told = str(error) or "there is not enough memory here"
         sys.stderr.write(f"{name}: {without_secrets(' '.join(told.split()))}\n")
         status = 1
     sys.exit(status)
+
+
+def version_option(name: str) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return the option ``--version`` of a command of this name."""
+
+    def show(asked: bool) -> None:
+        if asked:
+            typer.echo(f"{name} {metadata.version('gkc')}")
+            raise typer.Exit
+
+    return typer.Option("--version", callback=show, is_eager=True, help="Print the version of gkc.")
 
 
 class Commands(typer.Typer):
@@ -65,6 +94,13 @@ class Commands(typer.Typer):
 
 
 class _Command(TyperCommand):
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - those of TyperCommand
+        super().__init__(*args, **options)
+        for param in self.params:
+            if isinstance(param, TyperArgument) and param.metavar:
+                # Its Python type would stand behind the name that it has for people.
+                param.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - no public class
         _refuse_repeated(self, ctx, args)
         return super().parse_args(ctx, args)

@@ -23,7 +23,7 @@ enum { FINE = 0, BAD_TABLE = 1, BAD_RECORD = 2, BAD_QUESTION = 3, BAD_STRINGS = 
                                                            /* what a function returns */
 
 enum { RECORD_HEADER = 8, AHEAD = 8, LOOKED_UP_AT_ONCE = 256, TILE = 256, CACHE_LINE = 64,
-       LONGEST_STRING = 128 };
+       LONGEST_STRING = 128, LONG_BUCKET = 4 };
 
 /* ---- Numbers ------------------------------------------------------------------------------------
    A half becomes a float exactly; a float becomes the nearest half, ties to even, as numpy does it.
@@ -209,6 +209,17 @@ static uint64_t hash_of(uint64_t id) { /* the finaliser of splitmix64; part of t
   return id ^ id >> 31;
 }
 
+/* Narrow a span of rows to a short one that has the first row of an id, if there is one. Ids of one
+   bucket can be made up, so that a long one is no matter of chance. */
+static void narrow_to(const table_index *table, int64_t id, int64_t *row, int64_t *last) {
+  uint64_t hash = hash_of((uint64_t)id);
+  while (*last - *row > LONG_BUCKET) {
+    int64_t middle = (*row + *last) / 2;
+    if (hash_of((uint64_t)table->ids[middle]) < hash) *row = middle + 1;
+    else *last = middle + 1;
+  }
+}
+
 /* Write the row of each id into `rows`, -1 if it has none. Passes over a few hundred ids at a time,
    each of which begins to read what the next one needs. */
 int gkc_find(const table_index *table, const int64_t *ids, int64_t n, int64_t *rows) {
@@ -224,8 +235,9 @@ int gkc_find(const table_index *table, const int64_t *ids, int64_t n, int64_t *r
       __builtin_prefetch(table->ids + first);
     }
     for (int64_t k = begin; k < end; k++) {
-      uint32_t row = table->starts[rows[k]], last = table->starts[rows[k] + 1];
+      int64_t row = table->starts[rows[k]], last = table->starts[rows[k] + 1];
       if (last > table->count) return BAD_TABLE;
+      if (last - row > LONG_BUCKET) narrow_to(table, ids[k], &row, &last);
       rows[k] = -1;
       for (; row < last; row++)
         if (table->ids[row] == ids[k]) {
@@ -299,6 +311,35 @@ int gkc_keys(const strings *asked, int64_t *keys) {
   return FINE;
 }
 
+/* The place of a string among ascending ones from `low` to before `high`; -1 if it is not there, -2
+   if one lies outside of all. */
+static int64_t place_of(string s, const strings *stored, int64_t low, int64_t high) {
+  while (low < high) {
+    int64_t middle = (low + high) / 2;
+    string other = string_at(stored, middle);
+    if (other.size < 0) return -2;
+    int order = compared(other, s);
+    if (!order) return middle;
+    if (order < 0) low = middle + 1;
+    else high = middle;
+  }
+  return -1;
+}
+
+static int has_key(const table_index *table, int64_t row, int64_t key) {
+  return row < table->count && table->ids[row] == key;
+}
+
+/* The end of the rows of one key, of which `row` is the first: steps double, then halve, as strings
+   of one key can be made up in any number. */
+static int64_t end_of_key(const table_index *table, int64_t row) {
+  int64_t key = table->ids[row], step = 1;
+  while (has_key(table, row + step, key)) step *= 2;
+  for (; step; step /= 2)
+    if (has_key(table, row + step, key)) row += step;
+  return row + 1;
+}
+
 /* Write the row of each string into `rows`, -1 if it has none: as `gkc_find`, which finds the first
    row of its key, then by comparing bytes. */
 int gkc_find_strings(const table_index *table, const strings *stored, const strings *asked,
@@ -319,15 +360,9 @@ int gkc_find_strings(const table_index *table, const strings *stored, const stri
     for (int64_t k = 0; k < some.count; k++) {
       int64_t row = rows[begin + k];
       if (row < 0) continue;
-      for (rows[begin + k] = -1; row < table->count && table->ids[row] == keys[k]; row++) {
-        string s = string_at(stored, row);
-        if (s.size < 0) return BAD_TABLE;
-        string wanted = string_at(&some, k);
-        if (s.size == wanted.size && !memcmp(s.bytes, wanted.bytes, (size_t)s.size)) {
-          rows[begin + k] = row;
-          break;
-        }
-      }
+      row = place_of(string_at(&some, k), stored, row, end_of_key(table, row));
+      if (row < -1) return BAD_TABLE;
+      rows[begin + k] = row;
     }
   }
   return FINE;
@@ -336,18 +371,10 @@ int gkc_find_strings(const table_index *table, const strings *stored, const stri
 /* Write the place of each string among ascending ones into `places`, -1 if it is not there. */
 int gkc_find_sorted(const strings *stored, const strings *asked, int64_t *places) {
   for (int64_t k = 0; k < asked->count; k++) {
-    int64_t low = 0, high = stored->count;
     string s = string_at(asked, k);
     if (s.size < 0) return BAD_STRINGS;
-    for (places[k] = -1; low < high;) {
-      int64_t middle = (low + high) / 2;
-      string other = string_at(stored, middle);
-      if (other.size < 0) return BAD_TABLE;
-      int order = compared(other, s);
-      if (!order) places[k] = middle;
-      if (order < 0) low = middle + 1;
-      else high = order ? middle : low;
-    }
+    places[k] = place_of(s, stored, 0, stored->count);
+    if (places[k] < -1) return BAD_TABLE;
   }
   return FINE;
 }

@@ -1,267 +1,39 @@
-"""The compiled rule of a knowledge row, ``rows.c``: find ids, number distinct values, lay rows.
+"""The compiled rule of a knowledge row, ``rows.c``: number distinct values, lay rows.
 
-It is the only way; a slow one in the tests is its witness. The library is called through ctypes and
-holds the interpreter's lock: a call of microseconds is not worth letting go of it, and long
-questions are laid some rows at a time. The sizes of arrays are checked here, every index inside
-them by the compiled loops.
+It is the only way; a slow one in the tests is its witness. The sizes of arrays are checked here,
+every index inside them by the compiled loops.
 """
 
 from __future__ import annotations
 
-import ctypes
 import secrets
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from gkc.arrays import I64, U8, Bools
+from gkc.compiled import NOWHERE, Array, address, fault, library, opened
 from gkc.errors import LayoutError
+from gkc.id_index import SortedStrings, TableIndex, opened_strings, table_index
 from gkc.knowledge import PARTS, STATUSES, Part, Vectors, part_spans
-from gkc.rows_library import GENERATION, LIBRARY, QUESTION, STRINGS, TABLE, TYPES, load, stride
-from gkc.rows_trial import check
+from gkc.rows_library import GENERATION, QUESTION, TYPES, stride
 from gkc.strings import Ids, StringIds
 
-_FAULTS: Final = {
-    1: "a table points outside itself",
-    2: "a user's record has another length",
-    3: "a row points outside its answer",
-    4: "a string lies outside of its column",
-}
-_MOST_ROWS: Final = 1 << 32
 _WIDEST: Final = 1 << 24
 """So that no size of a record overflows: it has at most 2**32 pairs of 4 bytes a number."""
 _COUNTS: Final = len(PARTS) * STATUSES
 _SEED: Final = secrets.randbits(64)
 """So that nobody can choose values that all fall into one place of a table of distinct values."""
 
-_TABLE: Final = struct.Struct(TABLE)
 _GENERATION: Final = struct.Struct(GENERATION)
 _QUESTION: Final = struct.Struct(QUESTION)
-_STRINGS: Final = struct.Struct(STRINGS)
 
-Array = npt.NDArray[np.generic]
 Laying = Callable[[int, int], None]
 """Lays the rows from the first number to before the second; raises `LayoutError`."""
-
-_address_of: Final = ctypes.addressof
-_memory_of: Final = ctypes.c_char.from_buffer
-_NO_BYTES: Final = bytearray(8)
-_NOWHERE: Final = _address_of(_memory_of(_NO_BYTES))
-"""The address of an array without elements: nothing is read there, but there is memory."""
-
-
-@cache
-def library() -> ctypes.PyDLL:
-    """Load the library that is installed with gkc, and try it: once a process.
-
-    Raises
-    ------
-    RowRuleError
-        If it is not there, is of another platform, or answers other bits than it should.
-    """
-    loaded = load(LIBRARY)
-    check(loaded)
-    return loaded
-
-
-def address(array: Array) -> int:
-    """Return where the memory of a contiguous array begins."""
-    if not array.size:
-        return _NOWHERE
-    try:
-        return _address_of(_memory_of(array.data))
-    except TypeError:  # it is read-only; three times as slow for the others
-        return array.ctypes.data
-
-
-def _opened(name: str, section: memoryview, dtype: str) -> Array:
-    """Return a section as numbers, which the compiled loops read where they lie.
-
-    Raises
-    ------
-    LayoutError
-        If they do not lie at a multiple of their size.
-    """
-    array: Array = np.frombuffer(section, dtype=dtype)
-    if array.size and not array.flags.aligned:
-        raise LayoutError(f"section {name} does not begin at a multiple of {array.itemsize}")
-    return array
-
-
-def keys_of(column: StringIds) -> I64:
-    """Return the key of each string, shape (n,), int64: a hash, in which different ones may meet.
-
-    Words of eight bytes, little-endian and padded with zeros, go into a product each. It is part of
-    the stored format and never changes.
-
-    Raises
-    ------
-    LayoutError
-        If a string lies outside of its column.
-    """
-    keys = np.empty(len(column), dtype=np.int64)
-    _succeed(library().gkc_keys(_packed(column), address(keys)))
-    return keys
-
-
-def _packed(column: StringIds) -> bytes:
-    offsets, data = column.offsets, column.data
-    return _STRINGS.pack(address(offsets), address(data), len(offsets) - 1, len(data))
-
-
-def _succeed(outcome: int) -> None:
-    if outcome:
-        raise LayoutError(_FAULTS[outcome])
-
-
-class SortedStrings:
-    """A dictionary: strings in ascending order of their bytes, each of which has a place.
-
-    Parameters
-    ----------
-    strings : StringIds
-    """
-
-    def __init__(self, strings: StringIds) -> None:
-        self._held, self._packed = strings, _packed(strings)
-        self._find = library().gkc_find_sorted
-
-    def places_of(self, column: StringIds) -> I64:
-        """Return the place of each string, shape (n,), int64; -1 if it is not there.
-
-        Raises
-        ------
-        LayoutError
-            If a string lies outside of those it belongs to.
-        """
-        places = np.empty(len(column), dtype=np.int64)
-        _succeed(self._find(self._packed, _packed(column), address(places)))
-        return places
-
-
-def _opened_strings(name: str, sections: Mapping[str, memoryview]) -> StringIds:
-    """Return the strings of two sections, which the compiled loops read where they lie.
-
-    Raises
-    ------
-    LayoutError
-        If their offsets are not those of a number of strings.
-    """
-    offsets, data = sections[f"{name}_offsets"], sections[f"{name}_bytes"]
-    if not len(offsets) or len(offsets) % 8:
-        raise LayoutError(f"section {name}_offsets of {len(offsets)} bytes is none")
-    opened = np.asarray(_opened(f"{name}_offsets", offsets, "<i8"), dtype=np.int64)
-    return StringIds(np.frombuffer(data, dtype=np.uint8), opened)
-
-
-class TableIndex:
-    """Where ids are found in one table: its sections ``starts`` and ``ids``.
-
-    Parameters
-    ----------
-    starts : bytes-like
-        uint32 for each bucket and one more: the first row that is not before it.
-    ids : bytes-like
-        int64 for each row, ascending by their hashes.
-    count : int
-        Number of rows.
-
-    Raises
-    ------
-    LayoutError
-        If the sections do not fit the number of rows.
-    """
-
-    def __init__(self, starts: memoryview, ids: memoryview, count: int) -> None:
-        buckets = len(starts) // 4 - 1
-        bits = buckets.bit_length() - 1
-        if len(starts) % 4 or buckets != 1 << max(bits, 0) or not 1 <= bits < 32:
-            raise LayoutError(f"section starts of {len(starts)} bytes is none")
-        if not 0 <= count < _MOST_ROWS or len(ids) != 8 * count:
-            raise LayoutError(f"section ids of {len(ids)} bytes does not hold {count} ids")
-        self.count = count
-        self._held = _opened("starts", starts, "<u4"), _opened("ids", ids, "<i8")
-        self.packed = _TABLE.pack(*(a.ctypes.data for a in self._held), count, 64 - bits)
-        self._find, self._find_one = library().gkc_find, library().gkc_find_one
-
-    def find(self, ids: int, n: int, rows: int) -> None:
-        """Write the rows of ``n`` ids to the address ``rows``, -1 for an id that is not there.
-
-        Raises
-        ------
-        LayoutError
-            If the table points outside itself.
-        """
-        outcome = self._find(self.packed, ids, n, rows)
-        if outcome:
-            raise LayoutError(_FAULTS[outcome])
-
-    def row_of(self, id_: int) -> int:
-        """Return the row of one id, -1 if it is not there; as `find`."""
-        row: int = self._find_one(self.packed, id_)
-        if row < -1:
-            raise LayoutError(_FAULTS[1])
-        return row
-
-    def rows_of(self, ids: Ids) -> I64:
-        """Return the row of each id, shape (n,), int64; as `find`."""
-        if isinstance(ids, StringIds):
-            raise LayoutError("ids that are strings are in no table of numbers")
-        ids, rows = np.ascontiguousarray(ids), np.empty(len(ids), dtype=np.int64)
-        self.find(address(ids), len(ids), address(rows))
-        return rows
-
-
-class StringIndex(TableIndex):
-    """Where strings are found in one table: ``ids`` holds their keys.
-
-    Parameters
-    ----------
-    sections : mapping of str to bytes-like
-        ``starts`` and ``ids`` as in `TableIndex`; ``id_offsets``, int64 a row and one, and
-        ``id_bytes``, all strings.
-    count : int
-        Number of rows.
-
-    Raises
-    ------
-    LayoutError
-        If the sections do not fit the number of rows.
-    """
-
-    def __init__(self, sections: Mapping[str, memoryview], count: int) -> None:
-        super().__init__(sections["starts"], sections["ids"], count)
-        names = _opened_strings("id", sections)
-        if len(names) != count:
-            raise LayoutError(f"section id_offsets is that of {len(names)} ids, not {count}")
-        self._held_names, self._names = names, _packed(names)
-        self._find_strings = library().gkc_find_strings
-
-    def rows_of(self, ids: Ids) -> I64:
-        """Return the row of each string, shape (n,), int64, -1 for one that is not there.
-
-        Raises
-        ------
-        LayoutError
-            If the table points outside itself, or the ids are numbers.
-        """
-        if not isinstance(ids, StringIds):
-            raise LayoutError("ids that are numbers are in no table of strings")
-        rows = np.empty(len(ids), dtype=np.int64)
-        _succeed(self._find_strings(self.packed, self._names, _packed(ids), address(rows)))
-        return rows
-
-
-def table_index(sections: Mapping[str, memoryview], count: int) -> TableIndex:
-    """Return where ids are found in a table of so many rows, be they numbers or strings."""
-    if "id_offsets" in sections:
-        return StringIndex(sections, count)
-    return TableIndex(sections["starts"], sections["ids"], count)
 
 
 def distinct(values: I64, seconds: tuple[I64, Bools] | None = None) -> tuple[I64, I64]:
@@ -353,13 +125,13 @@ class GenerationRows:
                 raise LayoutError(f"section {name} has {len(sections[name])} bytes")
         self.index = table_index(sections, count)
         self.dictionary = (
-            SortedStrings(_opened_strings("category", sections))
+            SortedStrings(opened_strings("category", sections))
             if "category_offsets" in sections
             else None
         )
         vectors = [defaults.get(name) for name in widths]
         self._held: list[Array] = [
-            _opened("categories", sections["categories"], "<i8"),
+            opened("categories", sections["categories"], "<i8"),
             np.frombuffer(sections["has_category"], dtype=np.uint8),
             np.frombuffer(sections["rows"], dtype=np.uint8),
             *(np.frombuffer(vector or b"", dtype=np.uint8) for vector in vectors),
@@ -370,7 +142,7 @@ class GenerationRows:
             category_dim,
             *(a.ctypes.data if a.size else 0 for a in self._held[:3]),
             *(
-                0 if vector is None else a.ctypes.data if a.size else _NOWHERE
+                0 if vector is None else a.ctypes.data if a.size else NOWHERE
                 for vector, a in zip(vectors, self._held[3:], strict=True)
             ),
             default_category or 0,
@@ -579,4 +351,4 @@ def _lay(
 ) -> None:
     outcome = lay(generation, question, records, start, end)
     if outcome:
-        raise LayoutError(_FAULTS[outcome])
+        raise fault(outcome)

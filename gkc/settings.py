@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
@@ -114,13 +115,13 @@ def refusals(error: ValidationError, arguments: Collection[str] = ()) -> str:
     """
     names = ["_".join(map(str, e["loc"])) for e in error.errors()]
     shown = [f"{n}=" if n in arguments else f"{PREFIX}{n.upper()}:" for n in names]
-    told = [_in_words(e["msg"]) for e in error.errors()]
+    told = [in_words(e["msg"]) for e in error.errors()]
     return "; ".join(f"{name} {words}" for name, words in zip(shown, told, strict=True))
 
 
-def _in_words(refusal: str) -> str:
+def in_words(refusal: str) -> str:
     """Say what pydantic says, without what it says about itself."""
-    plain = refusal.removeprefix("Value error, ").partition(", unable to parse")[0]
+    plain = re.sub("Value error, |, unable to parse.*", "", refusal)
     return plain.replace("Input should be", "must be").replace("String should", "must")
 
 

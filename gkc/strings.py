@@ -19,7 +19,7 @@ _TOP_BITS: Final = 0xC0
 
 
 class StringIds:
-    """A column of strings; of one that was asked, some may be numbers.
+    """A column of strings.
 
     Parameters
     ----------
@@ -27,21 +27,18 @@ class StringIds:
         All strings as UTF-8.
     offsets : ndarray, shape (n + 1,), int64
         Where each begins, and where the last one ends; from 0 to m, ascending.
-    is_number : ndarray, shape (n,), bool, optional
-        Which of them stand for numbers, where a question holds both: no version has such ids.
     """
 
-    __slots__ = ("data", "is_number", "offsets")
+    __slots__ = ("data", "offsets")
 
-    def __init__(self, data: U8, offsets: I64, is_number: Bools | None = None) -> None:
+    def __init__(self, data: U8, offsets: I64) -> None:
         self.data = data
         self.offsets = offsets
-        self.is_number = is_number
 
     @classmethod
-    def of(cls, names: Sequence[bytes], is_number: Bools | None = None) -> StringIds:
+    def of(cls, names: Sequence[bytes]) -> StringIds:
         """Put strings together."""
-        return cls(_array(b"".join(names)), _offsets(map(len, names), len(names)), is_number)
+        return cls(_array(b"".join(names)), _offsets(map(len, names), len(names)))
 
     @classmethod
     def of_text(cls, texts: Sequence[str]) -> StringIds:
@@ -75,14 +72,12 @@ class StringIds:
         if isinstance(rows, slice):
             start, end, _ = rows.indices(len(self))
             ends = self.offsets[start : max(start, end) + 1]
-            is_number = None if self.is_number is None else self.is_number[rows]
-            return StringIds(self.data[ends[0] : ends[-1]], ends - ends[0], is_number)
+            return StringIds(self.data[ends[0] : ends[-1]], ends - ends[0])
         starts, lengths = self.offsets[:-1][rows], self.lengths[rows]
         offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        is_number = None if self.is_number is None else self.is_number[rows]
-        return StringIds(self.data[places], offsets, is_number)
+        return StringIds(self.data[places], offsets)
 
     @property
     def lengths(self) -> I64:

@@ -197,7 +197,8 @@ class Log:
         try:
             names = pq.read_table(file, columns=[kind, "name"])
         except (OSError, pa.ArrowException) as exc:
-            raise LogSchemaError(file, f"cannot be read ({_first_line(exc)})") from exc
+            remedy = f"it has the strings of {IDS[kind]}: copy the whole log, or import it anew"
+            raise LogSchemaError(file, f"cannot be read ({_first_line(exc)}); {remedy}") from exc
         places = pc.index_in(pa.array(ids), names.column(kind).combine_chunks())
         if places.null_count:
             lost = ids[places.is_null().to_numpy(zero_copy_only=False)]
@@ -386,4 +387,6 @@ def _is_int(value: object) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):  # of which Arrow says the path alone
+        return "there is no such file"
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -31,7 +31,7 @@ ChoiceT = TypeVar("ChoiceT", bound=str)
 
 
 def id_array(values: list[Any], pointer: str, is_given: Bools | None = None) -> Ids:
-    """Return the column of ids: numbers, strings, or, where there are both, strings of a kind.
+    """Return the column of ids: integers, or strings.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def id_array(values: list[Any], pointer: str, is_given: Bools | None = None) -> 
     pointer : str
         The pattern of the k-th one's JSON Pointer.
     is_given : ndarray, shape (n,), bool, optional
-        Which of them count; whatever stands for the others is an integer.
+        Which of them count; whatever stands for the others is of the same type.
     """
     kinds = set(map(type, values))
     if kinds <= {int}:  # a bool is no int here
@@ -47,37 +47,38 @@ def id_array(values: list[Any], pointer: str, is_given: Bools | None = None) -> 
             return np.array(values, dtype=np.int64)
         except OverflowError:
             pass  # named below, like every other value that is no id
-    elif kinds <= {int, str}:
-        try:
-            return string_array(values, pointer, is_given)
-        except UnicodeEncodeError:
-            pass  # half a surrogate pair, which is no text
-    k = next(k for k, value in enumerate(values) if not _is_id(value))
-    raise InvalidFieldsError(NO_ID, pointer.format(k))
+    elif kinds == {str}:
+        return string_array(values, pointer, is_given)
+    raise _refusal(values, pointer, is_given)
 
 
 def string_array(values: list[Any], pointer: str, is_given: Bools | None = None) -> StringIds:
-    """Return the column of strings, some of which may stand for numbers; as `id_array`."""
+    """Return the column of strings; as `id_array`."""
     try:
         ids = StringIds.of_text(values)
-    except TypeError:
-        ids = _with_numbers(values, pointer, is_given)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise _refusal(values, pointer, is_given) from error
     k = ids.first_unfit(is_given, are_texts=True)
     if k is not None:
         raise InvalidFieldsError(NO_STRING, pointer.format(k))
     return ids
 
 
-def _with_numbers(values: list[Any], pointer: str, is_given: Bools | None) -> StringIds:
-    """Return numbers among strings, which no version takes; those not given are strings, too."""
-    is_number = np.fromiter((type(v) is int for v in values), np.bool_, len(values))
-    for k in np.flatnonzero(is_number).tolist():
-        if not _INT64_MIN <= values[k] <= _INT64_MAX:
-            raise InvalidFieldsError(NO_ID, pointer.format(k))
-    if is_given is not None:
-        is_number &= is_given
-    names = [str(value).encode() for value in values]
-    return StringIds.of(names, is_number if is_number.any() else None)
+def _refusal(values: list[Any], pointer: str, is_given: Bools | None) -> InvalidFieldsError:
+    """Return the error on the first value that is no id, or not of the type of the first one."""
+    places = range(len(values)) if is_given is None else np.flatnonzero(is_given).tolist()
+    first, is_number = places[0], type(values[places[0]]) is int
+    for k in places:
+        if not _is_id(values[k]):
+            return InvalidFieldsError(NO_ID, pointer.format(k))
+        if (type(values[k]) is int) != is_number:
+            break
+    types = ("a string", "a number") if is_number else ("a number", "a string")
+    return InvalidFieldsError(
+        f"is {types[0]}, but {pointer.format(first)} is {types[1]}, "
+        "and ids of one kind are all of one type",
+        pointer.format(k),
+    )
 
 
 def _is_id(value: object) -> bool:
@@ -93,11 +94,12 @@ def category_array(values: list[Any], pointer: str) -> Categories:
 
 
 def filled(values: list[Any]) -> tuple[list[Any], Bools]:
-    """Return the categories with 0 where none was given, and where one was."""
+    """Return the categories with one of their type where none was given, and where one was."""
     if None not in values:
         return values, np.ones(len(values), dtype=np.bool_)
     has_category = np.fromiter((v is not None for v in values), dtype=np.bool_, count=len(values))
-    return [0 if v is None else v for v in values], has_category
+    filler = "" if str in set(map(type, values)) else 0
+    return [filler if v is None else v for v in values], has_category
 
 
 def versions_of(value: object, pointer: str = "/v/{}") -> tuple[tuple[str, ...], I64]:

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from gkc.errors import CatalogueLostError
-from gkc.store import Catalogue
+from gkc.store import Catalogue, IdTypes
 
 
 class VersionInfo(Struct, frozen=True, omit_defaults=True):
@@ -24,6 +24,7 @@ class VersionInfo(Struct, frozen=True, omit_defaults=True):
     user_categories: Annotated[int, Meta(description="Pairs of user and category that have one.")]
     dim: Annotated[int, Meta(description="Numbers of a user's and of an item's vector.")]
     category_dim: Annotated[int, Meta(description="Numbers of a pair's vector.")]
+    id_types: Annotated[IdTypes, Meta(description="Whether ids are integers or strings.")]
     dtype: Annotated[str, Meta(description="Element type of the stored vectors.")]
     bytes: Annotated[int, Meta(description="What its generation takes in the store.")]
     pinned: Annotated[bool, Meta(description="Whether no export may evict it.")]

@@ -432,14 +432,9 @@ def _check_id_type(
     spec: GenerationSpec,
     is_given: Bools | None = None,
 ) -> None:
-    is_number = ids.is_number if isinstance(ids, StringIds) else None
-    if isinstance(ids, StringIds) == (id_type == "string") and is_number is None:
+    if isinstance(ids, StringIds) == (id_type == "string"):
         return
-    if is_number is None:
-        is_number = np.full(len(ids), not isinstance(ids, StringIds))
-    is_wrong = is_number if id_type == "string" else ~is_number
-    if is_given is not None:
-        is_wrong = is_wrong & is_given
+    is_wrong = np.ones(len(ids), dtype=np.bool_) if is_given is None else is_given
     if is_wrong.any():
         types = ("a number", "strings") if id_type == "string" else ("a string", "integers")
         raise InvalidFieldsError(

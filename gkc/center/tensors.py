@@ -70,9 +70,15 @@ def _require_fit(name: str, ids: Ids, is_given: Bools | None = None) -> None:
 
 
 def _given(tensor: Array) -> Bools:
-    if tensor.dtype != np.uint8 or tensor.ndim != 1 or tensor.max(initial=0) > 1:
+    if tensor.dtype != np.uint8 or tensor.ndim != 1:
         raise InvalidFieldsError(
-            f"must be a U8 tensor of shape [n], each 0 or 1, not {_described(tensor)}", "/c_given"
+            f"must be a U8 tensor of shape [n], not {_described(tensor)}", "/c_given"
+        )
+    if tensor.max(initial=0) > 1:
+        wrong = int(tensor.argmax())
+        raise InvalidFieldsError(
+            f"must be 0 or 1 each, not {tensor[wrong]} as in element {wrong}, counted from 0",
+            "/c_given",
         )
     return tensor.astype(np.bool_)
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Annotated
 
-import typer
-
-import gkc
 from gkc.cli.export_table import run as export_table
 from gkc.cli.get import run as get
 from gkc.cli.join import run as join
@@ -15,7 +12,7 @@ from gkc.cli.lock import check, lock
 from gkc.cli.serve import run as serve
 from gkc.cli.verify import run as verify
 from gkc.cli.versions import app as versions
-from gkc.command_line import Commands, run
+from gkc.command_line import Commands, run, version_option
 from gkc.logs import set_up_logging
 
 app = Commands(
@@ -25,20 +22,9 @@ app = Commands(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(f"gkc {gkc.__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version of gkc."
-        ),
-    ] = False,
+    version: Annotated[bool, version_option("gkc")] = False,
 ) -> None:
     """Take the options that stand before any subcommand."""
 

@@ -15,7 +15,7 @@ from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan
 from gkc.center.question import Columns, Question, RowsAnswer
 from gkc.cli.options import AsJson, Store, load, read_store, whole_number
-from gkc.cli.output import console
+from gkc.cli.output import console, printable
 from gkc.http.encoding import encode_json
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
 from gkc.settings import StoreSettings
@@ -29,7 +29,10 @@ _read_id = whole_number(-(2**63), 2**63 - 1)
 
 
 def run(
-    user: Annotated[str, typer.Option(metavar="ID", help="User id, as the version has them.")],
+    user: Annotated[
+        str,
+        typer.Option(metavar="ID", help="User id: an integer or a string, by the version's type."),
+    ],
     item: Annotated[str, typer.Option(metavar="ID", help="Item id.")],
     version: Annotated[str, typer.Option(metavar="V", help="Version to ask.")],
     category: Annotated[
@@ -49,16 +52,17 @@ def run(
     asked = {"--user": user, "--item": item}
     if category is not None:
         asked["--category"] = category
-    answer = read_store(settings, partial(_ask, asked=asked, version=version))
+    columns, answer = read_store(settings, partial(_ask, asked=asked, version=version))
     if as_json:
         print(encode_json(answer).decode())
     else:
-        used = "the item's own category" if category is None else f"category {category}"
-        _explain(answer, version, f"user {user}, item {item}, {used}")
+        _explain(answer, version, _title(columns))
 
 
-async def _ask(reader: KnowledgeReader, asked: Mapping[str, str], version: str) -> RowsAnswer:
-    """Answer one row through the lookup of the service, without any mirror."""
+async def _ask(
+    reader: KnowledgeReader, asked: Mapping[str, str], version: str
+) -> tuple[Columns, RowsAnswer]:
+    """Answer one row through the lookup of the service, without any mirror; say what was asked."""
     catalogue = await reader.catalogue() or Catalogue()
     manifest = await reader.manifest(catalogue.version(version).current)
     question = _question(asked, manifest.spec)
@@ -66,7 +70,20 @@ async def _ask(reader: KnowledgeReader, asked: Mapping[str, str], version: str) 
     plan = Plan(question, {version: LoadedGeneration.of(manifest, items)})
     answer = plan.finish([await reader.fetch_users(manifest, question.columns.users)])
     assert isinstance(answer, RowsAnswer)  # nothing else was asked for
-    return answer
+    return question.columns, answer
+
+
+def _title(columns: Columns) -> str:
+    """Say of what ids a row is, as they were read."""
+    user, item = _text(columns.users), _text(columns.items)
+    category = columns.categories
+    used = "the item's own category" if category is None else f"category {_text(category)}"
+    return f"user {user}, item {item}, {used}"
+
+
+def _text(ids: Ids) -> str:
+    [read] = ids.tolist()
+    return printable(read.decode()) if isinstance(read, bytes) else str(read)
 
 
 def _explain(answer: RowsAnswer, version: str, question: str) -> None:

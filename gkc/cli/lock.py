@@ -42,6 +42,9 @@ def lock(
 ) -> None:
     """Write down what a model is trained on, to keep beside it.
 
+    Give exactly one of --version, for what is served now, and --joined, for what joined rows came
+    from.
+
     gkc check compares it with what is served, and a client with it refuses other knowledge. A
     re-export of the same models passes, unless --exact is given.
 

@@ -22,7 +22,8 @@ Store = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="file:PATH, redis://, rediss:// or unix:// (GKC_STORE_URL; file:./gkc-data).",
+        help="file:PATH, redis://, rediss:// or unix:// (GKC_STORE_URL; file:./gkc-data). "
+        "GKC_NAMESPACE names one of the centers that share it.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]

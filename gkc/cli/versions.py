@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from gkc.center.listing import VersionInfo
 from gkc.cli.listing import read_listing
 from gkc.cli.options import AsJson, Store, load, publisher_of, seconds
-from gkc.cli.output import console
+from gkc.cli.output import console, printable
 from gkc.command_line import Commands
 from gkc.errors import CommandError
 from gkc.settings import StoreSettings
@@ -234,7 +234,9 @@ def _shown(value: object) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(of_it)}" for name, of_it in value.items())
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
 def _size(size_bytes: int) -> str:

@@ -5,7 +5,7 @@ pandas, PyArrow, torch and their like are known by what they offer; none of them
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -30,8 +30,8 @@ def held_ids(values: Any, field: str) -> Any:  # noqa: ANN401
         return values
     if type(values) is np.ndarray and values.dtype.kind in "iu":
         return values
-    if isinstance(values, tuple):
-        return list(values)
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        return list(values)  # numpy would make strings of numbers among strings
     if isinstance(values, np.ma.MaskedArray):
         return values.tolist()
     if isinstance(values, Iterable) and not hasattr(values, "__getitem__"):

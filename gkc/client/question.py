@@ -76,8 +76,9 @@ def _ids(values: Any, field: str) -> Column:  # noqa: ANN401
 
 
 def _listed(check: Callable[[list[Any], str], T], values: list[Any], field: str) -> T:
+    values = _plain_ids(values)
     try:
-        return check(_plain_ids(values), f"{field}/{{}}")
+        return check(values, f"{field}/{{}}")
     except InvalidFieldsError as error:
         raise with_its_type(error, values) from None
 

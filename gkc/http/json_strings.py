@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gkc.rows import address, library
+from gkc.compiled import address, library
 from gkc.strings import StringIds, is_text
 
 

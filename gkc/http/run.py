@@ -22,13 +22,13 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from gkc.compiled import library
 from gkc.http.app import Service
 from gkc.http.host import WorkerState
 from gkc.http.listener import BACKLOG, take_no_more
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import BEAT_SECONDS, RETIRE, Assignment
 from gkc.logs import set_up_logging
-from gkc.rows import library
 from gkc.settings import Settings
 from gkc.store import open_reader
 

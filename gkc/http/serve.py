@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from gkc.compiled import library
 from gkc.http.listener import listen
 from gkc.http.metrics_directory import metrics_directory
 from gkc.http.workers import STOPPING, Assignment, Limits, Workers
 from gkc.interrupts import exit_when_told
 from gkc.logs import set_up_logging
-from gkc.rows import library
 from gkc.settings import Settings
 from gkc.store import parse_store_url
 

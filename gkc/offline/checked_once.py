@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 
 from gkc.arrays import I64
-from gkc.rows import keys_of
 from gkc.store import GenerationManifest, RecordCodec, hash_ids
 from gkc.strings import Ids, StringIds
 
@@ -28,19 +27,26 @@ class CheckedOnce(RecordCodec):
     def __init__(self, manifest: GenerationManifest) -> None:
         spec = manifest.spec
         super().__init__(manifest.generation, spec.element_type, spec.dim, spec.category_dim)
-        # The user who was checked last, of those with these first bits of the hash; of a string the
-        # key, so that of two with one key the other passes unchecked. Zeros are no user but in the
-        # slot of 0, which gets another one.
+        # The user who was checked last, of those with these first bits of the hash. Zeros are no
+        # user but in the slot of 0, which gets another one.
         self._keys = np.zeros(1 << _SLOT_BITS, dtype=np.int64)
         self._keys[_slots(np.zeros(1, dtype=np.int64))] = 1
 
     def check_all(self, users: Ids, records: Sequence[bytes | memoryview | None]) -> None:
         """Check the records of those users whose record may not have been checked."""
-        keys = keys_of(users) if isinstance(users, StringIds) else users
+        keys = _numbers_of(users)
         slots = _slots(keys)
         new = np.flatnonzero(self._keys[slots] != keys)
         super().check_all(users[new], [records[row] for row in new.tolist()])
         self._keys[slots[new]] = keys[new]
+
+
+def _numbers_of(users: Ids) -> I64:
+    """Return a number for each user: of a string no key, as two whose key is one can be made up."""
+    if isinstance(users, StringIds):
+        # Python's hash has a seed that nobody outside knows.
+        return np.fromiter(map(hash, users.tolist()), dtype=np.int64, count=len(users))
+    return users
 
 
 def _slots(keys: I64) -> I64:

@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from gkc.arrays import Array
 from gkc.center.question import AnswerType, RowsAnswer
+from gkc.columns import instead
 from gkc.errors import CommandError, TableFileError
 from gkc.knowledge import PARTS, Part
 from gkc.lock import Lock
@@ -95,7 +96,8 @@ class JoinedRows(IterableDataset[dict[str, Any]]):
             self._joined.questions(str(path), table.schema)
             for name in columns or ():
                 if name not in table.schema.names:
-                    raise TableFileError(str(path), f"there is no column {name!r}")
+                    problem = f"there is no column {name!r}; {instead(name, table.schema)}"
+                    raise TableFileError(str(path), problem)
             self._groups += [(table, group) for group in range(len(table.group_rows))]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from gkc.arrays import I64, Bools
 from gkc.center.checks import NO_CATEGORIES, NO_STRING, Categories
 from gkc.center.question import Columns
+from gkc.columns import instead
 from gkc.errors import TableFileError
 from gkc.store import GenerationSpec
 from gkc.strings import Ids, IdType, StringIds
@@ -18,7 +19,6 @@ from gkc.strings import Ids, IdType, StringIds
 USER: Final = "user_id"
 ITEM: Final = "item_id"
 CATEGORY: Final = "category_id"
-_MOST_NAMES: Final = 20
 _ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
 _IN_WORDS: Final[dict[IdType, str]] = {
     "int64": "integers there; cast the column to int64",
@@ -181,18 +181,11 @@ class RowQuestions:
         """Return what a column holds, however it is laid out."""
         places = self._schema.get_all_field_indices(name)
         if not places:
-            raise TableFileError(self._table, f"there is no column {name!r}{self._instead()}")
+            problem = f"there is no column {name!r}; {instead(name, self._schema)}"
+            raise TableFileError(self._table, problem)
         if len(places) > 1:
             raise TableFileError(self._table, "is there twice", name)
         return _plain_type(self._schema.field(places[0]).type)
-
-    def _instead(self) -> str:
-        """Say what columns there are, and where one may have been lost."""
-        pandas = self._schema.pandas_metadata or {}
-        index = [i["name"] if isinstance(i, dict) else i for i in pandas.get("index_columns", [])]
-        if {USER, ITEM} & set(index) or "__index_level_0__" in index:
-            return "; pandas keeps an index apart: reset_index() before to_parquet()"
-        return f"; its columns: {', '.join(self._schema.names[:_MOST_NAMES])}"
 
 
 def id_types(spec: GenerationSpec) -> dict[str, IdType]:

@@ -56,7 +56,10 @@ class Sources:
                 for key in (VERSIONS_KEY, SPACES_KEY, CHECKSUMS_KEY)
             ]
         except (KeyError, msgspec.DecodeError) as exc:
-            problem = "tells of no generation; gkc join writes files that do"
+            problem = (
+                "tells of no generation; gkc join writes files that do, and a file written anew by "
+                "another tool loses it: lock before"
+            )
             raise TableFileError(str(path), problem) from exc
         return cls(*by_version)
 

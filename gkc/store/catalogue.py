@@ -24,7 +24,7 @@ from gkc.errors import (
     VersionNotFoundError,
 )
 from gkc.store.codec import ElementType
-from gkc.store.generation import GenerationLayout, GenerationManifest, Name, Origin
+from gkc.store.generation import GenerationLayout, GenerationManifest, IdTypes, Name, Origin
 from gkc.store.sealed import Count, Record, seal, unseal
 
 CATALOGUE_FORMAT: Final = "gkc-catalogue/2"
@@ -38,7 +38,7 @@ class Summary(Record, frozen=True):
     """What ``GET /versions`` tells of a generation.
 
     ``checksum`` is the SHA-256 of its manifest, which holds those of its data; the first catalogues
-    of this format were without.
+    of this format were without, and without ``id_types``.
     """
 
     users: Count
@@ -51,6 +51,7 @@ class Summary(Record, frozen=True):
     bundle: str
     checksum: str = ""
     origin: Origin = Origin()
+    id_types: IdTypes = IdTypes()
 
     @classmethod
     def of(cls, manifest: GenerationManifest) -> Self:
@@ -67,6 +68,7 @@ class Summary(Record, frozen=True):
             bundle=spec.bundle,
             checksum=manifest.checksum,
             origin=spec.origin,
+            id_types=spec.id_types,
         )
 
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import LayoutError, NotStorableError
-from gkc.rows import keys_of
+from gkc.id_index import keys_of
 from gkc.rows_library import stride
 from gkc.strings import Ids, IdType, StringIds
 

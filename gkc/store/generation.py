@@ -78,6 +78,14 @@ class Origin(Record, frozen=True):
     run: dict[str, str] = field(default_factory=dict)
 
 
+class IdTypes(Record, frozen=True):
+    """What a generation's ids are, kind by kind."""
+
+    user: IdType = "int64"
+    item: IdType = "int64"
+    category: IdType = "int64"
+
+
 class GenerationSpec(Record, frozen=True):
     """All that is known of a generation before its first vector is written.
 
@@ -120,6 +128,11 @@ class GenerationSpec(Record, frozen=True):
     item_id_bytes: Count = 0
     categories: Count32 = 0
     category_bytes: Count = 0
+
+    @property
+    def id_types(self) -> IdTypes:
+        """What the ids of users, items and categories are."""
+        return IdTypes(self.user_id_type, self.item_id_type, self.category_id_type)
 
     @property
     def vector_stride(self) -> int:

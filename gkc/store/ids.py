@@ -13,7 +13,7 @@ import numpy as np
 
 from gkc.arrays import I64, U64
 from gkc.errors import LayoutError
-from gkc.rows import keys_of
+from gkc.id_index import keys_of
 from gkc.strings import MAX_STRING_BYTES, Ids, StringIds
 
 _UINT64: Final = (1 << 64) - 1

@@ -22,7 +22,7 @@ from gkc.errors import (
     LayoutError,
     StoreError,
 )
-from gkc.rows import TableIndex, table_index
+from gkc.id_index import TableIndex, table_index
 from gkc.store.codec import ItemBlock
 from gkc.store.table_file import TableFile
 from gkc.store.table_format import PAGE_BYTES, TableHeader

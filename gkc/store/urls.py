@@ -100,7 +100,7 @@ def require_store(url: str) -> None:
     if where.is_missing():
         raise CommandError(
             f"no store at {where.path}; name the right one by --store or GKC_STORE_URL, "
-            f"or export into it: gkc-export --store {where.shown}"
+            f"or export into it: gkc-export --version V --bundle DIR --store {where.shown}"
         )
 
 

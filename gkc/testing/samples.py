@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gkc.arrays import I64
-from gkc.rows import keys_of
+from gkc.id_index import keys_of
 from gkc.store import (
     Catalogue,
     ElementType,

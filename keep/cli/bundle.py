@@ -12,20 +12,33 @@ from keep.log import open_log
 
 
 def bundle_command(
-    checkpoint: Annotated[Path, typer.Option(help="Checkpoint of keep pretrain.")],
-    log: Annotated[Path, typer.Option(help="Log whose test day tells what is covered.")],
-    out: Annotated[Path, typer.Option(help="Bundle directory to make; must not be there yet.")],
+    checkpoint: Annotated[Path, typer.Option(metavar="CKPT", help="Checkpoint of keep pretrain.")],
+    log: Annotated[
+        Path,
+        typer.Option(
+            metavar="LOG",
+            help="Log that was pretrained on: ids that are strings come from it, and its test day "
+            "tells what is covered.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Bundle directory to make; must not be there yet.")
+    ],
     top_categories: Annotated[
         int,
         typer.Option(
             min=0,
+            metavar="N",
             help="Most shown categories every user is paired with. Offline rows "
             "(keep.knowledge) equal the served ones only if they are read with the same number.",
         ),
     ] = TOP_CATEGORIES,
     compatible_with: Annotated[
         Path | None,
-        typer.Option(help="An older checkpoint of the same log: write the vectors in its axes."),
+        typer.Option(
+            metavar="CKPT",
+            help="An older checkpoint of the same log: write the vectors in its axes.",
+        ),
     ] = None,
 ) -> None:
     """Write a bundle of a checkpoint and check its ONNX models against torch.

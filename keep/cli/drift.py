@@ -9,12 +9,17 @@ import typer
 
 
 def drift_command(
-    log: Annotated[Path, typer.Option(help="Log directory, as keep simulate writes it.")],
+    log: Annotated[
+        Path, typer.Option(metavar="LOG", help="Log directory, as keep simulate writes it.")
+    ],
     out: Annotated[
-        Path, typer.Option(help="Folder of the results; the same command goes on with it.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder of the results; the same command goes on with it."
+        ),
     ],
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Seeds; default: 1 (small), 3 (full).")
+        int | None, typer.Option(min=1, metavar="N", help="Seeds; default: 1 (small), 3 (full).")
     ] = None,
     preset: Annotated[
         Literal["small", "full"],

@@ -36,38 +36,61 @@ Out = Annotated[
 def _regular(path: str) -> Path:
     """Refuse pipes and devices: what is read twice, or told its size, must be a file."""
     file = Path(path)
+    if file.is_dir():
+        pattern = "*.parquet" if any(file.glob("*.parquet")) else "*"
+        raise typer.BadParameter(f"{path} is a folder; name its files: {file / pattern}")
     if not file.is_file():
         problem = "is no regular file" if file.exists() else "is not there"
         raise typer.BadParameter(f"{path} {problem}")
     return file
 
 
-File = Annotated[Path, typer.Argument(parser=_regular, metavar="FILE")]
-Files = Annotated[list[Path], typer.Argument(parser=_regular, metavar="FILE...")]
+File = Annotated[
+    Path, typer.Argument(parser=_regular, metavar="FILE", help="UserBehavior.csv, unpacked.")
+]
+JdFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        parser=_regular, metavar="FILE", help="Action logs and product table, CSV, in any order."
+    ),
+]
+ParquetFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        parser=_regular, metavar="FILE", help="Parquet files, not folders: raw/*.parquet."
+    ),
+]
 Negatives = Annotated[
     int,
-    typer.Option(min=0, max=100, help="Impressions drawn per clicked one; the source has none."),
+    typer.Option(
+        min=0, max=100, metavar="N", help="Impressions drawn per clicked one; the source has none."
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of that draw.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of that draw.")]
 Categories = Annotated[
     list[int] | None,
     typer.Option(
         "--sub-domain-category",
+        metavar="ID",
         help="Category of the sub-domain; may be repeated. Default: the most clicked categories, "
         "until they have a fifth of the clicks.",
     ),
 ]
 FirstDate = Annotated[
     datetime | None,
-    typer.Option(formats=["%Y-%m-%d"], help="Leave out earlier calendar days (UTC+8)."),
+    typer.Option(
+        formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Leave out earlier calendar days (UTC+8)."
+    ),
 ]
 LastDate = Annotated[
     datetime | None,
-    typer.Option(formats=["%Y-%m-%d"], help="Leave out later calendar days (UTC+8)."),
+    typer.Option(
+        formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Leave out later calendar days (UTC+8)."
+    ),
 ]
 
 
-@app.command("taobao")
+@app.command("taobao", short_help="Import Taobao's UserBehavior.csv.")
 def import_taobao(
     file: File,
     out: Out,
@@ -92,9 +115,9 @@ def import_taobao(
     _report(out, outside)
 
 
-@app.command("jd")
+@app.command("jd", short_help="Import JD's action logs with their product table.")
 def import_jd(
-    files: Files,
+    files: JdFiles,
     out: Out,
     negatives: Negatives = 4,
     seed: Seed = 0,
@@ -120,21 +143,27 @@ def import_jd(
 
 @app.command("parquet")
 def import_parquet(
-    files: Files,
+    files: ParquetFiles,
     out: Out,
-    name: Annotated[str, typer.Option(help="Name of the log.")] = parquet.NAME,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the log.")] = parquet.NAME,
     source: Annotated[
-        str, typer.Option(help="How the files were made; printed beside every figure.")
+        str,
+        typer.Option(metavar="TEXT", help="How the files were made; printed beside every figure."),
     ] = parquet.ParquetOptions.source,
     sub_domain_scene: Annotated[
         list[str] | None,
-        typer.Option(help="Scene of the sub-domain; may be repeated. Default: all scenes."),
+        typer.Option(
+            metavar="SCENE", help="Scene of the sub-domain; may be repeated. Default: all scenes."
+        ),
     ] = None,
-    test_day: Annotated[int | None, typer.Option(help="Test day. Default: the last day.")] = None,
+    test_day: Annotated[
+        int | None, typer.Option(metavar="DAY", help="Test day. Default: the last day.")
+    ] = None,
 ) -> None:
     """Import Parquet files with the columns of the log schema.
 
     user, item, shop, category, day, time, scene, click, cart, conversion: docs/log-schema.md.
+    Users, items, shops and categories are integers or strings.
 
     Example: keep import parquet part-*.parquet --out logs/own --sub-domain-scene ads
     """
@@ -146,7 +175,14 @@ def import_parquet(
 
 
 def _report(out: Path, outside: int) -> None:
-    print(describe(open_log(out)))
+    log = open_log(out)
+    print(describe(log))
+    if log.info.days[0] > log.info.pretrain_until:
+        typer.echo(
+            f"keep: warning: no day is before the test day {log.info.test_day}, so that there is "
+            "none to pretrain on: import earlier days, too",
+            err=True,
+        )
     if outside:
         print(f"left out {outside:,} rows outside of the dates")
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from keep.config import PRESETS, read_config
+from keep.config import PRESETS, PretrainConfig, read_config
 from keep.log import open_log
+
+SETTINGS = ", ".join(setting.name for setting in fields(PretrainConfig))
 
 
 def pretrain_command(
-    log: Annotated[Path, typer.Option(help="Log directory, as keep fetch or import writes it.")],
-    out: Annotated[Path, typer.Option(help="Checkpoint to write; may be --from-checkpoint.")],
+    log: Annotated[
+        Path, typer.Option(metavar="LOG", help="Log directory, as keep fetch or import writes it.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="CKPT", help="Checkpoint to write; may be --from-checkpoint.")
+    ],
     from_checkpoint: Annotated[
-        Path | None, typer.Option(help="Go on with the day after this checkpoint.")
+        Path | None, typer.Option(metavar="CKPT", help="Go on with the day after this checkpoint.")
     ] = None,
     until: Annotated[
-        int | None, typer.Option(help="Last day to learn from; default: what the log says.")
+        int | None,
+        typer.Option(metavar="DAY", help="Last day to learn from; default: what the log says."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings, for a training from scratch.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help=f"TOML file of settings, for a training from scratch: {SETTINGS}."
+        ),
     ] = None,
     preset: Annotated[
         Literal["default", "paper"],

@@ -11,13 +11,22 @@ from keep.reproduce.paper import TABLES
 
 
 def reproduce_command(
-    log: Annotated[Path, typer.Option(help="Log directory, as keep fetch or simulate writes it.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the results; the same command goes on with it.")
+    log: Annotated[
+        Path,
+        typer.Option(metavar="LOG", help="Log directory, as keep fetch or simulate writes it."),
     ],
-    table: Annotated[str, typer.Option(help="2 to 8, several with commas, or all.")] = "all",
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder of the results; the same command goes on with it."
+        ),
+    ],
+    table: Annotated[
+        str, typer.Option(metavar="N,…", help="2 to 8, several with commas, or all.")
+    ] = "all",
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Seeds reported; default: 2 (small), 5 (full).")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Seeds reported; default: 2 (small), 5 (full)."),
     ] = None,
     preset: Annotated[
         Literal["small", "full"],

@@ -20,7 +20,9 @@ def simulate(
         Literal["small", "large"],
         typer.Option(help="small: 400,000 impressions; large: 2.8 million, for figures."),
     ] = "small",
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same log.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="The same seed gives the same log.")
+    ] = 0,
 ) -> None:
     """Simulate a super-domain and a sub-domain over many days.
 

@@ -12,9 +12,16 @@ from keep.checkpoint import (
     save_checkpoint,
 )
 from keep.config import PretrainConfig
+from keep.errors import ProblemError
 from keep.log import Log
 from keep.metrics_log import read_metrics, write_metrics
 from keep.pretraining import BEFORE_ANY_DAY, start, train_day
+
+
+class NothingToLearnError(ProblemError):
+    """A log without a day to learn from."""
+
+    kind = "log "
 
 
 def pretrain(
@@ -32,8 +39,9 @@ def pretrain(
     Raises
     ------
     CheckpointError
-        If ``out`` holds another checkpoint, ``from_checkpoint`` cannot be read, or there is no
-        day to learn from.
+        If ``out`` holds another checkpoint, or ``from_checkpoint`` cannot be read.
+    NothingToLearnError
+        If the log has no day for it.
     """
     same = from_checkpoint is not None and out.resolve() == from_checkpoint.resolve()
     if holds_checkpoint(out) and not same:
@@ -47,9 +55,10 @@ def pretrain(
     days = [day for day in log.info.days if done < day <= last]
     if not days:
         after = "" if state is None else f" after day {state.day}"
-        raise CheckpointError(
-            out, f"the log has no day up to {last}{after}; its days are {list(log.info.days)}"
+        problem = (
+            f"has no day up to {last}{after} to learn from; its days are {list(log.info.days)}"
         )
+        raise NothingToLearnError(log.path, f"{problem}: import further ones, or name --until")
     for number in days:
         day = log.day(number)
         state = start(day, config or PretrainConfig()) if state is None else state

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gkc.columns import renaming
 from keep.errors import LogSchemaError
 from keep.log import IDS, SCHEMA, LogInfo, check_column, check_no_null, check_rows
 from keep.log_writer import LogWriter
@@ -21,6 +22,8 @@ from keep.sources.spill import Advance, DaySpill, split_days, stray_days
 ROWS_AT_ONCE = 500_000
 STRINGS = (pa.string(), pa.large_string(), pa.string_view())
 NAME = "own"
+EMPTY = {"shop": "0", "scene": "'all'", "cart": "false", "conversion": "false"}
+"""What stands in a column for which a source has nothing."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +84,30 @@ def conform(file: Path, table: Any, names: Names, first_row: int) -> Any:  # noq
     Raises
     ------
     LogSchemaError
-        If a column is missing or cannot be read as what the schema says; names column and row.
+        If a column cannot be read as what the schema says; names column and row.
     """
     columns = []
     for field in SCHEMA:
-        count = table.column_names.count(field.name)
-        if count != 1:
-            raise LogSchemaError(file, "is missing" if count == 0 else "is there twice", field.name)
         column = table.column(field.name)
         check_no_null(file, field.name, column, first_row)
         columns.append(_converted(file, field, column, names, first_row))
     conformed = pa.table(columns, schema=SCHEMA)
     check_rows(file, conformed, first_row)
     return conformed
+
+
+def _require_columns(file: Path, names: list[str]) -> None:
+    """Check that each column of the schema is there, once."""
+    missing = [name for name in SCHEMA.names if name not in names]
+    if missing:
+        reasons = [f"has no column {', '.join(map(repr, missing))}"]
+        reasons += [hint for name in missing if (hint := renaming(name, names))]
+        blanks = [f"{name} = {EMPTY[name]}" for name in missing if name in EMPTY]
+        reasons += [f"if you have nothing for them, write {', '.join(blanks)}"] if blanks else []
+        raise LogSchemaError(file, "; ".join(reasons))
+    for name in SCHEMA.names:
+        if names.count(name) > 1:
+            raise LogSchemaError(file, "is there twice", name)
 
 
 def _converted(file: Path, field: Any, column: Any, names: Names, first_row: int) -> Any:  # noqa: ANN401
@@ -136,8 +150,8 @@ def _labels(file: Path, name: str, column: Any, first_row: int) -> Any:  # noqa:
 def _batches(file: Path) -> Any:  # noqa: ANN401 - an iterator of pyarrow tables
     try:
         with pq.ParquetFile(file) as source:
-            names = [name for name in source.schema_arrow.names if name in SCHEMA.names]
-            for batch in source.iter_batches(ROWS_AT_ONCE, columns=names):
+            _require_columns(file, source.schema_arrow.names)
+            for batch in source.iter_batches(ROWS_AT_ONCE, columns=SCHEMA.names):
                 yield pa.Table.from_batches([batch])
     except (OSError, pa.ArrowException) as exc:
         reason = (str(exc).splitlines() or [""])[0]

@@ -30,6 +30,14 @@ def old(place: Place) -> Place:
     return place
 
 
+def until_read(url: str) -> None:
+    """Wait until the service has looked at its store once."""
+    deadline = time.monotonic() + 30
+    while "has not been read yet" in http_once.get(f"{url}/readyz").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_both_formats_lie_beside_each_other(old: Place, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     write_bundle(bundle, Recipe("beside"))
@@ -40,6 +48,7 @@ def test_both_formats_lie_beside_each_other(old: Place, tmp_path: Path) -> None:
     assert all(words in refused.stderr for words in WORDS)
     export(bundle, "v", new)
     with service(new) as url, service(old, wait=False) as old_url:
+        until_read(old_url)
         for path in ("/readyz", "/versions"):
             refusal = http_once.get(f"{old_url}{path}")
             assert refusal.status_code == 503

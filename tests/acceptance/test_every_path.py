@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -84,6 +85,7 @@ def test_every_path_gives_the_bits_of_the_reference(
             _check_what_all_refuse(made)
             _check_what_one_cannot_ask(made)
         _check_what_ids_are_refused(served)
+        _check_what_mixtures_are_refused(served)
 
 
 def _check_http(made: Center, asked: Asked) -> None:
@@ -198,6 +200,24 @@ def _check_what_ids_are_refused(made: Center) -> None:
         if isinstance(v, str):
             assert "column 'user_id': holds " in told.pop("gkc join")
         assert [path for path, answer in told.items() if says not in answer] == [], told
+
+
+def _check_what_mixtures_are_refused(made: Center) -> None:
+    """Ask for numbers among strings: all that can hold both say the same, of any version."""
+    for ids, name in itertools.product(ID_TYPES, "uic"):
+        version = ids.version("some-f32")
+        for mixed, says in (
+            (["7", 8], "is a number, but {0}/0 is a string"),
+            ([8, "7"], "is a string, but {0}/0 is a number"),
+        ):
+            asked = {"u": ids.id_of(1), "i": ids.id_of(1), "v": version, name: mixed}
+            told = {"JSON": _refused(made, (json.dumps(asked).encode(), JSON))}
+            for kind, client in made.clients.items():
+                with pytest.raises(GkcError) as refused:
+                    client.knowledge(**asked)
+                told[kind] = refused.value.detail
+            says = f"/{name}/1 {says.format(f'/{name}')}, and ids of one kind are all of one type"
+            assert set(told.values()) == {says}, told
 
 
 def _refusals(made: Center, batch: Batch) -> Iterator[tuple[str, str]]:

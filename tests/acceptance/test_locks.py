@@ -17,7 +17,7 @@ from gkc.client import Knowledge
 from gkc.errors import ClientUsageError, LockMismatchError
 from gkc.lock import Lock
 from tests.commands import Place, service
-from tests.exporter.bundles import Built, Recipe, build
+from tests.exporter.bundles import STRING_IDS, Built, Recipe, build
 from tests.in_process import command, done, export
 
 SECONDS = 20.0
@@ -235,6 +235,22 @@ def test_a_space_is_named_by_its_models_or_by_the_bundle(
     assert spaces["digest"] == spaces["renamed"] != spaces["other"]
     assert spaces["named"] == "keep-2021"
     assert len({info["checksum"] for info in listed}) == len(listed)
+
+
+def test_ids_that_become_strings_are_another_space(place: Place, tmp_path: Path) -> None:
+    """The models are the same, but a downstream model's questions would all be refused."""
+    run = build(tmp_path / "run", STRING_IDS)
+    run.set_column("users", "user_id", [1, 2, 3, 4, 5])
+    run.set_column("user_categories", "user_id", [3, 1, 3, 5])
+    export(run.path, "v", place)
+    lock = tmp_path / "model.gkc-lock"
+    done("gkc", "lock", "--version", "v", "-o", lock, place=place)
+    run.set_column("users", "user_id", ["a", "b", "c", "d", "e"])
+    run.set_column("user_categories", "user_id", ["c", "a", "c", "e"])
+    told = command("gkc-export", "--version", "v", "--bundle", run.path, place=place).stderr
+    [warning] = [line for line in told.splitlines() if line.startswith("gkc-export: warning")]
+    assert "user ids of v are string in this bundle, int64 in generation" in warning
+    assert "is of vector space" in refusal(lock, place)
 
 
 def test_what_cannot_be_locked(place: Place, run: Built, tmp_path: Path) -> None:

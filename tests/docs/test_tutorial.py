@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from keep.checkpoint import load_checkpoint
 from keep.knowledge import student_knowledge
 from keep.plugin import PlugIn
 from tests.commands import BIN, Place, http_once, service
-from tests.keep.tiny import DAYS, ITEMS, tiny_days, tiny_log
+from tests.keep.tiny import DAYS, ITEMS, tiny_days, tiny_log, with_strings
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 BLOCK = re.compile(r"^```(\w+) ?([\w.]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -135,7 +136,8 @@ def _online_scores_are_those_of_the_offline_knowledge(
     users, items, categories, _ = (column[:200] for column in online.TEST)
     mine = users == users[0]
     with Client(followed.url, timeout=30, lock="with_knowledge.gkc-lock") as client:
-        scores = online.Ranker(client).score(int(users[0]), items[mine], categories[mine])
+        asked = online.question(users[:1], items[mine], categories[mine])
+        scores = online.Ranker(client).score(int(users[0]), items[mine], asked)
 
     saved = torch.load("with_knowledge.pt")
     model: nn.Module = online.MyModel()
@@ -150,6 +152,24 @@ def _online_scores_are_those_of_the_offline_knowledge(
         expected = model(torch.from_numpy(users[mine]), torch.from_numpy(items[mine])).numpy()
     assert len(scores) > 1
     np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+def test_of_strings_the_page_s_loader_asks_as_the_store_knows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").mkdir()
+    log = with_strings(tiny_log(tmp_path / "numbers"), tmp_path / "logs" / "shop")
+    monkeypatch.chdir(tmp_path)
+    page = PAGE.read_text(encoding="utf-8")
+    (loader,) = (text for _, name, text in BLOCK.findall(page) if name == "my_data.py")
+    loaded: dict[str, Any] = {}
+    exec(loader, loaded)
+    *ids, _ = loaded["TEST"]
+    asked = loaded["question"](*ids)
+    day = tiny_days()[log.info.test_day]
+    for key, kind in {"u": "user", "i": "item", "c": "category"}.items():
+        source = getattr(day, kind)[day.sub_domain].tolist()
+        assert asked[key].to_pylist() == [f"{kind} {value}" for value in source]
 
 
 def test_every_file_of_the_page_is_run_or_imported() -> None:

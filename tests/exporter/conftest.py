@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.run import ExportOptions, ExportReport, PhaseProgress, run_export
+from exporter.progress import PhaseProgress
+from exporter.run import ExportOptions, ExportReport, run_export
 from gkc.store import Retention
 from tests.exporter.bundles import Built
 from tests.exporter.places import Place

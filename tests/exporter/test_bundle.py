@@ -12,8 +12,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.bundle import check_digests, external_files, fingerprint, load_bundle
+from exporter.bundle import (
+    check_digests,
+    external_files,
+    fingerprint,
+    load_bundle,
+    vector_space,
+)
 from exporter.errors import BundleError
+from gkc.store import IdTypes
 from tests.exporter.bundles import Built, Recipe, Term, build
 
 
@@ -279,3 +286,16 @@ def test_what_is_no_protobuf_is_refused(raw: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(raw)
     with pytest.raises(ValueError, match=r"a field|no field|a whole number"):
         external_files(tmp_path / "m.onnx")
+
+
+def test_a_space_of_integers_is_named_by_the_models_alone(tmp_path: Path) -> None:
+    bundle = load_bundle(build(tmp_path / "bundle").path)
+    digests = {model.file: kind for kind, model in bundle.models.items()}
+    models = "user=user\nitem=item\nuser_category=user_category"
+    names = {
+        types: vector_space(bundle, digests, types) for types in (IdTypes(), IdTypes("string"))
+    }
+    assert names == {
+        types: "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        for types, text in zip(names, (models, f"{models}\nids=string,int64,int64"), strict=True)
+    }

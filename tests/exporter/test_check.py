@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from exporter.check import Sample, StorePlace, rounding, user_at, verify_generation
 from exporter.errors import VerificationError
-from exporter.run import ExportOptions, PhaseProgress, Report, check_version
+from exporter.progress import PhaseProgress
+from exporter.run import ExportOptions, Report, check_version
 from gkc.errors import GkcError, VersionNotFoundError
 from gkc.store import (
     ElementType,

@@ -227,7 +227,8 @@ def test_a_check_says_that_there_is_no_store_and_makes_none(
     )
     assert result.returncode == 1
     (line,) = errors(result)
-    assert line.startswith(f"gkc-export: no store at {tmp_path}/nope; name the right one")
+    assert line.startswith(f"gkc-export: no store at {tmp_path}/nope, so nothing to check; name")
+    assert "export this bundle into it: leave --check out" in line
     assert not (tmp_path / "nope").exists()
 
 

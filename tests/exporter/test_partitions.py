@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,89 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import partitions
-from exporter.errors import SpillError
 from exporter.features import TEXT, Feature
 from exporter.partitions import (
     CATEGORY,
-    KEY,
     NAME,
     NO_ROWS,
     ROW,
-    Spill,
     TableRows,
     partition_count,
-    partition_of,
     sort_rows,
 )
-from gkc.rows import keys_of
+from exporter.spill import KEY
+from gkc.id_index import keys_of
 from gkc.store import hash_ids
 from gkc.strings import StringIds
 
-SCHEMA = pa.schema([(KEY, pa.int64()), (ROW, pa.int64()), ("list", pa.large_list(pa.float32()))])
 IDS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50)
-
-
-def batch(ids: list[int], first: int = 0) -> pa.RecordBatch:
-    lists = [[float(k)] * (k % 4) for k in range(first, first + len(ids))]
-    rows = np.arange(first, first + len(ids))
-    return pa.record_batch([pa.array(ids, pa.int64()), pa.array(rows), lists], schema=SCHEMA)
-
-
-@given(IDS, st.integers(1, 4096))
-def test_partitions_are_ranges_of_hashes(ids: list[int], partitions: int) -> None:
-    values = np.array(ids, dtype=np.int64)
-    place = partition_of(values, partitions)
-    assert place.min() >= 0
-    assert place.max() < partitions
-    in_order = place[np.argsort(hash_ids(values))]
-    assert (np.diff(in_order) >= 0).all()
-
-
-@pytest.mark.parametrize("chunk_bytes", [1, 500, 1 << 20])
-def test_every_row_comes_back_in_its_partition_in_the_order_of_the_table(
-    chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(partitions, "_CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setattr(partitions, "_PIECE_BYTES", 1)
-    ids = np.random.default_rng(1).integers(-(2**63), 2**63 - 1, 300).tolist()
-    whole = pa.Table.from_batches([batch(ids)])
-    with Spill(SCHEMA, 7) as spill:
-        for start in range(0, 300, 30):
-            spill.append(batch(ids[start : start + 30], start))
-        spill.flush()
-        place = partition_of(np.array(ids), 7)
-        assert spill.rows.tolist() == np.bincount(place, minlength=7).tolist()
-        for partition in range(7):
-            found = spill.read(partition)
-            assert found.equals(whole.take(np.flatnonzero(place == partition)))
-            assert found.column(KEY).num_chunks <= 1
-
-
-def test_a_partition_without_rows_is_an_empty_table() -> None:
-    with Spill(SCHEMA, 3) as spill:
-        spill.flush()
-        assert spill.read(2).num_rows == 0
-        assert spill.read(2).schema == SCHEMA
-
-
-def test_no_file_is_left_even_while_it_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with Spill(SCHEMA, 2) as spill:
-        spill.append(batch([1, 2, 3]))
-        spill.flush()
-        assert list(tmp_path.iterdir()) == []
-        assert sum(spill.read(p).num_rows for p in range(2)) == 3
-
-
-def test_no_temporary_directory_is_an_error_that_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(SpillError, match=r"gone: No such file or directory; .* in TMPDIR"):
-        Spill(SCHEMA, 2)
 
 
 @pytest.mark.parametrize(

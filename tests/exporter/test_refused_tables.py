@@ -38,6 +38,10 @@ TABLE_FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "no key": (drop("users", "user_id"), "users.parquet, column 'user_id': the file has no such"),
     "no item key": (drop("items", "item_id"), "items.parquet, column 'item_id'"),
+    "a key as logs call it": (
+        lambda b: b.set_table("users", b.tables["users"].rename_columns({"user_id": "user"})),
+        "the file has no such column; is 'user' it? rename it to 'user_id'",
+    ),
     "no category": (drop("items", "category_id"), "items.parquet, column 'category_id'"),
     "no category of pairs": (
         drop("user_categories", "category_id"),
@@ -170,7 +174,8 @@ STRING_IDS = Recipe(
         ),
         (
             lambda b: b.set_column("items", "item_id", pa.array([b"i1", b"i2"])),
-            "column 'item_id': ids must be of an integer type, or strings, not binary",
+            "column 'item_id': ids must be of an integer type, or strings, not binary; cast "
+            "them to int64 (in pandas 'Int64', which may be null) or to string",
         ),
         (
             lambda b: b.set_column("items", "item_id", ["i1", "x" * 129]),

@@ -14,13 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from structlog.testing import capture_logs
 
-from exporter import inputs, partitions
+from exporter import inputs, partitions, spill
 from exporter.errors import FeatureTableError, ModelOutputError
+from exporter.progress import PhaseProgress
 from exporter.run import (
     ExportOptions,
-    PhaseProgress,
     ahead,
     largest_row,
     plan_export,
@@ -378,7 +377,7 @@ def test_more_rows_than_one_partition_and_one_batch_hold(
     monkeypatch.setattr(inputs, "_BATCH_ITEMS", 30)
     monkeypatch.setattr(inputs, "_BATCH_USERS", 20)
     monkeypatch.setattr(inputs, "_BATCH_PAIRS", 50)
-    monkeypatch.setattr(partitions, "_CHUNK_BYTES", 2000)
+    monkeypatch.setattr(spill, "_CHUNK_BYTES", 2000)
     built = build(tmp_path / "bundle", big_recipe(500, 400))
     export(built, file_place)
     users, items, pairs = built.user_vectors(), built.item_vectors(), built.pair_vectors()
@@ -660,30 +659,3 @@ def test_a_consumer_that_fails_stops_the_thread() -> None:
     with pytest.raises(KeyError):
         consume()
     assert threading.active_count() == before
-
-
-def test_off_a_terminal_each_phase_that_writes_is_one_log_line() -> None:
-    with capture_logs() as logs, PhaseProgress(on_terminal=False) as progress:
-        progress.start("validate", None)
-        progress.start("write", 10, generation="g")
-        progress.advance(10)
-        progress.start("evict", None)
-        assert progress.phase == "evict"
-    assert [(e["event"], e["phase"]) for e in logs] == [
-        ("export_phase", "write"),
-        ("export_phase", "evict"),
-    ]
-    assert logs[0]["generation"] == "g"
-
-
-def test_on_a_terminal_there_are_bars_on_standard_error(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with capture_logs() as logs, PhaseProgress(on_terminal=True) as progress:
-        progress.start("write", 10)
-        progress.advance(4)
-    assert logs == []
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "write" in captured.err
-    assert "4/10" in captured.err

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gkc import rows as rule
+from gkc import compiled
 from gkc.errors import LayoutError
 from gkc.http.json_strings import strings_in
 from gkc.knowledge import PARTS
@@ -22,8 +22,8 @@ DAMAGED = ("starts", "ids", "categories", "has_category", "rows")
 
 def run(library: str) -> None:
     """Lay rows of damaged stores by one library; print how many were refused."""
-    vars(rule)["LIBRARY"] = Path(library)  # what this process loads and tries
-    loaded = rule.library()
+    vars(compiled)["LIBRARY"] = Path(library)  # what this process loads and tries
+    loaded = compiled.library()
     refused = 0
 
     @settings(max_examples=500, deadline=None, database=None, derandomize=True)

@@ -306,3 +306,9 @@ def _column(values: st.SearchStrategy[int], n: int) -> st.SearchStrategy[list[in
 def row_bytes(rows: Vectors) -> list[bytes]:
     """Return each row's bytes."""
     return [row.tobytes() for row in rows]
+
+
+ONE = Store(
+    "f16", 2, 2, {1: bytes(4)}, {1: 3}, {1: (bytes(4), {3: bytes(4)})}, None, None, None, None
+)
+"""Item 1 of category 3, and user 1 with a pair of it; no defaults."""

@@ -13,30 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gkc.arrays import I64
+from gkc.compiled import library
 from gkc.errors import LayoutError
 from gkc.knowledge import PARTS
-from gkc.rows import (
-    GenerationRows,
-    Rows,
-    SortedStrings,
-    TableIndex,
-    distinct,
-    keys_of,
-    library,
-    row_form,
-    table_index,
-)
+from gkc.rows import GenerationRows, Rows, distinct, row_form
 from gkc.strings import StringIds
 from tests.gkc.slow_rows import (
+    ONE,
     AnswerType,
     Asked,
     ElementType,
     Store,
     ids,
-    name_of,
     questions,
     row_bytes,
-    slow_hash,
     stores,
 )
 from tests.native import build_sanitized, run_sanitized
@@ -94,38 +84,6 @@ def test_rows_are_what_the_contract_says(
     assert (status[untouched] == 9).all()
 
 
-@given(
-    stored=st.sets(ids() | st.integers(-(2**63), 2**63 - 1)), asked=st.lists(ids(), max_size=600)
-)
-def test_ids_are_found_where_they_are(stored: set[int], asked: list[int]) -> None:
-    store = Store("f16", 1, 0, dict.fromkeys(stored, bytes(2)), {}, {}, None, None, None, None)
-    sections = store.sections()
-    index = TableIndex(memoryview(sections["starts"]), memoryview(sections["ids"]), len(stored))
-    ordered = sorted(stored, key=slow_hash)
-    asked = [*asked, *ordered]
-    expected = [ordered.index(id_) if id_ in stored else -1 for id_ in asked]
-    assert index.rows_of(np.array(asked, dtype=np.int64)).tolist() == expected
-
-
-@given(stored=st.sets(ids()), asked=st.lists(ids(), max_size=600))
-def test_strings_are_found_where_they_are(stored: set[int], asked: list[int]) -> None:
-    vectors = dict.fromkeys(stored, bytes(2))
-    store = Store("f16", 1, 0, vectors, {}, {}, None, None, None, None, has_names=True)
-    sections = {name: memoryview(content) for name, content in store.sections().items()}
-    index = table_index(sections, len(stored))
-    names = StringIds(
-        np.frombuffer(sections["id_bytes"], np.uint8),
-        np.frombuffer(sections["id_offsets"], np.int64),
-    ).tolist()
-    assert sorted(names) == sorted(map(name_of, stored))
-    wanted = [*map(name_of, asked), *names, b""]
-    expected = [names.index(name) if name in names else -1 for name in wanted]
-    assert index.rows_of(StringIds.of(wanted)).tolist() == expected
-    ordered = sorted(names)
-    expected = [ordered.index(name) if name in ordered else -1 for name in wanted]
-    assert SortedStrings(StringIds.of(ordered)).places_of(StringIds.of(wanted)).tolist() == expected
-
-
 def test_strings_that_were_not_looked_up_are_not_laid() -> None:
     form = row_form(PARTS, 2, 2, "f32")
     rows = Rows(1, StringIds.of([b"a"]))
@@ -142,29 +100,6 @@ def test_ids_of_another_type_than_the_table_has_are_refused() -> None:
         strings.rows_of(np.zeros(1, dtype=np.int64))
     with pytest.raises(LayoutError, match="other types"):
         Rows(1, None, StringIds.of([b"a"]), np.ones(1, dtype=np.bool_))
-
-
-@pytest.mark.parametrize("offsets", [[0, 2], [-1, 1], [1, 0], [0, 2**62]])
-def test_strings_outside_their_column_are_refused(offsets: list[int]) -> None:
-    one = StringIds.of([b"a"])
-    wrong = StringIds(one.data, np.array(offsets, dtype=np.int64))
-    with pytest.raises(LayoutError, match="outside of its column"):
-        keys_of(wrong)
-    with pytest.raises(LayoutError, match="outside itself"):
-        SortedStrings(wrong).places_of(one)
-    sections = replace(ONE, has_names=True).sections()
-    sections["id_offsets"] = bytearray(wrong.offsets.tobytes())
-    index = table_index({name: memoryview(raw) for name, raw in sections.items()}, 1)
-    with pytest.raises(LayoutError, match="outside itself"):
-        index.rows_of(StringIds.of([name_of(id_) for id_ in ONE.items]))
-
-
-@pytest.mark.parametrize("size", [0, 7, 8, 24])
-def test_offsets_of_another_number_of_rows_are_refused(size: int) -> None:
-    sections = replace(ONE, has_names=True).sections()
-    sections["id_offsets"] = bytearray(size)
-    with pytest.raises(LayoutError, match="section id_offsets"):
-        table_index({name: memoryview(raw) for name, raw in sections.items()}, 1)
 
 
 @given(st.lists(st.tuples(ids(), st.none() | ids()), max_size=300), st.booleans())
@@ -227,11 +162,6 @@ def converted(
     return row
 
 
-ONE = Store(
-    "f16", 2, 2, {1: bytes(4)}, {1: 3}, {1: (bytes(4), {3: bytes(4)})}, None, None, None, None
-)
-
-
 def lay_one(record: bytes, offsets: I64 | None = None, user: int = 0, place: int = 0) -> None:
     form = row_form(PARTS, 2, 2, "f32")
     index = np.array([user], dtype=np.int64)
@@ -271,17 +201,6 @@ def test_a_row_outside_its_answer_is_refused(place: int) -> None:
         lay_one(ONE.record(1), place=place)
 
 
-@pytest.mark.parametrize("first", [2, 2**32 - 1])
-def test_a_bucket_outside_its_table_is_refused(first: int) -> None:
-    sections = ONE.sections()
-    for at in (0, 4, 8):
-        starts = bytearray(sections["starts"])
-        starts[at : at + 4] = first.to_bytes(4, "little")
-        index = TableIndex(memoryview(starts), memoryview(sections["ids"]), 1)
-        with pytest.raises(LayoutError, match="outside itself"):
-            index.rows_of(np.arange(64, dtype=np.int64))
-
-
 def test_columns_and_answers_of_other_sizes_are_refused() -> None:
     three, two = np.arange(3), np.arange(2)
     form, generation = row_form(PARTS, 2, 2, "f32"), opened(ONE)
@@ -305,27 +224,6 @@ def test_columns_and_answers_of_other_sizes_are_refused() -> None:
         rows.laying(generation, b"", None, form, wide[:2])(0, 3)
     with pytest.raises(LayoutError, match="outside its answer"):
         rows.laying(generation, b"", None, form, wide)(0, 4)
-
-
-@pytest.mark.parametrize("size", [0, 7, 9, 16])
-def test_ids_of_another_number_of_rows_are_refused(size: int) -> None:
-    with pytest.raises(LayoutError, match=f"section ids of {size} bytes does not hold 1 ids"):
-        TableIndex(memoryview(ONE.sections()["starts"]), memoryview(bytes(size)), 1)
-
-
-def test_ids_that_cannot_be_written_are_found_alike() -> None:
-    index = opened(ONE).index
-    ids = np.arange(-3, 9, dtype=np.int64)
-    found = index.rows_of(ids).tolist()
-    ids.flags.writeable = False
-    assert index.rows_of(ids).tolist() == found
-
-
-def test_sections_at_odd_places_are_refused() -> None:
-    sections = ONE.sections()
-    odd = memoryview(bytearray(b"x" + sections["ids"]))[1:]
-    with pytest.raises(LayoutError, match="section ids does not begin at a multiple of 8"):
-        TableIndex(memoryview(sections["starts"]), odd, 1)
 
 
 def test_faults_never_end_the_process(tmp_path: Path) -> None:

@@ -59,13 +59,6 @@ def test_a_character_cut_in_two_is_in_neither() -> None:
     assert column.first_unfit() is not None
 
 
-def test_numbers_among_them_stay_known() -> None:
-    column = StringIds.of([b"a", b"1", b"b"], np.array([False, True, False]))
-    some = column[np.array([1, 0], dtype=np.int64)]
-    assert some.is_number is not None
-    assert some.is_number.tolist() == [True, False]
-
-
 @given(st.lists(st.sampled_from([b"a", b"b", b"", b"a\0"]), max_size=30))
 def test_distinct_strings_in_order_of_first_appearance(listed: list[bytes]) -> None:
     first, index = distinct_strings(StringIds.of(listed))

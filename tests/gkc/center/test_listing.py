@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from gkc.center.listing import version_list
 from gkc.errors import CatalogueLostError
 from gkc.store import Origin, open_reader
-from tests.gkc.world import Worlds
+from tests.gkc.world import Worlds, make_world
 
 
 def test_no_catalogue_lists_nothing() -> None:
@@ -55,3 +56,11 @@ async def test_where_vectors_come_from_is_told_as_far_as_the_bundle_tells(worlds
     changed = replace(catalogue, generations={**catalogue.generations, plain["generation"]: mapped})
     [found, *_] = to_builtins(version_list(changed, lambda *_: True))["versions"]
     assert {key: found[key] for key in told} == told
+
+
+async def test_types_of_ids_are_told(tmp_path: Path) -> None:
+    url = f"file:{tmp_path}"
+    make_world(strings=("user", "category")).publish(url)
+    listed = to_builtins(version_list(await open_reader(url).catalogue(), lambda *_: True))
+    [version] = listed["versions"]
+    assert version["id_types"] == {"user": "string", "item": "int64", "category": "string"}

@@ -59,7 +59,7 @@ def offsets(*values: int) -> Any:
         ({"c": bytes_of(b"a\xff"), "c_offsets": offsets(0, 1, 2)}, "/c", "in element 1"),
         ({"c_offsets": offsets(0)}, "/c_offsets", "cannot be without a tensor c"),
         ({"c_given": bytes_of(b"\1")}, "/c_given", "cannot be without a tensor c"),
-        ({"c": offsets(1), "c_given": bytes_of(b"\2")}, "/c_given", "each 0 or 1"),
+        ({"c": offsets(1), "c_given": bytes_of(b"\1\2")}, "/c_given", "not 2 as in element 1,"),
         ({"c": offsets(1), "c_given": offsets(1)}, "/c_given", "must be a U8 tensor"),
         (
             {"c": offsets(1, 2), "c_given": bytes_of(b"\1\1\1")},

@@ -74,6 +74,16 @@ def test_words_for_people(tmp_path: object) -> None:
     assert told.count("absent: zeros") == 4
     ask = ("get", "--user", 8, "--item", 8, "--category", 5, "--version", without.version)
     assert "user 8, item 8, category 5" in done(*ask, place=place)
+    told = done("get", "--user", "007", "--item", "+8", "--version", without.version, place=place)
+    assert "user 7, item 8, the item's own" in told, "the ids that were read"
+
+
+def test_names_that_a_terminal_would_take_for_its_own(tmp_path: object) -> None:
+    place = Place(f"file:{tmp_path}", "default")
+    make_world(strings=("user", "item", "category")).publish(place.url)
+    ask = ("get", "--user", "[bold]x[/bold]", "--item", "[/a]", "--category", "\x1b[0m")
+    told = done(*ask, "--version", "v1", place=place)
+    assert r"user [bold]x[/bold], item [/a], category '\x1b[0m'" in told
 
 
 @pytest.mark.parametrize(

@@ -49,5 +49,6 @@ def test_rows_that_were_not_joined(place: Place, tmp_path: Path) -> None:
     result = gkc("lock", "--joined", path, "-o", tmp_path / "lock", place=place)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert "tells of no generation; gkc join writes files that do" in result.stderr
+    assert "a file written anew by another tool loses it: lock before" in result.stderr
     asked = ("lock", "--joined", path, "--store", place.url, "-o", tmp_path / "lock")
     assert gkc(*asked, place=place).returncode == 2

@@ -39,7 +39,7 @@ def test_list_json_is_the_body_of_get_versions(place: Place) -> None:
     assert set(body["versions"][0]) == {
         *("version", "generation", "previous", "published_at", "users", "items"),
         *("user_categories", "dim", "category_dim", "dtype", "bytes", "pinned", "ready", "bundle"),
-        "checksum",
+        *("checksum", "id_types"),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import UserList
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,25 @@ def test_ids_as_lists_and_arrays(items: Any) -> None:
     assert ask(c=items, i=1).columns.categories.tolist() == [1, 2, BIG]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["7", 8],
+        [8, "7"],
+        ["7", np.int64(8)],
+        ("7", 8),
+        UserList(["7", 8]),
+        np.array(["7", 8], dtype=object),
+    ],
+)
+@pytest.mark.parametrize("name", "uic")
+def test_numbers_among_strings_are_refused(name: str, values: Any) -> None:
+    types = ("a number", "a string") if values[0] == "7" else ("a string", "a number")
+    says = f"^/{name}/1 is {types[0]}, but /{name}/0 is {types[1]}, and ids of one kind are all of"
+    with pytest.raises(InvalidFieldsError, match=says + " one type$"):
+        ask(**{name: values})
+
+
 @pytest.mark.parametrize("user", [7, np.int32(7), np.array(7), [7], range(7, 8), np.array([7])])
 def test_one_id_for_all_rows(user: Any) -> None:
     columns = ask(u=user).columns
@@ -81,6 +101,11 @@ def test_versions_and_parts_as_any_sequence() -> None:
         {"i": [1, -(2**63) - 1]},
         {"c": ["a", "\N{SNOWMAN}" * 43]},
         {"c": [None, 2**64]},
+        {"i": ["1", 2]},
+        {"i": [1, "2"]},
+        {"c": [None, "1", 2]},
+        {"c": [1, None, "2"]},
+        {"i": ["a" * 200, 2]},
         {"i": [1, 2, 3], "c": [1, 2]},
         {"u": [1, 2, 3], "v": ["a", "b"]},
         {"v": 20211220},
@@ -102,7 +127,7 @@ def test_a_wrong_value_is_refused_as_a_service_refuses_it(wrong: dict[str, Any])
         decode_json(json.dumps(body).encode(), 10)
     for mine, theirs in zip(here.value.errors, there.value.errors, strict=True):
         assert mine.field == theirs.field
-        assert mine.detail.partition(", but ")[0] == theirs.detail
+        assert mine.detail.startswith(theirs.detail)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from gkc.answering.user_cache import UserReader
 from gkc.center.generation import LoadedGeneration
 from gkc.center.question import RowsAnswer
 from gkc.http.decoding import decode_json
-from gkc.rows import TableIndex
+from gkc.id_index import TableIndex
 from gkc.store import open_reader
 from gkc.store.ids import hash_strings
 from tests.gkc.http.running import (
@@ -296,15 +296,15 @@ SNOW = "\N{SNOWMAN}"
     ("body", "field", "detail"),
     [
         ({"u": 7, "i": ["a"], "v": ALL}, "/u", f"is a number, but users of version '{ALL}' are s"),
-        ({"u": "a", "i": ["b", 1], "v": ALL}, "/i/1", "a number, but items"),
+        ({"u": "a", "i": ["b", 1], "v": ALL}, "/i/1", "is a number, but /i/0 is a string, and"),
         ({"u": "a", "i": [1], "v": ALL}, "/i/0", "a number, but items"),
         ({"u": "a", "i": "b", "c": [None, 3], "v": ALL}, "/c/1", "a number, but categories"),
-        ({"u": "a", "i": "b", "c": [None, "c", 3], "v": ALL}, "/c/2", "a number, but categories"),
+        ({"u": "a", "i": "b", "c": [None, "c", 3], "v": ALL}, "/c/2", "a number, but /c/1 is a st"),
         ({"u": "7", "i": 1, "v": "half"}, "/u", "a string, but users of version 'half' are int"),
-        ({"u": 7, "i": [1, "1"], "v": "half"}, "/i/1", "is a string, but items"),
-        ({"u": 7, "i": ["1", 1], "v": "half"}, "/i/0", "is a string, but items"),
+        ({"u": 7, "i": [1, "1"], "v": "half"}, "/i/1", "is a string, but /i/0 is a number, and"),
+        ({"u": 7, "i": ["1", "1"], "v": "half"}, "/i/0", "is a string, but items"),
         ({"u": 7, "i": 1, "c": "3", "v": "half"}, "/c", "is a string, but categories"),
-        ({"u": 7, "i": 1, "c": [3, None, "3"], "v": "half"}, "/c/2", "is a string, but categ"),
+        ({"u": 7, "i": 1, "c": [3, None, "3"], "v": "half"}, "/c/2", "is a string, but /c/0"),
         ({"u": "a", "i": "b", "v": "user"}, "/i", "is a string, but items"),
         ({"u": "a", "i": 1, "c": SNOW, "v": "user"}, "/c", "is a string, but categories"),
         (
@@ -315,7 +315,7 @@ SNOW = "\N{SNOWMAN}"
         (
             {"quadruples": [{"u": 7, "i": 1, "v": "half"}, {"u": "7", "i": 1, "v": "half"}]},
             "/quadruples/1/u",
-            "is a string, but users",
+            "is a string, but /quadruples/0/u is a number",
         ),
     ],
 )

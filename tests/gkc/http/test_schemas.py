@@ -127,7 +127,20 @@ def ids_fit_as_bytes(body: Any) -> bool:
     return fits and all(map(ids_fit_as_bytes, inner))
 
 
-RULES_BEYOND_THE_SCHEMA = [lists_have_one_length, ids_are_written_as_integers, ids_fit_as_bytes]
+def ids_of_a_kind_are_of_one_type(body: Any) -> bool:
+    """Schemas are made of types, and no type says that all of a list are integers or strings."""
+    rows = body.get("quadruples", ())
+    columns = [body.get(name) for name in "uic"] + [[r.get(name) for r in rows] for name in "uic"]
+    lists = (column for column in columns if isinstance(column, list))
+    return all(len({type(value) for value in column} - {type(None)}) <= 1 for column in lists)
+
+
+RULES_BEYOND_THE_SCHEMA = [
+    lists_have_one_length,
+    ids_are_written_as_integers,
+    ids_fit_as_bytes,
+    ids_of_a_kind_are_of_one_type,
+]
 
 
 def is_valid(body: Any, schema: Draft202012Validator) -> bool:

@@ -6,11 +6,13 @@ import asyncio
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from gkc.errors import LayoutError
 from gkc.offline.checked_once import CheckedOnce
 from gkc.store import GenerationManifest, open_reader
 from gkc.strings import Ids, StringIds
+from gkc.testing.samples import make_sample
 from tests.gkc.world import STRANGERS, USERS, Worlds, named
 
 IDS = np.array([*USERS, STRANGERS[0], 1], dtype=np.int64)
@@ -49,3 +51,15 @@ def test_none_is_checked_again(worlds: Worlds, version: str, ids: Ids) -> None:
     checks.check_all(ids[:-1], [b"nobody looks at it"] * (len(ids) - 1))
     with pytest.raises(LayoutError):
         checks.check_all(ids[-1:], [b"this one is new"])
+
+
+def test_of_two_users_of_one_key_both_are_checked(worlds: Worlds) -> None:
+    manifest, _ = read(worlds, "user", NAMES)
+    sample = make_sample(users=40, id_type="string")
+    assert sample.users.names is not None
+    names, records = StringIds.of(sample.users.names), sample.records(manifest.generation)
+    first = int(np.flatnonzero(np.diff(sample.users.ids) == 0)[0])
+    checks = CheckedOnce(replace(manifest, spec=sample.spec))
+    checks.check_all(names[first : first + 1], records[first : first + 1])
+    with pytest.raises(LayoutError, match="is damaged"):
+        checks.check_all(names[first + 1 : first + 2], [bytes(len(records[first + 1]))])

@@ -133,6 +133,8 @@ def test_an_id_beyond_int64() -> None:
 def test_columns_that_are_missing() -> None:
     assert "there is no column 'item_id'; its columns: user_id" in refusal(batch(item_id=None))
     assert "there is no column 'v'" in refusal(batch(), version=None, column="v")
+    of_a_log = batch().rename_columns(["user", "item_id"])
+    assert "'user_id'; is 'user' it? rename it to 'user_id'" in refusal(of_a_log)
     rows = pa.RecordBatch.from_arrays(
         [pa.array([1])] * 3,
         schema=pa.schema([(n, pa.int64()) for n in ("user_id", "item_id", "item_id")]),

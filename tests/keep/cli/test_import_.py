@@ -102,3 +102,19 @@ def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path: Path) -> None:
         result = command("keep", "import", source, tmp_path / "pipe", "--out", tmp_path / "log")
         assert result.returncode == 2
         assert "is no regular file" in result.stderr
+
+
+def test_of_a_folder_its_files_are_to_be_named(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "part-0.parquet").touch()
+    result = command("keep", "import", "parquet", raw, "--out", tmp_path / "log")
+    assert result.returncode == 2
+    assert f"is a folder; name its files: {raw}/*.parquet" in " ".join(result.stderr.split())
+
+
+def test_a_log_of_a_test_day_alone_is_warned_of(tmp_path: Path) -> None:
+    tiny = write_tiny_log(tmp_path / "tiny")
+    result = command("keep", "import", "parquet", day_file(tiny.path, 1), "--out", tmp_path / "log")
+    assert result.returncode == 0
+    assert result.stderr.startswith("keep: warning: no day is before the test day 1, ")

@@ -21,7 +21,7 @@ from keep.checkpoint import (
 from keep.knowledge import knowledge_of
 from keep.log import Day, Log
 from keep.metrics_log import read_metrics
-from keep.recipes.pretrain import pretrain
+from keep.recipes.pretrain import NothingToLearnError, pretrain
 from tests.keep.tiny import CONFIG, tiny_log
 
 
@@ -115,9 +115,9 @@ def test_another_checkpoint_is_not_overwritten(log: Log, tmp_path: Path) -> None
 
 def test_no_day_to_learn_from_is_an_error(log: Log, tmp_path: Path) -> None:
     pretrain(log, tmp_path / "ckpt", until=2, config=CONFIG)
-    with pytest.raises(CheckpointError, match="no day up to 2 after day 2"):
+    with pytest.raises(NothingToLearnError, match="no day up to 2 after day 2"):
         pretrain(log, tmp_path / "ckpt", from_checkpoint=tmp_path / "ckpt", until=2)
-    with pytest.raises(CheckpointError, match="no day up to 0"):
+    with pytest.raises(NothingToLearnError, match=f"^log {log.path}: has no day up to 0"):
         pretrain(log, tmp_path / "new", until=0, config=CONFIG)
 
 

@@ -108,8 +108,20 @@ def test_an_id_whose_string_is_not_there_is_told_of(tmp_path: Path) -> None:
     with pytest.raises(LogSchemaError, match="no string for 1 of 3 ids, such as 7; take the log"):
         log.named("user", user)
     (log.path / "ids" / "users.parquet").unlink()
-    with pytest.raises(LogSchemaError, match="cannot be read"):
+    with pytest.raises(
+        LogSchemaError, match=r"\(there is no such file\); it has the strings of users"
+    ):
         log.named("user", user)
+
+
+def test_all_missing_columns_are_named_with_what_to_do(tmp_path: Path) -> None:
+    changes = {"user": None, "user_id": OWN["user"], "shop": None, "cart": None, "time": None}
+    with pytest.raises(LogSchemaError) as caught:
+        _import(tmp_path, **changes)
+    assert caught.value.reason == (
+        "has no column 'user', 'shop', 'time', 'cart'; is 'user_id' it? rename it to 'user'; "
+        "if you have nothing for them, write shop = 0, cart = false"
+    )
 
 
 def test_own_rows_become_a_log(tmp_path: Path) -> None:
@@ -156,7 +168,6 @@ def test_other_types_are_read_as_the_schema_says(tmp_path: Path, changes: dict[s
 @pytest.mark.parametrize(
     ("changes", "column", "row", "message"),
     [
-        ({"shop": None}, "shop", None, "is missing"),
         ({"time": ["a", "b", "c", "d"]}, "time", None, "has type string, not int64"),
         ({"user": [1.0, 2.0, 3.0, 4.0]}, "user", None, "has type double, not int64 or string"),
         ({"user": pa.array([1, 2, 3, 2**63], pa.uint64())}, "user", 3, "int64; view the column as"),

@@ -15,7 +15,7 @@ import numpy as np
 
 from gkc.arrays import I64
 from gkc.errors import GenerationCorruptError
-from gkc.rows import keys_of
+from gkc.id_index import keys_of
 from gkc.store.backends.redis.client import Command
 from gkc.store.backends.redis.generation_reads import GenerationReads
 from gkc.store.chunks import Chunks

@@ -31,13 +31,14 @@ def keys_of(column: StringIds) -> I64:
         If a string lies outside of its column.
     """
     keys = np.empty(len(column), dtype=np.int64)
-    outcome = library().gkc_keys(_packed(column), address(keys))
+    outcome = library().gkc_keys(packed_strings(column), address(keys))
     if outcome:
         raise fault(outcome)
     return keys
 
 
-def _packed(column: StringIds) -> bytes:
+def packed_strings(column: StringIds) -> bytes:
+    """Return a column as the compiled loops take it; it must be held meanwhile."""
     offsets, data = column.offsets, column.data
     return _STRINGS.pack(address(offsets), address(data), len(offsets) - 1, len(data))
 
@@ -51,7 +52,7 @@ class SortedStrings:
     """
 
     def __init__(self, strings: StringIds) -> None:
-        self._held, self._packed = strings, _packed(strings)
+        self._held, self._packed = strings, packed_strings(strings)
         self._find = library().gkc_find_sorted
 
     def places_of(self, column: StringIds) -> I64:
@@ -63,7 +64,7 @@ class SortedStrings:
             If a string lies outside of those it belongs to.
         """
         places = np.empty(len(column), dtype=np.int64)
-        outcome = self._find(self._packed, _packed(column), address(places))
+        outcome = self._find(self._packed, packed_strings(column), address(places))
         if outcome:
             raise fault(outcome)
         return places
@@ -164,7 +165,7 @@ class StringIndex(TableIndex):
         names = opened_strings("id", sections)
         if len(names) != count:
             raise LayoutError(f"section id_offsets is that of {len(names)} ids, not {count}")
-        self._held_names, self._names = names, _packed(names)
+        self._held_names, self._names = names, packed_strings(names)
         self._find_strings = library().gkc_find_strings
 
     def rows_of(self, ids: Ids) -> I64:
@@ -178,7 +179,7 @@ class StringIndex(TableIndex):
         if not isinstance(ids, StringIds):
             raise LayoutError("ids that are numbers are in no table of strings")
         rows = np.empty(len(ids), dtype=np.int64)
-        outcome = self._find_strings(self.packed, self._names, _packed(ids), address(rows))
+        outcome = self._find_strings(self.packed, self._names, packed_strings(ids), address(rows))
         if outcome:
             raise fault(outcome)
         return rows

@@ -114,12 +114,76 @@ static void (*widen)(const uint8_t *, float *, int64_t) = widen_plain;
 static void (*narrow)(const uint8_t *, uint8_t *, int64_t) = narrow_plain;
 static void (*multiply_halves)(const uint8_t *, const uint8_t *, uint8_t *, int64_t) = multiply_plain;
 
-/* Choose how this process converts halves; call it once before anything else. Returns whether the
-   processor does it; if `plain` is set, it is not asked to. */
+/* ---- Checksums ----------------------------------------------------------------------------------
+   CRC-32 as zlib has it, of which `sum` is the complement until all is summed up. A table has what a
+   byte adds that so many others come after. */
+
+static uint32_t crc_tables[8][256];
+
+static void make_crc_tables(void) {
+  for (uint32_t byte = 0; byte < 256; byte++) {
+    uint32_t sum = byte;
+    for (int bit = 0; bit < 8; bit++) sum = sum >> 1 ^ (sum & 1 ? 0xEDB88320 : 0);
+    crc_tables[0][byte] = sum;
+  }
+  for (int after = 1; after < 8; after++)
+    for (int byte = 0; byte < 256; byte++) {
+      uint32_t sum = crc_tables[after - 1][byte];
+      crc_tables[after][byte] = sum >> 8 ^ crc_tables[0][sum & 255];
+    }
+}
+
+static uint32_t sum_plain(uint32_t sum, const uint8_t *bytes, int64_t n) {
+  for (; n >= 8; bytes += 8, n -= 8) {
+    uint64_t word;
+    memcpy(&word, bytes, 8);
+    word ^= sum, sum = 0;
+    for (int k = 0; k < 8; k++) sum ^= crc_tables[7 - k][word >> 8 * k & 255];
+  }
+  for (; n > 0; bytes++, n--) sum = sum >> 8 ^ crc_tables[0][(sum ^ *bytes) & 255];
+  return sum;
+}
+
+#if defined(__x86_64__)
+/* Products without carry take bytes to where they would have the same remainder so many bits later:
+   64 of them at a time onto the next 64, then 16 onto 16. */
+#define WITH_PCLMUL __attribute__((target("pclmul,sse4.1")))
+
+WITH_PCLMUL static __m128i carried(__m128i sum, __m128i by, __m128i onto) {
+  __m128i low = _mm_clmulepi64_si128(sum, by, 0x00), high = _mm_clmulepi64_si128(sum, by, 0x11);
+  return _mm_xor_si128(_mm_xor_si128(low, high), onto);
+}
+
+WITH_PCLMUL static uint32_t sum_pclmul(uint32_t sum, const uint8_t *bytes, int64_t n) {
+  const __m128i by_64 = _mm_set_epi64x(0x1C6E41596, 0x154442BD4); /* x^(512 - 32), x^(512 + 32) */
+  const __m128i by_16 = _mm_set_epi64x(0x0CCAA009E, 0x1751997D0); /* x^(128 - 32), x^(128 + 32) */
+  const __m128i *words = (const void *)bytes;
+  __m128i s[4];
+  uint8_t rest[16];
+  if (n < 64) return sum_plain(sum, bytes, n);
+  for (int k = 0; k < 4; k++) s[k] = _mm_loadu_si128(words + k);
+  s[0] = _mm_xor_si128(s[0], _mm_cvtsi32_si128((int)sum));
+  for (words += 4, n -= 64; n >= 64; words += 4, n -= 64)
+    for (int k = 0; k < 4; k++) s[k] = carried(s[k], by_64, _mm_loadu_si128(words + k));
+  for (int k = 1; k < 4; k++) s[0] = carried(s[0], by_16, s[k]);
+  for (; n >= 16; words++, n -= 16) s[0] = carried(s[0], by_16, _mm_loadu_si128(words));
+  _mm_storeu_si128((void *)rest, s[0]);
+  return sum_plain(sum_plain(0, rest, 16), (const void *)words, n);
+}
+#endif
+
+static uint32_t (*sum_up)(uint32_t, const uint8_t *, int64_t) = sum_plain;
+
+/* Choose how this process converts halves and sums up; call it once before anything else. Returns
+   whether the processor converts them; if `plain` is set, it is asked for neither. */
 int gkc_choose(int plain) {
   widen = widen_plain, narrow = narrow_plain, multiply_halves = multiply_plain;
+  sum_up = sum_plain;
+  make_crc_tables();
 #if defined(__x86_64__)
   __builtin_cpu_init();
+  if (!plain && __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1"))
+    sum_up = sum_pclmul;
   if (!plain && __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c")) {
     widen = widen_f16c, narrow = narrow_f16c, multiply_halves = multiply_f16c;
     return 1;
@@ -513,6 +577,26 @@ static int open_user(const generation *g, const uint8_t *record, int64_t bytes, 
   user->pairs = pairs;
   user->status = FOUND;
   return FINE;
+}
+
+/* Return which of some records is the first that is damaged, or not its user's; -1 if none is. `sum`
+   is the CRC-32 of what comes before a user's id: a number, or one of `names`. Of one record there
+   need be no offsets; an empty one is of nobody. */
+int64_t gkc_check_records(uint64_t sum, const uint8_t *ids, const strings *names,
+                          const uint8_t *records, const int64_t *offsets, int64_t n, int64_t bytes) {
+  for (int64_t k = 0; k < n; k++) {
+    int64_t begin = offsets ? offsets[k] : 0, end = offsets ? offsets[k + 1] : bytes;
+    string id = names ? string_at(names, k) : (string){ids + 8 * k, 8};
+    uint32_t crc32;
+    if (begin < 0 || end < begin || end > bytes || id.size < 0) return k;
+    if (begin == end) continue;
+    if (end - begin < RECORD_HEADER) return k;
+    memcpy(&crc32, records + begin, 4);
+    if (~sum_up(sum_up(~(uint32_t)sum, id.bytes, id.size), records + begin + 4, end - begin - 4) !=
+        crc32)
+      return k;
+  }
+  return -1;
 }
 
 /* The user's pair with a category, -1 if it was not stored. */

@@ -1,4 +1,4 @@
-"""The compiled rule of a knowledge row, ``rows.c``: number distinct values, lay rows.
+"""The compiled rule of a knowledge row, ``rows.c``: number values, check records, lay rows.
 
 It is the only way; a slow one in the tests is its witness. The sizes of arrays are checked here,
 every index inside them by the compiled loops.
@@ -18,7 +18,7 @@ import numpy as np
 from gkc.arrays import I64, U8, Bools
 from gkc.compiled import NOWHERE, Array, address, fault, library, opened
 from gkc.errors import LayoutError
-from gkc.id_index import SortedStrings, TableIndex, opened_strings, table_index
+from gkc.id_index import SortedStrings, TableIndex, opened_strings, packed_strings, table_index
 from gkc.knowledge import PARTS, STATUSES, Part, Vectors, part_spans
 from gkc.rows_library import GENERATION, QUESTION, TYPES, stride
 from gkc.strings import Ids, StringIds
@@ -34,6 +34,27 @@ _QUESTION: Final = struct.Struct(QUESTION)
 
 Laying = Callable[[int, int], None]
 """Lays the rows from the first number to before the second; raises `LayoutError`."""
+
+
+def damaged_record(crc32: int, users: Ids, records: bytes, offsets: I64 | None) -> int:
+    """Return which of some users' records is the first that is damaged, or another's; -1 if none.
+
+    Parameters
+    ----------
+    crc32 : int
+        Of the generation's name, which their checksums begin with.
+    users : ndarray, shape (U,), int64, or StringIds
+    records : bytes
+        One behind the other.
+    offsets : ndarray, shape (U + 1,), int64, or None
+        Where each begins and ends, an empty one for a user who is not there; None for one user.
+    """
+    names, ids = (
+        (packed_strings(users), None) if isinstance(users, StringIds) else (None, users.tobytes())
+    )
+    at = None if offsets is None else address(offsets)
+    row: int = library().gkc_check_records(crc32, ids, names, records, at, len(users), len(records))
+    return row
 
 
 def distinct(values: I64, seconds: tuple[I64, Bools] | None = None) -> tuple[I64, I64]:

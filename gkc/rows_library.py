@@ -72,4 +72,7 @@ def _declare(loaded: ctypes.PyDLL) -> None:
     loaded.gkc_distinct.restype = number
     loaded.gkc_distinct.argtypes = [pointer, pointer, pointer, number]
     loaded.gkc_distinct.argtypes += [ctypes.c_uint64, pointer, ctypes.c_uint64, pointer, pointer]
+    loaded.gkc_check_records.restype = number
+    loaded.gkc_check_records.argtypes = [ctypes.c_uint64] + [ctypes.c_char_p] * 3
+    loaded.gkc_check_records.argtypes += [pointer, number, number]
     loaded.gkc_lay_rows.argtypes = [ctypes.c_char_p] * 3 + [number, number]

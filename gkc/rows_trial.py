@@ -55,6 +55,8 @@ _TEXTS: Final = (
     *((text, -1) for text in (b"", b"1", b'"a', b'"a",', b'"a""b"', b'"12345678')),
 )
 """Text between an array's brackets, and how many strings are taken out of it."""
+_SEED: Final = 0xC4C32
+_LONGEST_RECORD: Final = 8 * 28
 _F16: Final = TYPES["f16"]
 _F32: Final = TYPES["f32"]
 
@@ -126,6 +128,7 @@ class Trial:
         self._number_pairs()
         self._find_strings()
         self._take_strings()
+        self._check_records()
         for element_type in TYPES:
             self._ask_of(element_type)
 
@@ -185,6 +188,23 @@ class Trial:
             answers = self._room({"offsets": 8 * (len(text) // 4 + 2), "bytes": len(text)})
             arguments = self._put(text), 0, len(text), answers["bytes"], answers["offsets"]
             self.calls.append(("gkc_take_strings", arguments, count))
+
+    def _check_records(self) -> None:
+        """Sum up records of all lengths, the last one damaged or not, of users of either type."""
+        users = range(_LONGEST_RECORD // 8)
+        for is_string in (False, True):
+            names = [struct.pack("<q", -user) + b"x" * (user % 9 * is_string) for user in users]
+            records = [b"", *(_summed(names[k], bytes(range(k, 9 * k))[4:]) for k in users[1:])]
+            raw, offsets = b"".join(records), [*accumulate(map(len, records), initial=0)]
+            ids = (0, self._strings(names)) if is_string else (self._put(b"".join(names)), 0)
+            at = self._int64s(offsets)
+            for changed, expected in ((0, -1), (1, len(users) - 1)):
+                damaged = self._put(raw[:-1] + bytes([raw[-1] ^ changed]))
+                arguments = _SEED, *ids, damaged, at, len(users), len(raw)
+                self.calls.append(("gkc_check_records", arguments, expected))
+            one = self._put(records[-1][:-8])  # cut short
+            arguments = _SEED, *ids, one, 0, 1, len(records[-1]) - 8
+            self.calls.append(("gkc_check_records", arguments, 0))
 
     def _strings(self, names: Sequence[bytes]) -> Place:
         """Put strings as ``rows.c`` takes them."""
@@ -355,6 +375,11 @@ def _record(vector: bytes, pair_vectors: Sequence[bytes]) -> bytes:
     categories = struct.pack(f"<{pairs}q", *(2 * k * _CATEGORY for k in range(pairs)))
     record = ahead + categories + b"".join(pair_vectors)
     return record.ljust(-(-len(record) // 8) * 8, b"\0")
+
+
+def _summed(user: bytes, content: bytes) -> bytes:
+    """Return content behind its CRC-32, as a record has it."""
+    return zlib.crc32(content, zlib.crc32(user, _SEED)).to_bytes(4, "little") + content
 
 
 def _numbers(element_type: str) -> Numbers:

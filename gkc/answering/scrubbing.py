@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import structlog
@@ -12,6 +12,7 @@ from gkc.answering.counting import Counting
 from gkc.answering.reader import GuardedReader
 from gkc.center.generation import LoadedGeneration
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError
+from gkc.store import ItemTable
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,8 @@ class Scrubbing:
         """Read everything, slowly."""
         while True:
             for version, loaded in self._served().items():
-                await self._check(version, loaded, _PIECE_PAUSE_SECONDS)
+                pieces = self._reader.scrub(loaded.items)
+                await self._check(version, loaded, pieces, _PIECE_PAUSE_SECONDS)
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _watch(self) -> None:
@@ -61,11 +63,16 @@ class Scrubbing:
         while True:
             await asyncio.sleep(_PAUSE_SECONDS)
             for version, loaded in self._served().items():
-                if self._reader.has_changed(loaded.items):
-                    await self._check(version, loaded, 0)
+                await self._check(version, loaded, self._if_changed(loaded.items), 0)
 
-    async def _check(self, version: str, loaded: LoadedGeneration, pause_seconds: float) -> None:
-        pieces, generation = self._reader.scrub(loaded.items), loaded.manifest.generation
+    def _if_changed(self, items: ItemTable) -> Iterator[None]:
+        if self._reader.has_changed(items):
+            yield from self._reader.scrub(items)
+
+    async def _check(
+        self, version: str, loaded: LoadedGeneration, pieces: Iterator[None], pause_seconds: float
+    ) -> None:
+        generation = loaded.manifest.generation
         try:
             while await asyncio.to_thread(next, pieces, _END) is not _END:  # noqa: ASYNC110
                 await asyncio.sleep(pause_seconds)

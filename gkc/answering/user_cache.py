@@ -1,7 +1,8 @@
 """Records of the users asked for lately, so that they are not read from the store again.
 
 A generation never changes, so what is here cannot become stale; what nobody asks for any more falls
-out, the records of former generations like those of former users.
+out, the records of former generations like those of former users. Only records that were checked
+are kept, and not that somebody has none: what was damaged may be whole when it is read again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from gkc.center.plan import Records
 from gkc.errors import LayoutError
-from gkc.store import GenerationManifest
+from gkc.store import GenerationManifest, joined
 from gkc.strings import Ids
 
 ENTRY_BYTES: Final = 320
@@ -54,7 +55,7 @@ class UserCache:
         self._reader = reader
         self._max_bytes = max_bytes
         self._hits, self._misses = hits, misses
-        self._kept: OrderedDict[_Key, bytes | None] = OrderedDict()
+        self._kept: OrderedDict[_Key, bytes] = OrderedDict()
         self.used_bytes = 0
 
     async def fetch_users(self, manifest: GenerationManifest, users: Ids) -> Records:
@@ -78,11 +79,11 @@ class UserCache:
             is_whole = _are_whole(manifest, asked, read)
             for row, record in zip(missing, read, strict=True):
                 records[row] = record
-                if is_whole:
+                if is_whole and record is not None:
                     self._keep(keys[row], record)
         return records
 
-    def _keep(self, key: _Key, record: bytes | None) -> None:
+    def _keep(self, key: _Key, record: bytes) -> None:
         if key in self._kept:
             return  # another request read it meanwhile
         self._kept[key] = record
@@ -93,13 +94,13 @@ class UserCache:
 
 
 def _are_whole(manifest: GenerationManifest, users: Ids, records: Records) -> bool:
-    """Tell whether records may be kept: damaged ones may be whole when they are read again."""
+    """Tell whether all of some users' records are as they should be."""
     try:
-        manifest.records.check_all(users, records)
+        manifest.records.check_joined(users, *joined(records))
     except LayoutError:
         return False  # whoever asked finds out by itself
     return True
 
 
-def _size(record: bytes | None) -> int:
-    return ENTRY_BYTES + (0 if record is None else len(record))
+def _size(record: bytes) -> int:
+    return ENTRY_BYTES + len(record)

@@ -26,7 +26,7 @@ from gkc.center.question import (
 from gkc.errors import GenerationCorruptError, InvalidFieldsError, LayoutError
 from gkc.knowledge import PARTS, Part, Vectors
 from gkc.rows import Laying, RowForm, Rows, distinct, row_form
-from gkc.store import GenerationSpec
+from gkc.store import GenerationSpec, joined
 from gkc.strings import Ids, IdType, StringIds, distinct_strings
 
 Records = Sequence[bytes | memoryview | None]
@@ -114,25 +114,18 @@ class VersionPlan:
         GenerationCorruptError
             If one is damaged, or another user's.
         """
-        users, check = self.users, self.generation.records.check
+        codec = self.generation.records
         try:
-            if len(records) == 1:  # the usual question
-                if records[0] is not None:
-                    ids = users.data if isinstance(users, StringIds) else users
-                    record = bytes(records[0])  # first: a mapped file may change meanwhile
-                    check(ids.tobytes(), record)
-                    self._records = record
-                return
-            records = [record and bytes(record) for record in records]
-            self.generation.records.check_all(users, records)
+            if len(records) != 1:
+                self._records, self._offsets = joined(records)
+            elif records[0] is not None:  # the usual question
+                self._records = bytes(records[0])
+                if not self._records:
+                    raise LayoutError("has no bytes")
+            codec.check_joined(self.users, self._records, self._offsets)
         except LayoutError as exc:
             what = f"the record of one of its users {exc}"
             raise GenerationCorruptError(self.manifest.generation, what) from exc
-        pieces = [record or b"" for record in records]
-        self._offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
-        sizes = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
-        np.cumsum(sizes, out=self._offsets[1:])
-        self._records = b"".join(pieces)
 
     def lay(
         self,

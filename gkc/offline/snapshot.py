@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Records
 from gkc.errors import GenerationNotFoundError, VersionNotFoundError
-from gkc.offline.checked_once import CheckedOnce
 from gkc.store import (
     Catalogue,
     GenerationManifest,
@@ -223,10 +222,7 @@ class SnapshotReader:
     async def _load(self, version: str) -> LoadedGeneration:
         manifest = await self._manifest(version)
         items = await self._reader.item_table(manifest, _PREFAULTED_BYTES)
-        loaded = LoadedGeneration.of(manifest, items)
-        if self.snapshot.address.is_mapped:
-            return replace(loaded, records=CheckedOnce(manifest))
-        return loaded
+        return LoadedGeneration.of(manifest, items)
 
     async def _manifest(self, version: str) -> GenerationManifest:
         if version not in self._manifests:

@@ -23,6 +23,7 @@ from gkc.store.codec import (
     decode_vectors,
     encode_vectors,
     id_fields,
+    joined,
 )
 from gkc.store.generation import (
     Defaults,
@@ -75,6 +76,7 @@ __all__ = [
     "hashes_of",
     "id_fields",
     "is_version_name",
+    "joined",
     "open_publisher",
     "open_reader",
     "parse_store_url",

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from gkc.arrays import F32, I64, U8, Bools
 from gkc.errors import LayoutError, NotStorableError
 from gkc.id_index import keys_of
+from gkc.rows import damaged_record
 from gkc.rows_library import stride
 from gkc.strings import Ids, IdType, StringIds
 
@@ -39,6 +40,7 @@ _SCALE_BYTES: Final = 4
 _ALIGNMENT: Final = 8
 _HEAD: Final = struct.Struct("<II")
 _CRC_BYTES: Final = 4
+_DAMAGED: Final = "is damaged, or of another user or generation"
 _INT8_MAX: Final = np.float32(127)
 
 
@@ -279,6 +281,29 @@ def ids_of(fields: Collection[bytes], id_type: IdType) -> Ids:
     return np.frombuffer(b"".join(fields), dtype="<i8")
 
 
+def joined(records: Sequence[bytes | memoryview | None]) -> tuple[bytes, I64]:
+    """Put records one behind the other, as rows are laid from them.
+
+    Returns
+    -------
+    bytes
+    ndarray, shape (n + 1,), int64
+        Where each begins and ends; one that is None has no bytes.
+
+    Raises
+    ------
+    LayoutError
+        If another one has none.
+    """
+    pieces = [b"" if record is None else record for record in records]
+    offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
+    sizes = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
+    if np.count_nonzero(sizes) + sum(record is None for record in records) != len(pieces):
+        raise LayoutError(_DAMAGED)
+    np.cumsum(sizes, out=offsets[1:])
+    return b"".join(pieces), offsets
+
+
 def record_bytes(user_stride: int, pair_stride: int, pairs: int) -> int:
     """Return the bytes of the record of a user with so many pairs."""
     users = _HEAD.size + _padded(user_stride)
@@ -348,22 +373,21 @@ class RecordCodec:
         crc32, pairs = _HEAD.unpack_from(record)
         body = memoryview(record)[_CRC_BYTES:]
         if zlib.crc32(body, zlib.crc32(field, self._seed)) != crc32:
-            raise LayoutError("is damaged, or of another user or generation")
+            raise LayoutError(_DAMAGED)
         if size != self._ids_at + pairs * ID_BYTES + _padded(pairs * self._pair_bytes):
             raise LayoutError(f"has {size} bytes, which are not those of {pairs} pairs")
         return int(pairs)
 
-    def check_all(self, users: Ids, records: Sequence[bytes | memoryview | None]) -> None:
-        """Check the records of some users; None is no record, and so as it should be.
+    def check_joined(self, users: Ids, records: bytes, offsets: I64 | None = None) -> None:
+        """Check what `joined` gives of some users, or one user's record.
 
         Raises
         ------
         LayoutError
             If one is damaged, or another user's.
         """
-        for field, record in zip(id_fields(users), records, strict=True):
-            if record is not None:
-                self.check(field, record)
+        if damaged_record(self._seed, users, records, offsets) >= 0:
+            raise LayoutError(_DAMAGED)
 
     def unpack(self, ids: Ids, records: Sequence[bytes | memoryview | None]) -> UserBlock:
         """Unpack the records of some users, None standing for a user who was not exported.

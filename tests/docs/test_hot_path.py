@@ -35,7 +35,8 @@ def test_it_exists(name: str) -> None:
 def test_the_compiled_functions_exist() -> None:
     source = (ROOT / "gkc" / "rows.c").read_text()
     assert "gkc_lay_rows" in COMPILED
-    assert [name for name in COMPILED if f" {name}(const " not in source] == []
+    defined = re.findall(r"^\w+ (gkc_\w+)\(", source, flags=re.MULTILINE)
+    assert set(COMPILED) <= set(defined)
 
 
 def test_the_whole_path_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections import Counter
@@ -11,7 +12,14 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pytest
+import redis
 
+from gkc import Client
+from gkc.errors import GenerationCorruptError
+from gkc.offline import join_batches
+from gkc.store import open_reader
 from gkc.store.table_format import PAGE_BYTES, TableHeader
 from tests.commands import Place, service
 from tests.faults.proxy import proxy_to
@@ -150,3 +158,54 @@ def test_damaged_tables_are_503_for_their_version_alone_until_they_are_whole(
             wait_until(lambda: client.get("/readyz").status_code == 200)
             assert ask_all(client, world) == {200: len(USERS)}, how
         assert 'gkc_store_errors_total{operation="scrub"} 3.0' in client.get("/metrics").text
+
+
+# ---- in the caller's process
+
+
+def flip_in_file(store: Path, record: bytes) -> None:
+    (table,) = store.glob("default/generations/*/users.gkt")
+    write_over(table, table.read_bytes().replace(record, changed(record)), keep_times=True)
+
+
+def flip_in_redis(url: str, user: int, record: bytes) -> None:
+    field = user.to_bytes(8, "little", signed=True)
+    with redis.Redis.from_url(url) as client:
+        (key,) = (k for k in client.scan_iter("*:u:*") if client.hget(k, field) == record)
+        client.hset(key, field, changed(record))
+
+
+def changed(record: bytes) -> bytes:
+    return record[:-1] + bytes([record[-1] ^ 1])
+
+
+@pytest.mark.parametrize("kind", ["file", "redis"])
+def test_a_damaged_record_is_answered_in_no_process(
+    kind: str, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    url = f"file:{tmp_path / 'store'}" if kind == "file" else own_redis.url
+    world, user = make_world().publish(url), USERS[0]
+    record = asyncio.run(record_of(url, world, user))
+    table = pa.table({"user_id": [user], "item_id": [ITEMS[0]]}).to_batches()
+    mirror = tmp_path / "mirror"
+    with Client(url, timeout=10, mirror_dir=mirror) as client:
+        client.knowledge(u=user, i=ITEMS[0], v=world.version)
+        if kind == "file":
+            flip_in_file(tmp_path / "store", record)
+        else:
+            flip_in_redis(url, user, record)
+        with pytest.raises(GenerationCorruptError, match="record of one of its users"):
+            client.knowledge(u=user, i=ITEMS[0], v=world.version)
+        client.knowledge(u=USERS[1], i=ITEMS[0], v=world.version)
+    with pytest.raises(GenerationCorruptError, match="record of one of its users"):
+        list(join_batches(table, store=url, version=world.version, mirror_dir=mirror))
+
+
+async def record_of(url: str, world: World, user: int) -> bytes:
+    reader = open_reader(url)
+    manifest = await reader.manifest(world.generation)
+    (record,) = await reader.fetch_users(manifest, np.array([user], dtype=np.int64))
+    assert record is not None
+    found = bytes(record)
+    await reader.close()
+    return found

@@ -13,7 +13,7 @@ from gkc import compiled
 from gkc.errors import LayoutError
 from gkc.http.json_strings import strings_in
 from gkc.knowledge import PARTS
-from gkc.rows import GenerationRows, Rows, row_form
+from gkc.rows import GenerationRows, Rows, damaged_record, row_form
 from tests.gkc.slow_rows import Asked, Store, questions, stores
 
 FLIPS = st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), max_size=4)
@@ -53,6 +53,8 @@ def run(library: str) -> None:
             asked.user_index,
             asked.answer_rows,
         )
+        users = np.zeros(1 if offsets is None else len(offsets) - 1, dtype=np.int64)
+        damaged_record(0, users, records, offsets)
         try:
             generation = GenerationRows(
                 store.element_type,

@@ -15,8 +15,10 @@ int gkc_find_strings(const void *table, const void *stored, const void *asked, i
 int gkc_find_sorted(const void *stored, const void *asked, int64_t *places);
 int64_t gkc_take_strings(const uint8_t *text, int64_t at, int64_t end, uint8_t *bytes,
                          int64_t *offsets);
+int64_t gkc_check_records(uint64_t sum, const uint8_t *ids, const void *names,
+                          const uint8_t *records, const int64_t *offsets, int64_t n, int64_t bytes);
 
-enum { LAY_ROWS = 0, DISTINCT = 1, KEYS = 2, FIND_STRINGS = 3, TAKE_STRINGS = 5,
+enum { LAY_ROWS = 0, DISTINCT = 1, KEYS = 2, FIND_STRINGS = 3, TAKE_STRINGS = 5, CHECK_RECORDS = 6,
        WORDS_OF_A_CALL = 11, MOST_WORDS = 1 << 20 };
 
 static int64_t words[MOST_WORDS];
@@ -49,6 +51,9 @@ static void ask(const char *path) {
       ? gkc_find_strings(bytes + a[0], bytes + a[1], bytes + a[2], memory + a[3] / 8)
       : call[0] == TAKE_STRINGS
       ? gkc_take_strings(bytes + a[0], a[1], a[2], bytes + a[3], memory + a[4] / 8)
+      : call[0] == CHECK_RECORDS
+      ? gkc_check_records((uint64_t)a[0], bytes + a[1], a[2] ? bytes + a[2] : 0, bytes + a[3],
+                          a[4] ? memory + a[4] / 8 : 0, a[5], a[6])
       : call[0] != DISTINCT ? gkc_find_sorted(bytes + a[0], bytes + a[1], memory + a[2] / 8)
       : gkc_distinct(memory + a[0] / 8, a[1] ? memory + a[1] / 8 : 0, a[2] ? bytes + a[2] : 0, a[3],
                      (uint64_t)a[4], memory + a[5] / 8, (uint64_t)a[6], memory + a[7] / 8,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from gkc.arrays import I64
 from gkc.compiled import library
 from gkc.errors import LayoutError
 from gkc.knowledge import PARTS
-from gkc.rows import GenerationRows, Rows, distinct, row_form
-from gkc.strings import StringIds
+from gkc.rows import GenerationRows, Rows, damaged_record, distinct, row_form
+from gkc.strings import Ids, StringIds
 from tests.gkc.slow_rows import (
     ONE,
     AnswerType,
@@ -100,6 +101,51 @@ def test_ids_of_another_type_than_the_table_has_are_refused() -> None:
         strings.rows_of(np.zeros(1, dtype=np.int64))
     with pytest.raises(LayoutError, match="other types"):
         Rows(1, None, StringIds.of([b"a"]), np.ones(1, dtype=np.bool_))
+
+
+def summed(crc32: int, user: bytes, content: bytes) -> bytes:
+    return zlib.crc32(content, zlib.crc32(user, crc32)).to_bytes(4, "little") + content
+
+
+@given(
+    contents=st.lists(st.none() | st.binary(min_size=4, max_size=400), min_size=1, max_size=9),
+    crc32=st.integers(0, 2**32 - 1),
+    has_names=st.booleans(),
+    plain=st.booleans(),
+    flip=st.integers(0, 2**20),
+)
+def test_a_damaged_record_is_found_as_zlib_finds_it(
+    contents: list[bytes | None], crc32: int, has_names: bool, plain: bool, flip: int
+) -> None:
+    numbers = np.arange(len(contents), dtype=np.int64) * 2**58
+    users: Ids = numbers
+    fields = [number.tobytes() for number in numbers]
+    if has_names:
+        fields = [b"name" * (k + 1) for k in range(len(contents))]
+        users = StringIds.of(fields)
+    records = [
+        b"" if content is None else summed(crc32, field, content)
+        for field, content in zip(fields, contents, strict=True)
+    ]
+    raw = b"".join(records)
+    offsets = np.cumsum([0, *map(len, records)], dtype=np.int64)
+    LOADED.gkc_choose(plain)
+    assert damaged_record(crc32, users, raw, offsets) == -1
+    if raw:
+        at = flip % len(raw)
+        damaged = raw[:at] + bytes([raw[at] ^ 1 << flip % 8]) + raw[at + 1 :]
+        row = int(np.searchsorted(offsets, at, side="right")) - 1
+        assert damaged_record(crc32, users, damaged, offsets) == row
+        assert damaged_record(crc32, users[row : row + 1], records[row], None) == -1
+        assert damaged_record(crc32 ^ 1, users[row : row + 1], records[row], None) == 0
+    LOADED.gkc_choose(0)
+
+
+@pytest.mark.parametrize("offsets", [[0, 9], [-1, 8], [8, 0], [0, 2**62]])
+def test_a_record_outside_of_all_is_damaged(offsets: list[int]) -> None:
+    users, record = np.zeros(1, dtype=np.int64), summed(0, bytes(8), b"abcd")
+    assert damaged_record(0, users, record, np.array([0, 8], dtype=np.int64)) == -1
+    assert damaged_record(0, users, record, np.array(offsets, dtype=np.int64)) == 0
 
 
 @given(st.lists(st.tuples(ids(), st.none() | ids()), max_size=300), st.booleans())

@@ -23,6 +23,7 @@ FUNCTIONS = [
     "gkc_find_strings",
     "gkc_find_sorted",
     "gkc_take_strings",
+    "gkc_check_records",
 ]
 """In the order of their numbers in the program."""
 MUTANTS = [
@@ -53,6 +54,10 @@ MUTANTS = [
     (r"word ^ ones * '\\'", "word ^ ones * '/'"),
     ("(word - ones * ' ') & ~word", "0"),
     ("> LONGEST_STRING", ">= LONGEST_STRING"),
+    # checksums
+    ("sum >> 8 ^ crc_tables[0][(sum", "sum >> 8 ^ crc_tables[1][(sum"),
+    ("if (begin == end) continue;", "if (begin == end) return k;"),
+    ("~(uint32_t)sum, id.bytes, id.size", "~(uint32_t)sum, id.bytes, 8"),
     # the rule
     ("? DEFAULT", "? FOUND"),
     ("category != last_category", "category < last_category"),

@@ -23,7 +23,7 @@ from gkc.store import (
     decode_vectors,
     encode_vectors,
 )
-from gkc.store.codec import RecordCodec, id_fields, largest_magnitude, record_bytes
+from gkc.store.codec import RecordCodec, id_fields, joined, largest_magnitude, record_bytes
 
 LARGEST = float(np.finfo(np.float32).max)
 F16_LIMIT = 65519.996  # from 65520 on, rounding to the nearest f16 gives infinity
@@ -272,6 +272,25 @@ def test_a_changed_record_is_refused(
         for wrong in (bytes(damaged), cut, record + bytes(8), b""):
             with pytest.raises(LayoutError, match=f"the record of user {ids[0]} "):
                 codec.unpack(ids, [wrong])
+            with pytest.raises(LayoutError, match="damaged"):
+                codec.check_joined(ids, *joined([wrong]))
+
+
+@given(user_blocks(), st.lists(st.booleans(), min_size=9, max_size=9))
+def test_records_behind_one_another_are_whole(
+    made: tuple[UserBlock, ElementType, int, int], are_there: list[bool]
+) -> None:
+    block, element_type, dim, category_dim = made
+    codec = RecordCodec("g1", element_type, dim, category_dim)
+    packed = codec.pack(block)
+    records = [r if is_there else None for r, is_there in zip(packed, are_there, strict=False)]
+    raw, offsets = joined(records)
+    assert raw == b"".join(record or b"" for record in records)
+    codec.check_joined(block.ids[: len(records)], raw, offsets)
+    for row, record in enumerate(packed):
+        codec.check_joined(block.ids[row : row + 1], record)
+        with pytest.raises(LayoutError, match="of another user"):
+            codec.check_joined(block.ids[row : row + 1] ^ 1, record)
 
 
 def test_a_sealed_record_of_too_many_pairs_is_refused() -> None:

@@ -37,8 +37,7 @@ _CONNECTIONS: Final[dict[str, type[AbstractConnection]]] = {
 _CLOSED: Final = "the reader was closed"
 _NOTHING_YET: Final = object()
 _MIXED_UP: Final = "its answers are not those to what was asked"
-_TOKEN_BYTES: Final = 16
-_VALUES: Final = (bytes, NoneType)
+_VALUES: Final = frozenset({bytes, NoneType})
 
 
 @dataclass(slots=True)
@@ -57,19 +56,17 @@ class _Piece:
     behind the calls, and they have their answers once it has come back in its own place.
     """
 
-    __slots__ = ("answers", "calls", "count", "deadline", "token")
+    __slots__ = ("answers", "calls", "count", "deadline", "packed", "token")
 
     def __init__(self, calls: list[_Call]) -> None:
         self.calls = calls
-        self.token = b"%016x" % getrandbits(4 * _TOKEN_BYTES)
-        self.count = 1 + sum(len(call.commands) for call in calls)
-        self.deadline = min(call.deadline for call in calls)
+        self.token = getrandbits(64).to_bytes(8, "little")
+        self.deadline = calls[0].deadline  # those of one turn of the loop have about the same
         self.answers: list[Any] = []
-
-    def packed(self) -> bytes:
-        """Return all commands as the server reads them."""
-        packed = [pack(command) for call in self.calls for command in call.commands]
-        return b"".join((*packed, b"*2\r\n$4\r\nPING\r\n$16\r\n", self.token, b"\r\n"))
+        packed = [pack(command) for call in calls for command in call.commands]
+        packed += (b"*2\r\n$4\r\nPING\r\n$8\r\n", self.token, b"\r\n")
+        self.count = len(packed) - 2
+        self.packed = b"".join(packed)
 
     def refusal(self) -> redis.RedisError | None:
         """Return the error that the server told, if it did, though other answers never came."""
@@ -109,18 +106,16 @@ def _fits(command: Command, answer: Any) -> bool:  # noqa: ANN401 - whatever a s
     match command[0]:
         case "HMGET":
             fields = len(command) - 2
-            return type(answer) is list and len(answer) == fields and _are_values(answer)
+            return (
+                type(answer) is list and len(answer) == fields and {*map(type, answer)} <= _VALUES
+            )
         case "HSCAN":
             return type(answer) is list and [*map(type, answer)] == [bytes, list]
         case "GET" | "GETRANGE":
-            return isinstance(answer, _VALUES)
+            return type(answer) in _VALUES
         case "EXISTS":
             return type(answer) is int
     return True
-
-
-def _are_values(answers: list[Any]) -> bool:
-    return all(isinstance(answer, _VALUES) for answer in answers)
 
 
 class ReadPipe:
@@ -281,7 +276,7 @@ class _Link(asyncio.Protocol):
         calls, self._asked = self._asked, []
         piece = _Piece(calls)
         self._pieces.append(piece)
-        self._transport.write(piece.packed())
+        self._transport.write(piece.packed)
         if self._watch is None:
             self._watch = self._loop.call_at(piece.deadline, self._check)
 

@@ -47,6 +47,11 @@ class Host:
         """Whether the service is being stopped."""
         return bool(self._draining.value)
 
+    @property
+    def is_deserted(self) -> bool:
+        """Whether no worker is left."""
+        return not any(self._states)
+
     def seat(self, number: int) -> Seat:
         """Return a worker's own place."""
         return Seat(self, number)

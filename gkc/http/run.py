@@ -12,7 +12,7 @@ import asyncio
 import ctypes
 import gc
 import logging
-import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -62,6 +62,10 @@ def run(settings: Settings, metrics_directory: Path, assignment: Assignment) -> 
     """Serve in a worker's process, which shares its metrics in a directory."""
     service = _build(settings, metrics_directory, assignment)
     _Server(service, settings, assignment).run(sockets=[assignment.listener])
+    seat = assignment.seat
+    seat.state = WorkerState.ABSENT
+    if seat.host.is_draining and seat.host.is_deserted:
+        shutil.rmtree(metrics_directory, ignore_errors=True)  # there may be no parent who would
 
 
 class _Server(uvicorn.Server):
@@ -93,7 +97,8 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave, and tell callers to; before it serves, there is nobody to tell."""
         if not self.started:
-            os._exit(0)
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
         delay = self._drain_delay_seconds if sig == signal.SIGTERM else 0.0
         self._loop.call_soon_threadsafe(self._leave, delay)
 

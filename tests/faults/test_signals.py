@@ -178,13 +178,15 @@ def test_being_urged_ends_the_delay(tmp_path: Path, numbers: list[signal.Signals
 def test_requests_that_were_accepted_are_answered_whatever_ends_the_parent(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with served(tmp_path, "--workers", 2) as opened:
+    (tmp_path / "tmp").mkdir()
+    with served(tmp_path, "--workers", 2, TMPDIR=str(tmp_path / "tmp")) as opened:
         with asking(opened) as seen:
             workers = opened.workers()
             opened.process.send_signal(number)
             until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
             until(lambda: seen["refused"] > 0)
         assert set(seen) == {"200", "refused"}
+        until(lambda: not list((tmp_path / "tmp").iterdir()))
 
 
 def test_a_killed_worker_takes_only_its_own_requests_along(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import redis
 import structlog
 
 from gkc.errors import CatalogueLostError, GenerationCorruptError, StoreUnavailableError
-from gkc.http import readiness
 from gkc.store import Catalogue, open_publisher, open_reader
 from tests.fakes import UnreliableReader
 from tests.gkc.http.running import (
@@ -209,21 +208,6 @@ async def test_a_store_that_went_away_is_503_and_comes_back(url: str) -> None:
 async def _has_recovered(client: httpx.AsyncClient) -> bool:
     is_up = "gkc_store_up 1.0" in (await client.get("/metrics")).text
     return is_up and (await client.get("/readyz")).json() == {"status": "ready"}
-
-
-async def test_readiness_may_need_the_store(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_world("v1").publish(url)
-    monkeypatch.setattr(readiness, "_OUTAGE_SECONDS", 0.1)
-    async with unreliable(url, ready_needs_store=True) as (client, _, reader):
-        reader.failures["catalogue"] = StoreUnavailableError("x", "refused")
-        await eventually(lambda: _is_unready(client, "refused"))
-        del reader.failures["catalogue"]
-        await eventually(lambda: is_ready(client))
-
-
-async def _is_unready(client: httpx.AsyncClient, cause: str) -> bool:
-    response = await client.get("/readyz")
-    return response.status_code == 503 and cause in response.json()["detail"]
 
 
 async def test_a_store_without_versions_later_is_no_fault_of_this_host(url: str) -> None:

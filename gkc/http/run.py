@@ -28,7 +28,6 @@ from gkc.http.host import WorkerState
 from gkc.http.listener import BACKLOG, take_no_more
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import BEAT_SECONDS, RETIRE, Assignment
-from gkc.logs import set_up_logging
 from gkc.settings import Settings
 from gkc.store import open_reader
 
@@ -63,9 +62,10 @@ def run(settings: Settings, metrics_directory: Path, assignment: Assignment) -> 
     service = _build(settings, metrics_directory, assignment)
     _Server(service, settings, assignment).run(sockets=[assignment.listener])
     seat = assignment.seat
-    seat.state = WorkerState.ABSENT
-    if seat.host.is_draining and seat.host.is_deserted:
-        shutil.rmtree(metrics_directory, ignore_errors=True)  # there may be no parent who would
+    if seat.host.is_draining:
+        seat.state = WorkerState.ABSENT
+        if seat.host.is_deserted:  # the parent may be gone, who else removes it
+            shutil.rmtree(metrics_directory, ignore_errors=True)
 
 
 class _Server(uvicorn.Server):
@@ -175,7 +175,6 @@ class _Server(uvicorn.Server):
 
 
 def _build(settings: Settings, metrics_directory: Path, assignment: Assignment) -> Service:
-    set_up_logging(logging.INFO)
     library()
     reader = open_reader(
         settings.store_url,

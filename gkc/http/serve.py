@@ -70,6 +70,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
 def _work(settings: Settings, directory: Path, assignment: Assignment) -> None:
     """Serve in a worker's process, which alone imports what that needs."""
+    set_up_logging(logging.INFO)
     from gkc.http.run import run
 
     run(settings, directory, assignment)

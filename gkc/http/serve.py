@@ -17,7 +17,7 @@ from typing import Final
 from gkc.compiled import library
 from gkc.http.listener import listen
 from gkc.http.metrics_directory import metrics_directory
-from gkc.http.workers import STOPPING, Assignment, Limits, Workers
+from gkc.http.workers import STOPPING, Assignment, WorkerLimits, Workers
 from gkc.interrupts import exit_when_told
 from gkc.logs import set_up_logging
 from gkc.settings import Settings
@@ -51,7 +51,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     library()  # if it cannot work, one process says so and not each worker
     store = parse_store_url(settings.store_url)
     stop_seconds = settings.drain_delay_seconds + settings.drain_seconds + _SPARE_SECONDS
-    limits = Limits(settings.stuck_seconds, stop_seconds)
+    limits = WorkerLimits(settings.stuck_seconds, stop_seconds)
     with listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host

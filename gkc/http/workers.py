@@ -40,7 +40,7 @@ _BEAT: Final = b"."
 
 
 @dataclass(frozen=True)
-class Limits:
+class WorkerLimits:
     """How long workers may take.
 
     Attributes
@@ -116,7 +116,7 @@ class _Worker:
     """One process, and when it was last heard of."""
 
     def __init__(
-        self, work: Work, assignment: Assignment, limits: Limits, beats: Connection
+        self, work: Work, assignment: Assignment, limits: WorkerLimits, beats: Connection
     ) -> None:
         self._limits = limits
         self._deadline: float | None = None
@@ -193,10 +193,10 @@ class Workers:
     count : int
     listener : socket.socket
         Shared by all workers; closed when the service is told to stop.
-    limits : Limits
+    limits : WorkerLimits
     """
 
-    def __init__(self, count: int, listener: socket.socket, limits: Limits) -> None:
+    def __init__(self, count: int, listener: socket.socket, limits: WorkerLimits) -> None:
         self._count = count
         self._listener = listener
         self._limits = limits

@@ -16,7 +16,7 @@ import structlog
 
 from gkc.errors import CommandError
 from gkc.http.host import WorkerState
-from gkc.http.workers import RETIRE, STOPPING, Assignment, Limits, Work, Workers
+from gkc.http.workers import RETIRE, STOPPING, Assignment, WorkerLimits, Work, Workers
 
 _FOLDER = "GKC_TEST_FOLDER"
 
@@ -106,7 +106,7 @@ def run(
     work: Work,
     listener: socket.socket,
     steps: Callable[[list[int]], None],
-    limits: Limits = Limits(stuck_seconds=30.0, stop_seconds=5.0),  # noqa: B008 - it is frozen
+    limits: WorkerLimits = WorkerLimits(stuck_seconds=30.0, stop_seconds=5.0),  # noqa: B008 - it is frozen
 ) -> int:
     """Run two workers while another thread takes these steps, then stop; count announcements."""
     said: list[int] = []
@@ -166,7 +166,7 @@ def test_one_that_falls_silent_tells_its_stack_and_is_replaced(
     folder: Path, listener: socket.socket
 ) -> None:
     with structlog.testing.capture_logs() as logged:
-        limits = Limits(stuck_seconds=0.2, stop_seconds=0.2)
+        limits = WorkerLimits(stuck_seconds=0.2, stop_seconds=0.2)
         run(fall_silent, listener, lambda _: until(lambda: len(pids(folder)) >= 4), limits)
     assert are_gone(pids(folder))
     stacks = [entry["stack"] for entry in logged if entry["event"] == "worker_stuck"]
@@ -175,7 +175,7 @@ def test_one_that_falls_silent_tells_its_stack_and_is_replaced(
 
 def test_one_that_cannot_begin_ends_the_service_with_one_line(listener: socket.socket) -> None:
     with pytest.raises(CommandError, match="ended with status 5 before it served"):
-        Workers(2, listener, Limits(30.0, 5.0)).run(fail, lambda: None)
+        Workers(2, listener, WorkerLimits(30.0, 5.0)).run(fail, lambda: None)
 
 
 def test_what_does_not_serve_yet_is_not_waited_for(folder: Path, listener: socket.socket) -> None:

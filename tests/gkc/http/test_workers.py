@@ -16,7 +16,7 @@ import structlog
 
 from gkc.errors import CommandError
 from gkc.http.host import WorkerState
-from gkc.http.workers import RETIRE, STOPPING, Assignment, WorkerLimits, Work, Workers
+from gkc.http.workers import RETIRE, STOPPING, Assignment, Work, WorkerLimits, Workers
 
 _FOLDER = "GKC_TEST_FOLDER"
 

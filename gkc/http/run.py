@@ -145,7 +145,7 @@ class _Server(uvicorn.Server):
         self.config.encoded_headers.append(_CONNECTION_CLOSE)
         self.server_state.default_headers.append(_CONNECTION_CLOSE)
         for connection in self.server_state.connections:
-            if connection.cycle is not None:
+            if isinstance(connection, GatheringProtocol) and connection.cycle is not None:
                 connection.cycle.keep_alive = False
 
     def _stop_listening(self) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import structlog
@@ -73,15 +74,17 @@ def serve_later(assignment: Assignment) -> None:
     serve_as(assignment, WorkerState.READY)
 
 
-def leave_slowly(assignment: Assignment) -> None:
-    """Leave as asked, but for SIGTERM, which tells only the other workers."""
-    signal.signal(signal.SIGTERM, lambda *_: note_signal("SIGTERM"))
-    signal.signal(signal.SIGINT, lambda *_: (note_signal("SIGINT"), sys.exit(0)))
+def leave_when_urged(assignment: Assignment) -> None:
+    """Note what it is told; only SIGINT ends it."""
+
+    def hear(number: int, _: FrameType | None) -> None:
+        Path(os.environ[_FOLDER], signal.Signals(number).name).touch()
+        if number == signal.SIGINT:
+            sys.exit(0)
+
+    for number in STOPPING:
+        signal.signal(number, hear)
     serve_as(assignment, WorkerState.READY)
-
-
-def note_signal(name: str) -> None:
-    Path(os.environ[_FOLDER], name).touch()
 
 
 def fall_silent(assignment: Assignment) -> None:
@@ -218,6 +221,6 @@ def test_a_second_signal_ends_the_delay(folder: Path, listener: socket.socket) -
         assert not Path(folder, "SIGINT").exists()
         assert listener.fileno() == -1
 
-    run(leave_slowly, listener, steps)  # which ends by another SIGTERM
+    run(leave_when_urged, listener, steps)  # which ends by another SIGTERM
     assert Path(folder, "SIGINT").exists()
     assert are_gone(pids(folder))

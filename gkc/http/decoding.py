@@ -47,7 +47,6 @@ _REQUIRED: Final = ("u", "i", "v")
 _LONGEST_INT64: Final = 20
 
 _ROW_POINTERS: Final = ("/quadruples/{}/u", "/quadruples/{}/i", "/quadruples/{}/c")
-_TENSOR_POINTERS: Final = ("/u", "/i", "/c")
 _TENSORS: Final = frozenset(("c_given", *(f"{n}{end}" for n in "uic" for end in ("", "_offsets"))))
 
 _COLUMNS: Final = msgspec.json.Decoder(schemas.Columns)
@@ -124,7 +123,6 @@ def decode_safetensors(body: bytes, max_rows: int) -> Question:
         category_tensor(tensors),
         versions_of(_json_if_array("v", metadata["v"])),
         max_rows,
-        _TENSOR_POINTERS,
     )
     options: dict[str, Any] = dict(metadata)
     if "parts" in options:
@@ -276,7 +274,9 @@ def _refuse_unknown(fields: Iterable[str], known: frozenset[str], inside: str = 
     unknown = frozenset(fields) - known
     if unknown:
         pointers = (f"{inside}/{_escape(name)}" for name in sorted(unknown))
-        raise InvalidFieldsError("is not a known field", *pointers)
+        raise InvalidFieldsError(
+            f"is not a known field (known: {', '.join(sorted(known))})", *pointers
+        )
 
 
 def _require(fields: Collection[str], inside: str = "") -> None:

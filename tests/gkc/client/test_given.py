@@ -15,6 +15,7 @@ from gkc.errors import InvalidFieldsError
 
 BIG = 2**63 - 1
 NO_ID = " is not an integer within int64, nor a string of 1 to 128 bytes of UTF-8"
+NULL = " is null, and every row needs an id"
 NAMES = "a string of 1 to 64 of A-Z a-z 0-9 . _ -"
 
 
@@ -101,9 +102,14 @@ def test_a_missing_category_is_none(categories: Any) -> None:
     [
         ({"i": [1, b"2"]}, "/i/1" + NO_ID + ", but a bytes"),
         ({"i": [1.0, 2]}, "/i/0" + NO_ID + ", but a float"),
-        ({"i": [1, None]}, "/i/1" + NO_ID + ", but None"),
+        ({"i": [1, None]}, "/i/1" + NULL),
+        ({"i": [1, float("nan")]}, "/i/1" + NULL),
+        ({"i": np.array(["a", NAType()], dtype=object)}, "/i/1" + NULL),
+        ({"i": NullableInts([1, NAType()])}, "/i/1" + NULL),
+        ({"u": None}, "/u" + NULL),
+        ({"u": NAType()}, "/u" + NULL),
         ({"i": [1, Held(2)]}, "/i/1" + NO_ID + ", but a Held"),
-        ({"i": pa.array([1, None])}, "/i/1" + NO_ID + ", but None"),
+        ({"i": pa.array([1, None])}, "/i/1" + NULL),
         ({"i": pa.array([1.5, 2.0])}, "/i/0" + NO_ID + ", but a float"),
         ({"i": list(pa.array([1]))}, "/i/0" + NO_ID + ", but a Int64Scalar"),
         ({"c": [None, b"2"]}, "/c/1" + NO_ID + ", but a bytes"),

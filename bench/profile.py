@@ -44,7 +44,7 @@ STEPS: Final[Mapping[str, Sequence[str]]] = {
         "gkc.answering.user_cache:UserCache.fetch_users",
     ),
     "items": ("gkc.center.plan:Plan.find_items",),
-    "lay": ("gkc.center.plan:Plan.lay",),
+    "lay": ("gkc.center.plan:Plan.take", "gkc.center.plan:Plan.lay"),
     "encode": ("gkc.http.encoding:encode",),
     "send": ("gkc.http.asgi:respond", "gkc.http.wire:GatheringTransport._flush"),
     "count": ("gkc.http.tally:Tally.end", "gkc.http.metrics:Metrics.add_tally"),

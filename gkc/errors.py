@@ -28,10 +28,16 @@
     │   ├── MalformedBodyError            the body is not JSON, or not safetensors
     │   ├── InvalidFieldsError            fields of a request are missing, misplaced or wrong
     │   ├── BatchTooLargeError            more rows than one request may ask for
+    │   │   └── TooManyValuesError        more values than so many rows could need
+    │   ├── TooManyVersionsError          more versions than one request may name
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
     │   ├── EncodedBodyError              the body is compressed
     │   ├── NotAcceptableError            no type that the caller accepts can be answered
+    │   ├── HeadTooLargeError             the head of a request is too large
+    │   ├── UrlTooLongError               its URL is too long
+    │   ├── SlowRequestError              a request does not arrive
+    │   ├── SlowReaderError               the caller does not read its answer
     │   └── ClientGoneError               the caller hung up before its request was read
     ├── ClientUsageError                  a client was made or used as it cannot be
     ├── DeadlineExceededError             no whole answer came within the caller's timeout
@@ -336,6 +342,31 @@ class BatchTooLargeError(RequestError):
         )
 
 
+class TooManyValuesError(BatchTooLargeError):
+    """One request holds more values than the rows could need that are answered at once."""
+
+    def __init__(self, max_values: int, max_rows: int) -> None:
+        self.max_values = max_values
+        self.max_rows = max_rows
+        RequestError.__init__(
+            self,
+            f"more than {max_values} values in one request, which is more than {max_rows} rows "
+            "need, the most that are answered; send several requests",
+        )
+
+
+class TooManyVersionsError(RequestError):
+    """One request names more versions than the service looks up at once."""
+
+    def __init__(self, versions: int, max_versions: int) -> None:
+        self.versions = versions
+        self.max_versions = max_versions
+        super().__init__(
+            f"{versions} versions in one request, at most {max_versions} are answered; "
+            "send several requests"
+        )
+
+
 class BodyTooLargeError(RequestError):
     """The body of a request has more bytes than the service reads."""
 
@@ -382,6 +413,41 @@ class NotAcceptableError(RequestError):
             f"nothing that Accept: {accept} allows can be answered; "
             f"accept {' or '.join(self.supported)}"
         )
+
+
+class HeadTooLargeError(RequestError):
+    """The head of a request has more than the service reads."""
+
+    def __init__(self, limit: str) -> None:
+        self.limit = limit
+        super().__init__(f"the head of the request has more than {limit}; send less")
+
+
+class UrlTooLongError(RequestError):
+    """The URL of a request is longer than the service reads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        super().__init__(
+            f"the URL is longer than {max_bytes} bytes; what is asked for belongs into the body"
+        )
+
+
+class SlowRequestError(RequestError):
+    """A request does not arrive in the time that the service waits for it."""
+
+    def __init__(self, missing: str, seconds: float) -> None:
+        self.missing = missing
+        self.seconds = seconds
+        super().__init__(f"{missing} came within {seconds:g} seconds; send the request in one go")
+
+
+class SlowReaderError(RequestError):
+    """The caller does not read its answer; nobody is there to tell it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"nothing of the answer was read within {seconds:g} seconds")
 
 
 class ClientGoneError(RequestError):

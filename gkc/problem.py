@@ -15,12 +15,17 @@ from gkc.errors import (
     BodyTooLargeError,
     ClientGoneError,
     EncodedBodyError,
+    HeadTooLargeError,
     InvalidFieldsError,
     MalformedBodyError,
     NotAcceptableError,
     ServiceNotReadyError,
+    SlowReaderError,
+    SlowRequestError,
     StoreError,
+    TooManyVersionsError,
     UnsupportedMediaTypeError,
+    UrlTooLongError,
     VersionNotFoundError,
     VersionNotReadyError,
 )
@@ -41,6 +46,8 @@ class Kind:
     title: str
     when: str
     retry_after_seconds: int | None = None
+    is_limit: bool = False
+    """Whether it protects the others from one caller; counted as ``gkc_rejected_total``."""
 
     @property
     def type(self) -> str:
@@ -52,6 +59,13 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     MalformedBodyError: Kind(
         400, "malformed-body", "Malformed body", "the body is not JSON, or not safetensors"
     ),
+    SlowRequestError: Kind(
+        408,
+        "slow-request",
+        "Slow request",
+        "the request does not arrive in time; the connection is closed",
+        is_limit=True,
+    ),
     VersionNotFoundError: Kind(
         404, "unknown-version", "Unknown version", "no such version; `versions` lists what there is"
     ),
@@ -62,10 +76,30 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         413,
         "too-many-rows",
         "Too many rows",
-        "more rows than `GKC_MAX_ROWS`; `max_rows` says how many are answered",
+        "more rows than `GKC_MAX_ROWS`, or values than those need; `max_rows` says how many are "
+        "answered",
+        is_limit=True,
+    ),
+    TooManyVersionsError: Kind(
+        413,
+        "too-many-versions",
+        "Too many versions",
+        "more distinct versions than one request may name",
+        is_limit=True,
     ),
     BodyTooLargeError: Kind(
-        413, "body-too-large", "Body too large", "more bytes than `GKC_MAX_BODY_BYTES`"
+        413,
+        "body-too-large",
+        "Body too large",
+        "more bytes than `GKC_MAX_BODY_BYTES`",
+        is_limit=True,
+    ),
+    UrlTooLongError: Kind(
+        414,
+        "url-too-long",
+        "URL too long",
+        "the URL is longer than is read; the connection is closed",
+        is_limit=True,
     ),
     UnsupportedMediaTypeError: Kind(
         415,
@@ -87,6 +121,21 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "`errors`, or a wrong value, the first one named; also `f16` that could overflow, versions "
         "of unequal widths, ids of another type than the version has, `factored` as JSON or for "
         "several versions",
+    ),
+    HeadTooLargeError: Kind(
+        431,
+        "head-too-large",
+        "Request head too large",
+        "the head is larger, or has more headers, than is read (the connection is closed), or "
+        "`Accept` is longer",
+        is_limit=True,
+    ),
+    SlowReaderError: Kind(
+        CLIENT_CLOSED_REQUEST,
+        "slow-reader",
+        "Slow reader",
+        "the caller does not read its answer, and is cut off: only in metrics",
+        is_limit=True,
     ),
     ClientGoneError: Kind(
         CLIENT_CLOSED_REQUEST,
@@ -124,3 +173,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     ),
 }
 """The nearest class in an error's ancestry decides; any other error is an `Exception`."""
+
+
+def kind_of(error: Exception) -> Kind:
+    """Return how an error is told."""
+    return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)

@@ -489,6 +489,22 @@ int64_t gkc_take_strings(const uint8_t *text, int64_t at, int64_t end, uint8_t *
   }
 }
 
+/* Count the values of a JSON text, but no further than `most` + 1; whether it is JSON is not looked
+   at. Each comma and each bracket that opens, outside of strings, comes before one more value or
+   name. */
+int64_t gkc_count_values(const uint8_t *text, int64_t end, int64_t most) {
+  int64_t count = 1;
+  for (int64_t at = 0; at < end && count <= most; at++) {
+    uint8_t c = text[at];
+    if (c == '"') {
+      for (at++; at < end && text[at] != '"'; at++) at += text[at] == '\\';
+    } else {
+      count += c == ',' || c == '[' || c == '{';
+    }
+  }
+  return count;
+}
+
 /* Number distinct values, or pairs of values, in order of first appearance; return how many there
    are. `first` gets the row in which each appears first, `index` which of them each row has. `slots`
    holds -1 only, `mask` + 1 of them, a power of two and at least twice n. Where `has` is 0, the second

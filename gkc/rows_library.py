@@ -69,6 +69,8 @@ def _declare(loaded: ctypes.PyDLL) -> None:
     loaded.gkc_find_sorted.argtypes = [ctypes.c_char_p] * 2 + [pointer]
     loaded.gkc_take_strings.restype = number
     loaded.gkc_take_strings.argtypes = [ctypes.c_char_p, number, number, pointer, pointer]
+    loaded.gkc_count_values.restype = number
+    loaded.gkc_count_values.argtypes = [ctypes.c_char_p, number, number]
     loaded.gkc_distinct.restype = number
     loaded.gkc_distinct.argtypes = [pointer, pointer, pointer, number]
     loaded.gkc_distinct.argtypes += [ctypes.c_uint64, pointer, ctypes.c_uint64, pointer, pointer]

@@ -67,8 +67,8 @@ def load(body: bytes | memoryview) -> tuple[dict[str, Array], dict[str, str]]:
     MalformedBodyError
         If the bytes are not safetensors, or hold an element type that numpy has no name for.
     """
-    header_end = _LENGTH_BYTES + _header_length(body)
-    raw = bytes(body[_LENGTH_BYTES:header_end])
+    raw = header_of(body)
+    header_end = _LENGTH_BYTES + len(raw)
     read = _read_header if len(raw) <= _FEW_BYTES else _read_header.__wrapped__
     entries, metadata = read(raw, len(body) - header_end)
     tensors = {
@@ -146,13 +146,20 @@ def _dumped_header(
     return raw, tuple(name for name, *_ in ordered if sizes[name])
 
 
-def _header_length(body: bytes | memoryview) -> int:
+def header_of(body: bytes | memoryview) -> bytes:
+    """Return the JSON text of a header, unread.
+
+    Raises
+    ------
+    MalformedBodyError
+        If the bytes end before it does.
+    """
     if len(body) < _LENGTH_BYTES:
         raise _malformed("it is shorter than the length of a header")
     length = int.from_bytes(body[:_LENGTH_BYTES], "little")
     if length > _MAX_HEADER_BYTES or length > len(body) - _LENGTH_BYTES:
         raise _malformed(f"its header of {length} bytes does not fit into it")
-    return length
+    return bytes(body[_LENGTH_BYTES : _LENGTH_BYTES + length])
 
 
 def _header(raw: bytes) -> dict[str, Any]:

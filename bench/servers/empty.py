@@ -10,7 +10,8 @@ import argparse
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from gkc.http.run import SERVER_OPTIONS
+from gkc.http.metrics import Metrics
+from gkc.http.run import server_options
 
 app = FastAPI()
 
@@ -26,7 +27,7 @@ def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m bench.servers.empty", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    uvicorn.run(app, port=parser.parse_args().port, **SERVER_OPTIONS)
+    uvicorn.run(app, port=parser.parse_args().port, **server_options(Metrics()))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import uvicorn
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
 
-from gkc.http.run import SERVER_OPTIONS
+from gkc.http.metrics import Metrics
+from gkc.http.run import server_options
 
 
 class Quadruple(BaseModel):
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--redis", required=True)
     arguments = parser.parse_args()
     app.state.redis = redis.asyncio.Redis.from_url(arguments.redis)
-    uvicorn.run(app, port=arguments.port, **SERVER_OPTIONS)
+    uvicorn.run(app, port=arguments.port, **server_options(Metrics()))
 
 
 if __name__ == "__main__":

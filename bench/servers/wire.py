@@ -10,7 +10,8 @@ import argparse
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from gkc.http.run import SERVER_OPTIONS
+from gkc.http.metrics import Metrics
+from gkc.http.run import server_options
 
 app = FastAPI()
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, required=True)
     arguments = parser.parse_args()
     app.state.content = bytes(arguments.bytes)
-    uvicorn.run(app, port=arguments.port, **SERVER_OPTIONS)
+    uvicorn.run(app, port=arguments.port, **server_options(Metrics()))
 
 
 if __name__ == "__main__":

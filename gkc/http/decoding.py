@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
@@ -38,6 +38,7 @@ from gkc.center.tensors import category_tensor, id_tensor
 from gkc.errors import BatchTooLargeError, InvalidFieldsError, MalformedBodyError
 from gkc.http import schemas
 from gkc.http.json_strings import strings_in
+from gkc.http.limits import refuse_many_values, refuse_unknown
 from gkc.knowledge import PARTS
 from gkc.strings import Ids, StringIds
 
@@ -71,6 +72,7 @@ def decode_json(body: bytes, max_rows: int) -> Question:
     BatchTooLargeError
         If there are more than ``max_rows`` rows.
     """
+    refuse_many_values(body, max_rows)
     request: schemas.Columns | schemas.ColumnsAsText
     try:
         if _are_strings(body, body.find(b'"i"')):
@@ -79,7 +81,7 @@ def decode_json(body: bytes, max_rows: int) -> Question:
         else:
             request = _COLUMNS.decode(body)
             u, i, c = request.u, request.i, request.c
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return _decode_checking(body, max_rows)
     pointers = (
         "/u" if isinstance(u, _ONE) else "/u/{}",
@@ -113,20 +115,21 @@ def decode_safetensors(body: bytes, max_rows: int) -> Question:
     BatchTooLargeError
         If there are more than ``max_rows`` rows.
     """
+    refuse_many_values(safetensors.header_of(body), max_rows)
     tensors, metadata = safetensors.load(body)
-    _refuse_unknown(tensors, _TENSORS)
-    _refuse_unknown(metadata, _OPTIONS | {"v"})
+    refuse_unknown(tensors, _TENSORS)
+    refuse_unknown(metadata, _OPTIONS | {"v"})
     _require({**tensors, **metadata})
     columns = columns_of(
         id_tensor("u", tensors),
         id_tensor("i", tensors),
         category_tensor(tensors),
-        versions_of(_json_if_array("v", metadata["v"])),
+        versions_of(_json_if_array("v", metadata["v"], max_rows)),
         max_rows,
     )
     options: dict[str, Any] = dict(metadata)
     if "parts" in options:
-        options["parts"] = _json_if_array("parts", options["parts"])
+        options["parts"] = _json_if_array("parts", options["parts"], max_rows)
     return _with_options(columns, options)
 
 
@@ -165,7 +168,7 @@ def _parse_leniently(body: bytes) -> object:
 
 
 def _decode_columnar(value: Mapping[str, Any], max_rows: int) -> Columns:
-    _refuse_unknown(value, _QUESTION | _OPTIONS)
+    refuse_unknown(value, _QUESTION | _OPTIONS)
     _require(value)
     categories = value.get("c")
     u, i, c = (_listed(value.get(name), f"/{name}") for name in "uic")
@@ -185,7 +188,7 @@ def _decode_quadruples(value: Mapping[str, Any], max_rows: int) -> Columns:
         raise InvalidFieldsError(
             "cannot stand beside quadruples", *(f"/{name}" for name in sorted(misplaced))
         )
-    _refuse_unknown(value, _OPTIONS | {"quadruples"})
+    refuse_unknown(value, _OPTIONS | {"quadruples"})
     rows = value["quadruples"]
     if not isinstance(rows, list):
         raise InvalidFieldsError("must be a list of objects", "/quadruples")
@@ -212,7 +215,7 @@ def _check_quadruples(rows: Sequence[Any]) -> None:
         if fields <= _QUESTION and fields.issuperset(_REQUIRED):
             continue
         k = next(k for k, row in enumerate(rows) if row.keys() == fields)
-        _refuse_unknown(fields, _QUESTION, f"/quadruples/{k}")
+        refuse_unknown(fields, _QUESTION, f"/quadruples/{k}")
         _require(fields, f"/quadruples/{k}")
 
 
@@ -260,32 +263,19 @@ def _with_options(columns: Columns, value: Mapping[str, Any]) -> Question:
     )
 
 
-def _json_if_array(name: str, value: str) -> object:
+def _json_if_array(name: str, value: str, max_rows: int) -> object:
     """Return the array that a metadata entry holds as JSON text, or the entry itself."""
     if not value.startswith("["):
         return value
+    text = value.encode(errors="replace")  # half a surrogate pair is no version
+    refuse_many_values(text, max_rows)
     try:
-        return orjson.loads(value)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise InvalidFieldsError(f"is not a JSON array: {exc}", f"/{name}") from exc
-
-
-def _refuse_unknown(fields: Iterable[str], known: frozenset[str], inside: str = "") -> None:
-    unknown = frozenset(fields) - known
-    if unknown:
-        pointers = (f"{inside}/{_escape(name)}" for name in sorted(unknown))
-        raise InvalidFieldsError(
-            f"is not a known field (known: {', '.join(sorted(known))})", *pointers
-        )
 
 
 def _require(fields: Collection[str], inside: str = "") -> None:
     missing = [f"{inside}/{name}" for name in _REQUIRED if name not in fields]
     if missing:
         raise InvalidFieldsError("is missing", *missing)
-
-
-def _escape(name: str) -> str:
-    """Escape a field's name for a JSON Pointer (RFC 6901); half a surrogate pair as JSON does."""
-    plain = name.encode(errors="backslashreplace").decode()
-    return plain.replace("~", "~0").replace("/", "~1")

@@ -31,6 +31,7 @@ from gkc.arrays import I64
 from gkc.errors import StoreError
 from gkc.http.tally import AnsweredRows, Histogram, Tally, by_name
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, STATUSES, Part
+from gkc.problem import KINDS, kind_of
 from gkc.store import Catalogue
 
 REQUEST_SECONDS: Final = (
@@ -101,13 +102,35 @@ class Metrics:
         self._route_rows = cache(request_rows.labels)
         self._part_counts = cache(parts.labels)
         self._operation_seconds = cache(store_seconds.labels)
-        self._inflight = Gauge(
-            "gkc_inflight_requests",
-            "Requests being answered.",
-            multiprocess_mode="livesum",
-            registry=self._registry,
+        self._inflight = self._level("gkc_inflight_requests", "Requests being answered.")
+        self._open_connections = self._level("gkc_open_connections", "Connections of callers.")
+        self._answer_bytes = self._level(
+            "gkc_answer_bytes_inflight", "Bytes of answers that callers have not taken yet."
         )
+        rejected = self._counter(
+            "gkc_rejected",
+            "Requests and connections refused because they went beyond a limit.",
+            ["reason"],
+        )
+        self._rejected = {
+            kind: rejected.labels(kind.name) for kind in KINDS.values() if kind.is_limit
+        }
         self.tally = Tally(self.add_tally)
+
+    def _level(self, name: str, told: str) -> Gauge:
+        """Add a gauge that adds up over the workers that live."""
+        return Gauge(name, told, multiprocess_mode="livesum", registry=self._registry)
+
+    def reject(self, error: Exception) -> None:
+        """Count an error if it is that a caller went beyond a limit."""
+        kind = kind_of(error)
+        if kind.is_limit:
+            self._rejected[kind].inc()
+
+    def connections(self, open_now: int, answer_bytes: int) -> None:
+        """Tell how many connections there are, and what waits to be sent on them."""
+        self._open_connections.set(open_now)
+        self._answer_bytes.set(answer_bytes)
 
     def add_tally(self) -> None:
         """Add what the tally has."""

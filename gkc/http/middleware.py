@@ -41,6 +41,7 @@ class Observed:
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str]) -> None:
         self._app = app
+        self._metrics = metrics
         self._tally = metrics.tally
         self._routes = frozenset(routes)
 
@@ -49,7 +50,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = request_id_of(headers(scope).get(b"x-request-id", b""))
         structlog.contextvars.bind_contextvars(request_id=request_id)
         answer = _AnswerWatch(send, request_id)
         started = perf_counter()
@@ -65,6 +66,7 @@ class Observed:
             await self._app(scope, receive, answer)
         except Exception as exc:  # a request's outermost net: whatever happens, the process lives
             problem = problem_of(exc)
+            self._metrics.reject(exc)
             if problem.status >= _SERVER_ERRORS:
                 unforeseen = None if isinstance(exc, GkcError) else exc
                 log.error(
@@ -103,9 +105,9 @@ class _AnswerWatch:
         await self._send(message)
 
 
-def _request_id(scope: Scope) -> str:
+def request_id_of(header: bytes) -> str:
     """Return the id that the caller gave, if it is fit to be logged and echoed, else a new one."""
-    given = headers(scope).get(b"x-request-id", b"").decode("latin-1")
+    given = header.decode("latin-1")
     if given and _REQUEST_ID.fullmatch(given):
         return given
     return f"{_PROCESS}{next(_NUMBERS):016x}"

@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from gkc.errors import EncodedBodyError, NotAcceptableError, UnsupportedMediaTypeError
+from gkc.errors import (
+    EncodedBodyError,
+    HeadTooLargeError,
+    NotAcceptableError,
+    UnsupportedMediaTypeError,
+)
+from gkc.http.limits import MAX_ACCEPT_BYTES
 from gkc.knowledge import SAFETENSORS as SAFETENSORS
 
 JSON: Final = "application/json"
@@ -13,7 +19,7 @@ MEDIA_TYPES: Final = (JSON, SAFETENSORS)
 """What is read and answered, the preferred one first."""
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)  # of parameters that fill a head: two megabytes
 def body_type(content_type: str, content_encoding: str) -> str:
     """Return which of `MEDIA_TYPES` a body is.
 
@@ -40,7 +46,11 @@ def answer_type(accept: str) -> str:
     ------
     NotAcceptableError
         If it allows none of them.
+    HeadTooLargeError
+        If it is longer than anybody needs.
     """
+    if len(accept) > MAX_ACCEPT_BYTES:
+        raise HeadTooLargeError(f"{MAX_ACCEPT_BYTES} bytes of Accept")
     if not accept.strip():
         return JSON
     ranges = [_media_range(text) for text in accept.split(",") if text.strip()]

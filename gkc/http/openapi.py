@@ -12,10 +12,11 @@ import msgspec
 
 from gkc import errors
 from gkc.center.listing import VersionList
+from gkc.http.limits import LIMITS, MAX_VERSIONS
 from gkc.http.negotiation import JSON, SAFETENSORS
 from gkc.http.problems import problem_of
 from gkc.http.schemas import Columns, Health, Knowledge, Metadata, ProblemDetails, Quadruples
-from gkc.problem import KINDS, MEDIA_TYPE, Kind
+from gkc.problem import CLIENT_CLOSED_REQUEST, KINDS, MEDIA_TYPE, Kind
 
 _TYPES: Final = (Columns, Quadruples, Metadata, Knowledge, VersionList, Health, ProblemDetails)
 _REFERENCES, _SCHEMAS = msgspec.json.schema_components(
@@ -31,7 +32,11 @@ _EXAMPLES: Final = (
     errors.VersionNotFoundError("20211221", ["20211220"]),
     errors.NotAcceptableError("text/html", [JSON, SAFETENSORS]),
     errors.BatchTooLargeError(20_000, 10_000),
+    errors.TooManyVersionsError(100, MAX_VERSIONS),
     errors.BodyTooLargeError(8_388_608),
+    errors.SlowRequestError("no whole head", LIMITS.head_seconds),
+    errors.UrlTooLongError(LIMITS.url_bytes),
+    errors.HeadTooLargeError(f"{LIMITS.headers} headers"),
     errors.UnsupportedMediaTypeError("text/csv", [JSON, SAFETENSORS]),
     errors.EncodedBodyError("gzip"),
     errors.InvalidFieldsError("is a string, but items of version '20211220' are integers", "/i/3"),
@@ -150,7 +155,11 @@ KNOWLEDGE: Final[dict[str, Any]] = {
             "The rows, in the order asked.",
             {JSON: {**_json_of(Knowledge)[JSON], "example": _ANSWER}}
             | _binary("Tensors, and what they mean as metadata."),
-            *(error for error in KINDS if error not in (errors.ClientGoneError, Exception)),
+            *(
+                error
+                for error, kind in KINDS.items()
+                if kind.status != CLIENT_CLOSED_REQUEST and error is not Exception
+            ),
         ),
         description=(
             f"As {SAFETENSORS}, a request has I64 tensors `u`, `i` and perhaps `c`, each [n] or "

@@ -11,8 +11,10 @@ import msgspec
 
 from gkc import errors
 from gkc.http.schemas import ProblemDetails
-from gkc.problem import KINDS
+from gkc.problem import KINDS, kind_of
 
+_MOST_CHARACTERS: Final = 8192
+"""Of a detail: many repeat what the caller sent, and nobody is to be sent megabytes of it."""
 BLANK: Final = "about:blank"
 """The type of a problem of which its status says all."""
 
@@ -45,11 +47,13 @@ class Problem:
 
 def problem_of(error: Exception) -> Problem:
     """Return how an error is told; one that nobody foresaw is told without its details."""
-    kind = next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
+    kind = kind_of(error)
     if kind is KINDS[Exception]:
         detail = "the service failed; its log says why, under the id in X-Request-ID"
     else:
         detail = str(error)
+        if len(detail) > _MOST_CHARACTERS:
+            detail = detail[:_MOST_CHARACTERS] + "…"
     headers = {}
     if kind.retry_after_seconds is not None:
         headers["retry-after"] = str(kind.retry_after_seconds)

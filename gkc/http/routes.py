@@ -17,6 +17,7 @@ from gkc.center.listing import version_list
 from gkc.http.asgi import headers, read_body, respond
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import encode
+from gkc.http.limits import refuse_many_versions
 from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
 from gkc.http.openapi import OPERATIONS
@@ -58,6 +59,7 @@ class KnowledgeEndpoint:
         body = await read_body(declared, receive, self._max_body_bytes)
         decode = decode_json if asked_as == JSON else decode_safetensors
         request = decode(body, self._max_rows)
+        refuse_many_versions(request)
         answer = await self._answering.answer(request)
         await respond(send, 200, answered_as, await encode(answer, answered_as))
         self._tally.answers.append(

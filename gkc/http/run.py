@@ -9,12 +9,12 @@ listening at once, for another listens in its place, and lets callers take their
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import shutil
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -22,10 +22,15 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from gkc.answering.serving import Serving
 from gkc.compiled import library
 from gkc.http.app import Service
+from gkc.http.connections import Connections
 from gkc.http.host import WorkerState
+from gkc.http.limits import LIMITS, Limits
 from gkc.http.listener import BACKLOG, take_no_more
+from gkc.http.memory import keep_freed_memory
+from gkc.http.metrics import Metrics
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import BEAT_SECONDS, RETIRE, Assignment
 from gkc.settings import Settings
@@ -33,17 +38,12 @@ from gkc.store import open_reader
 
 log = structlog.get_logger(__name__)
 
-_KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than callers keep idle connections, so that it is they who close them."""
-_MALLOC_OPTIONS: Final = {-3: 32 << 20, -1: 64 << 20}
-"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: blocks up to 32 MiB, of which 64 MiB stay while unused."""
 _LOOK_SECONDS: Final = 0.1
 _CLOSING_SECONDS: Final = 1.0
 """What requests have to notice that their connection was cut."""
 _CONNECTION_CLOSE: Final = (b"connection", b"close")
-SERVER_OPTIONS: Final[dict[str, Any]] = {
+_SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
-    "http": GatheringProtocol,
     "ws": "none",
     "lifespan": "on",
     "interface": "asgi3",
@@ -52,15 +52,21 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
     "log_level": logging.WARNING,
     "server_header": False,
     "backlog": BACKLOG,
-    "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
 }
-"""How uvicorn is run; the servers that `bench` compares with are run in the same way."""
 
 
-def run(settings: Settings, metrics_directory: Path, assignment: Assignment) -> None:
+def server_options(metrics: Metrics, limits: Limits = LIMITS) -> dict[str, Any]:
+    """Return how uvicorn is run; the servers that `bench` compares with are run in the same way."""
+    return {"http": partial(GatheringProtocol, Connections(metrics, limits)), **_SERVER_OPTIONS}
+
+
+def run(
+    settings: Settings, limits: Limits, metrics_directory: Path, assignment: Assignment
+) -> None:
     """Serve in a worker's process, which shares its metrics in a directory."""
     service = _build(settings, metrics_directory, assignment)
-    _Server(service, settings, assignment).run(sockets=[assignment.listener])
+    config = uvicorn.Config(service, **server_options(service.metrics, limits))
+    _Server(config, service.serving, settings, assignment).run(sockets=[assignment.listener])
     seat = assignment.seat
     if seat.host.is_draining:
         seat.state = WorkerState.ABSENT
@@ -73,14 +79,17 @@ class _Server(uvicorn.Server):
 
     Parameters
     ----------
-    service : Service
+    config : uvicorn.Config
+    serving : Serving
     settings : Settings
     assignment : Assignment
     """
 
-    def __init__(self, service: Service, settings: Settings, assignment: Assignment) -> None:
-        super().__init__(uvicorn.Config(service, **SERVER_OPTIONS))
-        self._serving = service.serving
+    def __init__(
+        self, config: uvicorn.Config, serving: Serving, settings: Settings, assignment: Assignment
+    ) -> None:
+        super().__init__(config)
+        self._serving = serving
         self._assignment = assignment
         self._drain_seconds = settings.drain_seconds
         self._drain_delay_seconds = settings.drain_delay_seconds
@@ -192,17 +201,5 @@ def _build(settings: Settings, metrics_directory: Path, assignment: Assignment) 
     # What is there now stays: no later collection walks through it (169,000 objects, 36 to 71 ms).
     gc.collect()
     gc.freeze()
-    _keep_freed_memory()
+    keep_freed_memory()
     return service
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what an answer leaves for the next one.
-
-    It gives large blocks back at once, and each page of the next answer is then a fault: 450 of
-    them, a third of the time, for 10,000 rows. Other C libraries have no such switch.
-    """
-    tune = getattr(ctypes.CDLL(None), "mallopt", None)
-    if tune is not None:
-        for option, size in _MALLOC_OPTIONS.items():
-            tune(option, size)

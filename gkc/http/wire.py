@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol, made to write in one go and to stay HTTP/1.1.
+"""uvicorn's HTTP/1.1 protocol, made to write in one go, to stay HTTP/1.1, and to have limits.
 
 uvicorn writes an answer's head and each piece of its body by itself, and uvloop sends each at once:
 four system calls, and as many wake-ups of the caller, for what fits into one.
@@ -7,19 +7,33 @@ Java's HttpClient and ``curl --http2`` send ``Upgrade: h2c`` with every first re
 server may ignore (RFC 9110, 7.8). The parser takes whatever follows such a head for another
 protocol's bytes, so that uvicorn would lose the body.
 
-What is no HTTP at all is refused before any application sees it: as a problem, like all else.
+What is no HTTP at all, or more than `gkc.http.limits` allows, is refused before any application
+sees it: as a problem, like all else.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from gkc.http.problems import problem_of_status
+from gkc.errors import (
+    HeadTooLargeError,
+    RequestError,
+    SlowReaderError,
+    SlowRequestError,
+    UrlTooLongError,
+)
+from gkc.http.connections import Connections
+from gkc.http.middleware import request_id_of
+from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.problem import MEDIA_TYPE
 
 
@@ -52,6 +66,14 @@ class GatheringTransport:
         """Tell whether the connection is closed or about to be."""
         return self._transport.is_closing()
 
+    def write_eof(self) -> None:
+        """Tell the other side that nothing comes after what is written; it may still send."""
+        self._flush()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
     def close(self) -> None:
         """Close the connection once everything written is sent."""
         self._flush()
@@ -63,42 +85,237 @@ class GatheringTransport:
             self._transport.writelines(pieces)
 
 
+class _TunnelError(Exception):
+    """A request wants the connection for itself."""
+
+
+class _Phase(Enum):
+    """How far the newest request of a connection has come."""
+
+    READ = auto()
+    """It is here as a whole, or there was none yet."""
+    HEAD = auto()
+    BODY = auto()
+    REFUSED = auto()
+    """Nothing more is read here."""
+
+
+_Wait = tuple[float, int, Callable[[], None]]
+"""For how long a caller may keep us waiting, how far it is, and what comes if it stays there."""
+
+
 class GatheringProtocol(HttpToolsProtocol):
-    """What ``gkc serve`` gives uvicorn as its ``http`` protocol."""
+    """What ``gkc serve`` gives uvicorn as its ``http`` protocol, behind its connections.
+
+    Parameters
+    ----------
+    connections : Connections
+    config, server_state, app_state, _loop : object
+        As uvicorn gives them.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._connections = connections
+        self._limits = connections.limits
+        self._phase = _Phase.READ
+        self._requests = 0
+        self._received = self._received_before = self._head_start = 0
+        self._body_bytes = 0
+        self._seen = (0, 0, 0, 0)
+        self._unseen_bytes = 0
+        self._wait: _Wait | None = None
+        self._waits_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._connections.remove(self)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of requests; a head that asks for another protocol is read without that."""
-        self._unset_keepalive_if_required()
+        if self._phase is _Phase.REFUSED:
+            return
+        self._received_before = self._received
+        self._received += len(data)
         try:
             self._feed(memoryview(data))
-        except httptools.HttpParserUpgrade:
-            self.send_400_response("no tunnel is opened here: CONNECT is not served")
-        except httptools.HttpParserCallbackError:  # uvicorn's callback reads the target
-            target = self.url.decode("latin-1")
-            self.send_400_response(
-                f"the request's target {target!r} is no path, nor a URL with one"
-            )
+            if self._phase is not _Phase.READ:
+                self._check_unfinished(len(data))
+        except httptools.HttpParserCallbackError as exc:  # one of the callbacks below, or uvicorn's
+            target = repr(self.url.decode("latin-1"))
+            if isinstance(exc.__context__, RequestError):
+                self._refuse_excess(exc.__context__)
+            elif isinstance(exc.__context__, _TunnelError):
+                self._refuse_bad(f"no tunnel to {target} is opened here: CONNECT is not served")
+            else:
+                self._refuse_bad(f"the request's target {target} is no path, nor a URL with one")
         except httptools.HttpParserError as exc:
-            self.send_400_response(f"the request is not well-formed HTTP/1.1: {exc}")
+            self._refuse_bad(f"the request is not well-formed HTTP/1.1: {exc}")
+        except RequestError as exc:
+            self._refuse_excess(exc)
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser refuses, and close the connection."""
-        self.logger.warning(msg)
-        problem = problem_of_status(HTTPStatus.BAD_REQUEST, msg, {})
+    # ---- called by the parser
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._phase = _Phase.HEAD
+        self._requests += 1
+        self._head_start = self._received_before
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the head is too large."""
+        self._check_head()
+        super().on_headers_complete()
+        self._phase = _Phase.BODY
+        self.headers = [*self.headers]  # what follows the body is no header of the application's
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take the end of a request."""
+        self._phase = _Phase.READ
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request; as uvicorn does, but without a timer a request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    # ---- limits
+
+    def _check_unfinished(self, size: int) -> None:
+        """Look at a request that the bytes just read, so many, did not finish.
+
+        The parser keeps a name or value until it ends, and counts no framing of chunks: what it
+        has told nothing of is counted here.
+        """
+        seen = (self._requests, len(self.url), len(self.headers), self._body_bytes)
+        self._unseen_bytes = self._unseen_bytes + size if seen == self._seen else 0
+        self._seen = seen
+        self._check_head(self._unseen_bytes)
+
+    def _check_head(self, unseen_bytes: int = 0) -> None:
+        limits = self._limits
+        if len(self.url) > limits.url_bytes:
+            raise UrlTooLongError(limits.url_bytes)
+        if len(self.headers) > limits.headers:
+            raise HeadTooLargeError(f"{limits.headers} headers")
+        if self._received - self._head_start > limits.head_bytes:  # else it cannot be larger
+            size = unseen_bytes + len(self.url)
+            size += sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > limits.head_bytes:
+                raise HeadTooLargeError(f"{limits.head_bytes} bytes")
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the caller has not taken yet of its answer."""
+        begun: int = self.transport.get_write_buffer_size()
+        return begun + (self.cycle.expected_content_length if self.cycle else 0)
+
+    def look(self, now: float) -> None:
+        """End the connection if its caller keeps us waiting for too long."""
+        wait = self._waits()
+        if wait is None or wait != self._wait:
+            self._wait = wait
+            self._waits_since = now
+        elif now - self._waits_since >= wait[0]:
+            wait[2]()
+
+    def _waits(self) -> _Wait | None:
+        """Return what we wait for, if it is the caller."""
+        limits = self._limits
+        unsent = self.transport.get_write_buffer_size()
+        if unsent:
+            return limits.write_seconds, unsent, self._cut_off
+        if self._phase in (_Phase.HEAD, _Phase.BODY):
+            if self.flow.read_paused:
+                return None
+            if self._phase is _Phase.HEAD:
+                return limits.head_seconds, self._requests, self._refuse_slow_head
+            # Of a body that was answered before it was read, the rest has so long as a whole.
+            progress = 0 if self.cycle.response_complete else self._body_bytes
+            return limits.body_seconds, progress, self._refuse_slow_body
+        if self.cycle and not self.cycle.response_complete and not self.cycle.disconnected:
+            return None
+        if self._phase is _Phase.REFUSED:
+            return limits.linger_seconds, 0, self._abort
+        return limits.idle_seconds, self._requests, self._close
+
+    def _close(self) -> None:
+        self.transport.close()
+
+    def _abort(self) -> None:
+        self.transport.abort()
+
+    def _cut_off(self) -> None:
+        self._connections.metrics.reject(SlowReaderError(self._limits.write_seconds))
+        self._abort()
+
+    def _refuse_slow_head(self) -> None:
+        self._refuse_excess(SlowRequestError("no whole head", self._limits.head_seconds))
+
+    def _refuse_slow_body(self) -> None:
+        self._refuse_excess(SlowRequestError("nothing more of the body", self._limits.body_seconds))
+
+    def _refuse_excess(self, error: RequestError) -> None:
+        self._connections.metrics.reject(error)
+        self._refuse(problem_of(error))
+
+    def _refuse_bad(self, detail: str) -> None:
+        self.logger.warning(detail)
+        self._refuse(problem_of_status(HTTPStatus.BAD_REQUEST, detail, {}))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Read nothing more; tell why, unless an answer is on its way, and end the connection."""
+        phase, self._phase = self._phase, _Phase.REFUSED
+        self.flow.resume_reading()
+        cycle = self.cycle
+        is_answered = cycle is None or cycle.response_complete
+        if phase is not _Phase.BODY and not is_answered:
+            cycle.keep_alive = False  # that is of an earlier request, and the last answer here
+        elif phase is _Phase.BODY and (is_answered or cycle.response_started or self.pipeline):
+            self._abort()
+        else:
+            if not is_answered:
+                cycle.disconnected = True  # for whoever waits for the body
+                cycle.message_event.set()
+            given = dict(self.headers) if phase is not _Phase.READ else {}
+            self._write_problem(problem, request_id_of(given.get(b"x-request-id", b"")))
+
+    def _write_problem(self, problem: Problem, request_id: str) -> None:
         body = problem.body()
         lines = [
-            b"HTTP/1.1 400 Bad Request",
+            STATUS_LINE[problem.status].strip(),
             *(name + b": " + value for name, value in self.server_state.default_headers),
             b"content-type: " + MEDIA_TYPE.encode(),
             b"content-length: %d" % len(body),
+            b"x-request-id: " + request_id.encode("latin-1"),
             b"connection: close",
         ]
         self.transport.write(b"\r\n".join([*lines, b"", body]))
-        self.transport.close()
+        # Closed now, with bytes that nobody read, the system would throw the answer away.
+        self.transport.write_eof()
 
     def _feed(self, data: memoryview) -> None:
         while True:
@@ -123,4 +340,6 @@ class GatheringProtocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         """Leave a head that asks for another protocol unanswered: it is read again without that."""
+        if self.scope["method"] == "CONNECT":
+            raise _TunnelError
         return any(name == b"upgrade" for name, _ in self.headers)

@@ -4,7 +4,7 @@ A worker says by bytes in a pipe that its event loop turns, and by its seat how 
 may take as long as it takes; a worker that has beaten once and then falls silent is asked where it
 stands, and killed. When its parent dies, a worker stops by itself.
 
-gunicorn's arbiter, and uvicorn's supervisor, do less: see docs/decisions/0023-own-supervisor.md.
+gunicorn's arbiter, and uvicorn's supervisor, do less: see docs/decisions/0024-own-supervisor.md.
 """
 
 from __future__ import annotations

@@ -13,8 +13,12 @@ import httpx
 import numpy as np
 import safetensors
 import safetensors.numpy
+import uvicorn
 
 from gkc.http.app import Service
+from gkc.http.limits import LIMITS, Limits
+from gkc.http.metrics import Metrics
+from gkc.http.run import server_options
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader, open_reader
 from tests.fakes import UnreliableReader
@@ -43,6 +47,21 @@ async def running(
         if ready:
             await eventually(lambda: is_ready(client))
         yield client, service
+
+
+@asynccontextmanager
+async def listening(
+    application: Any, limits: Limits = LIMITS, metrics: Metrics | None = None
+) -> AsyncIterator[int]:
+    """Run a real server, without the loop that looks ten times a second whether to end."""
+    options = server_options(metrics or Metrics(), limits) | {"lifespan": "off"}
+    config = uvicorn.Config(application, port=0, **options)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    yield server.servers[0].sockets[0].getsockname()[1]
+    await server.shutdown()
 
 
 async def is_ready(client: httpx.AsyncClient) -> bool:

@@ -20,11 +20,17 @@ EXAMPLES: list[tuple[GkcError, int]] = [
     (errors.MalformedBodyError("JSON", "x"), 400),
     (errors.VersionNotFoundError("a", ["b"]), 404),
     (errors.NotAcceptableError("text/html", [JSON]), 406),
+    (errors.SlowRequestError("nothing", 3), 408),
     (errors.BatchTooLargeError(3, 2), 413),
+    (errors.TooManyValuesError(3, 2), 413),
+    (errors.TooManyVersionsError(3, 2), 413),
     (errors.BodyTooLargeError(3), 413),
+    (errors.UrlTooLongError(3), 414),
     (errors.UnsupportedMediaTypeError("text/html", [JSON]), 415),
     (errors.EncodedBodyError("gzip"), 415),
     (errors.InvalidFieldsError("is wrong", "/u"), 422),
+    (errors.HeadTooLargeError("2 headers"), 431),
+    (errors.SlowReaderError(3), 499),
     (errors.ClientGoneError(), 499),
     (errors.VersionNotReadyError("a"), 503),
     (errors.ServiceNotReadyError("loading"), 503),
@@ -56,6 +62,12 @@ def test_the_page_shows_the_table() -> None:
     table = "\n".join(["| status | `type` | when |", "| --- | --- | --- |", *lines, ""])
     page = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
     assert f"\n\n{table}\n" in page, f"docs/http.md should have:\n{table}"
+
+
+def test_of_a_long_detail_only_the_beginning_is_told() -> None:
+    body = problem_of(errors.MalformedBodyError("JSON", "x" * 1_000_000)).body()
+    assert b"the body is not JSON: xxx" in body
+    assert len(body) < 10_000
 
 
 def test_an_unforeseen_error_keeps_its_details_to_itself() -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpx
 import pytest
-import uvicorn
 
-from gkc.http.run import SERVER_OPTIONS
-from gkc.http.wire import GatheringProtocol, GatheringTransport
+from gkc.http.wire import GatheringTransport
+from tests.gkc.http.running import listening
 
 
 class Sent:
@@ -77,20 +74,6 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
         await asyncio.sleep(0.001)
     await send({"type": "http.response.body", "body": b"d" * 1_000_000})
-
-
-@asynccontextmanager
-async def listening(application: Any) -> AsyncIterator[int]:
-    """Run a real server, without the loop that looks ten times a second whether to end."""
-    assert SERVER_OPTIONS["http"] is GatheringProtocol
-    options = SERVER_OPTIONS | {"lifespan": "off"}
-    config = uvicorn.Config(application, port=0, **options)
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
-    yield server.servers[0].sockets[0].getsockname()[1]
-    await server.shutdown()
 
 
 async def test_a_real_server_sends_whole_answers_on_one_connection() -> None:
@@ -250,3 +233,12 @@ async def test_what_is_no_request_is_a_problem_and_the_end(data: bytes, why: str
     problem = json.loads(body)
     assert (problem["type"], problem["status"]) == ("about:blank", 400)
     assert why in problem["detail"]
+
+
+async def test_what_follows_a_body_is_no_header() -> None:
+    async with listening(echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\nb\r\n0\r\naccept: a/b\r\n\r\n")
+        told = await answer_on(reader)
+        writer.close()
+    assert told == ["POST", "/", 1, ["host", "transfer-encoding"]]

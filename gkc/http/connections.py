@@ -1,0 +1,73 @@
+"""All connections of a worker: looked at once a second, for whoever keeps it waiting.
+
+One timer for all of them: one a connection, set and cancelled with each request, costs more than
+its small answer is worth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from gkc.http.limits import LIMITS, Limits
+from gkc.http.memory import give_freed_memory_back
+from gkc.http.metrics import Metrics
+
+_CROWD_BYTES: Final = 32 << 20
+"""Of answers that waited together: what they leave is not needed any more once they are gone."""
+
+
+class Connection(Protocol):
+    """What is looked at."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the caller has not taken yet of its answer."""
+
+    def look(self, now: float) -> None:
+        """End the connection if its caller keeps us waiting for too long."""
+
+
+class Connections:
+    """The connections of this process, and what they share.
+
+    Parameters
+    ----------
+    metrics : Metrics
+    limits : Limits
+    """
+
+    def __init__(self, metrics: Metrics, limits: Limits = LIMITS) -> None:
+        self.metrics = metrics
+        self.limits = limits
+        self._open: set[Connection] = set()
+        self._looks = False
+        self._most_unsent = 0
+
+    def add(self, connection: Connection) -> None:
+        """Look at a connection from now on."""
+        self._open.add(connection)
+        if not self._looks:
+            self._looks = True
+            self._look_later()
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that ended."""
+        self._open.discard(connection)
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(self.limits.look_seconds, self._look)
+
+    def _look(self) -> None:
+        self._looks = bool(self._open)
+        if self._looks:
+            self._look_later()
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._open):
+            connection.look(now)
+        unsent = sum(connection.unsent_bytes for connection in self._open)
+        self.metrics.connections(len(self._open), unsent)
+        self._most_unsent = max(self._most_unsent, unsent)
+        if self._most_unsent > _CROWD_BYTES and unsent < self._most_unsent // 4:
+            self._most_unsent = unsent
+            give_freed_memory_back()

@@ -1,0 +1,165 @@
+"""Whatever one caller sends, or does not send, or does not read: others are answered meanwhile."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.commands import free_port, http_once, wait_for
+from tests.gkc.world import make_world
+
+DESCRIPTORS = 120
+CALLERS = 40
+SERVE = """
+from gkc.http.limits import Limits
+from gkc.http.serve import serve
+from gkc.settings import Settings
+
+quick = Limits(
+    head_seconds=0.3, body_seconds=0.3, write_seconds=0.3, idle_seconds=0.6,
+    linger_seconds=0.3, look_seconds=0.05,
+)
+serve(Settings(), print, quick)
+"""
+QUESTION = {"u": 7, "i": [11, 12], "v": "v1"}
+HEAD = b"POST /knowledge HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+MEBIBYTES_8 = 8 << 20
+
+
+@dataclass(frozen=True)
+class Service:
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def samples(self, name: str) -> dict[str, float]:
+        """Return a metric's values by their labels."""
+        text = http_once.get(f"{self.url}/metrics").text
+        found = re.findall(rf"^{name}(\{{\S*\}})? (\S+)$", text, flags=re.MULTILINE)
+        return {labels: float(value) for labels, value in found}
+
+    def rejected(self) -> dict[str, float]:
+        counts = self.samples("gkc_rejected_total")
+        return {labels.split('"')[1]: count for labels, count in counts.items()}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Run a service that has little patience, and few descriptors."""
+    folder = tmp_path_factory.mktemp("greedy")
+    store = f"file:{folder / 'store'}"
+    make_world(dim=600).publish(store)
+    found = Service(free_port(), folder / "log")
+    limited = f"ulimit -n {DESCRIPTORS}; exec env GKC_STORE_URL={store} GKC_PORT={found.port} $0 -c"
+    with found.log.open("w") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", f'{limited} "$1"', sys.executable, SERVE],
+            stdout=log,
+            stderr=log,
+            text=True,
+        )
+        try:
+            wait_for(f"{found.url}/readyz", process)
+            yield found
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def whole(body: bytes) -> bytes:
+    return HEAD + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+def repeated(item: bytes) -> bytes:
+    """Return a question with as many of these as items as 8 MiB hold."""
+    before, after = b'{"u":7,"v":"v1","i":[', b"1]}"
+    return before + item * ((MEBIBYTES_8 - len(before) - len(after)) // len(item)) + after
+
+
+UNKNOWN = b"{" + b",".join(b'"%x":0' % k for k in range(800_000)) + b"}"
+VERSIONS = json.dumps({"u": 7, "i": 11, "v": [f"v{k}" for k in range(9000)]}).encode()
+LARGE = json.dumps(QUESTION | {"i": [11] * 400}).encode()
+
+ATTACKS = {
+    "head": (4, HEAD + b"a: " + b"b" * 3_000_000, "head-too-large"),
+    "headers": (4, HEAD + b"accept:a\r\n" * 300_000 + b"\r\n", "head-too-large"),
+    "URL": (4, b"GET /" + b"a" * 3_000_000, "url-too-long"),
+    "extension": (
+        4,
+        HEAD + b"transfer-encoding: chunked\r\n\r\n1;" + b"a" * 3_000_000,
+        "head-too-large",
+    ),
+    "slow head": (CALLERS, HEAD, "slow-request"),
+    "slow body": (CALLERS, HEAD + b"content-length: 9\r\n\r\n{", "slow-request"),
+    "idle": (3 * DESCRIPTORS, b"", None),
+    "blank": (CALLERS, b"\r\n", None),
+    "never read": (4, whole(LARGE), "slow-reader"),
+    "versions": (4, whole(VERSIONS), "too-many-versions"),
+    "unknown fields": (2, whole(UNKNOWN), "too-many-rows"),
+    **{
+        f"{item.decode()} {MEBIBYTES_8}": (2, whole(repeated(item)), "too-many-rows")
+        for item in (b"1,", b"[],", b"{},", b"1e999,", b'"",', b"[")
+    },
+}
+
+
+@pytest.mark.parametrize(("callers", "sent", "reason"), ATTACKS.values(), ids=ATTACKS)
+def test_others_are_answered_meanwhile(
+    served: Service, callers: int, sent: bytes, reason: str | None
+) -> None:
+    before = served.rejected()
+    with ExitStack() as stack, httpx.Client(base_url=served.url, timeout=10) as other:
+        if reason is not None:
+            assert other.post("/knowledge", json=QUESTION).status_code == 200
+        for _ in range(callers):
+            caller = stack.enter_context(socket.socket())
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.settimeout(10)
+            with suppress(ConnectionError):  # it is refused before all of it is sent
+                caller.connect(("127.0.0.1", served.port))
+                caller.sendall(sent)
+        if reason is not None:
+            for _ in range(10):
+                assert other.post("/knowledge", json=QUESTION).status_code == 200
+        until_answered(served)
+        if reason is not None:
+            until_rejected(served, reason, before.get(reason, 0) + 1)
+
+
+def until_answered(served: Service) -> None:
+    """Wait until a new caller is let in, and the greedy ones are gone."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with suppress(httpx.TransportError):
+            answer = http_once.post(f"{served.url}/knowledge", json=QUESTION)
+            assert answer.status_code == 200
+            are_left = served.samples("gkc_open_connections")[""] > 2
+            if not are_left and not served.samples("gkc_answer_bytes_inflight")[""]:
+                return
+        time.sleep(0.05)
+    raise AssertionError("connections stay open")
+
+
+def until_rejected(served: Service, reason: str, times: float) -> None:
+    deadline = time.monotonic() + 20
+    while served.rejected()[reason] < times:
+        assert time.monotonic() < deadline, f"{reason} is not counted"
+        time.sleep(0.05)
+
+
+def test_few_descriptors_are_told(served: Service) -> None:
+    assert "few_descriptors" in served.log.read_text()

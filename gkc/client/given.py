@@ -28,6 +28,8 @@ def held_ids(values: Any, field: str) -> Any:  # noqa: ANN401
     """
     if type(values) in (int, str, list):
         return values
+    if isinstance(values, str):  # of a subclass: an enumeration's member, a string of numpy
+        return [str.__str__(values)]
     if type(values) is np.ndarray and values.dtype.kind in "iu":
         return values
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):

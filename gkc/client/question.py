@@ -95,10 +95,14 @@ def _listed(check: Callable[[list[Any], str], T], values: list[Any], field: str)
 
 
 def _plain_ids(values: list[Any]) -> list[Any]:
-    """Return a list with Python's integers and strings in place of numpy's."""
-    if not any(issubclass(kind, np.integer | np.str_) for kind in set(map(type, values))):
+    """Return a list with Python's own integers and strings in place of numpy's and subclasses'."""
+    kinds = set(map(type, values)) - {int, str}
+    if not any(issubclass(kind, np.integer | str) for kind in kinds):
         return values
-    return [v.item() if isinstance(v, np.integer | np.str_) else v for v in values]
+    return [
+        str.__str__(v) if isinstance(v, str) else v.item() if isinstance(v, np.integer) else v
+        for v in values
+    ]
 
 
 def _array_of_ids(array: Array, field: str) -> Column:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import UserList
 from enum import StrEnum
 from typing import Any
 
@@ -161,3 +162,21 @@ def test_what_is_wrong_is_named_by_its_type(wrong: dict[str, Any], message: str)
 def test_versions_are_plain_strings_whatever_held_them(versions: Any) -> None:
     (version,) = ask(v=versions).columns.versions
     assert (type(version), version) == (str, "a")
+
+
+@pytest.mark.parametrize(
+    "strings",
+    [
+        [Version.A, "b\0"],
+        [np.str_("a"), np.str_("b\0")],
+        np.array(["a", "b\0"], dtype=object),
+        UserList(["a", "b\0"]),
+    ],
+)
+def test_ids_are_the_strings_that_subclasses_hold(strings: Any) -> None:
+    assert ask(u=Version.A, i=strings).columns.items.tolist() == [b"a", b"b\0"]
+
+
+@pytest.mark.parametrize("user", [Version.A, np.str_("a")])
+def test_one_id_is_the_string_that_a_subclass_holds(user: Any) -> None:
+    assert ask(u=user).columns.users.tolist() == [b"a"]

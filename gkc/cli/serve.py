@@ -36,9 +36,8 @@ def run(
 
     Example: gkc serve --store file:./gkc-data --port 8000 --workers 2
     """
-    # FastAPI and uvicorn take longer to import than the other commands take to run.
     with extra_needed("service", "gkc serve"):
-        from gkc.http.run import serve
+        from gkc.http.serve import serve
 
     settings = load(Settings, store_url=store, host=host, port=port, workers=workers)
     where = parse_store_url(settings.store_url)

@@ -23,10 +23,12 @@ from gkc.answering.user_cache import UserCache, UserReader
 from gkc.errors import GkcError
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
+from gkc.http.host import Host
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.openapi import COMPONENTS, KNOWLEDGE
 from gkc.http.problems import Problem, problem_of, problem_of_status
+from gkc.http.readiness import Readiness
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
 from gkc.problem import MEDIA_TYPE
 from gkc.settings import Settings
@@ -91,12 +93,23 @@ class Service:
     reader : KnowledgeReader
         Closed when the application shuts down.
     metrics_directory : Path, optional
-        Where several workers share their metrics.
+        Where the workers share their metrics.
+    host : Host, optional
+        What the workers know of each other.
+    is_substitute : bool
+        Whether to be as ready as the others before the start counts as done.
     """
 
     def __init__(
-        self, settings: Settings, reader: KnowledgeReader, metrics_directory: Path | None = None
+        self,
+        settings: Settings,
+        reader: KnowledgeReader,
+        metrics_directory: Path | None = None,
+        host: Host | None = None,
+        *,
+        is_substitute: bool = False,
     ) -> None:
+        self._is_substitute = is_substitute
         self.metrics = Metrics(metrics_directory)
         timeout_seconds = settings.request_timeout_ms / 1000
         self._reader = GuardedReader(reader, self.metrics, timeout_seconds)
@@ -117,7 +130,8 @@ class Service:
             default_response_class=Response,
             lifespan=self.lifespan,
         )
-        Routes(self.serving, self.metrics).add_to(api)
+        readiness = Readiness(self.serving, host, needs_store=settings.ready_needs_store)
+        Routes(self.serving, self.metrics, readiness).add_to(api)
         add_docs(api)
         api.add_exception_handler(HTTPException, _answer_status)
         for error in (GkcError, Exception):
@@ -142,6 +156,8 @@ class Service:
         """Follow the catalogue while the application runs, and close the store afterwards."""
         following = asyncio.create_task(self.serving.follow())
         try:
+            if self._is_substitute:
+                await self.serving.wait_until_ready()
             yield
         finally:
             following.cancel()

@@ -6,10 +6,11 @@ import difflib
 import os
 import re
 from collections.abc import Collection, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "GKC_"
@@ -34,6 +35,15 @@ class StoreSettings(BaseSettings):
 
     request_timeout_ms: int = Field(default=1000, ge=1)
     """Longest wait for one read of the store, in milliseconds; then the answer is 503."""
+
+
+class CallerSettings(BaseSettings):
+    """What a command that asks a running service can be told."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    api_key: SecretStr | None = None
+    """The key to show to a service that asks for one; no flag, since others see those."""
 
 
 class FollowingSettings(StoreSettings):
@@ -66,9 +76,28 @@ class Settings(FollowingSettings):
     max_body_bytes: int = Field(default=8_388_608, ge=1)
     """Most bytes the body of one request may have."""
 
+    api_keys_file: Path | None = None
+    """Lines ``NAME:SHA256`` of those who may call; without it, whoever reaches the address may."""
+
+    allow_anonymous: bool = False
+    """Whether anybody may call who reaches an address other than loopback, where neither keys nor
+    certificates are asked for; where they are, this changes nothing."""
+
     user_cache_mb: int = Field(default=0, ge=0)
     """Mebibytes of users' records that each worker keeps for users who are asked for again; 0
     keeps none. Saves reads of Redis; a ``file:`` store is mapped memory already."""
+
+    @property
+    def is_open_unasked(self) -> bool:
+        """Whether other machines could call without any proof, and nobody said that they may."""
+        return not (self.allow_anonymous or self.api_keys_file or _is_loopback(self.host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -113,4 +142,5 @@ def in_words(refusal: str) -> str:
 
 def known_variables() -> frozenset[str]:
     """Return the names of all settings."""
-    return frozenset(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
+    names = Settings.model_fields | CallerSettings.model_fields
+    return frozenset(f"{PREFIX}{name.upper()}" for name in names)

@@ -21,6 +21,7 @@ from gkc.answering.reader import GuardedReader
 from gkc.answering.serving import Serving
 from gkc.answering.user_cache import UserCache, UserReader
 from gkc.errors import GkcError
+from gkc.http.access import ApiKeys, Guarded
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
 from gkc.http.metrics import Metrics
@@ -131,7 +132,11 @@ class Service:
             max_rows=settings.max_rows,
             max_body_bytes=settings.max_body_bytes,
         )
-        self._app = Observed(Front(knowledge, api), self.metrics, _paths(api))
+        front: ASGIApp = Front(knowledge, api)
+        self._keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
+        if self._keys:
+            front = Guarded(front, self._keys)
+        self._app = Observed(front, self.metrics, _paths(api))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -140,13 +145,16 @@ class Service:
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
         """Follow the catalogue while the application runs, and close the store afterwards."""
-        following = asyncio.create_task(self.serving.follow())
+        following = [asyncio.create_task(self.serving.follow())]
+        if self._keys:
+            following.append(asyncio.create_task(self._keys.follow()))
         try:
             yield
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            for task in following:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             self.metrics.add_tally()
             await self._reader.close()
 

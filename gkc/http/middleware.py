@@ -13,6 +13,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gkc.errors import GkcError
+from gkc.http.access import CALLER
 from gkc.http.asgi import headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import problem_of
@@ -75,6 +76,7 @@ class Observed:
                     code=problem.status,
                     cause=str(exc),
                     exc_info=unforeseen,
+                    **({"caller": scope[CALLER]} if CALLER in scope else {}),
                 )
             if answer.is_finished:
                 return

@@ -34,6 +34,7 @@ _EXAMPLES: Final = (
     errors.BatchTooLargeError(20_000, 10_000),
     errors.TooManyVersionsError(100, MAX_VERSIONS),
     errors.BodyTooLargeError(8_388_608),
+    errors.UnauthorizedError("this service answers those who show a key"),
     errors.SlowRequestError("no whole head", LIMITS.head_seconds),
     errors.UrlTooLongError(LIMITS.url_bytes),
     errors.HeadTooLargeError(f"{LIMITS.headers} headers"),

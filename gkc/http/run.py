@@ -23,6 +23,7 @@ import uvicorn
 
 from gkc.compiled import library
 from gkc.errors import CommandError
+from gkc.http.access import check_access
 from gkc.http.app import Service
 from gkc.http.connections import Connections
 from gkc.http.limits import LIMITS, Limits
@@ -80,11 +81,12 @@ def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = 
     StoreUrlError
         If the URL names no store.
     CommandError
-        If the address cannot be listened on, or a worker cannot begin.
+        If the address cannot be listened on, the keys cannot be read, or a worker cannot begin.
     """
     exit_when_told()
     library()  # if it cannot work, one process says so and not each worker
     store = parse_store_url(settings.store_url)
+    check_access(settings)
     _take_descriptors()
     with _listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]

@@ -64,7 +64,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         401,
         "unauthorized",
         "Unauthorized",
-        "keys are asked for, and `Authorization: Bearer KEY` is missing or shows none of them",
+        "a key is asked for, and `Authorization: Bearer KEY` is missing or shows none that is let "
+        "in; or a certificate, and there is none",
     ),
     SlowRequestError: Kind(
         408,

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "GKC_"
@@ -79,6 +79,16 @@ class Settings(FollowingSettings):
     api_keys_file: Path | None = None
     """Lines ``NAME:SHA256`` of those who may call; without it, whoever reaches the address may."""
 
+    tls_cert_file: Path | None = None
+    """PEM file of the service's certificate and those between it and its authority; with it the
+    service speaks TLS."""
+
+    tls_key_file: Path | None = None
+    """PEM file of the certificate's key, where that is not in the same file."""
+
+    tls_client_ca_file: Path | None = None
+    """PEM file of the authorities of callers' certificates; with it callers must show one."""
+
     allow_anonymous: bool = False
     """Whether anybody may call who reaches an address other than loopback, where neither keys nor
     certificates are asked for; where they are, this changes nothing."""
@@ -90,7 +100,15 @@ class Settings(FollowingSettings):
     @property
     def is_open_unasked(self) -> bool:
         """Whether other machines could call without any proof, and nobody said that they may."""
-        return not (self.allow_anonymous or self.api_keys_file or _is_loopback(self.host))
+        proof = self.api_keys_file or self.tls_client_ca_file
+        return not (proof or self.allow_anonymous or _is_loopback(self.host))
+
+    @field_validator("tls_key_file", "tls_client_ca_file")
+    @classmethod
+    def _need_certificate(cls, path: Path | None, others: ValidationInfo) -> Path | None:
+        if path and not others.data.get("tls_cert_file"):
+            raise ValueError("needs GKC_TLS_CERT_FILE, the service's own certificate")
+        return path
 
 
 def _is_loopback(host: str) -> bool:

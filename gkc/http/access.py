@@ -1,114 +1,83 @@
-"""Who may call: the keys that are taken, followed in their file, and the guard that asks for one."""
+"""Who may call: a guard that asks for a key, a certificate, or both, as the settings say."""
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
-import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gkc.errors import CommandError, UnauthorizedError
-from gkc.http.api_keys import digest_of, parse_keys, read_bytes
+from gkc.errors import UnauthorizedError
+from gkc.http.api_keys import digest_of, read_keys
 from gkc.http.asgi import headers
+from gkc.http.followed_files import FollowedFiles
+from gkc.http.tls import follow_tls
 from gkc.settings import Settings
 
-log = structlog.get_logger(__name__)
-
 CALLER: Final = "gkc.caller"
-"""Where the name of a request's caller is kept."""
+"""Where the name of a request's caller is kept: that of its certificate, then that of its key."""
 _OPEN_PATHS: Final = frozenset({"/livez", "/readyz"})
 """Answered to anybody: what starts and watches the service holds no key."""
-_REREAD_SECONDS: Final = 1.0
-_SCHEME: Final = b"bearer"
+
+Keys = FollowedFiles[Mapping[bytes, str]]
 
 
-class ApiKeys:
-    """The keys in a file, read again whenever it changes.
-
-    Parameters
-    ----------
-    path : Path
+def follow_keys(settings: Settings) -> Keys | None:
+    """Return the keys that the settings name, None if they name no file.
 
     Raises
     ------
     CommandError
-        If the file cannot be read, a line of it is none, or it holds no key.
+        If the file cannot be read, or holds no keys.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._content = read_bytes(path)
-        self._names = parse_keys(self._content, path)
-        self._refusal = ""
-
-    def caller(self, authorization: bytes) -> str:
-        """Return the name of whoever sent this ``Authorization``.
-
-        Raises
-        ------
-        UnauthorizedError
-            If it shows no key of the file.
-        """
-        scheme, _, key = authorization.partition(b" ")
-        if scheme.lower() != _SCHEME:
-            raise UnauthorizedError(
-                "this service answers those who show a key; send `Authorization: Bearer KEY`"
-            )
-        name = self._names.get(digest_of(key.strip()))
-        if name is None:
-            raise UnauthorizedError("the key that was sent is none of those that are let in")
-        return name
-
-    def reread(self) -> None:
-        """Read the file again; one that is broken is logged once, and the former keys stay."""
-        try:
-            content = read_bytes(self._path)
-            if content == self._content and not self._refusal:
-                return
-            names = parse_keys(content, self._path)
-        except CommandError as exc:
-            if str(exc) != self._refusal:
-                self._refusal = str(exc)
-                log.error("api_keys_refused", cause=self._refusal, kept=len(self._names))
-            return
-        self._content, self._names, self._refusal = content, names, ""
-        log.info("api_keys_read", keys=len(names))
-
-    async def follow(self) -> None:
-        """Read the file again from time to time, for ever."""
-        while True:
-            await asyncio.sleep(_REREAD_SECONDS)
-            await asyncio.to_thread(self.reread)
+    path = settings.api_keys_file
+    return FollowedFiles([path], partial(read_keys, path)) if path else None
 
 
 def check_access(settings: Settings) -> None:
-    """Check what says who may call, before there is any worker.
-
-    Raises
-    ------
-    CommandError
-    """
-    if settings.api_keys_file:
-        ApiKeys(settings.api_keys_file)
+    """Check what says who may call, before there is any worker; raises `CommandError`."""
+    follow_keys(settings)
+    follow_tls(settings)
 
 
 class Guarded:
-    """Lets in only who shows a key, except where anybody may ask.
+    """Lets in only who shows what is asked for, except where anybody may ask.
 
     Parameters
     ----------
     app : ASGI application
-    keys : ApiKeys
+    keys : FollowedFiles of keys, optional
+        Without it no key is asked for.
+    needs_certificate : bool
+        Whether callers show a certificate, which the connection has checked.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys | None, *, needs_certificate: bool) -> None:
         self._app = app
         self._keys = keys
+        self._needs_certificate = needs_certificate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
         if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
-            scope[CALLER] = self._keys.caller(headers(scope).get(b"authorization", b""))
+            if self._needs_certificate and CALLER not in scope:
+                raise UnauthorizedError(
+                    "this service answers those who show a certificate of its authority"
+                )
+            if self._keys is not None:
+                authorization = headers(scope).get(b"authorization", b"")
+                scope[CALLER] = _caller(self._keys.value, authorization)
         await self._app(scope, receive, send)
+
+
+def _caller(names: Mapping[bytes, str], authorization: bytes) -> str:
+    scheme, _, key = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise UnauthorizedError(
+            "this service answers those who show a key; send `Authorization: Bearer KEY`"
+        )
+    name = names.get(digest_of(key.strip()))
+    if name is None:
+        raise UnauthorizedError("the key that was sent is none of those that are let in")
+    return name

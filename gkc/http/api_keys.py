@@ -1,4 +1,4 @@
-"""Keys of callers: how one is made, and the file of those that are taken.
+"""Keys of callers: how one is made, and the file of those that are let in.
 
 A line each, ``NAME:SHA256``; empty lines and those that begin with ``#`` are skipped. A name may
 have several keys. A key is 256 random bits, so that its plain digest gives nothing away.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gkc.errors import CommandError
+from gkc.http.followed_files import read_small_file
 
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LINE: Final = re.compile(rf"({NAME.pattern}):([0-9A-Fa-f]{{64}})")
@@ -35,36 +36,21 @@ def digest_of(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a small file that someone wrote for us.
-
-    Raises
-    ------
-    CommandError
-        If that cannot be done.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise CommandError(f"{path} is no file")
-        return path.read_bytes()
-    except OSError as exc:
-        raise CommandError(f"{path} cannot be read: {exc.strerror}") from exc
-
-
-def parse_keys(content: bytes, path: Path) -> Mapping[bytes, str]:
+def read_keys(path: Path) -> Mapping[bytes, str]:
     """Return the names of callers by the digests of their keys.
 
     Raises
     ------
     CommandError
-        If a line is none, or there is no key; shows nothing of what may be a key.
+        If the file cannot be read, a line is none, or there is no key. Shows nothing of a line,
+        which may be the key itself.
     """
     names = {}
-    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
+    lines = read_small_file(path).decode("utf-8", "replace").splitlines()
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line or line.startswith("#"):
             continue
-        found = _LINE.fullmatch(text)
+        found = _LINE.fullmatch(line)
         if found is None:
             raise CommandError(
                 f"{path}, line {number}, is not NAME:SHA256 as `gkc key new NAME` prints it"

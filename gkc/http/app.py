@@ -21,7 +21,7 @@ from gkc.answering.reader import GuardedReader
 from gkc.answering.serving import Serving
 from gkc.answering.user_cache import UserCache, UserReader
 from gkc.errors import GkcError
-from gkc.http.access import ApiKeys, Guarded
+from gkc.http.access import Guarded, follow_keys
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
 from gkc.http.metrics import Metrics
@@ -29,6 +29,7 @@ from gkc.http.middleware import Observed
 from gkc.http.openapi import COMPONENTS, KNOWLEDGE
 from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
+from gkc.http.tls import follow_tls
 from gkc.problem import MEDIA_TYPE
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader
@@ -133,9 +134,12 @@ class Service:
             max_body_bytes=settings.max_body_bytes,
         )
         front: ASGIApp = Front(knowledge, api)
-        self._keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
-        if self._keys:
-            front = Guarded(front, self._keys)
+        keys = follow_keys(settings)
+        self.tls = follow_tls(settings)
+        self._followed = [files for files in (keys, self.tls) if files]
+        needs_certificate = settings.tls_client_ca_file is not None
+        if keys or needs_certificate:
+            front = Guarded(front, keys, needs_certificate=needs_certificate)
         self._app = Observed(front, self.metrics, _paths(api))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,10 +148,9 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
-        """Follow the catalogue while the application runs, and close the store afterwards."""
-        following = [asyncio.create_task(self.serving.follow())]
-        if self._keys:
-            following.append(asyncio.create_task(self._keys.follow()))
+        """Follow the catalogue, keys and certificates while the application runs, and close the store afterwards."""
+        followed = self.serving, *self._followed
+        following = [asyncio.create_task(each.follow()) for each in followed]
         try:
             yield
         finally:

@@ -30,6 +30,7 @@ from gkc.http.limits import LIMITS, Limits
 from gkc.http.memory import keep_freed_memory
 from gkc.http.metrics import Metrics
 from gkc.http.metrics_directory import metrics_directory
+from gkc.http.tls import context_of
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import STOPPING, Beats, Workers
 from gkc.interrupts import exit_when_told
@@ -91,9 +92,10 @@ def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = 
     with _listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
+        scheme = "https" if settings.tls_cert_file else "http"
         workers = "" if settings.workers == 1 else f", {settings.workers} workers"
         line = (
-            f"serving http://{shown}:{port} from {store.shown} "
+            f"serving {scheme}://{shown}:{port} from {store.shown} "
             f"(namespace {settings.namespace}{workers})"
         )
         run = _run_alone if settings.workers == 1 else _run_workers
@@ -133,7 +135,7 @@ def _run_alone(
     settings: Settings, limits: Limits, listener: socket.socket, announce: Callable[[], None]
 ) -> None:
     service = _build(settings)
-    config = uvicorn.Config(service, **server_options(service.metrics, limits))
+    config = uvicorn.Config(service, **server_options(service.metrics, limits), **_tls(service))
     server = _AnnouncedServer(config, announce)
     # uvicorn handles signals while it runs, and raises the one that stopped it once more when it
     # is done; that is no failure.
@@ -157,9 +159,17 @@ def _work(
 ) -> None:
     """Serve in a worker's process, which shares its metrics in a directory."""
     service = _build(settings, directory)
-    options = server_options(service.metrics, limits)
+    options = server_options(service.metrics, limits) | _tls(service)
     config = uvicorn.Config(service, callback_notify=beats, timeout_notify=0, **options)
     _Server(config).run(sockets=[listener])
+
+
+def _tls(service: Service) -> dict[str, Any]:
+    """Return what else uvicorn is told where it speaks TLS."""
+    if service.tls is None:
+        return {}
+    context = context_of(service.tls)
+    return {"ssl_context_factory": lambda *_: context}
 
 
 def _build(settings: Settings, directory: Path | None = None) -> Service:

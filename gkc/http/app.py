@@ -26,7 +26,7 @@ from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
-from gkc.http.openapi import COMPONENTS, KNOWLEDGE
+from gkc.http.openapi import COMPONENTS, KNOWLEDGE, SECURITY
 from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
 from gkc.http.tls import follow_tls
@@ -80,6 +80,7 @@ class Api(FastAPI):
             )
             document["paths"] = {KNOWLEDGE_PATH: KNOWLEDGE, **document["paths"]}
             document["components"] = COMPONENTS
+            document["security"] = SECURITY
             self.openapi_schema = document
         return self.openapi_schema
 
@@ -148,7 +149,7 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
-        """Follow the catalogue, keys and certificates while the application runs, and close the store afterwards."""
+        """Follow what may change while the application runs, and close the store afterwards."""
         followed = self.serving, *self._followed
         following = [asyncio.create_task(each.follow()) for each in followed]
         try:

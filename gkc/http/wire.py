@@ -131,6 +131,7 @@ class GatheringProtocol(HttpToolsProtocol):
         self._received = self._received_before = self._head_start = 0
         self._body_bytes = 0
         self._seen = (0, 0, 0, 0)
+        self._caller: str | None = None
         self._unseen_bytes = 0
         self._wait: _Wait | None = None
         self._waits_since = 0.0

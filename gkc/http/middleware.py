@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Collection
 from itertools import count
 from time import perf_counter
+from traceback import format_tb
 from typing import Final
 
 import structlog
@@ -69,13 +70,15 @@ class Observed:
             problem = problem_of(exc)
             self._metrics.reject(exc)
             if problem.status >= _SERVER_ERRORS:
-                unforeseen = None if isinstance(exc, GkcError) else exc
+                # What nobody foresaw may hold anything in its message, ids too: where it was is told.
+                is_ours = isinstance(exc, GkcError)
+                stack = None if is_ours else "".join(format_tb(exc.__traceback__))
                 log.error(
                     "request_failed",
                     path=scope["path"],
                     code=problem.status,
-                    cause=str(exc),
-                    exc_info=unforeseen,
+                    cause=str(exc) if is_ours else type(exc).__name__,
+                    stack=stack,
                     **({"caller": scope[CALLER]} if CALLER in scope else {}),
                 )
             if answer.is_finished:

@@ -79,6 +79,10 @@ class Settings(FollowingSettings):
     api_keys_file: Path | None = None
     """Lines ``NAME:SHA256`` of those who may call; without it, whoever reaches the address may."""
 
+    admin_port: int | None = Field(default=None, ge=1, le=65535)
+    """TCP port, without TLS, where anybody who reaches it gets metrics and the documentation, which
+    are then nowhere else; by default they are beside the rest and ask for what that asks for."""
+
     tls_cert_file: Path | None = None
     """PEM file of the service's certificate and those between it and its authority; with it the
     service speaks TLS."""
@@ -102,6 +106,13 @@ class Settings(FollowingSettings):
         """Whether other machines could call without any proof, and nobody said that they may."""
         proof = self.api_keys_file or self.tls_client_ca_file
         return not (proof or self.allow_anonymous or _is_loopback(self.host))
+
+    @field_validator("admin_port")
+    @classmethod
+    def _differ(cls, port: int | None, others: ValidationInfo) -> int | None:
+        if port is not None and port == others.data.get("port"):
+            raise ValueError("must be another port than GKC_PORT")
+        return port
 
     @field_validator("tls_key_file", "tls_client_ca_file")
     @classmethod

@@ -17,7 +17,7 @@ from gkc.settings import Settings
 
 CALLER: Final = "gkc.caller"
 """Where the name of a request's caller is kept: that of its certificate, then that of its key."""
-_OPEN_PATHS: Final = frozenset({"/livez", "/readyz"})
+OPEN_PATHS: Final = frozenset({"/livez", "/readyz"})
 """Answered to anybody: what starts and watches the service holds no key."""
 
 Keys = FollowedFiles[Mapping[bytes, str]]
@@ -60,7 +60,7 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
-        if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             if self._needs_certificate and CALLER not in scope:
                 raise UnauthorizedError(
                     "this service answers those who show a certificate of its authority"

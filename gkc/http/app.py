@@ -22,6 +22,7 @@ from gkc.answering.serving import Serving
 from gkc.answering.user_cache import UserCache, UserReader
 from gkc.errors import GkcError
 from gkc.http.access import Guarded, follow_keys
+from gkc.http.admin import Divided
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
 from gkc.http.metrics import Metrics
@@ -95,6 +96,13 @@ class Service:
         Closed when the application shuts down.
     metrics_directory : Path, optional
         Where several workers share their metrics.
+
+    Attributes
+    ----------
+    tls : FollowedFiles, optional
+        What the server speaks TLS by.
+    admin : ASGI application, optional
+        What the port of operators answers.
     """
 
     def __init__(
@@ -135,6 +143,11 @@ class Service:
             max_body_bytes=settings.max_body_bytes,
         )
         front: ASGIApp = Front(knowledge, api)
+        self.admin: ASGIApp | None = None
+        if settings.admin_port:
+            admin = Divided(front, is_admin=True)
+            self.admin = Observed(admin, self.metrics, _paths(api))
+            front = Divided(front, is_admin=False)
         keys = follow_keys(settings)
         self.tls = follow_tls(settings)
         self._followed = [files for files in (keys, self.tls) if files]

@@ -70,7 +70,7 @@ class Observed:
             problem = problem_of(exc)
             self._metrics.reject(exc)
             if problem.status >= _SERVER_ERRORS:
-                # What nobody foresaw may hold anything in its message, ids too: where it was is told.
+                # The message of what nobody foresaw may hold anything, ids too.
                 is_ours = isinstance(exc, GkcError)
                 stack = None if is_ours else "".join(format_tb(exc.__traceback__))
                 log.error(

@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,7 @@ import uvicorn
 from gkc.compiled import library
 from gkc.errors import CommandError
 from gkc.http.access import check_access
+from gkc.http.admin import AdminServer
 from gkc.http.app import Service
 from gkc.http.connections import Connections
 from gkc.http.limits import LIMITS, Limits
@@ -94,12 +96,14 @@ def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = 
         shown = f"[{host}]" if ":" in host else host
         scheme = "https" if settings.tls_cert_file else "http"
         workers = "" if settings.workers == 1 else f", {settings.workers} workers"
+        admin_port = f", admin port {settings.admin_port}" if settings.admin_port else ""
         line = (
             f"serving {scheme}://{shown}:{port} from {store.shown} "
-            f"(namespace {settings.namespace}{workers})"
+            f"(namespace {settings.namespace}{workers}{admin_port})"
         )
         run = _run_alone if settings.workers == 1 else _run_workers
-        run(settings, limits, listener, lambda: announce(line))
+        with _listen_to_operators(settings) as admin:
+            run(settings, limits, listener, admin, lambda: announce(line))
     for number in STOPPING:  # being told once more changes nothing, not even the exit status
         signal.signal(number, signal.SIG_IGN)
 
@@ -109,7 +113,29 @@ class _Server(uvicorn.Server):
 
     uvicorn drops them, and tells a traceback, at a second Ctrl-C, which may come with the first:
     from the terminal, and from what runs it there.
+
+    Parameters
+    ----------
+    config : uvicorn.Config
+    admin : AdminServer, optional
+        Runs beside it.
     """
+
+    def __init__(self, config: uvicorn.Config, admin: AdminServer | None) -> None:
+        super().__init__(config)
+        self._admin = admin
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to accept connections."""
+        await super().startup(sockets)
+        if self._admin and not self.should_exit:
+            await self._admin.begin()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is under way, then end."""
+        if self._admin:
+            await self._admin.end()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop."""
@@ -120,8 +146,13 @@ class _Server(uvicorn.Server):
 class _AnnouncedServer(_Server):
     """A server that calls back once it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        admin: AdminServer | None,
+        announce: Callable[[], None],
+    ) -> None:
+        super().__init__(config, admin)
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -132,11 +163,16 @@ class _AnnouncedServer(_Server):
 
 
 def _run_alone(
-    settings: Settings, limits: Limits, listener: socket.socket, announce: Callable[[], None]
+    settings: Settings,
+    limits: Limits,
+    listener: socket.socket,
+    admin: socket.socket | None,
+    announce: Callable[[], None],
 ) -> None:
     service = _build(settings)
-    config = uvicorn.Config(service, **server_options(service.metrics, limits), **_tls(service))
-    server = _AnnouncedServer(config, announce)
+    options = server_options(service.metrics, limits)
+    config = uvicorn.Config(service, **options, **_tls(service))
+    server = _AnnouncedServer(config, AdminServer.of(service, admin, options), announce)
     # uvicorn handles signals while it runs, and raises the one that stopped it once more when it
     # is done; that is no failure.
     for number in STOPPING:
@@ -146,22 +182,33 @@ def _run_alone(
 
 
 def _run_workers(
-    settings: Settings, limits: Limits, listener: socket.socket, announce: Callable[[], None]
+    settings: Settings,
+    limits: Limits,
+    listener: socket.socket,
+    admin: socket.socket | None,
+    announce: Callable[[], None],
 ) -> None:
     workers = Workers(settings.workers, listener)
     with metrics_directory() as directory:
         os.environ[_METRICS_DIRECTORY] = str(directory)  # where the library looks in each of them
-        workers.run(partial(_work, settings, limits, directory), announce)
+        workers.run(partial(_work, settings, limits, directory, admin), announce)
 
 
 def _work(
-    settings: Settings, limits: Limits, directory: Path, beats: Beats, listener: socket.socket
+    settings: Settings,
+    limits: Limits,
+    directory: Path,
+    admin: socket.socket | None,
+    beats: Beats,
+    listener: socket.socket,
 ) -> None:
     """Serve in a worker's process, which shares its metrics in a directory."""
     service = _build(settings, directory)
-    options = server_options(service.metrics, limits) | _tls(service)
-    config = uvicorn.Config(service, callback_notify=beats, timeout_notify=0, **options)
-    _Server(config).run(sockets=[listener])
+    options = server_options(service.metrics, limits)
+    config = uvicorn.Config(
+        service, callback_notify=beats, timeout_notify=0, **options, **_tls(service)
+    )
+    _Server(config, AdminServer.of(service, admin, options)).run(sockets=[listener])
 
 
 def _tls(service: Service) -> dict[str, Any]:
@@ -201,6 +248,10 @@ def _take_descriptors() -> None:
         log.warning("few_descriptors", allowed=allowed, remedy=remedy)
 
 
+def _listen_to_operators(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+    return _listen(settings.host, settings.admin_port) if settings.admin_port else nullcontext()
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -208,5 +259,5 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as exc:
         raise CommandError(
             f"cannot listen on {host}, port {port}: {exc.strerror or exc}; "
-            "stop what uses it, or choose others with --host and --port"
+            "stop what uses it, or choose others with --host, --port and GKC_ADMIN_PORT"
         ) from exc

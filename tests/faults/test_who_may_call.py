@@ -1,4 +1,4 @@
-"""Only those are answered who show what is asked for, and no log shows what they showed or asked."""
+"""Only those are answered who show what is asked for; no log shows that, nor what they asked."""
 
 from __future__ import annotations
 

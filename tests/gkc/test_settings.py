@@ -86,7 +86,7 @@ def test_every_setting_of_the_contract_is_known() -> None:
         *("GKC_STORE_URL", "GKC_NAMESPACE", "GKC_HOST", "GKC_PORT", "GKC_WORKERS"),
         *("GKC_MAX_ROWS", "GKC_MAX_BODY_BYTES", "GKC_REQUEST_TIMEOUT_MS"),
         *("GKC_ITEM_MEMORY_MB", "GKC_MIRROR_DIR"),
-        *("GKC_API_KEYS_FILE", "GKC_ALLOW_ANONYMOUS"),
+        *("GKC_API_KEYS_FILE", "GKC_ALLOW_ANONYMOUS", "GKC_ADMIN_PORT"),
     }
 
 

@@ -50,8 +50,8 @@ class Server:
         return sum(int(_stat(pid)[7]) for pid in (self.pid, *_children(self.pid)))
 
     def resident_mib(self) -> float:
-        """Return its resident memory, shared pages counted in each process."""
-        return _mib(self.pid, "status", "VmRSS")
+        """Return its resident memory, worker processes too, shared pages counted in each."""
+        return sum(_mib(pid, "status", "VmRSS") for pid in (self.pid, *_children(self.pid)))
 
     def proportional_mib(self) -> float:
         """Return the memory of all its processes, each shared page counted once among them."""

@@ -19,6 +19,7 @@ from gkc.arrays import I64
 
 _LONGEST: Final = 0
 _REMEDY: Final = "cast the column, or give the model an input of its type"
+_NUMBERS: Final = ", or add a column of integers and name that"
 
 Chosen = Mapping[TableKind, tuple[TableRows, I64]]
 """Loaded rows of each table, and which of them each of n input rows takes, shape (n,)."""
@@ -172,7 +173,8 @@ def _source(model: Model, node: ModelInput, what: str, column: str, tables: Tabl
     content = table.content(column)
     if content is not None and not content.feeds(node.dtype):
         problem = f"holds {content.described}, but {what} takes {type_name(node.dtype)}"
-        raise FeatureTableError(content.file, f"{problem}: {_REMEDY}", column=column)
+        remedy = _REMEDY + (_NUMBERS if content.elements == "strings" else "")
+        raise FeatureTableError(content.file, f"{problem}: {remedy}", column=column)
     if content is None:
         is_list = not node.is_stacked and node.rank == 2 and node.width != 1
     elif content.is_list and node.is_stacked:

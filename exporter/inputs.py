@@ -110,10 +110,12 @@ def prepare(
         At the first thing in the bundle that cannot be exported.
     """
     tables = {kind: FeatureTable(bundle, kind) for kind in bundle.tables}
-    id_types = _id_types(bundle, tables)
+    id_types = _id_types(tables)
     with new_pool() as pool:
         models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in bundle.models}
         planned = {kind: plan_feeds(bundle, model, tables) for kind, model in models.items()}
+        # Behind the feeds: strings that feed numbers are the fault, not the number in 'unknown'.
+        _add_unknown_category(bundle, id_types)
         _refuse_idle_pads(bundle, planned, tables)
         features = _features(planned, tables)
         with partition_tables(tables, features, id_types, progress) as partitioned:
@@ -127,7 +129,7 @@ def prepare(
             yield prepared
 
 
-def _id_types(bundle: Bundle, tables: Tables) -> IdTypes:
+def _id_types(tables: Tables) -> IdTypes:
     """Return what the ids of each kind are, alike in all tables; integers where nothing tells."""
     types: dict[str, tuple[TableKind, IdType]] = {}
     for kind, table in tables.items():
@@ -147,13 +149,16 @@ def _id_types(bundle: Bundle, tables: Tables) -> IdTypes:
         types[column][1] if column in types else "int64"
         for column in ("user_id", "item_id", "category_id")
     )
-    id_types = IdTypes(user, item, category)
+    return IdTypes(user, item, category)
+
+
+def _add_unknown_category(bundle: Bundle, id_types: IdTypes) -> None:
+    """Put the category of unknown items among those of the tables, once it is of their type."""
     own = bundle.unknown.get("item", {}).get("category_id")
     if own is not None:
-        _check_unknown_category(own, category)
+        _check_unknown_category(own, id_types.category)
         if isinstance(own, str):
             id_types.categories.add(pa.array([own], pa.large_string()))
-    return id_types
 
 
 def _check_unknown_category(category: UnknownValue, id_type: IdType) -> None:
@@ -163,7 +168,7 @@ def _check_unknown_category(category: UnknownValue, id_type: IdType) -> None:
             raise bad_key("unknown.item.category_id", problem)
     elif not isinstance(category, str) or not 1 <= len(category.encode()) <= MAX_STRING_BYTES:
         problem = f"is {category!r}, but ids are strings of 1 to {MAX_STRING_BYTES} bytes"
-        raise bad_key("unknown.item.category_id", problem)
+        raise bad_key("unknown.item.category_id", f"{problem}; name one, or null for none")
 
 
 def _refuse_idle_pads(

@@ -21,7 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _SECRETS: Final = re.compile(
     r":(?:/.*|\S*)@"
     # A password with no host behind it, where a port would stand; \[ begins an IPv6 address.
-    r"|:/(?:/?:|/[^\s/:\[]+:(?!\d{1,5}(?:[/?]|[)'\",;:.]*(?:\s|$))|\s|$)).*"
+    r"|:/(?:/?:|/[^\s/:\[]+:(?!\d{1,5}(?:[/?]|[)'\",;:.]*(?:\s|$))|\s|$)).*?(?=\s*\Z)"
     r"|(?<=\?)[^\s=]+=\S*",
     re.DOTALL,
 )

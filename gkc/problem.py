@@ -169,7 +169,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "not-ready",
         "Not ready",
         "the store was not read yet, or a version that there was at start cannot be served yet, or "
-        "there is none; see `Retry-After`",
+        "there is none, or the service is being stopped; see `Retry-After`",
         _RETRY_AFTER_SECONDS,
     ),
     StoreError: Kind(

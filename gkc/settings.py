@@ -101,6 +101,20 @@ class Settings(FollowingSettings):
     """Mebibytes of users' records that each worker keeps for users who are asked for again; 0
     keeps none. Saves reads of Redis; a ``file:`` store is mapped memory already."""
 
+    drain_delay_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Seconds from SIGTERM until the service stops listening: what load balancers need to send
+    callers elsewhere. Meanwhile `/readyz` is 503, and each answer the last of its connection."""
+
+    drain_seconds: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+    """Seconds that requests under way have from then on; what is left is cut."""
+
+    stuck_seconds: float = Field(default=30.0, ge=2, allow_inf_nan=False)
+    """Seconds that a worker's event loop may stand still before the worker is replaced."""
+
+    ready_needs_store: bool = False
+    """Whether `/readyz` is 503 after five seconds of failed looks at the catalogue. Every host
+    fails them at the same time, so that a load balancer would be left without any."""
+
     @property
     def is_open_unasked(self) -> bool:
         """Whether other machines could call without any proof, and nobody said that they may."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gkc.arrays import I64
-from keep.checkpoint import Pretraining
+from keep.checkpoint import Pretraining, require_ids
 from keep.compatibility import Compatibility, Maps
 from keep.config import TASKS, TOP_CATEGORIES
 from keep.errors import ProblemError
@@ -70,7 +70,10 @@ def bundle(
         If ``out`` is there already, or ONNX and torch differ by more than ``TOLERANCE``.
     LogSchemaError
         If the log lacks the string of an id that was pretrained on.
+    OtherIdsError
+        If its ids are not of the types of those pretrained on.
     """
+    require_ids(state, log)
     if out.exists():
         raise BundleError(out, "is there already; remove it or name another --out")
     out.parent.mkdir(parents=True, exist_ok=True)

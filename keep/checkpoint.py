@@ -29,10 +29,12 @@ from keep.atomic import sync, write_text
 from keep.config import PretrainConfig, config_from_values
 from keep.errors import ProblemError
 from keep.features import Features, Vocabulary
+from keep.log import IDS, Log
 from keep.models import Models, table_sizes
 
 FORMAT = "keep-checkpoint/2"
 POINTER = "checkpoint.json"
+_ID_TYPES = {False: "integers", True: "strings"}
 DAMAGE = (
     OSError,
     ValueError,
@@ -52,6 +54,12 @@ class CheckpointError(ProblemError):
     kind = "checkpoint "
 
 
+class OtherIdsError(ProblemError):
+    """A log whose ids are not what a checkpoint knows."""
+
+    kind = "log "
+
+
 @dataclass
 class Pretraining:
     """The state of pretraining after a day: what a checkpoint holds."""
@@ -63,6 +71,8 @@ class Pretraining:
     models: Models
     optimizers: dict[str, torch.optim.Adam]
     """One per model, by its name."""
+    string_ids: tuple[str, ...] = ()
+    """Columns whose numbers stand for strings of the log, as ``LogInfo.string_ids``."""
 
     @property
     def vector_space(self) -> str:
@@ -77,6 +87,24 @@ class Pretraining:
                 digest.update(f"{name}.{weight} {values.dtype.str} {values.shape}\n".encode())
                 digest.update(np.ascontiguousarray(values).data)
         return f"keep-sha256:{digest.hexdigest()}"
+
+
+def require_ids(state: Pretraining, log: Log) -> None:
+    """Check that numbers of a log stand for what they stood for in the one pretrained on.
+
+    Raises
+    ------
+    OtherIdsError
+        If those of a column stand for strings in one of them alone.
+    """
+    for column in IDS:
+        now, then = (column in names for names in (log.info.string_ids, state.string_ids))
+        if now != then:
+            problem = (
+                f"its {IDS[column]} are {_ID_TYPES[now]}, those that the checkpoint was pretrained "
+                f"on are {_ID_TYPES[then]}; name that log, or one imported as it was"
+            )
+            raise OtherIdsError(log.path, problem)
 
 
 def make_optimizers(models: Models, config: PretrainConfig) -> dict[str, torch.optim.Adam]:
@@ -100,6 +128,7 @@ def save_checkpoint(state: Pretraining, path: Path) -> None:
     config = {
         "day": state.day,
         "models": state.models.trained,
+        "string_ids": state.string_ids,
         "config": dataclasses.asdict(state.config),
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
@@ -143,9 +172,10 @@ def load_checkpoint(path: Path) -> Pretraining:
         models.load_state_dict(weights["models"])
         optimizers = make_optimizers(models, config)
         _set_moments(models, optimizers, weights["moments"])
+        string_ids = tuple(values.get("string_ids", ()))  # which earlier checkpoints do not say
     except DAMAGE as exc:
         raise CheckpointError(path, f"is damaged ({exc}); pretrain again") from exc
-    return Pretraining(config, int(values["day"]), features, models, optimizers)
+    return Pretraining(config, int(values["day"]), features, models, optimizers, string_ids)
 
 
 def holds_checkpoint(path: Path) -> bool:

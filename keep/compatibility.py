@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from gkc.arrays import F32, F64, I64, Bools
-from keep.checkpoint import Pretraining
+from keep.checkpoint import Pretraining, require_ids
 from keep.errors import ProblemError
 from keep.knowledge import student_vectors
 from keep.log import Log
@@ -176,7 +176,11 @@ def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Co
     ------
     IncompatibleError
         If the versions differ in width, or share too few ids to fit and measure a map.
+    OtherIdsError
+        If the log's ids are not of the types of those that both were pretrained on.
     """
+    for state in (new, old):
+        require_ids(state, log)
     widths = [(state.config.dim, state.config.category_dim) for state in (new, old)]
     if widths[0] != widths[1]:
         raise IncompatibleError(name, f"is {widths[1]} wide, the new version {widths[0]}")

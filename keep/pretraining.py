@@ -73,14 +73,19 @@ class DayReport:
         ]
 
 
-def start(day: Day, config: PretrainConfig, models: Sequence[str] = MODELS) -> Pretraining:
-    """Make fresh models whose tables fit the ids of the first day."""
+def start(
+    day: Day,
+    config: PretrainConfig,
+    models: Sequence[str] = MODELS,
+    string_ids: tuple[str, ...] = (),
+) -> Pretraining:
+    """Make fresh models whose tables fit the ids of the first day; some may be strings."""
     features = Features(config.behaviours)
     features.grow(day)
     fresh = Models(table_sizes(features), config, models)
     optimizers = make_optimizers(fresh, config)
     grow_tables(fresh, optimizers, features)  # nothing to grow, but the items' shops to copy
-    return Pretraining(config, BEFORE_ANY_DAY, features, fresh, optimizers)
+    return Pretraining(config, BEFORE_ANY_DAY, features, fresh, optimizers, string_ids)
 
 
 def train_day(

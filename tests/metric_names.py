@@ -11,5 +11,5 @@ def metric_names() -> set[str]:
     """Return the names of all metrics, those of a cache included."""
     metrics = Metrics()
     metrics.user_cache()
-    text = metrics.render(None).decode()
+    text = metrics.render(None, True).decode()
     return set(re.findall(r"^# TYPE (\w+) ", text, flags=re.MULTILINE))

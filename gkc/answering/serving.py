@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -31,12 +32,31 @@ log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.02
 _EARLIER_SECONDS: Final = 1.0
 """How long an earlier catalogue must be all that is read before it is followed."""
 _ANY_USER: Final[Mapping[IdType, Ids]] = {
     "int64": np.zeros(1, dtype=np.int64),
     "string": StringIds.of([b"0"]),
 }
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The catalogue cannot be read, or is lost: the same for every host of this store.
+
+    Attributes
+    ----------
+    seconds : float
+        For how long.
+    is_reachable : bool
+        Whether the store answers.
+    cause : str
+    """
+
+    seconds: float
+    is_reachable: bool
+    cause: str
 
 
 class Serving:
@@ -84,6 +104,9 @@ class Serving:
         self._not_read: str | None = None
         self._was_read = False
         self._at_start: frozenset[str] = frozenset()
+        self._has_started = False
+        self._failed_read = ""
+        self._out_since: float | None = None
         self._loaded: Mapping[str, LoadedGeneration] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._not_loaded: dict[str, str] = {}
@@ -122,27 +145,50 @@ class Serving:
         return loaded is not None and loaded.manifest.generation == generation
 
     def check_ready(self) -> None:
-        """Check that every version there was at start can be served, and that there is one.
+        """Check that every version there was at start can be served; at first, that there is one.
+
+        What happens to the store later is no matter of this worker.
 
         Raises
         ------
         ServiceNotReadyError
             If not; says what is missing.
         CatalogueLostError
-            If the catalogue is lost.
+            If the catalogue is lost, and this worker has never been ready.
         """
-        catalogue = self.catalogue()
-        if catalogue is None or not catalogue.versions:
+        catalogue = self.last_catalogue if self._has_started else self.catalogue()
+        if catalogue is None or not (catalogue.versions or self._has_started):
             where = parse_store_url(self._reader.store)
             if where.is_missing():
                 raise ServiceNotReadyError(f"no store at {where.path} yet, waiting for an export")
             raise ServiceNotReadyError(f"store {where.shown} holds no version; export one")
         missing = (self._at_start & catalogue.versions.keys()) - self._loaded.keys()
-        if missing or not self._loaded:
+        if missing or not (self._loaded or self._has_started):
             waiting = sorted(missing or catalogue.versions)
             causes = (self._not_loaded.get(catalogue.versions[v].current) for v in waiting)
             state = "; ".join([", ".join(waiting), *dict.fromkeys(filter(None, causes))])
             raise ServiceNotReadyError(f"versions still to be loaded: {state}")
+        self._has_started = True
+
+    def is_ready(self) -> bool:
+        """Tell whether `check_ready` would pass."""
+        try:
+            self.check_ready()
+        except (ServiceNotReadyError, CatalogueLostError):
+            return False
+        return True
+
+    async def wait_until_ready(self) -> None:
+        """Wait until `check_ready` passes."""
+        while not self.is_ready():  # noqa: ASYNC110 - it depends on the catalogue, loads and files
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def outage(self) -> Outage | None:
+        """Return since when the catalogue cannot be read, or is lost; None if it is there."""
+        if self._out_since is None:
+            return None
+        cause = self._failed_read or f"catalogue of {self._reader.store}: {self._lost}"
+        return Outage(time.monotonic() - self._out_since, not self._failed_read, cause)
 
     async def resolve(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
         """Return what answers for each version, and perhaps for others: one snapshot a request.
@@ -246,11 +292,13 @@ class Serving:
             if self._reads > before:
                 return  # another caller's read began after this one was asked for
             self._reads += 1
+            asked = time.monotonic()
             try:
                 self._take(await self._reader.catalogue())
             except CatalogueLostError as exc:
                 self._lose(exc.reason)
-            except StoreError:
+            except StoreError as exc:
+                self._note_outage(asked, str(exc))
                 raise
             except Exception as exc:  # something in it that nobody foresaw: it is damaged
                 self._counting.store_error("catalogue")
@@ -258,6 +306,15 @@ class Serving:
                 if reason != self._lost:
                     log.error("catalogue_not_understood", exc_info=exc)
                 self._lose(reason)
+            self._note_outage(asked)
+
+    def _note_outage(self, asked: float, failed_read: str = "") -> None:
+        """Keep in mind since when looks at the catalogue find none."""
+        self._failed_read = failed_read
+        if not failed_read and self._lost is None:
+            self._out_since = None
+        elif self._out_since is None:
+            self._out_since = asked
 
     def _take(self, catalogue: Catalogue | None) -> None:
         """Act on a catalogue just read."""

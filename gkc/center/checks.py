@@ -16,10 +16,10 @@ from gkc.errors import BatchTooLargeError, InvalidFieldsError
 from gkc.knowledge import PARTS, Part, is_version_name
 from gkc.strings import MAX_STRING_BYTES, Ids, StringIds
 
-NO_STRING: Final = f"is not a string of 1 to {MAX_STRING_BYTES} bytes of UTF-8"
 NO_ID: Final = (
     f"is not an integer within int64, nor a string of 1 to {MAX_STRING_BYTES} bytes of UTF-8"
 )
+IS_NULL: Final = "is null, and every row needs an id"
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
 _ONE_VERSION: Final = np.zeros(1, dtype=np.int64)
@@ -60,8 +60,16 @@ def string_array(values: list[Any], pointer: str, is_given: Bools | None = None)
         raise _refusal(values, pointer, is_given) from error
     k = ids.first_unfit(is_given, are_texts=True)
     if k is not None:
-        raise InvalidFieldsError(NO_STRING, pointer.format(k))
+        raise InvalidFieldsError(unfit_string(ids, k), pointer.format(k))
     return ids
+
+
+def unfit_string(ids: StringIds, place: int) -> str:
+    """Say why the string at a place, found by `StringIds.first_unfit`, is no id."""
+    size = int(ids.lengths[place])
+    if 1 <= size <= MAX_STRING_BYTES:
+        return "is a string of bytes that are not UTF-8"
+    return f"is a string of {size} bytes, not 1 to {MAX_STRING_BYTES} of UTF-8"
 
 
 def _refusal(values: list[Any], pointer: str, is_given: Bools | None) -> InvalidFieldsError:
@@ -70,7 +78,7 @@ def _refusal(values: list[Any], pointer: str, is_given: Bools | None) -> Invalid
     first, is_number = places[0], type(values[places[0]]) is int
     for k in places:
         if not _is_id(values[k]):
-            return InvalidFieldsError(NO_ID, pointer.format(k))
+            return InvalidFieldsError(IS_NULL if values[k] is None else NO_ID, pointer.format(k))
         if (type(values[k]) is int) != is_number:
             break
     types = ("a string", "a number") if is_number else ("a number", "a string")

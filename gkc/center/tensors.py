@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gkc.arrays import I64, Array, Bools
-from gkc.center.checks import NO_CATEGORIES, NO_STRING, Categories
+from gkc.center.checks import NO_CATEGORIES, Categories, unfit_string
 from gkc.errors import InvalidFieldsError
 from gkc.strings import Ids, StringIds
 
@@ -64,9 +64,8 @@ def category_tensor(tensors: Mapping[str, Array]) -> Categories:
 
 
 def _require_fit(name: str, ids: Ids, is_given: Bools | None = None) -> None:
-    unfit = ids.first_unfit(is_given) if isinstance(ids, StringIds) else None
-    if unfit is not None:
-        raise InvalidFieldsError(f"in element {unfit}, counted from 0, {NO_STRING}", f"/{name}")
+    if isinstance(ids, StringIds) and (k := ids.first_unfit(is_given)) is not None:
+        raise InvalidFieldsError(unfit_string(ids, k), f"/{name}/{k}")
 
 
 def _given(tensor: Array) -> Bools:

@@ -10,11 +10,11 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from gkc.center.checks import NO_STRING
+from gkc.center.checks import unfit_string
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan
 from gkc.center.question import Columns, Question, RowsAnswer
-from gkc.cli.options import AsJson, Store, load, read_store, whole_number
+from gkc.cli.options import AsJson, Store, load, read_store, shown, whole_number
 from gkc.cli.output import console, printable
 from gkc.http.encoding import encode_json
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS
@@ -132,10 +132,7 @@ def _one(option: str, text: str, id_type: IdType) -> Ids:
             raise typer.BadParameter(
                 f"{exc.message}; this version has numbers there", param_hint=option
             ) from exc
-    try:
-        ids = StringIds.of_text([text])
-    except UnicodeEncodeError:
-        ids = None
-    if ids is None or ids.first_unfit() is not None:
-        raise typer.BadParameter(f"{text!r} {NO_STRING}", param_hint=option)
+    ids = StringIds.of([text.encode(errors="surrogateescape")])  # the bytes that were typed
+    if ids.first_unfit() is not None:
+        raise typer.BadParameter(f"{shown(text)} {unfit_string(ids, 0)}", param_hint=option)
     return ids

@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings
 from gkc.settings import StoreSettings, refusals, variable_warnings
 from gkc.store import KnowledgeReader, Publisher, open_publisher, open_reader, require_store
 
+_MOST_SHOWN = 40
+
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 AnswerT = TypeVar("AnswerT")
 
@@ -56,10 +58,15 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     def read(text: str) -> int:
         is_number = re.fullmatch(r"[+-]?[0-9]{1,20}", text) is not None
         if not is_number or int(text) < least or (most is not None and int(text) > most):
-            raise typer.BadParameter(f"{text!r} is no whole number {allowed}")
+            raise typer.BadParameter(f"{shown(text)} is no whole number {allowed}")
         return int(text)
 
     return read
+
+
+def shown(text: str) -> str:
+    """Return what was typed in quotes; the begin of it, if it is long."""
+    return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…")
 
 
 def seconds(text: str) -> float:

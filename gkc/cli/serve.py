@@ -41,9 +41,8 @@ def run(
 
     Example: gkc serve --store file:./gkc-data --port 8000 --workers 2
     """
-    # FastAPI and uvicorn take longer to import than the other commands take to run.
     with extra_needed("service", "gkc serve"):
-        from gkc.http.run import serve
+        from gkc.http.serve import serve
 
     settings = load(Settings, store_url=store, host=host, port=port, workers=workers)
     if settings.is_open_unasked:

@@ -203,7 +203,7 @@ class Client(_AnyClient):
 
         Parameters
         ----------
-        u, i : int, sequence or array of int
+        u, i : int or str, sequence or array of one of them
             Users and items: one for all rows, or one a row.
         c : the same, optional
             Categories; None, also in single rows: the item's own.

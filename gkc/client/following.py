@@ -164,7 +164,7 @@ GenerationCorruptError
             if version not in loaded or loaded[version].manifest.generation != generation:
                 return None
             manifest = loaded[version].manifest
-            origin = asdict(manifest.spec.origin)
+            origin = {name: t for name, t in asdict(manifest.spec.origin).items() if t}
             told = {"generation": generation, "checksum": manifest.checksum, **origin}
             current = {of_version.manifest.generation for of_version in loaded.values()}
             kept = {g: d for g, d in self._described.items() if g in current}

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from gkc.arrays import Array
-from gkc.center.checks import NO_ID
+from gkc.center.checks import IS_NULL, NO_ID
 from gkc.errors import InvalidFieldsError
 
 _TO_LIST: Final = ("tolist", "to_pylist", "to_list")
@@ -28,6 +28,8 @@ def held_ids(values: Any, field: str) -> Any:  # noqa: ANN401
     """
     if type(values) in (int, str, list):
         return values
+    if isinstance(values, str):  # of a subclass: an enumeration's member, a string of numpy
+        return [str.__str__(values)]
     if type(values) is np.ndarray and values.dtype.kind in "iu":
         return values
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):
@@ -52,6 +54,8 @@ def with_its_type(error: InvalidFieldsError, values: list[Any]) -> InvalidFields
     """Return an error on one of these values that says, too, of what type that is."""
     (wrong,) = error.errors
     value = values[int(wrong.field.rpartition("/")[2])]
+    if _is_missing(value):
+        return InvalidFieldsError(IS_NULL, wrong.field)
     if type(value) is int or isinstance(value, str):
         return error
     return InvalidFieldsError(f"{wrong.detail}, {_but_a(value)}", wrong.field)
@@ -92,4 +96,4 @@ def _is_missing(value: object) -> bool:
 
 
 def _but_a(value: object) -> str:
-    return "but None" if value is None else f"but a {type(value).__name__}"
+    return f"but a {type(value).__name__}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from gkc.center.question import Columns, Question
 from gkc.client.knowledge import Knowledge
-from gkc.errors import GenerationChangedError
+from gkc.errors import GenerationChangedError, InvalidFieldsError
 
 
 async def ask_in_pieces(
@@ -20,6 +20,8 @@ async def ask_in_pieces(
     ------
     GenerationChangedError
         If they are of another one still.
+    InvalidFieldsError
+        If those of several versions are of unequal widths.
     """
     pieces = pieces_of(question, max_rows)
     answers = [await ask(piece) for piece in pieces]
@@ -70,6 +72,11 @@ def _check_generations(answer: Knowledge, latest: Mapping[str, str]) -> None:
 
 
 def _joined(answers: Sequence[Knowledge], versions: Mapping[str, str]) -> Knowledge:
+    if any(answer.parts != answers[-1].parts for answer in answers):
+        raise InvalidFieldsError(
+            f"names versions of unequal widths ({', '.join(versions)}); ask for each by itself",
+            "/v",
+        )
     return Knowledge(
         np.concatenate([answer.rows for answer in answers]),
         np.concatenate([answer.status for answer in answers]),

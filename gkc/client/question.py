@@ -54,13 +54,24 @@ def question_of(
         If there is a wrong value, or lists differ in length; names it by its JSON Pointer.
     """
     columns = columns_of(
-        _ids(u, "/u"), _ids(i, "/i"), _categories(c), versions_of(held_names(v)), _MOST_ROWS
+        _ids(u, "/u"),
+        _ids(i, "/i"),
+        _categories(c),
+        versions_of(held_names(v)),
+        _MOST_ROWS,
+        (_pointer(u, "/u"), _pointer(i, "/i"), _pointer(c, "/c")),
     )
     return Question(
         columns,
         PARTS if parts is None else parts_of(held_names(parts)),
         choice_of(dtype, ANSWER_TYPES, "/dtype"),
     )
+
+
+def _pointer(values: Any, field: str) -> str:  # noqa: ANN401
+    """Return the pattern of an element's JSON Pointer: of a single value, the field's."""
+    is_one = isinstance(values, int | str) or getattr(values, "ndim", None) == 0
+    return field if is_one else f"{field}/{{}}"
 
 
 def _ids(values: Any, field: str) -> Column:  # noqa: ANN401
@@ -84,10 +95,14 @@ def _listed(check: Callable[[list[Any], str], T], values: list[Any], field: str)
 
 
 def _plain_ids(values: list[Any]) -> list[Any]:
-    """Return a list with Python's integers and strings in place of numpy's."""
-    if not any(issubclass(kind, np.integer | np.str_) for kind in set(map(type, values))):
+    """Return a list with Python's own integers and strings in place of numpy's and subclasses'."""
+    kinds = set(map(type, values)) - {int, str}
+    if not any(issubclass(kind, np.integer | str) for kind in kinds):
         return values
-    return [v.item() if isinstance(v, np.integer | np.str_) else v for v in values]
+    return [
+        str.__str__(v) if isinstance(v, str) else v.item() if isinstance(v, np.integer) else v
+        for v in values
+    ]
 
 
 def _array_of_ids(array: Array, field: str) -> Column:
@@ -96,7 +111,9 @@ def _array_of_ids(array: Array, field: str) -> Column:
         raise InvalidFieldsError(f"must be one id or a list of them, not of shape {shape}", field)
     if array.dtype.kind in "OUT":
         values = array.tolist()
-        return _listed(id_array, values, field) if array.ndim else id_array([values], field)
+        return (
+            _listed(id_array, values, field) if array.ndim else id_array(with_none([values]), field)
+        )
     column = np.atleast_1d(array)
     if not array.ndim and array.dtype.kind not in "iu":
         raise InvalidFieldsError(NO_ID, field)

@@ -12,10 +12,11 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gkc import safetensors
 from gkc.arrays import Array
-from gkc.center.question import Columns, Question
+from gkc.center.question import Columns, Pointers, Question
 from gkc.center.tensors import tensors_of
 from gkc.client.knowledge import Knowledge
 from gkc.client.service_connection import Response
@@ -293,8 +294,21 @@ def _error_of(problem: _Problem, response: Response, question: Question | None) 
         error = ServiceError(response.address.url, f"{problem.title}: {problem.detail}")
         error.__dict__.update(told)
         return error
+    if cls is InvalidFieldsError and question is not None:
+        problem = _as_asked(problem, question.columns.pointers)
     facts = _facts(cls, problem, question)
     return cls.as_told(problem.detail, **told, **facts)
+
+
+def _as_asked(problem: _Problem, pointers: Pointers) -> _Problem:
+    """Return a problem that points at single values where they were asked: tensors are lists."""
+    for pointer in pointers:
+        sent = f"{pointer}/0"
+        if [error.field for error in problem.errors] == [sent]:
+            reason = problem.errors[0].detail
+            errors = (FieldError(pointer, reason),)
+            return replace(problem, detail=f"{pointer} {reason}", errors=errors)
+    return problem
 
 
 def _facts(cls: type[GkcError], problem: _Problem, question: Question | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -44,12 +44,6 @@ class Divided:
         await self._app(scope, receive, send)
 
 
-class _Administered(Protocol):
-    """An application that may have a part for operators."""
-
-    admin: ASGIApp | None
-
-
 class AdminServer:
     """Serves operators, in the event loop of the server beside it.
 
@@ -65,13 +59,6 @@ class AdminServer:
         self._listener = listener
         self._server = uvicorn.Server(uvicorn.Config(app, **{**options, "lifespan": "off"}))
 
-    @classmethod
-    def of(
-        cls, service: _Administered, listener: socket.socket | None, options: Mapping[str, Any]
-    ) -> Self | None:
-        """Return the server of a service's part for operators, None if it has none."""
-        return cls(service.admin, listener, options) if service.admin and listener else None
-
     async def begin(self) -> None:
         """Start to accept connections."""
         config = self._server.config
@@ -79,6 +66,14 @@ class AdminServer:
         self._server.lifespan = config.lifespan_class(config)
         await self._server.startup([self._listener])
 
-    async def end(self) -> None:
-        """Answer what is under way, then end."""
-        await self._server.shutdown([self._listener])
+    def stop_listening(self) -> None:
+        """Leave new connections to others."""
+        for server in self._server.servers:
+            server.close()
+        self._listener.close()
+
+    def end(self) -> None:
+        """Cut what is left: an operator asks again."""
+        self.stop_listening()
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()

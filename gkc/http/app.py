@@ -25,10 +25,12 @@ from gkc.http.access import Guarded, follow_keys
 from gkc.http.admin import Divided
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
+from gkc.http.host import Host
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.openapi import COMPONENTS, KNOWLEDGE, SECURITY
 from gkc.http.problems import Problem, problem_of, problem_of_status
+from gkc.http.readiness import Readiness
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
 from gkc.http.tls import follow_tls
 from gkc.problem import MEDIA_TYPE
@@ -95,19 +97,30 @@ class Service:
     reader : KnowledgeReader
         Closed when the application shuts down.
     metrics_directory : Path, optional
-        Where several workers share their metrics.
+        Where the workers share their metrics.
+    host : Host, optional
+        What the workers know of each other.
+    is_substitute : bool
+        Whether to be as ready as the others before the start counts as done.
 
     Attributes
     ----------
     tls : FollowedFiles, optional
         What the server speaks TLS by.
-    admin : ASGI application, optional
-        What the port of operators answers.
+    admin : ASGI application
+        What a port of operators answers.
     """
 
     def __init__(
-        self, settings: Settings, reader: KnowledgeReader, metrics_directory: Path | None = None
+        self,
+        settings: Settings,
+        reader: KnowledgeReader,
+        metrics_directory: Path | None = None,
+        host: Host | None = None,
+        *,
+        is_substitute: bool = False,
     ) -> None:
+        self._is_substitute = is_substitute
         self.metrics = Metrics(metrics_directory)
         timeout_seconds = settings.request_timeout_ms / 1000
         self._reader = GuardedReader(reader, self.metrics, timeout_seconds)
@@ -128,7 +141,8 @@ class Service:
             default_response_class=Response,
             lifespan=self.lifespan,
         )
-        Routes(self.serving, self.metrics).add_to(api)
+        readiness = Readiness(self.serving, host, needs_store=settings.ready_needs_store)
+        Routes(self.serving, self.metrics, readiness).add_to(api)
         add_docs(api)
         api.add_exception_handler(HTTPException, _answer_status)
         for error in (GkcError, Exception):
@@ -143,10 +157,8 @@ class Service:
             max_body_bytes=settings.max_body_bytes,
         )
         front: ASGIApp = Front(knowledge, api)
-        self.admin: ASGIApp | None = None
+        self.admin = Observed(Divided(front, is_admin=True), self.metrics, _paths(api))
         if settings.admin_port:
-            admin = Divided(front, is_admin=True)
-            self.admin = Observed(admin, self.metrics, _paths(api))
             front = Divided(front, is_admin=False)
         keys = follow_keys(settings)
         self.tls = follow_tls(settings)
@@ -166,6 +178,8 @@ class Service:
         followed = self.serving, *self._followed
         following = [asyncio.create_task(each.follow()) for each in followed]
         try:
+            if self._is_substitute:
+                await self.serving.wait_until_ready()
             yield
         finally:
             for task in following:

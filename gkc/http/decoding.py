@@ -48,7 +48,6 @@ _REQUIRED: Final = ("u", "i", "v")
 _LONGEST_INT64: Final = 20
 
 _ROW_POINTERS: Final = ("/quadruples/{}/u", "/quadruples/{}/i", "/quadruples/{}/c")
-_TENSOR_POINTERS: Final = ("/u", "/i", "/c")
 _TENSORS: Final = frozenset(("c_given", *(f"{n}{end}" for n in "uic" for end in ("", "_offsets"))))
 
 _COLUMNS: Final = msgspec.json.Decoder(schemas.Columns)
@@ -127,7 +126,6 @@ def decode_safetensors(body: bytes, max_rows: int) -> Question:
         category_tensor(tensors),
         versions_of(_json_if_array("v", metadata["v"], max_rows)),
         max_rows,
-        _TENSOR_POINTERS,
     )
     options: dict[str, Any] = dict(metadata)
     if "parts" in options:

@@ -91,7 +91,8 @@ def refuse_unknown(fields: Collection[str], known: Collection[str], inside: str 
     if unknown:
         named = nsmallest(MAX_FIELDS_NAMED, unknown)
         more = len(unknown) - len(named)
-        reason = "is not a known field" + (f", nor are {more} more" if more else "")
+        reason = f"is not a known field (known: {', '.join(sorted(known))})"
+        reason += f", nor are {more} more" if more else ""
         raise InvalidFieldsError(reason, *(f"{inside}/{_pointer(name)}" for name in named))
 
 

@@ -180,7 +180,7 @@ class Metrics:
         """Time a read of the store, and count it if it fails."""
         return StoreOperation(self, operation)
 
-    def render(self, catalogue: Catalogue | None) -> bytes:
+    def render(self, catalogue: Catalogue | None, is_store_up: bool) -> bytes:
         """Return all values in Prometheus's text format, those of all workers together."""
         registry = CollectorRegistry()
         if self._directory is None:
@@ -188,7 +188,7 @@ class Metrics:
         else:
             _forget_dead_workers(self._directory)
             MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
-        registry.register(_Described(catalogue))
+        registry.register(_Described(catalogue, is_store_up))
         return generate_latest(registry)
 
 
@@ -222,10 +222,11 @@ class StoreOperation:
 
 
 class _Described(Collector):
-    """Describes this build and what the catalogue holds at this moment."""
+    """Describes this build, the store, and what the catalogue holds at this moment."""
 
-    def __init__(self, catalogue: Catalogue | None) -> None:
+    def __init__(self, catalogue: Catalogue | None, is_store_up: bool) -> None:
         self._catalogue = catalogue or Catalogue()
+        self._is_store_up = is_store_up
 
     def collect(self) -> Iterator[Metric]:
         build = GaugeMetricFamily(
@@ -233,6 +234,11 @@ class _Described(Collector):
         )
         build.add_metric([gkc.__version__, platform.python_version()], 1.0)
         yield build
+        yield GaugeMetricFamily(
+            "gkc_store_up",
+            "Whether the last look at the catalogue succeeded: 1 or 0.",
+            value=float(self._is_store_up),
+        )
         info = GaugeMetricFamily(
             "gkc_version_info",
             "The generation that each version serves; always 1.",

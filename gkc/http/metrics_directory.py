@@ -34,7 +34,7 @@ def metrics_directory() -> Iterator[Path]:
     except OSError as exc:
         raise CommandError(
             f"no directory for the metrics that workers share: {exc}; "
-            "name one that can be written to in TMPDIR, or use one worker"
+            "name one that can be written to in TMPDIR"
         ) from exc
     try:
         yield directory

@@ -21,6 +21,7 @@ from gkc.http.limits import refuse_many_versions
 from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
 from gkc.http.openapi import OPERATIONS
+from gkc.http.readiness import Readiness
 from gkc.http.schemas import Health
 from gkc.http.tally import AnsweredRows
 
@@ -73,11 +74,13 @@ class Routes:
     ----------
     serving : Serving
     metrics : Metrics
+    readiness : Readiness
     """
 
-    def __init__(self, serving: Serving, metrics: Metrics) -> None:
+    def __init__(self, serving: Serving, metrics: Metrics, readiness: Readiness) -> None:
         self._serving = serving
         self._metrics = metrics
+        self._readiness = readiness
 
     def add_to(self, api: FastAPI) -> None:
         """Add the endpoints to an application, each at the path of its name."""
@@ -90,19 +93,20 @@ class Routes:
         return _json(version_list(self._serving.catalogue(), self._serving.is_loaded))
 
     async def livez(self) -> Response:
-        """Answer as long as the process can."""
+        """Answer as long as the event loop turns; one that stands still answers nothing."""
         return _json(Health("alive"))
 
     async def readyz(self) -> Response:
-        """Answer 200 once every version that the catalogue held at start can be served."""
-        self._serving.check_ready()
-        return _json(Health("ready"))
+        """Answer 200 while this host can answer for every version there was at its start."""
+        return _json(self._readiness.health())
 
     async def metrics(self) -> Response:
         """Tell the metrics of all workers, in Prometheus's text format."""
         self._metrics.add_tally()
         # In a thread, because it may read many files.
-        body = await asyncio.to_thread(self._metrics.render, self._serving.last_catalogue)
+        serving = self._serving
+        is_up = serving.outage() is None
+        body = await asyncio.to_thread(self._metrics.render, serving.last_catalogue, is_up)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 

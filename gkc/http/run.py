@@ -1,19 +1,19 @@
-"""``gkc serve``: a listening socket, then one uvicorn server or several workers on it.
+"""What a worker of ``gkc serve`` runs: the application under uvicorn, until it is told to leave.
 
-It says that it serves once every process answers. Until then a signal that stops it ends it at
-once, with the exit status of a stop: there is nothing yet that would have to be finished.
+On SIGTERM callers are told by ``Connection: close`` to go elsewhere, while the listener goes on
+for the delay that load balancers need; then it closes, requests under way are answered for a
+limited time, and what is left is cut. SIGINT is the same without the delay. One that retires stops
+listening at once, for another listens in its place, and lets callers take their connections along.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
-import os
-import resource
+import shutil
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,31 +22,28 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from gkc.answering.serving import Serving
 from gkc.compiled import library
-from gkc.errors import CommandError
-from gkc.http.access import check_access
 from gkc.http.admin import AdminServer
 from gkc.http.app import Service
 from gkc.http.connections import Connections
+from gkc.http.host import WorkerState
 from gkc.http.limits import LIMITS, Limits
+from gkc.http.listener import BACKLOG, take_no_more
 from gkc.http.memory import keep_freed_memory
 from gkc.http.metrics import Metrics
-from gkc.http.metrics_directory import metrics_directory
 from gkc.http.tls import context_of
 from gkc.http.wire import GatheringProtocol
-from gkc.http.workers import STOPPING, Beats, Workers
-from gkc.interrupts import exit_when_told
-from gkc.logs import set_up_logging
+from gkc.http.workers import BEAT_SECONDS, RETIRE, Assignment
 from gkc.settings import Settings
-from gkc.store import open_reader, parse_store_url
+from gkc.store import open_reader
 
 log = structlog.get_logger(__name__)
 
-_BACKLOG: Final = 2048
-_METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
-_GRACE_SECONDS: Final = 30
-_FEW_DESCRIPTORS: Final = 1024
-_MANY_DESCRIPTORS: Final = 65_536
+_LOOK_SECONDS: Final = 0.1
+_CLOSING_SECONDS: Final = 1.0
+"""What requests have to notice that their connection was cut."""
+_CONNECTION_CLOSE: Final = (b"connection", b"close")
 _SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
     "ws": "none",
@@ -56,8 +53,7 @@ _SERVER_OPTIONS: Final[dict[str, Any]] = {
     "log_config": None,
     "log_level": logging.WARNING,
     "server_header": False,
-    "backlog": _BACKLOG,
-    "timeout_graceful_shutdown": _GRACE_SECONDS,
+    "backlog": BACKLOG,
 }
 
 
@@ -66,149 +62,147 @@ def server_options(metrics: Metrics, limits: Limits = LIMITS) -> dict[str, Any]:
     return {"http": partial(GatheringProtocol, Connections(metrics, limits)), **_SERVER_OPTIONS}
 
 
-def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = LIMITS) -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight are answered first.
-
-    Parameters
-    ----------
-    settings : Settings
-    announce : callable
-        Told one line, once every process answers.
-    limits : Limits, optional
-        Of each connection.
-
-    Raises
-    ------
-    RowRuleError
-        If the compiled rule of rows does not work here.
-    StoreUrlError
-        If the URL names no store.
-    CommandError
-        If the address cannot be listened on, the keys cannot be read, or a worker cannot begin.
-    """
-    exit_when_told()
-    library()  # if it cannot work, one process says so and not each worker
-    store = parse_store_url(settings.store_url)
-    check_access(settings)
-    _take_descriptors()
-    with _listen(settings.host, settings.port) as listener:
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        scheme = "https" if settings.tls_cert_file else "http"
-        workers = "" if settings.workers == 1 else f", {settings.workers} workers"
-        admin_port = f", admin port {settings.admin_port}" if settings.admin_port else ""
-        line = (
-            f"serving {scheme}://{shown}:{port} from {store.shown} "
-            f"(namespace {settings.namespace}{workers}{admin_port})"
-        )
-        run = _run_alone if settings.workers == 1 else _run_workers
-        with _listen_to_operators(settings) as admin:
-            run(settings, limits, listener, admin, lambda: announce(line))
-    for number in STOPPING:  # being told once more changes nothing, not even the exit status
-        signal.signal(number, signal.SIG_IGN)
+def run(
+    settings: Settings,
+    limits: Limits,
+    metrics_directory: Path,
+    admin_listener: socket.socket | None,
+    assignment: Assignment,
+) -> None:
+    """Serve in a worker's process, which shares its metrics in a directory."""
+    service = _build(settings, metrics_directory, assignment)
+    options = server_options(service.metrics, limits)
+    config = uvicorn.Config(service, **options, **_tls(service))
+    admin = AdminServer(service.admin, admin_listener, options) if admin_listener else None
+    _Server(config, admin, service.serving, settings, assignment).run([assignment.listener])
+    seat = assignment.seat
+    if seat.host.is_draining:
+        seat.state = WorkerState.ABSENT
+        if seat.host.is_deserted:  # the parent may be gone, who else removes it
+            shutil.rmtree(metrics_directory, ignore_errors=True)
 
 
 class _Server(uvicorn.Server):
-    """A server that answers the requests in flight however often it is told to stop.
-
-    uvicorn drops them, and tells a traceback, at a second Ctrl-C, which may come with the first:
-    from the terminal, and from what runs it there.
+    """A server that beats, says how far it is, and leaves as it is told to.
 
     Parameters
     ----------
     config : uvicorn.Config
     admin : AdminServer, optional
         Runs beside it.
+    serving : Serving
+    settings : Settings
+    assignment : Assignment
     """
-
-    def __init__(self, config: uvicorn.Config, admin: AdminServer | None) -> None:
-        super().__init__(config)
-        self._admin = admin
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept connections."""
-        await super().startup(sockets)
-        if self._admin and not self.should_exit:
-            await self._admin.begin()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what is under way, then end."""
-        if self._admin:
-            await self._admin.end()
-        await super().shutdown(sockets)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop."""
-        if not self.should_exit:
-            super().handle_exit(sig, frame)
-
-
-class _AnnouncedServer(_Server):
-    """A server that calls back once it accepts connections."""
 
     def __init__(
         self,
         config: uvicorn.Config,
         admin: AdminServer | None,
-        announce: Callable[[], None],
+        serving: Serving,
+        settings: Settings,
+        assignment: Assignment,
     ) -> None:
-        super().__init__(config, admin)
-        self._announce = announce
+        super().__init__(config)
+        self._admin = admin
+        self._serving = serving
+        self._assignment = assignment
+        self._drain_seconds = settings.drain_seconds
+        self._drain_delay_seconds = settings.drain_delay_seconds
+        self._is_leaving = False
+        self._cut_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to accept connections."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_signal_handler(RETIRE, self._retire)
+        self._beating = asyncio.create_task(self._beat())
         await super().startup(sockets)
-        if not self.should_exit:
-            self._announce()
+        if self._admin and self.started:
+            await self._admin.begin()
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Leave, and tell callers to; before it serves, there is nobody to tell."""
+        if not self.started:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        delay = self._drain_delay_seconds if sig == signal.SIGTERM else 0.0
+        self._loop.call_soon_threadsafe(self._leave, delay)
 
-def _run_alone(
-    settings: Settings,
-    limits: Limits,
-    listener: socket.socket,
-    admin: socket.socket | None,
-    announce: Callable[[], None],
-) -> None:
-    service = _build(settings)
-    options = server_options(service.metrics, limits)
-    config = uvicorn.Config(service, **options, **_tls(service))
-    server = _AnnouncedServer(config, AdminServer.of(service, admin, options), announce)
-    # uvicorn handles signals while it runs, and raises the one that stopped it once more when it
-    # is done; that is no failure.
-    for number in STOPPING:
-        signal.signal(number, lambda *_: None if server.started else os._exit(0))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it asks for new workers, and there is none
-    server.run(sockets=[listener])
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, answer what is under way, cut what takes too long, close the store."""
+        if self._assignment.seat.host.is_draining:  # nobody is to listen in its place
+            take_no_more(self._assignment.listener)
+            await asyncio.sleep(_LOOK_SECONDS)  # to accept, and read, what is there
+        self._stop_listening()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self._wait_until_empty()
+        left = list(self.server_state.connections)
+        if left:
+            log.warning("requests_cut", count=len(left), after_seconds=self._drain_seconds)
+        for connection in left:
+            connection.transport.abort()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_CLOSING_SECONDS)
+        if self._admin:
+            self._admin.end()
+        await self.lifespan.shutdown()
+        self._beating.cancel()
 
+    def _leave(self, delay: float) -> None:
+        """Stop in so many seconds; if it is to already, at the earlier moment."""
+        self._ask_callers_to_leave()
+        # What is on its way when the signal comes is still read, and answered.
+        self._loop.call_later(max(delay, _LOOK_SECONDS), setattr, self, "should_exit", True)
 
-def _run_workers(
-    settings: Settings,
-    limits: Limits,
-    listener: socket.socket,
-    admin: socket.socket | None,
-    announce: Callable[[], None],
-) -> None:
-    workers = Workers(settings.workers, listener)
-    with metrics_directory() as directory:
-        os.environ[_METRICS_DIRECTORY] = str(directory)  # where the library looks in each of them
-        workers.run(partial(_work, settings, limits, directory, admin), announce)
+    def _retire(self) -> None:
+        self._stop_listening()
+        self._ask_callers_to_leave()
+        self._retiring = self._loop.create_task(self._leave_when_empty())
 
+    async def _leave_when_empty(self) -> None:
+        await self._wait_until_empty()
+        self.should_exit = True
 
-def _work(
-    settings: Settings,
-    limits: Limits,
-    directory: Path,
-    admin: socket.socket | None,
-    beats: Beats,
-    listener: socket.socket,
-) -> None:
-    """Serve in a worker's process, which shares its metrics in a directory."""
-    service = _build(settings, directory)
-    options = server_options(service.metrics, limits)
-    config = uvicorn.Config(
-        service, callback_notify=beats, timeout_notify=0, **options, **_tls(service)
-    )
-    _Server(config, AdminServer.of(service, admin, options)).run(sockets=[listener])
+    def _ask_callers_to_leave(self) -> None:
+        """Have every answer from now on be the last of its connection."""
+        if self._is_leaving:
+            return
+        self._is_leaving = True
+        self._assignment.seat.state = WorkerState.LEAVING
+        self.config.encoded_headers.append(_CONNECTION_CLOSE)
+        self.server_state.default_headers.append(_CONNECTION_CLOSE)
+        for connection in self.server_state.connections:
+            if isinstance(connection, GatheringProtocol) and connection.cycle is not None:
+                connection.cycle.keep_alive = False
+
+    def _stop_listening(self) -> None:
+        for server in self.servers:
+            server.close()
+        self._assignment.listener.close()
+        if self._admin:
+            self._admin.stop_listening()
+
+    async def _wait_until_empty(self) -> None:
+        """Wait until no connection is left, or for as long as requests have from the first time."""
+        if self._cut_at is None:
+            self._cut_at = self._loop.time() + self._drain_seconds
+        while self.server_state.connections and self._loop.time() < self._cut_at:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _beat(self) -> None:
+        """Beat, and keep the state that the other workers and the parent see."""
+        beaten = 0.0
+        seat = self._assignment.seat
+        while True:
+            state = seat.state
+            if self.started and not self._is_leaving:
+                seat.state = WorkerState.READY if self._serving.is_ready() else WorkerState.UNREADY
+            if seat.state != state or self._loop.time() - beaten >= BEAT_SECONDS:
+                beaten = self._loop.time()
+                self._assignment.beat()
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _tls(service: Service) -> dict[str, Any]:
@@ -219,8 +213,7 @@ def _tls(service: Service) -> dict[str, Any]:
     return {"ssl_context_factory": lambda *_: context}
 
 
-def _build(settings: Settings, directory: Path | None = None) -> Service:
-    set_up_logging(logging.INFO)
+def _build(settings: Settings, metrics_directory: Path, assignment: Assignment) -> Service:
     library()
     reader = open_reader(
         settings.store_url,
@@ -228,36 +221,15 @@ def _build(settings: Settings, directory: Path | None = None) -> Service:
         mirror_dir=settings.mirror_dir,
         timeout_ms=settings.request_timeout_ms,
     )
-    service = Service(settings, reader, directory)
+    service = Service(
+        settings,
+        reader,
+        metrics_directory,
+        assignment.seat.host,
+        is_substitute=assignment.is_substitute,
+    )
     # What is there now stays: no later collection walks through it (169,000 objects, 36 to 71 ms).
     gc.collect()
     gc.freeze()
     keep_freed_memory()
     return service
-
-
-def _take_descriptors() -> None:
-    """Allow as many connections as the system lets us, and say so where those are few."""
-    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    many = _MANY_DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _MANY_DESCRIPTORS)
-    if allowed != resource.RLIM_INFINITY and allowed < many:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (many, most))
-        allowed = many
-    if 0 < allowed < _FEW_DESCRIPTORS:
-        remedy = "each connection takes one: start it where `ulimit -n` says more"
-        log.warning("few_descriptors", allowed=allowed, remedy=remedy)
-
-
-def _listen_to_operators(settings: Settings) -> AbstractContextManager[socket.socket | None]:
-    return _listen(settings.host, settings.admin_port) if settings.admin_port else nullcontext()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as exc:
-        raise CommandError(
-            f"cannot listen on {host}, port {port}: {exc.strerror or exc}; "
-            "stop what uses it, or choose others with --host, --port and GKC_ADMIN_PORT"
-        ) from exc

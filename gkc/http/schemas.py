@@ -113,10 +113,21 @@ class Knowledge(Struct, frozen=True):
     ]
 
 
-class Health(Struct, frozen=True):
-    """That the process lives, or can answer."""
+class StoreOutage(Struct, frozen=True):
+    """Since when the catalogue could not be read."""
 
-    status: Literal["alive", "ready"]
+    reachable: Annotated[
+        bool, Meta(description="Whether the store answers; its catalogue is lost.")
+    ]
+    since_seconds: float
+    detail: str
+
+
+class Health(Struct, frozen=True, omit_defaults=True):
+    """That the process lives, or can answer; degraded, if the store that all share is away."""
+
+    status: Literal["alive", "ready", "degraded"]
+    store: StoreOutage | None = None
 
 
 class ProblemDetails(Struct, frozen=True):

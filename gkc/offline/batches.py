@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -163,7 +163,9 @@ class Joined:
         with closing(SnapshotReader(self._snapshot)) as reader:
             for table, first, batch in batches:
                 if batch.num_rows:
-                    questions = self.questions(table, batch.schema)
+                    held = zip(batch.schema.names, batch.columns, strict=True)
+                    nulls = {name for name, ids in held if ids.null_count == len(ids)}
+                    questions = self.questions(table, batch.schema, nulls)
                     columns = questions.read(batch, first)
                     generations = reader.load(columns.versions)
                     layer = RowLayer(generations, reader.fetch, self.form)
@@ -171,8 +173,10 @@ class Joined:
                         questions.require_types(self._manifests[version].spec)
                     yield batch, list(layer.lay(columns))
 
-    def questions(self, table: str, schema: pa.Schema) -> RowQuestions:
-        """Return what reads the questions of a table of this schema.
+    def questions(
+        self, table: str, schema: pa.Schema, null_columns: Collection[str]
+    ) -> RowQuestions:
+        """Return what reads the questions of a table of this schema, as `RowQuestions`.
 
         Raises
         ------
@@ -181,7 +185,7 @@ class Joined:
             those of the version are.
         """
         column, added = self._version_column, self.form.names
-        questions = RowQuestions(table, schema, self._version, column, added)
+        questions = RowQuestions(table, schema, self._version, column, added, null_columns)
         if self._version is not None:
             questions.require_types(self._manifests[self._version].spec)
         return questions

@@ -93,7 +93,7 @@ class JoinedRows(IterableDataset[dict[str, Any]]):
         self._groups: list[tuple[ParquetTable, int]] = []
         for path in sorted(visible_files(Path(source))):
             table = ParquetTable(path)
-            self._joined.questions(str(path), table.schema)
+            self._joined.questions(str(path), table.schema, table.null_columns)
             for name in columns or ():
                 if name not in table.schema.names:
                     problem = f"there is no column {name!r}; {instead(name, table.schema)}"
@@ -134,7 +134,7 @@ class JoinedRows(IterableDataset[dict[str, Any]]):
             name = str(table.path)
             columns = self._columns
             if columns is not None:
-                asked = self._joined.questions(name, table.schema).columns
+                asked = self._joined.questions(name, table.schema, table.null_columns).columns
                 columns = list(dict.fromkeys([*asked, *columns]))
             for first, batch in table.batches(self._batch_rows, columns, group):
                 yield name, first, batch

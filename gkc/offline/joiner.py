@@ -65,7 +65,9 @@ class JoinOptions:
     def questions(self, table: ParquetTable) -> RowQuestions:
         """Return what reads the questions that a table's rows are; raises as `RowQuestions`."""
         name, added = str(table.path), self.form.names
-        return RowQuestions(name, table.schema, self.version, self.version_column, added)
+        return RowQuestions(
+            name, table.schema, self.version, self.version_column, added, table.null_columns
+        )
 
 
 @dataclass(frozen=True, slots=True)

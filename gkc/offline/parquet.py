@@ -55,6 +55,8 @@ class ParquetTable:
         Of each row group.
     row_bytes : float
         Of a row, about, uncompressed.
+    null_columns : frozenset of str
+        Those that hold null in every row, as the footer tells.
 
     Raises
     ------
@@ -73,6 +75,11 @@ class ParquetTable:
         groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
         self.rows: int = metadata.num_rows
         self.group_rows: list[int] = [group.num_rows for group in groups]
+        self.null_columns = frozenset(
+            groups[0].column(k).path_in_schema
+            for k in range(metadata.num_columns if self.rows else 0)
+            if all(_is_null(group.column(k)) for group in groups)
+        )
         self.row_bytes = sum(group.total_byte_size for group in groups) / max(self.rows, 1)
 
     def batches(
@@ -115,6 +122,11 @@ class ParquetTable:
         """Refuse rows that are not those of the footer, or of another time they were read."""
         if FileStamp.of(self.path) != self.stamp:
             raise TableFileError(str(self.path), "was changed while it was read; run it again")
+
+
+def _is_null(chunk: pq.ColumnChunkMetaData) -> bool:
+    told = chunk.statistics
+    return told is not None and told.has_null_count and told.null_count == chunk.num_values
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from gkc.arrays import I64, Bools
-from gkc.center.checks import NO_CATEGORIES, NO_STRING, Categories
+from gkc.center.checks import NO_CATEGORIES, Categories, unfit_string
 from gkc.center.question import Columns
 from gkc.columns import instead
 from gkc.errors import TableFileError
@@ -40,6 +40,8 @@ class RowQuestions:
         Names the version of each row, where they have not all the same.
     added : sequence of str
         Columns that are to be added.
+    null_columns : collection of str
+        Columns that hold null in every row, so that their type tells nothing.
 
     Attributes
     ----------
@@ -60,9 +62,11 @@ class RowQuestions:
         version: str | None,
         version_column: str | None,
         added: Sequence[str] = (),
+        null_columns: Collection[str] = (),
     ) -> None:
         self._table = table
         self._schema = schema
+        self._null_columns = null_columns
         self._version = version
         self._version_column = version_column
         self._ids = [USER, ITEM, *([CATEGORY] if CATEGORY in schema.names else [])]
@@ -144,7 +148,7 @@ class RowQuestions:
             return self._numbers(ids, name, first)
         strings = _strings(ids)
         if (unfit := strings.first_unfit(is_given)) is not None:
-            raise self.error(NO_STRING, name, first + unfit)
+            raise self.error(unfit_string(strings, unfit), name, first + unfit)
         return strings
 
     def _numbers(self, ids: pa.Array, name: str, first: int) -> I64:
@@ -185,6 +189,8 @@ class RowQuestions:
             raise TableFileError(self._table, problem)
         if len(places) > 1:
             raise TableFileError(self._table, "is there twice", name)
+        if name in self._null_columns:
+            return pa.null()
         return _plain_type(self._schema.field(places[0]).type)
 
 

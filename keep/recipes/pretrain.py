@@ -9,6 +9,7 @@ from keep.checkpoint import (
     Pretraining,
     holds_checkpoint,
     load_checkpoint,
+    require_ids,
     save_checkpoint,
 )
 from keep.config import PretrainConfig
@@ -42,6 +43,8 @@ def pretrain(
         If ``out`` holds another checkpoint, or ``from_checkpoint`` cannot be read.
     NothingToLearnError
         If the log has no day for it.
+    OtherIdsError
+        If its ids are not of the types of those in ``from_checkpoint``.
     """
     same = from_checkpoint is not None and out.resolve() == from_checkpoint.resolve()
     if holds_checkpoint(out) and not same:
@@ -50,6 +53,8 @@ def pretrain(
         )
     last = log.info.pretrain_until if until is None else until
     state = None if from_checkpoint is None else load_checkpoint(from_checkpoint)
+    if state is not None:
+        require_ids(state, log)
     done = BEFORE_ANY_DAY if state is None else state.day
     metrics = [] if from_checkpoint is None else read_metrics(from_checkpoint, done)
     days = [day for day in log.info.days if done < day <= last]
@@ -61,7 +66,8 @@ def pretrain(
         raise NothingToLearnError(log.path, f"{problem}: import further ones, or name --until")
     for number in days:
         day = log.day(number)
-        state = start(day, config or PretrainConfig()) if state is None else state
+        if state is None:
+            state = start(day, config or PretrainConfig(), string_ids=log.info.string_ids)
         report = train_day(state, number, day)
         for line in report.lines():
             print(line, flush=True)

@@ -176,7 +176,8 @@ class Workshop:
             if state is not None and number <= state.day:
                 continue
             day = self.log.day(number)
-            state = start(day, config, models) if state is None else state
+            if state is None:
+                state = start(day, config, models, self.log.info.string_ids)
             train_day(state, number, day)
             if number in kept:
                 save_checkpoint(state, path.with_name(str(number)))

@@ -86,7 +86,8 @@ def test_columns_whose_shape_the_input_does_not_take(
         ),
         (
             Term("user_id", "float32", 2, beside=("city",), name="X"),
-            "column 'city': holds strings, but input 'X' of user.onnx takes float32: cast the",
+            "column 'city': holds strings, but input 'X' of user.onnx takes float32: cast the "
+            "column, or give the model an input of its type, or add a column of integers and name",
         ),
         (
             Term("history", "str", "T", is_list=True),
@@ -110,6 +111,19 @@ def test_columns_that_hold_what_the_input_does_not_take(
     recipe = Recipe(user=[term], users=users, user_categories=pairs)
     built = build(tmp_path / "bundle", recipe)
     refuse(export, file_place, built, FeatureTableError, f"users.parquet, {text}")
+
+
+def test_string_ids_that_feed_numbers_are_told_of_before_their_row_for_unknown_ids(
+    file_place: Place, export: Export, tmp_path: Path
+) -> None:
+    recipe = Recipe(
+        item=[Term("category_id")],
+        items={"item_id": [1], "category_id": ["a"]},
+        user_categories={"user_id": [0], "category_id": ["a"]},
+        unknown={"item": {"category_id": 0}},
+    )
+    text = "items.parquet, column 'category_id': holds strings, but input 'category_id' of item"
+    refuse(export, file_place, build(tmp_path / "bundle", recipe), FeatureTableError, text)
 
 
 def test_a_null_beside_other_columns_is_named(

@@ -23,7 +23,7 @@ DESCRIPTORS = 120
 CALLERS = 40
 SERVE = """
 from gkc.http.limits import Limits
-from gkc.http.run import serve
+from gkc.http.serve import serve
 from gkc.settings import Settings
 
 quick = Limits(

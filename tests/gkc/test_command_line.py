@@ -141,7 +141,7 @@ def test_flags_and_lists_may_be_given_twice(capsys: pytest.CaptureFixture[str]) 
         ("'redis://:s3 cr/et' is nothing", "'redis:…"),
         ("PosixPath redis:/:s3cret", "PosixPath redis:…"),
         ("no store (redis://user:s3 cret)", "no store (redis:…"),
-        ("no store (redis://user:63x)", "no store (redis:…"),
+        ("no store (redis://user:63x)\n", "no store (redis:…\n"),
         ("redis://h:6379: no, at 'redis://h:6379'.", "redis://h:6379: no, at 'redis://h:6379'."),
         ("redis://h:6379/0?db=1, http://[::1]:80", "redis://h:6379/0?… http://[::1]:80"),
         ("redis://h/0?password=a is unknown", "redis://h/0?… is unknown"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 import torch
 
 from keep import checkpoint
-from keep.checkpoint import CheckpointError, Pretraining, load_checkpoint, save_checkpoint
+from keep.checkpoint import (
+    CheckpointError,
+    OtherIdsError,
+    Pretraining,
+    load_checkpoint,
+    require_ids,
+    save_checkpoint,
+)
+from keep.log import Log
 from keep.pretraining import start, train_day
 from tests.keep.tiny import CONFIG, tiny_days
 
@@ -18,7 +27,7 @@ from tests.keep.tiny import CONFIG, tiny_days
 @pytest.fixture
 def state() -> Pretraining:
     day = tiny_days()[1]
-    state = start(day, CONFIG)
+    state = start(day, CONFIG, string_ids=("shop",))
     train_day(state, 1, day)
     return state
 
@@ -26,7 +35,7 @@ def state() -> Pretraining:
 def test_what_is_loaded_is_what_was_saved(state: Pretraining, tmp_path: Path) -> None:
     save_checkpoint(state, tmp_path / "ckpt")
     found = load_checkpoint(tmp_path / "ckpt")
-    assert (found.config, found.day) == (CONFIG, 1)
+    assert (found.config, found.day, found.string_ids) == (CONFIG, 1, ("shop",))
     weights = found.models.state_dict()
     for name, tensor in state.models.state_dict().items():
         assert torch.equal(weights[name], tensor), name
@@ -42,6 +51,26 @@ def test_what_is_loaded_is_what_was_saved(state: Pretraining, tmp_path: Path) ->
     assert found.vector_space == state.vector_space
     ids = tiny_days()[1].user
     assert np.array_equal(found.features.users.rows(ids), state.features.users.rows(ids))
+
+
+def test_a_checkpoint_that_does_not_say_so_has_no_strings(
+    state: Pretraining, tmp_path: Path
+) -> None:
+    save_checkpoint(state, tmp_path)
+    [file] = tmp_path.glob("day-*/config.json")
+    config = json.loads(file.read_text())
+    del config["string_ids"]
+    file.write_text(json.dumps(config))
+    assert load_checkpoint(tmp_path).string_ids == ()
+
+
+def test_a_log_whose_ids_are_of_another_type_is_refused(log: Log, state: Pretraining) -> None:
+    as_pretrained = Log(log.path, replace(log.info, string_ids=("shop",)))
+    require_ids(state, as_pretrained)
+    with pytest.raises(OtherIdsError, match=r"its shops are integers, those that .* are strings;"):
+        require_ids(state, log)
+    with pytest.raises(OtherIdsError, match=r"its items are strings, those that .* are integers;"):
+        require_ids(state, Log(log.path, replace(log.info, string_ids=("item", "shop"))))
 
 
 def test_a_vector_space_is_that_of_the_students_weights_alone(state: Pretraining) -> None:

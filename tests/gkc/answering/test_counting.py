@@ -24,7 +24,11 @@ def test_damage_is_counted_and_nothing_else_is() -> None:
         pass
     with pytest.raises(StoreUnavailableError), count:
         raise StoreUnavailableError("x", "refused")
-    assert 'gkc_store_errors_total{operation="fetch_users"} 0.0' in metrics.render(None).decode()
+    assert (
+        'gkc_store_errors_total{operation="fetch_users"} 0.0' in metrics.render(None, True).decode()
+    )
     with pytest.raises(GenerationCorruptError), count:
         raise GenerationCorruptError("g", "a record is damaged")
-    assert 'gkc_store_errors_total{operation="fetch_users"} 1.0' in metrics.render(None).decode()
+    assert (
+        'gkc_store_errors_total{operation="fetch_users"} 1.0' in metrics.render(None, True).decode()
+    )

@@ -49,14 +49,14 @@ async def test_everything_is_passed_on_timed_and_counted(
     await call(reader, manifest)
     assert unreliable.calls[operation] == before + 1
     metrics.add_tally()
-    text = metrics.render(None).decode()
+    text = metrics.render(None, True).decode()
     assert f'gkc_store_duration_seconds_count{{operation="{operation}"}} 1.0' in text
     assert f'gkc_store_errors_total{{operation="{operation}"}} 1.0' not in text
     unreliable.failures[operation] = StoreUnavailableError("x", "refused")
     with pytest.raises(StoreUnavailableError):
         await call(reader, manifest)
     metrics.add_tally()
-    text = metrics.render(None).decode()
+    text = metrics.render(None, True).decode()
     assert f'gkc_store_errors_total{{operation="{operation}"}} 1.0' in text
     await reader.close()
     assert unreliable.calls["close"] == 1

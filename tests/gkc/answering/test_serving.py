@@ -195,8 +195,27 @@ async def test_a_store_that_went_away_is_503_and_comes_back(url: str) -> None:
         assert "connection refused" in response.json()["detail"]
         assert await status(client, "v9") == 503, "nobody can say that there is no such version"
         assert await store_errors(client, "fetch_users") >= 1
+        response = await client.get("/readyz")
+        assert response.status_code == 200, "the other hosts of this store are no better"
+        assert response.json()["status"] == "degraded"
+        assert not response.json()["store"]["reachable"]
+        assert 0 < response.json()["store"]["since_seconds"] < 10
         reader.failures = {}
         assert await status(client) == 200
+        await eventually(lambda: _has_recovered(client))
+
+
+async def _has_recovered(client: httpx.AsyncClient) -> bool:
+    is_up = "gkc_store_up 1.0" in (await client.get("/metrics")).text
+    return is_up and (await client.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_a_store_without_versions_later_is_no_fault_of_this_host(url: str) -> None:
+    make_world("v1").publish(url)
+    async with unreliable(url) as (client, _, reader):
+        reader.catalogues = [Catalogue(revision=99)]
+        await eventually(lambda: _has_status(client, 404))
+        assert await is_ready(client)
 
 
 @pytest.mark.redis
@@ -233,7 +252,10 @@ async def test_a_vanished_catalogue_is_503_until_it_is_back(url: str) -> None:
         await eventually(lambda: _has_status(client, 503))
         assert "vanished" in (await ask(client, QUESTION)).json()["detail"]
         assert (await client.get("/versions")).status_code == 503
-        assert (await client.get("/readyz")).status_code == 503
+        told = (await client.get("/readyz")).json()
+        assert told["status"] == "degraded", "no host could answer instead"
+        assert told["store"]["reachable"]
+        assert "vanished" in told["store"]["detail"]
         assert await store_errors(client, "catalogue") >= 1
         assert "gkc_version_info" in (await client.get("/metrics")).text
         reader.catalogues = []
@@ -277,9 +299,9 @@ async def test_a_damaged_catalogue_is_503_until_it_is_whole(
             await eventually(answers(client, old))
             path.write_bytes(damage(whole))
             await eventually(lambda: _has_status(client, 503))
-            assert (await client.get("/readyz")).status_code == 503
+            assert (await client.get("/readyz")).json()["status"] == "degraded"
             assert (await client.get("/versions")).status_code == 503
-            assert (await client.get("/metrics")).status_code == 200
+            assert "gkc_store_up 0.0" in (await client.get("/metrics")).text
             assert await store_errors(client, "catalogue") >= 1
             before = reader.calls["catalogue"]
             await eventually(lambda: _called(reader, "catalogue", before + 20))

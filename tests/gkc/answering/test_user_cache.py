@@ -148,6 +148,6 @@ async def test_hits_and_misses_are_counted() -> None:
     cache = UserCache(Reader(), 10_000, *metrics.user_cache())
     await ask(cache, "g", [1, 2])
     await ask(cache, "g", [2, 3])
-    text = metrics.render(None).decode()
+    text = metrics.render(None, True).decode()
     assert 'gkc_user_cache_records_total{result="hit"} 1.0' in text
     assert 'gkc_user_cache_records_total{result="miss"} 3.0' in text

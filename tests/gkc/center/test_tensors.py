@@ -53,10 +53,14 @@ def offsets(*values: int) -> Any:
         ({"c": bytes_of(b"ab"), "c_offsets": offsets(0, 3, 2)}, "/c_offsets", "must ascend"),
         (
             {"c": bytes_of(b"ab"), "c_offsets": offsets(0, 2, 2)},
-            "/c",
-            "in element 1, counted from 0, is not a string of 1 to 128 bytes of UTF-8",
+            "/c/1",
+            "^/c/1 is a string of 0 bytes, not 1 to 128 of UTF-8$",
         ),
-        ({"c": bytes_of(b"a\xff"), "c_offsets": offsets(0, 1, 2)}, "/c", "in element 1"),
+        (
+            {"c": bytes_of(b"a\xff"), "c_offsets": offsets(0, 1, 2)},
+            "/c/1",
+            "bytes that are not UTF",
+        ),
         ({"c_offsets": offsets(0)}, "/c_offsets", "cannot be without a tensor c"),
         ({"c_given": bytes_of(b"\1")}, "/c_given", "cannot be without a tensor c"),
         ({"c": offsets(1), "c_given": bytes_of(b"\1\2")}, "/c_given", "not 2 as in element 1,"),

@@ -91,8 +91,10 @@ def test_names_that_a_terminal_would_take_for_its_own(tmp_path: object) -> None:
     [
         ((), "--user", "'x' is no whole number"),
         ((), "--category", "'x' is no whole number"),
-        (("item",), "--item", "'' is not a string of 1 to 128 bytes of UTF-8"),
-        (("user",), "--user", "'\udcff' is not a string of 1 to 128 bytes of UTF-8"),
+        ((), "--user", f"'{'9' * 41}' is no whole number"),
+        (("item",), "--item", "'' is a string of 0 bytes, not 1 to 128 of UTF-8"),
+        (("item",), "--item", f"'{'é' * 100}' is a string of 200 bytes, not 1 to 128 of UTF-8"),
+        (("user",), "--user", "'\udcff' is a string of bytes that are not UTF-8"),
     ],
 )
 def test_an_id_that_is_none_of_the_version(
@@ -100,8 +102,8 @@ def test_an_id_that_is_none_of_the_version(
 ) -> None:
     place = Place(f"file:{tmp_path}", "default")
     make_world(strings=strings).publish(place.url)
-    wrong = told[1 : told.index("'", 1)]
-    given = {"--user": 7, "--item": 11, "--category": 3, option: wrong}
+    typed = told[1 : told.index("'", 1)]
+    given = {"--user": 7, "--item": 11, "--category": 3, option: typed}
     ask = [text for pair in given.items() for text in pair]
     result = gkc("get", *ask, "--version", "v1", place=place)
     assert result.returncode == 2

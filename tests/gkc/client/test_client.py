@@ -87,12 +87,21 @@ def test_ids_may_be_strings(
 
 
 def test_ids_of_another_type_are_named(client_of: Open, served: str) -> None:
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"u": "a", "i": [1, 2]}, "/u is a string, but users of version 'half' are integers"),
+        ({"u": 7, "i": ["a"]}, "/i/0 is a string, but items of version 'half' are integers"),
+        ({"u": 7, "i": np.array("a")}, "/i is a string, but items of version 'half' are integers"),
+        (
+            {"u": 7, "i": 1, "c": [None, "a"]},
+            "/c/1 is a string, but categories of version 'half' are integers",
+        ),
+    )
     with client_of(served, timeout=WIDE) as client:
-        with pytest.raises(
-            InvalidFieldsError, match="users of version 'half' are integers"
-        ) as told:
-            client.knowledge(u="a", i=[1, 2], v="half")
-        assert [error.field for error in told.value.errors] == ["/u"]
+        for ids, says in cases:
+            with pytest.raises(InvalidFieldsError) as told:
+                client.knowledge(**ids, v="half")
+            assert told.value.detail == says
+            assert [error.field for error in told.value.errors] == [says.partition(" ")[0]]
 
 
 @pytest.mark.parametrize("parts", [("user",), ("user_category", "item"), PARTS[::-1]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import UserList
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +16,7 @@ from gkc.errors import InvalidFieldsError
 
 BIG = 2**63 - 1
 NO_ID = " is not an integer within int64, nor a string of 1 to 128 bytes of UTF-8"
+NULL = " is null, and every row needs an id"
 NAMES = "a string of 1 to 64 of A-Z a-z 0-9 . _ -"
 
 
@@ -101,9 +103,14 @@ def test_a_missing_category_is_none(categories: Any) -> None:
     [
         ({"i": [1, b"2"]}, "/i/1" + NO_ID + ", but a bytes"),
         ({"i": [1.0, 2]}, "/i/0" + NO_ID + ", but a float"),
-        ({"i": [1, None]}, "/i/1" + NO_ID + ", but None"),
+        ({"i": [1, None]}, "/i/1" + NULL),
+        ({"i": [1, float("nan")]}, "/i/1" + NULL),
+        ({"i": np.array(["a", NAType()], dtype=object)}, "/i/1" + NULL),
+        ({"i": NullableInts([1, NAType()])}, "/i/1" + NULL),
+        ({"u": None}, "/u" + NULL),
+        ({"u": NAType()}, "/u" + NULL),
         ({"i": [1, Held(2)]}, "/i/1" + NO_ID + ", but a Held"),
-        ({"i": pa.array([1, None])}, "/i/1" + NO_ID + ", but None"),
+        ({"i": pa.array([1, None])}, "/i/1" + NULL),
         ({"i": pa.array([1.5, 2.0])}, "/i/0" + NO_ID + ", but a float"),
         ({"i": list(pa.array([1]))}, "/i/0" + NO_ID + ", but a Int64Scalar"),
         ({"c": [None, b"2"]}, "/c/1" + NO_ID + ", but a bytes"),
@@ -155,3 +162,21 @@ def test_what_is_wrong_is_named_by_its_type(wrong: dict[str, Any], message: str)
 def test_versions_are_plain_strings_whatever_held_them(versions: Any) -> None:
     (version,) = ask(v=versions).columns.versions
     assert (type(version), version) == (str, "a")
+
+
+@pytest.mark.parametrize(
+    "strings",
+    [
+        [Version.A, "b\0"],
+        [np.str_("a"), np.str_("b\0")],
+        np.array(["a", "b\0"], dtype=object),
+        UserList(["a", "b\0"]),
+    ],
+)
+def test_ids_are_the_strings_that_subclasses_hold(strings: Any) -> None:
+    assert ask(u=Version.A, i=strings).columns.items.tolist() == [b"a", b"b\0"]
+
+
+@pytest.mark.parametrize("user", [Version.A, np.str_("a")])
+def test_one_id_is_the_string_that_a_subclass_holds(user: Any) -> None:
+    assert ask(u=user).columns.users.tolist() == [b"a"]

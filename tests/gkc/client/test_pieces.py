@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 from gkc import Client
 from gkc.client.pieces import pieces_of
 from gkc.client.question import question_of
-from gkc.errors import BatchTooLargeError, DeadlineExceededError, GenerationChangedError
+from gkc.errors import (
+    BatchTooLargeError,
+    DeadlineExceededError,
+    GenerationChangedError,
+    InvalidFieldsError,
+)
 from gkc.knowledge import PARTS
 from tests.commands import Place, service
 from tests.gkc.client.clients import ALL_ITEMS, WIDE, Open, expected
@@ -103,6 +108,14 @@ def test_pieces_of_several_versions_and_categories(
         bits, _ = expected(worlds[versions[k]], [(-3, items[k], categories[k])], PARTS, "f32")
         assert row.tobytes() == bits
     assert answer.versions == {v: worlds[v].generation for v in ("half", "full")}
+
+
+def test_pieces_of_unequal_widths_are_refused(client_of: Open, served: str) -> None:
+    with (
+        client_of(served, timeout=WIDE, max_rows=2) as client,
+        pytest.raises(InvalidFieldsError, match=r"unequal widths \(half, wide\)"),
+    ):
+        client.knowledge(u=-3, i=[11] * 4, v=["half"] * 2 + ["wide"] * 2)
 
 
 def test_pieces_of_a_former_generation_are_asked_again(client_of: Open) -> None:

@@ -122,5 +122,18 @@ def test_facts_come_back_where_they_were_told() -> None:
         assert {name: found[name] for name in facts} == facts
 
 
+@pytest.mark.parametrize(("users", "field"), [(7, "/u"), ([7], "/u/0")])
+def test_an_error_points_at_what_was_asked_and_not_at_a_tensor(users: Any, field: str) -> None:
+    question = question_of(users, [1], None, "v1", None, "f32")
+    problem = problem_of(errors.InvalidFieldsError("is a number", "/u/0"))
+    body = np.frombuffer(bytearray(problem.body()), dtype=np.uint8)
+    headers = {b"content-type": b"application/problem+json"}
+    told = error_told(Response(Address("http://h:1"), 422, headers, body), question)
+    assert (told.detail, told.errors) == (
+        f"{field} is a number",
+        (FieldError(field, "is a number"),),
+    )
+
+
 def test_every_kind_of_error_is_shown() -> None:
     assert set(KINDS) - {Exception} == {type(error) for error in EXAMPLES}

@@ -29,12 +29,11 @@ async def doors(
         port = listener.getsockname()[1]
         async with running(worlds.url, api_keys_file=keys, admin_port=port) as (caller, service):
             caller.headers["authorization"] = f"Bearer {key}"
-            server = AdminServer.of(service, listener, server_options(service.metrics))
-            assert server is not None
+            server = AdminServer(service.admin, listener, server_options(service.metrics))
             await server.begin()
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as operator:
                 yield caller, operator
-            await server.end()
+            server.end()
 
 
 async def test_each_path_is_behind_one_door(

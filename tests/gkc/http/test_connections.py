@@ -30,7 +30,9 @@ class Looked:
 def told(metrics: Metrics) -> tuple[float, float]:
     """Return how many connections there are, and the bytes that they hold."""
     lines = dict(
-        x.rsplit(" ", 1) for x in metrics.render(None).decode().splitlines() if x[0] != "#"
+        x.rpartition(" ")[::2]
+        for x in metrics.render(None, True).decode().splitlines()
+        if x[0] != "#"
     )
     return float(lines["gkc_open_connections"]), float(lines["gkc_answer_bytes_inflight"])
 

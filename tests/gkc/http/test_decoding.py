@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,24 @@ def fields_at_fault(value: Any) -> list[str]:
 )
 def test_wrong_values_are_named(value: Any, fields: list[str]) -> None:
     assert fields_at_fault(value) == fields
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (
+            {"user": 1},
+            "/user is not a known field (known: c, dtype, i, layout, parts, u, v)",
+        ),
+        (GOOD | {"u": None}, "/u is null, and every row needs an id"),
+        (GOOD | {"i": ["a", None]}, "/i/1 is null, and every row needs an id"),
+        (GOOD | {"u": "é" * 100}, "/u is a string of 200 bytes, not 1 to 128 of UTF-8"),
+        (GOOD | {"i": ["a", ""]}, "/i/1 is a string of 0 bytes, not 1 to 128 of UTF-8"),
+    ],
+)
+def test_what_is_wrong_is_said(value: Any, says: str) -> None:
+    with pytest.raises(InvalidFieldsError, match=f"^{re.escape(says)}$"):
+        decoded(value)
 
 
 @pytest.mark.parametrize(

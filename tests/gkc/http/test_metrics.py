@@ -23,6 +23,7 @@ CONTRACT = {
     "gkc_store_duration_seconds": {"operation"},
     "gkc_store_errors_total": {"operation"},
     "gkc_inflight_requests": set(),
+    "gkc_store_up": set(),
     "gkc_rejected_total": {"reason"},
     "gkc_open_connections": set(),
     "gkc_answer_bytes_inflight": set(),
@@ -85,7 +86,7 @@ def test_parts_are_counted_by_status(n: int, possible: tuple[int, int]) -> None:
     counted = {"v": np.array(counts, dtype=np.int64)}
     metrics.tally.answers.append(AnsweredRows("/knowledge", n, ("user", "user_category"), counted))
     metrics.add_tally()
-    text = metrics.render(None).decode()
+    text = metrics.render(None, True).decode()
     for part, column in (("user", 0), ("user_category", 3)):
         for value, name in enumerate(("absent", "found", "default")):
             count = int((status[:, column] == value).sum())
@@ -99,6 +100,6 @@ def test_scrapes_that_meet_forget_the_same_dead_workers(tmp_path: Path) -> None:
     for pid in range(5_000_000, 5_002_000):  # more than Linux gives
         (tmp_path / f"gauge_livesum_{pid}.db").touch()
     with ThreadPoolExecutor(4) as pool:
-        scrapes = [pool.submit(metrics.render, None) for _ in range(8)]
+        scrapes = [pool.submit(metrics.render, None, True) for _ in range(8)]
     assert all(b"gkc_build_info" in scrape.result() for scrape in scrapes)
     assert not list(tmp_path.iterdir())

@@ -60,7 +60,7 @@ async def test_server_errors_are_told_and_logged_with_the_id(
     assert (entry["stack"] is not None) == has_traceback
     assert "boom" not in str(entry), "an error that nobody foresaw may say anything"
     metrics.add_tally()
-    text = metrics.render(None).decode()
+    text = metrics.render(None, True).decode()
     assert f'gkc_requests_total{{code="{status}",route="/known"}} 1.0' in text
     assert "gkc_inflight_requests 0.0" in text
 
@@ -88,4 +88,4 @@ async def test_a_caller_who_hangs_up_is_counted_as_such() -> None:
 
     await observed({"type": "http", "path": "/x", "headers": []}, unused, unused)
     metrics.add_tally()
-    assert 'gkc_requests_total{code="499",route="other"} 1.0' in metrics.render(None).decode()
+    assert 'gkc_requests_total{code="499",route="other"} 1.0' in metrics.render(None, True).decode()

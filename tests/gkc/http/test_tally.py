@@ -53,10 +53,10 @@ async def test_a_request_under_way_is_seen_before_it_ends() -> None:
     metrics = Metrics()
     metrics.tally.begin()
     await asyncio.sleep(50 * FLUSH_SECONDS)
-    assert "gkc_inflight_requests 1.0" in metrics.render(None).decode()
+    assert "gkc_inflight_requests 1.0" in metrics.render(None, True).decode()
     metrics.tally.end("/known", 200, 0.5)
     await asyncio.sleep(50 * FLUSH_SECONDS)
-    text = metrics.render(None).decode()
+    text = metrics.render(None, True).decode()
     assert "gkc_inflight_requests 0.0" in text
     assert 'gkc_requests_total{code="200",route="/known"} 1.0' in text
 
@@ -68,7 +68,7 @@ def test_answers_of_several_versions_and_parts_are_told_apart() -> None:
         answer = AnsweredRows("/knowledge", 2, parts, {"a": counts, "b": counts})
         metrics.tally.answers.append(answer)
     metrics.add_tally()
-    text = metrics.render(None).decode()
+    text = metrics.render(None, True).decode()
     for version in "ab":
         assert f'gkc_parts_total{{part="user",status="found",version="{version}"}} 4.0' in text
         assert f'gkc_parts_total{{part="item",status="default",version="{version}"}} 2.0' in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -11,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
+import structlog
 
 from gkc.errors import CommandError
-from gkc.http import workers
-from gkc.http.workers import STOPPING, Beats, Work, Workers
+from gkc.http.host import WorkerState
+from gkc.http.workers import RETIRE, STOPPING, Assignment, Work, WorkerLimits, Workers
 
 _FOLDER = "GKC_TEST_FOLDER"
 
@@ -48,34 +49,68 @@ def note() -> None:
 
 
 def pids(folder: Path) -> set[int]:
-    return {int(path.name) for path in folder.iterdir()}
+    return {int(path.name) for path in folder.iterdir() if path.name.isdigit()}
 
 
-def serve_well(beats: Beats, _: socket.socket) -> None:
+def serve_as(assignment: Assignment, state: WorkerState) -> None:
+    """Say that it serves, and beat until it is told to leave."""
+    signal.signal(RETIRE, lambda *_: sys.exit(0))
+    assignment.seat.state = state
     note()
     while True:
-        asyncio.run(beats())
+        assignment.beat()
         time.sleep(0.05)
 
 
-def fall_silent(beats: Beats, _: socket.socket) -> None:
+def serve_well(assignment: Assignment) -> None:
+    serve_as(assignment, WorkerState.READY)
+
+
+def serve_later(assignment: Assignment) -> None:
+    """Be ready at once, but as a substitute only when the test says so."""
+    if assignment.is_substitute:
+        note()
+        until(lambda: Path(os.environ[_FOLDER], "go on").exists())
+    serve_as(assignment, WorkerState.READY)
+
+
+def leave_when_urged(assignment: Assignment) -> None:
+    """Note what it is told; only SIGINT ends it."""
+
+    def hear(number: int, _: FrameType | None) -> None:
+        Path(os.environ[_FOLDER], signal.Signals(number).name).touch()
+        if number == signal.SIGINT:
+            sys.exit(0)
+
+    for number in STOPPING:
+        signal.signal(number, hear)
+    serve_as(assignment, WorkerState.READY)
+
+
+def fall_silent(assignment: Assignment) -> None:
     """Beat once, then never again."""
+    assignment.seat.state = WorkerState.READY
     note()
-    asyncio.run(beats())
+    assignment.beat()
     time.sleep(3600)
 
 
-def fail(_: Beats, __: socket.socket) -> None:
+def fail(_: Assignment) -> None:
     sys.exit(5)
 
 
-def never_serve(_: Beats, __: socket.socket) -> None:
+def never_serve(_: Assignment) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     note()
     time.sleep(3600)
 
 
-def run(work: Work, listener: socket.socket, steps: Callable[[list[int]], None]) -> int:
+def run(
+    work: Work,
+    listener: socket.socket,
+    steps: Callable[[list[int]], None],
+    limits: WorkerLimits = WorkerLimits(stuck_seconds=30.0, stop_seconds=5.0),  # noqa: B008 - it is frozen
+) -> int:
     """Run two workers while another thread takes these steps, then stop; count announcements."""
     said: list[int] = []
     told: list[BaseException] = []
@@ -88,7 +123,7 @@ def run(work: Work, listener: socket.socket, steps: Callable[[list[int]], None])
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    supervisor = Workers(2, listener)
+    supervisor = Workers(2, listener, limits)
     thread = threading.Thread(target=drive)
     thread.start()
     supervisor.run(work, lambda: said.append(1))
@@ -130,17 +165,20 @@ def test_one_that_dies_is_replaced(
     assert are_gone(pids(folder))
 
 
-def test_one_that_falls_silent_is_replaced(
-    folder: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+def test_one_that_falls_silent_tells_its_stack_and_is_replaced(
+    folder: Path, listener: socket.socket
 ) -> None:
-    monkeypatch.setattr(workers, "_STUCK_SECONDS", 0.5)
-    run(fall_silent, listener, lambda _: until(lambda: len(pids(folder)) >= 4))
+    with structlog.testing.capture_logs() as logged:
+        limits = WorkerLimits(stuck_seconds=0.2, stop_seconds=0.2)
+        run(fall_silent, listener, lambda _: until(lambda: len(pids(folder)) >= 4), limits)
     assert are_gone(pids(folder))
+    stacks = [entry["stack"] for entry in logged if entry["event"] == "worker_stuck"]
+    assert any("in fall_silent" in stack for stack in stacks)
 
 
 def test_one_that_cannot_begin_ends_the_service_with_one_line(listener: socket.socket) -> None:
     with pytest.raises(CommandError, match="ended with status 5 before it served"):
-        Workers(2, listener).run(fail, lambda: None)
+        Workers(2, listener, WorkerLimits(30.0, 5.0)).run(fail, lambda: None)
 
 
 def test_what_does_not_serve_yet_is_not_waited_for(folder: Path, listener: socket.socket) -> None:
@@ -158,4 +196,31 @@ def test_a_hangup_replaces_them_all_one_by_one(folder: Path, listener: socket.so
         assert len([pid for pid in pids(folder) if not are_gone({pid})]) == 2
 
     assert run(serve_well, listener, steps) == 1
+    assert are_gone(pids(folder))
+
+
+def test_nobody_leaves_before_a_substitute_is_ready(folder: Path, listener: socket.socket) -> None:
+    def steps(said: list[int]) -> None:
+        until(lambda: bool(said))
+        before = pids(folder)
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(lambda: len(pids(folder)) == 3)  # it has started, and is not ready
+        time.sleep(0.2)
+        assert not any(are_gone({pid}) for pid in before)
+        Path(folder, "go on").touch()
+        until(lambda: are_gone(before))
+
+    run(serve_later, listener, steps)
+
+
+def test_a_second_signal_ends_the_delay(folder: Path, listener: socket.socket) -> None:
+    def steps(said: list[int]) -> None:
+        until(lambda: bool(said))
+        os.kill(os.getpid(), signal.SIGTERM)
+        until(Path(folder, "SIGTERM").exists)
+        assert not Path(folder, "SIGINT").exists()
+        assert listener.fileno() == -1
+
+    run(leave_when_urged, listener, steps)  # which ends by another SIGTERM
+    assert Path(folder, "SIGINT").exists()
     assert are_gone(pids(folder))

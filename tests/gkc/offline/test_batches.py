@@ -83,6 +83,16 @@ def test_without_categories_and_without_rows(worlds: Worlds) -> None:
     assert list(join_batches(draw(0).to_batches(), store=worlds.url, version="full")) == []
 
 
+@pytest.mark.parametrize("held", [pa.int64(), pa.float64(), pa.string(), pa.null()])
+def test_categories_that_are_all_null_are_of_any_type(worlds: Worlds, held: pa.DataType) -> None:
+    for strings in ((), ("category",)):
+        version = versions_of(strings)[0] if strings else "half"
+        table = draw(50, strings=strings).drop_columns(["category_id"])
+        table = table.append_column("category_id", pa.nulls(50, held))
+        found = joined(table, 20, store=worlds.url, version=version)
+        assert told(found) == expected(table, [worlds[version]])
+
+
 async def test_in_a_notebook_whose_event_loop_runs(worlds: Worlds) -> None:
     table = draw(30)
     found = joined(table, 10, store=worlds.url, version="half")

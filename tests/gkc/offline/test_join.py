@@ -336,6 +336,18 @@ def test_schemas_are_checked_before_anything_is_written(options: Options) -> Non
     assert f"{asked.source / 'b'}: is no readable Parquet file" in refusal(asked)
 
 
+def test_categories_that_are_all_null_are_of_any_type(worlds: Worlds, options: Options) -> None:
+    version = versions_of(("category",))[0]
+    asked = options(version=version)
+    write(draw(50), asked.source)
+    assert "column 'category_id': holds int64, but version" in refusal(asked)
+    table = draw(50).drop_columns(["category_id"])
+    table = table.append_column("category_id", pa.nulls(50, pa.int64()))
+    write(table, asked.source)
+    run(asked)
+    assert told(read(asked.target)) == expected(table, [worlds[version]], "f16")
+
+
 def test_a_pipe_is_not_waited_for(options: Options) -> None:
     asked = options()
     os.mkfifo(asked.source)

@@ -41,6 +41,16 @@ def test_a_table_comes_in_batches_that_know_their_rows(tmp_path: Path) -> None:
     assert (first, last.num_rows, last.schema.names) == (200, 50, ["label"])
 
 
+def test_columns_of_nothing_but_null(tmp_path: Path) -> None:
+    nulls, numbers = pa.nulls(250, pa.int64()), pa.array(range(250))
+    most = pa.array([None] * 249 + [1])
+    table = pa.table({"numbers": numbers, "no": nulls, "most": most})
+    assert ParquetTable(write(table, tmp_path / "a")).null_columns == {"no"}
+    pq.write_table(table, tmp_path / "b", write_statistics=False)
+    assert ParquetTable(tmp_path / "b").null_columns == set()
+    assert ParquetTable(write(table[:0], tmp_path / "c")).null_columns == set()
+
+
 def test_an_empty_table(tmp_path: Path) -> None:
     assert list(ParquetTable(write(draw(0), tmp_path / "a")).batches(10)) == []
     pq.ParquetWriter(tmp_path / "b", draw(0).schema).close()

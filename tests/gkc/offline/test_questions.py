@@ -90,14 +90,19 @@ def test_ids_that_are_strings(kind: pa.DataType) -> None:
 
 
 @pytest.mark.parametrize("name", ["user_id", "item_id", "category_id"])
-@pytest.mark.parametrize("unfit", [b"", b"x" * 129, b"\xff", b"\xc3"])
-def test_strings_that_are_no_ids(unfit: bytes, name: str) -> None:
+@pytest.mark.parametrize(
+    ("unfit", "what"),
+    [
+        (b"", "0 bytes, not 1 to 128 of UTF-8"),
+        (b"x" * 129, "129 bytes, not 1 to 128 of UTF-8"),
+        (b"\xff", "bytes that are not UTF-8"),
+        (b"\xc3", "bytes that are not UTF-8"),
+    ],
+)
+def test_strings_that_are_no_ids(unfit: bytes, what: str, name: str) -> None:
     names = pa.array([b"a", b"\xc3\x9f", unfit, b"\x9f"]).view(pa.string())
     said = refusal(batch(**({"user_id": [1, 2, 3], "item_id": [1, 2, 3]} | {name: names[:3]})), 100)
-    assert said == (
-        f"a.parquet, column {name!r}, row 102 (counted from 0): "
-        "is not a string of 1 to 128 bytes of UTF-8"
-    )
+    assert said == (f"a.parquet, column {name!r}, row 102 (counted from 0): is a string of {what}")
 
 
 def test_what_is_null_in_a_dictionary_is_null() -> None:

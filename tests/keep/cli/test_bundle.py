@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,28 @@ def test_writes_a_bundle_and_says_what_it_checked_and_covers(
     assert again.returncode == 1
     assert "is there already" in again.stderr
     assert len(again.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bundle", "--checkpoint", "CKPT"),
+        ("bundle", "--compatible-with", "CKPT", "--checkpoint", "CKPT"),
+        ("pretrain", "--from-checkpoint", "CKPT", "--until", 5),
+    ],
+)
+def test_a_log_with_strings_is_not_that_of_a_checkpoint_of_integers(
+    log: Log, checkpoint: Path, tmp_path: Path, words: tuple[object, ...]
+) -> None:
+    other, out = tmp_path / "log", tmp_path / "out"
+    shutil.copytree(log.path, other)
+    info = json.loads((other / "log.json").read_text()) | {"string_ids": ["user"]}
+    (other / "log.json").write_text(json.dumps(info))
+    given = (checkpoint if word == "CKPT" else word for word in words)
+    told = command("keep", *given, "--log", other, "--out", out)
+    assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+    assert "its users are strings, those that the checkpoint was pretrained on are" in told.stderr
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("top", [None, 2])

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gkc.errors import UnauthorizedError
-from gkc.http.api_keys import digest_of, read_keys
+from gkc.http.api_keys import Keys, digest_of
 from gkc.http.asgi import headers
-from gkc.http.followed_files import FollowedFiles
-from gkc.http.tls import follow_tls
-from gkc.settings import Settings
 
 CALLER: Final = "gkc.caller"
 """Where the name of a request's caller is kept: that of its certificate, then that of its key."""
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz"})
 """Answered to anybody: what starts and watches the service holds no key."""
-
-Keys = FollowedFiles[Mapping[bytes, str]]
-
-
-def follow_keys(settings: Settings) -> Keys | None:
-    """Return the keys that the settings name, None if they name no file.
-
-    Raises
-    ------
-    CommandError
-        If the file cannot be read, or holds no keys.
-    """
-    path = settings.api_keys_file
-    return FollowedFiles([path], partial(read_keys, path)) if path else None
-
-
-def check_access(settings: Settings) -> None:
-    """Check what says who may call, before there is any worker; raises `CommandError`."""
-    follow_keys(settings)
-    follow_tls(settings)
 
 
 class Guarded:

@@ -10,15 +10,20 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from gkc.errors import CommandError
-from gkc.http.followed_files import read_small_file
+from gkc.http.followed_files import FollowedFiles, read_small_file
+from gkc.settings import Settings
 
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LINE: Final = re.compile(rf"({NAME.pattern}):([0-9A-Fa-f]{{64}})")
 _KEY_BYTES: Final = 32
+
+Keys = FollowedFiles[Mapping[bytes, str]]
+"""The names of callers by the digests of their keys."""
 
 
 def new_key() -> str:
@@ -34,6 +39,18 @@ def line_of(name: str, key: str) -> str:
 def digest_of(key: bytes) -> bytes:
     """Return the SHA-256 that stands for a key."""
     return hashlib.sha256(key).digest()
+
+
+def follow_keys(settings: Settings) -> Keys | None:
+    """Return the keys that the settings name, None if they name no file.
+
+    Raises
+    ------
+    CommandError
+        If the file cannot be read, or holds no keys.
+    """
+    path = settings.api_keys_file
+    return FollowedFiles([path], partial(read_keys, path)) if path else None
 
 
 def read_keys(path: Path) -> Mapping[bytes, str]:

@@ -21,8 +21,9 @@ from gkc.answering.reader import GuardedReader
 from gkc.answering.serving import Serving
 from gkc.answering.user_cache import UserCache, UserReader
 from gkc.errors import GkcError
-from gkc.http.access import Guarded, follow_keys
+from gkc.http.access import Guarded
 from gkc.http.admin import Divided
+from gkc.http.api_keys import follow_keys
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
 from gkc.http.host import Host

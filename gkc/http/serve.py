@@ -20,10 +20,11 @@ from typing import Final
 import structlog
 
 from gkc.compiled import library
-from gkc.http.access import check_access
+from gkc.http.api_keys import follow_keys
 from gkc.http.limits import LIMITS, Limits
 from gkc.http.listener import listen
 from gkc.http.metrics_directory import metrics_directory
+from gkc.http.tls import follow_tls
 from gkc.http.workers import STOPPING, Assignment, WorkerLimits, Workers
 from gkc.interrupts import exit_when_told
 from gkc.logs import set_up_logging
@@ -63,7 +64,8 @@ def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = 
     set_up_logging(logging.INFO)
     library()  # if it cannot work, one process says so and not each worker
     store = parse_store_url(settings.store_url)
-    check_access(settings)
+    follow_keys(settings)  # they, too, are refused here, if they are broken
+    follow_tls(settings)
     stop_seconds = settings.drain_delay_seconds + settings.drain_seconds + _SPARE_SECONDS
     worker_limits = WorkerLimits(settings.stuck_seconds, stop_seconds)
     _take_descriptors()

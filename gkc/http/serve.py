@@ -11,8 +11,9 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from typing import Final
 import structlog
 
 from gkc.compiled import library
+from gkc.errors import CommandError
 from gkc.http.api_keys import follow_keys
 from gkc.http.limits import LIMITS, Limits
 from gkc.http.listener import listen
@@ -69,16 +71,15 @@ def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = 
     stop_seconds = settings.drain_delay_seconds + settings.drain_seconds + _SPARE_SECONDS
     worker_limits = WorkerLimits(settings.stuck_seconds, stop_seconds)
     _take_descriptors()
-    admin_port = settings.admin_port
     with (
         listen(settings.host, settings.port) as listener,
-        listen(settings.host, admin_port) if admin_port else nullcontext() as admin_listener,
+        _listen_to_operators(settings) as admin_listener,
     ):
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         count = "" if settings.workers == 1 else f", {settings.workers} workers"
         scheme = "https" if settings.tls_cert_file else "http"
-        admin = f", admin port {admin_port}" if admin_port else ""
+        admin = f", admin port {settings.admin_port}" if settings.admin_port else ""
         line = (
             f"serving {scheme}://{shown}:{port} from {store.shown} "
             f"(namespace {settings.namespace}{count}{admin})"
@@ -92,6 +93,10 @@ def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = 
         signal.signal(number, signal.SIG_IGN)
 
 
+def _listen_to_operators(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+    return listen(settings.host, settings.admin_port) if settings.admin_port else nullcontext()
+
+
 def _work(
     settings: Settings,
     limits: Limits,
@@ -103,7 +108,11 @@ def _work(
     set_up_logging(logging.INFO)
     from gkc.http.run import run
 
-    run(settings, limits, directory, admin_listener, assignment)
+    try:
+        run(settings, limits, directory, admin_listener, assignment)
+    except CommandError as exc:  # files that were whole when the parent read them
+        log.error("worker_cannot_start", cause=str(exc))
+        sys.exit(1)
 
 
 def _take_descriptors() -> None:

@@ -18,6 +18,7 @@ from gkc import Client
 from gkc.errors import UnauthorizedError
 from gkc.http.api_keys import line_of, new_key
 from tests.commands import BIN, free_port, http_once, wait_for
+from tests.gkc.cli.in_process import gkc
 from tests.gkc.world import World, make_world, named
 from tests.redis_server import make_certificate
 
@@ -128,6 +129,14 @@ def test_a_client_shows_its_key(locked: Locked) -> None:
         pytest.raises(UnauthorizedError, match="send `Authorization: Bearer KEY`"),
     ):
         client.versions()
+
+
+def test_a_command_shows_the_key_of_its_environment(locked: Locked, tmp_path: Path) -> None:
+    asked = ("lock", "--version", "numbers", "--url", locked.service.url, "-o", tmp_path / "lock")
+    refused = gkc(*asked)
+    assert refused.returncode == 1
+    assert "send `Authorization: Bearer KEY`" in refused.stderr
+    assert gkc(*asked, env={"GKC_API_KEY": locked.key}).returncode == 0
 
 
 def test_logs_hold_no_id_no_value_and_no_key(locked: Locked) -> None:

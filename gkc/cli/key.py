@@ -9,7 +9,10 @@ import typer
 from gkc.command_line import Commands
 from gkc.http.api_keys import NAME, line_of, new_key
 
-app = Commands(help="Keys of those who may call the service.", no_args_is_help=True)
+app = Commands(
+    help="Keys of those who may call the service.\n\nExample: gkc key new ranking",
+    no_args_is_help=True,
+)
 
 
 @app.callback()
@@ -32,4 +35,4 @@ def new(
         raise typer.BadParameter("a name is 1 to 64 of A-Z a-z 0-9 . _ -")
     key = new_key()
     typer.echo(key)
-    typer.echo(f"{line_of(name, key)}", err=True)
+    typer.echo(line_of(name, key), err=True)

@@ -13,7 +13,7 @@ from gkc.errors import CommandError
 
 log = structlog.get_logger(__name__)
 
-_PAUSE_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.5
 
 ValueT = TypeVar("ValueT")
 
@@ -61,7 +61,7 @@ class FollowedFiles(Generic[ValueT]):
         log.info("files_read", paths=[str(path) for path in self._paths])
 
     async def follow(self) -> None:
-        """Look at the files once a second, for ever."""
+        """Look at the files twice a second, for ever."""
         while True:
             await asyncio.sleep(_PAUSE_SECONDS)
             await asyncio.to_thread(self.reread)

@@ -70,17 +70,13 @@ class Observed:
             problem = problem_of(exc)
             self._metrics.reject(exc)
             if problem.status >= _SERVER_ERRORS:
-                # The message of what nobody foresaw may hold anything, ids too.
-                is_ours = isinstance(exc, GkcError)
-                stack = None if is_ours else "".join(format_tb(exc.__traceback__))
-                log.error(
-                    "request_failed",
-                    path=scope["path"],
-                    code=problem.status,
-                    cause=str(exc) if is_ours else type(exc).__name__,
-                    stack=stack,
-                    **({"caller": scope[CALLER]} if CALLER in scope else {}),
-                )
+                details = {"caller": scope[CALLER]} if CALLER in scope else {}
+                cause = str(exc)
+                if not isinstance(exc, GkcError):  # its message may hold anything, ids too
+                    cause = type(exc).__name__
+                    details["stack"] = "".join(format_tb(exc.__traceback__))
+                path = scope["path"]
+                log.error("request_failed", path=path, code=problem.status, cause=cause, **details)
             if answer.is_finished:
                 return
             if answer.is_started:

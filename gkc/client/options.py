@@ -78,6 +78,7 @@ class Options:
             raise ClientUsageError(
                 "api_key= must be one that `gkc key new` printed: ASCII characters without spaces"
             )
+        others: tuple[str, ...]
         if self.is_local:
             kind, others = "a service", ("hedge_after", "on_request", "api_key")
         else:

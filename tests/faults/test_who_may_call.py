@@ -17,6 +17,7 @@ import pytest
 from gkc import Client
 from gkc.errors import UnauthorizedError
 from gkc.http.api_keys import line_of, new_key
+from gkc.store import Origin
 from gkc.store.table_format import PAGE_BYTES
 from tests.commands import BIN, free_port, http_once, wait_for
 from tests.gkc.cli.in_process import gkc
@@ -53,7 +54,9 @@ def served(folder: Path, settings: Mapping[str, object]) -> Iterator[Service]:
             BIN / "gkc",
             "serve",
         ]
-        process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [str(part) for part in command], stdout=log, stderr=log, text=True
+        )
         try:
             wait_for(f"{found.url}/readyz", process)
             yield found
@@ -97,7 +100,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
     key, keys = new_key(), folder / "keys"
     keys.write_text(line_of("web", key))
     store = f"file:{folder / 'store'}"
-    make_world("numbers").publish(store)
+    make_world("numbers", origin=Origin(vector_space="run-7")).publish(store)
     world = make_world("strings", 1, value=VALUE, strings=STRINGS).publish(store)
     table = folder / "store/default/generations" / world.generation / "users.gkt"
     with served(folder, {"GKC_API_KEYS_FILE": keys, "GKC_WORKERS": 2}) as service:

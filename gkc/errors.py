@@ -6,6 +6,7 @@
     ├── StoreError                        something about the store or what it holds
     │   ├── StoreUrlError                 the URL names no store of ours
     │   ├── StoreUnavailableError         the store cannot be reached or does not answer
+    │   │   └── StoreFullError            it has no room for what is written
     │   ├── UnsafeStoreError              the store may lose what is published into it
     │   ├── CatalogueLostError            a catalogue that was there has vanished, or is damaged
     │   │   └── OldCatalogueError         an earlier gkc wrote it
@@ -29,7 +30,6 @@
     │   ├── InvalidFieldsError            fields of a request are missing, misplaced or wrong
     │   ├── BatchTooLargeError            more rows than one request may ask for
     │   │   └── TooManyValuesError        more values than so many rows could need
-    │   ├── UnauthorizedError             the caller does not show a key that is asked for
     │   ├── TooManyVersionsError          more versions than one request may name
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
@@ -131,6 +131,10 @@ class StoreUnavailableError(StoreError):
         self.cause = cause
         self.remedy = remedy or "mend that, then try again"
         super().__init__(f"store {store} is not available: {cause}; {self.remedy}")
+
+
+class StoreFullError(StoreUnavailableError):
+    """The store has no room for what is written, until something else is deleted."""
 
 
 class UnsafeStoreError(StoreError):
@@ -308,10 +312,6 @@ class EarlierFormatError(RecordError):
 
 class RequestError(GkcError):
     """A caller asked for something that cannot be answered as asked."""
-
-
-class UnauthorizedError(RequestError):
-    """The caller does not show what the service lets callers in by."""
 
 
 class MalformedBodyError(RequestError):

@@ -14,17 +14,12 @@ from gkc.cli.options import Store, load
 from gkc.errors import CommandError, VersionNotFoundError
 from gkc.extras import extra_needed
 from gkc.lock import Lock
-from gkc.settings import CallerSettings, StoreSettings
+from gkc.settings import StoreSettings
 from gkc.store import parse_store_url
 
 Url = Annotated[
     str | None,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        help="Ask a running service instead, by its http:// URL, with the key in GKC_API_KEY if it "
-        "asks for one.",
-    ),
+    typer.Option("--url", metavar="URL", help="Ask a running service instead, by its http:// URL."),
 ]
 
 
@@ -123,6 +118,5 @@ def _listing(store: str | None, url: str | None) -> tuple[str, Mapping[str, Any]
         raise typer.BadParameter("ask either a store or a service: --store or --url")
     from gkc.client import Client
 
-    key = load(CallerSettings).api_key
-    with Client(url, api_key=key.get_secret_value() if key else None) as client:
+    with Client(url) as client:
         return url, client.versions()

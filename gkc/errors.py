@@ -30,6 +30,7 @@
     │   ├── InvalidFieldsError            fields of a request are missing, misplaced or wrong
     │   ├── BatchTooLargeError            more rows than one request may ask for
     │   │   └── TooManyValuesError        more values than so many rows could need
+    │   ├── UnauthorizedError             the caller does not show a key that is asked for
     │   ├── TooManyVersionsError          more versions than one request may name
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
@@ -312,6 +313,10 @@ class EarlierFormatError(RecordError):
 
 class RequestError(GkcError):
     """A caller asked for something that cannot be answered as asked."""
+
+
+class UnauthorizedError(RequestError):
+    """The caller does not show what the service lets callers in by."""
 
 
 class MalformedBodyError(RequestError):

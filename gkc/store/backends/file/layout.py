@@ -40,7 +40,7 @@ def as_store_errors(store: str) -> Iterator[None]:
         where = f"{exc.filename}: " if exc.filename else ""
         cause = f"{where}{exc.strerror or exc}"
         if exc.errno in NO_ROOM:
-            remedy = "make room there (gkc versions delete), then try again"
+            remedy = "make room there, then try again"
             raise StoreFullError(store, cause, remedy) from exc
         raise StoreUnavailableError(store, cause) from exc
 

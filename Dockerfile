@@ -25,6 +25,8 @@ WORKDIR /var/lib/gkc
 VOLUME /var/lib/gkc
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=2)"]
+  CMD ["python", "-c", "import os, ssl, urllib.request as u; s = 's' if os.environ.get('GKC_TLS_CERT_FILE') else ''; u.urlopen(f'http{s}://127.0.0.1:8000/livez', timeout=2, context=ssl._create_unverified_context() if s else None)"]
 ENTRYPOINT ["gkc"]
+# Says who may call, or it does not start: GKC_API_KEYS_FILE, GKC_TLS_CLIENT_CA_FILE or
+# GKC_ALLOW_ANONYMOUS=1.
 CMD ["serve", "--host", "0.0.0.0"]

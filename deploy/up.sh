@@ -3,7 +3,8 @@
 # Usage: deploy/up.sh [STORE], STORE a store URL, or "redis" to start a Redis server beside the
 # service: data in ./gkc-redis, port REDIS_PORT or 6379, and one that runs there already is used.
 # Without STORE: GKC_STORE_URL, else the embedded store.
-# GKC_HOST, GKC_PORT and GKC_WORKERS apply as for `gkc serve`.
+# All settings apply as for `gkc serve`: another GKC_HOST than loopback needs GKC_API_KEYS_FILE,
+# GKC_TLS_CLIENT_CA_FILE or GKC_ALLOW_ANONYMOUS=1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 gkc="$PWD/.venv/bin/gkc"

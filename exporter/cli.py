@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -24,6 +26,7 @@ from exporter.run import (
     plan_export,
     run_export,
 )
+from exporter.sessions import are_stuck
 from gkc.command_line import Commands, run
 from gkc.errors import CommandError, GkcError
 from gkc.logs import set_up_logging
@@ -31,6 +34,8 @@ from gkc.settings import StoreSettings, refusals, variable_warnings
 from gkc.store import ElementType, Retention, is_version_name, parse_store_url
 
 app = Commands()
+_PATIENCE_SECONDS: Final = 5
+"""For an interrupted export to end by itself."""
 
 _EXAMPLE = """\
 Run a bundle's models and publish what they give as one version.
@@ -156,14 +161,10 @@ def _run(
 ) -> Report:
     on_terminal = sys.stderr.isatty()
     set_up_logging(logging.WARNING if on_terminal else logging.INFO)
-    signal.signal(signal.SIGTERM, _interrupt)
     progress = PhaseProgress(on_terminal=on_terminal)
     try:
-        with progress:
+        with _ended_by_signals(options.version, progress), progress:
             return action(options, progress)
-    except KeyboardInterrupt:
-        is_published = progress.phase == "evict"
-        raise InterruptedExportError(options.version, published=is_published) from None
     except MemoryError as exc:
         line = "there is not enough memory here for this bundle; export it on more"
         raise GkcError(line) from exc
@@ -172,8 +173,36 @@ def _run(
         raise GkcError(f"{exc}; make room or mend the access, then export again") from exc
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+@contextmanager
+def _ended_by_signals(version: str, progress: PhaseProgress) -> Iterator[None]:
+    """Have SIGTERM and Ctrl-C end the block, at once if told twice, and soon in any case."""
+
+    def error() -> InterruptedExportError:
+        return InterruptedExportError(version, published=progress.phase == "evict")
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        os.write(2, f"gkc-export: {error()}\n".encode())  # at any moment, as Python's own is not
+        os._exit(1)
+
+    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        signal.signal(number, end)
+        signal.alarm(_PATIENCE_SECONDS)  # a thread may be at what does not end
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, end)
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise error() from None
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is interrupt:  # else the process is about to end
+                signal.signal(number, handler)
 
 
 def _lines(report: Report) -> list[str]:
@@ -210,4 +239,11 @@ def _lines(report: Report) -> list[str]:
 
 def main() -> None:
     """Run the command; what ``gkc-export`` and ``python -m exporter`` call."""
-    run(app, "gkc-export")
+    try:
+        run(app, "gkc-export")
+    except SystemExit as exc:
+        if are_stuck() and isinstance(exc.code, int):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exc.code)  # Python would wait for that thread
+        raise

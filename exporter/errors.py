@@ -13,7 +13,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gkc.errors import GkcError
+
+_MOST_CHARACTERS: Final = 2000
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of what a bundle may have made megabytes long."""
+    half = _MOST_CHARACTERS // 2
+    return text if len(text) <= 2 * half else f"{text[:half]} … {text[-half:]}"
 
 
 class BundleError(GkcError):
@@ -22,7 +32,8 @@ class BundleError(GkcError):
     def __init__(self, file: str, problem: str) -> None:
         self.file = file
         self.problem = problem
-        super().__init__(f"{file}: {problem}; mend the bundle, then export again")
+        told = f"{_shortened(file)}: {_shortened(problem)}"
+        super().__init__(f"{told}; mend the bundle, then export again")
 
 
 class FeatureTableError(GkcError):

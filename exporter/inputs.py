@@ -23,7 +23,7 @@ from exporter.manifest import (
     UnknownValue,
     bad_key,
 )
-from exporter.models import InferenceError, Model, new_pool
+from exporter.models import Model
 from exporter.partitions import (
     NO_ROWS,
     IdTypes,
@@ -33,6 +33,7 @@ from exporter.partitions import (
     check_partitions,
     partition_tables,
 )
+from exporter.sessions import InferenceError, Sessions
 from exporter.tables import FeatureTable
 from gkc.arrays import I64, Bools
 from gkc.errors import NotStorableError
@@ -57,6 +58,8 @@ class Prepared:
     bundle : Bundle
     models : mapping of model kind to Model
         Without user_category, if the bundle has none; the same is true of feeds and tables.
+    sessions : Sessions
+        In which the models run.
     feeds : mapping of model kind to list of Feed
     tables : mapping of table kind to PartitionedTable
     id_types : IdTypes
@@ -64,6 +67,7 @@ class Prepared:
 
     bundle: Bundle
     models: Mapping[ModelKind, Model]
+    sessions: Sessions
     feeds: Mapping[ModelKind, list[Feed]]
     tables: Mapping[TableKind, PartitionedTable]
     id_types: IdTypes
@@ -111,8 +115,10 @@ def prepare(
     """
     tables = {kind: FeatureTable(bundle, kind) for kind in bundle.tables}
     id_types = _id_types(tables)
-    with new_pool() as pool:
-        models = {kind: Model(bundle, kind, tables[TABLE_OF[kind]], pool) for kind in bundle.models}
+    with Sessions() as sessions:
+        models = {
+            kind: Model(bundle, kind, tables[TABLE_OF[kind]], sessions) for kind in bundle.models
+        }
         planned = {kind: plan_feeds(bundle, model, tables) for kind, model in models.items()}
         # Behind the feeds: strings that feed numbers are the fault, not the number in 'unknown'.
         _add_unknown_category(bundle, id_types)
@@ -123,7 +129,7 @@ def prepare(
                 kind: [feed.of_known_width(partitioned) for feed in of_model]
                 for kind, of_model in planned.items()
             }
-            prepared = Prepared(bundle, models, feeds, partitioned, id_types)
+            prepared = Prepared(bundle, models, sessions, feeds, partitioned, id_types)
             _check_widths(prepared)
             check_partitions(partitioned, max_pairs_per_user)
             yield prepared

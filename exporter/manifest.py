@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from types import NoneType
@@ -267,15 +268,14 @@ def bad_key(key: str, problem: str) -> BundleError:
 
 def nearest(word: str, known: list[str]) -> str:
     """Return a hint at what was meant by a word that nobody knows."""
-    close = difflib.get_close_matches(word, known, 1)
+    close = difflib.get_close_matches(word[:_MOST_NAME], known, 1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {twice!r} is there twice in one object")
     return value
 

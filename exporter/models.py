@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -14,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from exporter.bundle import Bundle
 from exporter.errors import BundleError, ModelOutputError
 from exporter.features import TEXT, Values, blank
 from exporter.manifest import ModelKind, columns_of
+from exporter.sessions import ORT_ERRORS, InferenceError, Sessions, reason_of
 from exporter.tables import FeatureTable
 from gkc.arrays import F32, I64, U8
 from gkc.errors import NotStorableError
@@ -27,12 +24,10 @@ from gkc.store import ElementType, encode_vectors
 
 _BATCH_SIZES: Final = (128, 256, 512, 2048)
 _TUNING_RUNS: Final = 3
+_SLOW_SECONDS: Final = 1.0
+"""A batch that takes so long gains nothing by being larger."""
 _LEAST_ROWS: Final = 2
 """Of one row alone, onnxruntime computes other last bits than of the same row among others."""
-_FATAL: Final = 4
-
-RUNTIME: Final = f"onnxruntime {ort.__version__}"
-"""What computes the vectors; another release may give other last bits."""
 _LIKELY_BATCHES: Final[Sequence[int]] = sorted(
     {*range(1, 65), *(1 << k for k in range(7, 13)), 96, 100, 200, 300, 500, 1000, 2000}
 )
@@ -51,35 +46,6 @@ _INPUT_TYPES: Final = {
     "tensor(string)": TEXT,
 }
 _OUTPUT_TYPES: Final = ("tensor(float16)", "tensor(float)", "tensor(double)")
-
-ORT_ERRORS: Final[tuple[type[Exception], ...]] = tuple(
-    e
-    for e in vars(ort_errors).values()
-    if isinstance(e, type) and issubclass(e, Exception) and e.__module__ == ort_errors.__name__
-)
-"""What onnxruntime raises; its exceptions have no common base."""
-
-_SOURCE: Final = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : \w+ : "
-    r"|Load model from .*? failed:"
-    r"|/\S+\.(?:cc|h):\d+ [^(]*\([^()]*\)(?: const)? "
-    r"|\b\w+\.(?:cc|h):\d+ \w+ "
-)
-_NEW_OPSET: Final = re.compile(r"Opset (\d+) is under .*domain (\S+) is till opset (\d+)")
-_NEW_IR: Final = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
-
-
-class InferenceError(Exception):
-    """A model failed, or its output has the wrong form, at one row of a batch.
-
-    ``row`` is the row's position in what was given to `Model.run`; None if no one row is to blame.
-    """
-
-    def __init__(self, row: int | None, problem: str) -> None:
-        self.row = row
-        self.problem = problem
-        super().__init__(problem)
-
 
 _RUN_ERRORS: Final[tuple[type[Exception], ...]] = (InferenceError, *ORT_ERRORS)
 
@@ -119,8 +85,8 @@ class Model:
     kind : {"user", "item", "user_category"}
     table : FeatureTable
         Whose rows it has one output for.
-    pool : ThreadPoolExecutor
-        Runs the batches; may be shared by models.
+    sessions : Sessions
+        Loads it and runs the batches; may be shared by models.
 
     Attributes
     ----------
@@ -135,16 +101,16 @@ class Model:
     """
 
     def __init__(
-        self, bundle: Bundle, kind: ModelKind, table: FeatureTable, pool: ThreadPoolExecutor
+        self, bundle: Bundle, kind: ModelKind, table: FeatureTable, sessions: Sessions
     ) -> None:
-        self._pool = pool
+        self._sessions = sessions
         spec = bundle.models[kind]
         self.kind = kind
         self.table = table
         self.file = spec.file
         self.output = spec.output
         self.width = bundle.width(kind)
-        self._session = _load(bundle, spec.file)
+        self._session = sessions.load(bundle, spec.file)
         nodes = {node.name: node for node in self._session.get_inputs()}
         self._require_same_names(set(spec.inputs), set(nodes))
         self.inputs = [self._input(nodes[n], fed) for n, fed in spec.inputs.items()]
@@ -257,18 +223,19 @@ class Model:
         Raises
         ------
         InferenceError
-            If the model fails or its output is not (n, width).
+            If the model fails, takes too long, or its output is not (n, width).
         """
         rows = _count(inputs)
         if self._batch_size is None and rows >= _BATCH_SIZES[0]:
-            self._batch_size = self._fastest_batch_size(inputs, rows)
+            timing = self._sessions.submit(self._fastest_batch_size, inputs, rows)
+            self._batch_size = self._sessions.result(timing)
         size = self._batch_size or max(rows, 1)
         out = np.empty((rows, self.width), dtype=np.float32)
         pieces = [slice(start, start + size) for start in range(0, rows, size)]
-        running = [self._pool.submit(self._run_into, out, inputs, piece) for piece in pieces]
+        running = [self._sessions.submit(self._run_into, out, inputs, piece) for piece in pieces]
         try:
             for future in running:
-                future.result()
+                self._sessions.result(future)
         finally:
             for future in running:
                 future.cancel()
@@ -279,7 +246,7 @@ class Model:
         try:
             out[rows] = self._run_piece(piece)
         except _RUN_ERRORS as exc:
-            fault = exc if isinstance(exc, InferenceError) else self._fault(piece, _reason(exc))
+            fault = exc if isinstance(exc, InferenceError) else self._fault(piece, reason_of(exc))
             row = None if fault.row is None else rows.start + fault.row
             raise InferenceError(row, fault.problem) from exc
 
@@ -297,7 +264,7 @@ class Model:
 
     def _run_exactly(self, piece: Mapping[str, Values]) -> npt.NDArray[Any]:
         """Run the model on just these rows, and check that it gives one vector for each."""
-        result = self._session.run([self.output], dict(piece))[0]
+        result = self._sessions.run(self._session, self.output, piece)
         rows = _count(piece)
         if isinstance(result, np.ndarray) and result.shape == (rows, self.width):
             return result
@@ -376,7 +343,7 @@ class Model:
         except InferenceError as exc:
             return exc.problem
         except ORT_ERRORS as exc:
-            return _reason(exc)
+            return reason_of(exc)
         return None
 
     def _fastest_batch_size(self, inputs: Mapping[str, Values], rows: int) -> int | None:
@@ -394,6 +361,8 @@ class Model:
                     return None
                 best = min(best, time.perf_counter() - start)
             seconds_per_row[best / size] = size
+            if best > _SLOW_SECONDS:
+                break
         return seconds_per_row[min(seconds_per_row)]
 
 
@@ -415,48 +384,3 @@ def _shape_hint(shape: tuple[int, ...], rows: int, width: int) -> str:
     if shape in {(width,), (1, width)}:
         return "it is one vector for all rows: give each its own, without a mean, a sum or a slice"
     return _BATCH_HINT
-
-
-def _load(bundle: Bundle, file: str) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    # Batches run side by side, each in one thread: that keeps every core busy with batches small
-    # enough for its cache, where one batch on all cores must be large.
-    options.intra_op_num_threads = 1
-    options.log_severity_level = _FATAL
-    # Both keep memory for reuse that grows with the largest batch ever seen.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    try:
-        return ort.InferenceSession(
-            str(bundle.path(file)), options, providers=["CPUExecutionProvider"]
-        )
-    except ORT_ERRORS as exc:
-        raise BundleError(file, _why_not_loaded(_reason(exc))) from exc
-
-
-def _why_not_loaded(reason: str) -> str:
-    """Say what onnxruntime will not load, and what to do, where the cause is a known one."""
-    if opset := _NEW_OPSET.search(reason):
-        return (
-            f"is of opset {opset[1]}, and {RUNTIME} reads {opset[2]} up to "
-            f"opset {opset[3]}: export it with opset_version={opset[3]} or lower"
-        )
-    if version := _NEW_IR.search(reason):
-        return (
-            f"is of ONNX IR version {version[1]}, and {RUNTIME} reads up to "
-            f"{version[2]}: save it with ir_version={version[2]}, or by an older onnx package"
-        )
-    return f"is no model that onnxruntime can load: {reason}"
-
-
-def new_pool() -> ThreadPoolExecutor:
-    """Return as many threads as this process may use cores, for models to run batches in."""
-    # Not every system tells which cores a process may use.
-    allowed = getattr(os, "sched_getaffinity", None)
-    cores = len(allowed(0)) if allowed else os.cpu_count()
-    return ThreadPoolExecutor(cores, thread_name_prefix="inference")
-
-
-def _reason(exc: Exception) -> str:
-    """Return what onnxruntime says, in one line and without the places in its own source."""
-    return " ".join(_SOURCE.sub("", " ".join(str(exc).split())).split())

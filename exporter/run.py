@@ -26,8 +26,8 @@ from exporter.inputs import (
     user_batches,
 )
 from exporter.manifest import MODEL_KINDS
-from exporter.models import RUNTIME
 from exporter.progress import PhaseProgress
+from exporter.sessions import RUNTIME
 from gkc.arrays import F32, U8
 from gkc.store import (
     Catalogue,
@@ -118,8 +118,8 @@ def run_export(options: ExportOptions, progress: PhaseProgress) -> ExportReport:
     Raises
     ------
     GkcError
-        Nothing of the export is left in the store then, and what was served still is; only after
-        StoreUnavailableError the next run cleans up.
+        Nothing of the export is left in the store then, and what was served still is; only where
+        the store went away the next run cleans up.
     KeyboardInterrupt
         What was written stays, for ``resume``.
     """
@@ -327,12 +327,14 @@ class Writer:
         with (
             ahead(item_batches(self._prepared, done.items)) as item_rows,
             ahead(self._infer_items(item_rows)) as items,
+            self._prepared.sessions.ended_by_errors(),
         ):
             for batch, k_i in items:
                 self._write_items(batch, k_i)
         with (
             ahead(user_batches(self._prepared, done.users)) as user_rows,
             ahead(self._infer_users(user_rows)) as users,
+            self._prepared.sessions.ended_by_errors(),
         ):
             for of_users, k_u, k_uc in users:
                 self._write_users(of_users, k_u, k_uc)

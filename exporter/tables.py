@@ -27,6 +27,10 @@ _BATCH_ROWS: Final = 16_384
 _READ_BUFFER_BYTES: Final = 1 << 20
 _ID: Final = "an id within int64; view the ids as int64 or make strings of them, in questions too"
 _LEAST_BYTES: Final = {"BYTE_ARRAY": 32}
+_NUMBER_BYTES: Final = 8
+_MOST_ELEMENTS: Final = 8 << 20
+"""Of a list; a few hundred bytes of Parquet may say of one that it has billions."""
+_MOST_TEXT_BYTES: Final = 64 << 20
 _LISTS: Final = (
     *(pa.ListType, pa.LargeListType, pa.FixedSizeListType),
     *(pa.ListViewType, pa.LargeListViewType),
@@ -42,6 +46,8 @@ class _File:
     schema: pa.Schema
     rows: int
     size_bytes: int
+    elements: dict[str, int]
+    """By column, how many elements its rows have on average in the row group with the most."""
 
     @classmethod
     def open(cls, bundle: Bundle, name: str) -> _File:
@@ -51,7 +57,23 @@ class _File:
                 metadata, schema = parquet.metadata, parquet.schema_arrow
         except (pa.ArrowException, OSError) as exc:
             raise FeatureTableError(name, f"is no readable Parquet file: {_one_line(exc)}") from exc
-        return cls(name, path, schema, metadata.num_rows, _size_bytes(metadata))
+        elements: dict[str, int] = {}
+        for rows, chunk in _chunks(metadata):
+            column, mean = chunk.path_in_schema.partition(".")[0], chunk.num_values // max(rows, 1)
+            elements[column] = max(mean, elements.get(column, 0))
+        return cls(name, path, schema, metadata.num_rows, _size_bytes(metadata), elements)
+
+    @property
+    def batch_rows(self) -> int:
+        """How many rows are few enough to be read at once."""
+        row_bytes = self.size_bytes / max(self.rows, 1)
+        return int(min(_BATCH_ROWS, max(1.0, _BATCH_BYTES / max(row_bytes, 1.0))))
+
+    def refuse_long_lists(self, columns: Sequence[str]) -> None:
+        """Refuse lists that the footer alone tells to be too long, before they are read."""
+        for column in columns:
+            if self.elements.get(column, 0) > _MOST_ELEMENTS:
+                raise FeatureTableError(self.name, _too_long(self.elements[column]), column=column)
 
     def column_type(self, column: str) -> pa.DataType:
         places = self.schema.get_all_field_indices(column)
@@ -62,16 +84,25 @@ class _File:
         return self.schema.field(places[0]).type
 
 
+def _chunks(metadata: pq.FileMetaData) -> Iterator[tuple[int, pq.ColumnChunkMetaData]]:
+    """Yield the parts of all columns, with how many rows each is of."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in range(group.num_columns):
+            yield group.num_rows, group.column(column)
+
+
 def _size_bytes(metadata: pq.FileMetaData) -> int:
-    groups = (metadata.row_group(g) for g in range(metadata.num_row_groups))
-    chunks = (group.column(c) for group in groups for c in range(group.num_columns))
     return sum(
         max(
             chunk.total_uncompressed_size,
-            chunk.num_values * _LEAST_BYTES.get(chunk.physical_type, 0),
+            chunk.num_values * _LEAST_BYTES.get(chunk.physical_type, _NUMBER_BYTES),
         )
-        for chunk in chunks
+        for _, chunk in _chunks(metadata)
     )
+
+
+def _too_long(elements: int) -> str:
+    return f"a list of {elements:,} elements is longer than the {_MOST_ELEMENTS:,} that are taken"
 
 
 class FeatureTable:
@@ -89,8 +120,8 @@ class FeatureTable:
     id_columns : list of str
         Its key, then its category; items may lack that one in a bundle without pairs.
     size_bytes : int
-        Uncompressed, as Parquet counts; at least so many for a string that few distinct ones, which
-        Parquet writes once, do not pass for nothing.
+        Uncompressed, as Parquet counts; at least so many for each value that few distinct ones,
+        which Parquet writes once, do not pass for nothing.
 
     Raises
     ------
@@ -199,19 +230,18 @@ class FeatureTable:
         Raises
         ------
         FeatureTableError
-            If a file is damaged.
+            If a file is damaged, or has lists that are too long.
         """
-        row_bytes = self.size_bytes / max(self.rows, 1)
-        batch_rows = int(min(_BATCH_ROWS, max(256.0, _BATCH_BYTES / max(row_bytes, 1.0))))
         names = sorted(set(columns))
         for file, first in zip(self._files, self._first_rows, strict=False):
             row = first
+            file.refuse_long_lists(names)
             try:
                 # Unbuffered, a column of a row group is held whole; read ahead, the file is.
                 with pq.ParquetFile(
                     file.path, buffer_size=_READ_BUFFER_BYTES, pre_buffer=False
                 ) as parquet:
-                    for batch in parquet.iter_batches(batch_rows, columns=names):
+                    for batch in parquet.iter_batches(file.batch_rows, columns=names):
                         if batch.num_rows:
                             yield TableBatch(self, row, batch)
                         row += batch.num_rows
@@ -323,6 +353,10 @@ class TableBatch:
         self._refuse_null(texts, feature.column)
         if (damaged := _first_damaged(texts)) is not None:
             raise self._error("is not UTF-8", feature.column, damaged)
+        sizes = np.asarray(pc.binary_length(texts), dtype=np.int64)
+        if (sizes > _MOST_TEXT_BYTES).any():
+            problem = f"is a string of {sizes.max():,} bytes, more than {_MOST_TEXT_BYTES:,}"
+            raise self._error(problem, feature.column, int(sizes.argmax()))
         return texts
 
     def text_lists(self, feature: Feature) -> tuple[pa.Array, I64]:
@@ -346,6 +380,8 @@ class TableBatch:
         if not _is_list(array.type):  # nothing but null
             return pa.array([], pa.int64()), np.zeros(len(array), dtype=np.int64)
         lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), dtype=np.int64)
+        if (lengths > _MOST_ELEMENTS).any():
+            raise self._error(_too_long(lengths.max()), column, int(lengths.argmax()))
         elements = _plain(array.flatten())
         if elements.null_count:
             row = _row_of(_first_null(elements), lengths)

@@ -24,6 +24,7 @@ from gkc.errors import (
     SlowRequestError,
     StoreError,
     TooManyVersionsError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
     UrlTooLongError,
     VersionNotFoundError,
@@ -58,6 +59,13 @@ class Kind:
 KINDS: Final[Mapping[type[Exception], Kind]] = {
     MalformedBodyError: Kind(
         400, "malformed-body", "Malformed body", "the body is not JSON, or not safetensors"
+    ),
+    UnauthorizedError: Kind(
+        401,
+        "unauthorized",
+        "Unauthorized",
+        "a key is asked for, and `Authorization: Bearer KEY` is missing or shows none that is let "
+        "in; or a certificate, and there is none",
     ),
     SlowRequestError: Kind(
         408,

@@ -6,10 +6,11 @@ import difflib
 import os
 import re
 from collections.abc import Collection, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "GKC_"
@@ -34,6 +35,15 @@ class StoreSettings(BaseSettings):
 
     request_timeout_ms: int = Field(default=1000, ge=1)
     """Longest wait for one read of the store, in milliseconds; then the answer is 503."""
+
+
+class CallerSettings(BaseSettings):
+    """What a command that asks a running service can be told."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    api_key: SecretStr | None = None
+    """The key to show to a service that asks for one; no flag, since others see those."""
 
 
 class FollowingSettings(StoreSettings):
@@ -66,6 +76,27 @@ class Settings(FollowingSettings):
     max_body_bytes: int = Field(default=8_388_608, ge=1)
     """Most bytes the body of one request may have."""
 
+    api_keys_file: Path | None = None
+    """Lines ``NAME:SHA256`` of those who may call; without it, whoever reaches the address may."""
+
+    admin_port: int | None = Field(default=None, ge=1, le=65535)
+    """TCP port, without TLS, where anybody who reaches it gets metrics and the documentation, which
+    are then nowhere else; by default they are beside the rest and ask for what that asks for."""
+
+    tls_cert_file: Path | None = None
+    """PEM file of the service's certificate and those between it and its authority; with it the
+    service speaks TLS."""
+
+    tls_key_file: Path | None = None
+    """PEM file of the certificate's key, where that is not in the same file."""
+
+    tls_client_ca_file: Path | None = None
+    """PEM file of the authorities of callers' certificates; with it callers must show one."""
+
+    allow_anonymous: bool = False
+    """Whether anybody may call who reaches an address other than loopback, where neither keys nor
+    certificates are asked for; where they are, this changes nothing."""
+
     user_cache_mb: int = Field(default=0, ge=0)
     """Mebibytes of users' records that each worker keeps for users who are asked for again; 0
     keeps none. Saves reads of Redis; a ``file:`` store is mapped memory already."""
@@ -83,6 +114,33 @@ class Settings(FollowingSettings):
     ready_needs_store: bool = False
     """Whether `/readyz` is 503 after five seconds of failed looks at the catalogue. Every host
     fails them at the same time, so that a load balancer would be left without any."""
+
+    @property
+    def is_open_unasked(self) -> bool:
+        """Whether other machines could call without any proof, and nobody said that they may."""
+        proof = self.api_keys_file or self.tls_client_ca_file
+        return not (proof or self.allow_anonymous or _is_loopback(self.host))
+
+    @field_validator("admin_port")
+    @classmethod
+    def _differ(cls, port: int | None, others: ValidationInfo) -> int | None:
+        if port is not None and port == others.data.get("port"):
+            raise ValueError("must be another port than GKC_PORT")
+        return port
+
+    @field_validator("tls_key_file", "tls_client_ca_file")
+    @classmethod
+    def _need_certificate(cls, path: Path | None, others: ValidationInfo) -> Path | None:
+        if path and not others.data.get("tls_cert_file"):
+            raise ValueError("needs GKC_TLS_CERT_FILE, the service's own certificate")
+        return path
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -127,4 +185,5 @@ def in_words(refusal: str) -> str:
 
 def known_variables() -> frozenset[str]:
     """Return the names of all settings."""
-    return frozenset(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
+    names = Settings.model_fields | CallerSettings.model_fields
+    return frozenset(f"{PREFIX}{name.upper()}" for name in names)

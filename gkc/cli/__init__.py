@@ -8,6 +8,7 @@ from typing import Annotated
 from gkc.cli.export_table import run as export_table
 from gkc.cli.get import run as get
 from gkc.cli.join import run as join
+from gkc.cli.key import app as key
 from gkc.cli.lock import check, lock
 from gkc.cli.serve import run as serve
 from gkc.cli.verify import run as verify
@@ -37,6 +38,7 @@ app.command("export-table")(export_table)
 app.command("verify")(verify)
 app.command("lock")(lock)
 app.command("check")(check)
+app.add_typer(key, name="key")
 
 
 def main() -> None:

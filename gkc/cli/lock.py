@@ -14,12 +14,17 @@ from gkc.cli.options import Store, load
 from gkc.errors import CommandError, VersionNotFoundError
 from gkc.extras import extra_needed
 from gkc.lock import Lock
-from gkc.settings import StoreSettings
+from gkc.settings import CallerSettings, StoreSettings
 from gkc.store import parse_store_url
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Ask a running service instead, by its http:// URL."),
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Ask a running service instead, by its http:// URL, with the key in GKC_API_KEY if it "
+        "asks for one.",
+    ),
 ]
 
 
@@ -118,5 +123,6 @@ def _listing(store: str | None, url: str | None) -> tuple[str, Mapping[str, Any]
         raise typer.BadParameter("ask either a store or a service: --store or --url")
     from gkc.client import Client
 
-    with Client(url) as client:
+    key = load(CallerSettings).api_key
+    with Client(url, api_key=key.get_secret_value() if key else None) as client:
         return url, client.versions()

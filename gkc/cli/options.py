@@ -10,13 +10,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from gkc.settings import StoreSettings, refusals, variable_warnings
 from gkc.store import KnowledgeReader, Publisher, open_publisher, open_reader, require_store
 
 _MOST_SHOWN = 40
 
-SettingsT = TypeVar("SettingsT", bound=StoreSettings)
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 AnswerT = TypeVar("AnswerT")
 
 Store = Annotated[

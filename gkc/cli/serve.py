@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -10,6 +10,11 @@ from gkc.cli.options import Store, load, whole_number
 from gkc.extras import extra_needed
 from gkc.settings import Settings
 from gkc.store import parse_store_url
+
+_OPEN_UNASKED: Final = (
+    "anybody who reaches {host} could call; name their keys by GKC_API_KEYS_FILE or the authority "
+    "of their certificates by GKC_TLS_CLIENT_CA_FILE, or let everybody by GKC_ALLOW_ANONYMOUS=1"
+)
 
 
 def run(
@@ -34,12 +39,17 @@ def run(
 ) -> None:
     """Serve what a store holds over HTTP, until SIGTERM or Ctrl-C.
 
+    Other machines than this one are answered if GKC_API_KEYS_FILE, GKC_TLS_CLIENT_CA_FILE or
+    GKC_ALLOW_ANONYMOUS=1 says who may call.
+
     Example: gkc serve --store file:./gkc-data --port 8000 --workers 2
     """
     with extra_needed("service", "gkc serve"):
         from gkc.http.serve import serve
 
     settings = load(Settings, store_url=store, host=host, port=port, workers=workers)
+    if settings.is_open_unasked:
+        raise typer.BadParameter(_OPEN_UNASKED.format(host=settings.host))
     where = parse_store_url(settings.store_url)
 
     def announce(line: str) -> None:

@@ -42,6 +42,7 @@ class _AnyClient:
         namespace: str | None = None,
         mirror_dir: str | os.PathLike[str] | None = None,
         lock: str | os.PathLike[str] | Lock | None = None,
+        api_key: str | None = None,
     ) -> None:
         options = Options(
             urls=urls_of(url),
@@ -53,6 +54,7 @@ class _AnyClient:
             namespace=namespace,
             mirror_dir=mirror_dir,
             lock=lock_of(lock),
+            api_key=api_key,
         )
         self.__setstate__(options)
 
@@ -166,6 +168,9 @@ class Client(_AnyClient):
         Of a store in Redis: where this host keeps its item tables; default: ``GKC_MIRROR_DIR``.
     lock : path or `gkc.lock.Lock`, optional
         What ``gkc lock`` wrote: knowledge of another vector space is never handed out.
+    api_key : str, optional
+        What ``gkc key new`` printed, for a service that asks for keys. Shown nowhere, but part of
+        what is pickled.
 
     Raises
     ------
@@ -212,6 +217,8 @@ class Client(_AnyClient):
         ------
         InvalidFieldsError, VersionNotFoundError
             If a value is wrong, or there is no such version.
+        UnauthorizedError
+            If the service asks for a key, and ``api_key`` is none of its keys.
         StoreError
             If the service cannot answer at the moment.
         DeadlineExceededError, GenerationChangedError, ServiceError

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -61,6 +62,7 @@ class Options:
     namespace: str | None
     mirror_dir: str | os.PathLike[str] | None
     lock: Lock | None
+    api_key: str | None = field(repr=False)
 
     def __post_init__(self) -> None:
         """Check them."""
@@ -72,8 +74,13 @@ class Options:
         _check("max_rows", self.max_rows, _is_count(self.max_rows, 1), "a count of 1 or more")
         is_hook = on_request is None or callable(on_request)
         _check("on_request", on_request, is_hook, "a function, or None")
+        if self.api_key is not None and not _is_key(self.api_key):
+            raise ClientUsageError(
+                "api_key= must be one that `gkc key new` printed: ASCII characters without spaces"
+            )
+        others: tuple[str, ...]
         if self.is_local:
-            kind, others = "a service", ("hedge_after", "on_request")
+            kind, others = "a service", ("hedge_after", "on_request", "api_key")
         else:
             kind, others = "a store in this process", ("namespace", "mirror_dir")
         for name in others:
@@ -125,6 +132,10 @@ def lock_of(lock: object) -> Lock | None:
     is_path = isinstance(lock, str | os.PathLike) and bool(os.fspath(lock))
     _check("lock", lock, is_path, "the path of a file that `gkc lock` wrote, a Lock or None")
     return Lock.read(Path(cast("os.PathLike[str]", lock)))
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[!-~]{1,1024}", value) is not None
 
 
 def _is_seconds(value: object) -> bool:

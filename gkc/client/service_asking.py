@@ -201,7 +201,8 @@ class Asking:
         self._tried.append(address)
         now = monotonic()
         connection = self._service.connection(address)
-        sent = self._request.to(address.host_header, address.prefix, self._deadline - now)
+        left = self._deadline - now
+        sent = self._request.to(address.host_header, address.prefix, left, options.api_key)
         attempt = Attempt(
             connection, connection.exchange(sent), kind, now, is_reused=connection.is_open
         )

@@ -62,12 +62,15 @@ class Request(Struct, frozen=True):
     body: bytes = b""
     rows: int = 0
 
-    def to(self, host_header: str, prefix: str, timeout_seconds: float) -> bytes:
+    def to(
+        self, host_header: str, prefix: str, timeout_seconds: float, api_key: str | None = None
+    ) -> bytes:
         """Return the bytes that go to one address, with what is left of the time."""
         left_ms = min(max(1, int(timeout_seconds * 1000)), _LONGEST_TIMEOUT_MS)
+        credentials = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
         head = (
             f"{self.method} {prefix}{self.path} HTTP/1.1\r\nHost: {host_header}\r\n"
-            f"X-Request-Timeout-Ms: {left_ms}\r\n{self.headers}\r\n"
+            f"X-Request-Timeout-Ms: {left_ms}\r\n{credentials}{self.headers}\r\n"
         )
         return head.encode("ascii") + self.body
 

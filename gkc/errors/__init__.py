@@ -6,6 +6,7 @@
     ├── StoreError                        something about the store or what it holds
     │   ├── StoreUrlError                 the URL names no store of ours
     │   ├── StoreUnavailableError         the store cannot be reached or does not answer
+    │   │   └── StoreFullError            it has no room for what is written
     │   ├── UnsafeStoreError              the store may lose what is published into it
     │   ├── CatalogueLostError            a catalogue that was there has vanished, or is damaged
     │   │   └── OldCatalogueError         an earlier gkc wrote it
@@ -29,6 +30,7 @@
     │   ├── InvalidFieldsError            fields of a request are missing, misplaced or wrong
     │   ├── BatchTooLargeError            more rows than one request may ask for
     │   │   └── TooManyValuesError        more values than so many rows could need
+    │   ├── UnauthorizedError             the caller does not show a key that is asked for
     │   ├── TooManyVersionsError          more versions than one request may name
     │   ├── BodyTooLargeError             more bytes than one request may have
     │   ├── UnsupportedMediaTypeError     the body is of a type that is not read
@@ -74,6 +76,7 @@ from gkc.errors.requests import (
     SlowRequestError,
     TooManyValuesError,
     TooManyVersionsError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
     UrlTooLongError,
 )
@@ -97,6 +100,7 @@ from gkc.errors.store import (
     OldCatalogueError,
     ServiceNotReadyError,
     StoreError,
+    StoreFullError,
     StoreUnavailableError,
     StoreUrlError,
     UnsafeStoreError,
@@ -141,11 +145,13 @@ __all__ = [
     "SlowReaderError",
     "SlowRequestError",
     "StoreError",
+    "StoreFullError",
     "StoreUnavailableError",
     "StoreUrlError",
     "TableFileError",
     "TooManyValuesError",
     "TooManyVersionsError",
+    "UnauthorizedError",
     "UnsafeStoreError",
     "UnsupportedMediaTypeError",
     "UrlTooLongError",

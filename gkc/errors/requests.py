@@ -11,6 +11,10 @@ class RequestError(GkcError):
     """A caller asked for something that cannot be answered as asked."""
 
 
+class UnauthorizedError(RequestError):
+    """The caller does not show what the service lets callers in by."""
+
+
 class MalformedBodyError(RequestError):
     """The body of a request is not in the format that it claims to be in."""
 

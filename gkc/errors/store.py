@@ -33,6 +33,10 @@ class StoreUnavailableError(StoreError):
         super().__init__(f"store {store} is not available: {cause}; {self.remedy}")
 
 
+class StoreFullError(StoreUnavailableError):
+    """The store has no room for what is written, until something else is deleted."""
+
+
 class UnsafeStoreError(StoreError):
     """The store is set up so that it may lose what is published into it."""
 

@@ -21,15 +21,19 @@ from gkc.answering.reader import GuardedReader
 from gkc.answering.serving import Serving
 from gkc.answering.user_cache import UserCache, UserReader
 from gkc.errors import GkcError
+from gkc.http.access import Guarded
+from gkc.http.admin import Divided
+from gkc.http.api_keys import follow_keys
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
 from gkc.http.host import Host
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
-from gkc.http.openapi import COMPONENTS, KNOWLEDGE
+from gkc.http.openapi import COMPONENTS, KNOWLEDGE, SECURITY
 from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.http.readiness import Readiness
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
+from gkc.http.tls import follow_tls
 from gkc.problem import MEDIA_TYPE
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader
@@ -80,6 +84,7 @@ class Api(FastAPI):
             )
             document["paths"] = {KNOWLEDGE_PATH: KNOWLEDGE, **document["paths"]}
             document["components"] = COMPONENTS
+            document["security"] = SECURITY
             self.openapi_schema = document
         return self.openapi_schema
 
@@ -98,6 +103,13 @@ class Service:
         What the workers know of each other.
     is_substitute : bool
         Whether to be as ready as the others before the start counts as done.
+
+    Attributes
+    ----------
+    tls : FollowedFiles, optional
+        What the server speaks TLS by.
+    admin : ASGI application
+        What a port of operators answers.
     """
 
     def __init__(
@@ -145,7 +157,17 @@ class Service:
             max_rows=settings.max_rows,
             max_body_bytes=settings.max_body_bytes,
         )
-        self._app = Observed(Front(knowledge, api), self.metrics, _paths(api))
+        front: ASGIApp = Front(knowledge, api)
+        self.admin = Observed(Divided(front, is_admin=True), self.metrics, _paths(api))
+        if settings.admin_port:
+            front = Divided(front, is_admin=False)
+        keys = follow_keys(settings)
+        self.tls = follow_tls(settings)
+        self._followed = [files for files in (keys, self.tls) if files]
+        needs_certificate = settings.tls_client_ca_file is not None
+        if keys or needs_certificate:
+            front = Guarded(front, keys, needs_certificate=needs_certificate)
+        self._app = Observed(front, self.metrics, _paths(api))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -153,16 +175,18 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
-        """Follow the catalogue while the application runs, and close the store afterwards."""
-        following = asyncio.create_task(self.serving.follow())
+        """Follow what may change while the application runs, and close the store afterwards."""
+        followed = self.serving, *self._followed
+        following = [asyncio.create_task(each.follow()) for each in followed]
         try:
             if self._is_substitute:
                 await self.serving.wait_until_ready()
             yield
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            for task in following:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             self.metrics.add_tally()
             await self._reader.close()
 

@@ -30,7 +30,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as exc:
         raise CommandError(
             f"cannot listen on {host}, port {port}: {exc.strerror or exc}; "
-            "stop what uses it, or choose others with --host and --port"
+            "stop what uses it, or choose others with --host, --port and GKC_ADMIN_PORT"
         ) from exc
 
 

@@ -7,12 +7,14 @@ import secrets
 from collections.abc import Collection
 from itertools import count
 from time import perf_counter
+from traceback import format_tb
 from typing import Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gkc.errors import GkcError
+from gkc.http.access import CALLER
 from gkc.http.asgi import headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import problem_of
@@ -68,14 +70,13 @@ class Observed:
             problem = problem_of(exc)
             self._metrics.reject(exc)
             if problem.status >= _SERVER_ERRORS:
-                unforeseen = None if isinstance(exc, GkcError) else exc
-                log.error(
-                    "request_failed",
-                    path=scope["path"],
-                    code=problem.status,
-                    cause=str(exc),
-                    exc_info=unforeseen,
-                )
+                details = {"caller": scope[CALLER]} if CALLER in scope else {}
+                cause = str(exc)
+                if not isinstance(exc, GkcError):  # its message may hold anything, ids too
+                    cause = type(exc).__name__
+                    details["stack"] = "".join(format_tb(exc.__traceback__))
+                path = scope["path"]
+                log.error("request_failed", path=path, code=problem.status, cause=cause, **details)
             if answer.is_finished:
                 return
             if answer.is_started:

@@ -26,6 +26,7 @@ _REFERENCE: Final = dict(zip(_TYPES, _REFERENCES, strict=True))
 
 _REQUEST_ID: Final = "X-Request-ID"
 _RETRY_AFTER: Final = "Retry-After"
+_KEY: Final = "key"
 
 _EXAMPLES: Final = (
     errors.MalformedBodyError("JSON", "unexpected end of data: line 1 column 9"),
@@ -34,6 +35,7 @@ _EXAMPLES: Final = (
     errors.BatchTooLargeError(20_000, 10_000),
     errors.TooManyVersionsError(100, MAX_VERSIONS),
     errors.BodyTooLargeError(8_388_608),
+    errors.UnauthorizedError("this service answers those who show a key"),
     errors.SlowRequestError("no whole head", LIMITS.head_seconds),
     errors.UrlTooLongError(LIMITS.url_bytes),
     errors.HeadTooLargeError(f"{LIMITS.headers} headers"),
@@ -71,6 +73,9 @@ COMPONENTS: Final[dict[str, Any]] = {
             "schema": {"type": "integer"},
         },
     },
+    "securitySchemes": {
+        _KEY: {"type": "http", "scheme": "bearer", "description": "What `gkc key new` printed."}
+    },
     "parameters": {
         _REQUEST_ID: {
             "name": _REQUEST_ID,
@@ -81,6 +86,9 @@ COMPONENTS: Final[dict[str, Any]] = {
     },
 }
 """All that is defined once and referred to."""
+
+SECURITY: Final[Sequence[Mapping[str, Sequence[str]]]] = [{_KEY: []}, {}]
+"""Of all operations: a key where the service asks for keys, else nothing."""
 
 
 def _operation(
@@ -209,7 +217,9 @@ OPERATIONS: Final[Mapping[str, dict[str, Any]]] = {
         "listVersions",
         "versions",
         "The versions that are served",
-        _responses("Every version.", _json_of(VersionList), *_STORE_ERRORS),
+        _responses(
+            "Every version.", _json_of(VersionList), errors.UnauthorizedError, *_STORE_ERRORS
+        ),
     ),
     "/livez": _operation(
         "checkLiveness",
@@ -227,7 +237,11 @@ OPERATIONS: Final[Mapping[str, dict[str, Any]]] = {
         "readMetrics",
         "operations",
         "Prometheus metrics",
-        _responses("Every metric.", {"text/plain": {"schema": {"type": "string"}}}),
+        _responses(
+            "Every metric.",
+            {"text/plain": {"schema": {"type": "string"}}},
+            errors.UnauthorizedError,
+        ),
     ),
 }
 """What GET does at every other path, besides what FastAPI reads from its function."""

@@ -57,6 +57,8 @@ def problem_of(error: Exception) -> Problem:
     headers = {}
     if kind.retry_after_seconds is not None:
         headers["retry-after"] = str(kind.retry_after_seconds)
+    if kind.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     details = ProblemDetails(kind.type, kind.title, kind.status, detail, **_extra(error))
     return Problem(details, headers)
 

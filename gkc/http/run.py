@@ -24,6 +24,7 @@ import uvicorn
 
 from gkc.answering.serving import Serving
 from gkc.compiled import library
+from gkc.http.admin import AdminServer
 from gkc.http.app import Service
 from gkc.http.connections import Connections
 from gkc.http.host import WorkerState
@@ -31,6 +32,7 @@ from gkc.http.limits import LIMITS, Limits
 from gkc.http.listener import BACKLOG, take_no_more
 from gkc.http.memory import keep_freed_memory
 from gkc.http.metrics import Metrics
+from gkc.http.tls import context_of
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import BEAT_SECONDS, RETIRE, Assignment
 from gkc.settings import Settings
@@ -61,12 +63,18 @@ def server_options(metrics: Metrics, limits: Limits = LIMITS) -> dict[str, Any]:
 
 
 def run(
-    settings: Settings, limits: Limits, metrics_directory: Path, assignment: Assignment
+    settings: Settings,
+    limits: Limits,
+    metrics_directory: Path,
+    admin_listener: socket.socket | None,
+    assignment: Assignment,
 ) -> None:
     """Serve in a worker's process, which shares its metrics in a directory."""
     service = _build(settings, metrics_directory, assignment)
-    config = uvicorn.Config(service, **server_options(service.metrics, limits))
-    _Server(config, service.serving, settings, assignment).run(sockets=[assignment.listener])
+    options = server_options(service.metrics, limits)
+    config = uvicorn.Config(service, **options, **_tls(service))
+    admin = AdminServer(service.admin, admin_listener, options) if admin_listener else None
+    _Server(config, admin, service.serving, settings, assignment).run([assignment.listener])
     seat = assignment.seat
     if seat.host.is_draining:
         seat.state = WorkerState.ABSENT
@@ -80,15 +88,23 @@ class _Server(uvicorn.Server):
     Parameters
     ----------
     config : uvicorn.Config
+    admin : AdminServer, optional
+        Runs beside it.
     serving : Serving
     settings : Settings
     assignment : Assignment
     """
 
     def __init__(
-        self, config: uvicorn.Config, serving: Serving, settings: Settings, assignment: Assignment
+        self,
+        config: uvicorn.Config,
+        admin: AdminServer | None,
+        serving: Serving,
+        settings: Settings,
+        assignment: Assignment,
     ) -> None:
         super().__init__(config)
+        self._admin = admin
         self._serving = serving
         self._assignment = assignment
         self._drain_seconds = settings.drain_seconds
@@ -102,6 +118,8 @@ class _Server(uvicorn.Server):
         self._loop.add_signal_handler(RETIRE, self._retire)
         self._beating = asyncio.create_task(self._beat())
         await super().startup(sockets)
+        if self._admin and self.started:
+            await self._admin.begin()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave, and tell callers to; before it serves, there is nobody to tell."""
@@ -127,6 +145,8 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=_CLOSING_SECONDS)
+        if self._admin:
+            self._admin.end()
         await self.lifespan.shutdown()
         self._beating.cancel()
 
@@ -161,6 +181,8 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._assignment.listener.close()
+        if self._admin:
+            self._admin.stop_listening()
 
     async def _wait_until_empty(self) -> None:
         """Wait until no connection is left, or for as long as requests have from the first time."""
@@ -181,6 +203,14 @@ class _Server(uvicorn.Server):
                 beaten = self._loop.time()
                 self._assignment.beat()
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _tls(service: Service) -> dict[str, Any]:
+    """Return what else uvicorn is told where it speaks TLS."""
+    if service.tls is None:
+        return {}
+    context = context_of(service.tls)
+    return {"ssl_context_factory": lambda *_: context}
 
 
 def _build(settings: Settings, metrics_directory: Path, assignment: Assignment) -> Service:

@@ -10,7 +10,10 @@ import logging
 import os
 import resource
 import signal
+import socket
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,9 +21,12 @@ from typing import Final
 import structlog
 
 from gkc.compiled import library
+from gkc.errors import CommandError
+from gkc.http.api_keys import follow_keys
 from gkc.http.limits import LIMITS, Limits
 from gkc.http.listener import listen
 from gkc.http.metrics_directory import metrics_directory
+from gkc.http.tls import follow_tls
 from gkc.http.workers import STOPPING, Assignment, WorkerLimits, Workers
 from gkc.interrupts import exit_when_told
 from gkc.logs import set_up_logging
@@ -54,37 +60,59 @@ def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = 
     StoreUrlError
         If the URL names no store.
     CommandError
-        If the address cannot be listened on, or a worker cannot begin.
+        If the address cannot be listened on, the keys cannot be read, or a worker cannot begin.
     """
     exit_when_told()
     set_up_logging(logging.INFO)
     library()  # if it cannot work, one process says so and not each worker
     store = parse_store_url(settings.store_url)
+    follow_keys(settings)  # they, too, are refused here, if they are broken
+    follow_tls(settings)
     stop_seconds = settings.drain_delay_seconds + settings.drain_seconds + _SPARE_SECONDS
     worker_limits = WorkerLimits(settings.stuck_seconds, stop_seconds)
     _take_descriptors()
-    with listen(settings.host, settings.port) as listener:
+    with (
+        listen(settings.host, settings.port) as listener,
+        _listen_to_operators(settings) as admin_listener,
+    ):
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         count = "" if settings.workers == 1 else f", {settings.workers} workers"
+        scheme = "https" if settings.tls_cert_file else "http"
+        admin = f", admin port {settings.admin_port}" if settings.admin_port else ""
         line = (
-            f"serving http://{shown}:{port} from {store.shown} "
-            f"(namespace {settings.namespace}{count})"
+            f"serving {scheme}://{shown}:{port} from {store.shown} "
+            f"(namespace {settings.namespace}{count}{admin})"
         )
         workers = Workers(settings.workers, listener, worker_limits)
         with metrics_directory() as directory:
             os.environ[_METRICS_DIRECTORY] = str(directory)  # where each worker's library looks
-            workers.run(partial(_work, settings, limits, directory), lambda: announce(line))
+            work = partial(_work, settings, limits, directory, admin_listener)
+            workers.run(work, lambda: announce(line))
     for number in STOPPING:  # being told once more changes nothing, not even the exit status
         signal.signal(number, signal.SIG_IGN)
 
 
-def _work(settings: Settings, limits: Limits, directory: Path, assignment: Assignment) -> None:
+def _listen_to_operators(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+    return listen(settings.host, settings.admin_port) if settings.admin_port else nullcontext()
+
+
+def _work(
+    settings: Settings,
+    limits: Limits,
+    directory: Path,
+    admin_listener: socket.socket | None,
+    assignment: Assignment,
+) -> None:
     """Serve in a worker's process, which alone imports what that needs."""
     set_up_logging(logging.INFO)
     from gkc.http.run import run
 
-    run(settings, limits, directory, assignment)
+    try:
+        run(settings, limits, directory, admin_listener, assignment)
+    except CommandError as exc:  # files that were whole when the parent read them
+        log.error("worker_cannot_start", cause=str(exc))
+        sys.exit(1)
 
 
 def _take_descriptors() -> None:

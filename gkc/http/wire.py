@@ -14,7 +14,7 @@ sees it: as a problem, like all else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
@@ -31,6 +31,7 @@ from gkc.errors import (
     SlowRequestError,
     UrlTooLongError,
 )
+from gkc.http.access import CALLER
 from gkc.http.connections import Connections
 from gkc.http.middleware import request_id_of
 from gkc.http.problems import Problem, problem_of, problem_of_status
@@ -130,6 +131,7 @@ class GatheringProtocol(HttpToolsProtocol):
         self._received = self._received_before = self._head_start = 0
         self._body_bytes = 0
         self._seen = (0, 0, 0, 0)
+        self._caller: str | None = None
         self._unseen_bytes = 0
         self._wait: _Wait | None = None
         self._waits_since = 0.0
@@ -137,6 +139,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+        self._caller = _name_of(transport.get_extra_info("peercert"))
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -172,6 +175,8 @@ class GatheringProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
+        if self._caller is not None:
+            self.scope[CALLER] = self._caller  # type: ignore[typeddict-unknown-key]
         self._phase = _Phase.HEAD
         self._requests += 1
         self._head_start = self._received_before
@@ -343,3 +348,11 @@ class GatheringProtocol(HttpToolsProtocol):
         if self.scope["method"] == "CONNECT":
             raise _TunnelError
         return any(name == b"upgrade" for name, _ in self.headers)
+
+
+def _name_of(certificate: Mapping[str, Any] | None) -> str | None:
+    """Return the common name of a caller's certificate, None if it shows none."""
+    if not certificate:
+        return None
+    subject = dict(pair for names in certificate["subject"] for pair in names)
+    return str(subject.get("commonName", ""))

@@ -13,6 +13,8 @@ from typing import Final
 
 TEMPORARY: Final = ".tmp"
 """What is appended to the name of a file that is being replaced."""
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a write meets on a full disk, at the end of a quota, or of a process's allowance."""
 _PRIVATE: Final = 0o700
 
 
@@ -78,10 +80,14 @@ def replace_file(path: Path, data: bytes) -> None:
     """Replace a file durably and in one step; the caller is its only writer."""
     temporary = path.with_name(path.name + TEMPORARY)
     fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink()  # a part of it would take room on a disk that may have none left
+        raise
     temporary.replace(path)
     sync_directory(path.parent)
 

@@ -153,6 +153,14 @@ class Storage(Protocol):
         """
         ...
 
+    def free(self, generation: str, layout: GenerationLayout) -> None:
+        """Give back what a staged generation takes, before the catalogue is told of it.
+
+        Its lease is the caller's or nobody's. Does nothing where a full store takes a catalogue all
+        the same, or where a writer without its lease may yet publish.
+        """
+        ...
+
     def wait_for_replicas(self) -> None:
         """Return when replicas, where there are any, have all that was written.
 

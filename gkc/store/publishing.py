@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,11 +15,12 @@ import structlog
 from gkc.errors import (
     NoOldCatalogueError,
     RecordError,
+    StoreFullError,
     StoreUnavailableError,
     VersionBusyError,
 )
 from gkc.store import changes
-from gkc.store.catalogue import Catalogue, read_catalogue
+from gkc.store.catalogue import Catalogue, GenerationEntry, read_catalogue
 from gkc.store.changes import Retention
 from gkc.store.generation import GenerationManifest, GenerationSpec
 from gkc.store.old_format import read_old_catalogue
@@ -95,8 +96,9 @@ class Publisher:
 
         ``categories`` are all of them in ascending order of their bytes, where they are strings.
         Whatever a dead writer left is swept first, except what ``resume`` goes on with. Leaving the
-        block without publishing deletes what was written. Only a store that went away or an
-        interrupt by the user leaves it staged: for ``resume``, or for the next run to sweep.
+        block without publishing deletes what was written, also if the store is full. Only a store
+        that went away or an interrupt by the user leaves it staged: for ``resume``, or for the next
+        run to sweep.
 
         Raises
         ------
@@ -111,22 +113,19 @@ class Publisher:
             kept = changes.resumable(self.catalogue(), spec) if resume else None
             self.sweep(version=spec.version, keep=kept)
             generation = self._enter(spec, kept, max_versions, lease.token, holder)
-            sink = self._storage.open_sink(
-                generation, spec, lease, resume=kept is not None, categories=categories
-            )
-            staged = StagedGeneration(generation, sink, lease, resumed=kept is not None)
             try:
-                yield staged
-            except (StoreUnavailableError, KeyboardInterrupt):
-                raise
-            except BaseException:
-                self._discard(generation, lease.token)
-                raise
-            else:
-                if not staged.is_published:
+                sink = self._storage.open_sink(
+                    generation, spec, lease, resume=kept is not None, categories=categories
+                )
+                staged = StagedGeneration(generation, sink, lease, resumed=kept is not None)
+                with closing(sink):  # before it is deleted: what is open keeps its room
+                    yield staged
+            except BaseException as exc:
+                if not _is_resumable(exc):
                     self._discard(generation, lease.token)
-            finally:
-                sink.close()
+                raise
+            if not staged.is_published:
+                self._discard(generation, lease.token)
         finally:
             lease.release()
 
@@ -240,9 +239,17 @@ class Publisher:
         """
         now = time.time()
         for generation, entry in self.catalogue().in_state("staging").items():
-            if generation != keep and (entry.version == version or self._is_dead(entry.version)):
-                log.info("dead_writer_swept", generation=generation, version=entry.version)
-                self._update(lambda c, g=generation: changes.abandon(c, g, now))  # type: ignore[misc]
+            if generation == keep:
+                continue
+            if entry.version == version:
+                self._bury(generation)
+                continue
+            with suppress(VersionBusyError):  # its writer lives
+                lease = self._storage.acquire_lease(entry.version, _SWEEPER)
+                try:
+                    self._bury(generation)
+                finally:
+                    lease.release()
         tombs = self.catalogue().in_state("abandoned")
         for generation, entry in tombs.items():
             self._storage.delete(generation, entry.layout)
@@ -262,13 +269,18 @@ class Publisher:
             time.sleep(_SWAP_PAUSE_SECONDS)
         raise VersionBusyError(version, _SWEEPER)
 
-    def _is_dead(self, version: str) -> bool:
-        """Tell whether no living writer holds a version's lease."""
-        try:
-            self._storage.acquire_lease(version, _SWEEPER).release()
-        except VersionBusyError:
-            return False
-        return True
+    def _bury(self, generation: str) -> None:
+        """Turn what a dead writer staged into a tombstone; the caller holds its lease."""
+        entry = self.catalogue().in_state("staging").get(generation)
+        if entry is None:
+            return
+        log.info("dead_writer_swept", generation=generation, version=entry.version)
+        self._abandon(generation, entry)
+
+    def _abandon(self, generation: str, entry: GenerationEntry) -> None:
+        # First its room, without which a full store would not take the catalogue.
+        self._storage.free(generation, entry.layout)
+        self._update(lambda c: changes.abandon(c, generation, time.time()))
 
     def _enter(
         self, spec: GenerationSpec, kept: str | None, max_versions: int, token: str, holder: str
@@ -289,7 +301,7 @@ class Publisher:
         entry = self.catalogue().generations.get(generation)
         if entry is None or entry.state == "published" or entry.token not in ("", token):
             return
-        self._update(lambda c: changes.abandon(c, generation, time.time()))
+        self._abandon(generation, entry)
         self._storage.delete(generation, entry.layout)
         self._update(lambda c: changes.forget(c, [generation]))
 
@@ -311,6 +323,13 @@ class Publisher:
         raise StoreUnavailableError(
             self.store, "the catalogue changed under every one of our attempts"
         )
+
+
+def _is_resumable(exc: BaseException) -> bool:
+    """Tell whether what was written when this ended an export is left for a later one."""
+    if isinstance(exc, StoreFullError):
+        return False  # it would fill the store for all others
+    return isinstance(exc, StoreUnavailableError | KeyboardInterrupt)
 
 
 def _holder() -> str:

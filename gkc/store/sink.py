@@ -214,8 +214,12 @@ class GenerationSink:
         self._spec = spec
         self._manifest: GenerationManifest | None = None
         self._totals = default_totals(spec)
-        with staged.errors():
-            self._open(categories, resume=resume)
+        try:
+            with staged.errors():
+                self._open(categories, resume=resume)
+        except BaseException:
+            staged.close()
+            raise
         self._stored = self._manifest.totals if self._manifest else self._totals
         self._noted_bytes = 0 if self._manifest else staged.written_bytes
         self._noted_at = time.monotonic()

@@ -75,6 +75,14 @@ def test_every_setting_exists() -> None:
     assert _settings_named() <= known_variables()
 
 
+def test_the_stack_says_who_may_call() -> None:
+    service = COMPOSE["services"]["service"]
+    host = service["command"][service["command"].index("--host") + 1]
+    allowed = service["environment"]["GKC_ALLOW_ANONYMOUS"]
+    assert not Settings(host=host, allow_anonymous=allowed).is_open_unasked
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"]), "to this machine alone"
+
+
 def test_the_serving_image_has_no_training_packages() -> None:
     used = re.findall(r"requirements/(\w+)\.txt", DOCKERFILE)
     assert used == ["exporter", "build", "zig"]

@@ -393,3 +393,28 @@ def _term_nodes(term: Term) -> list[onnx.NodeProto]:
     if term.is_row:
         nodes.append(helper.make_node("ReduceSum", [gathered, "one"], [f"{n}_out"], keepdims=0))
     return nodes
+
+
+def make_endless(path: Path) -> None:
+    """Have a bundle's model look for its scale in a loop that never ends."""
+    loaded = onnx.load(str(path))
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["goes_on_still"]),
+            helper.make_node("Identity", ["scale_so_far"], ["scale_then"]),
+        ],
+        "body",
+        [
+            value("turn", TensorProto.INT64, []),
+            value("goes_on", TensorProto.BOOL, []),
+            value("scale_so_far", TensorProto.FLOAT, []),
+        ],
+        [value("goes_on_still", TensorProto.BOOL, []), value("scale_then", TensorProto.FLOAT, [])],
+    )
+    loop = helper.make_node("Loop", ["", "true", "scale"], ["scale_found"], body=body)
+    loaded.graph.initializer.append(numpy_helper.from_array(np.array(True), "true"))
+    loaded.graph.node.insert(0, loop)
+    (scaling,) = (node for node in loaded.graph.node if node.op_type == "Mul")
+    scaling.input[1] = "scale_found"
+    onnx.save(loaded, str(path))

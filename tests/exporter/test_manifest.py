@@ -157,6 +157,12 @@ def test_a_fault_is_named_with_its_key(changes: dict[str, Any], problem: str) ->
         parse_manifest(json.dumps(LEAST | changes).encode())
 
 
+def test_what_is_megabytes_long_is_shortened() -> None:
+    with pytest.raises(BundleError, match=r"^manifest.json: 'xxx.* … .*; mend") as refused:
+        parse_manifest(json.dumps(LEAST | {"x" * 2_000_000: 1}).encode())
+    assert len(str(refused.value)) < 2100
+
+
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
@@ -165,6 +171,10 @@ def test_a_fault_is_named_with_its_key(changes: dict[str, Any], problem: str) ->
         (b"[]", "must be a JSON object"),
         (b"[" * 200_000, "is not JSON: it is nested too deeply"),
         (b'{"pad": {}, "pad": {}}', "is not JSON: the key 'pad' is there twice"),
+        (
+            b"{%s}" % b",".join(b'"%d":0' % (k % 99_999) for k in range(100_000)),
+            "is not JSON: the key '0' is there twice",
+        ),
         (b'{"dim": NaN}', "is not JSON: NaN is no JSON number"),
         (b'{"dim": 1e999}', "is not JSON: 1e999 is too large a number"),
         (b'{"name": "\\ud800"}', "is not JSON: "),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,27 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter import models
 from exporter.bundle import load_bundle
 from exporter.manifest import TABLE_OF, ModelKind
-from exporter.models import InferenceError, Model, new_pool
+from exporter.models import Model
+from exporter.sessions import InferenceError, Sessions
 from exporter.tables import FeatureTable
 from tests.exporter.bundles import Built, Recipe, Term, build
 
 
 @pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with new_pool() as pool:
-        yield pool
+def sessions() -> Iterator[Sessions]:
+    with Sessions() as sessions:
+        yield sessions
 
 
-def item_model(path: Path, pool: ThreadPoolExecutor, **changes: Any) -> tuple[Built, Model]:
+def item_model(path: Path, sessions: Sessions, **changes: Any) -> tuple[Built, Model]:
     recipe = Recipe(item=[Term("item_id"), Term("price", "float32", 1)], **changes)
     built = build(path, recipe)
-    return built, load(Model, built, "item", pool)
+    return built, load(Model, built, "item", sessions)
 
 
-def load(model: type[Model], built: Built, kind: ModelKind, pool: ThreadPoolExecutor) -> Model:
+def load(model: type[Model], built: Built, kind: ModelKind, sessions: Sessions) -> Model:
     bundle = load_bundle(built.path)
-    return model(bundle, kind, FeatureTable(bundle, TABLE_OF[kind]), pool)
+    return model(bundle, kind, FeatureTable(bundle, TABLE_OF[kind]), sessions)
 
 
 def inputs(rows: int) -> dict[str, Any]:
@@ -48,9 +48,9 @@ def truth(built: Built, rows: int) -> Any:
 @pytest.mark.parametrize("rows", [0, 1, 127, 128, 700])
 @pytest.mark.parametrize("batch", ["n", 1, 64])
 def test_outputs_do_not_depend_on_how_rows_are_cut_into_batches(
-    rows: int, batch: Any, tmp_path: Path, pool: ThreadPoolExecutor
+    rows: int, batch: Any, tmp_path: Path, sessions: Sessions
 ) -> None:
-    built, model = item_model(tmp_path / "b", pool, batch=batch)
+    built, model = item_model(tmp_path / "b", sessions, batch=batch)
     found = model.run(inputs(rows))
     assert found.dtype == np.float32
     assert found.shape == (rows, 8)
@@ -59,11 +59,11 @@ def test_outputs_do_not_depend_on_how_rows_are_cut_into_batches(
 
 
 def test_a_row_alone_has_the_bits_that_it_has_among_others(
-    tmp_path: Path, pool: ThreadPoolExecutor
+    tmp_path: Path, sessions: Sessions
 ) -> None:
     built = build(tmp_path / "b", Recipe(item=[Term("price", "float32", 1)]))
     save_pooling_model(built.path / "item.onnx")
-    model = load(Model, built, "item", pool)
+    model = load(Model, built, "item", sessions)
     prices = np.random.default_rng(5).standard_normal((40, 1)).astype(np.float32)
     together = model.run({"price": prices})
     alone = [model.run({"price": prices[k : k + 1]}) for k in range(len(prices))]
@@ -93,15 +93,15 @@ def save_pooling_model(path: Path) -> None:
 
 @pytest.mark.parametrize("size", models._BATCH_SIZES)
 def test_every_batch_size_that_may_be_found_fastest_gives_the_same(
-    size: int, tmp_path: Path, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    size: int, tmp_path: Path, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built, model = item_model(tmp_path / "b", pool)
+    built, model = item_model(tmp_path / "b", sessions)
     monkeypatch.setattr(models, "_BATCH_SIZES", (size,))
     found = model.run(inputs(2100))
     assert np.allclose(found, truth(built, 2100), rtol=1e-5, atol=1e-6)
 
 
-def test_what_a_model_takes_is_read_from_it(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+def test_what_a_model_takes_is_read_from_it(tmp_path: Path, sessions: Sessions) -> None:
     recipe = Recipe(
         user=[
             Term("user_id", "int32", name="u"),
@@ -110,7 +110,7 @@ def test_what_a_model_takes_is_read_from_it(tmp_path: Path, pool: ThreadPoolExec
             Term("city", "str", 2, name="s", beside=("town",)),
         ]
     )
-    model = load(Model, build(tmp_path / "b", recipe), "user", pool)
+    model = load(Model, build(tmp_path / "b", recipe), "user", sessions)
     found = {i.name: (*i.columns, i.dtype.name, i.rank, i.width) for i in model.inputs}
     assert found == {
         "u": ("user_id", "int32", 1, None),
@@ -121,9 +121,9 @@ def test_what_a_model_takes_is_read_from_it(tmp_path: Path, pool: ThreadPoolExec
 
 
 def test_the_first_row_of_the_batch_is_named_where_no_one_row_is_to_blame(
-    tmp_path: Path, pool: ThreadPoolExecutor
+    tmp_path: Path, sessions: Sessions
 ) -> None:
-    _, model = item_model(tmp_path / "b", pool)
+    _, model = item_model(tmp_path / "b", sessions)
     wrong: dict[str, Any] = {"item_id": np.arange(5), "price": np.zeros((5, 2), np.float32)}
     with pytest.raises(InferenceError) as caught:
         model.run(wrong)
@@ -144,7 +144,7 @@ def test_batches_run_side_by_side_in_the_pool(tmp_path: Path) -> None:
     built = build(
         tmp_path / "b", Recipe(item=[Term("item_id"), Term("price", "float32", 1)], batch=64)
     )
-    with ThreadPoolExecutor(2) as pool:
-        model = load(Watching, built, "item", pool)
+    with Sessions(2) as sessions:
+        model = load(Watching, built, "item", sessions)
         model.run(inputs(128))
     assert len(threads) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,22 @@ import pytest
 from onnx import helper, numpy_helper
 
 from exporter.errors import BundleError, ModelOutputError
-from tests.exporter.bundles import Recipe, Term, build
+from exporter.sessions import Sessions
+from tests.exporter.bundles import Recipe, Term, build, make_endless
 from tests.exporter.conftest import Export
 from tests.exporter.places import Place
 from tests.exporter.refusals import column, edited, refuse
+
+
+@pytest.mark.parametrize("kind", ["user", "item"])
+def test_a_model_that_never_ends(
+    kind: str, place: Place, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.inputs.Sessions", partial(Sessions, most_seconds=0.1))
+    built = build(tmp_path / "bundle")
+    make_endless(built.path / f"{kind}.onnx")
+    text = f"{kind}.onnx, output 'knowledge', for {kind}s.parquet: took longer than 0.1 seconds"
+    refuse(export, place, built, ModelOutputError, text)
 
 
 @pytest.mark.parametrize("element_type", ["f16", "f32", "int8"])

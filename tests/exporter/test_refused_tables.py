@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from exporter import tables
 from exporter.errors import FeatureTableError
 from gkc.errors import GkcError
 from tests.exporter.bundles import Built, Recipe, Term, build
@@ -242,6 +243,41 @@ def test_more_pairs_than_allowed(file_place: Place, export: Export, tmp_path: Pa
         max_pairs_per_user=3,
     )
     assert export(built, file_place, max_pairs_per_user=4).user_categories == 5
+
+
+@pytest.mark.parametrize(
+    ("users", "where"),
+    [
+        (12, "users.parquet, column 'history', row 5 (counted from 0): a list of 5,000 elements"),
+        (1, "users.parquet, column 'history': a list of 5,000 elements"),
+    ],
+)
+def test_a_list_that_is_too_long(
+    users: int,
+    where: str,
+    file_place: Place,
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "_MOST_ELEMENTS", 1000)
+    lists = [[1] * 5000 if k == 5 % users else [] for k in range(users)]
+    of_users = {"user_id": range(users), "history": pa.array(lists, pa.list_(pa.int64()))}
+    none = {"user_id": pa.array([], pa.int64()), "category_id": pa.array([], pa.int64())}
+    recipe = Recipe(users=of_users, user_categories=none, pad={"history": 3})
+    built = build(tmp_path / "bundle", recipe)
+    text = "is longer than the 1,000 that are taken"
+    refuse(export, file_place, built, FeatureTableError, where, text)
+
+
+def test_a_string_that_is_too_long(
+    file_place: Place, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_MOST_TEXT_BYTES", 10)
+    items = {"item_id": [1, 2], "category_id": [None, 1], "price": ["x", "x" * 11]}
+    built = build(tmp_path / "bundle", Recipe(item=[Term("price", "str")], items=items))
+    text = "items.parquet, column 'price', row 1 (counted from 0): is a string of 11 bytes"
+    refuse(export, file_place, built, FeatureTableError, text)
 
 
 def test_a_column_that_pandas_kept_as_an_index_is_explained(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from gkc.settings import (
+    CallerSettings,
     Settings,
     StoreSettings,
     known_variables,
@@ -84,4 +86,43 @@ def test_every_setting_of_the_contract_is_known() -> None:
         *("GKC_STORE_URL", "GKC_NAMESPACE", "GKC_HOST", "GKC_PORT", "GKC_WORKERS"),
         *("GKC_MAX_ROWS", "GKC_MAX_BODY_BYTES", "GKC_REQUEST_TIMEOUT_MS"),
         *("GKC_ITEM_MEMORY_MB", "GKC_MIRROR_DIR"),
+        *("GKC_API_KEYS_FILE", "GKC_ALLOW_ANONYMOUS", "GKC_ADMIN_PORT"),
     }
+
+
+@pytest.mark.parametrize(
+    ("told", "is_open"),
+    [
+        ({}, False),
+        ({"host": "::1"}, False),
+        ({"host": "localhost"}, False),
+        ({"host": "127.8.9.1"}, False),
+        ({"host": ""}, True),
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "::ffff:10.0.0.1"}, True),
+        ({"host": "0.0.0.0", "allow_anonymous": True}, False),
+        ({"host": "0.0.0.0", "api_keys_file": Path("keys")}, False),
+        ({"host": "0.0.0.0", "tls_cert_file": Path("c")}, True),
+        (
+            {"host": "0.0.0.0", "tls_cert_file": Path("c"), "tls_client_ca_file": Path("a")},
+            False,
+        ),
+    ],
+)
+def test_who_may_call_other_than_loopback_has_to_be_said(
+    told: dict[str, Any], is_open: bool
+) -> None:
+    assert Settings(**told).is_open_unasked == is_open
+
+
+@pytest.mark.parametrize("name", ["tls_key_file", "tls_client_ca_file"])
+def test_what_tls_needs_a_certificate_for_is_refused_without(name: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(**{name: Path("x")})  # type: ignore[arg-type]
+    assert "needs GKC_TLS_CERT_FILE" in refusals(caught.value)
+
+
+def test_a_caller_s_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GKC_API_KEY", "secret")
+    assert "secret" not in repr(CallerSettings())
+    assert "GKC_API_KEY" in known_variables()

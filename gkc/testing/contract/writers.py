@@ -10,7 +10,12 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from gkc.errors import LeaseLostError, StoreUnavailableError, VersionBusyError
+from gkc.errors import (
+    LeaseLostError,
+    StoreFullError,
+    StoreUnavailableError,
+    VersionBusyError,
+)
 from gkc.store import Catalogue, KnowledgeReader, Publisher, Storage, changes
 from gkc.strings import IdType
 from gkc.testing.contract.store_place import StoreFixtures, StorePlace
@@ -163,6 +168,14 @@ class WriterContract(StoreFixtures):
         with stage(publisher, sample.spec, resume=True) as resumed:
             assert resumed.generation == generation
             publish_staged(publisher, resumed, write_sample(resumed, sample))
+
+    async def test_a_full_store_keeps_nothing_of_an_export(
+        self, publisher: Publisher, place: StorePlace
+    ) -> None:
+        full = StoreFullError("here", "full")
+        generation = interrupt_export(publisher, make_sample(), "sealed", full)
+        assert not place.data_of(generation)
+        assert generation not in publisher.catalogue().generations
 
     async def test_swapping_needs_the_catalogue_that_is_there(self, storage: Storage) -> None:
         first, same_revision, second = (

@@ -47,6 +47,10 @@ from gkc.errors import ClientUsageError
         ("http://h:1", {"lock": 5}, "lock=5 must be the path"),
         ("http://h:1", {"namespace": "a"}, "namespace= is for a store in this process"),
         ("file:x", {"on_request": print}, "on_request= is for a service"),
+        ("file:x", {"api_key": "abc"}, "api_key= is for a service"),
+        ("http://h:1", {"api_key": "secret\r\nx: y"}, "api_key= must be one that `gkc key new`"),
+        ("http://h:1", {"api_key": b"secret"}, "api_key= must be one"),
+        ("http://h:1", {"api_key": ""}, "api_key= must be one"),
     ],
 )
 def test_a_wrong_url_or_option_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gkc import Client, safetensors
+from gkc import AsyncClient, Client, safetensors
 from gkc.client.question import question_of
 from gkc.client.service import HttpSource
 from gkc.errors import (
@@ -22,6 +23,7 @@ from gkc.errors import (
     LockMismatchError,
     ServiceError,
     StoreError,
+    UnauthorizedError,
     VersionNotFoundError,
     VersionNotReadyError,
 )
@@ -52,6 +54,28 @@ def test_a_right_answer_is_handed_out(client_of: Open) -> None:
     assert answer.parts["user_category"] == (6, 7)
     assert server.connections == 1
     assert [each.method for each in server.asked] == ["POST", "GET", "POST", "POST"]
+
+
+def test_a_key_goes_along_with_each_request_and_is_shown_nowhere(client_of: Open) -> None:
+    reports: list[object] = []
+    with (
+        hostile(right) as server,
+        client_of(server.url, api_key="gkc_secret", on_request=reports.append) as client,
+    ):
+        client.knowledge(**ASK)
+    assert {each.headers["authorization"] for each in server.asked} == {"Bearer gkc_secret"}
+    for kind in (Client, AsyncClient):
+        made = kind(server.url, api_key="gkc_secret")
+        assert "secret" not in repr((made, vars(made), reports))
+        assert pickle.loads(pickle.dumps(made.__getstate__())) == made.__getstate__()
+
+
+def test_a_refused_key_is_an_error_of_its_own_and_not_tried_again(client_of: Open) -> None:
+    answer = problem("401 Unauthorized", "unauthorized")
+    with hostile(lambda _: [answer]) as server, client_of(server.url, api_key="k") as client:
+        with pytest.raises(UnauthorizedError, match="because"):
+            client.knowledge(**ASK)
+        assert len(server.asked) == 1
 
 
 def test_the_request_says_what_it_is_and_how_long_it_may_take(client_of: Open) -> None:

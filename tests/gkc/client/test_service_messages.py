@@ -72,6 +72,7 @@ def test_a_request_says_how_much_time_is_left() -> None:
 
 
 EXAMPLES: list[GkcError] = [
+    errors.UnauthorizedError("x"),
     errors.MalformedBodyError("JSON", "x"),
     errors.VersionNotFoundError("v1", ["b"]),
     errors.NotAcceptableError("text/html", ["a/b"]),

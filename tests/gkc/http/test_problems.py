@@ -18,6 +18,7 @@ GOOD = {"u": 7, "i": [11, 12], "v": "half"}
 
 EXAMPLES: list[tuple[GkcError, int]] = [
     (errors.MalformedBodyError("JSON", "x"), 400),
+    (errors.UnauthorizedError("x"), 401),
     (errors.VersionNotFoundError("a", ["b"]), 404),
     (errors.NotAcceptableError("text/html", [JSON]), 406),
     (errors.SlowRequestError("nothing", 3), 408),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
-from gkc.errors import LeaseLostError, StoreUnavailableError, VersionBusyError
+from gkc.errors import LeaseLostError, StoreFullError, StoreUnavailableError, VersionBusyError
 from gkc.store import Catalogue, Publisher, Retention, changes
 from gkc.store.backends.file import FileStorage
+from gkc.store.sink import Lease
 from gkc.testing.samples import Sample, publish_sample, small_sample, write_sample
 
 
@@ -130,6 +135,66 @@ def test_a_tombstone_is_kept_for_a_day(
         assert publisher.sweep() == [dead]
         assert (dead in publisher.catalogue().generations) == kept
     assert publisher.sweep() == []
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Refuse this process every byte that it would write into a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with capture_logs():  # which pytest keeps in a file
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_gets_its_room_before_the_catalogue_is_told(
+    publisher: Publisher, storage: FileStorage, tmp_path: Path
+) -> None:
+    dead = die_staging(storage, "a")
+    directory = tmp_path / "center" / "generations" / dead
+    assert list(directory.iterdir())
+    with full_disk():
+        publisher.check_export("b", 5)  # takes a lease
+        with pytest.raises(StoreFullError, match="File too large; make room there"):
+            publisher.sweep()
+    assert not directory.exists()
+    assert not (tmp_path / "center" / "catalogue.json.tmp").exists()
+    assert publisher.sweep() == [dead]
+
+
+def test_what_did_not_fit_is_deleted(publisher: Publisher, tmp_path: Path) -> None:
+    sample = small_sample("v")
+    with (
+        pytest.raises(StoreFullError),
+        publisher.stage(sample.spec, max_versions=5, resume=False) as staged,
+        full_disk(),
+    ):
+        write_sample(staged, sample)
+    assert not publisher.catalogue().generations
+    assert not list((tmp_path / "center").rglob("*.gkt"))
+    assert not list((tmp_path / "center").rglob("*.tmp"))
+
+
+def test_a_generation_that_was_published_meanwhile_is_not_swept(
+    publisher: Publisher, storage: FileStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire = storage.acquire_lease
+
+    def acquire_too_late(version: str, holder: str) -> Lease:
+        monkeypatch.undo()
+        publisher.publish(staged, manifest, Retention())
+        staged.lease.release()
+        return acquire(version, holder)
+
+    sample = small_sample("v")
+    with publisher.stage(sample.spec, max_versions=5, resume=False) as staged:
+        manifest = write_sample(staged, sample)
+        monkeypatch.setattr(storage, "acquire_lease", acquire_too_late)
+        assert publisher.sweep() == []
+    assert publisher.catalogue().version("v").current == staged.generation
+    assert storage.read_catalogue()
 
 
 def test_a_living_writer_is_not_swept(publisher: Publisher) -> None:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from gkc.errors import StoreUnavailableError
+from gkc.errors import StoreFullError, StoreUnavailableError
 from gkc.store.catalogue import Catalogue, read_catalogue
-from gkc.store.durable import TEMPORARY, open_regular
+from gkc.store.durable import NO_ROOM, TEMPORARY, open_regular
 
 CATALOGUE: Final = "catalogue.json"
 CATALOGUE_LOCK: Final = "catalogue.lock"
@@ -38,7 +38,11 @@ def as_store_errors(store: str) -> Iterator[None]:
         yield
     except OSError as exc:
         where = f"{exc.filename}: " if exc.filename else ""
-        raise StoreUnavailableError(store, f"{where}{exc.strerror or exc}") from exc
+        cause = f"{where}{exc.strerror or exc}"
+        if exc.errno in NO_ROOM:
+            remedy = "make room there, then try again"
+            raise StoreFullError(store, cause, remedy) from exc
+        raise StoreUnavailableError(store, cause) from exc
 
 
 def read_if_there(path: Path) -> bytes | None:

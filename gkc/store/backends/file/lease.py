@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gkc.errors import LeaseLostError, VersionBusyError
-from gkc.store.durable import is_at, lock_file
+from gkc.store.durable import NO_ROOM, is_at, lock_file
 
 
 class FileLease:
@@ -40,9 +40,11 @@ class FileLease:
         try:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, holder.encode(), 0)
-        except OSError:
-            self.release()
-            raise
+        except OSError as exc:
+            # Its name is for people; on a full disk the lease is needed to sweep what fills it.
+            if exc.errno not in NO_ROOM:
+                self.release()
+                raise
 
     def check(self, generation: str) -> None:
         """Raise LeaseLostError if the lease may have passed to another writer."""

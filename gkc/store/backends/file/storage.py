@@ -112,6 +112,10 @@ class FileStorage:
                 # Not ours to delete, and no reason to refuse every later export.
                 log.warning("directory_kept", directory=str(directory), reason=exc.strerror)
 
+    def free(self, generation: str, layout: GenerationLayout) -> None:
+        """Delete a dead writer's files at once: the kernel has told that it is dead."""
+        self.delete(generation, layout)
+
     def wait_for_replicas(self) -> None:
         """Do nothing: there are none."""
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import redis
 
-from gkc.errors import StoreUnavailableError
+from gkc.errors import StoreFullError, StoreUnavailableError
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -45,7 +45,8 @@ def unavailable(exc: BaseException, store: str) -> StoreUnavailableError:
     fault = _of_answer(exc, text) or _of_connection(exc, text, store)
     if fault is None:
         fault = _Fault(text or type(exc).__name__, "see the server's log")
-    return StoreUnavailableError(store, *fault)
+    is_full = fault == _OF_CODES["OOM"]
+    return (StoreFullError if is_full else StoreUnavailableError)(store, *fault)
 
 
 def _of_answer(exc: BaseException, text: str) -> _Fault | None:

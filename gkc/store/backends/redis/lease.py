@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 LEASE_TTL_SECONDS: Final = 10.0
 _RENEWAL_SECONDS: Final = 2.0
 
-_TAKE: Final = """
+_TAKE: Final = """#!lua flags=allow-oom
 local held = redis.call('GET', KEYS[1])
 if held == false or held == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -33,7 +33,7 @@ return held
 """
 """Take the lease if it is free or still the dead holder's; else return its value."""
 
-_IF_OURS: Final = """
+_IF_OURS: Final = """#!lua flags=allow-oom
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   return redis.call(%s)
 end

@@ -36,7 +36,7 @@ _REPLICA_STEP_SECONDS: Final = 5.0
 _LEASE_TIMEOUT_SECONDS: Final = LEASE_TTL_SECONDS / 4
 _BARRIER_TTL_SECONDS: Final = 60
 
-_SWAP: Final = """
+_SWAP: Final = """#!lua flags=allow-oom
 local stored = redis.call('GET', KEYS[1]) or ''
 if stored ~= ARGV[1] then
   return 0
@@ -48,6 +48,7 @@ else
 end
 return 1
 """
+"""A few hundred bytes, which a full server takes, too: without them nothing of it can be freed."""
 
 
 class RedisStorage:
@@ -151,6 +152,9 @@ class RedisStorage:
                     pipe.drain()
             finally:
                 pipe.close()
+
+    def free(self, generation: str, layout: GenerationLayout) -> None:
+        """Do nothing: a full server takes a catalogue, and a lease that ended proves no death."""
 
     def wait_for_replicas(self) -> None:
         """Return when replicas, where there are any, have all that was written.

@@ -467,11 +467,11 @@ def test_a_lease_that_cannot_be_noted_is_given_back(
     place: FilePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(fd: int, data: bytes, offset: int) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     storage, _ = place.open_pair()
     monkeypatch.setattr(os, "pwrite", refuse)
-    with pytest.raises(StoreUnavailableError, match="No space left"):
+    with pytest.raises(StoreUnavailableError, match="Input/output error"):
         storage.acquire_lease("v1", "me")
     monkeypatch.undo()
     storage.acquire_lease("v1", "me").release()

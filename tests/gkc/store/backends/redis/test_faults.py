@@ -206,7 +206,9 @@ def test_too_many_connections(server: redis.Redis, url: str) -> None:
 
 def test_no_memory(server: redis.Redis, url: str) -> None:
     server.config_set("maxmemory", 1)
-    assert "out of memory (OOM); raise its maxmemory" in told_when_written(url)
+    with pytest.raises(redis.OutOfMemoryError) as full:
+        server.set("key", "value")
+    assert "out of memory (OOM); raise its maxmemory" in str(unavailable(full.value, url))
 
 
 def test_too_few_replicas(server: redis.Redis, url: str) -> None:

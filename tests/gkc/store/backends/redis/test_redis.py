@@ -25,6 +25,7 @@ from gkc.errors import (
     GenerationNotFoundError,
     LayoutError,
     LeaseLostError,
+    StoreFullError,
     StoreUnavailableError,
     StoreUrlError,
     UnsafeStoreError,
@@ -50,6 +51,7 @@ from gkc.testing.samples import (
     Sample,
     assert_serves,
     current_manifest,
+    interrupt_export,
     item_slices,
     make_sample,
     publish_sample,
@@ -936,14 +938,26 @@ async def test_a_full_server_is_named_and_nothing_is_published(own_place: RedisP
     publisher = Publisher(storage)
     sample = make_sample(users=20_000)
     with (
-        pytest.raises(StoreUnavailableError, match="out of memory"),
+        pytest.raises(StoreFullError, match="out of memory"),
         publisher.stage(sample.spec, max_versions=5, resume=False) as staged,
     ):
         _write_until_full(own_place, staged, sample)
-    own_place.client.config_set("maxmemory", 0)
-    assert dict(publisher.catalogue().versions) == {}
-    assert len(publisher.sweep()) == 1
+    assert not publisher.catalogue().generations
     assert not own_place.data_of(staged.generation)
+    storage.close()
+
+
+async def test_a_full_server_is_swept(own_place: RedisPlace) -> None:
+    storage, _ = own_place.open_pair()
+    publisher = Publisher(storage)
+    publish_sample(publisher, small_sample("v1"))
+    dead = interrupt_export(publisher, make_sample("v2"), "sealed", KeyboardInterrupt())
+    own_place.client.config_set("maxmemory", 1)
+    assert publisher.check_export("v2", 5) == []
+    assert publisher.sweep() == [dead]
+    assert not own_place.data_of(dead)
+    assert "v1" not in publisher.delete("v1", 0).versions
+    assert len(publisher.delete_retired(wait=False)) == 1
     storage.close()
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gkc.client.question import question_of
 from gkc.errors import InvalidFieldsError
+from tests.gkc.client.asking import ask
 
 BIG = 2**63 - 1
 NO_ID = " is not an integer within int64, nor a string of 1 to 128 bytes of UTF-8"
@@ -63,18 +63,6 @@ class NullableInts:
 
 class Version(StrEnum):
     A = "a"
-
-
-def ask(**changes: Any) -> Any:
-    told: dict[str, Any] = {
-        "u": 7,
-        "i": [1, 2],
-        "c": None,
-        "v": "v1",
-        "parts": None,
-        "dtype": "f32",
-    }
-    return question_of(**(told | changes))
 
 
 @pytest.mark.parametrize(

@@ -9,24 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gkc.client.question import question_of
 from gkc.errors import InvalidFieldsError
 from gkc.http.decoding import decode_json
 from gkc.knowledge import PARTS
+from tests.gkc.client.asking import ask
 
 BIG = 2**63 - 1
-
-
-def ask(**changes: Any) -> Any:
-    told: dict[str, Any] = {
-        "u": 7,
-        "i": [1, 2],
-        "c": None,
-        "v": "v1",
-        "parts": None,
-        "dtype": "f32",
-    }
-    return question_of(**(told | changes))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -90,20 +90,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @contextmanager
-def behind_tls(server_url: str, certificate: tuple[Path, Path]) -> Iterator[str]:
-    """Yield the URL of a proxy that ends TLS in front of a server; one connection at a time."""
+def tls_server(
+    certificate: tuple[Path, Path], talk: Callable[[ssl.SSLSocket], None]
+) -> Iterator[str]:
+    """Yield the URL of a server that talks over TLS, one connection at a time."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     listener = socket.create_server(("127.0.0.1", 0))
-    host, _, port = server_url.rpartition("/")[2].partition(":")
-
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            return  # either side hung up
 
     def serve() -> None:
         while True:
@@ -116,11 +109,8 @@ def behind_tls(server_url: str, certificate: tuple[Path, Path]) -> Iterator[str]
             except OSError:
                 plain.close()
                 continue
-            with near, socket.create_connection((host, int(port))) as far:
-                back = threading.Thread(target=pump, args=(far, near))
-                back.start()
-                pump(near, far)
-                back.join()
+            with near:
+                talk(near)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -130,6 +120,30 @@ def behind_tls(server_url: str, certificate: tuple[Path, Path]) -> Iterator[str]
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
+
+
+@contextmanager
+def behind_tls(server_url: str, certificate: tuple[Path, Path]) -> Iterator[str]:
+    """Yield the URL of a proxy that ends TLS in front of a server."""
+    host, _, port = server_url.rpartition("/")[2].partition(":")
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # either side hung up
+
+    def talk(near: ssl.SSLSocket) -> None:
+        with socket.create_connection((host, int(port))) as far:
+            back = threading.Thread(target=pump, args=(far, near))
+            back.start()
+            pump(near, far)
+            back.join()
+
+    with tls_server(certificate, talk) as url:
+        yield url
 
 
 def test_tls_with_a_certificate_of_ones_own(
@@ -216,33 +230,19 @@ def test_a_surplus_on_an_idle_connection_is_nobodys_answer(client_of: Open) -> N
 @contextmanager
 def in_one_record(certificate: tuple[Path, Path], surplus: bytes) -> Iterator[str]:
     """Serve over TLS; the end of each answer to a question shares its record with a surplus."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
-                plain, _ = listener.accept()
-            except OSError:
-                return  # the end of the test
-            with context.wrap_socket(plain, server_side=True) as near, suppress(OSError):
-                while asked := near.recv(65536):
-                    if asked.startswith(b"GET"):
-                        near.sendall(listing())
-                        continue
-                    answer = http(rows(3))
-                    near.sendall(answer[:-50])
-                    near.sendall(answer[-50:] + surplus)
+    def talk(near: ssl.SSLSocket) -> None:
+        with suppress(OSError):
+            while asked := near.recv(65536):
+                if asked.startswith(b"GET"):
+                    near.sendall(listing())
+                    continue
+                answer = http(rows(3))
+                near.sendall(answer[:-50])
+                near.sendall(answer[-50:] + surplus)
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
+    with tls_server(certificate, talk) as url:
+        yield url
 
 
 def test_a_surplus_that_tls_holds_is_nobodys_answer(

@@ -61,9 +61,9 @@ class Metrics:
     """
 
     def __init__(self, multiprocess_dir: Path | None = None) -> None:
-        if multiprocess_dir is None:
-            # The library chose by its environment variable, whatever that names, on its import.
-            values.ValueClass = values.MutexValue
+        # The library chose by its environment variable, whatever that named, on its import.
+        shares = multiprocess_dir is not None
+        values.ValueClass = values.MultiProcessValue() if shares else values.MutexValue
         self._directory = multiprocess_dir
         self._registry = CollectorRegistry()
         self._counter = partial(Counter, registry=self._registry)

@@ -53,7 +53,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 def share_values(directory: Path) -> None:
     """Have this process, and those that it forks, keep their values in files in a directory."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    values.ValueClass = values.MultiProcessValue()
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 
 class Metrics:

@@ -118,17 +118,13 @@ class _Server(uvicorn.Server):
             sys.exit(STARTUP_FAILURE)
         if self._admin:
             await self._admin.begin()
-        protocol = partial(
-            self.config.http_protocol_class,
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-        )
+        protocol: Any = self.config.http_protocol_class
+        told = {"config": self.config, "server_state": self.server_state, "app_state": {}}
         listener = self._assignment.listener
         self.started = True  # from now on it leaves as one that serves
         self._tell_state()
         server = await self._loop.create_server(
-            protocol, sock=listener, ssl=self.config.ssl, backlog=BACKLOG
+            partial(protocol, **told), sock=listener, ssl=self.config.ssl, backlog=BACKLOG
         )
         self.servers = [server]
 

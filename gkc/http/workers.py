@@ -11,12 +11,10 @@ gunicorn's arbiter, and uvicorn's supervisor, do less: see docs/decisions/0024-o
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import gc
 import os
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -102,12 +100,11 @@ class _Lifeline:
     stop_seconds : float
         What a worker has from then on.
     clean_up : callable
-        Done by the last process that ends.
+        What the parent would do at its end.
     """
 
     def __init__(self, stop_seconds: float, clean_up: Callable[[], None]) -> None:
         self._reading, self._writing = os.pipe()
-        self._lock = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
         self._stop_seconds = stop_seconds
         self._clean_up = clean_up
 
@@ -115,31 +112,21 @@ class _Lifeline:
         """Let go of it, in the parent."""
         os.close(self._reading)
         os.close(self._writing)
-        self._lock.close()
 
     def hold(self, seat: Seat) -> None:
         """Have this worker end with its parent."""
         os.close(self._writing)
-        fcntl.lockf(self._lock, fcntl.LOCK_SH)  # it, too, ends with the process
         threading.Thread(target=self._end_with_parent, args=(seat,), daemon=True).start()
-
-    def leave(self, seat: Seat) -> None:
-        """Say that this worker ends; clean up if no process is left to do it."""
-        if seat.host.is_draining:
-            fcntl.lockf(self._lock, fcntl.LOCK_UN)
-            with suppress(OSError):  # another worker has it, and does the rest
-                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._clean_up()
 
     def _end_with_parent(self, seat: Seat) -> None:
         """Wait for the parent's end; then end, too: at once, but for what is under way."""
         os.read(self._reading, 1)
         seat.host.drain()
         log.error("parent_gone", remedy="this worker stops; start gkc serve again")
+        self._clean_up()  # now, since any worker may be killed, too
         if seat.serves:
             os.kill(os.getpid(), signal.SIGINT)  # without the delay that SIGTERM has
             time.sleep(self._stop_seconds)
-        self.leave(seat)
         os._exit(1)
 
 
@@ -153,10 +140,7 @@ def _begin(work: Work, assignment: Assignment, lifeline: _Lifeline) -> None:
     os.set_blocking(assignment.pipe.fileno(), False)
     faulthandler.register(_TELL_STACK, file=assignment.pipe.fileno())
     lifeline.hold(assignment.seat)
-    try:
-        work(assignment)
-    finally:
-        lifeline.leave(assignment.seat)
+    work(assignment)
 
 
 class _Worker:
@@ -271,7 +255,7 @@ class Workers:
         announce : callable
             Called once, when every worker serves.
         clean_up : callable, optional
-            What the last worker does if this process is no more.
+            What each worker does if this process is no more.
 
         Raises
         ------

@@ -149,7 +149,7 @@ def run(
         supervisor.kill()
 
 
-def logged(folder: Path) -> list[dict[str, str]]:
+def logged(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(folder, "log").read_text("utf-8").splitlines()]
 
 
@@ -254,7 +254,7 @@ def test_a_second_signal_ends_the_delay(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("work", [serve_until_interrupted, never_serve])
-def test_they_end_with_their_parent_and_the_last_one_cleans_up(folder: Path, work: Work) -> None:
+def test_they_end_with_their_parent_and_clean_up_after_it(folder: Path, work: Work) -> None:
     def steps(supervisor: int) -> None:
         until(lambda: len(pids(folder)) == 2)
         os.kill(min(pids(folder)), signal.SIGKILL)  # which cannot say that it goes

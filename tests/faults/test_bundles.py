@@ -115,5 +115,11 @@ def test_a_disk_without_a_free_byte_is_told_to_delete(tmp_path: Path) -> None:
     alone = ["unshare", "--map-root-user", "--mount"]  # so that the disk goes with the process
     if subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", tmp_path], check=False).returncode:
         pytest.skip("this process may not mount a disk")
-    on_full_disk = [*alone, sys.executable, "-m", "tests.faults.on_full_disk", tmp_path]
+    on_full_disk: list[str | Path] = [
+        *alone,
+        sys.executable,
+        "-m",
+        "tests.faults.on_full_disk",
+        tmp_path,
+    ]
     subprocess.run(on_full_disk, check=True, timeout=60)

@@ -238,7 +238,7 @@ class _Backoff:
         self._cause = cause
         self._failures = self._failures + 1 if cause else 0
         longest = _FIRST_BACKOFF_SECONDS * (2 ** min(self._failures, 10) // 2 - 1)
-        pause = uniform(0, min(longest, _LONGEST_BACKOFF_SECONDS))  # noqa: S311 - no secret
+        pause = uniform(0, min(longest, _LONGEST_BACKOFF_SECONDS))
         self._over_at = asyncio.get_running_loop().time() + pause
 
     def require_over(self) -> None:
@@ -272,9 +272,7 @@ class _Link(asyncio.Protocol):
         What callers are told after it.
     """
 
-    def __init__(
-        self, connection: AbstractConnection, silence_seconds: float, late: str
-    ) -> None:
+    def __init__(self, connection: AbstractConnection, silence_seconds: float, late: str) -> None:
         self._connection = connection  # closes the socket when it goes
         self._silence_seconds = silence_seconds
         self._late = late

@@ -38,8 +38,8 @@ Lay = Callable[[], Iterable[None]]
 _ROWS_AT_ONCE: Final = 4_000
 _BYTES_AT_ONCE: Final = 2 << 20
 """So many rows, of so many bytes, are laid in about half a millisecond."""
-_PORTION_BYTES: Final = 4 << 20
-"""So many bytes of records are put together, checked and laid in some milliseconds."""
+_PORTION_BYTES: Final = 1 << 20
+"""So many bytes of records are put together, checked and laid in about a millisecond."""
 
 
 class VersionPlan:

@@ -27,6 +27,8 @@ from gkc.store.generation import GenerationManifest
 from gkc.store.ids import hashes_of
 from gkc.strings import Ids, StringIds
 
+_FEW_BYTES: Final = 512 << 10
+"""What overlaps waits for this long: a tenth of a millisecond for each of those before it."""
 _PORTION_BYTES: Final = 1 << 20
 """A server puts together so much in half a millisecond, and a worker takes it in in one."""
 _PORTIONS_AT_ONCE: Final = 2
@@ -63,9 +65,10 @@ class UserRecords:
         """
         if len(users) == 1:
             return await self._read(self._few, manifest, users)
-        at_once = max(1, _PORTION_BYTES // manifest.spec.mean_record_bytes)
-        if len(users) <= at_once:
+        record_bytes = manifest.spec.mean_record_bytes
+        if len(users) * record_bytes <= _FEW_BYTES:
             return await self._read(self._few, manifest, users)
+        at_once = max(1, _PORTION_BYTES // record_bytes)
         records: list[bytes | None] = []
         for start in range(0, len(users), at_once):
             records += await self._read_portion(manifest, users[start : start + at_once])

@@ -229,17 +229,19 @@ class _Backoff:
     """
 
     def __init__(self) -> None:
-        self._failures = 0
+        self._longest_pause = 0.0
         self._over_at = 0.0
         self._cause: BaseException | None = None
 
     def note(self, cause: BaseException | None) -> None:
         """Take note of an attempt; None: it went through."""
         self._cause = cause
-        self._failures = self._failures + 1 if cause else 0
-        longest = _FIRST_BACKOFF_SECONDS * (2 ** min(self._failures, 10) // 2 - 1)
-        pause = uniform(0, min(longest, _LONGEST_BACKOFF_SECONDS))
-        self._over_at = asyncio.get_running_loop().time() + pause
+        if cause is None:
+            self._longest_pause = 0.0
+            return
+        self._over_at = asyncio.get_running_loop().time() + uniform(0, self._longest_pause)
+        longest = max(2 * self._longest_pause, _FIRST_BACKOFF_SECONDS)
+        self._longest_pause = min(longest, _LONGEST_BACKOFF_SECONDS)
 
     def require_over(self) -> None:
         """Raise the last cause if it is too early for another attempt."""

@@ -88,14 +88,12 @@ class FactoredLaying:
         self._users_laid = 0
         if "user_item" in parts or "user" in parts:
             self._users = self._vectors(len(users), "user")
-            index = np.zeros(n, dtype=np.int32) if user_index is None else user_index
-            self._tensors["user"], self._tensors["user_index"] = (
-                self._users[1],
-                index.astype(np.int32, copy=False),
-            )
+            index = np.zeros(n, dtype=np.int64) if user_index is None else user_index
+            self._tensors["user"] = self._users[1]
+            self._tensors["user_index"] = index.astype(np.int32)
         self._pairs: list[Vectors] | None = [] if "user_category" in parts else None
         self._pairs_laid = 0
-        self._pair_index = np.empty(n if "user_category" in parts else 0, dtype=np.int32)
+        self._pair_index = np.empty(n if "user_category" in parts else 0, dtype=np.int64)
 
     def lay(self, portion: Portion) -> Iterator[None]:
         """Lay the rows of a portion, of the users next in order; has an element for each pause."""
@@ -131,8 +129,12 @@ class FactoredLaying:
         """Return the answer, once all rows are laid."""
         question, spec, tensors = self._question, self._spec, self._tensors
         if self._pairs is not None:
-            whole = self._pairs[0] if len(self._pairs) == 1 else np.concatenate(self._pairs)
-            tensors = {**tensors, "user_category": whole, "user_category_index": self._pair_index}
+            pairs, index = self._pairs[0], self._pair_index
+            if len(self._pairs) > 1:  # they are to come in order of first appearance
+                first, numbers = distinct(index)
+                pairs, index = np.concatenate(self._pairs)[index[first]], numbers
+            tensors["user_category"] = pairs
+            tensors["user_category_index"] = index.astype(np.int32)
         spans = row_form(question.parts, spec.dim, spec.category_dim, question.dtype).spans
         return FactoredAnswer(generations, spans, self._status, counts, tensors)
 

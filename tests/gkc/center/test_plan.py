@@ -44,7 +44,7 @@ async def test_portions_have_all_users_in_order_and_count_each_row_once(
     asked: dict[str, list[int]] = {"v1": [], "v2": []}
     for portion, lay in cut.portions():
         assert len(portion.users) <= 3
-        asked[portion.name] += portion.users.tolist()
+        asked[portion.name] += map(int, portion.users.tolist())
         portion.take(await read(portion))
         list(lay())
     assert asked == {version.name: version.users.tolist() for version in whole.versions}

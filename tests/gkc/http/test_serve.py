@@ -241,10 +241,11 @@ def test_the_next_start_removes_what_a_killed_service_left(place: Place, tmp_pat
     with service(place, "--workers", 2, env=env, wait=False) as living:
         (kept,) = scratch.iterdir()
         port = free_port()
-        process = start("gkc", "serve", "--workers", 2, "--port", port, place=place, env=env)
+        command = ("gkc", "serve", "--workers", 2, "--port", port)
+        process = start(*command, place=place, env=env, process_group=0)
         wait_for(f"http://127.0.0.1:{port}/livez", process)
         (left,) = set(scratch.iterdir()) - {kept}
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
         assert left.exists()
         with service(place, "--workers", 2, env=env, wait=False):

@@ -233,6 +233,11 @@ class GatheringProtocol(HttpToolsProtocol):
                 raise HeadTooLargeError(f"{limits.head_bytes} bytes")
 
     @property
+    def has_asked(self) -> bool:
+        """Whether there was a request."""
+        return self._requests > 0
+
+    @property
     def unsent_bytes(self) -> int:
         """What the caller has not taken yet of its answer."""
         begun: int = self.transport.get_write_buffer_size()

@@ -64,6 +64,9 @@ class Found:
     failed: defaultdict[Row, list[str]] = field(default_factory=lambda: defaultdict(list))
     left: defaultdict[Row, list[str]] = field(default_factory=lambda: defaultdict(list))
 
+    forsaken: set[Path] = field(default_factory=set)
+    """Left by a parent that was killed before it had workers: the next start is to remove it."""
+
     @property
     def is_well(self) -> bool:
         return not any(self.failed.values()) and not any(self.left.values())
@@ -90,7 +93,7 @@ class Life:
         self._failures: list[tuple[int, Row, str]] = []
         self._excused: set[int] = set()
         self._was_ready = False
-        self._was_served = True
+        self._was_served = self._had_workers = True
         self._stop = threading.Event()
         self._temporary = Path(environment["TMPDIR"])
         self.process = start(
@@ -133,6 +136,7 @@ class Life:
         if number == signal.SIGKILL and target == "worker":
             self._excused |= held[struck]
         self._was_served = any(held.values())
+        self._had_workers = bool(workers)
         self._held = f"held {[len(h) for h in held.values()]}"
         os.kill(struck, number)
         for pid in workers:
@@ -148,7 +152,10 @@ class Life:
             until(lambda: not group(self.process.pid))
         except AssertionError:
             left.append(f"processes {group(self.process.pid)}")
-        left += [f"{path.name} in TMPDIR" for path in self._temporary.iterdir()]
+        if not self._had_workers and signal.SIGKILL.name in self._row[1]:
+            self._found.forsaken |= set(self._temporary.iterdir())
+        here = set(self._temporary.iterdir())
+        left += [f"{path.name} in TMPDIR" for path in here - self._found.forsaken]
         self._stop.set()
         for thread in self._callers:
             thread.join()
@@ -248,7 +255,7 @@ def held_ports(port: int, pid: int) -> set[int]:
     for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         fields = line.split()
         own, other = (int(address.rpartition(":")[2], 16) for address in fields[1:3])
-        if own == port and f"socket:[{fields[9]}]" in sockets:
+        if other and own == port and f"socket:[{fields[9]}]" in sockets:
             held.add(other)
     return held
 
@@ -307,7 +314,7 @@ def strike_at_random(
                 for fatal in FATAL:
                     first = at_start[moment].pop()
                     live(phase, [first, then.pop(), then.pop(), fatal])
-    scratch = sorted(path.name for path in (folder / "mirror").rglob("*.tmp"))
+    scratch = [p.name for p in (*(folder / "mirror").rglob("*.tmp"), *(folder / "tmp").iterdir())]
     found.left["publishing", "SIGKILL worker"] += scratch
     return found
 

@@ -170,6 +170,11 @@ class GatheringProtocol(HttpToolsProtocol):
         except RequestError as exc:
             self._refuse_excess(exc)
 
+    def shutdown(self) -> None:
+        """Close the connection after the request that is under way, be it only begun."""
+        if self._phase is not _Phase.HEAD:
+            super().shutdown()
+
     # ---- called by the parser
 
     def on_message_begin(self) -> None:

@@ -67,9 +67,10 @@ class Found:
     forsaken: set[Path] = field(default_factory=set)
     """Left by a parent that was killed before it had workers: the next start is to remove it."""
 
-    @property
-    def is_well(self) -> bool:
-        return not any(self.failed.values()) and not any(self.left.values())
+    def faults(self) -> list[str]:
+        """Return what failed, and what was left."""
+        told = *self.failed.items(), *self.left.items()
+        return [f"{' '.join(row)}: {fault}" for row, faults in told for fault in faults]
 
     def print(self) -> None:
         columns = "moments", "answered", "lost", "failed", "left"
@@ -77,10 +78,8 @@ class Found:
         for row, moments in sorted(self.moments.items()):
             counts = self.answered[row], self.lost[row], len(self.failed[row]), len(self.left[row])
             print(f"{row[0]:12}{row[1]:18}" + "".join(f"{n:10}" for n in (moments, *counts)))
-        for told in (self.failed, self.left):
-            for row, faults in told.items():
-                for fault, count in Counter(faults).most_common(5):
-                    print(f"{' '.join(row)}: {fault} ({count} times)")
+        for fault, count in Counter(self.faults()).most_common(20):
+            print(f"{fault} ({count} times)")
 
 
 class Life:
@@ -339,7 +338,7 @@ def main(
         finally:
             server.stop()
     found.print()
-    sys.exit(0 if found.is_well else 1)
+    sys.exit(1 if found.faults() else 0)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -124,10 +124,9 @@ class Life:
         number, target = blow
         if target == "worker" or number == signal.SIGHUP:  # which ends a parent that only begins
             until(lambda: bool(self.workers()))
-        workers = self.workers()
-        for pid in workers:
-            os.kill(pid, signal.SIGSTOP)
-        until(lambda: all(map(is_stopped, workers)))
+        workers = self._stopped_workers()
+        while target == "worker" and not workers:
+            workers = self._stopped_workers()
         held = {pid: held_ports(self._port, pid) for pid in workers}
         struck = rng.choice(workers) if target == "worker" else self.process.pid
         self._row = (phase, f"{number.name} {target}")
@@ -137,9 +136,18 @@ class Life:
         self._was_served = any(held.values())
         self._had_workers = bool(workers)
         self._held = f"held {[len(h) for h in held.values()]}"
-        os.kill(struck, number)
+        for pid, sent in ((struck, number), *((pid, signal.SIGCONT) for pid in workers)):
+            with suppress(ProcessLookupError):  # it was sent SIGKILL, by us or by its parent
+                os.kill(pid, sent)
+
+    def _stopped_workers(self) -> list[int]:
+        """Stop all workers; return those that did not end meanwhile, nor will before they go on."""
+        workers = self.workers()
         for pid in workers:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        until(lambda: all(map(is_stopped, workers)))
+        return [pid for pid in workers if lives(pid)]
 
     def end(self) -> None:
         """Look at what is left after the end; count what callers met."""

@@ -61,8 +61,8 @@ refused, or as many connections at once as its name says. The store is `file:` (
 users are 109 MB) for {"; ".join(ON_REDIS[1:])}. The service has a core of its own; the client, \
 Redis and the attackers share the other one, and the attackers run when neither of the others \
 wants to (SCHED_IDLE). The burst is {BURST} questions at once for {BURST_ROWS:,} rows of \
-{4 * SHAPE.dim} numbers as JSON to a service of its own, each read as fast as it comes; memory is that of parent \
-and worker (PSS)."""
+{4 * SHAPE.dim} numbers as JSON to a service of its own, each read as fast as it comes; memory is \
+that of parent and worker (PSS)."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
@@ -38,7 +38,7 @@ HEAVY_USERS: Final = 2_000
 CLOSED_LOOP: Final = 512
 PATIENCE_SECONDS: Final = 60.0
 
-Attack = Callable[[int], Iterator[None]]
+Attack = Callable[[int], Generator[None, None, None]]
 """Attacks a port for as long as it is advanced; goes on once everything is in place."""
 
 
@@ -81,7 +81,7 @@ def post(port: int, body: bytes, media_type: str = JSON, accept: str = JSON) -> 
         return response.status
 
 
-def posting(make: Callable[[], bytes], media_type: str, port: int) -> Iterator[None]:
+def posting(make: Callable[[], bytes], media_type: str, port: int) -> Generator[None, None, None]:
     """Send one body after the other."""
     body = make()
     while True:
@@ -90,7 +90,7 @@ def posting(make: Callable[[], bytes], media_type: str, port: int) -> Iterator[N
         yield
 
 
-def sending(head: bytes, piece: bytes, count: int, port: int) -> Iterator[None]:
+def sending(head: bytes, piece: bytes, count: int, port: int) -> Generator[None, None, None]:
     """Send a head of so many pieces, again and again, as far as it is taken."""
     while True:
         with suppress(OSError), closing(connect(port)) as caller:
@@ -101,51 +101,51 @@ def sending(head: bytes, piece: bytes, count: int, port: int) -> Iterator[None]:
         yield
 
 
-def holding(count: int, first: bytes, port: int, *, then: bytes = b"") -> Iterator[None]:
+def holding(
+    count: int, first: bytes, port: int, *, then: bytes = b""
+) -> Generator[None, None, None]:
     """Hold connections that send something first, and then so much each half second."""
-    held = [connect(port) for _ in range(count)]
-    for caller in held:
-        caller.sendall(first)
-    while True:
-        yield
-        time.sleep(0.5)
+    with connected(port, count) as held:
         for caller in held:
-            with suppress(OSError):  # the service may have closed it
-                caller.sendall(then)
+            caller.sendall(first)
+        while True:
+            yield
+            time.sleep(0.5)
+            for caller in held:
+                with suppress(OSError):  # the service may have closed it
+                    caller.sendall(then)
 
 
-def never_reading(port: int) -> Iterator[None]:
+def never_reading(port: int) -> Generator[None, None, None]:
     """Ask for 500 rows as JSON, 4 MB, one after the other, and read no answer."""
-    held = [connect(port, receives=4096) for _ in range(NEVER_READING)]
-    for caller in held:
-        caller.sendall(request_of(body_of(500), JSON))
-        caller.recv(1, socket.MSG_PEEK)
-    while True:
-        yield
-        time.sleep(0.5)
+    with connected(port, NEVER_READING, receives=4096) as held:
+        for caller in held:
+            caller.sendall(request_of(body_of(500), JSON))
+            caller.recv(1, socket.MSG_PEEK)
+        while True:
+            yield
+            time.sleep(0.5)
 
 
-def reconnecting(port: int) -> Iterator[None]:
+def reconnecting(port: int) -> Generator[None, None, None]:
     """Open connections and close them."""
     while True:
         connect(port).close()
         yield
 
 
-def hanging_up(port: int) -> Iterator[None]:
+def hanging_up(port: int) -> Generator[None, None, None]:
     """Ask for 3,000 rows on many connections, and close them before the answer is there."""
     request = request_of(body_of(3_000), JSON)
     while True:
-        callers = [connect(port) for _ in range(HANGING_UP)]
-        for caller in callers:
-            caller.sendall(request)
-        time.sleep(0.3)
-        for caller in callers:
-            caller.close()
+        with connected(port, HANGING_UP) as callers:
+            for caller in callers:
+                caller.sendall(request)
+            time.sleep(0.3)
         yield
 
 
-def heavy(port: int) -> Iterator[None]:
+def heavy(port: int) -> Generator[None, None, None]:
     """Ask for all users of many pairs at once, several times."""
     users = [k * USER_ID_STEP for k in range(HEAVY_USERS)]
     body = body_of(1, users, parts=["user"])
@@ -160,11 +160,18 @@ def heavy(port: int) -> Iterator[None]:
             yield
 
 
-def asking_again(port: int) -> Iterator[None]:
+def asking_again(port: int) -> Generator[None, None, None]:
     """Ask for 500 rows on many connections, each again once it is answered."""
     yield
     request = request_of(body_of(500), SAFETENSORS)
     Sender([request], itertools.repeat(1e-4)).run(port, CLOSED_LOOP, seconds=3600)
+
+
+@contextmanager
+def connected(port: int, count: int, receives: int | None = None) -> Iterator[list[socket.socket]]:
+    """Connect so often, until the block ends."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(connect(port, receives)) for _ in range(count)]
 
 
 def connect(port: int, receives: int | None = None) -> socket.socket:

@@ -70,7 +70,7 @@ class Round:
     easy: Answers
     beyond: Mapping[int, Answers]
     """By how many times the capacity was offered."""
-    seconds: int
+    seconds: float
     """Of each load."""
     not_refused: float
     """Requests beyond the capacity that were neither served nor counted as refused."""
@@ -101,9 +101,9 @@ def main(*, rounds: Rounds = 3, seconds: Seconds = 4, save: Save = False) -> Non
     tell(section(measured), save=save)
 
 
-def measure(stage: Stage, asked: Ask, seconds: int, seed: int) -> Round:
+def measure(stage: Stage, asked: Ask, seconds: float, seed: int) -> Round:
     """Measure the capacity, below it, beyond it, and after that."""
-    server, wrk = asked.server, stage.ask(asked, seconds)
+    server, wrk = asked.server, stage.ask(asked, max(1, int(seconds)))
     offered = partial(
         offer,
         *(asked, stage.other_cores),

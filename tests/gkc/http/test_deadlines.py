@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -49,7 +50,7 @@ def test_who_has_time_is_answered(asked: Session, value: str) -> None:
     ids=["the caller's", "the service's", "never more than the service's"],
 )
 async def test_a_late_answer_is_504_and_counted(
-    url: str, settings: dict[str, int], headers: dict[str, str], by: str
+    url: str, settings: dict[str, Any], headers: dict[str, str], by: str
 ) -> None:
     make_world("v1").publish(url)
     async with unreliable(url, **settings) as (client, _, reader):

@@ -45,6 +45,7 @@ WARM_USERS: Final = 500
 RATE: Final = 400.0
 CONNECTIONS: Final = 256
 QUIET_SECONDS: Final = 15
+LONGEST_SECONDS: Final = 3600
 TABLE_SECONDS: Final = 3
 ALLOW_STALE: Final = 300
 STATUS_COLUMNS: Final = 4
@@ -61,7 +62,7 @@ law with exponent 1 (the user of rank k in proportion to 1 / k), each question a
 filled by {WARM * WARM_USERS:,} draws by the same law. *Hit rate* is told by the service's \
 `gkc_user_cache_records_total`. Then {RATE:g} questions a second (Poisson arrivals) to a worker \
 with {MB} MB: for {QUIET_SECONDS} s as usual, and then Redis gets SIGSTOP, or SIGKILL. What is \
-answered meanwhile with 200 is compared, by CRC-32 of vectors and statuses, with what \
+answered meanwhile with 200 is compared, by CRC-32 of statuses and vectors, with what \
 `gkc.Client` read from the store before; refusals are 503."""
 
 
@@ -144,13 +145,13 @@ def hit_rate(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
 
 
 def sums_of(store: str, bodies: Sequence[Body]) -> NDArray[np.uint32]:
-    """Return the CRC-32 of vectors and statuses that a store holds for each question."""
+    """Return the CRC-32 of what a store holds for each question, in the order of an answer."""
     with Client(store, timeout=10) as client:
         known = []
         for body in bodies:
             asked = {name: body[name] for name in ("u", "v", "dtype")}
             answer = client.knowledge(**asked, i=np.array(body["i"]))
-            known.append(crc32(answer.status.tobytes(), crc32(answer.rows.tobytes())))
+            known.append(crc32(answer.rows.tobytes(), crc32(answer.status.tobytes())))
     return np.array(known, dtype=np.uint32)
 
 
@@ -166,7 +167,7 @@ def take_away(
     tail_bytes = ROWS * (2 * 4 * SHAPE.dim + STATUS_COLUMNS)
     with offering(
         *(asked, cores),
-        seconds=2 * (QUIET_SECONDS + seconds),
+        seconds=LONGEST_SECONDS,
         rate=RATE,
         connections=CONNECTIONS,
         tail_bytes=tail_bytes,

@@ -24,9 +24,11 @@ from starlette.types import Receive, Scope, Send
 
 from bench.options import Rounds, Save
 from bench.results import Figure, Section, tell
-from bench.world import Shape, questions
+from bench.world import VERSION, Shape, questions
+from gkc.answering.deadlines import Deadlines
 from gkc.http.access import Guarded
 from gkc.http.api_keys import line_of, new_key, read_keys
+from gkc.http.deadlines import deadline_of
 from gkc.http.decoding import decode_json
 from gkc.http.followed_files import FollowedFiles
 from gkc.http.limits import LIMITS, refuse_many_values, refuse_many_versions
@@ -36,8 +38,8 @@ from gkc.store.backends.redis.pipe import _Call, _Piece
 from gkc.store.codec import RecordCodec, UserBlock
 
 SHAPE: Final = Shape()
-ROWS: Final = (1, 50, 500)
 MOST_ROWS: Final = 10_000
+ROWS: Final = (1, 50, 500, MOST_ROWS)
 CALLS: Final = 500
 HEAD: Final = {
     b"host": b"127.0.0.1",
@@ -48,15 +50,16 @@ HEAD: Final = {
 
 Call = Callable[[], Awaitable[object]]
 """Does what is measured, once."""
+
 METHOD: Final = f"""\
 CPU time of the functions that guard a request, each called {CALLS} times in turn in this process, \
 less what the same takes without the guard. *Record*: CRC-32 over generation, user id and record \
 ({SHAPE.pairs} pairs, D = {SHAPE.dim}, f16) of the one user. *Token*: a read of Redis is packed \
 with a random PING behind it, and its answers' types and the token are checked. *Head*: number and \
 size of the headers. *Values*: of the JSON, which are counted from 64 KiB on. *Versions*: how many \
-are named. *Key*: the SHA-256 of the key that a caller shows, looked up. \
-What the kernel, Redis and the parser do more because of a guard is not in it: `bench.against` \
-sets whole services beside each other."""
+are named. *Deadline*: read from a header, watched, and taken back. *Key*: the SHA-256 of the key \
+that a caller shows, looked up. What the kernel, Redis and the parser do more because of a guard \
+is not in it: `bench.against` sets whole services beside each other."""
 
 
 def main(*, rounds: Rounds = 15, save: Save = False) -> None:
@@ -93,17 +96,16 @@ def guards(folder: Path) -> dict[str, tuple[Call, Call]]:
         "record: its checksum": (plain(record_check()), nothing),
         "token: a read of Redis": (plain(guarded_read), plain(bare_read)),
         "head: its size": (plain(head_check()), nothing),
+        "deadline: read, set and taken back": (plain(deadline()), nothing),
         "key: who calls": key_check(folder),
     }
-    for rows in (*ROWS, MOST_ROWS):
+    question = decode_json(f'{{"u": 1, "i": 1, "v": "{VERSION}"}}'.encode(), MOST_ROWS)
+    found["versions: counted"] = (plain(partial(refuse_many_versions, question)), nothing)
+    for rows in ROWS:
         (body,) = questions(SHAPE, rows, 1, seed=1)
         text = json.dumps(body).encode()
-        found[f"values: counted, B = {rows:,}"] = (
-            plain(partial(refuse_many_values, text, MOST_ROWS)),
-            nothing,
-        )
-    question = decode_json(text, MOST_ROWS)
-    found["versions: counted"] = (plain(partial(refuse_many_versions, question)), nothing)
+        counting = partial(refuse_many_values, text, MOST_ROWS)
+        found[f"values: counted, B = {rows:,}"] = (plain(counting), nothing)
     return found
 
 
@@ -132,11 +134,13 @@ def record_check() -> Callable[[], None]:
 
 
 _COMMAND: Final = ("HMGET", b"gkc:default:g:0001-guards:u:123", b"12345678")
+_NOBODY: Final[Any] = None
+"""Who waits for the answers."""
 
 
 def guarded_read() -> None:
     """Pack a read with its token, and check what comes back."""
-    piece = _Piece([_Call([_COMMAND], None)])  # type: ignore[arg-type] - nobody waits for it
+    piece = _Piece([_Call([_COMMAND], _NOBODY)])
     piece.answers = [[b"record"], piece.token]
     piece.require_ours()
 
@@ -152,6 +156,19 @@ def head_check() -> Callable[[], None]:
         _limits=LIMITS, url=b"/knowledge", headers=list(HEAD.items()), _received=300, _head_start=0
     )
     return partial(GatheringProtocol._check_head, protocol)  # type: ignore[arg-type]
+
+
+def deadline() -> Callable[[], None]:
+    """Return what begins and ends work for a request that says how long it waits."""
+    deadlines = Deadlines(10.0, "GKC_REQUEST_TIMEOUT_MS")
+    headers = [*HEAD.items(), (b"x-request-timeout-ms", b"1000")]
+    scope: Scope = {"type": "http", "headers": headers}
+
+    def work() -> None:
+        with deadline_of(scope, deadlines):
+            pass
+
+    return work
 
 
 def key_check(folder: Path) -> tuple[Call, Call]:

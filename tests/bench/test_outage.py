@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -49,12 +48,11 @@ def test_answers_are_set_against_the_hit_rate_before() -> None:
 
 
 @pytest.fixture
-def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("QUIET_SECONDS", "COUNTED_SECONDS"):
         monkeypatch.setattr(outage, name, 0.3)
     monkeypatch.setattr(outage, "SHAPE", TINY)
     monkeypatch.setattr(outage, "CONNECTIONS", 4)
-    return
 
 
 @pytest.mark.redis

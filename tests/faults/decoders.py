@@ -80,12 +80,16 @@ def run(inputs: int, seed: int, first: int = 0) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         url = f"file:{folder}"
         for number, (version, strings) in enumerate(VERSIONS.items()):
-            value = 1e30 if version == "largest" else None
-            element = "f32" if value else "f16"
-            dim = 5 if version == "wide" else 4
-            make_world(
-                version, number, element, strings=strings, dim=dim, value=value, defaults=dim == 5
-            ).publish(url)
+            world = make_world(
+                version,
+                number,
+                "f32" if version == "largest" else "f16",
+                value=1e30 if version == "largest" else None,
+                dim=5 if version == "wide" else 4,
+                defaults=version == "wide",
+                strings=strings,
+            )
+            world.publish(url)
         return asyncio.run(_run(url, inputs, seed, first))
 
 
@@ -196,7 +200,8 @@ def _check_tensors(body: bytes, rows: int, versions: list[str]) -> None:
     tensors = safetensors.numpy.load(body)
     metadata = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])["__metadata__"]
     status = tensors["status"]
-    assert (status.shape, status.dtype) == ((rows, 4), np.uint8)
+    assert status.dtype == np.uint8
+    assert status.shape == (rows, 4)
     assert status.max(initial=0) <= 2
     assert list(json.loads(metadata["versions"])) == versions
     if "knowledge" in tensors:

@@ -100,8 +100,7 @@ async def test_a_redis_of_an_older_dump_is_followed_and_so_is_the_next_export(
     old = make_world("v1", 1).publish(own_redis.url)
     with redis.Redis.from_url(own_redis.url) as client:
         client.save()
-    for seed in (2, 3, 4):
-        new = make_world("v1", seed).publish(own_redis.url)
+    *_, new = [make_world("v1", seed).publish(own_redis.url) for seed in (2, 3)]
     mirror = tmp_path / "mirror"
     async with running(own_redis.url, refresh_ms=20, mirror_dir=mirror) as (asking, _):
         await eventually(answers(asking, new))

@@ -25,6 +25,7 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
+from gkc.logs import cause_of, unforeseen
 from gkc.store import Catalogue, parse_store_url, succession
 from gkc.strings import Ids, IdType, StringIds
 
@@ -112,7 +113,8 @@ class Serving:
         self._not_loaded: dict[str, str] = {}
         self._reserved: dict[str, int] = {}
         self._reading = asyncio.Lock()
-        self._reads = 0
+        self._reads: set[asyncio.Task[None]] = set()
+        self._next_read: asyncio.Task[None] | None = None
         self._scrubbing = Scrubbing(reader, counting, lambda: self._loaded, self._withdraw)
 
     def catalogue(self) -> Catalogue | None:
@@ -256,17 +258,15 @@ class Serving:
                 try:
                     await self.refresh()
                 except Exception as exc:  # the outermost loop: it goes on, whatever happens
-                    if str(exc) != self._not_read:  # once, not at every look
-                        unforeseen = None if isinstance(exc, StoreError) else exc
-                        log.warning("catalogue_not_read", cause=str(exc), exc_info=unforeseen)
-                    self._not_read = str(exc)
+                    cause = cause_of(exc)
+                    if cause != self._not_read:  # once, not at every look
+                        log.warning("catalogue_not_read", cause=cause, exc_info=unforeseen(exc))
+                    self._not_read = cause
                 else:
-                    if self._not_read is not None:
-                        log.info("catalogue_read_again")
                     self._not_read = None
                 await asyncio.sleep(self._refresh_seconds)
         finally:
-            tasks = [scrubbing, *self._loads.values()]
+            tasks = [scrubbing, *self._reads, *self._loads.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -282,16 +282,29 @@ class Serving:
     async def refresh(self) -> None:
         """Read the catalogue and act on it; callers that come during a read share the next one.
 
+        A caller that waits no longer leaves the read to the others.
+
         Raises
         ------
         StoreUnavailableError
             If the store does not answer; nothing changes then.
         """
-        before = self._reads
+        read = self._next_read
+        if read is None:
+            read = self._next_read = asyncio.create_task(self._read_catalogue())
+            self._reads.add(read)
+            read.add_done_callback(self._end_read)
+        await asyncio.wait([read])
+        read.result()
+
+    def _end_read(self, read: asyncio.Task[None]) -> None:
+        self._reads.discard(read)
+        if not read.cancelled():
+            read.exception()  # nobody may be left to take it
+
+    async def _read_catalogue(self) -> None:
         async with self._reading:
-            if self._reads > before:
-                return  # another caller's read began after this one was asked for
-            self._reads += 1
+            self._next_read = None  # who comes from now on wants a later one
             asked = time.monotonic()
             try:
                 self._take(await self._reader.catalogue())
@@ -302,7 +315,7 @@ class Serving:
                 raise
             except Exception as exc:  # something in it that nobody foresaw: it is damaged
                 self._counting.store_error("catalogue")
-                reason = f"it cannot be read ({type(exc).__name__}: {exc})"
+                reason = f"it cannot be read ({type(exc).__name__})"
                 if reason != self._lost:
                     log.error("catalogue_not_understood", exc_info=exc)
                 self._lose(reason)
@@ -312,6 +325,9 @@ class Serving:
         """Keep in mind since when looks at the catalogue find none."""
         self._failed_read = failed_read
         if not failed_read and self._lost is None:
+            if self._out_since is not None:
+                away_seconds = round(time.monotonic() - self._out_since, 1)
+                log.info("catalogue_read_again", away_seconds=away_seconds)
             self._out_since = None
         elif self._out_since is None:
             self._out_since = asked
@@ -373,19 +389,18 @@ class Serving:
                 except Exception as exc:
                     if isinstance(exc, GenerationCorruptError):
                         self._unload(version)  # never silently the one before
-                    unforeseen = None if isinstance(exc, StoreError) else exc
                     self._not_loaded[generation] = (
-                        "this worker's log says why (generation_not_loaded)"
-                        if unforeseen
-                        else str(exc)
+                        str(exc)
+                        if isinstance(exc, StoreError)
+                        else "this worker's log says why (generation_not_loaded)"
                     )
                     log.warning(
                         "generation_not_loaded",
                         version=version,
                         generation=generation,
                         retry_seconds=pause,
-                        exc_info=unforeseen,
-                        cause=str(exc),
+                        cause=cause_of(exc),
+                        exc_info=unforeseen(exc),
                     )
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

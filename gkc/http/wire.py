@@ -17,11 +17,18 @@ import asyncio
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 import httptools
+import structlog
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from gkc.errors import (
@@ -33,9 +40,12 @@ from gkc.errors import (
 )
 from gkc.http.access import CALLER
 from gkc.http.connections import Connections
+from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
 from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.problem import MEDIA_TYPE
+
+log = structlog.get_logger(__name__)
 
 
 class GatheringTransport:
@@ -133,6 +143,7 @@ class GatheringProtocol(HttpToolsProtocol):
         self._seen = (0, 0, 0, 0)
         self._caller: str | None = None
         self._unseen_bytes = 0
+        self._answering: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
         self._wait: _Wait | None = None
         self._waits_since = 0.0
 
@@ -143,9 +154,14 @@ class GatheringProtocol(HttpToolsProtocol):
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and drop what is still done for its caller."""
         self._connections.remove(self)
         super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._answering:
+            cycle, task = self._answering
+            cycle.disconnected = True  # uvicorn knows the newest request alone
+            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of requests; a head that asks for another protocol is read without that."""
@@ -162,11 +178,13 @@ class GatheringProtocol(HttpToolsProtocol):
             if isinstance(exc.__context__, RequestError):
                 self._refuse_excess(exc.__context__)
             elif isinstance(exc.__context__, _TunnelError):
-                self._refuse_bad(f"no tunnel to {target} is opened here: CONNECT is not served")
+                detail = f"no tunnel to {target} is opened here: CONNECT is not served"
+                self._refuse_bad(detail, "a tunnel is asked for")
             else:
-                self._refuse_bad(f"the request's target {target} is no path, nor a URL with one")
+                detail = f"the request's target {target} is no path, nor a URL with one"
+                self._refuse_bad(detail, "its target is no path")
         except httptools.HttpParserError as exc:
-            self._refuse_bad(f"the request is not well-formed HTTP/1.1: {exc}")
+            self._refuse_bad(f"the request is not well-formed HTTP/1.1: {exc}", str(exc))
         except RequestError as exc:
             self._refuse_excess(exc)
 
@@ -189,6 +207,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is too large."""
         self._check_head()
+        self.scope[ARRIVED] = monotonic()  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         self._phase = _Phase.BODY
         self.headers = [*self.headers]  # what follows the body is no header of the application's
@@ -202,6 +221,8 @@ class GatheringProtocol(HttpToolsProtocol):
         """Take the end of a request."""
         self._phase = _Phase.READ
         super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()  # else nobody would notice if the caller hung up
 
     def on_response_complete(self) -> None:
         """Go on with the next request; as uvicorn does, but without a timer a request."""
@@ -211,6 +232,22 @@ class GatheringProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to answer a request; as uvicorn does, and known to this connection."""
+        task = self.loop.create_task(cycle.run_asgi(self._answer))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        self._answering = cycle, task
+
+    async def _answer(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            if self._answering and not self._answering[0].disconnected:
+                raise
 
     # ---- limits
 
@@ -297,8 +334,8 @@ class GatheringProtocol(HttpToolsProtocol):
         self._connections.metrics.reject(error)
         self._refuse(problem_of(error))
 
-    def _refuse_bad(self, detail: str) -> None:
-        self.logger.warning(detail)
+    def _refuse_bad(self, detail: str, cause: str) -> None:
+        log.warning("request_malformed", cause=cause)  # not the target, which may be anything
         self._refuse(problem_of_status(HTTPStatus.BAD_REQUEST, detail, {}))
 
     def _refuse(self, problem: Problem) -> None:

@@ -326,7 +326,7 @@ def _is_answered(source: LocalSource) -> bool:
 async def test_a_store_that_hangs_is_given_up_at_the_deadline(
     own_redis: RedisServer, redis_store: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GKC_REQUEST_TIMEOUT_MS", "60000")
+    monkeypatch.setenv("GKC_STORE_TIMEOUT_MS", "60000")
     url, options = redis_store
     make_world("v1").publish(url)
     beside = async_local_source(url, timeout=0.1, **options)
@@ -346,6 +346,23 @@ async def test_a_store_that_hangs_is_given_up_at_the_deadline(
         assert len(ask(source, ONE)) == 2
         assert len(await beside.knowledge(question(ONE), deadline(SECONDS))) == 2
     await beside.close()
+
+
+@pytest.mark.redis
+def test_a_store_that_is_silent_for_too_long_is_told_of_before_the_deadline(
+    own_redis: RedisServer, redis_store: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GKC_STORE_TIMEOUT_MS", "100")
+    url, options = redis_store
+    make_world("v1").publish(url)
+    with opened(url, **options) as source:
+        ask(source, ONE)
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnavailableError, match="no answer within 100 ms"):
+                ask(source, ONE)
+        finally:
+            own_redis.signal(signal.SIGCONT)
 
 
 # ---- rows, closing, threads

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from gkc.errors import (
     InvalidFieldsError,
     MalformedBodyError,
     NotAcceptableError,
+    OverloadedError,
     ServiceNotReadyError,
     SlowReaderError,
     SlowRequestError,
@@ -32,7 +33,7 @@ from gkc.errors import (
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
-_RETRY_AFTER_SECONDS: Final = 1
+_RETRY_AFTER_SECONDS: Final = (1, 2, 3)
 CLIENT_CLOSED_REQUEST: Final = 499
 """No standard status: nobody reads this answer, but metrics and logs name it."""
 TYPE_PREFIX: Final = "urn:gkc:problem:"
@@ -46,7 +47,8 @@ class Kind:
     name: str
     title: str
     when: str
-    retry_after_seconds: int | None = None
+    retry_after_seconds: Sequence[int] = ()
+    """One of these at random, so that those who were refused together do not come back so."""
     is_limit: bool = False
     """Whether it protects the others from one caller; counted as ``gkc_rejected_total``."""
 
@@ -178,6 +180,15 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "Store unavailable",
         "the store is away, or lost something; see `Retry-After`",
         _RETRY_AFTER_SECONDS,
+    ),
+    OverloadedError: Kind(
+        503,
+        "overloaded",
+        "Overloaded",
+        "more is asked for at once than can be answered soon, or answers as large as this one "
+        "would be hold all the memory that there is for them; see `Retry-After`",
+        _RETRY_AFTER_SECONDS,
+        is_limit=True,
     ),
 }
 """The nearest class in an error's ancestry decides; any other error is an `Exception`."""

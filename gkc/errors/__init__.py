@@ -41,6 +41,7 @@
     │   ├── SlowRequestError              a request does not arrive
     │   ├── SlowReaderError               the caller does not read its answer
     │   └── ClientGoneError               the caller hung up before its request was read
+    ├── OverloadedError                   the service has too much to do to begin a request
     ├── ClientUsageError                  a client was made or used as it cannot be
     ├── DeadlineExceededError             no whole answer came within the caller's timeout
     ├── GenerationChangedError            a version was published anew while its rows were asked for
@@ -71,6 +72,7 @@ from gkc.errors.requests import (
     InvalidFieldsError,
     MalformedBodyError,
     NotAcceptableError,
+    OverloadedError,
     RequestError,
     SlowReaderError,
     SlowRequestError,
@@ -137,6 +139,7 @@ __all__ = [
     "NotAcceptableError",
     "NotStorableError",
     "OldCatalogueError",
+    "OverloadedError",
     "RecordError",
     "RequestError",
     "RowRuleError",

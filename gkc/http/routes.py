@@ -14,9 +14,10 @@ from starlette.types import Receive, Scope, Send
 from gkc.answering.answering import Answering
 from gkc.answering.serving import Serving
 from gkc.center.listing import version_list
+from gkc.http.admission import Admission
 from gkc.http.asgi import headers, read_body, respond
 from gkc.http.decoding import decode_json, decode_safetensors
-from gkc.http.encoding import encode
+from gkc.http.encoding import bytes_of_number, encode
 from gkc.http.limits import refuse_many_versions
 from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
@@ -35,15 +36,24 @@ class KnowledgeEndpoint:
     ----------
     answering : Answering
     metrics : Metrics
+    admission : Admission
+        Holds memory for large answers.
     max_rows, max_body_bytes : int
         The most that one request may ask for and may have.
     """
 
     def __init__(
-        self, answering: Answering, metrics: Metrics, *, max_rows: int, max_body_bytes: int
+        self,
+        answering: Answering,
+        metrics: Metrics,
+        admission: Admission,
+        *,
+        max_rows: int,
+        max_body_bytes: int,
     ) -> None:
         self._answering = answering
         self._tally = metrics.tally
+        self._admission = admission
         self._max_rows = max_rows
         self._max_body_bytes = max_body_bytes
 
@@ -60,8 +70,10 @@ class KnowledgeEndpoint:
         decode = decode_json if asked_as == JSON else decode_safetensors
         request = decode(body, self._max_rows)
         refuse_many_versions(request)
-        answer = await self._answering.answer(request)
-        await respond(send, 200, answered_as, await encode(answer, answered_as))
+        numbers = await self._answering.numbers(request)
+        with self._admission.room(numbers * bytes_of_number(request.dtype, answered_as)):
+            answer = await self._answering.answer(request)
+            await respond(send, 200, answered_as, await encode(answer, answered_as))
         self._tally.answers.append(
             AnsweredRows(KNOWLEDGE_PATH, request.columns.n, request.parts, answer.counts)
         )

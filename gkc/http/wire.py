@@ -14,18 +14,25 @@ sees it: as a problem, like all else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any
+from random import choice
+from typing import Any, Final
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from gkc.errors import (
     HeadTooLargeError,
+    OverloadedError,
     RequestError,
     SlowReaderError,
     SlowRequestError,
@@ -35,7 +42,9 @@ from gkc.http.access import CALLER
 from gkc.http.connections import Connections
 from gkc.http.middleware import request_id_of
 from gkc.http.problems import Problem, problem_of, problem_of_status
-from gkc.problem import MEDIA_TYPE
+from gkc.problem import KINDS, MEDIA_TYPE
+
+_ALWAYS_BEGUN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class GatheringTransport:
@@ -185,7 +194,8 @@ class GatheringProtocol(HttpToolsProtocol):
         """Begin to answer, unless the head is too large."""
         self._check_head()
         super().on_headers_complete()
-        self._phase = _Phase.BODY
+        if self._phase is not _Phase.REFUSED:
+            self._phase = _Phase.BODY
         self.headers = [*self.headers]  # what follows the body is no header of the application's
 
     def on_body(self, body: bytes) -> None:
@@ -195,7 +205,8 @@ class GatheringProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Take the end of a request."""
-        self._phase = _Phase.READ
+        if self._phase is not _Phase.REFUSED:
+            self._phase = _Phase.READ
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -204,8 +215,37 @@ class GatheringProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        while self.pipeline:
+            if self._begin(*self.pipeline.pop()):
+                break
+
+    # ---- overload
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401
+        self._begin(cycle, app)
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> bool:  # noqa: ANN401
+        """Begin to answer a request, or refuse it at once; tell whether it was begun."""
+        path = cycle.scope["path"]
+        size = 0
+        for name, value in cycle.scope["headers"]:
+            if name == b"content-length":
+                size = int(value)
+        admission = self._connections.admission
+        if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
+            super()._start_asgi_task(cycle, app)
+            return True
+        self._connections.metrics.tally.refuse(path)
+        cycle.response_started = cycle.response_complete = True  # of its body nothing is kept
+        is_last = not cycle.keep_alive or b"connection" in dict(self.server_state.default_headers)
+        if is_last:
+            self._phase = _Phase.REFUSED
+            self.pipeline.clear()
+        head, body = choice(_OVERLOADED)
+        if cycle.scope["method"] == "HEAD":
+            body = b""
+        self._write_problem((head, body), cycle.scope["headers"], is_last=is_last)
+        return False
 
     # ---- limits
 
@@ -305,22 +345,24 @@ class GatheringProtocol(HttpToolsProtocol):
             if not is_answered:
                 cycle.disconnected = True  # for whoever waits for the body
                 cycle.message_event.set()
-            given = dict(self.headers) if phase is not _Phase.READ else {}
-            self._write_problem(problem, request_id_of(given.get(b"x-request-id", b"")))
+            asked = self.headers if phase is not _Phase.READ else []
+            self._write_problem(_written(problem), asked, is_last=True)
 
-    def _write_problem(self, problem: Problem, request_id: str) -> None:
-        body = problem.body()
-        lines = [
-            STATUS_LINE[problem.status].strip(),
-            *(name + b": " + value for name, value in self.server_state.default_headers),
-            b"content-type: " + MEDIA_TYPE.encode(),
-            b"content-length: %d" % len(body),
-            b"x-request-id: " + request_id.encode("latin-1"),
-            b"connection: close",
-        ]
+    def _write_problem(
+        self, written: tuple[bytes, bytes], asked: Iterable[tuple[bytes, bytes]], *, is_last: bool
+    ) -> None:
+        """Answer a request that had these headers."""
+        head, body = written
+        request_id = request_id_of(dict(asked).get(b"x-request-id", b""))
+        headers = dict(self.server_state.default_headers)
+        if is_last:
+            headers[b"connection"] = b"close"
+        lines = [head, b"x-request-id: " + request_id.encode("latin-1")]
+        lines += [name + b": " + value for name, value in headers.items()]
         self.transport.write(b"\r\n".join([*lines, b"", body]))
-        # Closed now, with bytes that nobody read, the system would throw the answer away.
-        self.transport.write_eof()
+        if is_last:
+            # Closed now, with bytes that nobody read, the system would throw the answer away.
+            self.transport.write_eof()
 
     def _feed(self, data: memoryview) -> None:
         while True:
@@ -348,6 +390,20 @@ class GatheringProtocol(HttpToolsProtocol):
         if self.scope["method"] == "CONNECT":
             raise _TunnelError
         return any(name == b"upgrade" for name, _ in self.headers)
+
+
+def _written(problem: Problem) -> tuple[bytes, bytes]:
+    """Return the lines that every head of this problem begins with, and its body."""
+    body = problem.body()
+    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
+    lines = [f"{name}: {value}".encode() for name, value in headers.items()]
+    return b"\r\n".join([STATUS_LINE[problem.status].strip(), *lines]), body
+
+
+_OVERLOADED: Final = [
+    _written(replace(problem_of(OverloadedError()), headers={"retry-after": str(seconds)}))
+    for seconds in KINDS[OverloadedError].retry_after_seconds
+]
 
 
 def _name_of(certificate: Mapping[str, Any] | None) -> str | None:

@@ -16,7 +16,7 @@ from gkc.http.middleware import Observed
 
 
 def client_of(app: Any, metrics: Metrics | None = None) -> httpx.AsyncClient:
-    observed = Observed(app, metrics or Metrics(), ["/known"])
+    observed = Observed(app, metrics or Metrics())
     return httpx.AsyncClient(transport=httpx.ASGITransport(observed), base_url="http://gkc")
 
 
@@ -81,7 +81,7 @@ async def test_a_caller_who_hangs_up_is_counted_as_such() -> None:
         return
 
     metrics = Metrics()
-    observed = Observed(hung_up, metrics, [])
+    observed = Observed(hung_up, metrics)
 
     async def unused(*_: Any) -> Any:
         raise AssertionError("nothing is read or sent")

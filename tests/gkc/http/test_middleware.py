@@ -16,7 +16,9 @@ from gkc.http.middleware import Observed
 
 
 def client_of(app: Any, metrics: Metrics | None = None) -> httpx.AsyncClient:
-    observed = Observed(app, metrics or Metrics())
+    metrics = metrics or Metrics()
+    metrics.routes = ["/known"]
+    observed = Observed(app, metrics)
     return httpx.AsyncClient(transport=httpx.ASGITransport(observed), base_url="http://gkc")
 
 

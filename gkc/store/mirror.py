@@ -9,6 +9,11 @@
 
 All processes of a host map one file. It is only a cache: whatever is lost or damaged is copied
 anew, and a copy that was interrupted goes on where it was.
+
+All hosts learn of a generation within the same fraction of a second, and a store gives what it can:
+a hundred that copy a large table together take its whole network for long. Nobody tells them how
+many they are, and they may only read. So a host that has another generation's mirror, from which it
+answers meanwhile, first waits for a random time, in proportion to the table's size.
 """
 
 from __future__ import annotations
@@ -18,9 +23,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from random import uniform
 from tempfile import gettempdir
 from typing import Final
 
@@ -32,6 +38,7 @@ from gkc.store.chunks import Chunks
 from gkc.store.durable import lock_file, open_regular, private_directory, sync_directory
 from gkc.store.generation import GenerationManifest
 from gkc.store.table import ItemTable, MappedItemTable
+from gkc.store.table_notes import Identity
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +46,10 @@ _TABLE: Final = ".gkt"
 _TEMPORARY: Final = ".tmp"
 _LOCK: Final = ".lock"
 _LOCK_PAUSE_SECONDS: Final = 0.02
+_AT_ONCE_BYTES: Final = 64 << 20
+"""Such a table is copied at once: it has to be served within a second of its publication."""
+_SPREAD_BYTES_A_SECOND: Final = 20_000_000
+"""Of a larger table, what is beyond: fifty hosts that copy one are about a gigabyte a second."""
 
 ReadChunks = Callable[[Sequence[int]], Iterator[bytes]]
 """Reads chunks of a generation's items table from the store, those of some numbers in turn."""
@@ -69,7 +80,6 @@ class MirrorDirectory:
         digest = hashlib.sha256(f"{store}\n{namespace}".encode()).hexdigest()[:16]
         self.directory = root.expanduser().absolute() / digest
         self._store = store
-        self._opened_at = time.time()
         self._stopping = threading.Event()
         self._tidying = threading.Lock()
         self._tidied: frozenset[str] | None = None
@@ -99,9 +109,10 @@ class MirrorDirectory:
             If what the store holds is damaged.
         """
         with self._as_store_errors():
+            seen = self._identity(manifest.generation)
             table = self._open_intact(manifest)
             if table is None:
-                table = self._build(manifest, read_chunks)
+                table = self._build(manifest, read_chunks, seen)
             if table.size_bytes <= memory_bytes:
                 table.prefault()
         if self._tidied is None:
@@ -178,11 +189,16 @@ class MirrorDirectory:
         if removed:
             log.info("mirrors_removed", files=removed)
 
-    def _open_intact(self, manifest: GenerationManifest) -> MappedItemTable | None:
-        """Map the mirror that is there, None if there is none or it is damaged."""
+    def _open_intact(
+        self, manifest: GenerationManifest, *, is_new: bool = False
+    ) -> MappedItemTable | None:
+        """Map the mirror that is there, None if there is none or it is damaged.
+
+        One that is new was checked as it was copied; nobody knows what became of others.
+        """
         path, generation = self._path(manifest.generation, _TABLE), manifest.generation
         try:
-            if path.stat().st_mtime < self._opened_at:  # not copied just now: nobody knows it
+            if not is_new:
                 self._check_chunks(path, manifest)
             table = MappedItemTable(path, generation)
         except FileNotFoundError:
@@ -196,18 +212,33 @@ class MirrorDirectory:
             return None
         return table
 
-    def _build(self, manifest: GenerationManifest, read_chunks: ReadChunks) -> MappedItemTable:
+    def _build(
+        self, manifest: GenerationManifest, read_chunks: ReadChunks, seen: Identity | None
+    ) -> MappedItemTable:
+        """Copy a mirror in place of what was seen, unless another process does so meanwhile."""
         private_directory(self.directory.parent, self.directory.name)
         with self._locked(manifest.generation, wait=True):
-            table = self._open_intact(manifest)  # another process may have built it meanwhile
-            if table is not None:
-                return table
+            if self._identity(manifest.generation) != seen:
+                table = self._open_intact(manifest, is_new=True)
+                if table is not None:
+                    return table
+            self._wait_at_random(manifest)
             started = time.monotonic()
             self._copy(manifest, read_chunks)
             seconds = round(time.monotonic() - started, 3)
             path = str(self._path(manifest.generation, _TABLE))
             log.info("mirror_built", generation=manifest.generation, path=path, seconds=seconds)
             return self._open_copied(manifest)
+
+    def _wait_at_random(self, manifest: GenerationManifest) -> None:
+        """Let other hosts copy a large table first, or after us."""
+        beyond = manifest.spec.item_shape.size_bytes() - _AT_ONCE_BYTES
+        if beyond <= 0 or not any(self.directory.glob(f"*{_TABLE}")):
+            return
+        seconds = uniform(0, beyond / _SPREAD_BYTES_A_SECOND)
+        log.info("mirror_waits", generation=manifest.generation, seconds=round(seconds, 1))
+        self._stopping.wait(seconds)
+        self._check_stop()
 
     def _copy(self, manifest: GenerationManifest, read_chunks: ReadChunks) -> None:
         """Copy the table into a file beside the mirror, then put it in its place."""
@@ -242,7 +273,7 @@ class MirrorDirectory:
                 raise GenerationCorruptError(manifest.generation, "its checksums differ")
 
     def _open_copied(self, manifest: GenerationManifest) -> MappedItemTable:
-        table = self._open_intact(manifest)
+        table = self._open_intact(manifest, is_new=True)
         if table is None:
             what = "the table of its items is not what its manifest says"
             raise GenerationCorruptError(manifest.generation, what)
@@ -251,6 +282,11 @@ class MirrorDirectory:
     def _check_stop(self) -> None:
         if self._stopping.is_set():
             raise StoreUnavailableError(self._store, "this process ends while it copies items")
+
+    def _identity(self, generation: str) -> Identity | None:
+        with suppress(FileNotFoundError):
+            return Identity.of(self._path(generation, _TABLE).stat())
+        return None
 
     def _path(self, generation: str, suffix: str) -> Path:
         return self.directory / (generation + suffix)

@@ -42,9 +42,15 @@ class Admission:
 
     A door asks `admits` when a request is there, before it is decoded, and takes `room` for its
     answer before that is laid.
+
+    Parameters
+    ----------
+    most_under_way : int
+        How many requests may have begun and not ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_under_way: int = MOST_UNDER_WAY) -> None:
+        self._most_under_way = most_under_way
         self._seconds_of_byte = _FIRST_SECONDS_OF_BYTE
         self._is_collecting = False
         self._is_empty = True
@@ -62,7 +68,7 @@ class Admission:
         under_way : int
             How many have begun and not ended.
         """
-        if under_way >= MOST_UNDER_WAY:
+        if under_way >= self._most_under_way:
             return False
         if not self._is_collecting:
             self._begin_turn()

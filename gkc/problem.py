@@ -14,9 +14,11 @@ from gkc.errors import (
     BatchTooLargeError,
     BodyTooLargeError,
     ClientGoneError,
+    DeadlineExceededError,
     EncodedBodyError,
     HeadTooLargeError,
     InvalidFieldsError,
+    InvalidHeaderError,
     MalformedBodyError,
     NotAcceptableError,
     OverloadedError,
@@ -61,6 +63,12 @@ class Kind:
 KINDS: Final[Mapping[type[Exception], Kind]] = {
     MalformedBodyError: Kind(
         400, "malformed-body", "Malformed body", "the body is not JSON, or not safetensors"
+    ),
+    InvalidHeaderError: Kind(
+        400,
+        "invalid-header",
+        "Invalid header",
+        "`X-Request-Timeout-Ms` is no whole number from 1 to 600000, or comes twice",
     ),
     UnauthorizedError: Kind(
         401,
@@ -188,6 +196,13 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "more is asked for at once than can be answered soon, or answers as large as this one "
         "would be hold all the memory that there is for them; see `Retry-After`",
         _RETRY_AFTER_SECONDS,
+        is_limit=True,
+    ),
+    DeadlineExceededError: Kind(
+        504,
+        "deadline-exceeded",
+        "Deadline exceeded",
+        "no answer within `X-Request-Timeout-Ms` or `GKC_REQUEST_TIMEOUT_MS`, whichever is less",
         is_limit=True,
     ),
 }

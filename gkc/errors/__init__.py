@@ -26,6 +26,7 @@
     │   └── RecordError                   bytes are not the record that they should be
     │       └── EarlierFormatError        an earlier gkc wrote them
     ├── RequestError                      a caller asked for something that cannot be answered
+    │   ├── InvalidHeaderError            a header has a value that it cannot have
     │   ├── MalformedBodyError            the body is not JSON, or not safetensors
     │   ├── InvalidFieldsError            fields of a request are missing, misplaced or wrong
     │   ├── BatchTooLargeError            more rows than one request may ask for
@@ -43,7 +44,7 @@
     │   └── ClientGoneError               the caller hung up before its request was read
     ├── OverloadedError                   the service has too much to do to begin a request
     ├── ClientUsageError                  a client was made or used as it cannot be
-    ├── DeadlineExceededError             no whole answer came within the caller's timeout
+    ├── DeadlineExceededError             no whole answer came in the time that is allowed
     ├── GenerationChangedError            a version was published anew while its rows were asked for
     ├── ServiceError                      a service cannot be reached, or its answer is none of ours
     ├── LockMismatchError                 what is served is not what a model was locked to
@@ -70,6 +71,7 @@ from gkc.errors.requests import (
     EncodedBodyError,
     HeadTooLargeError,
     InvalidFieldsError,
+    InvalidHeaderError,
     MalformedBodyError,
     NotAcceptableError,
     OverloadedError,
@@ -130,6 +132,7 @@ __all__ = [
     "GkcError",
     "HeadTooLargeError",
     "InvalidFieldsError",
+    "InvalidHeaderError",
     "LayoutError",
     "LeaseLostError",
     "LockMismatchError",

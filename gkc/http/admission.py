@@ -10,8 +10,6 @@ overload; how many of those there may be has a bound of its own. Reasons and fig
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter
 from typing import Final
 
@@ -79,25 +77,18 @@ class Admission:
         self._begun_bytes = begun
         return True
 
-    @contextmanager
-    def room(self, answer_bytes: int) -> Iterator[None]:
-        """Hold memory for an answer until it has left, where it needs much.
+    def room(self) -> Room:
+        """Return memory for an answer; it holds none yet."""
+        return Room(self)
 
-        Raises
-        ------
-        OverloadedError
-            If others hold it.
-        """
-        if answer_bytes < LARGE_ANSWER_BYTES:
-            yield
-            return
-        if self._answer_bytes and self._answer_bytes + answer_bytes > MOST_ANSWER_BYTES:
-            raise OverloadedError
+    def hold(self, answer_bytes: int) -> None:
+        """Hold memory; below nothing, free it."""
         self._answer_bytes += answer_bytes
-        try:
-            yield
-        finally:
-            self._answer_bytes -= answer_bytes
+
+    def has_room(self, answer_bytes: int) -> bool:
+        """Tell whether a large answer fits beside the others; a single one always does."""
+        held = self._answer_bytes
+        return not held or held + answer_bytes <= MOST_ANSWER_BYTES
 
     def _begin_turn(self) -> None:
         """Begin to collect what came at once; it is worked off after all of it was seen."""
@@ -130,3 +121,34 @@ class Admission:
         """Follow the median of what turns take: the rare long pause does not matter."""
         took_longer = now - self._turn_began > self._begun_bytes * self._seconds_of_byte
         self._seconds_of_byte *= _STEP if took_longer else 1 / _STEP
+
+
+class Room:
+    """Memory for one answer, held until its block ends: until the answer has left."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._held = 0
+
+    def __enter__(self) -> Room:
+        """Begin without any."""
+        return self
+
+    def take(self, answer_bytes: int) -> None:
+        """Hold so much, where it is much.
+
+        Raises
+        ------
+        OverloadedError
+            If others hold it.
+        """
+        if answer_bytes >= LARGE_ANSWER_BYTES:
+            if not self._admission.has_room(answer_bytes):
+                raise OverloadedError
+            self._held = answer_bytes
+            self._admission.hold(answer_bytes)
+
+    def __exit__(self, *_: object) -> None:
+        """Free it."""
+        if self._held:
+            self._admission.hold(-self._held)

@@ -12,10 +12,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
 from gkc.answering.answering import Answering
+from gkc.answering.deadlines import Deadlines
 from gkc.answering.serving import Serving
 from gkc.center.listing import version_list
 from gkc.http.admission import Admission
 from gkc.http.asgi import headers, read_body, respond
+from gkc.http.deadlines import deadline_of
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import bytes_of_number, encode
 from gkc.http.limits import refuse_many_versions
@@ -38,6 +40,7 @@ class KnowledgeEndpoint:
     metrics : Metrics
     admission : Admission
         Holds memory for large answers.
+    deadlines : Deadlines
     max_rows, max_body_bytes : int
         The most that one request may ask for and may have.
     """
@@ -47,11 +50,13 @@ class KnowledgeEndpoint:
         answering: Answering,
         metrics: Metrics,
         admission: Admission,
+        deadlines: Deadlines,
         *,
         max_rows: int,
         max_body_bytes: int,
     ) -> None:
         self._answering = answering
+        self._deadlines = deadlines
         self._tally = metrics.tally
         self._admission = admission
         self._max_rows = max_rows
@@ -66,14 +71,17 @@ class KnowledgeEndpoint:
             given.get(b"content-encoding", b"").decode("latin-1").lower(),
         )
         declared = given.get(b"content-length", b"")
-        body = await read_body(declared, receive, self._max_body_bytes)
-        decode = decode_json if asked_as == JSON else decode_safetensors
-        request = decode(body, self._max_rows)
-        refuse_many_versions(request)
-        numbers = await self._answering.numbers(request)
-        with self._admission.room(numbers * bytes_of_number(request.dtype, answered_as)):
-            answer = await self._answering.answer(request)
-            await respond(send, 200, answered_as, await encode(answer, answered_as))
+        with self._admission.room() as room:
+            with deadline_of(scope, self._deadlines):
+                body = await read_body(declared, receive, self._max_body_bytes)
+                decode = decode_json if asked_as == JSON else decode_safetensors
+                request = decode(body, self._max_rows)
+                refuse_many_versions(request)
+                numbers = await self._answering.numbers(request)
+                room.take(numbers * bytes_of_number(request.dtype, answered_as))
+                answer = await self._answering.answer(request)
+                pieces = await encode(answer, answered_as)
+            await respond(send, 200, answered_as, pieces)
         self._tally.answers.append(
             AnsweredRows(KNOWLEDGE_PATH, request.columns.n, request.parts, answer.counts)
         )
@@ -105,7 +113,8 @@ class Routes:
         return _json(version_list(self._serving.catalogue(), self._serving.is_loaded))
 
     async def livez(self) -> Response:
-        """Answer as long as the event loop turns; one that stands still answers nothing."""
+        """Answer as long as event loops turn: if this one stands still, nothing is answered."""
+        self._readiness.check_alive()
         return _json(Health("alive"))
 
     async def readyz(self) -> Response:

@@ -19,9 +19,11 @@ from dataclasses import replace
 from enum import Enum, auto
 from http import HTTPStatus
 from random import choice
+from time import monotonic
 from typing import Any, Final
 
 import httptools
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -40,6 +42,7 @@ from gkc.errors import (
 )
 from gkc.http.access import CALLER
 from gkc.http.connections import Connections
+from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
 from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.problem import KINDS, MEDIA_TYPE
@@ -142,6 +145,7 @@ class GatheringProtocol(HttpToolsProtocol):
         self._seen = (0, 0, 0, 0)
         self._caller: str | None = None
         self._unseen_bytes = 0
+        self._answering: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
         self._wait: _Wait | None = None
         self._waits_since = 0.0
 
@@ -152,9 +156,14 @@ class GatheringProtocol(HttpToolsProtocol):
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and drop what is still done for its caller."""
         self._connections.remove(self)
         super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._answering:
+            cycle, task = self._answering
+            cycle.disconnected = True  # uvicorn knows the newest request alone
+            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of requests; a head that asks for another protocol is read without that."""
@@ -193,6 +202,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is too large."""
         self._check_head()
+        self.scope[ARRIVED] = monotonic()  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         if self._phase is not _Phase.REFUSED:
             self._phase = _Phase.BODY
@@ -208,6 +218,8 @@ class GatheringProtocol(HttpToolsProtocol):
         if self._phase is not _Phase.REFUSED:
             self._phase = _Phase.READ
         super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()  # else nobody would notice if the caller hung up
 
     def on_response_complete(self) -> None:
         """Go on with the next request; as uvicorn does, but without a timer a request."""
@@ -216,15 +228,16 @@ class GatheringProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         while self.pipeline:
-            if self._begin(*self.pipeline.pop()):
+            if self._begin(self.pipeline.pop()[0]):
                 break
 
     # ---- overload
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401
-        self._begin(cycle, app)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to answer a request, or refuse it."""
+        self._begin(cycle)
 
-    def _begin(self, cycle: RequestResponseCycle, app: Any) -> bool:  # noqa: ANN401
+    def _begin(self, cycle: RequestResponseCycle) -> bool:
         """Begin to answer a request, or refuse it at once; tell whether it was begun."""
         path = cycle.scope["path"]
         size = 0
@@ -233,7 +246,11 @@ class GatheringProtocol(HttpToolsProtocol):
                 size = int(value)
         admission = self._connections.admission
         if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
-            super()._start_asgi_task(cycle, app)
+            # As uvicorn does, and known to this connection.
+            task = self.loop.create_task(cycle.run_asgi(self._answer))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+            self._answering = cycle, task
             return True
         self._connections.metrics.tally.refuse(path)
         cycle.response_started = cycle.response_complete = True  # of its body nothing is kept
@@ -246,6 +263,15 @@ class GatheringProtocol(HttpToolsProtocol):
             body = b""
         self._write_problem((head, body), cycle.scope["headers"], is_last=is_last)
         return False
+
+    async def _answer(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            if self._answering and not self._answering[0].disconnected:
+                raise
 
     # ---- limits
 

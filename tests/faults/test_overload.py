@@ -53,8 +53,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     before = children.read_text().split()
     with service(place) as url:
         (parent,) = set(children.read_text().split()).difference(before)
-        below = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        (worker,) = (p for p in below if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes())
+        (worker,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         yield Served(url, int(worker))
 
 

@@ -72,6 +72,7 @@ def test_a_request_says_how_much_time_is_left() -> None:
 
 
 EXAMPLES: list[GkcError] = [
+    errors.InvalidHeaderError("X-A", "is wrong"),
     errors.UnauthorizedError("x"),
     errors.MalformedBodyError("JSON", "x"),
     errors.VersionNotFoundError("v1", ["b"]),
@@ -91,6 +92,7 @@ EXAMPLES: list[GkcError] = [
     errors.ServiceNotReadyError("loading"),
     errors.StoreError("the store is away"),
     errors.OverloadedError(),
+    errors.DeadlineExceededError("the service", 0.5),
 ]
 
 

@@ -90,18 +90,11 @@ async def test_those_under_way_are_limited_even_if_they_only_wait() -> None:
 
 def test_large_answers_are_limited_together_and_a_single_one_is_not() -> None:
     admission = Admission()
-    with admission.room(10 * MOST_ANSWER_BYTES):
-        with pytest.raises(OverloadedError), admission.room(LARGE_ANSWER_BYTES):
-            pass
-        with admission.room(LARGE_ANSWER_BYTES - 1):
-            pass
     half = MOST_ANSWER_BYTES // 2
-    with (
-        admission.room(half),
-        admission.room(half),
-        pytest.raises(OverloadedError),
-        admission.room(LARGE_ANSWER_BYTES),
-    ):
-        pass
-    with admission.room(10 * MOST_ANSWER_BYTES):
-        pass
+    for held, others in ((10 * MOST_ANSWER_BYTES, 0), (half, half)):
+        with admission.room() as room, admission.room() as other, admission.room() as late:
+            room.take(held)
+            other.take(others)
+            late.take(LARGE_ANSWER_BYTES - 1)
+            with pytest.raises(OverloadedError):
+                late.take(LARGE_ANSWER_BYTES)

@@ -146,6 +146,11 @@ NAMED = Limit(
     f"{MAX_FIELDS_NAMED}, of each {MAX_NAME_CHARACTERS} characters",
     "",
 )
+TIME = Limit(
+    "the time from the last byte of a head to the first of its answer",
+    "`GKC_REQUEST_TIMEOUT_MS`, or `X-Request-Timeout-Ms` if that is less",
+    "deadline-exceeded",
+)
 TURN = Limit(
     "work that is begun at once, as far as can be told from bodies",
     f"{1000 * BURST_SECONDS:g} ms, and while requests wait all the time "
@@ -161,7 +166,7 @@ ROOM = Limit(
 )
 OF_ALL = [TURN, UNDER_WAY, ROOM]
 """Of all callers together: `tests.gkc.http.test_admission` and `tests.faults.test_overload`."""
-TABLE = [*BY_CONNECTION, NEVER_READ, IDLE, *BY_QUESTION, VERSIONS, VALUES, NAMED, *OF_ALL]
+TABLE = [*BY_CONNECTION, TIME, NEVER_READ, IDLE, *BY_QUESTION, VERSIONS, VALUES, NAMED, *OF_ALL]
 
 
 def row(limit: Limit) -> str:

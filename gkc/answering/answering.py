@@ -78,12 +78,25 @@ class Answering:
     ) -> Answer:
         with self._damaged_items:
             plan = Plan(question, generations)
+        if plan.is_large:
+            return await self._answer_by_portions(plan)
         records = await self._fetch(plan)
         with self._damaged_users:
             plan.take(records)
         with self._damaged_items:
             for _ in plan.lay():
                 await asyncio.sleep(0)  # others have their turn
+        return plan.answer
+
+    async def _answer_by_portions(self, plan: Plan) -> Answer:
+        """Answer what needs many bytes of records: some of them are read and laid at a time."""
+        for portion, lay in plan.portions():
+            records = await self._read(portion)
+            with self._damaged_users:
+                portion.take(records)
+            with self._damaged_items:
+                for _ in lay():
+                    await asyncio.sleep(0)
         return plan.answer
 
     async def _fetch(self, plan: Plan) -> Sequence[Records]:

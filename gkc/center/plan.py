@@ -6,8 +6,9 @@ them in; meanwhile it may have the plan find the items. Loops run over distinct 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, pairwise
 from typing import Final
 
 import numpy as np
@@ -15,26 +16,30 @@ from msgspec.structs import replace
 
 from gkc.arrays import I64, U8, Array, Bools
 from gkc.center.generation import LoadedGeneration
+from gkc.center.laying import FactoredLaying, RowsLaying
 from gkc.center.question import (
     Answer,
-    AnswerType,
     Columns,
     FactoredAnswer,
     Question,
     RowsAnswer,
 )
 from gkc.errors import GenerationCorruptError, InvalidFieldsError, LayoutError
-from gkc.knowledge import PARTS, Part, Vectors
+from gkc.knowledge import PARTS, Vectors
 from gkc.rows import Laying, RowForm, Rows, distinct, row_form
-from gkc.store import GenerationSpec, joined
+from gkc.store import GenerationManifest, GenerationSpec, joined
 from gkc.strings import Ids, IdType, StringIds, distinct_strings
 
 Records = Sequence[bytes | memoryview | None]
 """Of several users: each one's stored record, None for one who is not there."""
 
+Lay = Callable[[], Iterable[None]]
+
 _ROWS_AT_ONCE: Final = 4_000
 _BYTES_AT_ONCE: Final = 2 << 20
 """So many rows, of so many bytes, are laid in about half a millisecond."""
+_PORTION_BYTES: Final = 1 << 20
+"""So many bytes of records are put together, checked and laid in about a millisecond."""
 
 
 class VersionPlan:
@@ -46,9 +51,9 @@ class VersionPlan:
         The version.
     generation : LoadedGeneration
     columns : Columns
-        Of the whole question.
+        Its rows.
     answer_rows : ndarray, shape (n,), int64, or None
-        Which rows of the question are this version's; None for all of them.
+        Which rows of the question they are; None for all of them.
 
     Attributes
     ----------
@@ -59,6 +64,8 @@ class VersionPlan:
     user_index : ndarray, shape (n,), int64, or None
         Which of them each row has; None where there is one.
     rows : Rows
+    is_large : bool
+        Whether the records of all users are more than should be held at once.
     """
 
     def __init__(
@@ -68,8 +75,6 @@ class VersionPlan:
         columns: Columns,
         answer_rows: I64 | None = None,
     ) -> None:
-        if answer_rows is not None:
-            columns = columns.at(answer_rows)
         if isinstance(columns.categories, StringIds):
             columns = replace(columns, categories=_codes_of(columns.categories, generation))
         self.name, self.generation, self.columns = name, generation, columns
@@ -80,7 +85,8 @@ class VersionPlan:
                 distinct_strings(users) if isinstance(users, StringIds) else distinct(users)
             )
             users = users[first]
-        self.users, self.user_index = users, user_index
+        self.users, self.user_index, self.answer_rows = users, user_index, answer_rows
+        self.is_large = len(users) > 1 and len(users) > _users_at_once(self.manifest)
         self._records = b""
         self._offsets: I64 | None = None
         self.rows = Rows(
@@ -91,6 +97,19 @@ class VersionPlan:
             user_index,
             answer_rows,
         )
+
+    def portions(self) -> Iterator[VersionPlan]:
+        """Return plans of some users each, in order, and of all their rows."""
+        if not self.is_large or self.user_index is None:
+            yield self
+            return
+        portion_of = self.user_index // _users_at_once(self.manifest)
+        order = np.argsort(portion_of, kind="stable")
+        ends = np.searchsorted(portion_of[order], np.arange(portion_of.max() + 2))
+        for start, end in pairwise(ends.tolist()):
+            rows = order[start:end]
+            answer_rows = rows if self.answer_rows is None else self.answer_rows[rows]
+            yield VersionPlan(self.name, self.generation, self.columns.at(rows), answer_rows)
 
     def find_items(self, rows: Rows | None = None) -> None:
         """Look items up now, and not when the rows are laid: of these rows, or of others.
@@ -168,6 +187,10 @@ class VersionPlan:
             raise GenerationCorruptError(self.manifest.generation, str(exc)) from exc
 
 
+def _users_at_once(manifest: GenerationManifest) -> int:
+    return max(1, _PORTION_BYTES // manifest.spec.mean_record_bytes)
+
+
 class Plan:
     """How one question is answered.
 
@@ -202,9 +225,34 @@ class Plan:
             self.versions = [VersionPlan(columns.versions[0], loaded[0], columns)]
         else:
             self.versions = [
-                VersionPlan(name, generation, columns, np.flatnonzero(columns.version_index == k))
+                VersionPlan(name, generation, columns.at(rows), rows)
                 for k, (name, generation) in enumerate(zip(columns.versions, loaded, strict=True))
+                for rows in (np.flatnonzero(columns.version_index == k),)
             ]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it has to be answered portion by portion, see `portions`."""
+        return any(version.is_large for version in self.versions)
+
+    def portions(self) -> Iterator[tuple[VersionPlan, Lay]]:
+        """Answer portion by portion, so that few records are held at once.
+
+        Yields
+        ------
+        VersionPlan
+            Is to be given its records.
+        callable
+            Lays its rows then; what it returns has an element for each pause.
+        """
+        laying = self._laying()
+        for version in self.versions:
+            counts = version.rows.counts
+            for portion in version.portions():
+                yield portion, partial(laying.lay, portion)
+                if portion is not version:
+                    counts += portion.rows.counts
+        self.answer = laying.answer(*self._sources())
 
     def find_items(self) -> None:
         """Look items up now, while the store reads; of very many not, which would hold others."""
@@ -243,75 +291,28 @@ class Plan:
         GenerationCorruptError
             If tables are damaged.
         """
-        question = self._question
         if not self.versions:
-            self.answer = _no_rows(question)
+            self.answer = _no_rows(self._question)
             return ()
-        if question.layout == "factored":
-            return self._lay_factored()
-        n = question.columns.n
-        form = self._form(question.parts, question.dtype)
-        knowledge: Vectors = np.empty((n, form.width), dtype=form.dtype)
-        status = np.empty((n, len(PARTS)), dtype=np.uint8)
-        generations, counts = self._sources()
-        self.answer = RowsAnswer(generations, form.spans, status, counts, knowledge)
+        laying = self._laying()
+        if isinstance(laying, FactoredLaying):
+            return self._lay_factored(laying)
+        self.answer = laying.answer(*self._sources())
         if len(self.versions) == 1:
-            return self.versions[0].lay(form, knowledge, status)
-        return chain.from_iterable(v.lay(form, knowledge, status) for v in self.versions)
+            return laying.lay(self.versions[0])
+        return chain.from_iterable(map(laying.lay, self.versions))
 
-    def _lay_factored(self) -> Iterator[None]:
-        """Lay each distinct vector once: those of every row's item, of users, and of pairs.
+    def _lay_factored(self, laying: FactoredLaying) -> Iterator[None]:
+        yield from laying.lay(self.versions[0])
+        self.answer = laying.answer(*self._sources())
 
-        All are rows of a single part, laid by the one rule, in the stored precision.
-        """
-        question = self._question
-        n, parts = question.columns.n, question.parts
+    def _laying(self) -> RowsLaying | FactoredLaying:
         version = self.versions[0]
-        is_f16 = version.manifest.spec.element_type == "f16"
-        tensors: dict[str, Array] = {}
-
-        def vectors(rows: int, *parts: Part) -> tuple[RowForm, Vectors]:
-            form = self._form(parts, "f16" if is_f16 else "f32")
-            return form, np.empty((rows, form.width), dtype=form.dtype)
-
-        is_product_asked = "user_item" in parts
-        user_index = version.user_index
-        if user_index is None:
-            user_index = np.zeros(n, dtype=np.int64)
-        status = np.empty((n, len(PARTS)), dtype=np.uint8)
-        resolved = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.bool_)
-        of_items: tuple[Part, ...] = ("item",) if is_product_asked or "item" in parts else ()
-        form, tensor = vectors(n, *of_items)
-        yield from version.lay(form, tensor, status, resolved)
-        if of_items:
-            tensors["item"] = tensor
-        if is_product_asked or "user" in parts:
-            users = len(version.users)
-            alone = Rows(users, None, user_index=np.arange(users, dtype=np.int64))
-            form, tensor = vectors(users, "user")
-            yield from version.lay(form, tensor, rows=alone)
-            tensors["user"], tensors["user_index"] = tensor, user_index.astype(np.int32)
-        if "user_category" in parts:
-            first, index = distinct(user_index, resolved)
-            columns = version.columns.at(first)
-            pairs = Rows(
-                len(first),
-                columns.items,
-                columns.categories,
-                columns.has_category,
-                user_index[first],
+        if self._question.layout == "factored":
+            return FactoredLaying(
+                self._question, version.manifest.spec, version.users, version.user_index
             )
-            form, tensor = vectors(len(first), "user_category")
-            yield from version.lay(form, tensor, rows=pairs)
-            tensors["user_category"] = tensor
-            tensors["user_category_index"] = index.astype(np.int32)
-        spans = self._form(parts, question.dtype).spans
-        generations, counts = self._sources()
-        self.answer = FactoredAnswer(generations, spans, status, counts, tensors)
-
-    def _form(self, parts: tuple[Part, ...], answer_type: AnswerType) -> RowForm:
-        spec = self.versions[0].manifest.spec
-        return row_form(parts, spec.dim, spec.category_dim, answer_type)
+        return RowsLaying(self._question, version.manifest.spec)
 
     def _sources(self) -> tuple[dict[str, str], dict[str, I64]]:
         """Return the generation of each version, and the counts of its statuses."""

@@ -9,6 +9,11 @@
 
 All processes of a host map one file. It is only a cache: whatever is lost or damaged is copied
 anew, and a copy that was interrupted goes on where it was.
+
+All hosts learn of a generation within the same fraction of a second, and a store gives what it can:
+a hundred that copy a large table together take its whole network for long. Nobody tells them how
+many they are, and they may only read. So a host that has another generation's mirror, from which it
+answers meanwhile, first waits for a random time, in proportion to the table's size.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from random import uniform
 from tempfile import gettempdir
 from typing import Final
 
@@ -39,6 +45,10 @@ _TABLE: Final = ".gkt"
 _TEMPORARY: Final = ".tmp"
 _LOCK: Final = ".lock"
 _LOCK_PAUSE_SECONDS: Final = 0.02
+_AT_ONCE_BYTES: Final = 64 << 20
+"""Such a table is copied at once: it has to be served within a second of its publication."""
+_SPREAD_BYTES_A_SECOND: Final = 20_000_000
+"""Of a larger table, what is beyond: fifty hosts that copy one are about a gigabyte a second."""
 
 ReadChunks = Callable[[Sequence[int]], Iterator[bytes]]
 """Reads chunks of a generation's items table from the store, those of some numbers in turn."""
@@ -202,12 +212,23 @@ class MirrorDirectory:
             table = self._open_intact(manifest)  # another process may have built it meanwhile
             if table is not None:
                 return table
+            self._wait_at_random(manifest)
             started = time.monotonic()
             self._copy(manifest, read_chunks)
             seconds = round(time.monotonic() - started, 3)
             path = str(self._path(manifest.generation, _TABLE))
             log.info("mirror_built", generation=manifest.generation, path=path, seconds=seconds)
             return self._open_copied(manifest)
+
+    def _wait_at_random(self, manifest: GenerationManifest) -> None:
+        """Let other hosts copy a large table first, or after us."""
+        beyond = manifest.spec.item_shape.size_bytes() - _AT_ONCE_BYTES
+        if beyond <= 0 or not any(self.directory.glob(f"*{_TABLE}")):
+            return
+        seconds = uniform(0, beyond / _SPREAD_BYTES_A_SECOND)
+        log.info("mirror_waits", generation=manifest.generation, seconds=round(seconds, 1))
+        self._stopping.wait(seconds)
+        self._check_stop()
 
     def _copy(self, manifest: GenerationManifest, read_chunks: ReadChunks) -> None:
         """Copy the table into a file beside the mirror, then put it in its place."""

@@ -1,4 +1,4 @@
-"""A proxy before a Redis server that repeats, drops or changes what the server says."""
+"""A proxy before a Redis server: repeats, drops, changes or slows down what the server says."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ class Proxy:
     ----------
     change : callable
         May be replaced at any moment.
+    bytes_per_second : float
+        At which the answers of each connection pass; may be replaced, too.
     url : str
     """
 
     def __init__(self, port: int) -> None:
         self.change: Change = bytes
+        self.bytes_per_second = float("inf")
         self.url = ""
         self._port = port
         self._loop = asyncio.new_event_loop()
@@ -66,6 +69,8 @@ class Proxy:
             with suppress(OSError):
                 while data := await source.read(65536):
                     target.write(change(data))
+                    if change is changed:
+                        await asyncio.sleep(len(data) / self.bytes_per_second)
             target.close()
 
         changed: Change = lambda data: self.change(data)  # noqa: E731 - as it is at that moment

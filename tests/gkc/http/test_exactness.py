@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ EQUALLY_WIDE = ("half", "half-defaults", "full", "full-defaults", "int8", "int8-
 
 MANY = settings(max_examples=150)
 
+portions = st.sampled_from((1, 1 << 20))
 part_lists = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4, unique=True)
 
 
@@ -118,6 +121,14 @@ def assert_told(
         assert generation == worlds[version].generation
 
 
+@contextmanager
+def records_at_once(size_bytes: int) -> Iterator[None]:
+    """Have a question answered portion by portion; a byte is one user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gkc.center.plan._PORTION_BYTES", size_bytes)
+        yield
+
+
 def as_safetensors(body: dict[str, Any], **options: Any) -> bytes:
     """Write a columnar question as safetensors."""
     given = body.get("c")
@@ -150,13 +161,16 @@ def tensors_of(name: str, value: Any) -> dict[str, Any]:
 
 
 @MANY
-@given(question=questions(), parts=part_lists, dtype=st.sampled_from(("f32", "f16")))
+@given(
+    question=questions(), parts=part_lists, dtype=st.sampled_from(("f32", "f16")), portion=portions
+)
 def test_columns_answer_as_the_contract_says(
-    asked: Session, worlds: Worlds, question: Any, parts: list[str], dtype: str
+    asked: Session, worlds: Worlds, question: Any, parts: list[str], dtype: str, portion: int
 ) -> None:
     body, rows = question
     body = body | {"parts": parts, "dtype": dtype}
-    told = read_json(asked.post(body), dtype)
+    with records_at_once(portion):
+        told = read_json(asked.post(body), dtype)
     assert_told(told, worlds, rows, parts, dtype)
     assert set(told.versions) == ({body["v"]} if isinstance(body["v"], str) else set(body["v"]))
     same = read_safetensors(asked.post(body, headers={"accept": SAFETENSORS}))
@@ -184,13 +198,14 @@ def test_quadruples_answer_as_columns_do(
 
 
 @MANY
-@given(question=questions(), parts=part_lists)
+@given(question=questions(), parts=part_lists, portion=portions)
 def test_safetensors_in_and_factored_out_give_the_same_bits(
-    asked: Session, worlds: Worlds, question: Any, parts: list[str]
+    asked: Session, worlds: Worlds, question: Any, parts: list[str], portion: int
 ) -> None:
     body, rows = question
     raw = as_safetensors(body, parts=parts, layout="factored")
-    response = post_safetensors(asked, raw)
+    with records_at_once(portion):
+        response = post_safetensors(asked, raw)
     if len({version for *_, version in rows}) > 1:
         assert response.status_code == 422
         assert [error["field"] for error in response.json()["errors"]] == ["/layout"]

@@ -94,6 +94,22 @@ def test_items_are_copied_once_and_mapped_by_whoever_comes(tmp_path: Path) -> No
     assert [p.name for p in mirrors.directory.iterdir()] == [f"{GENERATION}.gkt"]
 
 
+def test_a_host_that_has_another_mirror_lets_others_copy_a_large_table_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gkc.store.mirror._AT_ONCE_BYTES", 0)
+    monkeypatch.setattr("gkc.store.mirror._SPREAD_BYTES_A_SECOND", 1)
+    source, mirrors = Source(), mirrors_in(tmp_path)
+    check_and_close(mirrors.open(MANIFEST, source, 0))  # there is nothing yet to answer from
+    (mirrors.directory / f"{GENERATION}.gkt").rename(mirrors.directory / "0000000006-abcdef01.gkt")
+    waiting = threading.Timer(0.1, mirrors.stop)
+    waiting.start()
+    with pytest.raises(StoreUnavailableError, match="ends while it copies"):
+        mirrors.open(MANIFEST, source, 0)
+    assert source.reads == 1
+    waiting.join()
+
+
 def test_a_mirror_that_is_damaged_while_it_is_mapped_is_copied_anew(tmp_path: Path) -> None:
     source = Source()
     mirrors = mirrors_in(tmp_path)

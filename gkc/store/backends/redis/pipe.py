@@ -5,6 +5,11 @@ handed to a protocol of ours, which writes what one tick of the loop asks for in
 each caller the answers to its own commands, once it is sure that they are: no task, lock or timer
 for a caller. A connection whose answers are not those to what was asked is given up, and none of
 its callers gets any, nor is asked for again in silence.
+
+No call has a deadline. A connection that owes answers is judged by its silence: one that gives a
+byte now and then is alive however long an answer takes, and one that gives none fails with all its
+calls. Who does not want to wait any longer cancels its own wait; its answers are skipped when they
+come (why: docs/decisions/0026-two-lanes-and-silence.md).
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from random import getrandbits
+from random import getrandbits, uniform
 from types import NoneType
 from typing import Any, Final
 
@@ -38,6 +43,9 @@ _CLOSED: Final = "the reader was closed"
 _NOTHING_YET: Final = object()
 _MIXED_UP: Final = "its answers are not those to what was asked"
 _VALUES: Final = frozenset({bytes, NoneType})
+_SECOND_LOOK_SECONDS: Final = 0.01
+_FIRST_BACKOFF_SECONDS: Final = 0.05
+_LONGEST_BACKOFF_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -45,7 +53,6 @@ class _Call:
     """Commands of one caller, and who waits for their answers."""
 
     commands: Sequence[Command]
-    deadline: float
     future: asyncio.Future[list[Any]]
 
 
@@ -56,12 +63,11 @@ class _Piece:
     behind the calls, and they have their answers once it has come back in its own place.
     """
 
-    __slots__ = ("answers", "calls", "count", "deadline", "packed", "token")
+    __slots__ = ("answers", "calls", "count", "packed", "token")
 
     def __init__(self, calls: list[_Call]) -> None:
         self.calls = calls
         self.token = getrandbits(64).to_bytes(8, "little")
-        self.deadline = calls[0].deadline  # those of one turn of the loop have about the same
         self.answers: list[Any] = []
         packed = [pack(command) for call in calls for command in call.commands]
         packed += (b"*2\r\n$4\r\nPING\r\n$8\r\n", self.token, b"\r\n")
@@ -125,12 +131,12 @@ class ReadPipe:
     ----------
     where : StoreUrl
     timeout_ms : int
-        Longest wait for the answers to one call, connecting included.
+        Longest silence while an answer is owed, and longest time that connecting takes.
     """
 
     def __init__(self, where: StoreUrl, timeout_ms: int) -> None:
         self._connection_class = _CONNECTIONS[where.scheme]
-        # The deadline of the call takes the place of one for each step of connecting.
+        # One limit for all of it takes the place of one for each step of connecting.
         none = {"socket_timeout": None, "socket_connect_timeout": None}
         # Without CLIENT SETINFO a new connection needs no round trip of its own.
         ours = {"retry": Retry(NoBackoff(), 0), "driver_info": None}
@@ -138,6 +144,7 @@ class ReadPipe:
         self._timeout_ms = timeout_ms
         self._link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
+        self._backoff = _Backoff()
         self._is_closed = False
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -148,18 +155,17 @@ class ReadPipe:
 
         Raises
         ------
-        redis.RedisError
-            If the server cannot be reached or does not answer in time.
+        redis.RedisError, OSError
+            If the server cannot be reached, or is silent for too long.
         """
-        deadline = asyncio.get_running_loop().time() + self._timeout_ms / 1000
         link = self._link
         if link is not None and link.is_open:
             try:
-                return await link.ask(commands, deadline)
+                return await link.ask(commands)
             except redis.ConnectionError:
                 pass  # the server restarted, or tidied up: a new connection tells
-        link = await self._connected(deadline)
-        return await link.ask(commands, deadline)
+        link = await self._connected()
+        return await link.ask(commands)
 
     async def close(self) -> None:
         """Close the connection; whoever still waits is told that the reader was closed."""
@@ -170,20 +176,18 @@ class ReadPipe:
         if self._link is not None:
             await self._link.close(redis.ConnectionError(_CLOSED))
 
-    async def _connected(self, deadline: float) -> _Link:
+    async def _connected(self) -> _Link:
         """Return an open connection; callers that come while it is being made share it."""
         if self._is_closed:
             raise redis.ConnectionError(_CLOSED)
         if self._link is not None and self._link.is_open:
             return self._link
         if self._connecting is None:
+            self._backoff.require_over()
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(self._take)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await asyncio.shield(self._connecting)
-        except TimeoutError as exc:
-            raise redis.TimeoutError(self._late()) from exc
+            return await asyncio.shield(self._connecting)
         except asyncio.CancelledError:
             if self._is_closed:
                 raise redis.ConnectionError(_CLOSED) from None
@@ -202,15 +206,47 @@ class ReadPipe:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return _Link(connection, self._late())
+        return _Link(connection, self._timeout_ms / 1000, self._late())
 
     def _take(self, connecting: asyncio.Task[_Link]) -> None:
         self._connecting = None
-        if not connecting.cancelled() and connecting.exception() is None:
+        if connecting.cancelled():
+            return
+        cause = connecting.exception()
+        self._backoff.note(cause)
+        if cause is None:
             self._link = connecting.result()
 
     def _late(self) -> str:
         return f"no answer within {self._timeout_ms} ms"
+
+
+class _Backoff:
+    """When to try to connect again: at once after one failure, then less and less often.
+
+    The pauses are random, so that a server which comes back does not meet all workers of all hosts
+    in the same millisecond. Whoever asks meanwhile is told the last cause.
+    """
+
+    def __init__(self) -> None:
+        self._longest_pause = 0.0
+        self._over_at = 0.0
+        self._cause: BaseException | None = None
+
+    def note(self, cause: BaseException | None) -> None:
+        """Take note of an attempt; None: it went through."""
+        self._cause = cause
+        if cause is None:
+            self._longest_pause = 0.0
+            return
+        self._over_at = asyncio.get_running_loop().time() + uniform(0, self._longest_pause)
+        longest = max(2 * self._longest_pause, _FIRST_BACKOFF_SECONDS)
+        self._longest_pause = min(longest, _LONGEST_BACKOFF_SECONDS)
+
+    def require_over(self) -> None:
+        """Raise the last cause if it is too early for another attempt."""
+        if self._cause is not None and asyncio.get_running_loop().time() < self._over_at:
+            raise self._cause.with_traceback(None)
 
 
 def _is_about_the_connection(answer: object) -> bool:
@@ -232,12 +268,15 @@ class _Link(asyncio.Protocol):
     ----------
     connection : AbstractConnection
         Connected, with nothing under way; it is the link's from now on.
+    silence_seconds : float
+        Longest time without any byte while an answer is owed.
     late : str
-        What callers are told when their deadline has passed.
+        What callers are told after it.
     """
 
-    def __init__(self, connection: AbstractConnection, late: str) -> None:
+    def __init__(self, connection: AbstractConnection, silence_seconds: float, late: str) -> None:
         self._connection = connection  # closes the socket when it goes
+        self._silence_seconds = silence_seconds
         self._late = late
         self._loop = asyncio.get_running_loop()
         self._replies = hiredis.Reader(
@@ -248,6 +287,7 @@ class _Link(asyncio.Protocol):
         self._asked: list[_Call] = []
         self._pieces: deque[_Piece] = deque()
         self._watch: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
         self.is_open = True
         self._error: redis.RedisError | None = None
         writer: Any = connection._writer  # the library has no way to hand its transport over
@@ -259,7 +299,7 @@ class _Link(asyncio.Protocol):
         if self._transport.is_closing():
             self.connection_lost(None)
 
-    def ask(self, commands: Sequence[Command], deadline: float) -> asyncio.Future[list[Any]]:
+    def ask(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
         """Send commands at the end of this tick; the future gets their answers."""
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if self._error is not None:
@@ -267,7 +307,7 @@ class _Link(asyncio.Protocol):
             return future
         if not self._asked:
             self._loop.call_soon(self._flush)
-        self._asked.append(_Call(commands, deadline, future))
+        self._asked.append(_Call(commands, future))
         return future
 
     def _flush(self) -> None:
@@ -275,13 +315,16 @@ class _Link(asyncio.Protocol):
             return
         calls, self._asked = self._asked, []
         piece = _Piece(calls)
+        if not self._pieces:  # from now on something is owed
+            self._heard_at = self._loop.time()
         self._pieces.append(piece)
         self._transport.write(piece.packed)
         if self._watch is None:
-            self._watch = self._loop.call_at(piece.deadline, self._check)
+            self._watch = self._loop.call_later(self._silence_seconds, self._look)
 
     def data_received(self, data: bytes) -> None:
         """Hand out the answers of each piece that is complete."""
+        self._heard_at = self._loop.time()
         replies = self._replies
         replies.feed(data)
         try:
@@ -309,13 +352,21 @@ class _Link(asyncio.Protocol):
         self._fail(error)
         await self._connection.disconnect(nowait=True)
 
-    def _check(self) -> None:
-        """Give the connection up if its oldest call is overdue: the server hangs, or is gone."""
+    def _look(self, silent_since: float | None = None) -> None:
+        """Give the connection up if it has been silent for too long: the server hangs, or is gone.
+
+        It is looked at twice: what came while this process was busy is read in between.
+        """
         self._watch = None
-        if self._pieces and self._pieces[0].deadline <= self._loop.time():
+        if not self._pieces:
+            return
+        left = self._heard_at + self._silence_seconds - self._loop.time()
+        if left > 0:
+            self._watch = self._loop.call_later(left, self._look)
+        elif silent_since != self._heard_at:
+            self._watch = self._loop.call_later(_SECOND_LOOK_SECONDS, self._look, self._heard_at)
+        else:
             self._fail(redis.TimeoutError(self._late))
-        elif self._pieces:
-            self._watch = self._loop.call_at(self._pieces[0].deadline, self._check)
 
     def _fail(self, error: redis.RedisError) -> None:
         self.is_open = False

@@ -10,29 +10,23 @@ import redis
 
 from gkc.errors import GenerationCorruptError
 from gkc.store.backends.redis.chunk_source import open_chunks
-from gkc.store.backends.redis.client import Command, WrongTypeError, is_wrong_type, no_catalogue
+from gkc.store.backends.redis.client import WrongTypeError, is_wrong_type, no_catalogue
 from gkc.store.backends.redis.faults import as_store_errors
 from gkc.store.backends.redis.generation_reads import GenerationReads
-from gkc.store.backends.redis.layout import (
-    MARKER_FIELD,
-    bucket_numbers,
-    bucket_of,
-    catalogue_key,
-    unpack_marker,
-)
+from gkc.store.backends.redis.layout import catalogue_key
 from gkc.store.backends.redis.pipe import ReadPipe
 from gkc.store.backends.redis.ranges import ItemRanges
+from gkc.store.backends.redis.user_records import UserRecords
 from gkc.store.backends.redis.verify import read_users, verify_users
 from gkc.store.catalogue import Catalogue, read_catalogue
-from gkc.store.codec import UserBlock, id_fields, ids_of
+from gkc.store.codec import UserBlock, ids_of
 from gkc.store.daemon import in_daemon_thread
 from gkc.store.generation import GenerationManifest, read_manifest, unpacked
-from gkc.store.ids import hashes_of
 from gkc.store.mirror import MirrorDirectory, default_mirror_dir
 from gkc.store.protocol import Progress
 from gkc.store.table import ItemTable
 from gkc.store.urls import StoreUrl, require_namespace
-from gkc.strings import Ids, StringIds
+from gkc.strings import Ids
 
 
 class RedisReader:
@@ -46,7 +40,7 @@ class RedisReader:
     mirror_dir : Path, optional
         Where this host keeps mirrors of item tables.
     timeout_ms : int
-        Longest wait for one answer.
+        Longest silence of the store while it owes an answer, and longest time to connect.
 
     Raises
     ------
@@ -66,7 +60,8 @@ class RedisReader:
         require_namespace(self.store, namespace)
         self._where = where
         self._namespace = namespace
-        self._pipe = ReadPipe(where, timeout_ms)
+        self._pipe, self._second_pipe = ReadPipe(where, timeout_ms), ReadPipe(where, timeout_ms)
+        self._user_records = UserRecords(self.store, namespace, self._pipe, self._second_pipe)
         self._mirrors = MirrorDirectory(mirror_dir or default_mirror_dir(), self.store, namespace)
 
     async def catalogue(self) -> Catalogue | None:
@@ -104,27 +99,8 @@ class RedisReader:
     async def fetch_users(
         self, manifest: GenerationManifest, users: Ids
     ) -> Sequence[bytes | memoryview | None]:
-        """Read the records of distinct users in one round trip; None for unknown ones."""
-        reads = self._reads(manifest.generation)
-        fields = id_fields(users)
-        rows_of = _rows_of_buckets(users, manifest.layout.user_buckets)
-        commands: list[Command] = [
-            ("HMGET", reads.keys.bucket(bucket), MARKER_FIELD, *[fields[row] for row in rows])
-            for bucket, rows in rows_of.items()
-        ]
-        answers = await reads.run(commands)
-        records: list[bytes | None] = [None] * len(fields)
-        for (bucket, rows), (marker, *values) in zip(rows_of.items(), answers, strict=True):
-            if marker is None:
-                raise await reads.missing(f"bucket {bucket} of its users is missing")
-            try:
-                unpack_marker(marker, manifest.generation, bucket)
-            except ValueError as exc:
-                what = f"bucket {bucket} of its users {exc}"
-                raise GenerationCorruptError(manifest.generation, what) from exc
-            for row, value in zip(rows, values, strict=True):
-                records[row] = value
-        return records
+        """Read the records of distinct users; None for unknown ones."""
+        return await self._user_records.read(manifest, users)
 
     async def items_of(self, manifest: GenerationManifest, items: Ids) -> ItemTable:
         """Read a few distinct items by ranges, as a table of those that are known."""
@@ -152,6 +128,7 @@ class RedisReader:
         """Close connections, and stop building mirrors."""
         self._mirrors.stop()
         await self._pipe.close()
+        await self._second_pipe.close()
 
     def _reads(self, generation: str) -> GenerationReads:
         return GenerationReads(self._pipe, self.store, self._namespace, generation)
@@ -167,14 +144,3 @@ class RedisReader:
                 raise no_catalogue(self.store, WrongTypeError(key, kind)) from answer
         raw: bytes | None = answer
         return raw
-
-
-def _rows_of_buckets(users: Ids, user_buckets: int) -> dict[int, list[int]]:
-    """Return the users, by position, of each bucket that any of them is in."""
-    if len(users) == 1 and not isinstance(users, StringIds):
-        # The usual request, for which numpy's calls cost more than the work.
-        return {bucket_of(int(users[0]), user_buckets): [0]}
-    rows_of: dict[int, list[int]] = {}
-    for row, bucket in enumerate(bucket_numbers(hashes_of(users), user_buckets).tolist()):
-        rows_of.setdefault(bucket, []).append(row)
-    return rows_of

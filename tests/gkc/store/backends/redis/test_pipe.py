@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -177,7 +178,7 @@ async def test_a_right_to_ping_that_is_lacking_is_told(own_redis: RedisServer) -
             await pipe.run([("GET", "k")])
 
 
-async def test_a_call_that_is_late_ends_the_connection_and_its_calls_only() -> None:
+async def test_a_server_that_is_silent_ends_the_connection_and_its_calls_only() -> None:
     connections = 0
 
     async def hang_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -190,10 +191,82 @@ async def test_a_call_that_is_late_ends_the_connection_and_its_calls_only() -> N
                 await writer.drain()
 
     async with server(hang_once) as url, pipe_to(url, timeout_ms=50) as pipe:
-        with pytest.raises(redis.TimeoutError, match="no answer within 50 ms"):
-            await pipe.run([("GET", "k")])
+        calls = [pipe.run([("GET", "k")]), pipe.run([("GET", "l")])]
+        for found in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(found, redis.TimeoutError)
+            assert str(found) == "no answer within 50 ms"
         assert await pipe.run([("GET", "k")]) == [b"here"]
     assert connections == 2
+
+
+async def test_a_server_that_reads_nothing_is_silent() -> None:
+    async def read_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(5)
+
+    async with server(read_nothing) as url, pipe_to(url, timeout_ms=50) as pipe:
+        with pytest.raises(redis.TimeoutError, match="no answer within 50 ms"):
+            await pipe.run([("ECHO", bytes(16 << 20))])
+
+
+async def test_an_answer_may_take_as_long_as_it_likes_while_it_comes() -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.read(1000)
+        for byte in b"$3\r\none\r\n" + pong(asked):
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.02)
+
+    async with server(trickle) as url, pipe_to(url, timeout_ms=200) as pipe:
+        assert await pipe.run([("GET", "k")]) == [b"one"]
+
+
+async def test_what_came_while_this_process_was_busy_is_no_silence(own_redis: RedisServer) -> None:
+    async with pipe_to(own_redis.url, timeout_ms=50) as pipe:
+        await pipe.run([("SET", "k", "v")])
+        call = asyncio.create_task(pipe.run([("GET", "k")]))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+        assert await call == [b"v"]
+
+
+async def test_who_waits_no_longer_leaves_the_others_their_answers() -> None:
+    may_answer, connections = asyncio.Event(), 0
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        asked = await reader.read(1000)
+        await may_answer.wait()
+        writer.write(ONE + TWO + pong(asked))
+        writer.write(TWO + pong(await reader.read(1000)))
+
+    async with server(wait) as url, pipe_to(url) as pipe:
+        first = asyncio.create_task(pipe.run([("GET", "k")]))
+        second = asyncio.create_task(pipe.run([("GET", "l")]))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await first
+        may_answer.set()
+        assert await second == [b"two"]
+        assert await pipe.run([("GET", "l")]) == [b"two"]
+    assert connections == 1
+
+
+async def test_a_server_that_lets_nobody_in_is_tried_less_and_less_often() -> None:
+    connections = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read(1000)
+        writer.write(b"-ERR invalid password\r\n")
+        await writer.drain()
+
+    async with server(refuse) as url, pipe_to(url.replace("//", "//:no@")) as pipe:
+        for _ in range(100):
+            with pytest.raises(redis.AuthenticationError, match="invalid password"):
+                await pipe.run([("GET", "k")])
+    assert 2 <= connections < 20
 
 
 async def test_callers_during_connecting_share_the_connection(own_redis: RedisServer) -> None:

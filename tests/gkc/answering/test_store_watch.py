@@ -100,7 +100,7 @@ async def served(url: str) -> AsyncIterator[tuple[httpx.AsyncClient, UnreliableR
     """Run a service on a store that counts as one behind a network, which can be made to fail."""
     reader = UnreliableReader(open_reader(url))
     reader.store = "redis://anywhere"
-    options = {"user_cache_mb": 1, "refresh_ms": 5, "request_timeout_ms": 200}
+    options: dict[str, Any] = {"user_cache_mb": 1, "refresh_ms": 5, "request_timeout_ms": 200}
     async with running(url, reader=reader, **options) as (client, _):
         yield client, reader
 
@@ -165,7 +165,7 @@ async def test_what_was_published_meanwhile_answers_afterwards(url: str) -> None
 
 async def is_served(client: httpx.AsyncClient, world: World) -> bool:
     response = await ask(client, question(7))
-    return response.json().get("versions") == {"v1": world.generation}
+    return bool(response.json().get("versions") == {"v1": world.generation})
 
 
 async def test_those_who_ask_for_one_look_are_all_told_that_it_failed(url: str) -> None:

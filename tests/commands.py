@@ -134,6 +134,15 @@ def wait_for(url: str, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"{url} did not answer 200 within {START_SECONDS} s")
 
 
+def lives(pid: int) -> bool:
+    """Tell whether a process has not ended, be it that nobody asked yet how it did."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
 def free_port() -> int:
     """Return a TCP port that nothing listens on right now."""
     with socket.socket() as listener:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Annotated, Final
 
 import typer
@@ -47,9 +46,6 @@ def run(
     """
     with extra_needed("service", "gkc serve"):
         from gkc.http.serve import serve
-
-        if find_spec("uvicorn") is None:  # Workers import it, this process does not.
-            raise ModuleNotFoundError(name="uvicorn")
 
     settings = load(Settings, store_url=store, host=host, port=port, workers=workers)
     if settings.is_open_unasked:

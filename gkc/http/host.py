@@ -1,14 +1,12 @@
-"""What the workers of one service tell each other: a byte each, in memory that they share."""
+"""What the workers of one service tell each other, in memory that they and their parent share."""
 
 from __future__ import annotations
 
+import mmap
+import time
 from enum import IntEnum
-from multiprocessing import get_context
-from typing import Final
 
 from gkc.errors import ServiceNotReadyError
-
-SPAWN: Final = get_context("spawn")
 
 
 class WorkerState(IntEnum):
@@ -26,43 +24,44 @@ class WorkerState(IntEnum):
 
 
 class Host:
-    """The states of all workers, and whether the service is being stopped.
+    """How all workers are, and whether the service is being stopped.
 
     Parameters
     ----------
     seats : int
         The most workers that there are at a time.
+    stuck_seconds : float
+        How long an event loop may stand still that has turned before.
     """
 
-    def __init__(self, seats: int) -> None:
-        self._states = SPAWN.RawArray("B", seats)
-        self._draining = SPAWN.RawValue("B", 0)
+    def __init__(self, seats: int, stuck_seconds: float) -> None:
+        self._stuck_seconds = stuck_seconds
+        # Shared with every process that is forked from now on.
+        self._draining = mmap.mmap(-1, 1)
+        self.states = memoryview(mmap.mmap(-1, seats))
+        self.beats = memoryview(mmap.mmap(-1, 8 * seats)).cast("d")
 
     def drain(self) -> None:
         """Say that the service is being stopped."""
-        self._draining.value = 1
+        self._draining[0] = 1
 
     @property
     def is_draining(self) -> bool:
         """Whether the service is being stopped."""
-        return bool(self._draining.value)
+        return bool(self._draining[0])
 
-    @property
-    def is_deserted(self) -> bool:
-        """Whether no worker is left."""
-        return not any(self._states)
+    def check_alive(self) -> None:
+        """Check that no event loop stands still; raises ServiceNotReadyError.
 
-    def seat(self, number: int) -> Seat:
-        """Return a worker's own place."""
-        return Seat(self, number)
-
-    def state(self, number: int) -> WorkerState:
-        """Return the state of the worker that has this seat."""
-        return WorkerState(self._states[number])
-
-    def set_state(self, number: int, state: WorkerState) -> None:
-        """Say how far the worker with this seat is."""
-        self._states[number] = state
+        A worker whose own loop does cannot answer that: another one, or a time-out, tells.
+        """
+        latest = time.monotonic() - self._stuck_seconds
+        told = list(zip(self.states, self.beats, strict=True))
+        stuck = sum(state != WorkerState.ABSENT and 0 < beat < latest for state, beat in told)
+        if stuck:
+            raise ServiceNotReadyError(
+                f"the event loops of {stuck} workers stand still, and nobody replaces them"
+            )
 
     def check_stays(self) -> None:
         """Check that the service is not being stopped; raises ServiceNotReadyError."""
@@ -77,7 +76,7 @@ class Host:
         ServiceNotReadyError
             If not; says why.
         """
-        states = list(self._states)
+        states = list(self.states)
         waiting = states.count(WorkerState.STARTING) + states.count(WorkerState.UNREADY)
         if waiting:
             known = waiting + states.count(WorkerState.READY)
@@ -87,17 +86,42 @@ class Host:
 
 
 class Seat:
-    """One worker's place among those of its host."""
+    """One worker's place among those of its host.
+
+    Parameters
+    ----------
+    host : Host
+    number : int
+    """
 
     def __init__(self, host: Host, number: int) -> None:
         self.host = host
         self._number = number
 
+    def take(self, state: WorkerState) -> None:
+        """Make room for a new worker, which has not beaten yet."""
+        self.host.beats[self._number] = 0
+        self.state = state
+
+    def beat(self) -> None:
+        """Say that the event loop turns."""
+        self.host.beats[self._number] = time.monotonic()
+
+    @property
+    def last_beat(self) -> float:
+        """When the event loop turned last, by the monotonic clock; 0 if it never did."""
+        return self.host.beats[self._number]
+
     @property
     def state(self) -> WorkerState:
         """How far the worker is."""
-        return self.host.state(self._number)
+        return WorkerState(self.host.states[self._number])
 
     @state.setter
     def state(self, state: WorkerState) -> None:
-        self.host.set_state(self._number, state)
+        self.host.states[self._number] = state
+
+    @property
+    def serves(self) -> bool:
+        """Whether callers reach the worker."""
+        return self.state >= WorkerState.UNREADY

@@ -50,14 +50,20 @@ _STATUS_NAMES: Final = {FOUND: "found", DEFAULT: "default", ABSENT: "absent"}
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
+def share_values(directory: Path) -> None:
+    """Have this process, and those that it forks, keep their values in files in a directory."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+
+
 class Metrics:
     """The service's metrics, built on a registry of their own.
 
     Parameters
     ----------
     multiprocess_dir : Path, optional
-        Where several workers share their values; the library reads and writes there because
-        ``PROMETHEUS_MULTIPROC_DIR`` names it. Without it, the values of this process only.
+        Where several workers share their values, by `share_values`. Without it, the values of
+        this process only.
     """
 
     def __init__(self, multiprocess_dir: Path | None = None) -> None:

@@ -224,8 +224,8 @@ OPERATIONS: Final[Mapping[str, dict[str, Any]]] = {
     "/livez": _operation(
         "checkLiveness",
         "operations",
-        "Whether the process lives",
-        _responses("It lives.", _json_of(Health)),
+        "Whether the processes live",
+        _responses("It lives.", _json_of(Health), errors.ServiceNotReadyError),
     ),
     "/readyz": _operation(
         "checkReadiness",

@@ -34,6 +34,11 @@ class Readiness:
         self._host = host
         self._needs_store = needs_store
 
+    def check_alive(self) -> None:
+        """Check that no worker's event loop stands still; raises ServiceNotReadyError."""
+        if self._host is not None:
+            self._host.check_alive()
+
     def health(self) -> Health:
         """Return how this host is, if it is ready.
 

@@ -93,7 +93,8 @@ class Routes:
         return _json(version_list(self._serving.catalogue(), self._serving.is_loaded))
 
     async def livez(self) -> Response:
-        """Answer as long as the event loop turns; one that stands still answers nothing."""
+        """Answer as long as event loops turn: if this one stands still, nothing is answered."""
+        self._readiness.check_alive()
         return _json(Health("alive"))
 
     async def readyz(self) -> Response:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import shutil
 import signal
 import socket
+import sys
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import structlog
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from gkc.answering.serving import Serving
 from gkc.compiled import library
@@ -34,7 +35,7 @@ from gkc.http.memory import keep_freed_memory
 from gkc.http.metrics import Metrics
 from gkc.http.tls import context_of
 from gkc.http.wire import GatheringProtocol
-from gkc.http.workers import BEAT_SECONDS, RETIRE, Assignment
+from gkc.http.workers import RETIRE, Assignment
 from gkc.settings import Settings
 from gkc.store import open_reader
 
@@ -74,12 +75,7 @@ def run(
     options = server_options(service.metrics, limits)
     config = uvicorn.Config(service, **options, **_tls(service))
     admin = AdminServer(service.admin, admin_listener, options) if admin_listener else None
-    _Server(config, admin, service.serving, settings, assignment).run([assignment.listener])
-    seat = assignment.seat
-    if seat.host.is_draining:
-        seat.state = WorkerState.ABSENT
-        if seat.host.is_deserted:  # the parent may be gone, who else removes it
-            shutil.rmtree(metrics_directory, ignore_errors=True)
+    _Server(config, admin, service.serving, settings, assignment).run()
 
 
 class _Server(uvicorn.Server):
@@ -113,13 +109,24 @@ class _Server(uvicorn.Server):
         self._cut_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept connections."""
+        """Start to accept connections; the parent knows so before the first one is accepted."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_signal_handler(RETIRE, self._retire)
         self._beating = asyncio.create_task(self._beat())
-        await super().startup(sockets)
-        if self._admin and self.started:
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        if self._admin:
             await self._admin.begin()
+        protocol: Any = self.config.http_protocol_class
+        told = {"config": self.config, "server_state": self.server_state, "app_state": {}}
+        listener = self._assignment.listener
+        self.started = True  # from now on it leaves as one that serves
+        self._tell_state()
+        server = await self._loop.create_server(
+            partial(protocol, **told), sock=listener, ssl=self.config.ssl, backlog=BACKLOG
+        )
+        self.servers = [server]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave, and tell callers to; before it serves, there is nobody to tell."""
@@ -170,7 +177,7 @@ class _Server(uvicorn.Server):
         if self._is_leaving:
             return
         self._is_leaving = True
-        self._assignment.seat.state = WorkerState.LEAVING
+        self._assignment.set_state(WorkerState.LEAVING)
         self.config.encoded_headers.append(_CONNECTION_CLOSE)
         self.server_state.default_headers.append(_CONNECTION_CLOSE)
         for connection in self.server_state.connections:
@@ -193,16 +200,15 @@ class _Server(uvicorn.Server):
 
     async def _beat(self) -> None:
         """Beat, and keep the state that the other workers and the parent see."""
-        beaten = 0.0
-        seat = self._assignment.seat
         while True:
-            state = seat.state
+            self._assignment.seat.beat()
             if self.started and not self._is_leaving:
-                seat.state = WorkerState.READY if self._serving.is_ready() else WorkerState.UNREADY
-            if seat.state != state or self._loop.time() - beaten >= BEAT_SECONDS:
-                beaten = self._loop.time()
-                self._assignment.beat()
+                self._tell_state()
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def _tell_state(self) -> None:
+        is_ready = self._serving.is_ready()
+        self._assignment.set_state(WorkerState.READY if is_ready else WorkerState.UNREADY)
 
 
 def _tls(service: Service) -> dict[str, Any]:

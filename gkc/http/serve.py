@@ -7,8 +7,8 @@ once, with the exit status of a stop: there is nothing yet that would have to be
 from __future__ import annotations
 
 import logging
-import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -25,7 +25,9 @@ from gkc.errors import CommandError
 from gkc.http.api_keys import follow_keys
 from gkc.http.limits import LIMITS, Limits
 from gkc.http.listener import listen
+from gkc.http.metrics import share_values
 from gkc.http.metrics_directory import metrics_directory
+from gkc.http.run import run
 from gkc.http.tls import follow_tls
 from gkc.http.workers import STOPPING, Assignment, WorkerLimits, Workers
 from gkc.interrupts import exit_when_told
@@ -35,7 +37,6 @@ from gkc.store import parse_store_url
 
 log = structlog.get_logger(__name__)
 
-_METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _FEW_DESCRIPTORS: Final = 1024
 _MANY_DESCRIPTORS: Final = 65_536
 _SPARE_SECONDS: Final = 5.0
@@ -86,9 +87,10 @@ def serve(settings: Settings, announce: Callable[[str], None], limits: Limits = 
         )
         workers = Workers(settings.workers, listener, worker_limits)
         with metrics_directory() as directory:
-            os.environ[_METRICS_DIRECTORY] = str(directory)  # where each worker's library looks
+            share_values(directory)
             work = partial(_work, settings, limits, directory, admin_listener)
-            workers.run(work, lambda: announce(line))
+            clean_up = partial(shutil.rmtree, directory, ignore_errors=True)
+            workers.run(work, lambda: announce(line), clean_up)
     for number in STOPPING:  # being told once more changes nothing, not even the exit status
         signal.signal(number, signal.SIG_IGN)
 
@@ -104,10 +106,7 @@ def _work(
     admin_listener: socket.socket | None,
     assignment: Assignment,
 ) -> None:
-    """Serve in a worker's process, which alone imports what that needs."""
-    set_up_logging(logging.INFO)
-    from gkc.http.run import run
-
+    """Serve in a worker's process."""
     try:
         run(settings, limits, directory, admin_listener, assignment)
     except CommandError as exc:  # files that were whole when the parent read them

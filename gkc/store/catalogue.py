@@ -25,10 +25,11 @@ from gkc.errors import (
 )
 from gkc.store.codec import ElementType
 from gkc.store.generation import GenerationLayout, GenerationManifest, IdTypes, Name, Origin
-from gkc.store.sealed import Count, Record, seal, unseal
+from gkc.store.sealed import Count, Magnitude, Record, seal, unseal
 
 CATALOGUE_FORMAT: Final = "gkc-catalogue/2"
 DEFAULT_MAX_VERSIONS: Final = 5
+DEFAULT_GRACE_SECONDS: Final = 10.0
 
 State = Literal["staging", "published", "retired", "abandoned"]
 Succession = Literal["later", "earlier", "other"]
@@ -92,7 +93,10 @@ class GenerationEntry(Record, frozen=True):
     published_at : str
         UTC time of publication, ISO 8601; for people, never compared.
     delete_after : float
-        Unix time in seconds from which its data may go (retired) or its tombstone (abandoned).
+        Unix time in seconds, by the clock of who changed it, from which its data may go (retired)
+        or its tombstone (abandoned).
+    grace_seconds : float
+        How long readers may go on with what is retired.
     summary : Summary or None
         None before publication.
     """
@@ -106,6 +110,7 @@ class GenerationEntry(Record, frozen=True):
     sequence: Count = 0
     published_at: str = ""
     delete_after: float = 0.0
+    grace_seconds: Magnitude = DEFAULT_GRACE_SECONDS
     summary: Summary | None = None
 
     def check_published(self, field: str) -> None:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from gkc.errors import LeaseLostError, NoPreviousGenerationError, VersionLimitError
 from gkc.store.catalogue import (
+    DEFAULT_GRACE_SECONDS,
     DEFAULT_MAX_VERSIONS,
     Catalogue,
     GenerationEntry,
@@ -44,7 +45,7 @@ class Retention:
 
     max_versions: int = DEFAULT_MAX_VERSIONS
     keep_previous: int = 1
-    grace_seconds: float = 10.0
+    grace_seconds: float = DEFAULT_GRACE_SECONDS
     pin: bool = False
 
 
@@ -118,7 +119,7 @@ def publish(
     *,
     token: str,
     published_at: str,
-    delete_after: float,
+    now: float,
 ) -> tuple[Catalogue, list[str]]:
     """Flip a version to its staged generation and evict what no longer fits, in one change.
 
@@ -162,7 +163,7 @@ def publish(
         max_versions=retention.max_versions,
         published=catalogue.published + 1,
     )
-    return _retire_unreferenced(after, delete_after), evicted
+    return _retire_unreferenced(after, now, retention.grace_seconds), evicted
 
 
 def rollback(catalogue: Catalogue, version: str) -> Catalogue:
@@ -190,7 +191,7 @@ def set_pinned(catalogue: Catalogue, version: str, *, pinned: bool) -> Catalogue
     return _change(catalogue, versions={**catalogue.versions, version: entry})
 
 
-def delete(catalogue: Catalogue, version: str, delete_after: float) -> Catalogue:
+def delete(catalogue: Catalogue, version: str, now: float, grace_seconds: float) -> Catalogue:
     """Take a version out of service and retire its generations.
 
     Raises
@@ -199,7 +200,7 @@ def delete(catalogue: Catalogue, version: str, delete_after: float) -> Catalogue
     """
     catalogue.version(version)
     versions = {v: e for v, e in catalogue.versions.items() if v != version}
-    return _retire_unreferenced(_change(catalogue, versions=versions), delete_after)
+    return _retire_unreferenced(_change(catalogue, versions=versions), now, grace_seconds)
 
 
 def abandon(catalogue: Catalogue, generation: str, now: float) -> Catalogue:
@@ -221,11 +222,13 @@ def forget(catalogue: Catalogue, generations: Iterable[str]) -> Catalogue:
     return _change(catalogue, generations=kept)
 
 
-def _retire_unreferenced(catalogue: Catalogue, delete_after: float) -> Catalogue:
+def _retire_unreferenced(catalogue: Catalogue, now: float, grace_seconds: float) -> Catalogue:
     """Retire the published generations that no version names any more (same revision)."""
     named = {g for e in catalogue.versions.values() for g in (e.current, e.previous)}
     generations = {
-        g: replace(e, state="retired", delete_after=delete_after)
+        g: replace(
+            e, state="retired", delete_after=now + grace_seconds, grace_seconds=grace_seconds
+        )
         if e.state == "published" and g not in named
         else e
         for g, e in catalogue.generations.items()

@@ -23,7 +23,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from random import uniform
@@ -38,6 +38,7 @@ from gkc.store.chunks import Chunks
 from gkc.store.durable import lock_file, open_regular, private_directory, sync_directory
 from gkc.store.generation import GenerationManifest
 from gkc.store.table import ItemTable, MappedItemTable
+from gkc.store.table_notes import Identity
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +80,6 @@ class MirrorDirectory:
         digest = hashlib.sha256(f"{store}\n{namespace}".encode()).hexdigest()[:16]
         self.directory = root.expanduser().absolute() / digest
         self._store = store
-        self._opened_at = time.time()
         self._stopping = threading.Event()
         self._tidying = threading.Lock()
         self._tidied: frozenset[str] | None = None
@@ -109,9 +109,10 @@ class MirrorDirectory:
             If what the store holds is damaged.
         """
         with self._as_store_errors():
+            seen = self._identity(manifest.generation)
             table = self._open_intact(manifest)
             if table is None:
-                table = self._build(manifest, read_chunks)
+                table = self._build(manifest, read_chunks, seen)
             if table.size_bytes <= memory_bytes:
                 table.prefault()
         if self._tidied is None:
@@ -188,11 +189,16 @@ class MirrorDirectory:
         if removed:
             log.info("mirrors_removed", files=removed)
 
-    def _open_intact(self, manifest: GenerationManifest) -> MappedItemTable | None:
-        """Map the mirror that is there, None if there is none or it is damaged."""
+    def _open_intact(
+        self, manifest: GenerationManifest, *, is_new: bool = False
+    ) -> MappedItemTable | None:
+        """Map the mirror that is there, None if there is none or it is damaged.
+
+        One that is new was checked as it was copied; nobody knows what became of others.
+        """
         path, generation = self._path(manifest.generation, _TABLE), manifest.generation
         try:
-            if path.stat().st_mtime < self._opened_at:  # not copied just now: nobody knows it
+            if not is_new:
                 self._check_chunks(path, manifest)
             table = MappedItemTable(path, generation)
         except FileNotFoundError:
@@ -206,12 +212,16 @@ class MirrorDirectory:
             return None
         return table
 
-    def _build(self, manifest: GenerationManifest, read_chunks: ReadChunks) -> MappedItemTable:
+    def _build(
+        self, manifest: GenerationManifest, read_chunks: ReadChunks, seen: Identity | None
+    ) -> MappedItemTable:
+        """Copy a mirror in place of what was seen, unless another process does so meanwhile."""
         private_directory(self.directory.parent, self.directory.name)
         with self._locked(manifest.generation, wait=True):
-            table = self._open_intact(manifest)  # another process may have built it meanwhile
-            if table is not None:
-                return table
+            if self._identity(manifest.generation) != seen:
+                table = self._open_intact(manifest, is_new=True)
+                if table is not None:
+                    return table
             self._wait_at_random(manifest)
             started = time.monotonic()
             self._copy(manifest, read_chunks)
@@ -263,7 +273,7 @@ class MirrorDirectory:
                 raise GenerationCorruptError(manifest.generation, "its checksums differ")
 
     def _open_copied(self, manifest: GenerationManifest) -> MappedItemTable:
-        table = self._open_intact(manifest)
+        table = self._open_intact(manifest, is_new=True)
         if table is None:
             what = "the table of its items is not what its manifest says"
             raise GenerationCorruptError(manifest.generation, what)
@@ -272,6 +282,11 @@ class MirrorDirectory:
     def _check_stop(self) -> None:
         if self._stopping.is_set():
             raise StoreUnavailableError(self._store, "this process ends while it copies items")
+
+    def _identity(self, generation: str) -> Identity | None:
+        with suppress(FileNotFoundError):
+            return Identity.of(self._path(generation, _TABLE).stat())
+        return None
 
     def _path(self, generation: str, suffix: str) -> Path:
         return self.directory / (generation + suffix)

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 _SWAP_ATTEMPTS = 100
 _SWAP_PAUSE_SECONDS = 0.02
 _SWEEPER = "a sweeper"
+_CLOCKS_APART_SECONDS = 2 * 3600
+"""What the clocks of two hosts are apart at most: an hour too early here, one too late there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Publisher:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._retired_since: dict[str, float] = {}
         self.store = storage.store
 
     def close(self) -> None:
@@ -155,7 +158,7 @@ class Publisher:
                 retention,
                 token=staged.lease.token,
                 published_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-                delete_after=time.time() + retention.grace_seconds,
+                now=time.time(),
             )
             evicted[:] = names
             return after
@@ -177,17 +180,18 @@ class Publisher:
 
     def delete(self, version: str, grace_seconds: float) -> Catalogue:
         """Take a version out of service; `delete_retired` deletes its data after the grace."""
-        return self._update(lambda c: changes.delete(c, version, time.time() + grace_seconds))
+        return self._update(lambda c: changes.delete(c, version, time.time(), grace_seconds))
 
     def delete_retired(self, *, wait: bool) -> list[str]:
         """Delete retired generations whose grace period is over, and return their ids.
 
-        With ``wait`` it first sleeps until that of every one retired by now is over.
+        With ``wait`` it first sleeps until that of every one retired by now is over: until this
+        publisher has known it as retired for as long, or its time is past by two clocks off.
         """
         retired = self.catalogue().in_state("retired")
         if wait and retired:
-            time.sleep(max(0.0, max(e.delete_after for e in retired.values()) - time.time()))
-        due = {g: e for g, e in retired.items() if e.delete_after <= time.time()}
+            time.sleep(max(0.0, *(self._grace_left(g, e) for g, e in retired.items())))
+        due = {g: e for g, e in retired.items() if self._grace_left(g, e) <= 0}
         if due:
             self._storage.wait_for_replicas()
         for generation, entry in due.items():
@@ -258,6 +262,12 @@ class Publisher:
             self._update(lambda c: changes.forget(c, old))
         return list(tombs) + self.delete_retired(wait=False)
 
+    def _grace_left(self, generation: str, entry: GenerationEntry) -> float:
+        """Return for how many seconds a retired generation stays, whatever hosts' clocks say."""
+        if time.time() - entry.delete_after >= _CLOCKS_APART_SECONDS:
+            return 0.0
+        return self._retired_since[generation] + entry.grace_seconds - time.monotonic()
+
     def _acquire(self, version: str, holder: str) -> Lease:
         """Take a version's lease; one who only looks whether it is free is waited for."""
         for _ in range(_SWAP_ATTEMPTS):
@@ -308,7 +318,15 @@ class Publisher:
     def _stored(self) -> tuple[bytes | None, Catalogue | None]:
         """Read the catalogue: its bytes, and what they say; None twice if there is none."""
         raw = self._storage.read_catalogue()
-        return raw, read_catalogue(raw, self.store)
+        catalogue = read_catalogue(raw, self.store)
+        if catalogue is not None:
+            self._note_retired(catalogue)
+        return raw, catalogue
+
+    def _note_retired(self, catalogue: Catalogue) -> None:
+        now = time.monotonic()
+        for generation in catalogue.in_state("retired"):
+            self._retired_since.setdefault(generation, now)
 
     def _update(self, change: Callable[[Catalogue], Catalogue]) -> Catalogue:
         """Apply a change by compare-and-swap, again and again while others get in between."""
@@ -318,6 +336,7 @@ class Publisher:
             if stored is not None and after.revision == stored.revision:
                 return stored
             if self._storage.swap_catalogue(raw, after.to_bytes()):
+                self._note_retired(after)
                 return after
             time.sleep(_SWAP_PAUSE_SECONDS)
         raise StoreUnavailableError(

@@ -27,6 +27,8 @@ _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _DIRECTORY: Final = "checked"
 _LONGEST_SECONDS: Final = 30 * 24 * 3600
 """For how long a note holds: those of tables that are gone must not pile up."""
+_AGAIN_SECONDS: Final = 600.0
+"""After which a damaged table is read again though nobody wrote to it: its disk may be mended."""
 _TICK_NS: Final = 20_000_000
 """What the clock of files may be late: a younger file may change and keep its times."""
 
@@ -59,6 +61,7 @@ class TableNotes:
 
     def __init__(self, root: Path) -> None:
         self._root = root.expanduser().absolute()
+        self._damaged: dict[Identity, tuple[str, float]] = {}
 
     def has(self, table: Identity) -> bool:
         """Tell whether a table was found whole."""
@@ -70,7 +73,7 @@ class TableNotes:
 
     def add(self, table: Identity) -> None:
         """Note that a table was found whole, and drop what is too old to hold."""
-        if time.time_ns() - table.ctime_ns < _TICK_NS:
+        if _is_young(table):
             return
         try:
             place = self._place(table)
@@ -82,8 +85,15 @@ class TableNotes:
         except OSError as exc:
             log.warning("table_not_noted", directory=str(self._root), reason=str(exc))
 
-    def remove(self, table: Identity) -> None:
-        """Note no longer that a table was found whole."""
+    def damage_of(self, table: Identity) -> str | None:
+        """Return what this process found damaged in a table, if it need not be read again."""
+        what, found_at = self._damaged.get(table, (None, 0.0))
+        return what if time.monotonic() - found_at < _AGAIN_SECONDS else None
+
+    def add_damage(self, table: Identity, what: str) -> None:
+        """Keep in mind that a table is damaged; note no longer that it was found whole."""
+        if not _is_young(table):
+            self._damaged[table] = what, time.monotonic()
         try:
             self._place(table).unlink(missing_ok=True)
         except OSError as exc:
@@ -92,6 +102,10 @@ class TableNotes:
     def _place(self, table: Identity) -> Path:
         name = "-".join([*(f"{number:x}" for number in table), _boot()])
         return private_directory(self._root, _DIRECTORY) / name
+
+
+def _is_young(table: Identity) -> bool:
+    return time.time_ns() - table.ctime_ns < _TICK_NS
 
 
 @cache

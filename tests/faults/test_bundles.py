@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,3 +109,17 @@ def test_an_interrupted_export_is_swept_before_room_is_needed(
     assert tables(place)
     refused_on_a_small_disk(build(tmp_path / "large", Recipe(dim=4096)), place, FEW_KIBIBYTES)
     assert not tables(place)
+
+
+def test_a_disk_without_a_free_byte_is_told_to_delete(tmp_path: Path) -> None:
+    alone = ["unshare", "--map-root-user", "--mount"]  # so that the disk goes with the process
+    if subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", tmp_path], check=False).returncode:
+        pytest.skip("this process may not mount a disk")
+    on_full_disk: list[str | Path] = [
+        *alone,
+        sys.executable,
+        "-m",
+        "tests.faults.on_full_disk",
+        tmp_path,
+    ]
+    subprocess.run(on_full_disk, check=True, timeout=60)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Place, free_port, start, wait_for
+from tests.commands import Place, free_port, lives, start, wait_for
 from tests.gkc.world import make_world
 
 BODY = json.dumps({"u": 7, "i": [11, 12, 13], "v": "v1"}).encode()
@@ -45,15 +45,7 @@ class Served:
     def workers(self) -> set[int]:
         """Return the processes that answer requests, as the kernel lists them."""
         pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return {int(child) for child in children if b"spawn_main" in command_line(child)}
-
-
-def command_line(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:  # it ended between the two looks
-        return b""
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 @contextmanager
@@ -183,7 +175,7 @@ def test_requests_that_were_accepted_are_answered_whatever_ends_the_parent(
         with asking(opened) as seen:
             workers = opened.workers()
             opened.process.send_signal(number)
-            until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+            until(lambda: not any(map(lives, workers)))
             until(lambda: seen["refused"] > 0)
         assert set(seen) == {"200", "refused"}
         until(lambda: not list((tmp_path / "tmp").glob("gkc-metrics-*")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from gkc.errors import (
     VersionNotFoundError,
 )
 from gkc.store import KnowledgeReader, Publisher, encode_vectors
+from gkc.testing.clock import clock_off
 from gkc.testing.contract.store_place import Served, StoreFixtures, StorePlace
 from gkc.testing.samples import (
     Sample,
@@ -223,6 +225,30 @@ class PublicationContract(StoreFixtures):
         assert publisher.delete_retired(wait=False) == []
         await assert_serves(reader, manifest, sample)
         assert place.data_of(manifest.generation)
+
+    @pytest.mark.parametrize("retires", [-1, 0, 1])
+    async def test_clocks_an_hour_off_delete_nothing_within_grace(
+        self, place: StorePlace, publisher: Publisher, reader: KnowledgeReader, retires: int
+    ) -> None:
+        sample = small_sample("v1")
+        publish_sample(publisher, sample)
+        manifest = await current_manifest(reader, "v1")
+        with clock_off(retires):
+            publisher.delete("v1", 600.0)
+        for deletes in (-1, 0, 1):
+            storage, _ = place.open_pair()  # of another process, which sees it for the first time
+            with clock_off(deletes), closing(storage):
+                assert Publisher(storage).sweep() == []
+                assert Publisher(storage).delete_retired(wait=False) == []
+        await assert_serves(reader, manifest, sample)
+
+    def test_a_clock_an_hour_off_is_not_waited_for(
+        self, publisher: Publisher, second_publisher: Publisher
+    ) -> None:
+        publish_sample(publisher, small_sample("v1"))
+        with clock_off(1):
+            publisher.delete("v1", 0.0)
+        assert len(second_publisher.delete_retired(wait=True)) == 1
 
     async def test_namespaces_do_not_meet(
         self, place: StorePlace, publisher: Publisher, served: Served, reader: KnowledgeReader

@@ -18,6 +18,7 @@ from gkc.errors import (
 )
 from gkc.store import Catalogue, KnowledgeReader, Publisher, Storage, changes
 from gkc.strings import IdType
+from gkc.testing.clock import clock_off
 from gkc.testing.contract.store_place import StoreFixtures, StorePlace
 from gkc.testing.samples import (
     assert_serves,
@@ -69,6 +70,20 @@ class WriterContract(StoreFixtures):
             publish_staged(publisher, staged, manifest)
         publish_sample(second_publisher, make_sample("v1", 2))
         assert publisher.catalogue().newest_first() == ["v1", "v2"]
+
+    @pytest.mark.parametrize("hours", [-1, 1])
+    def test_a_clock_an_hour_off_breaks_no_lease(
+        self, publisher: Publisher, second_publisher: Publisher, hours: int
+    ) -> None:
+        sample = small_sample("v1")
+        with stage(publisher, sample.spec) as staged:
+            manifest = write_sample(staged, sample)
+            with clock_off(hours):
+                with pytest.raises(VersionBusyError):
+                    second_publisher.check_export("v1", 5)
+                assert second_publisher.sweep() == []
+            publish_staged(publisher, staged, manifest)
+        assert publisher.catalogue().newest_first() == ["v1"]
 
     @pytest.mark.parametrize("phase", ["begun", "written", "sealed"])
     async def test_a_killed_writer_leaves_nothing_visible_and_is_swept(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from gkc.errors import ServiceNotReadyError
-from gkc.http.host import Host, WorkerState
+from gkc.http.host import Host, Seat, WorkerState
 from gkc.http.host import WorkerState as S
 
 
@@ -42,8 +44,22 @@ def test_a_host_that_is_being_stopped_says_so() -> None:
         host.check_stays()
 
 
+def test_a_host_is_alive_unless_an_event_loop_that_turned_stands_still() -> None:
+    host = host_of([S.READY, S.STARTING, S.READY])
+    first, starting, second = (Seat(host, number) for number in range(3))
+    first.beat()
+    host.check_alive()  # the others have not beaten yet: a start may take its time
+    time.sleep(0.11)
+    second.beat()
+    with pytest.raises(ServiceNotReadyError, match="the event loops of 1 workers stand still"):
+        host.check_alive()
+    first.state = S.ABSENT  # it is being replaced
+    host.check_alive()
+    assert starting.last_beat == 0
+
+
 def host_of(states: list[WorkerState]) -> Host:
-    host = Host(len(states))
+    host = Host(len(states), stuck_seconds=0.1)
     for number, state in enumerate(states):
-        host.seat(number).state = state
+        Seat(host, number).take(state)
     return host

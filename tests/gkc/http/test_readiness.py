@@ -10,7 +10,7 @@ import pytest
 from gkc.errors import StoreUnavailableError
 from gkc.http import readiness
 from gkc.http.app import Service
-from gkc.http.host import Host, WorkerState
+from gkc.http.host import Host, Seat, WorkerState
 from gkc.settings import Settings
 from gkc.store import open_reader
 from tests.gkc.http.running import eventually, is_ready, unreliable
@@ -33,14 +33,14 @@ async def test_it_may_need_the_store(url: str, monkeypatch: pytest.MonkeyPatch) 
         await eventually(lambda: is_ready(client))
 
 
-async def _is_unready(client: httpx.AsyncClient, cause: str) -> bool:
-    response = await client.get("/readyz")
+async def _is_unready(client: httpx.AsyncClient, cause: str, path: str = "/readyz") -> bool:
+    response = await client.get(path)
     return response.status_code == 503 and cause in response.json()["detail"]
 
 
 async def test_a_worker_tells_of_its_whole_host(url: str) -> None:
-    host = Host(2)
-    own, other = host.seat(0), host.seat(1)
+    host = Host(2, stuck_seconds=0.05)
+    own, other = Seat(host, 0), Seat(host, 1)
     service = Service(Settings(store_url=url, refresh_ms=5), open_reader(url), host=host)
     transport = httpx.ASGITransport(service)
     async with (
@@ -52,5 +52,7 @@ async def test_a_worker_tells_of_its_whole_host(url: str) -> None:
         assert await _is_unready(client, "1 of 2 workers")
         other.state = WorkerState.READY
         assert await is_ready(client)
+        other.beat()
+        await eventually(lambda: _is_unready(client, "stand still", "/livez"))
         host.drain()
         assert await _is_unready(client, "being stopped")

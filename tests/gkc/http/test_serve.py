@@ -22,7 +22,17 @@ import httpx
 import pytest
 import redis
 
-from tests.commands import BIN, Place, command, free_port, http_once, service, start, wait_for
+from tests.commands import (
+    BIN,
+    Place,
+    command,
+    free_port,
+    http_once,
+    lives,
+    service,
+    start,
+    wait_for,
+)
 from tests.gkc.world import make_world
 from tests.redis_server import RedisServer
 
@@ -127,7 +137,7 @@ def test_a_signal_ends_it_with_a_store_that_is_away(number: signal.Signals, is_s
         children = _workers(process.pid)
         process.send_signal(number)
         assert process.wait(timeout=30) == 0
-        assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        assert not any(map(lives, children))
         assert process.stdout.read() == ""
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
@@ -231,10 +241,11 @@ def test_the_next_start_removes_what_a_killed_service_left(place: Place, tmp_pat
     with service(place, "--workers", 2, env=env, wait=False) as living:
         (kept,) = scratch.iterdir()
         port = free_port()
-        process = start("gkc", "serve", "--workers", 2, "--port", port, place=place, env=env)
+        command = ("gkc", "serve", "--workers", 2, "--port", port)
+        process = start(*command, place=place, env=env, process_group=0)
         wait_for(f"http://127.0.0.1:{port}/livez", process)
         (left,) = set(scratch.iterdir()) - {kept}
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
         assert left.exists()
         with service(place, "--workers", 2, env=env, wait=False):
@@ -261,15 +272,7 @@ def test_what_a_killed_worker_counted_stays(place: Place) -> None:
 
 def _workers(pid: int) -> set[int]:
     """Return the processes that answer requests, as the kernel lists them."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {int(c) for c in children if b"spawn_main" in _command_line(c)}
-
-
-def _command_line(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:  # it ended between the two looks
-        return b""
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def _answers(url: str) -> bool:

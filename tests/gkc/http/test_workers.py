@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 import structlog
@@ -18,8 +20,10 @@ import structlog
 from gkc.errors import CommandError
 from gkc.http.host import WorkerState
 from gkc.http.workers import RETIRE, STOPPING, Assignment, Work, WorkerLimits, Workers
+from tests.commands import lives
 
 _FOLDER = "GKC_TEST_FOLDER"
+_SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
@@ -27,21 +31,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return where workers leave a file named by their process id."""
     monkeypatch.setenv(_FOLDER, str(tmp_path))
     return tmp_path
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    numbers = (*STOPPING, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
 
 
 def note() -> None:
@@ -55,10 +44,10 @@ def pids(folder: Path) -> set[int]:
 def serve_as(assignment: Assignment, state: WorkerState) -> None:
     """Say that it serves, and beat until it is told to leave."""
     signal.signal(RETIRE, lambda *_: sys.exit(0))
-    assignment.seat.state = state
+    assignment.set_state(state)
     note()
     while True:
-        assignment.beat()
+        assignment.seat.beat()
         time.sleep(0.05)
 
 
@@ -72,6 +61,17 @@ def serve_later(assignment: Assignment) -> None:
         note()
         until(lambda: Path(os.environ[_FOLDER], "go on").exists())
     serve_as(assignment, WorkerState.READY)
+
+
+def serve_until_interrupted(assignment: Assignment) -> None:
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    serve_as(assignment, WorkerState.READY)
+
+
+def fail_as_a_substitute(assignment: Assignment) -> None:
+    if assignment.is_substitute:
+        sys.exit(5)
+    serve_well(assignment)
 
 
 def leave_when_urged(assignment: Assignment) -> None:
@@ -89,9 +89,9 @@ def leave_when_urged(assignment: Assignment) -> None:
 
 def fall_silent(assignment: Assignment) -> None:
     """Beat once, then never again."""
-    assignment.seat.state = WorkerState.READY
+    assignment.seat.beat()
+    assignment.set_state(WorkerState.READY)
     note()
-    assignment.beat()
     time.sleep(3600)
 
 
@@ -105,122 +105,160 @@ def never_serve(_: Assignment) -> None:
     time.sleep(3600)
 
 
+LIMITS = WorkerLimits(stuck_seconds=30.0, stop_seconds=5.0)
+
+
+def supervise(work: Work, limits: WorkerLimits, folder: Path) -> None:
+    """Run two workers in a process of its own; note what it announces and logs."""
+
+    def announce() -> None:
+        with Path(folder, "announced").open("a", encoding="ascii") as noted:
+            noted.write("1")
+
+    def log(_logger: object, _name: str, event: Any) -> Any:
+        with Path(folder, "log").open("a", encoding="utf-8") as noted:
+            noted.write(json.dumps(event) + "\n")
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[log])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        try:
+            Workers(2, listener, limits).run(work, announce, Path(folder, "cleaned up").touch)
+        except CommandError as exc:
+            sys.exit(str(exc))
+
+
 def run(
     work: Work,
-    listener: socket.socket,
-    steps: Callable[[list[int]], None],
-    limits: WorkerLimits = WorkerLimits(stuck_seconds=30.0, stop_seconds=5.0),  # noqa: B008 - it is frozen
-) -> int:
-    """Run two workers while another thread takes these steps, then stop; count announcements."""
-    said: list[int] = []
-    told: list[BaseException] = []
+    folder: Path,
+    steps: Callable[[int], None],
+    limits: WorkerLimits = LIMITS,
+    status: int = 0,
+) -> None:
+    """Take these steps, told the supervisor's process, then stop it; nobody is to be left."""
+    supervisor = _SPAWN.Process(target=supervise, args=(work, limits, folder))
+    supervisor.start()
+    assert supervisor.pid is not None
+    try:
+        steps(supervisor.pid)
+        supervisor.terminate()
+        supervisor.join(60)
+        assert supervisor.exitcode == status
+        until(lambda: are_gone(pids(folder)))
+    finally:
+        supervisor.kill()
 
-    def drive() -> None:
-        try:
-            steps(said)
-        except BaseException as exc:  # noqa: BLE001 - raised again below
-            told.append(exc)
-        finally:
-            os.kill(os.getpid(), signal.SIGTERM)
 
-    supervisor = Workers(2, listener, limits)
-    thread = threading.Thread(target=drive)
-    thread.start()
-    supervisor.run(work, lambda: said.append(1))
-    thread.join()
-    if told:
-        raise told[0]
-    return len(said)
+def logged(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(folder, "log").read_text("utf-8").splitlines()]
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def are_gone(numbers: set[int]) -> bool:
-    return not any(Path(f"/proc/{number}").exists() for number in numbers)
+    return not any(map(lives, numbers))
 
 
-def test_they_are_announced_once_and_end_with_the_service(
-    folder: Path, listener: socket.socket
-) -> None:
-    assert run(serve_well, listener, lambda said: until(lambda: bool(said))) == 1
+def test_they_are_announced_once_and_end_with_the_service(folder: Path) -> None:
+    run(serve_well, folder, lambda _: until(Path(folder, "announced").exists))
+    assert Path(folder, "announced").read_text() == "1"
     assert len(pids(folder)) == 2
-    assert are_gone(pids(folder))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-def test_one_that_dies_is_replaced(
-    folder: Path, listener: socket.socket, number: signal.Signals
-) -> None:
-    def steps(_: list[int]) -> None:
+def test_one_that_dies_is_replaced(folder: Path, number: signal.Signals) -> None:
+    def steps(_: int) -> None:
         until(lambda: len(pids(folder)) == 2)
         os.kill(min(pids(folder)), number)
         until(lambda: len(pids(folder)) == 3)
 
-    run(serve_well, listener, steps)
-    assert are_gone(pids(folder))
+    run(serve_well, folder, steps)
 
 
-def test_one_that_falls_silent_tells_its_stack_and_is_replaced(
-    folder: Path, listener: socket.socket
-) -> None:
-    with structlog.testing.capture_logs() as logged:
-        limits = WorkerLimits(stuck_seconds=0.2, stop_seconds=0.2)
-        run(fall_silent, listener, lambda _: until(lambda: len(pids(folder)) >= 4), limits)
-    assert are_gone(pids(folder))
-    stacks = [entry["stack"] for entry in logged if entry["event"] == "worker_stuck"]
+def test_one_that_falls_silent_tells_its_stack_and_is_replaced(folder: Path) -> None:
+    limits = WorkerLimits(stuck_seconds=0.2, stop_seconds=0.2)
+    run(fall_silent, folder, lambda _: until(lambda: len(pids(folder)) >= 4), limits)
+    stacks = [entry["stack"] for entry in logged(folder) if entry["event"] == "worker_stuck"]
     assert any("in fall_silent" in stack for stack in stacks)
 
 
-def test_one_that_cannot_begin_ends_the_service_with_one_line(listener: socket.socket) -> None:
-    with pytest.raises(CommandError, match="ended with status 5 before it served"):
-        Workers(2, listener, WorkerLimits(30.0, 5.0)).run(fail, lambda: None)
+def test_one_that_cannot_begin_ends_the_service_with_one_line(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = _SPAWN.Process(target=supervise, args=(fail, LIMITS, folder))
+    supervisor.start()
+    supervisor.join(60)
+    assert supervisor.exitcode == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "ended with status 5 before it served" in line
 
 
-def test_what_does_not_serve_yet_is_not_waited_for(folder: Path, listener: socket.socket) -> None:
-    assert run(never_serve, listener, lambda _: until(lambda: len(pids(folder)) == 2)) == 0
-    assert are_gone(pids(folder))
+def test_what_does_not_serve_yet_is_not_waited_for(folder: Path) -> None:
+    run(never_serve, folder, lambda _: until(lambda: len(pids(folder)) == 2))
+    assert not Path(folder, "announced").exists()
 
 
-def test_a_hangup_replaces_them_all_one_by_one(folder: Path, listener: socket.socket) -> None:
-    def steps(said: list[int]) -> None:
-        until(lambda: bool(said))
+def test_a_hangup_replaces_them_all_one_by_one(folder: Path) -> None:
+    def steps(supervisor: int) -> None:
+        until(Path(folder, "announced").exists)
         before = pids(folder)
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(supervisor, signal.SIGHUP)
         until(lambda: are_gone(before))
         assert len(pids(folder)) == 4
         assert len([pid for pid in pids(folder) if not are_gone({pid})]) == 2
 
-    assert run(serve_well, listener, steps) == 1
-    assert are_gone(pids(folder))
+    run(serve_well, folder, steps)
+    assert Path(folder, "announced").read_text() == "1"
 
 
-def test_nobody_leaves_before_a_substitute_is_ready(folder: Path, listener: socket.socket) -> None:
-    def steps(said: list[int]) -> None:
-        until(lambda: bool(said))
+def test_nobody_leaves_before_a_substitute_is_ready(folder: Path) -> None:
+    def steps(supervisor: int) -> None:
+        until(Path(folder, "announced").exists)
         before = pids(folder)
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(supervisor, signal.SIGHUP)
         until(lambda: len(pids(folder)) == 3)  # it has started, and is not ready
         time.sleep(0.2)
         assert not any(are_gone({pid}) for pid in before)
         Path(folder, "go on").touch()
         until(lambda: are_gone(before))
 
-    run(serve_later, listener, steps)
+    run(serve_later, folder, steps)
 
 
-def test_a_second_signal_ends_the_delay(folder: Path, listener: socket.socket) -> None:
-    def steps(said: list[int]) -> None:
-        until(lambda: bool(said))
-        os.kill(os.getpid(), signal.SIGTERM)
+def test_a_substitute_that_cannot_begin_leaves_those_that_serve(folder: Path) -> None:
+    def steps(supervisor: int) -> None:
+        until(Path(folder, "announced").exists)
+        os.kill(supervisor, signal.SIGHUP)
+        until(Path(folder, "log").exists)
+        time.sleep(0.2)  # no other one is begun
+        assert not any(are_gone({pid}) for pid in pids(folder))
+
+    run(fail_as_a_substitute, folder, steps)
+    assert [(e["event"], e["status"]) for e in logged(folder)] == [("worker_failed_to_start", 5)]
+
+
+def test_a_second_signal_ends_the_delay(folder: Path) -> None:
+    def steps(supervisor: int) -> None:
+        until(Path(folder, "announced").exists)
+        os.kill(supervisor, signal.SIGTERM)
         until(Path(folder, "SIGTERM").exists)
         assert not Path(folder, "SIGINT").exists()
-        assert listener.fileno() == -1
 
-    run(leave_when_urged, listener, steps)  # which ends by another SIGTERM
+    run(leave_when_urged, folder, steps)  # which ends by another SIGTERM
     assert Path(folder, "SIGINT").exists()
-    assert are_gone(pids(folder))
+
+
+@pytest.mark.parametrize("work", [serve_until_interrupted, never_serve])
+def test_they_end_with_their_parent_and_clean_up_after_it(folder: Path, work: Work) -> None:
+    def steps(supervisor: int) -> None:
+        until(lambda: len(pids(folder)) == 2)
+        os.kill(min(pids(folder)), signal.SIGKILL)  # which cannot say that it goes
+        os.kill(supervisor, signal.SIGKILL)
+        until(Path(folder, "cleaned up").exists)
+
+    run(work, folder, steps, status=-signal.SIGKILL)

@@ -45,7 +45,7 @@ def finish(
         Retention(max_versions, keep_previous, pin=pin),
         token=token,
         published_at="2021-12-20T03:00:00Z",
-        delete_after=NOW,
+        now=NOW,
     )
 
 

@@ -106,7 +106,7 @@ def test_an_eviction_frees_current_and_previous() -> None:
     assert set(catalogue.versions) == {"b", "c"}
     retired = catalogue.in_state("retired")
     assert set(retired) == {old.current, old.previous}
-    assert {e.delete_after for e in retired.values()} == {NOW}
+    assert {(e.delete_after, e.grace_seconds) for e in retired.values()} == {(NOW + 10, 10)}
 
 
 def test_previous_is_kept_once_or_not_at_all() -> None:
@@ -135,12 +135,12 @@ def test_rollback_swaps_and_swaps_back() -> None:
 
 def test_delete_retires_both_generations_of_a_version() -> None:
     catalogue = publish(publish(publish(Catalogue(), "a"), "a"), "b")
-    after = changes.delete(catalogue, "a", NOW)
+    after = changes.delete(catalogue, "a", NOW, 600.0)
     assert list(after.versions) == ["b"]
     assert len(after.in_state("retired")) == 2
     assert after.revision == catalogue.revision + 1
     with pytest.raises(VersionNotFoundError, match="versions there: b"):
-        changes.delete(after, "a", NOW)
+        changes.delete(after, "a", NOW, 600.0)
 
 
 def test_only_the_holder_of_the_token_publishes() -> None:
@@ -172,7 +172,7 @@ def test_only_what_is_staged_is_abandoned() -> None:
 
 def test_what_is_published_is_not_forgotten() -> None:
     catalogue = publish(publish(Catalogue(), "a"), "b")
-    catalogue = changes.delete(catalogue, "a", NOW)
+    catalogue = changes.delete(catalogue, "a", NOW, 600.0)
     (retired,) = catalogue.in_state("retired")
     after = changes.forget(catalogue, [retired, *served(catalogue), "unknown"])
     assert set(after.generations) == set(served(catalogue))
@@ -237,7 +237,7 @@ def change(
     if what == "rollback":
         return changes.rollback(catalogue, version), []
     if what == "delete":
-        return changes.delete(catalogue, version, NOW), []
+        return changes.delete(catalogue, version, NOW, 600.0), []
     if what == "abandon" and staged:
         return changes.abandon(catalogue, staged[0], NOW), []
     return changes.forget(catalogue, list(catalogue.in_state("retired", "abandoned"))[:1]), []

@@ -79,11 +79,6 @@ def check_and_close(table: MappedItemTable) -> None:
     table.close()
 
 
-def age(path: Path) -> None:
-    """Make a file look as if an earlier process had left it."""
-    os.utime(path, (1, 1))
-
-
 def test_items_are_copied_once_and_mapped_by_whoever_comes(tmp_path: Path) -> None:
     source = Source()
     mirrors = mirrors_in(tmp_path)
@@ -173,10 +168,8 @@ def test_a_damaged_mirror_is_built_anew(tmp_path: Path, damage: str) -> None:
         at = {"header": 30, "row": sections["rows"].offset, "id": sections["ids"].offset}[damage]
         raw[at + 3] ^= 4
     path.write_bytes(raw)
-    age(path)
     check_and_close(mirrors_in(tmp_path).open(MANIFEST, source, 0))
     assert source.reads == 2
-    age(path)
     check_and_close(mirrors_in(tmp_path).open(MANIFEST, source, 0))
     assert source.reads == 2
 
@@ -279,7 +272,6 @@ def test_what_lies_in_the_place_of_a_mirror_is_named(
     mirrors.directory.mkdir(parents=True)
     path = mirrors.directory / (GENERATION + suffix)
     make(path)
-    age(path)
     with pytest.raises(StoreUnavailableError, match=f"copied to {path}: is not a regular file"):
         mirrors.open(MANIFEST, Source(), 0)
 

@@ -32,8 +32,8 @@ def test_a_note_is_for_every_process_of_this_host(tmp_path: Path, table: Path) -
     assert not notes.has(identity(table))
     notes.add(identity(table))
     assert TableNotes(tmp_path / "mirror").has(identity(table))
-    notes.remove(identity(table))
-    notes.remove(identity(table))
+    notes.add_damage(identity(table), "torn")
+    notes.add_damage(identity(table), "torn")
     assert not notes.has(identity(table))
 
 
@@ -60,6 +60,32 @@ def test_a_changed_file_is_not_noted(tmp_path: Path, table: Path, change: object
     assert callable(change)
     change(table)
     assert not notes.has(identity(table))
+
+
+@pytest.mark.parametrize("change", [write_to, write_to_and_set_back, replace])
+def test_a_damaged_table_is_read_again_once_somebody_wrote_to_it(
+    tmp_path: Path, table: Path, change: object
+) -> None:
+    notes = TableNotes(tmp_path / "mirror")
+    assert notes.damage_of(identity(table)) is None
+    notes.add_damage(identity(table), "torn")
+    assert notes.damage_of(identity(table)) == "torn"
+    assert callable(change)
+    change(table)
+    assert notes.damage_of(identity(table)) is None
+    notes.add_damage(
+        identity(table), "written to a moment ago: it may be whole before its times tell"
+    )
+    assert notes.damage_of(identity(table)) is None
+
+
+def test_a_damaged_table_is_read_again_after_a_while(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = TableNotes(tmp_path / "mirror")
+    notes.add_damage(identity(table), "torn")
+    monkeypatch.setattr(table_notes, "_AGAIN_SECONDS", 0.0)
+    assert notes.damage_of(identity(table)) is None
 
 
 def test_another_boot_has_no_notes(
@@ -97,6 +123,6 @@ def test_where_nothing_can_be_noted_that_is_told(tmp_path: Path, table: Path) ->
     notes = TableNotes(tmp_path / "mirror")
     with structlog.testing.capture_logs() as told:
         notes.add(identity(table))
-        notes.remove(identity(table))
+        notes.add_damage(identity(table), "torn")
     assert not notes.has(identity(table))
     assert [line["event"] for line in told] == ["table_not_noted", "table_still_noted"]

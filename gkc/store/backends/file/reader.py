@@ -145,6 +145,8 @@ class FileReader:
             table = kind(path, manifest.generation)
         _require_same(manifest, name, table.header)
         assert table.file is not None
+        if what := self._notes.damage_of(table.file.identity):
+            raise GenerationCorruptError(manifest.generation, what)
         if not self._notes.has(table.file.identity):
             for _ in self._check(table.file):
                 pass
@@ -154,8 +156,8 @@ class FileReader:
         identity = file.identity
         try:
             yield from file.check()
-        except GenerationCorruptError:
-            self._notes.remove(identity)
+        except GenerationCorruptError as exc:
+            self._notes.add_damage(identity, exc.what)
             raise
         self._notes.add(file.identity)
 

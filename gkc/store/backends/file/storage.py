@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,13 @@ from gkc.store.backends.file.layout import (
 )
 from gkc.store.backends.file.lease import FileLease
 from gkc.store.backends.file.writer import FileWriter
-from gkc.store.durable import lock_file, make_directory, replace_file, sync_directory
+from gkc.store.durable import (
+    NO_ROOM,
+    lock_file,
+    make_directory,
+    replace_file,
+    sync_directory,
+)
 from gkc.store.generation import GenerationLayout, GenerationSpec
 from gkc.store.sink import GenerationSink, Lease
 from gkc.store.urls import require_namespace
@@ -32,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 _LOCK_TIMEOUT_SECONDS: Final = 10.0
 _LOCK_PAUSE_SECONDS: Final = 0.01
+_SPARE_BYTES: Final = 64 << 10
+"""What is kept for the next catalogues, so that a full disk takes the news of a deletion."""
 
 
 class FileStorage:
@@ -68,11 +76,11 @@ class FileStorage:
         path = self._root / CATALOGUE
         with as_store_errors(self.store):
             make_directory(self._root)
-            with self._locked():
+            with self._locked() as lock:
                 if read_if_there(path) != expected:
                     return False
                 if new is not None:
-                    replace_file(path, new)
+                    self._replace_catalogue(path, new, lock)
                 else:
                     path.unlink(missing_ok=True)
                     sync_directory(self._root)
@@ -122,9 +130,22 @@ class FileStorage:
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
+    def _replace_catalogue(self, path: Path, new: bytes, lock: int) -> None:
+        """Replace the catalogue, on a full disk in the room that its lock file keeps for it."""
+        try:
+            replace_file(path, new)
+        except OSError as exc:
+            if exc.errno not in NO_ROOM:
+                raise
+            os.ftruncate(lock, 0)
+            replace_file(path, new)
+        if os.fstat(lock).st_size < _SPARE_BYTES:
+            with suppress(OSError):  # no room to keep any
+                os.posix_fallocate(lock, 0, _SPARE_BYTES)
+
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock under which the catalogue is replaced."""
+    def _locked(self) -> Iterator[int]:
+        """Hold the lock under which the catalogue is replaced; give its file."""
         deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
 
         def pause() -> None:
@@ -135,8 +156,8 @@ class FileStorage:
             time.sleep(_LOCK_PAUSE_SECONDS)
 
         fd = lock_file(self._root / CATALOGUE_LOCK, pause)
+        assert fd is not None  # it waits
         try:
-            yield
+            yield fd
         finally:
-            if fd is not None:
-                os.close(fd)
+            os.close(fd)

@@ -14,9 +14,11 @@ from gkc.errors import (
     BatchTooLargeError,
     BodyTooLargeError,
     ClientGoneError,
+    DeadlineExceededError,
     EncodedBodyError,
     HeadTooLargeError,
     InvalidFieldsError,
+    InvalidHeaderError,
     MalformedBodyError,
     NotAcceptableError,
     ServiceNotReadyError,
@@ -59,6 +61,12 @@ class Kind:
 KINDS: Final[Mapping[type[Exception], Kind]] = {
     MalformedBodyError: Kind(
         400, "malformed-body", "Malformed body", "the body is not JSON, or not safetensors"
+    ),
+    InvalidHeaderError: Kind(
+        400,
+        "invalid-header",
+        "Invalid header",
+        "`X-Request-Timeout-Ms` is no whole number from 1 to 600000, or comes twice",
     ),
     UnauthorizedError: Kind(
         401,
@@ -178,6 +186,13 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "Store unavailable",
         "the store is away, or lost something; see `Retry-After`",
         _RETRY_AFTER_SECONDS,
+    ),
+    DeadlineExceededError: Kind(
+        504,
+        "deadline-exceeded",
+        "Deadline exceeded",
+        "no answer within `X-Request-Timeout-Ms` or `GKC_REQUEST_TIMEOUT_MS`, whichever is less",
+        is_limit=True,
     ),
 }
 """The nearest class in an error's ancestry decides; any other error is an `Exception`."""

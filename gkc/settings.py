@@ -34,7 +34,7 @@ class StoreSettings(BaseSettings):
     that are whole: a cache, rebuilt when it is lost. By default a directory per user among the
     system's temporary files."""
 
-    request_timeout_ms: int = Field(default=1000, ge=1)
+    store_timeout_ms: int = Field(default=500, ge=1)
     """Longest wait for one read of the store, in milliseconds; then the answer is 503."""
 
 
@@ -80,6 +80,10 @@ class Settings(FollowingSettings):
 
     max_body_bytes: int = Field(default=8_388_608, ge=1)
     """Most bytes the body of one request may have."""
+
+    request_timeout_ms: int = Field(default=10_000, ge=1)
+    """Longest time from a request's head to its answer, in milliseconds; then the answer is 504.
+    A caller may allow less."""
 
     api_keys_file: Path | None = None
     """Lines ``NAME:SHA256`` of those who may call; without it, whoever reaches the address may."""

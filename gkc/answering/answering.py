@@ -113,11 +113,14 @@ class Answering:
             if not one_at_a_time:
                 return await self.read(plan.versions)
             records = EagerCoroutine(self.read(plan.versions))
-            if not records.is_done:
-                await asyncio.sleep(0)  # the reads leave when this turn of the loop ends
-                with self._damaged_items:
-                    plan.find_items()
-            return await records
+            try:
+                if not records.is_done:
+                    await asyncio.sleep(0)  # the reads leave when this turn of the loop ends
+                    with self._damaged_items:
+                        plan.find_items()
+                return await records
+            finally:
+                records.drop()
         finally:
             self._reading -= 1
 

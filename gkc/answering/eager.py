@@ -17,7 +17,7 @@ class EagerCoroutine(Generic[ResultT]):
     Parameters
     ----------
     work : coroutine
-        The task that begins it must be the one that awaits it; nobody else has to.
+        The task that begins it must be the one that awaits it, or drops it.
 
     Attributes
     ----------
@@ -30,6 +30,7 @@ class EagerCoroutine(Generic[ResultT]):
     def __init__(self, work: Coroutine[Any, None, ResultT]) -> None:
         self._work = work
         self._raised: Exception | None = None
+        self._waits_for: Any = None
         self.is_done = True
         try:
             self._waits_for = work.send(None)
@@ -38,6 +39,12 @@ class EagerCoroutine(Generic[ResultT]):
             self._result: ResultT = done.value
         except Exception as exc:  # noqa: BLE001  # raised where it is awaited
             self._raised = exc
+
+    def drop(self) -> None:
+        """End the coroutine if nobody awaited its end."""
+        if self._waits_for is not None:
+            self._waits_for.cancel()  # of a failure that nobody takes the loop would tell
+        self._work.close()
 
     def __await__(self) -> Generator[Any, None, ResultT]:
         """Run the rest; what the task is thrown meanwhile, the coroutine is thrown."""

@@ -116,7 +116,8 @@ class Serving:
         self._not_loaded: dict[str, str] = {}
         self._reserved: dict[str, int] = {}
         self._reading = asyncio.Lock()
-        self._reads = 0
+        self._reads: set[asyncio.Task[None]] = set()
+        self._next_read: asyncio.Task[None] | None = None
         self._scrubbing = Scrubbing(reader, counting, lambda: self._loaded, self._withdraw)
 
     def catalogue(self) -> Catalogue | None:
@@ -274,7 +275,7 @@ class Serving:
                     self._not_read = None
                 await asyncio.sleep(self.watch.pause(self._refresh_seconds))
         finally:
-            tasks = [scrubbing, *self._loads.values()]
+            tasks = [scrubbing, *self._reads, *self._loads.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -290,18 +291,29 @@ class Serving:
     async def refresh(self) -> None:
         """Read the catalogue and act on it; callers that come during a read share the next one.
 
+        A caller that waits no longer leaves the read to the others.
+
         Raises
         ------
         StoreUnavailableError
             If the store does not answer; nothing changes then.
         """
-        before = self._reads
+        read = self._next_read
+        if read is None:
+            read = self._next_read = asyncio.create_task(self._read_catalogue())
+            self._reads.add(read)
+            read.add_done_callback(self._end_read)
+        await asyncio.wait([read])
+        read.result()
+
+    def _end_read(self, read: asyncio.Task[None]) -> None:
+        self._reads.discard(read)
+        if not read.cancelled():
+            read.exception()  # nobody may be left to take it
+
+    async def _read_catalogue(self) -> None:
         async with self._reading:
-            if self._reads > before:  # another caller's read began after this one was asked for
-                if self.watch.failure:
-                    raise self.watch.failure
-                return
-            self._reads += 1
+            self._next_read = None  # who comes from now on wants a later one
             asked = time.monotonic()
             try:
                 self._take(await self._reader.catalogue())

@@ -95,7 +95,7 @@ def read_store(
         settings.store_url,
         settings.namespace,
         mirror_dir=settings.mirror_dir,
-        timeout_ms=settings.request_timeout_ms,
+        timeout_ms=settings.store_timeout_ms,
     )
 
     async def read_and_close() -> AnswerT:

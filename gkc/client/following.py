@@ -74,9 +74,9 @@ class FollowedStore:
             settings.store_url,
             settings.namespace,
             mirror_dir=settings.mirror_dir,
-            timeout_ms=settings.request_timeout_ms,
+            timeout_ms=settings.store_timeout_ms,
         )
-        timeout_seconds = settings.request_timeout_ms / 1000
+        timeout_seconds = settings.store_timeout_ms / 1000
         self._reader = GuardedReader(opened, NoCounting(), timeout_seconds, settings.stale_seconds)
         self._serving = Serving(
             self._reader,

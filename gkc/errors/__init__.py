@@ -26,6 +26,7 @@
     │   └── RecordError                   bytes are not the record that they should be
     │       └── EarlierFormatError        an earlier gkc wrote them
     ├── RequestError                      a caller asked for something that cannot be answered
+    │   ├── InvalidHeaderError            a header has a value that it cannot have
     │   ├── MalformedBodyError            the body is not JSON, or not safetensors
     │   ├── InvalidFieldsError            fields of a request are missing, misplaced or wrong
     │   ├── BatchTooLargeError            more rows than one request may ask for
@@ -42,7 +43,7 @@
     │   ├── SlowReaderError               the caller does not read its answer
     │   └── ClientGoneError               the caller hung up before its request was read
     ├── ClientUsageError                  a client was made or used as it cannot be
-    ├── DeadlineExceededError             no whole answer came within the caller's timeout
+    ├── DeadlineExceededError             no whole answer came in the time that is allowed
     ├── GenerationChangedError            a version was published anew while its rows were asked for
     ├── ServiceError                      a service cannot be reached, or its answer is none of ours
     ├── LockMismatchError                 what is served is not what a model was locked to
@@ -69,6 +70,7 @@ from gkc.errors.requests import (
     EncodedBodyError,
     HeadTooLargeError,
     InvalidFieldsError,
+    InvalidHeaderError,
     MalformedBodyError,
     NotAcceptableError,
     RequestError,
@@ -128,6 +130,7 @@ __all__ = [
     "GkcError",
     "HeadTooLargeError",
     "InvalidFieldsError",
+    "InvalidHeaderError",
     "LayoutError",
     "LeaseLostError",
     "LockMismatchError",

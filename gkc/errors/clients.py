@@ -13,16 +13,19 @@ class ClientUsageError(GkcError):
 
 
 class DeadlineExceededError(GkcError):
-    """No whole answer came within the caller's timeout."""
+    """No whole answer came in the time that ``allowed_by`` allows."""
 
-    def __init__(self, source: str, timeout_seconds: float, reason: str = "") -> None:
+    def __init__(
+        self, source: str, timeout_seconds: float, reason: str = "", allowed_by: str = "timeout="
+    ) -> None:
         self.source = source
         self.timeout_seconds = timeout_seconds
         self.reason = reason
+        self.allowed_by = allowed_by
         because = f" ({reason})" if reason else ""
         super().__init__(
             f"{source} gave no whole answer within {timeout_seconds:g} s{because}; "
-            "allow more by timeout=, or ask for fewer rows"
+            f"allow more by {allowed_by}, or ask for fewer rows"
         )
 
 

@@ -15,6 +15,15 @@ class UnauthorizedError(RequestError):
     """The caller does not show what the service lets callers in by."""
 
 
+class InvalidHeaderError(RequestError):
+    """A header of a request has a value that it cannot have."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"header {name}: {reason}")
+
+
 class MalformedBodyError(RequestError):
     """The body of a request is not in the format that it claims to be in."""
 

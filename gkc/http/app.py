@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import gkc
 from gkc.answering.answering import Answering
+from gkc.answering.deadlines import Deadlines
 from gkc.answering.reader import GuardedReader
 from gkc.answering.serving import Serving
 from gkc.answering.user_cache import UserCache, UserReader
@@ -123,7 +124,7 @@ class Service:
     ) -> None:
         self._is_substitute = is_substitute
         self.metrics = Metrics(metrics_directory)
-        timeout_seconds = settings.request_timeout_ms / 1000
+        timeout_seconds = settings.store_timeout_ms / 1000
         self._reader = GuardedReader(reader, self.metrics, timeout_seconds, settings.stale_seconds)
         self.serving = Serving(
             self._reader,
@@ -155,6 +156,7 @@ class Service:
         knowledge = KnowledgeEndpoint(
             Answering(self.serving, users, self.metrics),
             self.metrics,
+            Deadlines(settings.request_timeout_ms / 1000, "GKC_REQUEST_TIMEOUT_MS"),
             max_rows=settings.max_rows,
             max_body_bytes=settings.max_body_bytes,
         )

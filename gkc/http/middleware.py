@@ -18,7 +18,7 @@ from gkc.http.access import CALLER
 from gkc.http.asgi import headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import problem_of
-from gkc.problem import CLIENT_CLOSED_REQUEST
+from gkc.problem import CLIENT_CLOSED_REQUEST, kind_of
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +69,7 @@ class Observed:
         except Exception as exc:  # a request's outermost net: whatever happens, the process lives
             problem = problem_of(exc)
             self._metrics.reject(exc)
-            if problem.status >= _SERVER_ERRORS:
+            if problem.status >= _SERVER_ERRORS and not kind_of(exc).is_limit:
                 details = {"caller": scope[CALLER]} if CALLER in scope else {}
                 cause = str(exc)
                 if not isinstance(exc, GkcError):  # its message may hold anything, ids too

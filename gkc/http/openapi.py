@@ -12,6 +12,7 @@ import msgspec
 
 from gkc import errors
 from gkc.center.listing import VersionList
+from gkc.http.deadlines import LONGEST_TIMEOUT_MS, TIMEOUT_HEADER
 from gkc.http.limits import LIMITS, MAX_VERSIONS
 from gkc.http.negotiation import JSON, SAFETENSORS
 from gkc.http.problems import problem_of
@@ -44,7 +45,9 @@ _EXAMPLES: Final = (
     errors.InvalidFieldsError("is a string, but items of version '20211220' are integers", "/i/3"),
     errors.VersionNotReadyError("20211220"),
     errors.ServiceNotReadyError("versions still to be loaded: 20211220"),
-    errors.StoreUnavailableError("redis://redis:6379/0", "no answer within 1000 ms"),
+    errors.InvalidHeaderError(TIMEOUT_HEADER, "send it once, as a whole number of milliseconds"),
+    errors.DeadlineExceededError("the service", 0.05, allowed_by=TIMEOUT_HEADER),
+    errors.StoreUnavailableError("redis://redis:6379/0", "no answer within 500 ms"),
     Exception(),
 )
 _PROBLEMS: Final = {
@@ -83,6 +86,13 @@ COMPONENTS: Final[dict[str, Any]] = {
             "description": "Names the request, in the answer and in logs; else one is made up.",
             "schema": {"type": "string"},
         },
+        TIMEOUT_HEADER: {
+            "name": TIMEOUT_HEADER,
+            "in": "header",
+            "description": "Milliseconds after which the caller does not want the answer any more; "
+            "the service may allow less.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS},
+        },
     },
 }
 """All that is defined once and referred to."""
@@ -92,14 +102,21 @@ SECURITY: Final[Sequence[Mapping[str, Sequence[str]]]] = [{_KEY: []}, {}]
 
 
 def _operation(
-    name: str, tag: str, summary: str, responses: dict[str, Any], **more: object
+    name: str,
+    tag: str,
+    summary: str,
+    responses: dict[str, Any],
+    *headers: str,
+    **more: object,
 ) -> dict[str, Any]:
     """Return an operation: what clients made from the document call it, what it is listed under."""
     return {
         "summary": summary,
         "operationId": name,
         "tags": [tag],
-        "parameters": [{"$ref": f"#/components/parameters/{_REQUEST_ID}"}],
+        "parameters": [
+            {"$ref": f"#/components/parameters/{name}"} for name in (_REQUEST_ID, *headers)
+        ],
         **more,
         "responses": responses,
     }
@@ -169,6 +186,7 @@ KNOWLEDGE: Final[dict[str, Any]] = {
                 if kind.status != CLIENT_CLOSED_REQUEST and error is not Exception
             ),
         ),
+        TIMEOUT_HEADER,
         description=(
             f"As {SAFETENSORS}, a request has I64 tensors `u`, `i` and perhaps `c`, each [n] or "
             "[1], and as metadata `v` (a name, or a JSON array of n names), `parts` (a JSON "

@@ -12,9 +12,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
 from gkc.answering.answering import Answering
+from gkc.answering.deadlines import Deadlines
 from gkc.answering.serving import Serving
 from gkc.center.listing import version_list
 from gkc.http.asgi import headers, read_body, respond
+from gkc.http.deadlines import deadline_of
 from gkc.http.decoding import decode_json, decode_safetensors
 from gkc.http.encoding import encode
 from gkc.http.limits import refuse_many_versions
@@ -35,14 +37,22 @@ class KnowledgeEndpoint:
     ----------
     answering : Answering
     metrics : Metrics
+    deadlines : Deadlines
     max_rows, max_body_bytes : int
         The most that one request may ask for and may have.
     """
 
     def __init__(
-        self, answering: Answering, metrics: Metrics, *, max_rows: int, max_body_bytes: int
+        self,
+        answering: Answering,
+        metrics: Metrics,
+        deadlines: Deadlines,
+        *,
+        max_rows: int,
+        max_body_bytes: int,
     ) -> None:
         self._answering = answering
+        self._deadlines = deadlines
         self._tally = metrics.tally
         self._max_rows = max_rows
         self._max_body_bytes = max_body_bytes
@@ -56,12 +66,14 @@ class KnowledgeEndpoint:
             given.get(b"content-encoding", b"").decode("latin-1").lower(),
         )
         declared = given.get(b"content-length", b"")
-        body = await read_body(declared, receive, self._max_body_bytes)
-        decode = decode_json if asked_as == JSON else decode_safetensors
-        request = decode(body, self._max_rows)
-        refuse_many_versions(request)
-        answer = await self._answering.answer(request)
-        await respond(send, 200, answered_as, await encode(answer, answered_as))
+        with deadline_of(scope, self._deadlines):
+            body = await read_body(declared, receive, self._max_body_bytes)
+            decode = decode_json if asked_as == JSON else decode_safetensors
+            request = decode(body, self._max_rows)
+            refuse_many_versions(request)
+            answer = await self._answering.answer(request)
+            pieces = await encode(answer, answered_as)
+        await respond(send, 200, answered_as, pieces)
         self._tally.answers.append(
             AnsweredRows(KNOWLEDGE_PATH, request.columns.n, request.parts, answer.counts)
         )

@@ -225,7 +225,7 @@ def _build(settings: Settings, metrics_directory: Path, assignment: Assignment) 
         settings.store_url,
         settings.namespace,
         mirror_dir=settings.mirror_dir,
-        timeout_ms=settings.request_timeout_ms,
+        timeout_ms=settings.store_timeout_ms,
     )
     service = Service(
         settings,

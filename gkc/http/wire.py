@@ -17,11 +17,17 @@ import asyncio
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 import httptools
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from gkc.errors import (
@@ -33,6 +39,7 @@ from gkc.errors import (
 )
 from gkc.http.access import CALLER
 from gkc.http.connections import Connections
+from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
 from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.problem import MEDIA_TYPE
@@ -133,6 +140,7 @@ class GatheringProtocol(HttpToolsProtocol):
         self._seen = (0, 0, 0, 0)
         self._caller: str | None = None
         self._unseen_bytes = 0
+        self._answering: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
         self._wait: _Wait | None = None
         self._waits_since = 0.0
 
@@ -143,9 +151,14 @@ class GatheringProtocol(HttpToolsProtocol):
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and drop what is still done for its caller."""
         self._connections.remove(self)
         super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._answering:
+            cycle, task = self._answering
+            cycle.disconnected = True  # uvicorn knows the newest request alone
+            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of requests; a head that asks for another protocol is read without that."""
@@ -184,6 +197,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is too large."""
         self._check_head()
+        self.scope[ARRIVED] = monotonic()  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         self._phase = _Phase.BODY
         self.headers = [*self.headers]  # what follows the body is no header of the application's
@@ -197,6 +211,8 @@ class GatheringProtocol(HttpToolsProtocol):
         """Take the end of a request."""
         self._phase = _Phase.READ
         super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()  # else nobody would notice if the caller hung up
 
     def on_response_complete(self) -> None:
         """Go on with the next request; as uvicorn does, but without a timer a request."""
@@ -206,6 +222,22 @@ class GatheringProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to answer a request; as uvicorn does, and known to this connection."""
+        task = self.loop.create_task(cycle.run_asgi(self._answer))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        self._answering = cycle, task
+
+    async def _answer(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            if self._answering and not self._answering[0].disconnected:
+                raise
 
     # ---- limits
 

@@ -50,6 +50,8 @@ EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.ClientGoneError(), ["closed the connection"]),
     (errors.DeadlineExceededError("http://a", 0.5), ["http://a", "0.5 s;", "timeout="]),
     (errors.DeadlineExceededError("http://a", 0.5, "resolving"), ["0.5 s (resolving);"]),
+    (errors.DeadlineExceededError("a", 0.5, allowed_by="X-A"), ["allow more by X-A"]),
+    (errors.InvalidHeaderError("X-A", "send it once"), ["X-A", "send it once"]),
     (errors.GenerationChangedError("v1", "g1", "g2"), ["'v1'", "g1 to g2", "ask once more"]),
     (errors.ServiceError("http://a", "refused"), ["http://a: refused", "gkc serve"]),
     (errors.LockMismatchError("file:/s", "v1", "it is gone"), ["'v1'", "file:/s", "gone"]),

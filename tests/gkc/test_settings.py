@@ -26,7 +26,7 @@ def test_the_contract_s_defaults() -> None:
     assert settings.namespace == "default"
     assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
     assert (settings.max_rows, settings.max_body_bytes) == (10_000, 8_388_608)
-    assert settings.request_timeout_ms == 1000
+    assert (settings.store_timeout_ms, settings.request_timeout_ms) == (500, 10_000)
 
 
 def test_flag_then_environment_then_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_every_setting_of_the_contract_is_known() -> None:
     assert known_variables() >= {
         *("GKC_STORE_URL", "GKC_NAMESPACE", "GKC_HOST", "GKC_PORT", "GKC_WORKERS"),
         *("GKC_MAX_ROWS", "GKC_MAX_BODY_BYTES", "GKC_REQUEST_TIMEOUT_MS"),
-        *("GKC_ITEM_MEMORY_MB", "GKC_MIRROR_DIR"),
+        *("GKC_STORE_TIMEOUT_MS", "GKC_ITEM_MEMORY_MB", "GKC_MIRROR_DIR"),
         *("GKC_API_KEYS_FILE", "GKC_ALLOW_ANONYMOUS", "GKC_ADMIN_PORT"),
     }
 

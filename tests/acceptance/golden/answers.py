@@ -29,7 +29,7 @@ GROUP = 100
 TWICE_EVERY = 20
 """Of so many questions one is asked for the other media type, too."""
 _TYPES = {"json": "application/json", "safetensors": "application/x-safetensors"}
-_PATIENCE = {"GKC_REQUEST_TIMEOUT_MS": "60000"}
+_PATIENCE = {"GKC_STORE_TIMEOUT_MS": "60000", "GKC_REQUEST_TIMEOUT_MS": "60000"}
 """A machine that is busy with other tests is slow and not wrong."""
 
 

@@ -9,7 +9,7 @@ from tests.gkc.world import make_world
 
 async def test_a_deleted_generation_is_answered_from_the_current_one(url: str) -> None:
     make_world("v1", 1).publish(url)
-    async with unreliable(url, refresh_ms=3_600_000, request_timeout_ms=2000) as (
+    async with unreliable(url, refresh_ms=3_600_000, store_timeout_ms=2000) as (
         client,
         _,
         reader,

@@ -108,3 +108,25 @@ async def test_its_own_deadline_ends_it() -> None:
     await asyncio.sleep(0)
     with pytest.raises(TimeoutError):
         await eager
+
+
+async def test_what_is_dropped_ends_and_its_wait_with_it() -> None:
+    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended = False
+
+    async def work() -> None:
+        nonlocal ended
+        try:
+            await gate
+        finally:
+            ended = True
+
+    EagerCoroutine(work()).drop()
+    assert ended
+    assert gate.cancelled()
+
+
+async def test_what_is_over_is_dropped_in_vain() -> None:
+    eager = EagerCoroutine(asyncio.sleep(0, 7))
+    assert await eager == 7
+    eager.drop()

@@ -128,7 +128,7 @@ async def test_a_generation_that_cannot_be_loaded_is_tried_again(url: str) -> No
 
 async def test_whoever_waits_for_a_load_is_content_with_a_later_generation(url: str) -> None:
     make_world("v1", 1).publish(url)
-    async with unreliable(url, ready=False, request_timeout_ms=60_000) as (client, service, reader):
+    async with unreliable(url, ready=False, store_timeout_ms=60_000) as (client, service, reader):
         reader.gates["item_table"] = asyncio.Event()  # for good
         await eventually(lambda: _called(reader, "item_table", 1))
         waiting = asyncio.create_task(service.serving.wait_for_loads(["v1"]))

@@ -100,7 +100,7 @@ async def served(url: str) -> AsyncIterator[tuple[httpx.AsyncClient, UnreliableR
     """Run a service on a store that counts as one behind a network, which can be made to fail."""
     reader = UnreliableReader(open_reader(url))
     reader.store = "redis://anywhere"
-    options: dict[str, Any] = {"user_cache_mb": 1, "refresh_ms": 5, "request_timeout_ms": 200}
+    options: dict[str, Any] = {"user_cache_mb": 1, "refresh_ms": 5, "store_timeout_ms": 200}
     async with running(url, reader=reader, **options) as (client, _):
         yield client, reader
 

@@ -326,7 +326,7 @@ def _is_answered(source: LocalSource) -> bool:
 async def test_a_store_that_hangs_is_given_up_at_the_deadline(
     own_redis: RedisServer, redis_store: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GKC_REQUEST_TIMEOUT_MS", "60000")
+    monkeypatch.setenv("GKC_STORE_TIMEOUT_MS", "60000")
     url, options = redis_store
     make_world("v1").publish(url)
     beside = async_local_source(url, timeout=0.1, **options)

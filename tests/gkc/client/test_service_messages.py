@@ -74,6 +74,7 @@ def test_a_request_says_how_much_time_is_left() -> None:
 
 
 EXAMPLES: list[GkcError] = [
+    errors.InvalidHeaderError("X-A", "is wrong"),
     errors.UnauthorizedError("x"),
     errors.MalformedBodyError("JSON", "x"),
     errors.VersionNotFoundError("v1", ["b"]),
@@ -92,6 +93,7 @@ EXAMPLES: list[GkcError] = [
     errors.VersionNotReadyError("v1"),
     errors.ServiceNotReadyError("loading"),
     errors.StoreError("the store is away"),
+    errors.DeadlineExceededError("the service", 0.5),
 ]
 
 

@@ -28,7 +28,7 @@ SAFETENSORS = "application/x-safetensors"
 JSON = "application/json"
 QUESTION = {"u": 7, "i": [11, 12], "v": "v1"}
 _PAUSE_SECONDS = 0.01
-_FAST = {"refresh_ms": 5, "request_timeout_ms": 200}
+_FAST = {"refresh_ms": 5, "store_timeout_ms": 200}
 
 
 @asynccontextmanager

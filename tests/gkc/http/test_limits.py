@@ -138,7 +138,12 @@ NAMED = Limit(
     f"{MAX_FIELDS_NAMED}, of each {MAX_NAME_CHARACTERS} characters",
     "",
 )
-TABLE = [*BY_CONNECTION, NEVER_READ, IDLE, *BY_QUESTION, VERSIONS, VALUES, NAMED]
+TIME = Limit(
+    "the time from the last byte of a head to the first of its answer",
+    "`GKC_REQUEST_TIMEOUT_MS`, or `X-Request-Timeout-Ms` if that is less",
+    "deadline-exceeded",
+)
+TABLE = [*BY_CONNECTION, TIME, NEVER_READ, IDLE, *BY_QUESTION, VERSIONS, VALUES, NAMED]
 
 
 def row(limit: Limit) -> str:

@@ -18,6 +18,7 @@ GOOD = {"u": 7, "i": [11, 12], "v": "half"}
 
 EXAMPLES: list[tuple[GkcError, int]] = [
     (errors.MalformedBodyError("JSON", "x"), 400),
+    (errors.InvalidHeaderError("X-A", "is wrong"), 400),
     (errors.UnauthorizedError("x"), 401),
     (errors.VersionNotFoundError("a", ["b"]), 404),
     (errors.NotAcceptableError("text/html", [JSON]), 406),
@@ -39,6 +40,7 @@ EXAMPLES: list[tuple[GkcError, int]] = [
     (errors.CatalogueLostError("redis://x", "vanished"), 503),
     (errors.GenerationNotFoundError("g"), 503),
     (errors.GenerationCorruptError("g", "a bucket is missing"), 503),
+    (errors.DeadlineExceededError("the service", 0.5), 504),
 ]
 
 

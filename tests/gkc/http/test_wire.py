@@ -10,6 +10,8 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from gkc.http.metrics import Metrics
+from gkc.http.middleware import Observed
 from gkc.http.wire import GatheringTransport
 from tests.gkc.http.running import listening
 
@@ -242,3 +244,62 @@ async def test_what_follows_a_body_is_no_header() -> None:
         told = await answer_on(reader)
         writer.close()
     assert told == ["POST", "/", 1, ["host", "transfer-encoding"]]
+
+
+# ---- callers who hang up
+
+
+class Waiting:
+    """An application that never answers, and tells what became of each of its requests."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.dropped: list[str] = []
+        self.has_begun = asyncio.Event()
+        self.has_dropped = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body", False):
+            pass
+        self.began.append(scope["path"])
+        self.has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.dropped.append(scope["path"])
+            self.has_dropped.set()
+
+
+def to(path: str, body: bytes = b"") -> bytes:
+    return b"POST %b HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+
+
+@pytest.mark.parametrize("size", [0, 10, 1_000_000])
+@pytest.mark.parametrize("is_reset", [False, True], ids=["closed", "reset"])
+async def test_who_hangs_up_is_worked_for_no_longer(
+    size: int, is_reset: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, metrics = Waiting(), Metrics()
+    async with listening(Observed(app, metrics, ["/a"])) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(to("/a", b"b" * size))
+        await app.has_begun.wait()
+        if is_reset:
+            writer.transport.abort()
+        writer.close()
+        await app.has_dropped.wait()
+    metrics.add_tally()
+    assert 'code="499",route="/a"} 1.0' in metrics.render(None, True).decode()
+    assert not caplog.records
+
+
+async def test_what_is_queued_behind_it_is_dropped_too(caplog: pytest.LogCaptureFixture) -> None:
+    app = Waiting()
+    async with listening(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"".join(map(to, ("/a", "/b", "/c"))))
+        await app.has_begun.wait()
+        writer.close()
+        await app.has_dropped.wait()
+    assert (app.began, app.dropped) == (["/a"], ["/a"])
+    assert not caplog.records

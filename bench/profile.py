@@ -37,7 +37,7 @@ STEPS: Final[Mapping[str, Sequence[str]]] = {
         "gkc.store.backends.redis.pipe:_Link.ask",
         "gkc.store.backends.redis.pipe:_Link.data_received",
         "gkc.store.backends.redis.pipe:_Link._flush",
-        "gkc.store.backends.redis.reader:RedisReader.fetch_users",
+        "gkc.store.backends.redis.user_records:UserRecords.read",
     ),
     "users: around the read": (
         "gkc.answering.reader:GuardedReader.fetch_users",

@@ -97,6 +97,7 @@ class Answering:
             with self._damaged_items:
                 for _ in lay():
                     await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a store of files does not wait
         return plan.answer
 
     async def _fetch(self, plan: Plan) -> Sequence[Records]:

@@ -107,7 +107,7 @@ class StoreWatch:
                 if allow_stale <= self._stale_seconds
                 else f"GKC_STALE_SECONDS, {self._stale_seconds:g} s"
             )
-            raise self._refusal(f"its catalogue was read {age:.1f} s ago, longer than {limit}")
+            raise self._refusal(f"its catalogue was read {age:.0f} s ago, longer than {limit}")
         return round(age, 3)
 
     @property

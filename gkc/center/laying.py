@@ -81,7 +81,7 @@ class FactoredLaying:
         n, parts = question.columns.n, question.parts
         self._question, self._spec = question, spec
         self._status = np.empty((n, len(PARTS)), dtype=np.uint8)
-        of_items: tuple[Part, ...] = ("item",) if {"user_item", "item"} & {*parts} else ()
+        of_items: tuple[Part, ...] = ("item",) if "user_item" in parts or "item" in parts else ()
         self._items = self._vectors(n, *of_items)
         self._tensors: dict[str, Array] = {"item": self._items[1]} if of_items else {}
         self._users: tuple[RowForm, Vectors] | None = None
@@ -93,7 +93,7 @@ class FactoredLaying:
             self._tensors["user_index"] = index.astype(np.int32)
         self._pairs: list[Vectors] | None = [] if "user_category" in parts else None
         self._pairs_laid = 0
-        self._pair_index = np.empty(n if "user_category" in parts else 0, dtype=np.int64)
+        self._pair_index: I64 | None = None
 
     def lay(self, portion: Portion) -> Iterator[None]:
         """Lay the rows of a portion, of the users next in order; has an element for each pause."""
@@ -120,15 +120,19 @@ class FactoredLaying:
         given = columns.items, columns.categories, columns.has_category
         form, tensor = self._vectors(len(first), "user_category")
         yield from portion.lay(form, tensor, rows=Rows(len(first), *given, user_index[first]))
-        rows = slice(None) if portion.answer_rows is None else portion.answer_rows
-        self._pair_index[rows] = index + self._pairs_laid
-        self._pairs_laid += len(first)
         pairs.append(tensor)
+        if portion.answer_rows is None:
+            self._pair_index = index
+            return
+        if self._pair_index is None:
+            self._pair_index = np.empty(len(self._status), dtype=np.int64)
+        self._pair_index[portion.answer_rows] = index + self._pairs_laid
+        self._pairs_laid += len(first)
 
     def answer(self, generations: Mapping[str, str], counts: Mapping[str, I64]) -> FactoredAnswer:
         """Return the answer, once all rows are laid."""
         question, spec, tensors = self._question, self._spec, self._tensors
-        if self._pairs is not None:
+        if self._pairs is not None and self._pair_index is not None:
             pairs, index = self._pairs[0], self._pair_index
             if len(self._pairs) > 1:  # they are to come in order of first appearance
                 first, numbers = distinct(index)

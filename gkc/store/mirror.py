@@ -83,6 +83,7 @@ class MirrorDirectory:
         self._stopping = threading.Event()
         self._tidying = threading.Lock()
         self._tidied: frozenset[str] | None = None
+        self._mapped: set[str] = set()
 
     def open(
         self, manifest: GenerationManifest, read_chunks: ReadChunks, memory_bytes: int
@@ -113,6 +114,7 @@ class MirrorDirectory:
             table = self._open_intact(manifest)
             if table is None:
                 table = self._build(manifest, read_chunks, seen)
+            self._mapped.add(manifest.generation)
             if table.size_bytes <= memory_bytes:
                 table.prefault()
         if self._tidied is None:
@@ -231,9 +233,10 @@ class MirrorDirectory:
             return self._open_copied(manifest)
 
     def _wait_at_random(self, manifest: GenerationManifest) -> None:
-        """Let other hosts copy a large table first, or after us."""
+        """Let other hosts copy a large table first, or after us; not one that is to be mended."""
         beyond = manifest.spec.item_shape.size_bytes() - _AT_ONCE_BYTES
-        if beyond <= 0 or not any(self.directory.glob(f"*{_TABLE}")):
+        others = {path.stem for path in self.directory.glob(f"*{_TABLE}")}
+        if beyond <= 0 or not others or manifest.generation in others | self._mapped:
             return
         seconds = uniform(0, beyond / _SPREAD_BYTES_A_SECOND)
         log.info("mirror_waits", generation=manifest.generation, seconds=round(seconds, 1))

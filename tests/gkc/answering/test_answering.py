@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from gkc.errors import GenerationCorruptError
-from tests.gkc.http.running import QUESTION, ask, status, store_errors, unreliable
-from tests.gkc.world import make_world
+from tests.gkc.http.running import QUESTION, ask, running, status, store_errors, unreliable
+from tests.gkc.world import USERS, make_world
 
 
 async def test_a_deleted_generation_is_answered_from_the_current_one(url: str) -> None:
@@ -32,3 +36,28 @@ async def test_damage_in_the_current_generation_is_503_and_counted(url: str) -> 
         assert await store_errors(client, "fetch_users") == 1
         del reader.failures["fetch_users"]
         assert await status(client) == 200
+
+
+async def test_others_have_their_turn_between_the_portions_of_a_large_question(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_world("v1").publish(url)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running(url) as (client, _):
+        question = {"u": list(USERS), "i": 11, "v": "v1"}
+        counted = []
+        for portion_bytes in (1 << 20, 1):
+            monkeypatch.setattr("gkc.center.plan._PORTION_BYTES", portion_bytes)
+            before, others = turns, asyncio.create_task(take_turns())
+            await ask(client, question)
+            others.cancel()
+            counted.append(turns - before)
+    whole, by_portions = counted
+    assert by_portions >= whole + len(USERS)

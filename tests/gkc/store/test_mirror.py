@@ -97,11 +97,14 @@ def test_a_host_that_has_another_mirror_lets_others_copy_a_large_table_first(
     source, mirrors = Source(), mirrors_in(tmp_path)
     check_and_close(mirrors.open(MANIFEST, source, 0))  # there is nothing yet to answer from
     (mirrors.directory / f"{GENERATION}.gkt").rename(mirrors.directory / "0000000006-abcdef01.gkt")
-    waiting = threading.Timer(0.1, mirrors.stop)
+    check_and_close(mirrors.open(MANIFEST, source, 0))  # it was lost: nothing else answers
+    (mirrors.directory / f"{GENERATION}.gkt").unlink()
+    another = mirrors_in(tmp_path)
+    waiting = threading.Timer(0.1, another.stop)
     waiting.start()
     with pytest.raises(StoreUnavailableError, match="ends while it copies"):
-        mirrors.open(MANIFEST, source, 0)
-    assert source.reads == 1
+        another.open(MANIFEST, source, 0)
+    assert source.reads == 2
     waiting.join()
 
 

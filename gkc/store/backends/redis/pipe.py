@@ -45,7 +45,8 @@ _MIXED_UP: Final = "its answers are not those to what was asked"
 _VALUES: Final = frozenset({bytes, NoneType})
 _SECOND_LOOK_SECONDS: Final = 0.01
 _FIRST_BACKOFF_SECONDS: Final = 0.05
-_LONGEST_BACKOFF_SECONDS: Final = 1.0
+_LONGEST_BACKOFF_SECONDS: Final = 0.5
+"""No longer than between two looks for a store that is away, so that each of them is one."""
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -50,6 +50,7 @@ SURVIVED: Final[tuple[Blow, ...]] = (
 FATAL: Final[tuple[Blow, ...]] = ((signal.SIGTERM, "parent"), (signal.SIGKILL, "parent"))
 ENDS: Final = {signal.SIGTERM: (0, -signal.SIGTERM), signal.SIGKILL: (-signal.SIGKILL,)}
 """Exit status of the parent; before it can handle SIGTERM, the system ends it."""
+PHASES: Final = ("serving", "publishing")
 Row = tuple[str, str]
 """Phase and signal."""
 
@@ -113,7 +114,15 @@ class Life:
         return [pid for pid in map(int, children.split()) if lives(pid)]
 
     def wait_until_whole(self) -> None:
-        until(lambda: len(self.workers()) == 2 and self._is_ready())
+        """Wait until two workers have callers, and the host is ready."""
+        called: set[int] = set()
+
+        def is_whole() -> bool:
+            workers = self.workers()
+            called.update(pid for pid in workers if held_ports(self._port, pid))
+            return len(workers) == 2 and called.issuperset(workers) and self._is_ready()
+
+        until(is_whole)
         self._was_ready = True
 
     def _is_ready(self) -> bool:
@@ -253,11 +262,10 @@ def group(leader: int) -> list[int]:
 def held_ports(port: int, pid: int) -> set[int]:
     """Return the callers' ports of the connections to a port that a process has accepted."""
     sockets = set()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            sockets.add(str(path.readlink()))
-        except OSError:  # closed between the two looks, by a process that just ends
-            continue
+    with suppress(OSError):  # it just ends
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed between the two looks
+                sockets.add(str(path.readlink()))
     held = set()
     for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         fields = line.split()
@@ -286,9 +294,14 @@ def exporting(bundle: Path, place: Place) -> Iterator[None]:
 
 
 def strike_at_random(
-    place: Place, bundle: Path, folder: Path, moments: int, rng: random.Random
+    place: Place,
+    bundle: Path,
+    folder: Path,
+    moments: int,
+    rng: random.Random,
+    phases: Sequence[str] = PHASES,
 ) -> Found:
-    """Send so many signals of each kind in each phase."""
+    """Send so many signals of each kind at the start and in each of these phases."""
     found = Found()
     for name in ("tmp", "mirror"):
         (folder / name).mkdir()
@@ -313,7 +326,7 @@ def strike_at_random(
         for fatal in FATAL:
             live("start", [fatal])
     at_start = [list(SURVIVED) for _ in range(moments)]
-    for phase in ("serving", "publishing"):
+    for phase in phases:
         beside = exporting(bundle, place) if phase == "publishing" else nullcontext()
         with beside:
             for moment in range(moments):

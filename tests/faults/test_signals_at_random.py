@@ -15,5 +15,5 @@ def test_no_accepted_request_fails_and_nothing_is_left(
 ) -> None:
     bundle = build(tmp_path / "bundle").path
     place = Place(redis_server_url, redis_namespace)
-    found = strike_at_random(place, bundle, tmp_path, 1, random.Random())
+    found = strike_at_random(place, bundle, tmp_path, 1, random.Random(), ["serving"])
     assert found.faults() == []

@@ -14,7 +14,7 @@ UV ?= uv
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --excludes requirements/excluded.in
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-quick bench-training bench-feast up loadtest lock clean
+.PHONY: help install demo test check bench bench-quick bench-training bench-feast up loadtest lock sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
@@ -54,10 +54,16 @@ loadtest: install ## load test, PRESET=smoke|latency|stress, of a service it sta
 
 lock: ## pin what requirements/*.in asks for, with hashes; pins stay unless UPGRADE=1 (needs uv: pip install uv)
 	$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
-	for name in service build zig exporter keep loadtest peer profile; do \
+	for name in service build zig exporter keep loadtest peer profile sbom; do \
 	  $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt || exit 1; \
 	done
 	$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/feast.in -o requirements/feast.txt  # cannot share our pins
+
+sbom: ## what gkc[all] is pinned to, as CycloneDX: gkc.cdx.json
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/pip install --quiet --no-deps --require-hashes -r requirements/sbom.txt
+	.venv-sbom/bin/cyclonedx-py requirements requirements/exporter.txt --pyproject pyproject.toml \
+	  --output-reproducible -o gkc.cdx.json
 
 clean: ## remove .venv, caches and built files; stores and data stay
 	rm -rf .venv build dist gkc/librows.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

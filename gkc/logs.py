@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import sys
-from typing import Final
+import time
+from contextvars import Context
+from dataclasses import dataclass
+from traceback import format_tb
+from typing import Any, Final
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
+
+from gkc.errors import GkcError
+
+_REPEATED_SECONDS: Final = 10.0
+_OF_A_REQUEST: Final = frozenset(("request_id", "stack", "timestamp"))
+"""What differs between lines that tell the same."""
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what may be told of an error: ours says why; any other may say anything, ids too."""
+    if isinstance(error, GkcError):
+        return str(error)
+    name = type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{name}: {os.strerror(error.errno)}"
+    return name
+
+
+def unforeseen(error: Exception) -> Exception | None:
+    """Return an error whose place in the code is to be told, too; None for one of ours."""
+    return None if isinstance(error, GkcError) else error
+
+
+def tell_error(_: object, method: str, event: EventDict) -> EventDict:
+    """Put an error's cause and its place in the code in the place of ``exc_info``.
+
+    A processor of structlog, instead of those that render tracebacks, with all that errors say.
+    """
+    error = event.pop("exc_info", None)
+    if isinstance(error, tuple):
+        error = error[1]
+    elif not isinstance(error, BaseException):
+        error = sys.exception() if error else None
+    if error is not None:
+        event.setdefault("cause", cause_of(error))
+        event["stack"] = "".join(format_tb(error.__traceback__))
+    return event
+
 
 _SHARED: Final[tuple[Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
+    tell_error,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
@@ -21,17 +66,21 @@ def set_up_logging(level: int = logging.INFO) -> None:
 
     On a terminal lines are coloured and aligned; elsewhere each is one JSON object with ``event``,
     ``level`` and ``timestamp`` (UTC, ISO 8601). Standard output stays free for a command's answer.
-    Calling it again replaces what was set up.
+    A warning or an error that tells what one before it told is counted (`Repetitions`). Calling it
+    again replaces what was set up.
 
     Parameters
     ----------
     level : int
         The lowest level that is shown, as in `logging`.
     """
+    repetitions = Repetitions()
+    atexit.register(repetitions.tell)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *_SHARED,
+            repetitions,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -43,7 +92,9 @@ def set_up_logging(level: int = logging.INFO) -> None:
             foreign_pre_chain=_SHARED,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_renderers(for_people=sys.stderr.isatty()),
+                structlog.dev.ConsoleRenderer()
+                if sys.stderr.isatty()
+                else structlog.processors.JSONRenderer(),
             ],
         )
     )
@@ -66,7 +117,7 @@ def log_as_the_caller_does() -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            structlog.processors.format_exc_info,
+            tell_error,
             structlog.processors.LogfmtRenderer(key_order=["event"]),
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -74,12 +125,56 @@ def log_as_the_caller_does() -> None:
     )
 
 
-def _renderers(*, for_people: bool) -> list[Processor]:
-    if for_people:
-        # Plain: structlog's own choice shows local variables, and with them ids and passwords.
-        plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+@dataclass
+class _Line:
+    """What was told, when it may be told again, and how often it could have been since."""
+
+    logger: str
+    method: str
+    event: EventDict
+    until: float
+    count: int = 0
+
+
+class Repetitions:
+    """Counts warnings and errors that were told a moment ago, as ``repeated`` of the next line.
+
+    They are those of one event whose values are the same, but for what belongs to a request. The
+    count is told with the first event of any kind after ten seconds, or as the process ends.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[object, _Line] = {}
+
+    def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:  # noqa: ANN401
+        """Let an event pass, or count it."""
+        if "repeated" in event:
+            return event
+        now = time.monotonic()
+        self.tell(now)
+        if method not in ("warning", "error"):
+            return event
+        told = [(name, str(event[name])) for name in sorted(event.keys() - _OF_A_REQUEST)]
+        key = logger.name, method, *told
+        line = self._lines.get(key)
+        if line is None:
+            self._lines[key] = _Line(logger.name, method, event, now + _REPEATED_SECONDS)
+            return event
+        line.event = event
+        line.count += 1
+        raise structlog.DropEvent
+
+    def tell(self, now: float = float("inf")) -> None:
+        """Tell how often each line was repeated whose time is over; without a time, all of them."""
+        for key in [key for key, line in self._lines.items() if line.until <= now]:
+            line = self._lines.pop(key)
+            if line.count:
+                self._lines[key] = _Line(
+                    line.logger, line.method, line.event, now + _REPEATED_SECONDS
+                )
+                log = getattr(structlog.get_logger(line.logger), line.method)
+                # Outside the request that happens to be under way, whose id is another one.
+                Context().run(log, **line.event, repeated=line.count)
 
 
 class _StandardErrorHandler(logging.StreamHandler):  # type: ignore[type-arg]

@@ -157,7 +157,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         CLIENT_CLOSED_REQUEST,
         "client-gone",
         "Client closed request",
-        "the caller hung up: only in metrics and logs",
+        "the caller hung up: only in metrics",
     ),
     Exception: Kind(
         500,

@@ -7,6 +7,7 @@ after the other without gaps. Reading is strict: bytes that the format does not 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -166,10 +167,24 @@ def _header(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         raise _malformed("its header is not a JSON object")
     try:
-        header: dict[str, Any] = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        header: dict[str, Any] = json.loads(
+            raw.decode(), object_pairs_hook=_object, parse_int=_integer
+        )
+    except (ValueError, RecursionError) as exc:
         raise _malformed(f"its header is not JSON: {exc}") from exc
     return header
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; readers differ in which of two equal names counts."""
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        raise _malformed("its header has a name twice in one object")
+    return names
+
+
+def _integer(digits: str) -> float:
+    return -0.0 if digits == "-0" else int(digits)  # no size, to the reference implementation
 
 
 def _entry(name: str, value: object) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:

@@ -25,6 +25,7 @@ from gkc.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
+from gkc.logs import cause_of, unforeseen
 from gkc.store import Catalogue, parse_store_url, succession
 from gkc.strings import Ids, IdType, StringIds
 
@@ -257,13 +258,11 @@ class Serving:
                 try:
                     await self.refresh()
                 except Exception as exc:  # the outermost loop: it goes on, whatever happens
-                    if str(exc) != self._not_read:  # once, not at every look
-                        unforeseen = None if isinstance(exc, StoreError) else exc
-                        log.warning("catalogue_not_read", cause=str(exc), exc_info=unforeseen)
-                    self._not_read = str(exc)
+                    cause = cause_of(exc)
+                    if cause != self._not_read:  # once, not at every look
+                        log.warning("catalogue_not_read", cause=cause, exc_info=unforeseen(exc))
+                    self._not_read = cause
                 else:
-                    if self._not_read is not None:
-                        log.info("catalogue_read_again")
                     self._not_read = None
                 await asyncio.sleep(self._refresh_seconds)
         finally:
@@ -316,7 +315,7 @@ class Serving:
                 raise
             except Exception as exc:  # something in it that nobody foresaw: it is damaged
                 self._counting.store_error("catalogue")
-                reason = f"it cannot be read ({type(exc).__name__}: {exc})"
+                reason = f"it cannot be read ({type(exc).__name__})"
                 if reason != self._lost:
                     log.error("catalogue_not_understood", exc_info=exc)
                 self._lose(reason)
@@ -326,6 +325,9 @@ class Serving:
         """Keep in mind since when looks at the catalogue find none."""
         self._failed_read = failed_read
         if not failed_read and self._lost is None:
+            if self._out_since is not None:
+                away_seconds = round(time.monotonic() - self._out_since, 1)
+                log.info("catalogue_read_again", away_seconds=away_seconds)
             self._out_since = None
         elif self._out_since is None:
             self._out_since = asked
@@ -387,19 +389,18 @@ class Serving:
                 except Exception as exc:
                     if isinstance(exc, GenerationCorruptError):
                         self._unload(version)  # never silently the one before
-                    unforeseen = None if isinstance(exc, StoreError) else exc
                     self._not_loaded[generation] = (
-                        "this worker's log says why (generation_not_loaded)"
-                        if unforeseen
-                        else str(exc)
+                        str(exc)
+                        if isinstance(exc, StoreError)
+                        else "this worker's log says why (generation_not_loaded)"
                     )
                     log.warning(
                         "generation_not_loaded",
                         version=version,
                         generation=generation,
                         retry_seconds=pause,
-                        exc_info=unforeseen,
-                        cause=str(exc),
+                        cause=cause_of(exc),
+                        exc_info=unforeseen(exc),
                     )
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

@@ -15,6 +15,7 @@ TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 LONGEST_TIMEOUT_MS: Final = 600_000
 ARRIVED: Final = "gkc.arrived"
 """Where a scope has the moment at which its head was here, on the monotonic clock."""
+_ALLOWED_BY: Final = f"{TIMEOUT_HEADER} (timeout= of a client)"
 _NAME: Final = TIMEOUT_HEADER.lower().encode()
 _DIGITS: Final = len(str(LONGEST_TIMEOUT_MS))
 
@@ -35,4 +36,4 @@ def deadline_of(scope: Scope, deadlines: Deadlines) -> Deadline:
     if not 1 <= milliseconds <= LONGEST_TIMEOUT_MS:
         right = f"send it once, as a whole number of milliseconds from 1 to {LONGEST_TIMEOUT_MS}"
         raise InvalidHeaderError(TIMEOUT_HEADER, right)
-    return deadlines.within(began, milliseconds / 1000, TIMEOUT_HEADER)
+    return deadlines.within(began, milliseconds / 1000, _ALLOWED_BY)

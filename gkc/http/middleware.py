@@ -7,17 +7,16 @@ import secrets
 from collections.abc import Collection
 from itertools import count
 from time import perf_counter
-from traceback import format_tb
 from typing import Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gkc.errors import GkcError
 from gkc.http.access import CALLER
 from gkc.http.asgi import headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import problem_of
+from gkc.logs import cause_of, unforeseen
 from gkc.problem import CLIENT_CLOSED_REQUEST, kind_of
 
 log = structlog.get_logger(__name__)
@@ -71,16 +70,19 @@ class Observed:
             self._metrics.reject(exc)
             if problem.status >= _SERVER_ERRORS and not kind_of(exc).is_limit:
                 details = {"caller": scope[CALLER]} if CALLER in scope else {}
-                cause = str(exc)
-                if not isinstance(exc, GkcError):  # its message may hold anything, ids too
-                    cause = type(exc).__name__
-                    details["stack"] = "".join(format_tb(exc.__traceback__))
-                path = scope["path"]
-                log.error("request_failed", path=path, code=problem.status, cause=cause, **details)
+                log.error(
+                    "request_failed",
+                    path=scope["path"],
+                    code=problem.status,
+                    cause=cause_of(exc),
+                    exc_info=unforeseen(exc),
+                    **details,
+                )
             if answer.is_finished:
                 return
             if answer.is_started:
-                raise  # half an answer is out: the server must cut the connection
+                # The server cuts the connection, and logs this: not what ``exc`` may say.
+                raise RuntimeError("half an answer is out: see request_failed") from None
             await respond_problem(answer, problem)
 
 

@@ -209,7 +209,7 @@ KNOWLEDGE: Final[dict[str, Any]] = {
                         },
                         "strings": {
                             "summary": "Where ids are strings",
-                            "value": {"u": "ann", "i": ["tea", "Kännchen"], "v": "20211220"},
+                            "value": {"u": "ann", "i": ["tea", "Kännchen"], "v": "names-20211220"},
                         },
                         "quadruples": {
                             "summary": "Two rows, of a part alone",

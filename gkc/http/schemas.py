@@ -104,7 +104,8 @@ class Knowledge(Struct, frozen=True):
         dict[str, str], Meta(description="The generation that answered for each version.")
     ]
     parts: Annotated[
-        dict[Part, tuple[int, int]], Meta(description="First and end column of each part.")
+        dict[Part, Annotated[list[int], Meta(min_length=2, max_length=2)]],
+        Meta(description="First and end column of each part."),
     ]
     knowledge: Annotated[list[list[float]], Meta(description="One row of numbers a row asked for.")]
     status: Annotated[

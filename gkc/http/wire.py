@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Any
 
 import httptools
+import structlog
 from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
@@ -43,6 +44,8 @@ from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
 from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.problem import MEDIA_TYPE
+
+log = structlog.get_logger(__name__)
 
 
 class GatheringTransport:
@@ -175,11 +178,13 @@ class GatheringProtocol(HttpToolsProtocol):
             if isinstance(exc.__context__, RequestError):
                 self._refuse_excess(exc.__context__)
             elif isinstance(exc.__context__, _TunnelError):
-                self._refuse_bad(f"no tunnel to {target} is opened here: CONNECT is not served")
+                detail = f"no tunnel to {target} is opened here: CONNECT is not served"
+                self._refuse_bad(detail, "a tunnel is asked for")
             else:
-                self._refuse_bad(f"the request's target {target} is no path, nor a URL with one")
+                detail = f"the request's target {target} is no path, nor a URL with one"
+                self._refuse_bad(detail, "its target is no path")
         except httptools.HttpParserError as exc:
-            self._refuse_bad(f"the request is not well-formed HTTP/1.1: {exc}")
+            self._refuse_bad(f"the request is not well-formed HTTP/1.1: {exc}", str(exc))
         except RequestError as exc:
             self._refuse_excess(exc)
 
@@ -319,8 +324,8 @@ class GatheringProtocol(HttpToolsProtocol):
         self._connections.metrics.reject(error)
         self._refuse(problem_of(error))
 
-    def _refuse_bad(self, detail: str) -> None:
-        self.logger.warning(detail)
+    def _refuse_bad(self, detail: str, cause: str) -> None:
+        log.warning("request_malformed", cause=cause)  # not the target, which may be anything
         self._refuse(problem_of_status(HTTPStatus.BAD_REQUEST, detail, {}))
 
     def _refuse(self, problem: Problem) -> None:

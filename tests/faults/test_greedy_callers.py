@@ -140,6 +140,20 @@ def test_others_are_answered_meanwhile(
             until_rejected(served, reason, before.get(reason, 0) + 1)
 
 
+def test_who_hangs_up_is_worked_for_no_longer(served: Service) -> None:
+    gone = '{code="499",route="/knowledge"}'
+    before = served.samples("gkc_requests_total").get(gone, 0)
+    for _ in range(CALLERS):
+        with socket.create_connection(("127.0.0.1", served.port)) as caller:
+            caller.sendall(whole(LARGE))
+    deadline = time.monotonic() + 20
+    while served.samples("gkc_requests_total").get(gone, 0) == before:
+        assert time.monotonic() < deadline, "nobody is counted who hung up"
+        time.sleep(0.02)
+    until_answered(served)
+    assert "asgi" not in served.log.read_text().lower(), "it is no fault of ours"
+
+
 def until_answered(served: Service) -> None:
     """Wait until a new caller is let in, and the greedy ones are gone."""
     deadline = time.monotonic() + 20

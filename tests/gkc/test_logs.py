@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from gkc.logs import log_as_the_caller_does, set_up_logging
+from gkc.errors import StoreFullError
+from gkc.logs import Repetitions, log_as_the_caller_does, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +64,53 @@ def test_lower_levels_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(line)["event"] == "loud"
 
 
+class _Clock:
+    """Stands in for the module `time`."""
+
+    seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def test_what_repeats_is_counted_not_told_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = _Clock()
+    monkeypatch.setattr("gkc.logs.time", clock)
+    set_up_logging()
+    log = structlog.get_logger("gkc.http")
+
+    def fail(request_id: str, cause: str = "no answer") -> None:
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            log.error("request_failed", cause=cause, code=503)
+
+    def told() -> list[tuple[str, str, int]]:
+        events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        return [(e["event"], e.get("request_id", ""), e.get("repeated", 0)) for e in events]
+
+    for number in range(5):
+        fail(f"r{number}")
+        log.info("generation_loaded")  # what is no fault is never left out
+    fail("s0", "damaged")
+    first, *loaded, other = told()
+    assert (first, other) == (("request_failed", "r0", 0), ("request_failed", "s0", 0))
+    assert loaded == [("generation_loaded", "", 0)] * 5
+    clock.seconds = 11.0
+    fail("r5")
+    assert told() == [("request_failed", "r4", 4)]
+    clock.seconds = 22.0
+    log.info("store_answers")
+    assert told() == [("request_failed", "r5", 1), ("store_answers", "", 0)]
+    clock.seconds = 33.0
+    fail("r6")
+    fail("r7")
+    assert told() == [("request_failed", "r6", 0)]
+    processors = structlog.get_config()["processors"]
+    next(p for p in processors if isinstance(p, Repetitions)).tell()  # as when the process ends
+    assert told() == [("request_failed", "r7", 1)]
+
+
 def test_setting_up_twice_does_not_double_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging()
     set_up_logging()
@@ -70,14 +118,28 @@ def test_setting_up_twice_does_not_double_the_lines(capsys: pytest.CaptureFixtur
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_an_exception_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ValueError("hunter2"), "ValueError"),
+        (OSError(24, "hunter2"), "OSError: Too many open files"),
+        (StoreFullError("redis", "it is full"), "store redis is not available: it is full"),
+    ],
+)
+def test_an_error_tells_its_cause_and_its_place_and_not_what_it_may_say(
+    error: Exception, cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     set_up_logging()
-    try:
-        raise ValueError("broken")
-    except ValueError:
-        structlog.get_logger().exception("request_failed")
-    event = json.loads(capsys.readouterr().err)
-    assert event["exception"].endswith("ValueError: broken")
+    for logger in (structlog.get_logger("gkc"), logging.getLogger("uvicorn.error")):
+        try:
+            raise error
+        except type(error):
+            logger.exception("failed")
+        text = capsys.readouterr().err
+        event = json.loads(text)
+        assert event["cause"].startswith(cause)
+        assert "in test_an_error_tells" in event["stack"]
+        assert "hunter2" not in text
 
 
 def test_a_person_gets_a_readable_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,15 +154,13 @@ def test_a_person_gets_a_readable_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", [io.StringIO, _Terminal])
-def test_a_traceback_shows_no_value_of_a_variable(
-    kind: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stack_shows_no_value(kind: type[io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
     stream = kind()
     monkeypatch.setattr("sys.stderr", stream)
     set_up_logging()
 
     def fail(password: str) -> None:
-        raise ValueError(len(password))
+        raise ValueError(password)
 
     try:
         fail("hunter" + "2")

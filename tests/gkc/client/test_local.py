@@ -348,6 +348,23 @@ async def test_a_store_that_hangs_is_given_up_at_the_deadline(
     await beside.close()
 
 
+@pytest.mark.redis
+def test_a_store_that_is_silent_for_too_long_is_told_of_before_the_deadline(
+    own_redis: RedisServer, redis_store: tuple[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GKC_STORE_TIMEOUT_MS", "100")
+    url, options = redis_store
+    make_world("v1").publish(url)
+    with opened(url, **options) as source:
+        ask(source, ONE)
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnavailableError, match="no answer within 100 ms"):
+                ask(source, ONE)
+        finally:
+            own_redis.signal(signal.SIGCONT)
+
+
 # ---- rows, closing, threads
 
 

@@ -225,8 +225,8 @@ class ReadPipe:
 class _Backoff:
     """When to try to connect again: at once after one failure, then less and less often.
 
-    A connection that never had an answer is a failure, too: a proxy may take it for a server that
-    is away. The pauses are random, so that a server which comes back does not meet all workers of all
+    A connection that never had an answer is a failure, too: so it is with a proxy whose server is
+    away. The pauses are random, so that a server which comes back does not meet all workers of all
     hosts in the same millisecond. Whoever asks meanwhile is told the last cause.
     """
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from gkc.answering.counting import Counting, DamageCount, NoCounting
 from gkc.answering.eager import EagerCoroutine
@@ -16,10 +17,13 @@ from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan, Records, VersionPlan
 from gkc.center.question import Answer, Question
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError
+from gkc.rows import row_form
 
 log = structlog.get_logger(__name__)
 
 _NOBODY: Final = NoCounting()
+_FEW_ROWS: Final = 50
+"""So many are no large answer, whatever their width."""
 
 
 class Answering:
@@ -45,8 +49,10 @@ class Answering:
     async def answer(self, question: Question) -> Answer:
         """Answer a question; all rows that name one version come from one generation.
 
-        If data of a generation turns out to be gone, the catalogue is re-read, and if it names
-        another generation by now, the whole question is answered from that one.
+        While the store is away, what is held here answers, if it is not older than allowed: all of
+        the question or nothing. If data of a generation turns out to be gone, the catalogue is
+        re-read, and if it names another generation by now, the whole question is answered from that
+        one.
 
         Raises
         ------
@@ -55,18 +61,36 @@ class Answering:
         InvalidFieldsError
             If the versions' widths differ, or a part might not stay finite in the answer's type.
         StoreUnavailableError, GenerationNotFoundError, GenerationCorruptError
-            If the store fails, or lost data.
+            If the store fails, or lost data; or is away, and not all that is asked is held here.
         """
         versions = question.columns.versions
         generations = await self._serving.resolve(versions)
+        age = self._serving.watch.age(question.allow_stale)
         try:
-            return await self._answer_from(question, generations)
+            answer = await self._answer_from(question, generations)
+            return answer if age is None else replace(answer, age=age)
         except (GenerationNotFoundError, GenerationCorruptError) as exc:
             current = await self._serving.resolve_anew(versions)
             if _ids(current, versions) == _ids(generations, versions):
                 raise
             log.info("generation_gone", generation=exc.generation)
         return await self._answer_from(question, current)
+
+    async def numbers(self, question: Question) -> int:
+        """Return how many numbers the rows of an answer have; 0 if they are few.
+
+        Raises
+        ------
+        VersionNotFoundError, VersionNotReadyError, CatalogueLostError
+            If a version cannot be answered.
+        """
+        columns = question.columns
+        if columns.n <= _FEW_ROWS:
+            return 0
+        generations = await self._serving.resolve(columns.versions)
+        spec = generations[columns.versions[0]].manifest.spec
+        form = row_form(question.parts, spec.dim, spec.category_dim, question.dtype)
+        return columns.n * form.width
 
     async def _answer_from(
         self, question: Question, generations: Mapping[str, LoadedGeneration]

@@ -34,6 +34,7 @@ QUESTIONS: list[dict[str, Any]] = [
     {"u": 7, "i": ["b", np.str_("c")], "c": [None, 5], "v": "v1"},
     {"u": 7, "i": [], "v": "v1"},
     {"u": [], "i": [], "v": []},
+    {"u": 7, "i": 1, "v": "v1", "allow_stale": 2.5},
 ]
 
 
@@ -51,7 +52,8 @@ def rows(question: Question) -> list[Any]:
         for column in (columns.users.tolist(), columns.items.tolist(), own)
     ]
     names = [columns.versions[k] for k in np.broadcast_to(columns.version_index, n)] if n else []
-    return [*zip(*wide, names, strict=True), question.parts, question.dtype]
+    options = [question.parts, question.dtype, question.allow_stale]
+    return [*zip(*wide, names, strict=True), *options]
 
 
 @pytest.mark.parametrize("told", QUESTIONS)
@@ -91,6 +93,7 @@ EXAMPLES: list[GkcError] = [
     errors.VersionNotReadyError("v1"),
     errors.ServiceNotReadyError("loading"),
     errors.StoreError("the store is away"),
+    errors.OverloadedError(),
     errors.DeadlineExceededError("the service", 0.5),
 ]
 
@@ -106,7 +109,7 @@ def test_an_error_comes_back_as_it_was_told(error: GkcError) -> None:
     assert type(told) is type(error)
     assert (told.detail, told.errors) == (error.detail, error.errors)
     assert (told.status, told.title) == (problem.status, problem.details.title)
-    assert told.retry_after == (1.0 if problem.status == 503 else None)
+    assert (told.retry_after in (1.0, 2.0, 3.0)) == (problem.status == 503)
 
 
 def test_facts_come_back_where_they_were_told() -> None:

@@ -24,9 +24,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +36,23 @@ from bench.load import Ask
 
 CONNECTIONS = 64
 """All of them are kept open; so many requests can be under way."""
-ANSWER = np.dtype([("due_s", "<f8"), ("late_s", "<f8"), ("latency_s", "<f8"), ("status", "<i4")])
+LOST = 0
+"""Status of a request whose connection was closed instead of an answer."""
+ANSWER = np.dtype(
+    [
+        ("due_s", "<f8"),
+        ("late_s", "<f8"),
+        ("latency_s", "<f8"),
+        ("status", "<i4"),
+        ("request", "<i4"),
+        ("crc32", "<u4"),
+    ]
+)
 """One request: when it was due (CLOCK_MONOTONIC), how much later the generator came to it, when it
-was answered counted from when it was due, and how."""
+was answered counted from when it was due, and how; which of the bodies it was, and the CRC-32 of
+the answer's last bytes, if that was wished."""
+
+Answer = tuple[float, float, float, int, int, int]
 
 _BEGUN = b"begun\n"
 _GAPS_AT_ONCE = 4096
@@ -55,6 +70,11 @@ class Answers:
 
     records: npt.NDArray[np.void]
     """Shape (n,), of type ``ANSWER``, in the order of the answers."""
+
+    @property
+    def served(self) -> Answers:
+        """Those of status 200."""
+        return Answers(self.records[self.records["status"] == 200])
 
     @property
     def failed(self) -> int:
@@ -101,7 +121,7 @@ class Offer:
         Raises
         ------
         SystemExit
-            If the server closed a connection or left a request without an answer.
+            If the server is gone, or left a request without an answer.
         """
         records, _ = self._process.communicate()
         if self._process.returncode:
@@ -111,7 +131,15 @@ class Offer:
 
 @contextmanager
 def offering(
-    asked: Ask, cores: Collection[int], *, seconds: float, rate: float, seed: int = 0
+    asked: Ask,
+    cores: Collection[int],
+    *,
+    seconds: float,
+    rate: float,
+    seed: int = 0,
+    connections: int = CONNECTIONS,
+    deadline_ms: int | None = None,
+    tail_bytes: int = 0,
 ) -> Iterator[Offer]:
     """Send requests, ``rate`` a second, until they are stopped or the time is over.
 
@@ -127,6 +155,12 @@ def offering(
         Arrivals per second.
     seed : int
         Of the schedule.
+    connections : int
+        So many requests can be under way.
+    deadline_ms : int, optional
+        What each request says that it waits for.
+    tail_bytes : int
+        How many bytes at the end of each answer are summed up.
 
     Yields
     ------
@@ -135,8 +169,9 @@ def offering(
     """
     what = {"port": asked.server.port, "bodies": str(asked.bodies), "accept": asked.accept}
     when = {"seconds": seconds, "rate": rate, "seed": seed}
+    how = {"connections": connections, "deadline_ms": deadline_ms, "tail_bytes": tail_bytes}
     with subprocess.Popen(
-        [sys.executable, "-m", "bench.arrivals", json.dumps(what | when)],
+        [sys.executable, "-m", "bench.arrivals", json.dumps(what | when | how)],
         stdout=subprocess.PIPE,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     ) as process:
@@ -150,10 +185,16 @@ def offering(
 
 
 def offer(
-    asked: Ask, cores: Collection[int], *, seconds: float, rate: float, seed: int = 0
+    asked: Ask,
+    cores: Collection[int],
+    *,
+    seconds: float,
+    rate: float,
+    seed: int = 0,
+    **how: int,
 ) -> Answers:
     """Send requests for a while, as ``offering`` does, and return what became of them."""
-    with offering(asked, cores, seconds=seconds, rate=rate, seed=seed) as load:
+    with offering(asked, cores, seconds=seconds, rate=rate, seed=seed, **how) as load:
         return load.finish()
 
 
@@ -213,40 +254,66 @@ def read_head(head: bytes) -> tuple[int, int] | None:
     return int(head[9:12]), end + 4 + int(length[1])
 
 
-def request_of(body: bytes, accept: str) -> bytes:
+def request_of(body: bytes, accept: str, deadline_ms: int | None = None) -> bytes:
     """Return a whole request: head and body."""
+    deadline = "" if deadline_ms is None else f"X-Request-Timeout-Ms: {deadline_ms}\r\n"
     head = (
         f"POST /knowledge HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Accept: {accept}\r\n{deadline}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
 
 
-class _Connection(socket.socket):
+class _Connection:
     """One connection, with at most one request under way; answers are counted, not kept."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
-        self.connect(("127.0.0.1", port))
-        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port: int, tail_bytes: int) -> None:
+        self._port = port
+        self._tail_bytes = tail_bytes
+        self.open()
 
-    def ask(self, request: bytes, due: float, late: float) -> None:
-        self.due, self.late = due, late
+    def open(self) -> None:
+        """Connect, anew if it was lost."""
+        self.socket = socket.create_connection(("127.0.0.1", self._port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.is_asked = False
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def ask(self, number: int, request: bytes, due: float, late: float) -> None:
+        self.is_asked = True
+        self.number, self.due, self.late = number, due, late
+        self.crc32 = 0
         self._head = b""
         self._status = self._size = self._received = 0
-        self.sendall(request)
+        with suppress(ConnectionError):  # what comes next tells
+            self.socket.sendall(request)
 
     def take(self, buffer: memoryview) -> int | None:
-        """Take what has come; return the status of an answer that is whole now."""
-        count = self.recv_into(buffer)
+        """Take what has come; return the status of an answer that is whole now, or ``LOST``."""
+        try:
+            count = self.socket.recv_into(buffer)
+        except ConnectionError:
+            return LOST
         if not count:
-            raise ConnectionError("the server closed a connection")
+            return LOST
+        received = self._received
         self._received += count
         if not self._size:
             self._head += bytes(buffer[: min(count, _HEAD_BYTES)])
             self._status, self._size = read_head(self._head) or (0, 0)
+        if self._tail_bytes and self._size:
+            before_tail = max(0, self._size - self._tail_bytes - received)
+            self.crc32 = crc32(buffer[before_tail:count], self.crc32)
         is_whole = 0 < self._size <= self._received
         return self._status if is_whole else None
+
+    def answer(self, status: int) -> Answer:
+        """Return the record of what was asked, which is answered now."""
+        self.is_asked = False
+        latency = time.monotonic() - self.due
+        return self.due, self.late, latency, status, self.number, self.crc32
 
 
 class Sender:
@@ -258,11 +325,16 @@ class Sender:
         Whole requests, sent in turn.
     gaps : iterator of float
         Seconds between arrivals.
+    tail_bytes : int
+        How many bytes at the end of each answer are summed up.
     """
 
-    def __init__(self, requests: Sequence[bytes], gaps: Iterator[float]) -> None:
-        self._requests = itertools.cycle(requests)
+    def __init__(
+        self, requests: Sequence[bytes], gaps: Iterator[float], tail_bytes: int = 0
+    ) -> None:
+        self._requests = itertools.cycle(enumerate(requests))
         self._gaps = gaps
+        self._tail_bytes = tail_bytes
         self._is_stopped = False
 
     def stop(self) -> None:
@@ -279,25 +351,26 @@ class Sender:
 
         Raises
         ------
-        ConnectionError
-            If the server closed a connection.
+        OSError
+            If there is no server any more.
         ValueError
             If it sent what is no answer.
         TimeoutError
             If it left a request without an answer.
         """
         with select.epoll() as epoll, ExitStack() as stack:
-            opened = [stack.enter_context(_Connection(port)) for _ in range(connections)]
+            opened = [_Connection(port, self._tail_bytes) for _ in range(connections)]
             for connection in opened:
-                epoll.register(connection, select.EPOLLIN)
+                stack.callback(connection.close)
+                epoll.register(connection.socket, select.EPOLLIN)
             return np.array(self._answers(opened, epoll, seconds), dtype=ANSWER)
 
     def _answers(
         self, opened: Sequence[_Connection], epoll: select.epoll, seconds: float
-    ) -> list[tuple[float, float, float, int]]:
-        by_file = {connection.fileno(): connection for connection in opened}
+    ) -> list[Answer]:
+        by_file = {connection.socket.fileno(): connection for connection in opened}
         idle, waiting = deque(opened), deque[tuple[float, float]]()
-        answers: list[tuple[float, float, float, int]] = []
+        answers: list[Answer] = []
         buffer = memoryview(bytearray(_BUFFER_BYTES))
         end = time.monotonic() + seconds
         due = time.monotonic() + next(self._gaps)
@@ -308,7 +381,7 @@ class Sender:
                 waiting.append((due, time.monotonic() - due))
                 due += next(self._gaps)
             while waiting and idle:
-                idle.popleft().ask(next(self._requests), *waiting.popleft())
+                idle.popleft().ask(*next(self._requests), *waiting.popleft())
             if due == math.inf and len(idle) == len(opened):
                 return answers
             wait = min(max(due - time.monotonic(), 0.0), _LONGEST_WAIT_SECONDS)
@@ -316,23 +389,38 @@ class Sender:
             for file, _ in epoll.poll(0):
                 connection = by_file[file]
                 status = connection.take(buffer)
-                if status is not None:
-                    latency = time.monotonic() - connection.due
-                    answers.append((connection.due, connection.late, latency, status))
+                if status is not None and connection.is_asked:
+                    answers.append(connection.answer(status))
                     idle.append(connection)
+                if status == LOST:
+                    connection.close()
+                    connection.open()
+                    by_file[connection.socket.fileno()] = connection
+                    epoll.register(connection.socket, select.EPOLLIN)
         raise TimeoutError(f"no answer in {_PATIENCE_SECONDS:g} s")
 
 
-def main(port: int, bodies: str, accept: str, seconds: float, rate: float, seed: int) -> None:
+def main(
+    port: int,
+    bodies: str,
+    accept: str,
+    seconds: float,
+    rate: float,
+    seed: int,
+    connections: int,
+    deadline_ms: int | None,
+    tail_bytes: int,
+) -> None:
     """Send, then write what became of the requests to standard output."""
-    requests = [request_of(line, accept) for line in Path(bodies).read_bytes().splitlines()]
-    sender = Sender(requests, poisson_gaps(rate, seed))
+    lines = Path(bodies).read_bytes().splitlines()
+    requests = [request_of(line, accept, deadline_ms) for line in lines]
+    sender = Sender(requests, poisson_gaps(rate, seed), tail_bytes)
     signal.signal(signal.SIGTERM, lambda *_: sender.stop())
     gc.disable()  # it would pause us, and there are no cycles to find
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)  # ns: else the kernel wakes us 50 us late
     sys.stdout.buffer.write(_BEGUN)
     sys.stdout.buffer.flush()
-    np.save(sys.stdout.buffer, sender.run(port, CONNECTIONS, seconds))
+    np.save(sys.stdout.buffer, sender.run(port, connections, seconds))
 
 
 if __name__ == "__main__":

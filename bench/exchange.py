@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.processes import Server
 from bench.world import VERSION, Shape, questions
@@ -75,3 +76,12 @@ def answer_of(service: Server, body: Mapping[str, Any]) -> dict[str, NDArray[Any
     """Ask a service once; return the tensors of its answer, by name."""
     tensors, _ = load(post(service, body, SAFETENSORS))
     return tensors
+
+
+def counted(service: Server, name: str, **labels: str) -> float:
+    """Return what a service has counted so far under a name, for these labels."""
+    with closing(HTTPConnection("127.0.0.1", service.port)) as connection:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())

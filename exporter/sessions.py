@@ -1,4 +1,4 @@
-"""onnxruntime's sessions: loaded and run by threads of their own, each run for so long at most.
+"""onnxruntime's sessions: loaded and run by threads of their own, for so long at most.
 
 Whoever waits for a run can be interrupted, which nobody is whom onnxruntime itself holds. A run
 that takes too long ends between two nodes of its graph. A node that does not end keeps its thread,
@@ -7,6 +7,7 @@ which only the end of the process ends: `are_stuck` tells.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -26,6 +27,8 @@ from exporter.features import Values
 T = TypeVar("T")
 _MOST_SECONDS: Final = 60.0
 """Of a run on one batch; real ones take milliseconds."""
+_LOADS: Final = 10
+"""How many times as long a model may take to load: some bring gigabytes."""
 _LOOK_SECONDS: Final = 0.2
 _PATIENCE_SECONDS: Final = 2.0
 """For what was told to end, which it does after the node that it is at."""
@@ -82,8 +85,8 @@ class Sessions:
         self._threads = ThreadPoolExecutor(threads or cores, thread_name_prefix=_THREADS)
         self._most_seconds = most_seconds
         self._options = ort.RunOptions()
-        self._began: dict[int, float] = {}
-        """When the run began that a thread is at, by thread."""
+        self._due: dict[int, tuple[float, str]] = {}
+        """By thread, until when what it is at may take, and what it is if it takes longer."""
         self._end: InferenceError | None = None
 
     def __enter__(self) -> Self:
@@ -94,9 +97,9 @@ class Sessions:
         """End what still runs, and wait for it unless it does not end."""
         self.end("ended")
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while self._began and time.monotonic() < deadline:
+        while self._due and time.monotonic() < deadline:
             time.sleep(0.01)
-        self._threads.shutdown(wait=not self._began, cancel_futures=True)
+        self._threads.shutdown(wait=not self._due, cancel_futures=True)
 
     def load(self, bundle: Bundle, file: str) -> ort.InferenceSession:
         """Load a model of a bundle.
@@ -104,19 +107,26 @@ class Sessions:
         Raises
         ------
         BundleError
-            If it is none.
+            If it is none, or takes too long.
         """
-        return self.result(self.submit(_load, bundle, file))
+
+        def load() -> ort.InferenceSession:
+            with self._for_at_most(
+                _LOADS * self._most_seconds, "to load", "a computation of constants"
+            ):
+                return _load(bundle, file)
+
+        try:
+            return self.result(self.submit(load))
+        except InferenceError as exc:
+            raise BundleError(file, exc.problem) from exc
 
     def run(
         self, session: ort.InferenceSession, output: str, inputs: Mapping[str, Values]
     ) -> object:
         """Return one output of a model; in one of our threads."""
-        self._began[threading.get_ident()] = time.monotonic()
-        try:
+        with self._for_at_most(self._most_seconds, "for one batch", "a loop"):
             return session.run([output], dict(inputs), self._options)[0]
-        finally:
-            del self._began[threading.get_ident()]
 
     def submit(self, work: Callable[..., T], *args: object) -> Future[T]:
         """Have work done in one of our threads."""
@@ -136,18 +146,27 @@ class Sessions:
             try:
                 return future.result(_LOOK_SECONDS)
             except TimeoutError:
-                began = min(list(self._began.values()), default=None)
-                if began is not None and time.monotonic() - began > self._most_seconds:
-                    self.end(
-                        f"took longer than {self._most_seconds:g} seconds for one batch, and may "
-                        "never end: look for a loop without an end in it"
-                    )
+                due, why = min(list(self._due.values()), default=(math.inf, ""))
+                if time.monotonic() > due:
+                    self.end(why)
 
     def end(self, why: str) -> None:
         """End all runs, and refuse others."""
         if self._end is None:
             self._end = InferenceError(None, why)
             self._options.terminate = True
+
+    @contextmanager
+    def _for_at_most(self, seconds: float, what: str, cause: str) -> Iterator[None]:
+        why = (
+            f"took longer than {seconds:g} seconds {what}, and may never end: "
+            f"look for {cause} without an end in it"
+        )
+        self._due[threading.get_ident()] = time.monotonic() + seconds, why
+        try:
+            yield
+        finally:
+            del self._due[threading.get_ident()]
 
     @contextmanager
     def ended_by_errors(self) -> Iterator[None]:

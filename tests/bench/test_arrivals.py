@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice, repeat
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
 
 from bench.arrivals import (
     ANSWER,
+    LOST,
     Answers,
     Sender,
     offer,
@@ -78,11 +80,17 @@ def test_a_request_says_how_long_it_is() -> None:
     assert body == b'{"u": 1}'
     assert head.startswith(b"POST /knowledge HTTP/1.1\r\n")
     assert b"Content-Length: 8" in head.split(b"\r\n")
+    assert b"X-Request-Timeout-Ms: 20\r\n" in request_of(b"{}", "*/*", deadline_ms=20)
 
 
 def test_answers_are_chosen_by_when_they_were_due() -> None:
     records = np.array(
-        [(1.0, 0.0, 0.5, 200), (2.0, 0.001, 0.25, 503), (3.0, 0.0, 1.0, 200)], dtype=ANSWER
+        [
+            (1.0, 0.0, 0.5, 200, 0, 0),
+            (2.0, 0.001, 0.25, 503, 1, 0),
+            (3.0, 0.0, 1.0, 200, 0, 0),
+        ],
+        dtype=ANSWER,
     )
     answers = Answers(records)
     assert answers.failed == 1
@@ -149,16 +157,24 @@ async def test_requests_are_due_when_the_schedule_says_however_late_answers_are(
     assert (records["latency_s"] > records["late_s"]).all()
 
 
-async def test_a_closed_connection_ends_the_load() -> None:
-    class Hangs(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            transport.close()
+async def test_what_a_closed_connection_was_asked_is_lost_and_the_next_is_asked_anew() -> None:
+    class Closes(_Server):
+        async def _answer(self) -> None:
+            if came.qsize() % 2:
+                self._transport.close()
+            else:
+                await super()._answer()
 
-    server = await asyncio.get_running_loop().create_server(Hangs, "127.0.0.1", 0)
-    sender = Sender([request_of(b"{}", "*/*")], iter(repeat(0.01)))
+    may_answer, came = asyncio.Event(), asyncio.Queue[bytes]()
+    may_answer.set()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Closes(may_answer, came), "127.0.0.1", 0)
+    sender = Sender([request_of(b"{}", "*/*")], iter([0.01] * 4 + [1e6]), tail_bytes=2)
     async with server:
-        with pytest.raises(ConnectionError, match="closed a connection"):
-            await asyncio.to_thread(sender.run, server.sockets[0].getsockname()[1], 1, seconds=5)
+        port = server.sockets[0].getsockname()[1]
+        records = await asyncio.to_thread(sender.run, port, 1, seconds=0.1)
+    assert records["status"].tolist() == [LOST, 200, LOST, 200]
+    assert records["crc32"][1::2].tolist() == [crc32(b"bc")] * 2
 
 
 async def test_a_load_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from exporter import sessions
 from exporter.bundle import load_bundle
+from exporter.errors import BundleError
 from exporter.sessions import InferenceError, Sessions, are_stuck
 from tests.exporter.bundles import build, make_endless
 
@@ -67,6 +68,20 @@ def test_a_node_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     assert are_stuck()
     is_over.set()
     assert run.result() is True
+
+
+def test_a_model_that_never_loads_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    is_over = threading.Event()
+    monkeypatch.setattr(sessions, "_load", lambda *_: is_over.wait())
+    monkeypatch.setattr(sessions, "_PATIENCE_SECONDS", 0.05)
+    bundle = load_bundle(build(tmp_path / "bundle").path)
+    what = r"item\.onnx: took longer than 0\.1 seconds to load, and may never end"
+    with Sessions(1, most_seconds=0.01) as loading, pytest.raises(BundleError, match=what):
+        loading.load(bundle, "item.onnx")
+    assert are_stuck()
+    is_over.set()
 
 
 def test_the_command_ends_whatever_its_threads_are_at() -> None:

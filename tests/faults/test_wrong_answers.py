@@ -23,6 +23,7 @@ from gkc.store import open_reader
 from gkc.store.table_format import PAGE_BYTES, TableHeader
 from tests.commands import Place, service
 from tests.faults.proxy import proxy_to
+from tests.gkc.http.running import answers, eventually, running
 from tests.gkc.world import ITEMS, USERS, World, make_world
 from tests.redis_server import RedisServer
 
@@ -90,6 +91,24 @@ def test_answers_of_redis_that_are_out_of_their_places_are_nobody_s(
             proxy.change = bytes
             ask(client, world, USERS[0])  # it may meet the end of the old connection
             assert ask_all(client, world) == {200: len(USERS)}, change
+
+
+@pytest.mark.redis
+async def test_a_redis_of_an_older_dump_is_followed_and_so_is_the_next_export(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    old = make_world("v1", 1).publish(own_redis.url)
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.save()
+    *_, new = [make_world("v1", seed).publish(own_redis.url) for seed in (2, 3)]
+    mirror = tmp_path / "mirror"
+    async with running(own_redis.url, refresh_ms=20, mirror_dir=mirror) as (asking, _):
+        await eventually(answers(asking, new))
+        own_redis.stop()
+        own_redis.start()
+        await eventually(answers(asking, old))
+        fresh = make_world("v1", 5).publish(own_redis.url)
+        await eventually(answers(asking, fresh))
 
 
 # ---- files

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import sys
+import threading
 import time
 from contextvars import Context
 from dataclasses import dataclass
@@ -145,6 +146,7 @@ class Repetitions:
 
     def __init__(self) -> None:
         self._lines: dict[object, _Line] = {}
+        self._lock = threading.RLock()  # threads log, too
 
     def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:  # noqa: ANN401
         """Let an event pass, or count it."""
@@ -152,29 +154,33 @@ class Repetitions:
             return event
         now = time.monotonic()
         self.tell(now)
-        if method not in ("warning", "error"):
-            return event
+        if method in ("warning", "error"):
+            self._count(logger.name, method, event, now)
+        return event
+
+    def _count(self, logger: str, method: str, event: EventDict, now: float) -> None:
         told = [(name, str(event[name])) for name in sorted(event.keys() - _OF_A_REQUEST)]
-        key = logger.name, method, *told
-        line = self._lines.get(key)
-        if line is None:
-            self._lines[key] = _Line(logger.name, method, event, now + _REPEATED_SECONDS)
-            return event
-        line.event = event
-        line.count += 1
-        raise structlog.DropEvent
+        until = now + _REPEATED_SECONDS
+        with self._lock:
+            line = self._lines.setdefault(
+                (logger, method, *told), _Line(logger, method, event, until)
+            )
+            if line.event is not event:
+                line.event = event
+                line.count += 1
+                raise structlog.DropEvent
 
     def tell(self, now: float = float("inf")) -> None:
         """Tell how often each line was repeated whose time is over; without a time, all of them."""
-        for key in [key for key, line in self._lines.items() if line.until <= now]:
-            line = self._lines.pop(key)
-            if line.count:
-                self._lines[key] = _Line(
-                    line.logger, line.method, line.event, now + _REPEATED_SECONDS
-                )
-                log = getattr(structlog.get_logger(line.logger), line.method)
-                # Outside the request that happens to be under way, whose id is another one.
-                Context().run(log, **line.event, repeated=line.count)
+        with self._lock:
+            for key in [key for key, line in self._lines.items() if line.until <= now]:
+                line = self._lines.pop(key)
+                if line.count:
+                    again = _Line(line.logger, line.method, line.event, now + _REPEATED_SECONDS)
+                    self._lines[key] = again
+                    log = getattr(structlog.get_logger(line.logger), line.method)
+                    # Outside the request that happens to be under way, whose id is another one.
+                    Context().run(log, **line.event, repeated=line.count)
 
 
 class _StandardErrorHandler(logging.StreamHandler):  # type: ignore[type-arg]

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,7 @@ from gkc.errors import (
     InvalidHeaderError,
     MalformedBodyError,
     NotAcceptableError,
+    OverloadedError,
     ServiceNotReadyError,
     SlowReaderError,
     SlowRequestError,
@@ -34,7 +35,7 @@ from gkc.errors import (
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
-_RETRY_AFTER_SECONDS: Final = 1
+_RETRY_AFTER_SECONDS: Final = (1, 2, 3)
 CLIENT_CLOSED_REQUEST: Final = 499
 """No standard status: nobody reads this answer, but metrics and logs name it."""
 TYPE_PREFIX: Final = "urn:gkc:problem:"
@@ -48,7 +49,8 @@ class Kind:
     name: str
     title: str
     when: str
-    retry_after_seconds: int | None = None
+    retry_after_seconds: Sequence[int] = ()
+    """One of these at random, so that those who were refused together do not come back so."""
     is_limit: bool = False
     """Whether it protects the others from one caller; counted as ``gkc_rejected_total``."""
 
@@ -186,6 +188,15 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "Store unavailable",
         "the store is away, or lost something; see `Retry-After`",
         _RETRY_AFTER_SECONDS,
+    ),
+    OverloadedError: Kind(
+        503,
+        "overloaded",
+        "Overloaded",
+        "more is asked for at once than can be answered soon, or answers as large as this one "
+        "would be hold all the memory that there is for them; see `Retry-After`",
+        _RETRY_AFTER_SECONDS,
+        is_limit=True,
     ),
     DeadlineExceededError: Kind(
         504,

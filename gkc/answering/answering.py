@@ -16,10 +16,13 @@ from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan, Records, VersionPlan
 from gkc.center.question import Answer, Question
 from gkc.errors import GenerationCorruptError, GenerationNotFoundError
+from gkc.rows import row_form
 
 log = structlog.get_logger(__name__)
 
 _NOBODY: Final = NoCounting()
+_FEW_ROWS: Final = 50
+"""So many are no large answer, whatever their width."""
 
 
 class Answering:
@@ -67,6 +70,22 @@ class Answering:
                 raise
             log.info("generation_gone", generation=exc.generation)
         return await self._answer_from(question, current)
+
+    async def numbers(self, question: Question) -> int:
+        """Return how many numbers the rows of an answer have; 0 if they are few.
+
+        Raises
+        ------
+        VersionNotFoundError, VersionNotReadyError, CatalogueLostError
+            If a version cannot be answered.
+        """
+        columns = question.columns
+        if columns.n <= _FEW_ROWS:
+            return 0
+        generations = await self._serving.resolve(columns.versions)
+        spec = generations[columns.versions[0]].manifest.spec
+        form = row_form(question.parts, spec.dim, spec.category_dim, question.dtype)
+        return columns.n * form.width
 
     async def _answer_from(
         self, question: Question, generations: Mapping[str, LoadedGeneration]

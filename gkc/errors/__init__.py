@@ -42,6 +42,7 @@
     │   ├── SlowRequestError              a request does not arrive
     │   ├── SlowReaderError               the caller does not read its answer
     │   └── ClientGoneError               the caller hung up before its request was read
+    ├── OverloadedError                   the service has too much to do to begin a request
     ├── ClientUsageError                  a client was made or used as it cannot be
     ├── DeadlineExceededError             no whole answer came in the time that is allowed
     ├── GenerationChangedError            a version was published anew while its rows were asked for
@@ -73,6 +74,7 @@ from gkc.errors.requests import (
     InvalidHeaderError,
     MalformedBodyError,
     NotAcceptableError,
+    OverloadedError,
     RequestError,
     SlowReaderError,
     SlowRequestError,
@@ -140,6 +142,7 @@ __all__ = [
     "NotAcceptableError",
     "NotStorableError",
     "OldCatalogueError",
+    "OverloadedError",
     "RecordError",
     "RequestError",
     "RowRuleError",

@@ -165,6 +165,13 @@ class SlowReaderError(RequestError):
         super().__init__(f"nothing of the answer was read within {seconds:g} seconds")
 
 
+class OverloadedError(GkcError):
+    """The service has too much to do to begin a request, which is no fault of the request."""
+
+    def __init__(self) -> None:
+        super().__init__("the service has too much to do at the moment; ask again a little later")
+
+
 class ClientGoneError(RequestError):
     """The caller hung up before its request was read; nobody is there to answer."""
 

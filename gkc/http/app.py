@@ -24,6 +24,7 @@ from gkc.answering.user_cache import UserCache, UserReader
 from gkc.errors import GkcError
 from gkc.http.access import Guarded
 from gkc.http.admin import Divided
+from gkc.http.admission import Admission
 from gkc.http.api_keys import follow_keys
 from gkc.http.asgi import respond_problem
 from gkc.http.docs import add_docs
@@ -107,6 +108,8 @@ class Service:
 
     Attributes
     ----------
+    admission : Admission
+        What decides for everyone who asks here, through whatever door.
     tls : FollowedFiles, optional
         What the server speaks TLS by.
     admin : ASGI application
@@ -124,6 +127,7 @@ class Service:
     ) -> None:
         self._is_substitute = is_substitute
         self.metrics = Metrics(metrics_directory)
+        self.admission = Admission()
         timeout_seconds = settings.store_timeout_ms / 1000
         self._reader = GuardedReader(reader, self.metrics, timeout_seconds)
         self.serving = Serving(
@@ -155,12 +159,14 @@ class Service:
         knowledge = KnowledgeEndpoint(
             Answering(self.serving, users, self.metrics),
             self.metrics,
+            self.admission,
             Deadlines(settings.request_timeout_ms / 1000, "GKC_REQUEST_TIMEOUT_MS"),
             max_rows=settings.max_rows,
             max_body_bytes=settings.max_body_bytes,
         )
         front: ASGIApp = Front(knowledge, api)
-        self.admin = Observed(Divided(front, is_admin=True), self.metrics, _paths(api))
+        self.metrics.routes = _paths(api)
+        self.admin = Observed(Divided(front, is_admin=True), self.metrics)
         if settings.admin_port:
             front = Divided(front, is_admin=False)
         keys = follow_keys(settings)
@@ -169,7 +175,7 @@ class Service:
         needs_certificate = settings.tls_client_ca_file is not None
         if keys or needs_certificate:
             front = Guarded(front, keys, needs_certificate=needs_certificate)
-        self._app = Observed(front, self.metrics, _paths(api))
+        self._app = Observed(front, self.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from gkc.errors import BodyTooLargeError, ClientGoneError
+from gkc.http.admission import LARGE_ANSWER_BYTES
 from gkc.http.problems import Problem
 from gkc.problem import MEDIA_TYPE
 
@@ -70,7 +72,10 @@ async def respond(
     pieces: Sequence[bytes | memoryview],
     headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> None:
-    """Send a whole answer, its body in consecutive pieces (at least one)."""
+    """Send a whole answer, its body in consecutive pieces (at least one).
+
+    A large one has left, but for the little that a connection buffers, when this returns.
+    """
     size = sum(map(len, pieces))
     if size <= _COPIED_BYTES:
         pieces = [b"".join(pieces)]
@@ -85,8 +90,12 @@ async def respond(
             ],
         }
     )
+    if size >= LARGE_ANSWER_BYTES:
+        pieces = [*pieces, b""]
     for piece in pieces[:-1]:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
+    if size >= LARGE_ANSWER_BYTES:
+        await asyncio.sleep(0)  # it is on its way now; what follows waits until most of it has left
     await send({"type": "http.response.body", "body": pieces[-1], "more_body": False})
 
 

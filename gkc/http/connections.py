@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
-from gkc.http.limits import LIMITS, Limits
+from gkc.http.admission import Admission
+from gkc.http.limits import Limits
 from gkc.http.memory import give_freed_memory_back
 from gkc.http.metrics import Metrics
 
@@ -35,10 +36,12 @@ class Connections:
     ----------
     metrics : Metrics
     limits : Limits
+    admission : Admission
     """
 
-    def __init__(self, metrics: Metrics, limits: Limits = LIMITS) -> None:
+    def __init__(self, metrics: Metrics, limits: Limits, admission: Admission) -> None:
         self.metrics = metrics
+        self.admission = admission
         self.limits = limits
         self._open: set[Connection] = set()
         self._looks = False

@@ -12,18 +12,26 @@ import orjson
 
 from gkc import safetensors
 from gkc.arrays import Array
-from gkc.center.question import Answer, FactoredAnswer, RowsAnswer
+from gkc.center.question import Answer, AnswerType, FactoredAnswer, RowsAnswer
 from gkc.errors import InvalidFieldsError
 from gkc.http.negotiation import SAFETENSORS
 from gkc.knowledge import Vectors
 
 _NUMBERS_AT_ONCE: Final = 50_000
 """So many take orjson about a millisecond."""
+_JSON_BYTES_OF_NUMBER: Final = 11
+"""With its comma, as most are."""
 _TWICE_ROUNDED: Final = np.array(0x15AE43FD, dtype=np.uint32).view(np.float32)
 """The one float32 whose shortest decimal, read as a double and cast, is another float32.
 
 Shown for every float32 by ``git show 8b4fcbb:bench/json_bits.py``.
 """
+
+
+def bytes_of_number(dtype: AnswerType, media_type: str) -> int:
+    """Return what each number of an answer takes while it is answered, in all."""
+    size = 2 if dtype == "f16" else 4
+    return size if media_type == SAFETENSORS else size + _JSON_BYTES_OF_NUMBER
 
 
 async def encode(answer: Answer, media_type: str) -> list[bytes | memoryview]:

@@ -6,7 +6,7 @@ import os
 import platform
 from collections import Counter as Numbers
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 
 import gkc
 from gkc.arrays import I64
-from gkc.errors import StoreError
+from gkc.errors import OverloadedError, StoreError
 from gkc.http.tally import AnsweredRows, Histogram, Tally, by_name
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, STATUSES, Part
 from gkc.problem import KINDS, kind_of
@@ -45,6 +45,8 @@ _STORE_SECONDS: Final = (
 STORE_OPERATIONS: Final = ("catalogue", "manifest", "item_table", "fetch_users", "scrub")
 """What the service reads of a store."""
 
+_OTHER_ROUTES: Final = "other"
+_OVERLOADED: Final = KINDS[OverloadedError]
 _STATUS_NAMES: Final = {FOUND: "found", DEFAULT: "default", ABSENT: "absent"}
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -122,6 +124,8 @@ class Metrics:
             kind: rejected.labels(kind.name) for kind in KINDS.values() if kind.is_limit
         }
         self.tally = Tally(self.add_tally)
+        self.routes: Collection[str] = ()
+        """The paths that are told apart; all others are one."""
 
     def _level(self, name: str, told: str) -> Gauge:
         """Add a gauge that adds up over the workers that live."""
@@ -133,6 +137,10 @@ class Metrics:
         if kind.is_limit:
             self._rejected[kind].inc()
 
+    def route_of(self, path: str) -> str:
+        """Return what a path is counted as."""
+        return path if path in self.routes else _OTHER_ROUTES
+
     def connections(self, open_now: int, answer_bytes: int) -> None:
         """Tell how many connections there are, and what waits to be sent on them."""
         self._open_connections.set(open_now)
@@ -142,10 +150,14 @@ class Metrics:
         """Add what the tally has."""
         tally = self.tally
         requests, answers, reads = tally.requests, tally.answers, tally.reads
+        overloaded = tally.overloaded
         tally.clear()
         self._inflight.set(tally.under_way)
         for (route, code), count in Numbers((route, code) for route, code, _ in requests).items():
             self._request_counts(route, str(code)).inc(count)
+        for route, count in Numbers(map(self.route_of, overloaded)).items():
+            self._request_counts(route, str(_OVERLOADED.status)).inc(count)
+            self._rejected[_OVERLOADED].inc(count)
         for route, seconds in by_name((route, seconds) for route, _, seconds in requests).items():
             self._route_seconds(route).observe_all(seconds)
         for route, rows in by_name((answer.route, answer.rows) for answer in answers).items():

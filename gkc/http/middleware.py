@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Collection
 from itertools import count
 from time import perf_counter
 from typing import Final
@@ -21,7 +20,6 @@ from gkc.problem import CLIENT_CLOSED_REQUEST, kind_of
 
 log = structlog.get_logger(__name__)
 
-_OTHER_ROUTES: Final = "other"
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SERVER_ERRORS: Final = 500
 _PROCESS: Final = secrets.token_hex(8)
@@ -36,15 +34,12 @@ class Observed:
     ----------
     app : ASGI application
     metrics : Metrics
-    routes : collection of str
-        The paths that are told apart in metrics; all others are one.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
         self._tally = metrics.tally
-        self._routes = frozenset(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -59,7 +54,7 @@ class Observed:
         try:
             await self._run(scope, receive, answer)
         finally:
-            route = scope["path"] if scope["path"] in self._routes else _OTHER_ROUTES
+            route = self._metrics.route_of(scope["path"])
             self._tally.end(route, answer.status, perf_counter() - started)
 
     async def _run(self, scope: Scope, receive: Receive, answer: _AnswerWatch) -> None:

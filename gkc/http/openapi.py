@@ -48,6 +48,7 @@ _EXAMPLES: Final = (
     errors.InvalidHeaderError(TIMEOUT_HEADER, "send it once, as a whole number of milliseconds"),
     errors.DeadlineExceededError("the service", 0.05, allowed_by=TIMEOUT_HEADER),
     errors.StoreUnavailableError("redis://redis:6379/0", "no answer within 500 ms"),
+    errors.OverloadedError(),
     Exception(),
 )
 _PROBLEMS: Final = {
@@ -153,7 +154,7 @@ def _json_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
 def _refusal(kinds: Sequence[Kind]) -> dict[str, Any]:
     """Return the response of one status, whichever kind of error it tells of."""
     examples = {kind.name: {"summary": kind.title, "value": _PROBLEMS[kind.type]} for kind in kinds}
-    retries = any(kind.retry_after_seconds is not None for kind in kinds)
+    retries = any(kind.retry_after_seconds for kind in kinds)
     return {
         "description": "\n".join(f"- `{kind.type}`: {kind.when}" for kind in kinds),
         "headers": _headers(_REQUEST_ID, *([_RETRY_AFTER] if retries else [])),
@@ -236,7 +237,11 @@ OPERATIONS: Final[Mapping[str, dict[str, Any]]] = {
         "versions",
         "The versions that are served",
         _responses(
-            "Every version.", _json_of(VersionList), errors.UnauthorizedError, *_STORE_ERRORS
+            "Every version.",
+            _json_of(VersionList),
+            errors.UnauthorizedError,
+            errors.OverloadedError,
+            *_STORE_ERRORS,
         ),
     ),
     "/livez": _operation(

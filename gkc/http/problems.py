@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from random import choice
 from typing import Any, Final
 
 import msgspec
@@ -55,8 +56,8 @@ def problem_of(error: Exception) -> Problem:
         if len(detail) > _MOST_CHARACTERS:
             detail = detail[:_MOST_CHARACTERS] + "…"
     headers = {}
-    if kind.retry_after_seconds is not None:
-        headers["retry-after"] = str(kind.retry_after_seconds)
+    if kind.retry_after_seconds:
+        headers["retry-after"] = str(choice(kind.retry_after_seconds))
     if kind.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     details = ProblemDetails(kind.type, kind.title, kind.status, detail, **_extra(error))

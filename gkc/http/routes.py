@@ -15,10 +15,11 @@ from gkc.answering.answering import Answering
 from gkc.answering.deadlines import Deadlines
 from gkc.answering.serving import Serving
 from gkc.center.listing import version_list
+from gkc.http.admission import Admission
 from gkc.http.asgi import headers, read_body, respond
 from gkc.http.deadlines import deadline_of
 from gkc.http.decoding import decode_json, decode_safetensors
-from gkc.http.encoding import encode
+from gkc.http.encoding import bytes_of_number, encode
 from gkc.http.limits import refuse_many_versions
 from gkc.http.metrics import Metrics
 from gkc.http.negotiation import JSON, answer_type, body_type
@@ -37,6 +38,8 @@ class KnowledgeEndpoint:
     ----------
     answering : Answering
     metrics : Metrics
+    admission : Admission
+        Holds memory for large answers.
     deadlines : Deadlines
     max_rows, max_body_bytes : int
         The most that one request may ask for and may have.
@@ -46,6 +49,7 @@ class KnowledgeEndpoint:
         self,
         answering: Answering,
         metrics: Metrics,
+        admission: Admission,
         deadlines: Deadlines,
         *,
         max_rows: int,
@@ -54,6 +58,7 @@ class KnowledgeEndpoint:
         self._answering = answering
         self._deadlines = deadlines
         self._tally = metrics.tally
+        self._admission = admission
         self._max_rows = max_rows
         self._max_body_bytes = max_body_bytes
 
@@ -66,14 +71,17 @@ class KnowledgeEndpoint:
             given.get(b"content-encoding", b"").decode("latin-1").lower(),
         )
         declared = given.get(b"content-length", b"")
-        with deadline_of(scope, self._deadlines):
-            body = await read_body(declared, receive, self._max_body_bytes)
-            decode = decode_json if asked_as == JSON else decode_safetensors
-            request = decode(body, self._max_rows)
-            refuse_many_versions(request)
-            answer = await self._answering.answer(request)
-            pieces = await encode(answer, answered_as)
-        await respond(send, 200, answered_as, pieces)
+        with self._admission.room() as room:
+            with deadline_of(scope, self._deadlines):
+                body = await read_body(declared, receive, self._max_body_bytes)
+                decode = decode_json if asked_as == JSON else decode_safetensors
+                request = decode(body, self._max_rows)
+                refuse_many_versions(request)
+                numbers = await self._answering.numbers(request)
+                room.take(numbers * bytes_of_number(request.dtype, answered_as))
+                answer = await self._answering.answer(request)
+                pieces = await encode(answer, answered_as)
+            await respond(send, 200, answered_as, pieces)
         self._tally.answers.append(
             AnsweredRows(KNOWLEDGE_PATH, request.columns.n, request.parts, answer.counts)
         )

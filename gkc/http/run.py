@@ -26,6 +26,7 @@ from uvicorn.config import STARTUP_FAILURE
 from gkc.answering.serving import Serving
 from gkc.compiled import library
 from gkc.http.admin import AdminServer
+from gkc.http.admission import Admission
 from gkc.http.app import Service
 from gkc.http.connections import Connections
 from gkc.http.host import WorkerState
@@ -58,9 +59,12 @@ _SERVER_OPTIONS: Final[dict[str, Any]] = {
 }
 
 
-def server_options(metrics: Metrics, limits: Limits = LIMITS) -> dict[str, Any]:
+def server_options(
+    metrics: Metrics, limits: Limits = LIMITS, admission: Admission | None = None
+) -> dict[str, Any]:
     """Return how uvicorn is run; the servers that `bench` compares with are run in the same way."""
-    return {"http": partial(GatheringProtocol, Connections(metrics, limits)), **_SERVER_OPTIONS}
+    connections = Connections(metrics, limits, admission or Admission())
+    return {"http": partial(GatheringProtocol, connections), **_SERVER_OPTIONS}
 
 
 def run(
@@ -72,7 +76,7 @@ def run(
 ) -> None:
     """Serve in a worker's process, which shares its metrics in a directory."""
     service = _build(settings, metrics_directory, assignment)
-    options = server_options(service.metrics, limits)
+    options = server_options(service.metrics, limits, service.admission)
     config = uvicorn.Config(service, **options, **_tls(service))
     admin = AdminServer(service.admin, admin_listener, options) if admin_listener else None
     _Server(config, admin, service.serving, settings, assignment).run()

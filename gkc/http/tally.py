@@ -59,6 +59,8 @@ class Tally:
     answers : list of AnsweredRows
     reads : list of (str, float)
         Operation and seconds of each read of the store.
+    overloaded : list of str
+        Path of each request that was not begun: it takes no time that would be worth a bucket.
     """
 
     def __init__(self, add: Callable[[], None]) -> None:
@@ -72,6 +74,7 @@ class Tally:
         self.requests: list[tuple[str, int, float]] = []
         self.answers: list[AnsweredRows] = []
         self.reads: list[tuple[str, float]] = []
+        self.overloaded: list[str] = []
 
     def begin(self) -> None:
         """Count a request as under way."""
@@ -82,6 +85,11 @@ class Tally:
         """Count it as answered."""
         self.under_way -= 1
         self.requests.append((route, code, seconds))
+        self.schedule()
+
+    def refuse(self, path: str) -> None:
+        """Count a request as refused before it began."""
+        self.overloaded.append(path)
         self.schedule()
 
     def schedule(self) -> None:

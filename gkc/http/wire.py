@@ -14,11 +14,13 @@ sees it: as a problem, like all else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from enum import Enum, auto
 from http import HTTPStatus
+from random import choice
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 import httptools
 import structlog
@@ -33,6 +35,7 @@ from uvicorn.server import ServerState
 
 from gkc.errors import (
     HeadTooLargeError,
+    OverloadedError,
     RequestError,
     SlowReaderError,
     SlowRequestError,
@@ -43,7 +46,9 @@ from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
 from gkc.http.problems import Problem, problem_of, problem_of_status
-from gkc.problem import MEDIA_TYPE
+from gkc.problem import KINDS, MEDIA_TYPE
+
+_ALWAYS_BEGUN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = structlog.get_logger(__name__)
 
@@ -204,7 +209,8 @@ class GatheringProtocol(HttpToolsProtocol):
         self._check_head()
         self.scope[ARRIVED] = monotonic()  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
-        self._phase = _Phase.BODY
+        if self._phase is not _Phase.REFUSED:
+            self._phase = _Phase.BODY
         self.headers = [*self.headers]  # what follows the body is no header of the application's
 
     def on_body(self, body: bytes) -> None:
@@ -214,7 +220,8 @@ class GatheringProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Take the end of a request."""
-        self._phase = _Phase.READ
+        if self._phase is not _Phase.REFUSED:
+            self._phase = _Phase.READ
         super().on_message_complete()
         if not self.pipeline:
             self.flow.resume_reading()  # else nobody would notice if the caller hung up
@@ -225,15 +232,42 @@ class GatheringProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        while self.pipeline:
+            if self._begin(self.pipeline.pop()[0]):
+                break
+
+    # ---- overload
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Begin to answer a request; as uvicorn does, and known to this connection."""
-        task = self.loop.create_task(cycle.run_asgi(self._answer))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
-        self._answering = cycle, task
+        """Begin to answer a request, or refuse it."""
+        self._begin(cycle)
+
+    def _begin(self, cycle: RequestResponseCycle) -> bool:
+        """Begin to answer a request, or refuse it at once; tell whether it was begun."""
+        path = cycle.scope["path"]
+        size = 0
+        for name, value in cycle.scope["headers"]:
+            if name == b"content-length":
+                size = int(value)
+        admission = self._connections.admission
+        if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
+            # As uvicorn does, and known to this connection.
+            task = self.loop.create_task(cycle.run_asgi(self._answer))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+            self._answering = cycle, task
+            return True
+        self._connections.metrics.tally.refuse(path)
+        cycle.response_started = cycle.response_complete = True  # of its body nothing is kept
+        is_last = not cycle.keep_alive or b"connection" in dict(self.server_state.default_headers)
+        if is_last:
+            self._phase = _Phase.REFUSED
+            self.pipeline.clear()
+        head, body = choice(_OVERLOADED)
+        if cycle.scope["method"] == "HEAD":
+            body = b""
+        self._write_problem((head, body), cycle.scope["headers"], is_last=is_last)
+        return False
 
     async def _answer(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -342,22 +376,24 @@ class GatheringProtocol(HttpToolsProtocol):
             if not is_answered:
                 cycle.disconnected = True  # for whoever waits for the body
                 cycle.message_event.set()
-            given = dict(self.headers) if phase is not _Phase.READ else {}
-            self._write_problem(problem, request_id_of(given.get(b"x-request-id", b"")))
+            asked = self.headers if phase is not _Phase.READ else []
+            self._write_problem(_written(problem), asked, is_last=True)
 
-    def _write_problem(self, problem: Problem, request_id: str) -> None:
-        body = problem.body()
-        lines = [
-            STATUS_LINE[problem.status].strip(),
-            *(name + b": " + value for name, value in self.server_state.default_headers),
-            b"content-type: " + MEDIA_TYPE.encode(),
-            b"content-length: %d" % len(body),
-            b"x-request-id: " + request_id.encode("latin-1"),
-            b"connection: close",
-        ]
+    def _write_problem(
+        self, written: tuple[bytes, bytes], asked: Iterable[tuple[bytes, bytes]], *, is_last: bool
+    ) -> None:
+        """Answer a request that had these headers."""
+        head, body = written
+        request_id = request_id_of(dict(asked).get(b"x-request-id", b""))
+        headers = dict(self.server_state.default_headers)
+        if is_last:
+            headers[b"connection"] = b"close"
+        lines = [head, b"x-request-id: " + request_id.encode("latin-1")]
+        lines += [name + b": " + value for name, value in headers.items()]
         self.transport.write(b"\r\n".join([*lines, b"", body]))
-        # Closed now, with bytes that nobody read, the system would throw the answer away.
-        self.transport.write_eof()
+        if is_last:
+            # Closed now, with bytes that nobody read, the system would throw the answer away.
+            self.transport.write_eof()
 
     def _feed(self, data: memoryview) -> None:
         while True:
@@ -385,6 +421,20 @@ class GatheringProtocol(HttpToolsProtocol):
         if self.scope["method"] == "CONNECT":
             raise _TunnelError
         return any(name == b"upgrade" for name, _ in self.headers)
+
+
+def _written(problem: Problem) -> tuple[bytes, bytes]:
+    """Return the lines that every head of this problem begins with, and its body."""
+    body = problem.body()
+    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
+    lines = [f"{name}: {value}".encode() for name, value in headers.items()]
+    return b"\r\n".join([STATUS_LINE[problem.status].strip(), *lines]), body
+
+
+_OVERLOADED: Final = [
+    _written(replace(problem_of(OverloadedError()), headers={"retry-after": str(seconds)}))
+    for seconds in KINDS[OverloadedError].retry_after_seconds
+]
 
 
 def _name_of(certificate: Mapping[str, Any] | None) -> str | None:

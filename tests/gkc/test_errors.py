@@ -47,6 +47,7 @@ EXAMPLES: list[tuple[GkcError, list[str]]] = [
     (errors.UnsupportedMediaTypeError("", ["a/b"]), ["no Content-Type", "send a/b"]),
     (errors.EncodedBodyError("gzip"), ["Content-Encoding is 'gzip'", "send the body uncompressed"]),
     (errors.NotAcceptableError("text/csv", ["a/b", "c/d"]), ["text/csv", "accept a/b or c/d"]),
+    (errors.OverloadedError(), ["too much to do", "ask again"]),
     (errors.ClientGoneError(), ["closed the connection"]),
     (errors.DeadlineExceededError("http://a", 0.5), ["http://a", "0.5 s;", "timeout="]),
     (errors.DeadlineExceededError("http://a", 0.5, "resolving"), ["0.5 s (resolving);"]),

@@ -191,7 +191,7 @@ async def test_a_store_that_went_away_is_503_and_comes_back(url: str) -> None:
         await asyncio.sleep(0.05)
         response = await ask(client, QUESTION)
         assert response.status_code == 503
-        assert response.headers["retry-after"] == "1"
+        assert response.headers["retry-after"] in ("1", "2", "3")
         assert "connection refused" in response.json()["detail"]
         assert await status(client, "v9") == 503, "nobody can say that there is no such version"
         assert await store_errors(client, "fetch_users") >= 1

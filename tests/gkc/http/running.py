@@ -15,6 +15,7 @@ import safetensors
 import safetensors.numpy
 import uvicorn
 
+from gkc.http.admission import Admission
 from gkc.http.app import Service
 from gkc.http.limits import LIMITS, Limits
 from gkc.http.metrics import Metrics
@@ -51,10 +52,13 @@ async def running(
 
 @asynccontextmanager
 async def listening(
-    application: Any, limits: Limits = LIMITS, metrics: Metrics | None = None
+    application: Any,
+    limits: Limits = LIMITS,
+    metrics: Metrics | None = None,
+    admission: Admission | None = None,
 ) -> AsyncIterator[int]:
     """Run a real server, without the loop that looks ten times a second whether to end."""
-    options = server_options(metrics or Metrics(), limits) | {"lifespan": "off"}
+    options = server_options(metrics or Metrics(), limits, admission) | {"lifespan": "off"}
     config = uvicorn.Config(application, port=0, **options)
     config.load()
     server = uvicorn.Server(config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gkc.http import connections as module
+from gkc.http.admission import Admission
 from gkc.http.connections import Connections
 from gkc.http.limits import Limits
 from gkc.http.metrics import Metrics
@@ -46,7 +47,7 @@ async def until_looked(connection: Looked, times: int) -> None:
 
 async def test_each_is_looked_at_until_it_ends() -> None:
     metrics = Metrics()
-    connections = Connections(metrics, Limits(look_seconds=PAUSE))
+    connections = Connections(metrics, Limits(look_seconds=PAUSE), Admission())
     first, second = Looked(10), Looked(5)
     connections.add(first)
     await until_looked(first, 2)
@@ -69,7 +70,7 @@ async def test_each_is_looked_at_until_it_ends() -> None:
 async def test_memory_is_given_back_when_a_crowd_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[float] = []
     monkeypatch.setattr(module, "give_freed_memory_back", lambda: given.append(1))
-    connections = Connections(Metrics(), Limits(look_seconds=PAUSE))
+    connections = Connections(Metrics(), Limits(look_seconds=PAUSE), Admission())
     connection = Looked(100 << 20)
     connections.add(connection)
     for unsent, times in [(100 << 20, 0), (50 << 20, 0), (10 << 20, 1), (0, 1)]:

@@ -15,6 +15,14 @@ from typing import Any
 import pytest
 
 from gkc.errors import InvalidFieldsError, TooManyValuesError, TooManyVersionsError
+from gkc.http.admission import (
+    BURST_SECONDS,
+    LARGE_ANSWER_BYTES,
+    LIGHT_BYTES,
+    MOST_ANSWER_BYTES,
+    MOST_UNDER_WAY,
+    STANDING_SECONDS,
+)
 from gkc.http.decoding import decode_json
 from gkc.http.limits import (
     LIMITS,
@@ -143,7 +151,22 @@ TIME = Limit(
     "`GKC_REQUEST_TIMEOUT_MS`, or `X-Request-Timeout-Ms` if that is less",
     "deadline-exceeded",
 )
-TABLE = [*BY_CONNECTION, TIME, NEVER_READ, IDLE, *BY_QUESTION, VERSIONS, VALUES, NAMED]
+TURN = Limit(
+    "work that is begun at once, as far as can be told from bodies",
+    f"{1000 * BURST_SECONDS:g} ms, and while requests wait all the time "
+    f"{1000 * STANDING_SECONDS:g} ms; for bodies up to {LIGHT_BYTES} bytes twice as much",
+    "overloaded",
+)
+UNDER_WAY = Limit("requests under way in a worker", f"{MOST_UNDER_WAY}", "overloaded")
+ROOM = Limit(
+    f"answers of {LARGE_ANSWER_BYTES >> 20} MiB or more under way in a worker, with what they are "
+    "made from",
+    f"{MOST_ANSWER_BYTES >> 20} MiB together, or one",
+    "overloaded",
+)
+OF_ALL = [TURN, UNDER_WAY, ROOM]
+"""Of all callers together: `tests.gkc.http.test_admission` and `tests.faults.test_overload`."""
+TABLE = [*BY_CONNECTION, TIME, NEVER_READ, IDLE, *BY_QUESTION, VERSIONS, VALUES, NAMED, *OF_ALL]
 
 
 def row(limit: Limit) -> str:

@@ -18,7 +18,9 @@ from gkc.logs import tell_error
 
 
 def client_of(app: Any, metrics: Metrics | None = None) -> httpx.AsyncClient:
-    observed = Observed(app, metrics or Metrics(), ["/known"])
+    metrics = metrics or Metrics()
+    metrics.routes = ["/known"]
+    observed = Observed(app, metrics)
     return httpx.AsyncClient(transport=httpx.ASGITransport(observed), base_url="http://gkc")
 
 
@@ -84,7 +86,7 @@ async def test_a_caller_who_hangs_up_is_counted_as_such() -> None:
         return
 
     metrics = Metrics()
-    observed = Observed(hung_up, metrics, [])
+    observed = Observed(hung_up, metrics)
 
     async def unused(*_: Any) -> Any:
         raise AssertionError("nothing is read or sent")

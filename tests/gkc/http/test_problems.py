@@ -40,6 +40,7 @@ EXAMPLES: list[tuple[GkcError, int]] = [
     (errors.CatalogueLostError("redis://x", "vanished"), 503),
     (errors.GenerationNotFoundError("g"), 503),
     (errors.GenerationCorruptError("g", "a bucket is missing"), 503),
+    (errors.OverloadedError(), 503),
     (errors.DeadlineExceededError("the service", 0.5), 504),
 ]
 
@@ -51,6 +52,11 @@ def test_each_error_has_its_status(error: GkcError, status: int) -> None:
     assert problem.details.detail == str(error)
     assert problem.body().startswith(b'{"type":"' + TYPE_PREFIX.encode())
     assert ("retry-after" in problem.headers) == (status == 503)
+
+
+def test_those_refused_together_do_not_come_back_together() -> None:
+    told = {problem_of(errors.OverloadedError()).headers["retry-after"] for _ in range(100)}
+    assert told == {"1", "2", "3"}
 
 
 def test_every_row_of_the_table_has_an_example() -> None:
@@ -178,4 +184,4 @@ async def test_503_not_ready(tmp_path: Any) -> None:
     async with running(f"file:{tmp_path}", ready=False) as (client, _):
         response = await client.get("/readyz")
         assert "no version" in told(response, 503)["detail"] or "not been read" in response.text
-        assert response.headers["retry-after"] == "1"
+        assert response.headers["retry-after"] in ("1", "2", "3")

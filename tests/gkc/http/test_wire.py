@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from typing import Any, cast
 
 import httpx
+import msgspec
 import pytest
 
+from gkc.errors import OverloadedError
+from gkc.http.admission import Admission
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
+from gkc.http.problems import problem_of
 from gkc.http.wire import GatheringTransport
 from tests.gkc.http.running import listening
 
@@ -246,6 +251,62 @@ async def test_what_follows_a_body_is_no_header() -> None:
     assert told == ["POST", "/", 1, ["host", "transfer-encoding"]]
 
 
+def overloaded(**headers: str) -> bytes:
+    """Return a question that is refused, and half of its body."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST /knowledge HTTP/1.1\r\n{lines}content-length: 10\r\n\r\n12345".encode()
+
+
+async def test_what_is_too_much_is_refused_before_its_body_and_the_connection_stays() -> None:
+    metrics = Metrics()
+    metrics.routes = ["/knowledge"]
+    async with listening(echo, metrics=metrics, admission=Admission(0)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(overloaded(**{"x-request-id": "abc-1"}))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert b"\r\nx-request-id: abc-1\r\n" in head
+            assert re.search(rb"\r\nretry-after: [123]\r\n", head)
+            assert b"connection: close" not in head
+            size = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
+            problem = json.loads(await reader.readexactly(size))
+            assert problem == msgspec.to_builtins(problem_of(OverloadedError()).details)
+            writer.write(b"67890")
+        writer.write(b"HEAD /versions HTTP/1.1\r\n\r\nGET /livez HTTP/1.1\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503")
+        assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+    metrics.add_tally()
+    counted = metrics.render(None, True).decode()
+    assert 'gkc_rejected_total{reason="overloaded"} 4.0' in counted
+    assert 'gkc_requests_total{code="503",route="/knowledge"} 3.0' in counted
+    assert 'gkc_requests_total{code="503",route="other"} 1.0' in counted
+
+
+async def test_a_refusal_ends_the_connection_where_its_caller_wants_that() -> None:
+    async with listening(echo, admission=Admission(0)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(overloaded(connection="close"))
+        answer = await reader.read()
+        writer.close()
+    assert answer.count(b"HTTP/1.1 503") == 1
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+async def test_refusals_stay_in_order_behind_answers() -> None:
+    async with listening(echo, admission=Admission(1)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(asking("", b"1") * 3)
+        statuses = []
+        for _ in range(3):
+            head = await reader.readuntil(b"\r\n\r\n")
+            statuses.append(head[9:12])
+            await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]
+        writer.close()
+    assert statuses == [b"200", b"503", b"503"]
+
+
 # ---- callers who hang up
 
 
@@ -280,7 +341,8 @@ async def test_who_hangs_up_is_worked_for_no_longer(
     size: int, is_reset: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     app, metrics = Waiting(), Metrics()
-    async with listening(Observed(app, metrics, ["/a"])) as port:
+    metrics.routes = ["/a"]
+    async with listening(Observed(app, metrics)) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(to("/a", b"b" * size))
         await app.has_begun.wait()

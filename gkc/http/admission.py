@@ -1,0 +1,154 @@
+"""Which requests are begun and which are refused at once, so that nobody waits for long.
+
+What has come by the time the event loop looks has waited for no longer than the loop's last turn
+took. So it is enough to bound the work that one turn begins: whatever does not fit is refused,
+while it is still cheap. A request that waits for a silent store takes no time of the loop and is no
+overload; how many of those there may be has a bound of its own. Reasons and figures:
+`docs/decisions/0025-overload.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Final
+
+from gkc.errors import OverloadedError
+
+BURST_SECONDS: Final = 0.05
+"""Of work that a turn may begin while the loop has been idle a moment ago."""
+STANDING_SECONDS: Final = 0.01
+"""The same while requests have been waiting all the time."""
+_STANDING_AFTER_SECONDS: Final = 0.1
+MOST_UNDER_WAY: Final = 2000
+LIGHT_BYTES: Final = 1024
+"""Of a body: a request so small may be begun when others may no more."""
+_LIGHT_SHARE: Final = 2
+"""How much more a turn may begin for the sake of light ones."""
+_BASE_BYTES: Final = 2000
+"""A request without any rows takes as long as one does for so many bytes of its body."""
+_FIRST_SECONDS_OF_BYTE: Final = 1e-7
+_STEP: Final = 1.02
+"""How much one turn changes what is expected of the next."""
+LARGE_ANSWER_BYTES: Final = 1 << 20
+MOST_ANSWER_BYTES: Final = 128 << 20
+"""Of large answers together; a single one may be larger."""
+
+
+class Admission:
+    """Decides for the requests that come in one event loop.
+
+    A door asks `admits` when a request is there, before it is decoded, and takes `room` for its
+    answer before that is laid.
+
+    Parameters
+    ----------
+    most_under_way : int
+        How many requests may have begun and not ended.
+    """
+
+    def __init__(self, most_under_way: int = MOST_UNDER_WAY) -> None:
+        self._most_under_way = most_under_way
+        self._seconds_of_byte = _FIRST_SECONDS_OF_BYTE
+        self._is_collecting = False
+        self._is_empty = True
+        self._busy_since = self._turn_began = 0.0
+        self._begun_bytes = self._most_bytes = 0.0
+        self._answer_bytes = 0
+
+    def admits(self, body_bytes: int, under_way: int) -> bool:
+        """Tell whether to begin a request.
+
+        Parameters
+        ----------
+        body_bytes : int
+            Its size, as far as it is known.
+        under_way : int
+            How many have begun and not ended.
+        """
+        if under_way >= self._most_under_way:
+            return False
+        if not self._is_collecting:
+            self._begin_turn()
+        most = self._most_bytes * (_LIGHT_SHARE if body_bytes <= LIGHT_BYTES else 1)
+        begun = self._begun_bytes + _BASE_BYTES + body_bytes
+        if begun > most and self._begun_bytes:
+            return False
+        self._begun_bytes = begun
+        return True
+
+    def room(self) -> Room:
+        """Return memory for an answer; it holds none yet."""
+        return Room(self)
+
+    def hold(self, answer_bytes: int) -> None:
+        """Hold memory; below nothing, free it."""
+        self._answer_bytes += answer_bytes
+
+    def has_room(self, answer_bytes: int) -> bool:
+        """Tell whether a large answer fits beside the others; a single one always does."""
+        held = self._answer_bytes
+        return not held or held + answer_bytes <= MOST_ANSWER_BYTES
+
+    def _begin_turn(self) -> None:
+        """Begin to collect what came at once; it is worked off after all of it was seen."""
+        now = perf_counter()
+        if self._is_empty:
+            self._is_empty = False
+            self._busy_since = now
+        else:
+            self._learn(now)
+        is_standing = now - self._busy_since > _STANDING_AFTER_SECONDS
+        most = STANDING_SECONDS if is_standing else BURST_SECONDS
+        self._most_bytes = most / self._seconds_of_byte
+        self._begun_bytes = 0.0
+        self._is_collecting = True
+        asyncio.get_running_loop().call_soon(self._work)
+
+    def _work(self) -> None:
+        """Begin to work off what was collected: this is the first thing after it."""
+        self._is_collecting = False
+        self._turn_began = perf_counter()
+        asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        """End a turn, the loop having looked again: if no other began, nobody waits."""
+        if not self._is_collecting:
+            self._learn(perf_counter())
+            self._is_empty = True
+
+    def _learn(self, now: float) -> None:
+        """Follow the median of what turns take: the rare long pause does not matter."""
+        took_longer = now - self._turn_began > self._begun_bytes * self._seconds_of_byte
+        self._seconds_of_byte *= _STEP if took_longer else 1 / _STEP
+
+
+class Room:
+    """Memory for one answer, held until its block ends: until the answer has left."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._held = 0
+
+    def __enter__(self) -> Room:
+        """Begin without any."""
+        return self
+
+    def take(self, answer_bytes: int) -> None:
+        """Hold so much, where it is much.
+
+        Raises
+        ------
+        OverloadedError
+            If others hold it.
+        """
+        if answer_bytes >= LARGE_ANSWER_BYTES:
+            if not self._admission.has_room(answer_bytes):
+                raise OverloadedError
+            self._held = answer_bytes
+            self._admission.hold(answer_bytes)
+
+    def __exit__(self, *_: object) -> None:
+        """Free it."""
+        if self._held:
+            self._admission.hold(-self._held)

@@ -54,78 +54,6 @@ def tell_error(_: object, method: str, event: EventDict) -> EventDict:
     return event
 
 
-_SHARED: Final[tuple[Processor, ...]] = (
-    structlog.contextvars.merge_contextvars,
-    tell_error,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-)
-
-
-def set_up_logging(level: int = logging.INFO) -> None:
-    """Send all logging, structlog's and the standard library's, to standard error.
-
-    On a terminal lines are coloured and aligned; elsewhere each is one JSON object with ``event``,
-    ``level`` and ``timestamp`` (UTC, ISO 8601). Standard output stays free for a command's answer.
-    A warning or an error that tells what one before it told is counted (`Repetitions`). Calling it
-    again replaces what was set up.
-
-    Parameters
-    ----------
-    level : int
-        The lowest level that is shown, as in `logging`.
-    """
-    repetitions = Repetitions()
-    atexit.register(repetitions.tell)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            repetitions,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-    )
-    handler = _StandardErrorHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.dev.ConsoleRenderer()
-                if sys.stderr.isatty()
-                else structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    root = logging.getLogger()
-    for old in [h for h in root.handlers if isinstance(h, _StandardErrorHandler)]:
-        root.removeHandler(old)
-    root.addHandler(handler)
-    root.setLevel(level)
-
-
-def log_as_the_caller_does() -> None:
-    """Hand events to the standard library's logging, in a process that is not ours.
-
-    Its warnings are then on standard error, and the rest is there for who asks for it. Where
-    structlog is set up, by us or by the caller, it stays as it is; where nobody did, it would print
-    everything to standard output.
-    """
-    if structlog.is_configured():
-        return
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            tell_error,
-            structlog.processors.LogfmtRenderer(key_order=["event"]),
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-    )
-
-
 @dataclass
 class _Line:
     """What was told, when it may be told again, and how often it could have been since."""
@@ -170,6 +98,11 @@ class Repetitions:
                 line.count += 1
                 raise structlog.DropEvent
 
+    def forget(self) -> None:
+        """Begin anew."""
+        with self._lock:
+            self._lines = {}
+
     def tell(self, now: float = float("inf")) -> None:
         """Tell how often each line was repeated whose time is over; without a time, all of them."""
         with self._lock:
@@ -181,6 +114,81 @@ class Repetitions:
                     log = getattr(structlog.get_logger(line.logger), line.method)
                     # Outside the request that happens to be under way, whose id is another one.
                     Context().run(log, **line.event, repeated=line.count)
+
+
+REPETITIONS: Final = Repetitions()
+"""Of this process, whose end may tell them itself: signals end some without `atexit`."""
+
+_SHARED: Final[tuple[Processor, ...]] = (
+    structlog.contextvars.merge_contextvars,
+    tell_error,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def set_up_logging(level: int = logging.INFO) -> None:
+    """Send all logging, structlog's and the standard library's, to standard error.
+
+    On a terminal lines are coloured and aligned; elsewhere each is one JSON object with ``event``,
+    ``level`` and ``timestamp`` (UTC, ISO 8601). Standard output stays free for a command's answer.
+    A warning or an error that tells what one before it told is counted (`Repetitions`). Calling it
+    again replaces what was set up.
+
+    Parameters
+    ----------
+    level : int
+        The lowest level that is shown, as in `logging`.
+    """
+    REPETITIONS.forget()
+    atexit.register(REPETITIONS.tell)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            REPETITIONS,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    handler = _StandardErrorHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.dev.ConsoleRenderer()
+                if sys.stderr.isatty()
+                else structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if isinstance(h, _StandardErrorHandler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+
+
+def log_as_the_caller_does() -> None:
+    """Hand events to the standard library's logging, in a process that is not ours.
+
+    Its warnings are then on standard error, and the rest is there for who asks for it. Where
+    structlog is set up, by us or by the caller, it stays as it is; where nobody did, it would print
+    everything to standard output.
+    """
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            tell_error,
+            structlog.processors.LogfmtRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
 
 
 class _StandardErrorHandler(logging.StreamHandler):  # type: ignore[type-arg]

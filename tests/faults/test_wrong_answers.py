@@ -78,7 +78,7 @@ def test_answers_of_redis_that_are_out_of_their_places_are_nobody_s(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
     world = make_world().publish(own_redis.url)
-    env = {"GKC_MIRROR_DIR": str(tmp_path / "mirror")}
+    env = {"GKC_MIRROR_DIR": str(tmp_path / "mirror"), "GKC_USER_CACHE_MB": "0"}
     with (
         proxy_to(own_redis.port) as proxy,
         service(Place(proxy.url, "default"), env=env) as url,

@@ -379,7 +379,7 @@ def redis_place(own_redis: RedisServer, tmp_path: Path) -> Place:
 
 
 def mirror(tmp_path: Path) -> dict[str, str]:
-    return {"GKC_MIRROR_DIR": str(tmp_path / "mirror")}
+    return {"GKC_MIRROR_DIR": str(tmp_path / "mirror"), "GKC_USER_CACHE_MB": "0"}
 
 
 @pytest.mark.redis

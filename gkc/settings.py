@@ -35,7 +35,8 @@ class StoreSettings(BaseSettings):
     system's temporary files."""
 
     store_timeout_ms: int = Field(default=500, ge=1)
-    """Longest wait for one read of the store, in milliseconds; then the answer is 503."""
+    """Longest time without a byte of the store while it owes an answer, and longest time to connect
+    to it, in milliseconds; then the answer is 503."""
 
 
 class CallerSettings(BaseSettings):

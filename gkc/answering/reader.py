@@ -70,7 +70,7 @@ class GuardedReader:
         return self._reader.scrub(items)
 
     async def fetch_users(self, manifest: GenerationManifest, users: Ids) -> Records:
-        """Read the records of distinct users; the deadline of this one is the reader's own."""
+        """Read the records of distinct users; only a silent store ends this one, or its caller."""
         self.watch.require_users(len(users), len(users))
         with self._counting.store_operation("fetch_users"):
             return await self._reader.fetch_users(manifest, users)

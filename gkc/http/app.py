@@ -36,6 +36,7 @@ from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.http.readiness import Readiness
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
 from gkc.http.tls import follow_tls
+from gkc.logs import REPETITIONS
 from gkc.problem import MEDIA_TYPE
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader
@@ -198,6 +199,7 @@ class Service:
                     await task
             self.metrics.add_tally()
             await self._reader.close()
+            REPETITIONS.tell()
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:

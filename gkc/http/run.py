@@ -42,6 +42,9 @@ from gkc.store import open_reader
 
 log = structlog.get_logger(__name__)
 
+_ACCEPTED_AT_ONCE: Final = 16
+"""uvloop accepts one connection a turn of a listening socket, so this is listened on several times:
+else those that are new would wait for hundreds of turns while others keep the loop busy."""
 _LOOK_SECONDS: Final = 0.1
 _FIRST_REQUEST_SECONDS: Final = 1.0
 """What a caller has from connecting to asking while the worker leaves."""
@@ -109,6 +112,7 @@ class _Server(uvicorn.Server):
         self._admin = admin
         self._serving = serving
         self._assignment = assignment
+        self._listeners = [assignment.listener]
         self._drain_seconds = settings.drain_seconds
         self._drain_delay_seconds = settings.drain_delay_seconds
         self._is_leaving = False
@@ -129,10 +133,12 @@ class _Server(uvicorn.Server):
         listener = self._assignment.listener
         self.started = True  # from now on it leaves as one that serves
         self._tell_state()
-        server = await self._loop.create_server(
-            partial(protocol, **told), sock=listener, ssl=self.config.ssl, backlog=BACKLOG
-        )
-        self.servers = [server]
+        self._listeners += (listener.dup() for _ in range(1, _ACCEPTED_AT_ONCE))
+        make = partial(protocol, **told)
+        self.servers = [
+            await self._loop.create_server(make, sock=each, ssl=self.config.ssl, backlog=BACKLOG)
+            for each in self._listeners
+        ]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave, and tell callers to; before it serves, there is nobody to tell."""
@@ -192,7 +198,8 @@ class _Server(uvicorn.Server):
     def _stop_listening(self) -> None:
         for server in self.servers:
             server.close()
-        self._assignment.listener.close()
+        for listener in self._listeners:
+            listener.close()
         if self._admin:
             self._admin.stop_listening()
 

@@ -150,12 +150,13 @@ class GatheringProtocol(HttpToolsProtocol):
         self._unseen_bytes = 0
         self._answering: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
         self._wait: _Wait | None = None
-        self._waits_since = 0.0
+        self._waits_since = self._idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
         self._caller = _name_of(transport.get_extra_info("peercert"))
+        self._idle_since = self.loop.time()
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -234,6 +235,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request; as uvicorn does, but without a timer a request."""
         self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -319,6 +321,14 @@ class GatheringProtocol(HttpToolsProtocol):
         begun: int = self.transport.get_write_buffer_size()
         return begun + (self.cycle.expected_content_length if self.cycle else 0)
 
+    @property
+    def idle_since(self) -> float | None:
+        """When its last request was answered, or it was made; None unless it is idle."""
+        is_idle = self._phase is _Phase.READ and (
+            self.cycle is None or self.cycle.response_complete
+        )
+        return self._idle_since if is_idle and not self.transport.is_closing() else None
+
     def look(self, now: float) -> None:
         """End the connection if its caller keeps us waiting for too long."""
         wait = self._waits()
@@ -346,9 +356,10 @@ class GatheringProtocol(HttpToolsProtocol):
             return None
         if self._phase is _Phase.REFUSED:
             return limits.linger_seconds, 0, self._abort
-        return limits.idle_seconds, self._requests, self._close
+        return limits.idle_seconds, self._requests, self.close
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the connection once what is written has left."""
         self.transport.close()
 
     def _abort(self) -> None:

@@ -17,7 +17,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 import uvicorn
@@ -46,6 +46,8 @@ _ACCEPTED_AT_ONCE: Final = 16
 """uvloop accepts one connection a turn of a listening socket, so this is listened on several times:
 else those that are new would wait for hundreds of turns while others keep the loop busy."""
 _LOOK_SECONDS: Final = 0.1
+_FIRST_REQUEST_SECONDS: Final = 1.0
+"""What a caller has from connecting to asking while the worker leaves."""
 _CLOSING_SECONDS: Final = 1.0
 """What requests have to notice that their connection was cut."""
 _CONNECTION_CLOSE: Final = (b"connection", b"close")
@@ -152,8 +154,7 @@ class _Server(uvicorn.Server):
             take_no_more(self._assignment.listener)
             await asyncio.sleep(_LOOK_SECONDS)  # to accept, and read, what is there
         self._stop_listening()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
+        await self._close_idle()
         await self._wait_until_empty()
         left = list(self.server_state.connections)
         if left:
@@ -201,6 +202,19 @@ class _Server(uvicorn.Server):
             listener.close()
         if self._admin:
             self._admin.stop_listening()
+
+    async def _close_idle(self) -> None:
+        """Close connections without a request; the first one of a new connection is waited for."""
+        patience = self._loop.time() + _FIRST_REQUEST_SECONDS
+        while True:
+            connections = cast("list[GatheringProtocol]", list(self.server_state.connections))
+            is_over = self._loop.time() >= patience
+            for connection in connections:
+                if connection.has_asked or is_over:
+                    connection.shutdown()
+            if is_over or all(connection.has_asked for connection in connections):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _wait_until_empty(self) -> None:
         """Wait until no connection is left, or for as long as requests have from the first time."""

@@ -194,6 +194,11 @@ class GatheringProtocol(HttpToolsProtocol):
         except RequestError as exc:
             self._refuse_excess(exc)
 
+    def shutdown(self) -> None:
+        """Close the connection after the request that is under way, be it only begun."""
+        if self._phase is not _Phase.HEAD:
+            super().shutdown()
+
     # ---- called by the parser
 
     def on_message_begin(self) -> None:
@@ -304,6 +309,11 @@ class GatheringProtocol(HttpToolsProtocol):
             size += sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > limits.head_bytes:
                 raise HeadTooLargeError(f"{limits.head_bytes} bytes")
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether there was a request."""
+        return self._requests > 0
 
     @property
     def unsent_bytes(self) -> int:

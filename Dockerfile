@@ -30,3 +30,5 @@ ENTRYPOINT ["gkc"]
 # Says who may call, or it does not start: GKC_API_KEYS_FILE, GKC_TLS_CLIENT_CA_FILE or
 # GKC_ALLOW_ANONYMOUS=1.
 CMD ["serve", "--host", "0.0.0.0"]
+# Behind a load balancer: GKC_DRAIN_DELAY_SECONDS=5, and 30 s to stop (docker stop -t 30), as
+# docker-compose.yml has them; an image cannot say the latter.

@@ -48,9 +48,9 @@ ANSWER = np.dtype(
         ("crc32", "<u4"),
     ]
 )
-"""One request: when it was due (CLOCK_MONOTONIC), how much later the generator came to it, when it
-was answered counted from when it was due, and how; which of the bodies it was, and the CRC-32 of
-the answer's last bytes, if that was wished."""
+"""One request: when it was due (CLOCK_MONOTONIC), how much later it was sent, when it was answered
+counted from when it was due, and how; which of the bodies it was, and the CRC-32 of the answer's
+last bytes, if that was wished."""
 
 Answer = tuple[float, float, float, int, int, int]
 
@@ -281,9 +281,9 @@ class _Connection:
     def close(self) -> None:
         self.socket.close()
 
-    def ask(self, number: int, request: bytes, due: float, late: float) -> None:
+    def ask(self, number: int, request: bytes, due: float) -> None:
         self.is_asked = True
-        self.number, self.due, self.late = number, due, late
+        self.number, self.due, self.late = number, due, time.monotonic() - due
         self.crc32 = 0
         self._head = b""
         self._status = self._size = self._received = 0
@@ -369,7 +369,7 @@ class Sender:
         self, opened: Sequence[_Connection], epoll: select.epoll, seconds: float
     ) -> list[Answer]:
         by_file = {connection.socket.fileno(): connection for connection in opened}
-        idle, waiting = deque(opened), deque[tuple[float, float]]()
+        idle, waiting = deque(opened), deque[float]()
         answers: list[Answer] = []
         buffer = memoryview(bytearray(_BUFFER_BYTES))
         end = time.monotonic() + seconds
@@ -378,10 +378,10 @@ class Sender:
             if self._is_stopped or due > end:
                 due = math.inf
             while due <= now:
-                waiting.append((due, time.monotonic() - due))
+                waiting.append(due)
                 due += next(self._gaps)
             while waiting and idle:
-                idle.popleft().ask(*next(self._requests), *waiting.popleft())
+                idle.popleft().ask(*next(self._requests), waiting.popleft())
             if due == math.inf and len(idle) == len(opened):
                 return answers
             wait = min(max(due - time.monotonic(), 0.0), _LONGEST_WAIT_SECONDS)

@@ -13,13 +13,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
-from bench.arrivals import Sender, request_of
+from bench.arrivals import LOST, Sender, request_of
 from bench.bundles import USER_ID_STEP
 from bench.exchange import JSON, headers_of
 from bench.world import VERSION
@@ -72,12 +72,15 @@ def many_tensors() -> bytes:
 
 
 def post(port: int, body: bytes, media_type: str = JSON, accept: str = JSON) -> int:
-    """Ask, and read the whole answer; return its status."""
+    """Ask, and read the whole answer; return its status, or that the connection was lost."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)) as connection:
-        connection.request("POST", "/knowledge", body, headers_of(media_type, accept))
-        response = connection.getresponse()
-        while response.read(1 << 20):
-            pass
+        try:
+            connection.request("POST", "/knowledge", body, headers_of(media_type, accept))
+            response = connection.getresponse()
+            while response.read(1 << 20):
+                pass
+        except (OSError, HTTPException):
+            return LOST
         return response.status
 
 
@@ -85,8 +88,7 @@ def posting(make: Callable[[], bytes], media_type: str, port: int) -> Generator[
     """Send one body after the other."""
     body = make()
     while True:
-        with suppress(OSError, HTTPException):  # it may be refused before it is sent
-            post(port, body, media_type)
+        post(port, body, media_type)  # it may be refused before all of it is sent
         yield
 
 
@@ -149,14 +151,10 @@ def heavy(port: int) -> Generator[None, None, None]:
     """Ask for all users of many pairs at once, several times."""
     users = [k * USER_ID_STEP for k in range(HEAVY_USERS)]
     body = body_of(1, users, parts=["user"])
-
-    def ask(_: int) -> None:
-        with suppress(OSError, HTTPException):
-            post(port, body, JSON, SAFETENSORS)
-
     with ThreadPoolExecutor(HEAVY) as pool:
         while True:
-            list(pool.map(ask, range(HEAVY)))
+            asked = [pool.submit(post, port, body, JSON, SAFETENSORS) for _ in range(HEAVY)]
+            wait(asked)
             yield
 
 

@@ -157,7 +157,7 @@ def section(found: Mapping[str, Sequence[Answers]], burst: Burst) -> Section:
     late = {name: [each.late_ms(99) for each in several] for name, several in found.items()}
     failed = {name: [float(each.failed) for each in several] for name, several in found.items()}
     figures = [
-        at_most("one-row requests that failed", worst(failed), "", target=0, digits=0),
+        at_most("one-row requests that failed, at most", worst(failed), "", target=0, digits=0),
         at_most("their p99 beside the worst attack", worst(p99), "ms", target=50),
         at_most("the longest of them", worst(longest), "ms", target=500),
     ]
@@ -175,20 +175,34 @@ def section(found: Mapping[str, Sequence[Answers]], burst: Burst) -> Section:
             Figure(f"{name}: longest", longest[name], "ms"),
         ]
     figures.append(Figure("the client itself was late, p99, at worst", worst(late), "ms"))
-    notes = [f"Beside {name}, {max(of):.0f} failed." for name, of in failed.items() if any(of)]
-    answered = ", ".join(f"{count} by {code}" for code, count in sorted(burst.statuses.items()))
+    notes = [
+        f"Beside {name} one-row requests were answered: {told(Counter(statuses(several)))}."
+        for name, several in found.items()
+        if any(failed[name])
+    ]
     return Section(
         module="bench.attacks",
         title="Beside callers who take more than their share",
         method=METHOD,
         figures=figures,
-        notes=[*notes, f"The {BURST} questions of the burst were answered: {answered}."],
+        notes=[*notes, f"The {BURST} questions of the burst: {told(burst.statuses)}."],
     )
 
 
+def statuses(several: Sequence[Answers]) -> list[int]:
+    """Return those of all answers."""
+    return [status for each in several for status in each.records["status"].tolist()]
+
+
+def told(counts: Mapping[int, int]) -> str:
+    """Tell how many answers had which status, 0 being a lost connection."""
+    return ", ".join(f"{count} by {status}" for status, count in sorted(counts.items()))
+
+
 def worst(values: Mapping[str, Sequence[float]]) -> list[float]:
-    """Return the largest of each round."""
-    return list(map(max, zip(*values.values(), strict=True)))
+    """Return the largest beside an attack, of each round."""
+    beside = [each for name, each in values.items() if name in ATTACKS]
+    return list(map(max, zip(*beside, strict=True)))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from bench.results import Figure, Section, tell
 from bench.world import VERSION, Shape, questions
 from gkc.answering.deadlines import Deadlines
 from gkc.http.access import Guarded
+from gkc.http.admission import Admission
 from gkc.http.api_keys import line_of, new_key, read_keys
 from gkc.http.deadlines import deadline_of
 from gkc.http.decoding import decode_json
@@ -57,9 +58,10 @@ less what the same takes without the guard. *Record*: CRC-32 over generation, us
 ({SHAPE.pairs} pairs, D = {SHAPE.dim}, f16) of the one user. *Token*: a read of Redis is packed \
 with a random PING behind it, and its answers' types and the token are checked. *Head*: number and \
 size of the headers. *Values*: of the JSON, which are counted from 64 KiB on. *Versions*: how many \
-are named. *Deadline*: read from a header, watched, and taken back. *Key*: the SHA-256 of the key \
-that a caller shows, looked up. What the kernel, Redis and the parser do more because of a guard \
-is not in it: `bench.against` sets whole services beside each other."""
+are named. *Admission*: of a request that is alone in its turn of the event loop. \
+*Deadline*: read from a header, watched, and taken back. *Key*: the SHA-256 of the key that a \
+caller shows, looked up. What the kernel, Redis and the parser do more because of a \
+guard is not in it: `bench.against` sets whole services beside each other."""
 
 
 def main(*, rounds: Rounds = 15, save: Save = False) -> None:
@@ -96,6 +98,7 @@ def guards(folder: Path) -> dict[str, tuple[Call, Call]]:
         "record: its checksum": (plain(record_check()), nothing),
         "token: a read of Redis": (plain(guarded_read), plain(bare_read)),
         "head: its size": (plain(head_check()), nothing),
+        "admission: a turn of the loop": admission(),
         "deadline: read, set and taken back": (plain(deadline()), nothing),
         "key: who calls": key_check(folder),
     }
@@ -156,6 +159,22 @@ def head_check() -> Callable[[], None]:
         _limits=LIMITS, url=b"/knowledge", headers=list(HEAD.items()), _received=300, _head_start=0
     )
     return partial(GatheringProtocol._check_head, protocol)  # type: ignore[arg-type]
+
+
+def admission() -> tuple[Call, Call]:
+    """Return a turn of the event loop that begins one request, and one that just begins it."""
+    admits = Admission().admits
+
+    async def guarded() -> None:
+        admits(int(HEAD[b"content-length"]), 1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def bare() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    return guarded, bare
 
 
 def deadline() -> Callable[[], None]:

@@ -54,7 +54,7 @@ what was due in an overload, a second. A refusal costs the CPU time of the worke
 not served; where it is \u03c1 of a served one, a worker that does nothing else could serve \
 (1 - k \u03c1) / (1 - \u03c1) of its capacity at k times it. Latency counts from when a request \
 was due. An answer is late if it comes more than {LATE_MS} ms after the deadline of its request, \
-counted from when the generator came to it. The service has a core of its own; the generator and \
+counted from when it was sent. The service has a core of its own; the generator and \
 Redis share the other one."""
 
 
@@ -73,7 +73,7 @@ class Round:
     seconds: float
     """Of each load."""
     not_refused: float
-    """Requests beyond the capacity that were neither served nor counted as refused."""
+    """Requests beyond the capacity, or after it, neither served nor counted as refused."""
     recovered: Answers
     """To what was due at the easy rate once the time to recover had passed."""
 
@@ -83,7 +83,8 @@ class Round:
 
     def margin(self, times: int) -> float:
         """Return how far that is above what a worker that only serves and refuses could do."""
-        return self.goodput(times) - (1 - times * self.cost) / (1 - self.cost)
+        possible = max(0.0, 1 - times * self.cost) / (1 - self.cost)
+        return self.goodput(times) - possible
 
     def slowdown(self, times: int) -> float:
         """Return the p99 of what was served beyond the capacity, to that of a busy worker."""
@@ -124,7 +125,7 @@ def measure(stage: Stage, asked: Ask, seconds: float, seed: int) -> Round:
     after = offered(rate=EASY * capacity, seconds=seconds + RECOVERY_SECONDS)
     served_cpu = wrk.cpu_ms / 1000
     spent = cpu - served_cpu * len(most.served.records)
-    failed = sum(answers.failed for answers in beyond.values())
+    failed = sum(answers.failed for answers in (*beyond.values(), after))
     return Round(
         wrk_rate=wrk.rate,
         capacity=capacity,

@@ -73,7 +73,9 @@ class Stage(ExitStack):
         self._services += 1
         port, mirrors = free_port(), self.folder / f"service-{self._services}"
         command = checkout.module("gkc", "serve", "--store", store, "--port", str(port), *more)
-        settings = {"GKC_MIRROR_DIR": str(mirrors), **checkout.environment, **(environment or {})}
+        # Else a few users asked for again and again would be measured, and not reads of the store.
+        own = {"GKC_MIRROR_DIR": str(mirrors), "GKC_USER_CACHE_MB": "0"}
+        settings = {**own, **checkout.environment, **(environment or {})}
         name, log = f"gkc serve of {checkout.root.name}", mirrors.with_suffix(".log")
         return self.enter_context(
             serving(

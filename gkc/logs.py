@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import sys
+import threading
 import time
 from contextvars import Context
 from dataclasses import dataclass
@@ -53,6 +54,71 @@ def tell_error(_: object, method: str, event: EventDict) -> EventDict:
     return event
 
 
+@dataclass
+class _Line:
+    """What was told, when it may be told again, and how often it could have been since."""
+
+    logger: str
+    method: str
+    event: EventDict
+    until: float
+    count: int = 0
+
+
+class Repetitions:
+    """Counts warnings and errors that were told a moment ago, as ``repeated`` of the next line.
+
+    They are those of one event whose values are the same, but for what belongs to a request. The
+    count is told with the first event of any kind after ten seconds, or as the process ends.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[object, _Line] = {}
+        self._lock = threading.RLock()  # threads log, too
+
+    def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:  # noqa: ANN401
+        """Let an event pass, or count it."""
+        if "repeated" in event:
+            return event
+        now = time.monotonic()
+        self.tell(now)
+        if method in ("warning", "error"):
+            self._count(logger.name, method, event, now)
+        return event
+
+    def _count(self, logger: str, method: str, event: EventDict, now: float) -> None:
+        told = [(name, str(event[name])) for name in sorted(event.keys() - _OF_A_REQUEST)]
+        until = now + _REPEATED_SECONDS
+        with self._lock:
+            line = self._lines.setdefault(
+                (logger, method, *told), _Line(logger, method, event, until)
+            )
+            if line.event is not event:
+                line.event = event
+                line.count += 1
+                raise structlog.DropEvent
+
+    def forget(self) -> None:
+        """Begin anew."""
+        with self._lock:
+            self._lines = {}
+
+    def tell(self, now: float = float("inf")) -> None:
+        """Tell how often each line was repeated whose time is over; without a time, all of them."""
+        with self._lock:
+            for key in [key for key, line in self._lines.items() if line.until <= now]:
+                line = self._lines.pop(key)
+                if line.count:
+                    again = _Line(line.logger, line.method, line.event, now + _REPEATED_SECONDS)
+                    self._lines[key] = again
+                    log = getattr(structlog.get_logger(line.logger), line.method)
+                    # Outside the request that happens to be under way, whose id is another one.
+                    Context().run(log, **line.event, repeated=line.count)
+
+
+REPETITIONS: Final = Repetitions()
+"""Of this process, whose end may tell them itself: signals end some without `atexit`."""
+
 _SHARED: Final[tuple[Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
     tell_error,
@@ -74,13 +140,13 @@ def set_up_logging(level: int = logging.INFO) -> None:
     level : int
         The lowest level that is shown, as in `logging`.
     """
-    repetitions = Repetitions()
-    atexit.register(repetitions.tell)
+    REPETITIONS.forget()
+    atexit.register(REPETITIONS.tell)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *_SHARED,
-            repetitions,
+            REPETITIONS,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -123,58 +189,6 @@ def log_as_the_caller_does() -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
-
-
-@dataclass
-class _Line:
-    """What was told, when it may be told again, and how often it could have been since."""
-
-    logger: str
-    method: str
-    event: EventDict
-    until: float
-    count: int = 0
-
-
-class Repetitions:
-    """Counts warnings and errors that were told a moment ago, as ``repeated`` of the next line.
-
-    They are those of one event whose values are the same, but for what belongs to a request. The
-    count is told with the first event of any kind after ten seconds, or as the process ends.
-    """
-
-    def __init__(self) -> None:
-        self._lines: dict[object, _Line] = {}
-
-    def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:  # noqa: ANN401
-        """Let an event pass, or count it."""
-        if "repeated" in event:
-            return event
-        now = time.monotonic()
-        self.tell(now)
-        if method not in ("warning", "error"):
-            return event
-        told = [(name, str(event[name])) for name in sorted(event.keys() - _OF_A_REQUEST)]
-        key = logger.name, method, *told
-        line = self._lines.get(key)
-        if line is None:
-            self._lines[key] = _Line(logger.name, method, event, now + _REPEATED_SECONDS)
-            return event
-        line.event = event
-        line.count += 1
-        raise structlog.DropEvent
-
-    def tell(self, now: float = float("inf")) -> None:
-        """Tell how often each line was repeated whose time is over; without a time, all of them."""
-        for key in [key for key, line in self._lines.items() if line.until <= now]:
-            line = self._lines.pop(key)
-            if line.count:
-                self._lines[key] = _Line(
-                    line.logger, line.method, line.event, now + _REPEATED_SECONDS
-                )
-                log = getattr(structlog.get_logger(line.logger), line.method)
-                # Outside the request that happens to be under way, whose id is another one.
-                Context().run(log, **line.event, repeated=line.count)
 
 
 class _StandardErrorHandler(logging.StreamHandler):  # type: ignore[type-arg]

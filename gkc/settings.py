@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "GKC_"
 _TEST_PREFIX: Final = "GKC_TEST_"
+_USER_CACHE_MB: Final = 64
 
 
 class StoreSettings(BaseSettings):
@@ -34,7 +35,8 @@ class StoreSettings(BaseSettings):
     system's temporary files."""
 
     store_timeout_ms: int = Field(default=500, ge=1)
-    """Longest wait for one read of the store, in milliseconds; then the answer is 503."""
+    """Longest time without a byte of the store while it owes an answer, and longest time to connect
+    to it, in milliseconds; then the answer is 503."""
 
 
 class CallerSettings(BaseSettings):
@@ -56,6 +58,10 @@ class FollowingSettings(StoreSettings):
     refresh_ms: int = Field(default=200, ge=1)
     """Pause between two looks at the catalogue, in milliseconds; well within the second in which
     a publication has to be served."""
+
+    stale_seconds: float = Field(default=300.0, ge=0, allow_inf_nan=False)
+    """How many seconds old an answer may be at most while the store is away, for callers who allow
+    it; 0: none is given that is older than two seconds."""
 
 
 class Settings(FollowingSettings):
@@ -101,9 +107,10 @@ class Settings(FollowingSettings):
     """Whether anybody may call who reaches an address other than loopback, where neither keys nor
     certificates are asked for; where they are, this changes nothing."""
 
-    user_cache_mb: int = Field(default=0, ge=0)
-    """Mebibytes of users' records that each worker keeps for users who are asked for again; 0
-    keeps none. Saves reads of Redis; a ``file:`` store is mapped memory already."""
+    user_cache_mb: int | None = Field(default=None, ge=0)
+    """Mebibytes of users' records that each worker keeps, for users who are asked for again and for
+    when the store is away; 0 keeps none. By default 64 of a store behind a network, and none of a
+    ``file:`` store, which is mapped memory already."""
 
     drain_delay_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Seconds from SIGTERM until the service stops listening: what load balancers need to send
@@ -118,6 +125,14 @@ class Settings(FollowingSettings):
     ready_needs_store: bool = False
     """Whether `/readyz` is 503 after five seconds of failed looks at the catalogue. Every host
     fails them at the same time, so that a load balancer would be left without any."""
+
+    @property
+    def user_cache_bytes(self) -> int:
+        """How much of users' records each worker keeps."""
+        megabytes = self.user_cache_mb
+        if megabytes is None:
+            megabytes = 0 if self.store_url.startswith("file:") else _USER_CACHE_MB
+        return megabytes * 1024 * 1024
 
     @property
     def is_open_unasked(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from gkc.answering.counting import Counting, DamageCount, NoCounting
 from gkc.answering.eager import EagerCoroutine
@@ -48,8 +49,10 @@ class Answering:
     async def answer(self, question: Question) -> Answer:
         """Answer a question; all rows that name one version come from one generation.
 
-        If data of a generation turns out to be gone, the catalogue is re-read, and if it names
-        another generation by now, the whole question is answered from that one.
+        While the store is away, what is held here answers, if it is not older than allowed: all of
+        the question or nothing. If data of a generation turns out to be gone, the catalogue is
+        re-read, and if it names another generation by now, the whole question is answered from that
+        one.
 
         Raises
         ------
@@ -58,12 +61,14 @@ class Answering:
         InvalidFieldsError
             If the versions' widths differ, or a part might not stay finite in the answer's type.
         StoreUnavailableError, GenerationNotFoundError, GenerationCorruptError
-            If the store fails, or lost data.
+            If the store fails, or lost data; or is away, and not all that is asked is held here.
         """
         versions = question.columns.versions
         generations = await self._serving.resolve(versions)
+        age = self._serving.watch.age(question.allow_stale)
         try:
-            return await self._answer_from(question, generations)
+            answer = await self._answer_from(question, generations)
+            return answer if age is None else replace(answer, age=age)
         except (GenerationNotFoundError, GenerationCorruptError) as exc:
             current = await self._serving.resolve_anew(versions)
             if _ids(current, versions) == _ids(generations, versions):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from gkc.answering.counting import Counting
+from gkc.answering.store_watch import StoreWatch
 from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
 from gkc.store import Catalogue, GenerationManifest, ItemTable, KnowledgeReader
@@ -23,13 +24,27 @@ class GuardedReader:
     timeout_seconds : float
         Longest wait for one read; item tables, which may have to be copied first, take as long as
         they take.
+    stale_seconds : float
+        As of `StoreWatch`.
+
+    Attributes
+    ----------
+    watch : StoreWatch
+        Whether questions are to wait for the store.
     """
 
-    def __init__(self, reader: KnowledgeReader, counting: Counting, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        reader: KnowledgeReader,
+        counting: Counting,
+        timeout_seconds: float,
+        stale_seconds: float,
+    ) -> None:
         self._reader = reader
         self._counting = counting
         self._timeout_seconds = timeout_seconds
         self.store = reader.store
+        self.watch = StoreWatch(self.store, stale_seconds)
 
     async def catalogue(self) -> Catalogue | None:
         """Read the catalogue."""
@@ -55,7 +70,8 @@ class GuardedReader:
         return self._reader.scrub(items)
 
     async def fetch_users(self, manifest: GenerationManifest, users: Ids) -> Records:
-        """Read the records of distinct users; the deadline of this one is the reader's own."""
+        """Read the records of distinct users; only a silent store ends this one, or its caller."""
+        self.watch.require_users(len(users), len(users))
         with self._counting.store_operation("fetch_users"):
             return await self._reader.fetch_users(manifest, users)
 

@@ -22,6 +22,7 @@ from gkc.errors import (
     OldCatalogueError,
     ServiceNotReadyError,
     StoreError,
+    StoreUnavailableError,
     VersionNotFoundError,
     VersionNotReadyError,
 )
@@ -71,11 +72,12 @@ class Serving:
     Parameters
     ----------
     reader : GuardedReader
+        Its `watch` is told of each look.
     counting : Counting
     item_memory_bytes : int
         How much of all item tables together is faulted into memory ahead of requests.
     refresh_seconds : float
-        Pause between two looks at the catalogue.
+        Pause between two looks at the catalogue, while they find it.
     load_wait_seconds : float or None
         How long `wait_for_loads` waits at most; None: the caller's deadline ends it.
 
@@ -83,6 +85,8 @@ class Serving:
     ----------
     last_catalogue : Catalogue or None
         The last one that could be read, even if it is lost by now.
+    watch : StoreWatch
+        What looks at it found lately.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Serving:
         load_wait_seconds: float | None,
     ) -> None:
         self._reader = reader
+        self.watch = reader.watch
         self._counting = counting
         self._item_memory_bytes = item_memory_bytes
         self._refresh_seconds = refresh_seconds
@@ -106,7 +111,6 @@ class Serving:
         self._was_read = False
         self._at_start: frozenset[str] = frozenset()
         self._has_started = False
-        self._failed_read = ""
         self._out_since: float | None = None
         self._loaded: Mapping[str, LoadedGeneration] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
@@ -189,8 +193,9 @@ class Serving:
         """Return since when the catalogue cannot be read, or is lost; None if it is there."""
         if self._out_since is None:
             return None
-        cause = self._failed_read or f"catalogue of {self._reader.store}: {self._lost}"
-        return Outage(time.monotonic() - self._out_since, not self._failed_read, cause)
+        failure = self.watch.failure
+        cause = str(failure or f"catalogue of {self._reader.store}: {self._lost}")
+        return Outage(time.monotonic() - self._out_since, failure is None, cause)
 
     async def resolve(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
         """Return what answers for each version, and perhaps for others: one snapshot a request.
@@ -207,12 +212,14 @@ class Serving:
             If the catalogue is lost, or cannot be re-read.
         """
         if self._lost is not None or not self._loaded.keys() >= set(versions):
+            self.watch.require_store()
             await self.refresh()
             self.check_loaded(versions)
         return self._loaded
 
     async def resolve_anew(self, versions: Sequence[str]) -> Mapping[str, LoadedGeneration]:
         """As `resolve`, from a catalogue read now, and waiting a little for what it names."""
+        self.watch.require_store()
         await self.refresh()
         await self.wait_for_loads(versions)
         return await self.resolve(versions)
@@ -258,13 +265,14 @@ class Serving:
                 try:
                     await self.refresh()
                 except Exception as exc:  # the outermost loop: it goes on, whatever happens
+                    self.watch.note_failed_look()
                     cause = cause_of(exc)
                     if cause != self._not_read:  # once, not at every look
                         log.warning("catalogue_not_read", cause=cause, exc_info=unforeseen(exc))
                     self._not_read = cause
                 else:
                     self._not_read = None
-                await asyncio.sleep(self._refresh_seconds)
+                await asyncio.sleep(self.watch.pause(self._refresh_seconds))
         finally:
             tasks = [scrubbing, *self._reads, *self._loads.values()]
             for task in tasks:
@@ -310,8 +318,8 @@ class Serving:
                 self._take(await self._reader.catalogue())
             except CatalogueLostError as exc:
                 self._lose(exc.reason)
-            except StoreError as exc:
-                self._note_outage(asked, str(exc))
+            except StoreUnavailableError as exc:
+                self._note_outage(asked, exc)
                 raise
             except Exception as exc:  # something in it that nobody foresaw: it is damaged
                 self._counting.store_error("catalogue")
@@ -321,10 +329,10 @@ class Serving:
                 self._lose(reason)
             self._note_outage(asked)
 
-    def _note_outage(self, asked: float, failed_read: str = "") -> None:
+    def _note_outage(self, asked: float, failure: StoreUnavailableError | None = None) -> None:
         """Keep in mind since when looks at the catalogue find none."""
-        self._failed_read = failed_read
-        if not failed_read and self._lost is None:
+        self.watch.note(asked, failure)
+        if failure is None and self._lost is None:
             if self._out_since is not None:
                 away_seconds = round(time.monotonic() - self._out_since, 1)
                 log.info("catalogue_read_again", away_seconds=away_seconds)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from gkc.answering.store_watch import StoreWatch
 from gkc.center.plan import Records
 from gkc.errors import LayoutError
 from gkc.store import GenerationManifest, joined
@@ -47,12 +48,17 @@ class UserCache:
     reader : UserReader
     max_bytes : int
         Most that all entries take together, `ENTRY_BYTES` for each included.
+    watch : StoreWatch
+        Whether to wait for that reader.
     hits, misses : Count
         Of the records asked for, those that were here and those that were not.
     """
 
-    def __init__(self, reader: UserReader, max_bytes: int, hits: Count, misses: Count) -> None:
+    def __init__(
+        self, reader: UserReader, max_bytes: int, watch: StoreWatch, hits: Count, misses: Count
+    ) -> None:
         self._reader = reader
+        self._watch = watch
         self._max_bytes = max_bytes
         self._hits, self._misses = hits, misses
         self._kept: OrderedDict[_Key, bytes] = OrderedDict()
@@ -73,6 +79,7 @@ class UserCache:
         self._hits.inc(len(keys) - len(missing))
         self._misses.inc(len(missing))
         if missing:
+            self._watch.require_users(len(missing), len(keys))
             asked = users[np.array(missing, dtype=np.int64)]
             fetched = await self._reader.fetch_users(manifest, asked)
             read = [None if record is None else bytes(record) for record in fetched]

@@ -5,6 +5,7 @@ All raise `InvalidFieldsError`. Which element is at fault is searched for only o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
@@ -173,6 +174,13 @@ def parts_of(value: object) -> tuple[Part, ...]:
         if part not in PARTS:
             raise InvalidFieldsError(f"is not one of {', '.join(PARTS)}", f"/parts/{k}")
     return in_row_order(value)
+
+
+def seconds_of(value: object, field: str) -> float:
+    """Return a number of seconds that is finite, and 0 or more."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise InvalidFieldsError("must be a finite number of seconds, 0 or more", field)
+    return float(value)
 
 
 def choice_of(value: object, choices: Sequence[ChoiceT], field: str) -> ChoiceT:

@@ -84,12 +84,15 @@ class Question(Struct, frozen=True):
         The parts asked for, in the order of `gkc.knowledge.PARTS`.
     dtype : {"f32", "f16"}
     layout : {"rows", "factored"}
+    allow_stale : float
+        How many seconds old an answer may be while the store is away.
     """
 
     columns: Columns
     parts: tuple[Part, ...] = PARTS
     dtype: AnswerType = "f32"
     layout: Layout = "rows"
+    allow_stale: float = 0.0
 
 
 class _AnyAnswer(Struct, frozen=True):
@@ -118,9 +121,12 @@ class RowsAnswer(_AnyAnswer, frozen=True):
     Attributes
     ----------
     knowledge : ndarray, shape (n, width), float32 or float16
+    age : float or None
+        As of a `FactoredAnswer`.
     """
 
     knowledge: Vectors
+    age: float | None = None
 
 
 class FactoredAnswer(_AnyAnswer, frozen=True):
@@ -131,9 +137,13 @@ class FactoredAnswer(_AnyAnswer, frozen=True):
     tensors : mapping of str to ndarray
         ``user``, ``item``, ``user_category`` in float32 or float16, ``user_index`` and
         ``user_category_index`` in int32; only what the parts need.
+    age : float or None
+        How many seconds ago the catalogue was read by which it was answered, while the store is
+        away; None for an ordinary answer.
     """
 
     tensors: Mapping[str, Array]
+    age: float | None = None
 
 
 Answer = RowsAnswer | FactoredAnswer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated, Final
 
 import typer
@@ -44,6 +45,7 @@ def run(
 
     Example: gkc serve --store file:./gkc-data --port 8000 --workers 2
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is what it has read anew
     with extra_needed("service", "gkc serve"):
         from gkc.http.serve import serve
 

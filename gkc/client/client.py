@@ -43,6 +43,7 @@ class _AnyClient:
         mirror_dir: str | os.PathLike[str] | None = None,
         lock: str | os.PathLike[str] | Lock | None = None,
         api_key: str | None = None,
+        allow_stale: float = 0.0,
     ) -> None:
         options = Options(
             urls=urls_of(url),
@@ -55,6 +56,7 @@ class _AnyClient:
             mirror_dir=mirror_dir,
             lock=lock_of(lock),
             api_key=api_key,
+            allow_stale=allow_stale,
         )
         self.__setstate__(options)
 
@@ -99,7 +101,7 @@ class _AnyClient:
             v = self._options.lock.only_version()
         if v is None:
             raise ClientUsageError("name the version, by v= or by a lock of one version")
-        return question_of(u, i, c, v, parts, dtype)
+        return question_of(u, i, c, v, parts, dtype, float(self._options.allow_stale))
 
     def _checked(self, answer: Knowledge) -> Knowledge:
         """Hand out an answer if it is what the lock says.
@@ -171,6 +173,9 @@ class Client(_AnyClient):
     api_key : str, optional
         What ``gkc key new`` printed, for a service that asks for keys. Shown nowhere, but part of
         what is pickled.
+    allow_stale : float
+        While the store is away, how many seconds ago it may have been asked which generation is
+        current; an answer whose `age` is not None is such a one.
 
     Raises
     ------

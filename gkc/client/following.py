@@ -76,7 +76,8 @@ class FollowedStore:
             mirror_dir=settings.mirror_dir,
             timeout_ms=settings.store_timeout_ms,
         )
-        self._reader = GuardedReader(opened, NoCounting(), settings.store_timeout_ms / 1000)
+        timeout_seconds = settings.store_timeout_ms / 1000
+        self._reader = GuardedReader(opened, NoCounting(), timeout_seconds, settings.stale_seconds)
         self._serving = Serving(
             self._reader,
             NoCounting(),
@@ -130,7 +131,7 @@ GenerationCorruptError
     def plan(self, question: Question) -> Plan | None:
         """Plan a question from what is loaded at this moment, None if that is not all of it.
 
-        For any thread.
+        Nor while the catalogue cannot be read: it may be too old. For any thread.
 
         Raises
         ------
@@ -138,7 +139,9 @@ GenerationCorruptError
             If it cannot be answered as asked.
         """
         loaded = self._serving.loaded
-        if not all(version in loaded for version in question.columns.versions):
+        if self._serving.watch.failure or not all(
+            version in loaded for version in question.columns.versions
+        ):
             return None
         return Plan(question, loaded)
 
@@ -155,7 +158,9 @@ GenerationCorruptError
             if (told := self._description(version, generation))
         }
         parts = {str(part): span for part, span in answer.spans.items()}
-        return Knowledge(answer.knowledge, answer.status, parts, answer.versions, described)
+        return Knowledge(
+            answer.knowledge, answer.status, parts, answer.versions, described, answer.age
+        )
 
     def _description(self, version: str, generation: str) -> Mapping[str, Any] | None:
         """Return what is told of a generation, None if it is no longer served."""

@@ -28,16 +28,19 @@ class Knowledge:
         The generation that answered for each version.
     described : mapping of str to object, optional
         For each version what ``GET /versions`` tells of that generation, where it is known.
+    age : float, optional
+        While the store is away, how many seconds ago it was last asked which generation is current;
+        None for an ordinary answer.
 
     Attributes
     ----------
     rows, status
         The same, read-only: views of what was received, which they keep.
-    parts, versions, described
+    parts, versions, described, age
         The same.
     """
 
-    __slots__ = ("_memory", "described", "parts", "rows", "status", "versions")
+    __slots__ = ("_memory", "age", "described", "parts", "rows", "status", "versions")
 
     def __init__(
         self,
@@ -46,8 +49,10 @@ class Knowledge:
         parts: Mapping[str, tuple[int, int]],
         versions: Mapping[str, str],
         described: Mapping[str, Mapping[str, Any]] | None = None,
+        age: float | None = None,
     ) -> None:
         self._memory = rows
+        self.age = age
         self.described = described or {}
         self.rows = rows.view()
         self.rows.flags.writeable = False
@@ -59,7 +64,7 @@ class Knowledge:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what it was made of."""
         told = dict(self.parts), dict(self.versions), dict(self.described)
-        return Knowledge, (self._memory, self.status, *told)
+        return Knowledge, (self._memory, self.status, *told, self.age)
 
     def __len__(self) -> int:
         """Return the number of rows."""

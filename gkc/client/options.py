@@ -63,6 +63,7 @@ class Options:
     mirror_dir: str | os.PathLike[str] | None
     lock: Lock | None
     api_key: str | None = field(repr=False)
+    allow_stale: float
 
     def __post_init__(self) -> None:
         """Check them."""
@@ -74,6 +75,9 @@ class Options:
         _check("max_rows", self.max_rows, _is_count(self.max_rows, 1), "a count of 1 or more")
         is_hook = on_request is None or callable(on_request)
         _check("on_request", on_request, is_hook, "a function, or None")
+        stale = self.allow_stale
+        is_age = stale == 0 or _is_seconds(stale)
+        _check("allow_stale", stale, is_age, "a number of seconds, 0 or more")
         if self.api_key is not None and not _is_key(self.api_key):
             raise ClientUsageError(
                 "api_key= must be one that `gkc key new` printed: ASCII characters without spaces"

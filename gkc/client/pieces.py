@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from gkc.center.question import Columns, Question
 from gkc.client.knowledge import Knowledge
@@ -43,7 +44,7 @@ def pieces_of(question: Question, max_rows: int) -> list[Question]:
     pieces = []
     for start in range(0, n, max_rows):
         columns = _with_own_versions(question.columns.at(slice(start, start + max_rows)))
-        pieces.append(Question(columns, question.parts, question.dtype, question.layout))
+        pieces.append(replace(question, columns=columns))
     return pieces
 
 
@@ -83,4 +84,5 @@ def _joined(answers: Sequence[Knowledge], versions: Mapping[str, str]) -> Knowle
         answers[-1].parts,
         versions,
         {version: entry for answer in answers for version, entry in answer.described.items()},
+        max((answer.age for answer in answers if answer.age is not None), default=None),
     )

@@ -45,6 +45,7 @@ def question_of(
     v: str | Sequence[str],
     parts: Sequence[Part] | None,
     dtype: str,
+    allow_stale: float = 0.0,
 ) -> Question:
     """Return the question that these arguments ask.
 
@@ -65,6 +66,7 @@ def question_of(
         columns,
         PARTS if parts is None else parts_of(held_names(parts)),
         choice_of(dtype, ANSWER_TYPES, "/dtype"),
+        allow_stale=allow_stale,
     )
 
 

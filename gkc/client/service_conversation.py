@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from gkc.center.question import Question
 from gkc.client.knowledge import Knowledge
 from gkc.client.service_address import Address
@@ -34,7 +36,7 @@ class Conversation:
         entry = self._current.get(versions[0]) if len(versions) == 1 else None
         if entry is None or not is_worthwhile(question, entry):
             return question
-        return Question(question.columns, question.parts, question.dtype, "factored")
+        return replace(question, layout="factored")
 
     def understand(self, question: Question, response: Response) -> tuple[Knowledge, bool]:
         """Read the answer to a question; tell whether its generations were met before."""

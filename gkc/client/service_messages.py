@@ -128,6 +128,8 @@ def knowledge_request(question: Question) -> Request:
         metadata["dtype"] = question.dtype
     if question.layout != "rows":
         metadata["layout"] = question.layout
+    if question.allow_stale:
+        metadata["allow_stale"] = _text(question.allow_stale)
     body = b"".join(safetensors.dump(tensors, metadata))
     headers = (
         f"Accept: {SAFETENSORS}\r\nContent-Type: {SAFETENSORS}\r\nContent-Length: {len(body)}\r\n"
@@ -165,6 +167,8 @@ def read_answer(question: Question, response: Response) -> Knowledge:
     _check_type(response, SAFETENSORS)
     try:
         tensors, metadata = safetensors.load(response.body.data)
+        told_age = metadata.get("age")
+        age = None if told_age is None else msgspec.json.decode(told_age, type=float)
         head = _head(
             metadata.get("versions", ""),
             metadata.get("parts", ""),
@@ -183,7 +187,7 @@ def read_answer(question: Question, response: Response) -> Knowledge:
         raise _lie(response, fault)
     rows: Any = tensors["knowledge"] if is_rows else rows_of(question, tensors, head.parts)
     status: Any = tensors["status"]
-    return Knowledge(rows, status, head.parts, head.versions)
+    return Knowledge(rows, status, head.parts, head.versions, age=age)
 
 
 class _Head(Struct, frozen=True):

@@ -36,6 +36,7 @@ from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.http.readiness import Readiness
 from gkc.http.routes import KNOWLEDGE_PATH, KnowledgeEndpoint, Routes
 from gkc.http.tls import follow_tls
+from gkc.logs import REPETITIONS
 from gkc.problem import MEDIA_TYPE
 from gkc.settings import Settings
 from gkc.store import KnowledgeReader
@@ -129,7 +130,7 @@ class Service:
         self.metrics = Metrics(metrics_directory)
         self.admission = Admission()
         timeout_seconds = settings.store_timeout_ms / 1000
-        self._reader = GuardedReader(reader, self.metrics, timeout_seconds)
+        self._reader = GuardedReader(reader, self.metrics, timeout_seconds, settings.stale_seconds)
         self.serving = Serving(
             self._reader,
             self.metrics,
@@ -154,8 +155,9 @@ class Service:
         for error in (GkcError, Exception):
             api.add_exception_handler(error, _answer_error)
         users: UserReader = self._reader
-        if settings.user_cache_mb:
-            users = UserCache(users, settings.user_cache_mb * _MEBIBYTE, *self.metrics.user_cache())
+        if max_bytes := settings.user_cache_bytes:
+            watch = self._reader.watch
+            users = UserCache(users, max_bytes, watch, *self.metrics.user_cache())
         knowledge = KnowledgeEndpoint(
             Answering(self.serving, users, self.metrics),
             self.metrics,
@@ -197,6 +199,7 @@ class Service:
                     await task
             self.metrics.add_tally()
             await self._reader.close()
+            REPETITIONS.tell()
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:

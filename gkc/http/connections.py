@@ -7,6 +7,9 @@ its small answer is worth.
 from __future__ import annotations
 
 import asyncio
+import math
+import resource
+from heapq import nsmallest
 from typing import Final, Protocol
 
 from gkc.http.admission import Admission
@@ -18,6 +21,10 @@ _CROWD_BYTES: Final = 32 << 20
 """Of answers that waited together: what they leave is not needed any more once they are gone."""
 
 
+_SPARE_DESCRIPTORS: Final = 128
+"""For the store, and for files; or half of them, where there are few."""
+
+
 class Connection(Protocol):
     """What is looked at."""
 
@@ -25,8 +32,15 @@ class Connection(Protocol):
     def unsent_bytes(self) -> int:
         """What the caller has not taken yet of its answer."""
 
+    @property
+    def idle_since(self) -> float | None:
+        """When it was answered, or made; None while a request comes or is answered."""
+
     def look(self, now: float) -> None:
         """End the connection if its caller keeps us waiting for too long."""
+
+    def close(self) -> None:
+        """End it once what is written has left."""
 
 
 class Connections:
@@ -44,11 +58,14 @@ class Connections:
         self.admission = admission
         self.limits = limits
         self._open: set[Connection] = set()
+        self._most_open = _most_open()
         self._looks = False
         self._most_unsent = 0
 
     def add(self, connection: Connection) -> None:
-        """Look at a connection from now on."""
+        """Look at a connection from now on; if there are too many, idle ones are closed for it."""
+        if len(self._open) >= self._most_open:
+            self._close_idle(connection)
         self._open.add(connection)
         if not self._looks:
             self._looks = True
@@ -57,6 +74,13 @@ class Connections:
     def remove(self, connection: Connection) -> None:
         """Forget a connection that ended."""
         self._open.discard(connection)
+
+    def _close_idle(self, newcomer: Connection) -> None:
+        """Close those that have been idle for longest, some at once; if none is, the newcomer."""
+        since = {each: each.idle_since for each in self._open}
+        idle = {each: moment for each, moment in since.items() if moment is not None}
+        for each in nsmallest(1 + len(idle) // 16, idle, idle.__getitem__) or [newcomer]:
+            each.close()
 
     def _look_later(self) -> None:
         asyncio.get_running_loop().call_later(self.limits.look_seconds, self._look)
@@ -74,3 +98,11 @@ class Connections:
         if self._most_unsent > _CROWD_BYTES and unsent < self._most_unsent // 4:
             self._most_unsent = unsent
             give_freed_memory_back()
+
+
+def _most_open() -> float:
+    """Return how many connections there are descriptors for."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return math.inf
+    return allowed - min(_SPARE_DESCRIPTORS, allowed // 2)

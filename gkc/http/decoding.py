@@ -30,6 +30,7 @@ from gkc.center.checks import (
     columns_of,
     id_array,
     parts_of,
+    seconds_of,
     string_array,
     versions_of,
 )
@@ -42,7 +43,7 @@ from gkc.http.limits import refuse_many_values, refuse_unknown
 from gkc.knowledge import PARTS
 from gkc.strings import Ids, StringIds
 
-_OPTIONS: Final = frozenset(("parts", "dtype", "layout"))
+_OPTIONS: Final = frozenset(("parts", "dtype", "layout", "allow_stale"))
 _QUESTION: Final = frozenset("uicv")
 _REQUIRED: Final = ("u", "i", "v")
 _LONGEST_INT64: Final = 20
@@ -96,7 +97,8 @@ def decode_json(body: bytes, max_rows: int) -> Question:
         max_rows,
         pointers,
     )
-    return Question(columns, in_row_order(request.parts), request.dtype, request.layout)
+    parts = in_row_order(request.parts)
+    return Question(columns, parts, request.dtype, request.layout, request.allow_stale)
 
 
 def decode_safetensors(body: bytes, max_rows: int) -> Question:
@@ -130,6 +132,8 @@ def decode_safetensors(body: bytes, max_rows: int) -> Question:
     options: dict[str, Any] = dict(metadata)
     if "parts" in options:
         options["parts"] = _json_if_array("parts", options["parts"], max_rows)
+    if "allow_stale" in options:
+        options["allow_stale"] = _json_if_number(options["allow_stale"])
     return _with_options(columns, options)
 
 
@@ -260,6 +264,7 @@ def _with_options(columns: Columns, value: Mapping[str, Any]) -> Question:
         parts=parts_of(value["parts"]) if "parts" in value else PARTS,
         dtype=choice_of(value.get("dtype", "f32"), ANSWER_TYPES, "/dtype"),
         layout=choice_of(value.get("layout", "rows"), LAYOUTS, "/layout"),
+        allow_stale=seconds_of(value.get("allow_stale", 0.0), "/allow_stale"),
     )
 
 
@@ -273,6 +278,14 @@ def _json_if_array(name: str, value: str, max_rows: int) -> object:
         return orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise InvalidFieldsError(f"is not a JSON array: {exc}", f"/{name}") from exc
+
+
+def _json_if_number(value: str) -> object:
+    """Return the number that a metadata entry holds as JSON text, or the entry itself."""
+    try:
+        return msgspec.json.decode(value.encode(errors="replace"), type=float)
+    except msgspec.MsgspecError:
+        return value
 
 
 def _require(fields: Collection[str], inside: str = "") -> None:

@@ -88,6 +88,8 @@ def _encode_safetensors(answer: Answer) -> list[bytes | memoryview]:
         answer.tensors if isinstance(answer, FactoredAnswer) else {"knowledge": answer.knowledge}
     )
     metadata = _metadata(tuple(answer.versions.items()), tuple(answer.spans.items()))
+    if answer.age is not None:
+        metadata = {**metadata, "age": str(answer.age)}
     return safetensors.dump({**tensors, "status": answer.status}, metadata)
 
 
@@ -101,7 +103,8 @@ def _metadata(
 
 
 def _head(answer: Answer) -> dict[str, Any]:
-    return {"versions": dict(answer.versions), "parts": dict(answer.spans)}
+    head = {"versions": dict(answer.versions), "parts": dict(answer.spans)}
+    return head if answer.age is None else {**head, "age": answer.age}
 
 
 def _exact(knowledge: Vectors) -> Any:  # noqa: ANN401

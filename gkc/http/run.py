@@ -17,7 +17,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 import uvicorn
@@ -42,7 +42,12 @@ from gkc.store import open_reader
 
 log = structlog.get_logger(__name__)
 
+_ACCEPTED_AT_ONCE: Final = 16
+"""uvloop accepts one connection a turn of a listening socket, so this is listened on several times:
+else those that are new would wait for hundreds of turns while others keep the loop busy."""
 _LOOK_SECONDS: Final = 0.1
+_FIRST_REQUEST_SECONDS: Final = 1.0
+"""What a caller has from connecting to asking while the worker leaves."""
 _CLOSING_SECONDS: Final = 1.0
 """What requests have to notice that their connection was cut."""
 _CONNECTION_CLOSE: Final = (b"connection", b"close")
@@ -107,6 +112,7 @@ class _Server(uvicorn.Server):
         self._admin = admin
         self._serving = serving
         self._assignment = assignment
+        self._listeners = [assignment.listener]
         self._drain_seconds = settings.drain_seconds
         self._drain_delay_seconds = settings.drain_delay_seconds
         self._is_leaving = False
@@ -127,10 +133,12 @@ class _Server(uvicorn.Server):
         listener = self._assignment.listener
         self.started = True  # from now on it leaves as one that serves
         self._tell_state()
-        server = await self._loop.create_server(
-            partial(protocol, **told), sock=listener, ssl=self.config.ssl, backlog=BACKLOG
-        )
-        self.servers = [server]
+        self._listeners += (listener.dup() for _ in range(1, _ACCEPTED_AT_ONCE))
+        make = partial(protocol, **told)
+        self.servers = [
+            await self._loop.create_server(make, sock=each, ssl=self.config.ssl, backlog=BACKLOG)
+            for each in self._listeners
+        ]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave, and tell callers to; before it serves, there is nobody to tell."""
@@ -146,8 +154,7 @@ class _Server(uvicorn.Server):
             take_no_more(self._assignment.listener)
             await asyncio.sleep(_LOOK_SECONDS)  # to accept, and read, what is there
         self._stop_listening()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
+        await self._close_idle()
         await self._wait_until_empty()
         left = list(self.server_state.connections)
         if left:
@@ -191,9 +198,23 @@ class _Server(uvicorn.Server):
     def _stop_listening(self) -> None:
         for server in self.servers:
             server.close()
-        self._assignment.listener.close()
+        for listener in self._listeners:
+            listener.close()
         if self._admin:
             self._admin.stop_listening()
+
+    async def _close_idle(self) -> None:
+        """Close connections without a request; the first one of a new connection is waited for."""
+        patience = self._loop.time() + _FIRST_REQUEST_SECONDS
+        while True:
+            connections = cast("list[GatheringProtocol]", list(self.server_state.connections))
+            is_over = self._loop.time() >= patience
+            for connection in connections:
+                if connection.has_asked or is_over:
+                    connection.shutdown()
+            if is_over or all(connection.has_asked for connection in connections):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _wait_until_empty(self) -> None:
         """Wait until no connection is left, or for as long as requests have from the first time."""

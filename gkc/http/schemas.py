@@ -41,6 +41,15 @@ RowLayout = Annotated[
     Layout, Meta(description=f"`factored` saves bytes; only with `Accept: {SAFETENSORS}`.")
 ]
 
+AllowStale = Annotated[
+    float,
+    Meta(
+        ge=0,
+        description="How many seconds old an answer may be while the store is away: it is given "
+        "if all of it is held here, and says its `age`.",
+    ),
+]
+
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all that a request holds: a field that is not known is refused."""
@@ -56,6 +65,7 @@ class Columns(Request, frozen=True, kw_only=True):
     parts: Parts = PARTS
     dtype: ElementType = "f32"
     layout: RowLayout = "rows"
+    allow_stale: AllowStale = 0.0
 
 
 class ColumnsAsText(Request, frozen=True, kw_only=True):
@@ -68,6 +78,7 @@ class ColumnsAsText(Request, frozen=True, kw_only=True):
     parts: Parts = PARTS
     dtype: ElementType = "f32"
     layout: RowLayout = "rows"
+    allow_stale: AllowStale = 0.0
 
 
 class Quadruple(Request, frozen=True, kw_only=True):
@@ -86,6 +97,7 @@ class Quadruples(Request, frozen=True, kw_only=True):
     parts: Parts = PARTS
     dtype: ElementType = "f32"
     layout: RowLayout = "rows"
+    allow_stale: AllowStale = 0.0
 
 
 class Metadata(Request, frozen=True, kw_only=True):
@@ -95,6 +107,7 @@ class Metadata(Request, frozen=True, kw_only=True):
     parts: Parts = PARTS
     dtype: ElementType = "f32"
     layout: RowLayout = "rows"
+    allow_stale: AllowStale = 0.0
 
 
 class Knowledge(Struct, frozen=True):
@@ -112,6 +125,13 @@ class Knowledge(Struct, frozen=True):
         list[Annotated[list[Literal[0, 1, 2]], Meta(min_length=len(PARTS), max_length=len(PARTS))]],
         Meta(description=f"Of {', '.join(PARTS)}: 0 absent, 1 found, 2 the default vector."),
     ]
+    age: Annotated[
+        float | UnsetType,
+        Meta(
+            description="Only while the store is away: seconds since it was last asked which "
+            "generation is current."
+        ),
+    ] = UNSET
 
 
 class StoreOutage(Struct, frozen=True):

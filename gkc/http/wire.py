@@ -150,12 +150,13 @@ class GatheringProtocol(HttpToolsProtocol):
         self._unseen_bytes = 0
         self._answering: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
         self._wait: _Wait | None = None
-        self._waits_since = 0.0
+        self._waits_since = self._idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
         self._caller = _name_of(transport.get_extra_info("peercert"))
+        self._idle_since = self.loop.time()
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -193,6 +194,11 @@ class GatheringProtocol(HttpToolsProtocol):
         except RequestError as exc:
             self._refuse_excess(exc)
 
+    def shutdown(self) -> None:
+        """Close the connection after the request that is under way, be it only begun."""
+        if self._phase is not _Phase.HEAD:
+            super().shutdown()
+
     # ---- called by the parser
 
     def on_message_begin(self) -> None:
@@ -229,6 +235,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request; as uvicorn does, but without a timer a request."""
         self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -304,10 +311,23 @@ class GatheringProtocol(HttpToolsProtocol):
                 raise HeadTooLargeError(f"{limits.head_bytes} bytes")
 
     @property
+    def has_asked(self) -> bool:
+        """Whether there was a request."""
+        return self._requests > 0
+
+    @property
     def unsent_bytes(self) -> int:
         """What the caller has not taken yet of its answer."""
         begun: int = self.transport.get_write_buffer_size()
         return begun + (self.cycle.expected_content_length if self.cycle else 0)
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its last request was answered, or it was made; None unless it is idle."""
+        is_idle = self._phase is _Phase.READ and (
+            self.cycle is None or self.cycle.response_complete
+        )
+        return self._idle_since if is_idle and not self.transport.is_closing() else None
 
     def look(self, now: float) -> None:
         """End the connection if its caller keeps us waiting for too long."""
@@ -336,9 +356,10 @@ class GatheringProtocol(HttpToolsProtocol):
             return None
         if self._phase is _Phase.REFUSED:
             return limits.linger_seconds, 0, self._abort
-        return limits.idle_seconds, self._requests, self._close
+        return limits.idle_seconds, self._requests, self.close
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the connection once what is written has left."""
         self.transport.close()
 
     def _abort(self) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 
+from bench import outage
 from bench.arrivals import ANSWER, Answers
 from bench.bundles import USER_ID_STEP
-from bench.outage import Outage, hit_rate, section, zipf_questions
+from bench.load import Ask
+from bench.outage import Outage, hit_rate, section, sums_of, take_away, zipf_questions
+from bench.processes import Server
+from bench.stage import Stage
+from bench.world import World
 from tests.bench.loads import TINY
 
 
@@ -38,3 +45,29 @@ def test_answers_are_set_against_the_hit_rate_before() -> None:
     assert figures["killed: wrong answers"] == 1
     assert figures["killed: longest wait"] == pytest.approx(500)
     assert figures["hit rate with 8 MB a worker"] == 0.5
+
+
+@pytest.fixture
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QUIET_SECONDS", "COUNTED_SECONDS"):
+        monkeypatch.setattr(outage, name, 0.3)
+    monkeypatch.setattr(outage, "SHAPE", TINY)
+    monkeypatch.setattr(outage, "CONNECTIONS", 4)
+
+
+@pytest.mark.redis
+@pytest.mark.slow
+@pytest.mark.usefixtures("_short")
+def test_what_is_answered_without_redis_is_compared(
+    served: tuple[World, Server], stage: Stage
+) -> None:
+    knowledge, _ = served
+    service = stage.serve(knowledge.url, environment={"GKC_USER_CACHE_MB": "1"})
+    bodies = zipf_questions(TINY, 50, seed=0)
+    sums = sums_of(knowledge.url, bodies)
+    asked = Ask(service, stage.write("zipf", bodies))
+    found = take_away(knowledge.redis, signal.SIGSTOP, asked, stage.other_cores, 0.3, sums)
+    assert found.wrong == 0
+    assert len(found.without.served.records) > 0
+    wrong = take_away(knowledge.redis, signal.SIGSTOP, asked, stage.other_cores, 0.3, sums + 1)
+    assert wrong.wrong == len(wrong.without.served.records) > 0

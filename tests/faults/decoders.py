@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -95,16 +96,18 @@ def run(inputs: int, seed: int, first: int = 0) -> Result:
 
 async def _run(url: str, inputs: int, seed: int, first: int) -> Result:
     result = Result(seed)
+    # Ctrl-C ends it, and what came so far is told.
     async with running(url) as (_, service):
-        for number in range(first, first + inputs):
-            asked = Grammar(Random(seed << 32 | number)).request()
-            started = time.process_time()
-            answer = await ask(service, asked)
-            result.note(number, asked, time.process_time() - started, answer)
-            if number % _BEFORE_OTHERS == 0:
-                await asyncio.sleep(0)
-            if len(result.faults) == _FAULTS_TOLD:
-                break
+        with suppress(asyncio.CancelledError):
+            for number in range(first, first + inputs):
+                asked = Grammar(Random(seed << 32 | number)).request()
+                started = time.process_time()
+                answer = await ask(service, asked)
+                result.note(number, asked, time.process_time() - started, answer)
+                if number % _BEFORE_OTHERS == 0:
+                    await asyncio.sleep(0)
+                if len(result.faults) == _FAULTS_TOLD:
+                    break
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import ssl
 import subprocess
@@ -35,6 +36,7 @@ class Service:
     port: int
     log: Path
     scheme: str
+    process: subprocess.Popen[str]
 
     @property
     def url(self) -> str:
@@ -45,9 +47,9 @@ class Service:
 def served(folder: Path, settings: Mapping[str, object]) -> Iterator[Service]:
     """Run ``gkc serve``; yield it once it is ready."""
     scheme = "https" if "GKC_TLS_CERT_FILE" in settings else "http"
-    found = Service(free_port(), folder / "log", scheme)
-    told = {"GKC_STORE_URL": f"file:{folder / 'store'}", "GKC_PORT": found.port, **settings}
-    with found.log.open("w") as log:
+    port = free_port()
+    told = {"GKC_STORE_URL": f"file:{folder / 'store'}", "GKC_PORT": port, **settings}
+    with (folder / "log").open("w") as log:
         command = [
             "env",
             *(f"{name}={value}" for name, value in told.items()),
@@ -57,6 +59,7 @@ def served(folder: Path, settings: Mapping[str, object]) -> Iterator[Service]:
         process = subprocess.Popen(
             [str(part) for part in command], stdout=log, stderr=log, text=True
         )
+        found = Service(port, folder / "log", scheme, process)
         try:
             wait_for(f"{found.url}/readyz", process)
             yield found
@@ -118,6 +121,9 @@ def test_keys_come_and_go_while_it_serves_and_a_broken_file_changes_nothing(
     until(lambda: locked.codes(locked.key) == {401})
     locked.keys.write_text(second)  # as someone does who confuses the two
     until(lambda: locked.service.log.read_text().count("files_refused") == 2)
+    locked.service.process.send_signal(signal.SIGHUP)  # and no new worker starts with it
+    until(lambda: "worker_failed_to_start" in locked.service.log.read_text())
+    assert "line 1, is not NAME:SHA256" in locked.service.log.read_text()
     assert locked.codes(second) == {200}
     locked.keys.write_text(line_of("web", locked.key))
     until(lambda: locked.codes(locked.key) == {200})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,40 +21,18 @@ from gkc.offline import join_batches
 from gkc.store import open_reader
 from gkc.store.table_format import PAGE_BYTES, TableHeader
 from tests.commands import Place, service
+from tests.faults.asking import ask, wait_until
 from tests.faults.proxy import proxy_to
 from tests.gkc.http.running import answers, eventually, running
 from tests.gkc.world import ITEMS, USERS, World, make_world
 from tests.redis_server import RedisServer
 
 
-def ask(client: httpx.Client, world: World, user: int) -> int:
-    """Ask for the rows of one user; return the status, having looked at what is answered 200."""
-    body = {"u": user, "i": list(ITEMS), "v": world.version}
-    response = client.post("/knowledge", json=body)
-    if response.status_code == 200:
-        told = response.json()
-        rows = [world.row(user, item, None) for item in ITEMS]
-        knowledge = np.array(told["knowledge"], dtype=np.float32)
-        assert knowledge.tobytes() == np.array([row for row, _ in rows], np.float32).tobytes()
-        assert told["status"] == [status for _, status in rows]
-    else:
-        assert response.status_code == 503
-        assert response.headers["retry-after"]
-    return response.status_code
-
-
 def ask_all(client: httpx.Client, world: World, times: int = 1) -> Counter[int]:
     """Ask for all users at the same time, again and again; return how often which status came."""
     with ThreadPoolExecutor(len(USERS)) as threads:
         asked = [threads.submit(ask, client, world, user) for user in USERS * times]
-        return Counter(future.result() for future in asked)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        return Counter(future.result().status_code for future in asked)
 
 
 # ---- Redis
@@ -78,7 +55,7 @@ def test_answers_of_redis_that_are_out_of_their_places_are_nobody_s(
     own_redis: RedisServer, tmp_path: Path
 ) -> None:
     world = make_world().publish(own_redis.url)
-    env = {"GKC_MIRROR_DIR": str(tmp_path / "mirror")}
+    env = {"GKC_MIRROR_DIR": str(tmp_path / "mirror"), "GKC_USER_CACHE_MB": "0"}
     with (
         proxy_to(own_redis.port) as proxy,
         service(Place(proxy.url, "default"), env=env) as url,
@@ -89,7 +66,7 @@ def test_answers_of_redis_that_are_out_of_their_places_are_nobody_s(
             found = ask_all(client, world, 5)
             assert found[503] or change is twice, change  # which may come after a good answer
             proxy.change = bytes
-            ask(client, world, USERS[0])  # it may meet the end of the old connection
+            wait_until(lambda: ask(client, world, USERS[0]).status_code == 200)  # it was away
             assert ask_all(client, world) == {200: len(USERS)}, change
 
 

@@ -44,7 +44,7 @@ async def test_everything_is_passed_on_timed_and_counted(
     unreliable: UnreliableReader, manifest: GenerationManifest, operation: str, call: Any
 ) -> None:
     metrics = Metrics()
-    reader = GuardedReader(unreliable, metrics, 1.0)
+    reader = GuardedReader(unreliable, metrics, 1.0, 0.0)
     before = unreliable.calls[operation]
     await call(reader, manifest)
     assert unreliable.calls[operation] == before + 1
@@ -70,7 +70,7 @@ async def test_everything_is_passed_on_timed_and_counted(
 async def test_a_read_that_hangs_is_given_up(
     unreliable: UnreliableReader, manifest: GenerationManifest, operation: str, call: Any
 ) -> None:
-    reader = GuardedReader(unreliable, Metrics(), 0.02)
+    reader = GuardedReader(unreliable, Metrics(), 0.02, 0.0)
     unreliable.gates[operation] = asyncio.Event()
     with pytest.raises(StoreUnavailableError, match="20 ms"):
         await call(reader, manifest)

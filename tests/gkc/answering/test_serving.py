@@ -201,8 +201,8 @@ async def test_a_store_that_went_away_is_503_and_comes_back(url: str) -> None:
         assert not response.json()["store"]["reachable"]
         assert 0 < response.json()["store"]["since_seconds"] < 10
         reader.failures = {}
-        assert await status(client) == 200
         await eventually(lambda: _has_recovered(client))
+        assert await status(client) == 200
 
 
 async def _has_recovered(client: httpx.AsyncClient) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gkc.answering.store_watch import StoreWatch
 from gkc.answering.user_cache import ENTRY_BYTES, UserCache
 from gkc.center.plan import Records
 from gkc.errors import StoreUnavailableError
@@ -21,6 +22,7 @@ from gkc.store.codec import record_bytes
 
 DIM = 24
 RECORD_BYTES = record_bytes(4 * DIM, 0, 0)
+WATCH = StoreWatch("redis://anywhere", 300.0)
 Asked = tuple[str, list[int]]
 
 
@@ -86,7 +88,7 @@ def test_records_are_those_of_the_store_and_the_oldest_use_falls_out(
     requests: list[Asked], entries: int
 ) -> None:
     reader, most = Reader(), entries * SIZE
-    cache = UserCache(reader, most, *Metrics().user_cache())
+    cache = UserCache(reader, most, WATCH, *Metrics().user_cache())
     kept: OrderedDict[tuple[str, int], int] = OrderedDict()
 
     async def run() -> None:
@@ -113,7 +115,7 @@ def test_records_are_those_of_the_store_and_the_oldest_use_falls_out(
 async def test_two_requests_that_miss_at_the_same_time_leave_one_entry() -> None:
     reader = Reader()
     reader.gate = asyncio.Event()
-    cache = UserCache(reader, 10_000, *Metrics().user_cache())
+    cache = UserCache(reader, 10_000, WATCH, *Metrics().user_cache())
     both = asyncio.gather(ask(cache, "g", [1]), ask(cache, "g", [1, 2]))
     await asyncio.sleep(0)
     reader.gate.set()
@@ -123,7 +125,7 @@ async def test_two_requests_that_miss_at_the_same_time_leave_one_entry() -> None
 
 async def test_a_read_that_fails_leaves_what_was_there() -> None:
     reader = Reader()
-    cache = UserCache(reader, 10_000, *Metrics().user_cache())
+    cache = UserCache(reader, 10_000, WATCH, *Metrics().user_cache())
     await ask(cache, "g", [1])
     reader.failure = StoreUnavailableError("x", "refused")
     with pytest.raises(StoreUnavailableError):
@@ -134,7 +136,7 @@ async def test_a_read_that_fails_leaves_what_was_there() -> None:
 
 async def test_a_record_that_is_another_user_s_is_handed_on_and_not_kept() -> None:
     reader = Reader()
-    cache = UserCache(reader, 10_000, *Metrics().user_cache())
+    cache = UserCache(reader, 10_000, WATCH, *Metrics().user_cache())
     reader.damaged = {2}
     assert await ask(cache, "g", [1, 2]) == expected("g", [1, 3])
     assert cache.used_bytes == 0
@@ -145,7 +147,7 @@ async def test_a_record_that_is_another_user_s_is_handed_on_and_not_kept() -> No
 
 async def test_hits_and_misses_are_counted() -> None:
     metrics = Metrics()
-    cache = UserCache(Reader(), 10_000, *metrics.user_cache())
+    cache = UserCache(Reader(), 10_000, WATCH, *metrics.user_cache())
     await ask(cache, "g", [1, 2])
     await ask(cache, "g", [2, 3])
     text = metrics.render(None, True).decode()

@@ -34,6 +34,7 @@ QUESTIONS: list[dict[str, Any]] = [
     {"u": 7, "i": ["b", np.str_("c")], "c": [None, 5], "v": "v1"},
     {"u": 7, "i": [], "v": "v1"},
     {"u": [], "i": [], "v": []},
+    {"u": 7, "i": 1, "v": "v1", "allow_stale": 2.5},
 ]
 
 
@@ -51,7 +52,8 @@ def rows(question: Question) -> list[Any]:
         for column in (columns.users.tolist(), columns.items.tolist(), own)
     ]
     names = [columns.versions[k] for k in np.broadcast_to(columns.version_index, n)] if n else []
-    return [*zip(*wide, names, strict=True), question.parts, question.dtype]
+    options = [question.parts, question.dtype, question.allow_stale]
+    return [*zip(*wide, names, strict=True), *options]
 
 
 @pytest.mark.parametrize("told", QUESTIONS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -23,6 +25,11 @@ class Looked:
 
     unsent_bytes: int = 0
     times: list[float] = field(default_factory=list)
+    idle_since: float | None = None
+    is_closed: bool = False
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def look(self, now: float) -> None:
         self.times.append(now)
@@ -78,3 +85,31 @@ async def test_memory_is_given_back_when_a_crowd_is_gone(monkeypatch: pytest.Mon
         await until_looked(connection, len(connection.times) + 2)
         assert len(given) == times
     connections.remove(connection)
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, allowed[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+
+
+@pytest.mark.usefixtures("few_descriptors")
+async def test_for_one_more_than_there_are_descriptors_the_longest_idle_are_closed() -> None:
+    connections = Connections(Metrics(), Limits(), Admission())
+    idle = [Looked(idle_since=float(k)) for k in range(64)]
+    busy = [Looked() for _ in range(64)]
+    for each in (*busy, *reversed(idle)):
+        connections.add(each)
+    newcomer = Looked(idle_since=100.0)
+    connections.add(newcomer)
+    assert [each.is_closed for each in idle] == [True] * 5 + [False] * 59
+    for each in idle:
+        connections.remove(each)
+    connections.remove(newcomer)
+    for _ in range(64):
+        connections.add(Looked())
+    connections.add(newcomer)
+    assert newcomer.is_closed
+    assert not any(each.is_closed for each in busy)

@@ -161,7 +161,7 @@ def test_damaged_records_are_503_until_they_are_whole(
 ) -> None:
     place = Place(redis_server_url, redis_namespace)
     world = make_world().publish(place.url, place.namespace)
-    env = {"GKC_MIRROR_DIR": str(tmp_path / "mirror")}
+    env = {"GKC_MIRROR_DIR": str(tmp_path / "mirror"), "GKC_USER_CACHE_MB": "0"}
     with redis.Redis.from_url(place.url) as client, service(place, env=env) as url:
         own, other = (find(client, world, user) for user in USERS[:2])
         assert answers(url) == {200}

@@ -83,6 +83,8 @@ def fields_at_fault(value: Any) -> list[str]:
         (GOOD | {"dtype": None}, ["/dtype"]),
         (GOOD | {"layout": "columns"}, ["/layout"]),
         (GOOD | {"layout": ["rows"]}, ["/layout"]),
+        *((GOOD | {"allow_stale": x}, ["/allow_stale"]) for x in (-1, -0.5, True, "1", None, [1])),
+        ({"quadruples": [ROW], "allow_stale": -1}, ["/allow_stale"]),
         ({"quadruples": {}}, ["/quadruples"]),
         ({"quadruples": [ROW, 3]}, ["/quadruples/1"]),
         ({"quadruples": [ROW, {"u": 7, "v": "v1"}]}, ["/quadruples/1/i"]),
@@ -105,7 +107,7 @@ def test_wrong_values_are_named(value: Any, fields: list[str]) -> None:
     [
         (
             {"user": 1},
-            "/user is not a known field (known: c, dtype, i, layout, parts, u, v)",
+            "/user is not a known field (known: allow_stale, c, dtype, i, layout, parts, u, v)",
         ),
         (GOOD | {"u": None}, "/u is null, and every row needs an id"),
         (GOOD | {"i": ["a", None]}, "/i/1 is null, and every row needs an id"),
@@ -267,7 +269,7 @@ json_values = st.recursive(
 
 @given(
     value=st.dictionaries(
-        st.sampled_from(["u", "i", "c", "v", "quadruples", "parts", "dtype", "layout", "w"]),
+        st.sampled_from([*"uicvw", "quadruples", "parts", "dtype", "layout", "allow_stale"]),
         json_values,
     )
 )
@@ -281,6 +283,20 @@ def test_whatever_json_says_is_read_or_told(value: Any) -> None:
     except RequestError:
         rows = 0
     assert rows <= 10
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "1" * 400])
+def test_an_endless_age_is_refused(text: str) -> None:
+    body = json.dumps(GOOD)[:-1] + f', "allow_stale": {text}}}'
+    with pytest.raises(InvalidFieldsError, match="/allow_stale must be a finite number"):
+        decode_json(body.encode(), 100)
+
+
+@pytest.mark.parametrize("form", [GOOD, GOOD | {"i": ["a", "b"]}, {"quadruples": [ROW]}])
+def test_an_age_is_read_in_every_form(form: dict[str, Any]) -> None:
+    assert decoded(form).allow_stale == 0
+    assert decoded(form | {"allow_stale": 30}).allow_stale == 30
+    assert decoded(form | {"allow_stale": 0.5}).allow_stale == 0.5
 
 
 # ---- safetensors
@@ -316,6 +332,10 @@ def saved(arrays: dict[str, Any], **metadata: str) -> bytes:
         (tensors(), {"v": "v1", "parts": '["shop"]'}, ["/parts/0"]),
         (tensors(), {"v": "v1", "dtype": "F16"}, ["/dtype"]),
         (tensors(), {"v": "v1", "layout": "x"}, ["/layout"]),
+        *(
+            (tensors(), {"v": "v1", "allow_stale": text}, ["/allow_stale"])
+            for text in ("", "-1", "x", "true", '"1"', "[1]", "1e999", "NaN", "Infinity")
+        ),
     ],
 )
 def test_wrong_tensors_are_named(
@@ -335,7 +355,14 @@ def test_a_name_of_digits_is_a_name() -> None:
 
 def test_names_as_an_array() -> None:
     request = decode_safetensors(
-        saved(tensors(c=np.array([3])), v='["b", "a"]', parts='["item"]', dtype="f16"), 100
+        saved(
+            tensors(c=np.array([3])),
+            v='["b", "a"]',
+            parts='["item"]',
+            dtype="f16",
+            allow_stale="2.5",
+        ),
+        100,
     )
     assert request.columns.versions == ("b", "a")
     assert request.columns.categories is not None
@@ -343,6 +370,7 @@ def test_names_as_an_array() -> None:
     assert request.columns.has_category is not None
     assert request.columns.has_category.all()
     assert (request.parts, request.dtype, request.layout) == (("item",), "f16", "rows")
+    assert request.allow_stale == 2.5
 
 
 def test_too_many_rows_in_tensors() -> None:

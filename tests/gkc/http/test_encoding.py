@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from msgspec.structs import replace
 
 from gkc.arrays import F16, F32
 from gkc.center.question import FactoredAnswer, RowsAnswer
@@ -54,6 +55,13 @@ def test_the_twice_rounded_number_needs_its_care() -> None:
         float(str(x)) for x in TWICE_ROUNDED
     ]
     assert np.float32(7.038531e-26) != TWICE_ROUNDED[0], "its shortest decimal is another float32"
+
+
+async def test_an_old_answer_says_its_age() -> None:
+    old = replace(answer(np.zeros((1, 2), dtype=np.float32)), age=2.5)
+    assert json.loads(encode_json(old))["age"] == 2.5
+    told = b"".join(await encode(old, SAFETENSORS))
+    assert json.loads(told[8 : told.index(b"}}") + 2])["__metadata__"]["age"] == "2.5"
 
 
 @pytest.mark.parametrize("rows", [12_500, 12_501, 40_000])

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gkc.answering.answering import Answering
+from gkc.answering.store_watch import StoreWatch
 from gkc.answering.user_cache import UserReader
 from gkc.center.generation import LoadedGeneration
 from gkc.center.question import RowsAnswer
@@ -432,6 +433,7 @@ class Loaded:
 
     def __init__(self, loaded: LoadedGeneration) -> None:
         self._loaded = loaded
+        self.watch = StoreWatch("file:anywhere", 0.0)
 
     async def resolve(self, versions: Any) -> dict[str, LoadedGeneration]:
         return dict.fromkeys(versions, self._loaded)

@@ -31,7 +31,8 @@ def test_both_forms_and_every_error_are_described(asked: Session) -> None:
     forms = [form["$ref"] for form in content["application/json"]["schema"]["oneOf"]]
     assert forms == ["#/components/schemas/Columns", "#/components/schemas/Quadruples"]
     columns = whole["components"]["schemas"]["Columns"]
-    assert list(columns["properties"]) == ["u", "i", "c", "v", "parts", "dtype", "layout"]
+    options = ["parts", "dtype", "layout", "allow_stale"]
+    assert list(columns["properties"]) == ["u", "i", "c", "v", *options]
     assert "application/x-safetensors" in content
     told = {kind for kind in KINDS.values() if kind.status != CLIENT_CLOSED_REQUEST}
     assert set(post["responses"]) == {"200", *(str(kind.status) for kind in told)}

@@ -282,7 +282,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_requests_in_flight_are_answered_when_it_stops(place: Place) -> None:
+@pytest.mark.parametrize("sent", [0, 10, 110], ids=["connected", "head begun", "body begun"])
+def test_requests_in_flight_are_answered_when_it_stops(place: Place, sent: int) -> None:
     make_world().publish(place.url)
     body = b'{"u": 7, "i": [11, 12, 13], "v": "v1"}'
     head = (
@@ -292,12 +293,13 @@ def test_requests_in_flight_are_answered_when_it_stops(place: Place) -> None:
     with serving(place) as (url, process):
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-            connection.sendall(head.encode() + body[:10])
+            question = head.encode() + body
+            connection.sendall(question[:sent])
             time.sleep(0.3)
             process.terminate()
             time.sleep(0.3)
             assert process.poll() is None, "it waits for the request"
-            connection.sendall(body[10:])
+            connection.sendall(question[sent:])
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 200")
         assert answer.rstrip().endswith(b"}")
@@ -379,7 +381,7 @@ def redis_place(own_redis: RedisServer, tmp_path: Path) -> Place:
 
 
 def mirror(tmp_path: Path) -> dict[str, str]:
-    return {"GKC_MIRROR_DIR": str(tmp_path / "mirror")}
+    return {"GKC_MIRROR_DIR": str(tmp_path / "mirror"), "GKC_USER_CACHE_MB": "0"}
 
 
 @pytest.mark.redis

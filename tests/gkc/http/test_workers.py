@@ -44,8 +44,8 @@ def pids(folder: Path) -> set[int]:
 def serve_as(assignment: Assignment, state: WorkerState) -> None:
     """Say that it serves, and beat until it is told to leave."""
     signal.signal(RETIRE, lambda *_: sys.exit(0))
+    note()  # before it serves, which is announced
     assignment.set_state(state)
-    note()
     while True:
         assignment.seat.beat()
         time.sleep(0.05)

@@ -207,15 +207,15 @@ class ReadPipe:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return _Link(connection, self._timeout_ms / 1000, self._late())
+        return _Link(connection, self._timeout_ms / 1000, self._late(), self._backoff)
 
     def _take(self, connecting: asyncio.Task[_Link]) -> None:
         self._connecting = None
         if connecting.cancelled():
             return
-        cause = connecting.exception()
-        self._backoff.note(cause)
-        if cause is None:
+        if cause := connecting.exception():
+            self._backoff.note(cause)
+        else:
             self._link = connecting.result()
 
     def _late(self) -> str:
@@ -225,8 +225,9 @@ class ReadPipe:
 class _Backoff:
     """When to try to connect again: at once after one failure, then less and less often.
 
-    The pauses are random, so that a server which comes back does not meet all workers of all hosts
-    in the same millisecond. Whoever asks meanwhile is told the last cause.
+    A connection that never had an answer is a failure, too: so it is with a proxy whose server is
+    away. The pauses are random, so that a server which comes back does not meet all workers of all
+    hosts in the same millisecond. Whoever asks meanwhile is told the last cause.
     """
 
     def __init__(self) -> None:
@@ -234,12 +235,13 @@ class _Backoff:
         self._over_at = 0.0
         self._cause: BaseException | None = None
 
-    def note(self, cause: BaseException | None) -> None:
-        """Take note of an attempt; None: it went through."""
+    def note_answer(self) -> None:
+        """Take note that an attempt was of use."""
+        self._cause, self._longest_pause = None, 0.0
+
+    def note(self, cause: BaseException) -> None:
+        """Take note of an attempt that failed."""
         self._cause = cause
-        if cause is None:
-            self._longest_pause = 0.0
-            return
         self._over_at = asyncio.get_running_loop().time() + uniform(0, self._longest_pause)
         longest = max(2 * self._longest_pause, _FIRST_BACKOFF_SECONDS)
         self._longest_pause = min(longest, _LONGEST_BACKOFF_SECONDS)
@@ -273,12 +275,22 @@ class _Link(asyncio.Protocol):
         Longest time without any byte while an answer is owed.
     late : str
         What callers are told after it.
+    backoff : _Backoff
+        Is told whether it was of use.
     """
 
-    def __init__(self, connection: AbstractConnection, silence_seconds: float, late: str) -> None:
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        silence_seconds: float,
+        late: str,
+        backoff: _Backoff,
+    ) -> None:
         self._connection = connection  # closes the socket when it goes
         self._silence_seconds = silence_seconds
         self._late = late
+        self._backoff = backoff
+        self._has_answered = False
         self._loop = asyncio.get_running_loop()
         self._replies = hiredis.Reader(
             notEnoughData=_NOTHING_YET,
@@ -339,6 +351,9 @@ class _Link(asyncio.Protocol):
                 if len(piece.answers) == piece.count:
                     piece.require_ours()
                     self._pieces.popleft().hand_out()
+                    if not self._has_answered:
+                        self._has_answered = True
+                        self._backoff.note_answer()
         except redis.RedisError as exc:
             self._fail(exc)
 
@@ -370,6 +385,8 @@ class _Link(asyncio.Protocol):
             self._fail(redis.TimeoutError(self._late))
 
     def _fail(self, error: redis.RedisError) -> None:
+        if self.is_open and not self._has_answered:
+            self._backoff.note(error)
         self.is_open = False
         self._error = self._error or error  # the first one says why
         if self._watch is not None:

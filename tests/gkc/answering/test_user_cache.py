@@ -1,9 +1,8 @@
-"""The cache of users' records: the same records, bounded, and the oldest use falls out first."""
+"""The cache of users' records: the same records, bounded, and no crowd pushes out its regulars."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,32 +83,65 @@ asked = st.lists(
 
 
 @given(requests=asked, entries=st.integers(0, 6))
-def test_records_are_those_of_the_store_and_the_oldest_use_falls_out(
+def test_records_are_those_of_the_store_whatever_was_asked_before(
     requests: list[Asked], entries: int
 ) -> None:
     reader, most = Reader(), entries * SIZE
     cache = UserCache(reader, most, WATCH, *Metrics().user_cache())
-    kept: OrderedDict[tuple[str, int], int] = OrderedDict()
 
     async def run() -> None:
         for generation, users in requests:
-            reader.read.clear()
             assert await ask(cache, generation, users) == expected(generation, users)
-            keys = [(generation, user) for user in users]
-            missing = [key for key in keys if key not in kept]
-            assert reader.read == missing
-            for key in keys:
-                if key in kept:
-                    kept.move_to_end(key)
-            for key in missing:
-                if key[1] < 0:
-                    continue  # nobody's: asked for each time
-                kept[key] = SIZE
-                while sum(kept.values()) > most:
-                    kept.popitem(last=False)
-            assert cache.used_bytes == sum(kept.values()) <= most
+            assert cache.used_bytes <= most
+        read, known = len(reader.read), len({(g, u) for g, us in requests for u in us if u >= 0})
+        if requests and known <= entries:
+            await ask(cache, *requests[-1])
+            assert all(user < 0 for _, user in reader.read[read:])
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def reader() -> Reader:
+    return Reader()
+
+
+@pytest.fixture
+def cache(reader: Reader) -> UserCache:
+    """A cache of four records."""
+    return UserCache(reader, 4 * SIZE, WATCH, *Metrics().user_cache())
+
+
+async def held(reader: Reader, cache: UserCache, users: range) -> list[int]:
+    """Return which of some users are read without the store."""
+    reader.read.clear()
+    for user in users:
+        await ask(cache, "g", [user])
+    return [user for user in users if ("g", user) not in reader.read]
+
+
+async def test_of_those_asked_for_once_the_oldest_falls_out(
+    reader: Reader, cache: UserCache
+) -> None:
+    await ask(cache, "g", [0, 1, 2, 3, 4, 5])
+    assert cache.used_bytes == 4 * SIZE
+    assert await held(reader, cache, range(5, -1, -1)) == [5, 4, 3, 2]
+
+
+async def test_a_crowd_pushes_out_nobody_who_is_asked_for_again(
+    reader: Reader, cache: UserCache
+) -> None:
+    for _ in range(2):
+        await ask(cache, "g", [0, 1, 2])
+    await ask(cache, "g", list(range(10, 100)))
+    assert await held(reader, cache, range(3)) == [0, 1, 2]
+
+
+async def test_who_was_asked_for_again_long_ago_falls_out(reader: Reader, cache: UserCache) -> None:
+    for user in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5):
+        await ask(cache, "g", [user])
+    assert await held(reader, cache, range(3, 6)) == [3, 4, 5]
+    assert await held(reader, cache, range(2)) == []
 
 
 async def test_two_requests_that_miss_at_the_same_time_leave_one_entry() -> None:

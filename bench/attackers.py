@@ -37,6 +37,8 @@ HEAVY: Final = 12
 HEAVY_USERS: Final = 2_000
 CLOSED_LOOP: Final = 512
 PATIENCE_SECONDS: Final = 60.0
+IN_PLACE_SECONDS: Final = 1.5
+"""All connections were answered once by then, and whoever was refused has asked again."""
 
 Attack = Callable[[int], Generator[None, None, None]]
 """Attacks a port for as long as it is advanced; goes on once everything is in place."""
@@ -160,9 +162,12 @@ def heavy(port: int) -> Generator[None, None, None]:
 
 def asking_again(port: int) -> Generator[None, None, None]:
     """Ask for 500 rows on many connections, each again once it is answered."""
-    yield
-    request = request_of(body_of(500), SAFETENSORS)
-    Sender([request], itertools.repeat(1e-4)).run(port, CLOSED_LOOP, seconds=3600)
+    sender = Sender([request_of(body_of(500), SAFETENSORS)], itertools.repeat(1e-4))
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(sender.run, port, CLOSED_LOOP, seconds=3600)
+        wait([asking], IN_PLACE_SECONDS)
+        yield
+        asking.result()
 
 
 @contextmanager

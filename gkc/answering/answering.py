@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from gkc.answering.counting import Counting, DamageCount, NoCounting
 from gkc.answering.eager import EagerCoroutine
 from gkc.answering.serving import Serving
+from gkc.answering.turns import Turns
 from gkc.answering.user_cache import UserReader
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan, Records, VersionPlan
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 _NOBODY: Final = NoCounting()
 _FEW_ROWS: Final = 50
 """So many are no large answer, whatever their width."""
+_LONG_ROWS: Final = 1_000
+"""So many take long enough to be laid for others to have their turn before."""
 
 
 class Answering:
@@ -36,6 +39,11 @@ class Answering:
         Where the users' records are.
     counting : Counting, optional
         Is told of damage that the reader did not see.
+
+    Attributes
+    ----------
+    turns : Turns
+        Whose answer is long pauses there.
     """
 
     def __init__(self, serving: Serving, reader: UserReader, counting: Counting = _NOBODY) -> None:
@@ -43,6 +51,7 @@ class Answering:
         self._reader = reader
         self._damaged_users = DamageCount(counting, "fetch_users")
         self._damaged_items = DamageCount(counting, "item_table")
+        self.turns = Turns()
         self._reading = 0
         self._was_alone = False
 
@@ -102,9 +111,11 @@ class Answering:
         records = await self._fetch(plan)
         with self._damaged_users:
             plan.take(records)
+        if question.columns.n > _LONG_ROWS:
+            await self.turns.pause()
         with self._damaged_items:
             for _ in plan.lay():
-                await asyncio.sleep(0)  # others have their turn
+                await self.turns.pause()
         return plan.answer
 
     async def _answer_by_portions(self, plan: Plan) -> Answer:
@@ -115,8 +126,8 @@ class Answering:
                 portion.take(records)
             with self._damaged_items:
                 for _ in lay():
-                    await asyncio.sleep(0)
-            await asyncio.sleep(0)  # a store of files does not wait
+                    await self.turns.pause()
+            await self.turns.pause()  # a store of files does not wait
         return plan.answer
 
     async def _fetch(self, plan: Plan) -> Sequence[Records]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -11,6 +10,7 @@ import numpy as np
 import orjson
 
 from gkc import safetensors
+from gkc.answering.turns import Turns
 from gkc.arrays import Array
 from gkc.center.question import Answer, AnswerType, FactoredAnswer, RowsAnswer
 from gkc.errors import InvalidFieldsError
@@ -34,10 +34,10 @@ def bytes_of_number(dtype: AnswerType, media_type: str) -> int:
     return size if media_type == SAFETENSORS else size + _JSON_BYTES_OF_NUMBER
 
 
-async def encode(answer: Answer, media_type: str) -> list[bytes | memoryview]:
+async def encode(answer: Answer, media_type: str, turns: Turns) -> list[bytes | memoryview]:
     """Encode an answer as one of `gkc.http.negotiation.MEDIA_TYPES`, in consecutive pieces.
 
-    Long JSON is written a millisecond at a time, and other requests have their turn in between.
+    Long JSON is written a millisecond at a time, with a pause before each.
 
     Raises
     ------
@@ -51,7 +51,7 @@ async def encode(answer: Answer, media_type: str) -> list[bytes | memoryview]:
     pieces: list[bytes | memoryview] = []
     for piece in _json_pieces(answer):
         if pieces:
-            await asyncio.sleep(0)
+            await turns.pause()
         pieces.append(piece)
     return pieces
 
@@ -71,10 +71,10 @@ def _json_pieces(answer: RowsAnswer) -> Iterator[bytes]:
     if len(knowledge) <= at_once:
         yield _json(_head(answer) | {"knowledge": _exact(knowledge), "status": status})
         return
-    before = _json(_head(answer))[:-1] + b',"knowledge":['
+    yield _json(_head(answer))[:-1] + b',"knowledge":['
     for start in range(0, len(knowledge), at_once):
-        yield before + _json(_exact(knowledge[start : start + at_once]))[1:-1]
-        before = b","
+        rows = _json(_exact(knowledge[start : start + at_once]))[1:-1]
+        yield b"," + rows if start else rows
     yield b'],"status":' + _json(status) + b"}"
 
 

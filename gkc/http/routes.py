@@ -80,7 +80,7 @@ class KnowledgeEndpoint:
                 numbers = await self._answering.numbers(request)
                 room.take(numbers * bytes_of_number(request.dtype, answered_as))
                 answer = await self._answering.answer(request)
-                pieces = await encode(answer, answered_as)
+                pieces = await encode(answer, answered_as, self._answering.turns)
             await respond(send, 200, answered_as, pieces)
         self._tally.answers.append(
             AnsweredRows(KNOWLEDGE_PATH, request.columns.n, request.parts, answer.counts)

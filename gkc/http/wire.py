@@ -54,7 +54,7 @@ log = structlog.get_logger(__name__)
 
 
 class GatheringTransport:
-    """A transport that sends what is written in one turn of the event loop together.
+    """A transport that sends what is written in one turn of the event loop together, or earlier.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class GatheringTransport:
     def write(self, data: bytes | memoryview) -> None:
         """Send data with what else is written in this turn; nothing is copied."""
         if not self._pieces:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.send)
         self._pieces.append(data)
 
     def is_closing(self) -> bool:
@@ -84,7 +84,7 @@ class GatheringTransport:
 
     def write_eof(self) -> None:
         """Tell the other side that nothing comes after what is written; it may still send."""
-        self._flush()
+        self.send()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
@@ -92,10 +92,11 @@ class GatheringTransport:
 
     def close(self) -> None:
         """Close the connection once everything written is sent."""
-        self._flush()
+        self.send()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def send(self) -> None:
+        """Send what is written so far."""
         if self._pieces:
             pieces, self._pieces = self._pieces, []
             self._transport.writelines(pieces)
@@ -234,6 +235,7 @@ class GatheringProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request; as uvicorn does, but without a timer a request."""
+        self.transport.send()  # type: ignore[attr-defined]  # before the loop's next turn
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self.transport.is_closing():

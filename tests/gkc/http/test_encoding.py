@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from msgspec.structs import replace
 
+from gkc.answering.turns import Turns
 from gkc.arrays import F16, F32
 from gkc.center.question import FactoredAnswer, RowsAnswer
 from gkc.errors import InvalidFieldsError
@@ -60,7 +61,7 @@ def test_the_twice_rounded_number_needs_its_care() -> None:
 async def test_an_old_answer_says_its_age() -> None:
     old = replace(answer(np.zeros((1, 2), dtype=np.float32)), age=2.5)
     assert json.loads(encode_json(old))["age"] == 2.5
-    told = b"".join(await encode(old, SAFETENSORS))
+    told = b"".join(await encode(old, SAFETENSORS, Turns()))
     assert json.loads(told[8 : told.index(b"}}") + 2])["__metadata__"]["age"] == "2.5"
 
 
@@ -77,7 +78,7 @@ async def test_long_json_is_written_in_turns_and_whole(rows: int) -> None:
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    pieces = await encode(answer(knowledge), JSON)
+    pieces = await encode(answer(knowledge), JSON, Turns())
     counting.cancel()
     assert turns >= len(pieces) - 1
     assert (len(pieces) == 1) == (rows == 12_500)
@@ -92,4 +93,4 @@ async def test_long_json_is_written_in_turns_and_whole(rows: int) -> None:
 async def test_factored_answers_are_no_json() -> None:
     factored = FactoredAnswer({}, {}, np.zeros((0, 4), dtype=np.uint8), {}, {})
     with pytest.raises(InvalidFieldsError, match=SAFETENSORS):
-        await encode(factored, JSON)
+        await encode(factored, JSON, Turns())

@@ -57,13 +57,12 @@ One worker. A client asks for one row {RATE:g} times a second (Poisson arrivals,
 beside nobody and beside each attack in turns; latency counts from when a request was due. An \
 attack is in place before, and goes on all the while: one body after the other on a connection, \
 as often as it is refused, or as many connections at once as its name says. The store is `file:` \
-(D = \
-{SHAPE.dim}); it is Redis (D = {HEAVY.dim}, {HEAVY.pairs} pairs a user, so that {HEAVY_USERS:,} \
-users are 109 MB) for {"; ".join(ON_REDIS[1:])}. The service has a core of its own; the client, \
-Redis and the attackers share the other one, and the attackers run when neither of the others \
-wants to (SCHED_IDLE). The burst is {BURST} questions at once for {BURST_ROWS:,} rows of \
-{4 * SHAPE.dim} numbers as JSON to a service of its own, each read as fast as it comes; memory is \
-that of parent and worker (PSS)."""
+(D = {SHAPE.dim}); it is Redis (D = {HEAVY.dim}, {HEAVY.pairs} pairs a user, so that \
+{HEAVY_USERS:,} users are 109 MB) for {"; ".join(ON_REDIS[1:])}. The service has a core of its \
+own; the client, Redis and the attackers share the other one, and the attackers run when neither \
+of the others wants to (SCHED_IDLE). The burst is {BURST} questions at once for {BURST_ROWS:,} \
+rows of {4 * SHAPE.dim} numbers as JSON to a service of its own, each read as fast as it comes; \
+memory is that of parent and worker (PSS)."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from gkc.errors import (
     UrlTooLongError,
 )
 from gkc.http.access import CALLER
+from gkc.http.asgi import size_of
 from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
@@ -98,7 +99,8 @@ class GatheringTransport:
     def _flush(self) -> None:
         if self._pieces:
             pieces, self._pieces = self._pieces, []
-            self._transport.writelines(pieces)
+            if not self._transport.is_closing():  # else the caller is gone, and uvloop would raise
+                self._transport.writelines(pieces)
 
 
 class _TunnelError(Exception):
@@ -255,7 +257,7 @@ class GatheringProtocol(HttpToolsProtocol):
         size = 0
         for name, value in cycle.scope["headers"]:
             if name == b"content-length":
-                size = int(value)
+                size = size_of(value)
         admission = self._connections.admission
         if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
             # As uvicorn does, and known to this connection.

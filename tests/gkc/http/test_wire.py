@@ -66,6 +66,14 @@ async def test_what_was_written_is_sent_before_the_close() -> None:
     assert transport.is_closing()
 
 
+async def test_what_was_written_for_a_caller_who_is_gone_is_dropped() -> None:
+    sent, transport = gathering()
+    transport.write(b"head")
+    sent.close()
+    await asyncio.sleep(0)
+    assert sent.calls == ["close"]
+
+
 async def test_everything_else_is_the_transports_own() -> None:
     _, transport = gathering()
     assert transport.get_extra_info("peername") == "no peername"
@@ -240,6 +248,15 @@ async def test_what_is_no_request_is_a_problem_and_the_end(data: bytes, why: str
     problem = json.loads(body)
     assert (problem["type"], problem["status"]) == ("about:blank", 400)
     assert why in problem["detail"]
+
+
+async def test_a_length_may_begin_with_any_number_of_zeros() -> None:
+    async with listening(echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: ")
+        writer.write(b"0" * 5000 + b"2\r\n\r\n12")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
 
 
 async def test_what_follows_a_body_is_no_header() -> None:

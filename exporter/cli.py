@@ -27,7 +27,7 @@ from exporter.run import (
     run_export,
 )
 from exporter.sessions import are_stuck
-from gkc.command_line import Commands, run
+from gkc.command_line import Commands, run, seconds
 from gkc.errors import CommandError, GkcError
 from gkc.logs import set_up_logging
 from gkc.settings import StoreSettings, refusals, variable_warnings
@@ -71,7 +71,7 @@ MaxPairs = Annotated[
 GraceSeconds = Annotated[
     float,
     typer.Option(
-        min=0, metavar="SECONDS", help="How long readers may go on with what was retired."
+        parser=seconds, metavar="SECONDS", help="How long readers may go on with what was retired."
     ),
 ]
 NoWait = Annotated[

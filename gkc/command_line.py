@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import sys
 from collections import Counter
@@ -17,6 +18,8 @@ from gkc.errors import GkcError, StoreUrlError
 from gkc.settings import in_words
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_YEAR_SECONDS: Final = 31_536_000
 
 _SECRETS: Final = re.compile(
     r":(?:/.*|\S*)@"
@@ -110,6 +113,17 @@ class _Group(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - no public class
         _refuse_repeated(self, ctx, args)
         return super().parse_args(ctx, args)
+
+
+def seconds(text: str) -> float:
+    """Read an option's number of seconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= _YEAR_SECONDS:
+        raise typer.BadParameter(f"{text!r} is no number of seconds from 0 to {_YEAR_SECONDS}")
+    return number
 
 
 def _refuse_repeated(command: TyperCommand | TyperGroup, ctx: Any, args: list[str]) -> None:  # noqa: ANN401

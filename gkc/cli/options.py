@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
@@ -67,17 +66,6 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 def shown(text: str) -> str:
     """Return what was typed in quotes; the begin of it, if it is long."""
     return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…")
-
-
-def seconds(text: str) -> float:
-    """Read an option's number of seconds."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise typer.BadParameter(f"{text!r} is no number of seconds from 0")
-    return number
 
 
 def read_store(

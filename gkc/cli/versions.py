@@ -13,9 +13,9 @@ from rich.table import Column, Table
 
 from gkc.center.listing import VersionInfo
 from gkc.cli.listing import read_listing
-from gkc.cli.options import AsJson, Store, load, publisher_of, seconds
+from gkc.cli.options import AsJson, Store, load, publisher_of
 from gkc.cli.output import console, printable
-from gkc.command_line import Commands
+from gkc.command_line import Commands, seconds
 from gkc.errors import CommandError
 from gkc.settings import StoreSettings
 from gkc.store import Publisher, parse_store_url

@@ -123,6 +123,7 @@ def test_check_and_dry_run_print_what_they_found(built: Built, file_place: Place
         (["--version", "v1", "--bundle", "b", "--max-versions", "0"], "--max-versions"),
         (["--version", "v1", "--bundle", "b", "--keep-previous", "2"], "--keep-previous"),
         (["--version", "v1", "--bundle", "b", "--grace-seconds", "-1"], "--grace-seconds"),
+        (["--version", "v1", "--bundle", "b", "--grace-seconds", "inf"], "--grace-seconds"),
         (["--version", "v1", "--bundle", "b", "--dtype", "f64"], "--dtype"),
         (["--version", "v1", "--bundle", "b", "--check", "--dry-run"], "--check"),
         (["--version", "v1", "--bundle", "b", "--colour"], "--colour"),

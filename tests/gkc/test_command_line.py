@@ -12,7 +12,7 @@ from typer.core import TyperGroup, TyperOption
 import exporter.cli
 import gkc.cli
 import keep.cli
-from gkc.command_line import Commands, run, without_secrets
+from gkc.command_line import Commands, run, seconds, without_secrets
 
 APPS = {"gkc": gkc.cli.app, "gkc-export": exporter.cli.app, "keep": keep.cli.app}
 SECRET = "s3 cr/et"
@@ -199,3 +199,10 @@ def test_a_foreseeable_error_is_one_line(
         with pytest.raises(SystemExit, match="1"):
             run(app, "x")
     assert re.fullmatch(told, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "nan", "inf", "1e9"])
+def test_seconds(text: str) -> None:
+    assert seconds("1.5") == 1.5
+    with pytest.raises(typer.BadParameter, match="no number of seconds"):
+        seconds(text)

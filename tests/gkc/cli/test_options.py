@@ -9,7 +9,7 @@ import pytest
 import typer
 
 import gkc
-from gkc.cli.options import load, seconds, whole_number
+from gkc.cli.options import load, whole_number
 from gkc.settings import Settings, StoreSettings
 from tests.commands import Place
 from tests.gkc.cli.in_process import done
@@ -45,13 +45,6 @@ def test_whole_numbers(text: str) -> None:
     assert [whole_number(0, 5)(good) for good in ("0", "5", "+3")] == [0, 5, 3]
     with pytest.raises(typer.BadParameter, match=r"no whole number from 0 to 5"):
         whole_number(0, 5)(text)
-
-
-@pytest.mark.parametrize("text", ["", "x", "-1", "nan", "inf"])
-def test_seconds(text: str) -> None:
-    assert seconds("1.5") == 1.5
-    with pytest.raises(typer.BadParameter, match="no number of seconds"):
-        seconds(text)
 
 
 def test_the_version_of_gkc(tmp_path: Path) -> None:

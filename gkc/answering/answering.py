@@ -22,8 +22,6 @@ from gkc.rows import row_form
 log = structlog.get_logger(__name__)
 
 _NOBODY: Final = NoCounting()
-_FEW_ROWS: Final = 50
-"""So many are no large answer, whatever their width."""
 
 
 class Answering:
@@ -79,7 +77,7 @@ class Answering:
                 return answer if age is None else replace(answer, age=age)
 
     async def numbers(self, question: Question) -> int:
-        """Return how many numbers the rows of an answer have; 0 if they are few.
+        """Return how many numbers the rows of an answer have.
 
         Raises
         ------
@@ -87,8 +85,6 @@ class Answering:
             If a version cannot be answered.
         """
         columns = question.columns
-        if columns.n <= _FEW_ROWS:
-            return 0
         generations = await self._serving.resolve(columns.versions)
         spec = generations[columns.versions[0]].manifest.spec
         form = row_form(question.parts, spec.dim, spec.category_dim, question.dtype)

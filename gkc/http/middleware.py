@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import re
-import secrets
-from itertools import count
+from random import getrandbits
 from time import perf_counter
 from typing import Final
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gkc.http.access import CALLER
-from gkc.http.asgi import headers, respond_problem
+from gkc.http.asgi import AnswerWatch, headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import problem_of
-from gkc.logs import cause_of, unforeseen
-from gkc.problem import CLIENT_CLOSED_REQUEST, kind_of
+from gkc.logs import REQUEST_ID, cause_of, unforeseen
+from gkc.problem import kind_of
 
 log = structlog.get_logger(__name__)
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SERVER_ERRORS: Final = 500
-_PROCESS: Final = secrets.token_hex(8)
-_NUMBERS: Final = count()
-"""New request ids: random for each process, then counted."""
 
 
 class Observed:
@@ -47,8 +43,8 @@ class Observed:
             await self._app(scope, receive, send)
             return
         request_id = request_id_of(headers(scope).get(b"x-request-id", b""))
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        answer = _AnswerWatch(send, request_id)
+        REQUEST_ID.set(request_id)
+        answer = AnswerWatch(scope, send, request_id)
         started = perf_counter()
         self._tally.begin()
         try:
@@ -57,7 +53,7 @@ class Observed:
             route = self._metrics.route_of(scope["path"])
             self._tally.end(route, answer.status, perf_counter() - started)
 
-    async def _run(self, scope: Scope, receive: Receive, answer: _AnswerWatch) -> None:
+    async def _run(self, scope: Scope, receive: Receive, answer: AnswerWatch) -> None:
         try:
             await self._app(scope, receive, answer)
         except Exception as exc:  # a request's outermost net: whatever happens, the process lives
@@ -81,31 +77,9 @@ class Observed:
             await respond_problem(answer, problem)
 
 
-class _AnswerWatch:
-    """Passes an answer on with the request's id, and knows how far it got."""
-
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send = send
-        self._request_id = request_id.encode("latin-1")
-        self.status = CLIENT_CLOSED_REQUEST
-        self.is_started = False
-        self.is_finished = False
-
-    async def __call__(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "http.response.body":
-            self.is_finished = not message.get("more_body", False)
-        elif kind == "http.response.start":
-            self.status = message["status"]
-            self.is_started = True
-            sent = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
-            message = {**message, "headers": sent}
-        await self._send(message)
-
-
 def request_id_of(header: bytes) -> str:
     """Return the id that the caller gave, if it is fit to be logged and echoed, else a new one."""
     given = header.decode("latin-1")
     if given and _REQUEST_ID.fullmatch(given):
         return given
-    return f"{_PROCESS}{next(_NUMBERS):016x}"
+    return f"{getrandbits(128):032x}"  # other ones in each worker: a fork seeds anew

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from traceback import format_exception
 from typing import Any
 
@@ -14,7 +16,7 @@ from gkc.errors import GenerationCorruptError
 from gkc.http.asgi import respond
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
-from gkc.logs import tell_error
+from gkc.logs import add_request_id, tell_error
 
 
 def client_of(app: Any, metrics: Metrics | None = None) -> httpx.AsyncClient:
@@ -39,6 +41,16 @@ async def test_ids_are_echoed_or_made() -> None:
             assert answer.headers["x-request-id"] != unfit
 
 
+def test_forked_workers_make_other_ids() -> None:
+    program = (
+        "import os; from gkc.http.middleware import request_id_of as made; made(b''); os.fork()"
+    )
+    told = subprocess.check_output(
+        [sys.executable, "-c", f"{program}; os.write(1, made(b'').encode() + b'\\n')"]
+    )
+    assert len(set(told.split())) == 2
+
+
 @pytest.mark.parametrize(
     ("error", "status", "has_traceback"),
     [(ZeroDivisionError("boom"), 500, True), (GenerationCorruptError("g", "x"), 503, False)],
@@ -50,9 +62,7 @@ async def test_server_errors_are_told_and_logged_with_the_id(
         raise error
 
     metrics = Metrics()
-    with structlog.testing.capture_logs(
-        processors=[structlog.contextvars.merge_contextvars, tell_error]
-    ) as logged:
+    with structlog.testing.capture_logs(processors=[add_request_id, tell_error]) as logged:
         async with client_of(bad, metrics) as client:
             response = await client.get("/known", headers={"x-request-id": "abc-2"})
     assert response.status_code == status

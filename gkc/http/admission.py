@@ -10,14 +10,14 @@ overload; how many of those there may be has a bound of its own. Reasons and fig
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Final
 
 from gkc.errors import OverloadedError
 
-BURST_SECONDS: Final = 0.05
+BURST_SECONDS: Final = 0.02
 """Of work that a turn may begin while the loop has been idle a moment ago."""
-STANDING_SECONDS: Final = 0.01
+STANDING_SECONDS: Final = 0.004
 """The same while requests have been waiting all the time."""
 _STANDING_AFTER_SECONDS: Final = 0.1
 MOST_UNDER_WAY: Final = 2000
@@ -52,7 +52,7 @@ class Admission:
         self._seconds_of_byte = _FIRST_SECONDS_OF_BYTE
         self._is_collecting = False
         self._is_empty = True
-        self._busy_since = self._turn_began = 0.0
+        self._busy_since = self._spent = 0.0
         self._begun_bytes = self._most_bytes = 0.0
         self._answer_bytes = 0
 
@@ -96,8 +96,7 @@ class Admission:
         if self._is_empty:
             self._is_empty = False
             self._busy_since = now
-        else:
-            self._learn(now)
+        self._learn()
         is_standing = now - self._busy_since > _STANDING_AFTER_SECONDS
         most = STANDING_SECONDS if is_standing else BURST_SECONDS
         self._most_bytes = most / self._seconds_of_byte
@@ -108,18 +107,22 @@ class Admission:
     def _work(self) -> None:
         """Begin to work off what was collected: this is the first thing after it."""
         self._is_collecting = False
-        self._turn_began = perf_counter()
         asyncio.get_running_loop().call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         """End a turn, the loop having looked again: if no other began, nobody waits."""
         if not self._is_collecting:
-            self._learn(perf_counter())
             self._is_empty = True
 
-    def _learn(self, now: float) -> None:
-        """Follow the median of what turns take: the rare long pause does not matter."""
-        took_longer = now - self._turn_began > self._begun_bytes * self._seconds_of_byte
+    def _learn(self) -> None:
+        """Follow the median of what turns take: the rare long pause does not matter.
+
+        CPU time, so that neither idle nor stolen time counts; from one turn to the next, so that
+        answers count which ended between them, and what was refused.
+        """
+        spent = thread_time()
+        took_longer = spent - self._spent > self._begun_bytes * self._seconds_of_byte
+        self._spent = spent
         self._seconds_of_byte *= _STEP if took_longer else 1 / _STEP
 
 

@@ -2,7 +2,8 @@
 
 What has come by the time the event loop looks has waited for no longer than the loop's last turn
 took. So it is enough to bound the work that one turn begins: whatever does not fit is refused,
-while it is still cheap. A request that waits for a silent store takes no time of the loop and is no
+while it is still cheap; and whoever is refused in a turn that refuses very many is not read for a
+moment. A request that waits for a silent store takes no time of the loop and is no
 overload; how many of those there may be has a bound of its own. Reasons and figures:
 `docs/decisions/0025-overload.md`.
 """
@@ -10,16 +11,19 @@ overload; how many of those there may be has a bound of its own. Reasons and fig
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter, thread_time
+from time import thread_time
 from typing import Final
 
 from gkc.errors import OverloadedError
 
 BURST_SECONDS: Final = 0.02
 """Of work that a turn may begin while the loop has been idle a moment ago."""
-STANDING_SECONDS: Final = 0.004
+STANDING_SECONDS: Final = 0.0025
 """The same while requests have been waiting all the time."""
-_STANDING_AFTER_SECONDS: Final = 0.1
+_STANDING_AFTER_SECONDS: Final = 0.02
+"""Of work on end: one burst."""
+FREE_REFUSALS: Final = 60
+"""Of one turn: they take about as long as its work."""
 MOST_UNDER_WAY: Final = 2000
 LIGHT_BYTES: Final = 1024
 """Of a body: a request so small may be begun when others may no more."""
@@ -27,6 +31,8 @@ _LIGHT_SHARE: Final = 2
 """How much more a turn may begin for the sake of light ones."""
 _BASE_BYTES: Final = 2000
 """A request without any rows takes as long as one does for so many bytes of its body."""
+_REFUSED_BYTES: Final = 700
+"""The same of one that is refused: else what refusals take would make the others seem dear."""
 _FIRST_SECONDS_OF_BYTE: Final = 1e-7
 _STEP: Final = 1.02
 """How much one turn changes what is expected of the next."""
@@ -52,8 +58,9 @@ class Admission:
         self._seconds_of_byte = _FIRST_SECONDS_OF_BYTE
         self._is_collecting = False
         self._is_empty = True
-        self._busy_since = self._spent = 0.0
+        self._busy_since = self._turn_began = 0.0
         self._begun_bytes = self._most_bytes = 0.0
+        self._refused = 0
         self._answer_bytes = 0
 
     def admits(self, body_bytes: int, under_way: int) -> bool:
@@ -66,16 +73,20 @@ class Admission:
         under_way : int
             How many have begun and not ended.
         """
-        if under_way >= self._most_under_way:
-            return False
         if not self._is_collecting:
             self._begin_turn()
         most = self._most_bytes * (_LIGHT_SHARE if body_bytes <= LIGHT_BYTES else 1)
         begun = self._begun_bytes + _BASE_BYTES + body_bytes
-        if begun > most and self._begun_bytes:
+        if under_way >= self._most_under_way or (begun > most and self._begun_bytes):
+            self._refused += 1
             return False
         self._begun_bytes = begun
         return True
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether so much was refused in this turn that refusals alone would fill the loop."""
+        return self._refused > FREE_REFUSALS
 
     def room(self) -> Room:
         """Return memory for an answer; it holds none yet."""
@@ -91,16 +102,23 @@ class Admission:
         return not held or held + answer_bytes <= MOST_ANSWER_BYTES
 
     def _begin_turn(self) -> None:
-        """Begin to collect what came at once; it is worked off after all of it was seen."""
-        now = perf_counter()
+        """Begin to collect what came at once; it is worked off after all of it was seen.
+
+        CPU time is what counts, so that neither idle nor stolen time does; from one turn to the
+        next, so that answers do which end between them.
+        """
+        now = thread_time()
         if self._is_empty:
             self._is_empty = False
             self._busy_since = now
-        self._learn()
+        if self._begun_bytes:
+            self._learn(now)
+        self._turn_began = now
         is_standing = now - self._busy_since > _STANDING_AFTER_SECONDS
         most = STANDING_SECONDS if is_standing else BURST_SECONDS
         self._most_bytes = most / self._seconds_of_byte
         self._begun_bytes = 0.0
+        self._refused = 0
         self._is_collecting = True
         asyncio.get_running_loop().call_soon(self._work)
 
@@ -114,15 +132,10 @@ class Admission:
         if not self._is_collecting:
             self._is_empty = True
 
-    def _learn(self) -> None:
-        """Follow the median of what turns take: the rare long pause does not matter.
-
-        CPU time, so that neither idle nor stolen time counts; from one turn to the next, so that
-        answers count which ended between them, and what was refused.
-        """
-        spent = thread_time()
-        took_longer = spent - self._spent > self._begun_bytes * self._seconds_of_byte
-        self._spent = spent
+    def _learn(self, now: float) -> None:
+        """Follow the median of what turns take: the rare long pause does not matter."""
+        work_bytes = self._begun_bytes + self._refused * _REFUSED_BYTES
+        took_longer = now - self._turn_began > work_bytes * self._seconds_of_byte
         self._seconds_of_byte *= _STEP if took_longer else 1 / _STEP
 
 

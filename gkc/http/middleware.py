@@ -15,7 +15,7 @@ from gkc.http.access import CALLER
 from gkc.http.asgi import AnswerWatch, headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import problem_of
-from gkc.logs import cause_of, unforeseen
+from gkc.logs import REQUEST_ID, cause_of, unforeseen
 from gkc.problem import kind_of
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         request_id = request_id_of(headers(scope).get(b"x-request-id", b""))
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        REQUEST_ID.set(request_id)
         answer = AnswerWatch(scope, send, request_id)
         started = perf_counter()
         self._tally.begin()

@@ -54,7 +54,8 @@ class Admission:
         self._is_empty = True
         self._busy_since = self._turn_began = 0.0
         self._begun_bytes = self._most_bytes = 0.0
-        self._answer_bytes = 0
+        self.held_bytes = 0
+        """Of large answers under way, with what they are made from."""
 
     def admits(self, body_bytes: int, under_way: int) -> bool:
         """Tell whether to begin a request.
@@ -83,11 +84,11 @@ class Admission:
 
     def hold(self, answer_bytes: int) -> None:
         """Hold memory; below nothing, free it."""
-        self._answer_bytes += answer_bytes
+        self.held_bytes += answer_bytes
 
     def has_room(self, answer_bytes: int) -> bool:
         """Tell whether a large answer fits beside the others; a single one always does."""
-        held = self._answer_bytes
+        held = self.held_bytes
         return not held or held + answer_bytes <= MOST_ANSWER_BYTES
 
     def _begin_turn(self) -> None:

@@ -53,7 +53,7 @@ class Admission:
         self._is_collecting = False
         self._is_empty = True
         self._busy_since = self._turn_began = 0.0
-        self._begun_bytes = self._most_bytes = 0.0
+        self._begun_bytes = self._used_bytes = self._most_bytes = 0.0
         self.held_bytes = 0
         """Of large answers under way, with what they are made from."""
 
@@ -72,10 +72,12 @@ class Admission:
         if not self._is_collecting:
             self._begin_turn()
         most = self._most_bytes * (_LIGHT_SHARE if body_bytes <= LIGHT_BYTES else 1)
-        begun = self._begun_bytes + _BASE_BYTES + body_bytes
-        if begun > most and self._begun_bytes:
+        cost = _BASE_BYTES + body_bytes
+        if self._used_bytes and self._used_bytes + cost > most:
             return False
-        self._begun_bytes = begun
+        self._begun_bytes += cost
+        # One too large for any turn is begun because it is the first; light ones keep their share.
+        self._used_bytes += min(cost, self._most_bytes)
         return True
 
     def room(self) -> Room:
@@ -102,7 +104,7 @@ class Admission:
         is_standing = now - self._busy_since > _STANDING_AFTER_SECONDS
         most = STANDING_SECONDS if is_standing else BURST_SECONDS
         self._most_bytes = most / self._seconds_of_byte
-        self._begun_bytes = 0.0
+        self._begun_bytes = self._used_bytes = 0.0
         self._is_collecting = True
         asyncio.get_running_loop().call_soon(self._work)
 

@@ -171,7 +171,19 @@ ROOM = Limit(
 )
 OF_ALL = [TURN, UNDER_WAY, ROOM]
 """Of all callers together: `tests.gkc.http.test_admission` and `tests.faults.test_overload`."""
-TABLE = [*BY_CONNECTION[:3], AHEAD, *BY_CONNECTION[3:], TIME, NEVER_READ, IDLE, *BY_QUESTION, VERSIONS, VALUES, NAMED, *OF_ALL]
+TABLE = [
+    *BY_CONNECTION[:3],
+    AHEAD,
+    *BY_CONNECTION[3:],
+    TIME,
+    NEVER_READ,
+    IDLE,
+    *BY_QUESTION,
+    VERSIONS,
+    VALUES,
+    NAMED,
+    *OF_ALL,
+]
 
 
 def row(limit: Limit) -> str:

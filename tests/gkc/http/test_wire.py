@@ -14,6 +14,7 @@ import pytest
 
 from gkc.errors import OverloadedError
 from gkc.http.admission import Admission
+from gkc.http.limits import Limits
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.problems import problem_of

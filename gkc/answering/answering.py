@@ -1,4 +1,4 @@
-"""A question → its answer: plan, read users, lay rows; once more if a generation is gone."""
+"""A question → its answer: plan, read users, lay rows; again if a generation is gone."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from gkc.rows import row_form
 log = structlog.get_logger(__name__)
 
 _NOBODY: Final = NoCounting()
-_FEW_ROWS: Final = 50
-"""So many are no large answer, whatever their width."""
 
 
 class Answering:
@@ -52,7 +50,7 @@ class Answering:
         While the store is away, what is held here answers, if it is not older than allowed: all of
         the question or nothing. If data of a generation turns out to be gone, the catalogue is
         re-read, and if it names another generation by now, the whole question is answered from that
-        one.
+        one; so is it if that one is gone as well.
 
         Raises
         ------
@@ -66,18 +64,20 @@ class Answering:
         versions = question.columns.versions
         generations = await self._serving.resolve(versions)
         age = self._serving.watch.age(question.allow_stale)
-        try:
-            answer = await self._answer_from(question, generations)
-            return answer if age is None else replace(answer, age=age)
-        except (GenerationNotFoundError, GenerationCorruptError) as exc:
-            current = await self._serving.resolve_anew(versions)
-            if _ids(current, versions) == _ids(generations, versions):
-                raise
-            log.info("generation_gone", generation=exc.generation)
-        return await self._answer_from(question, current)
+        while True:
+            try:
+                answer = await self._answer_from(question, generations)
+            except (GenerationNotFoundError, GenerationCorruptError) as exc:
+                current = await self._serving.resolve_anew(versions)
+                if _ids(current, versions) == _ids(generations, versions):
+                    raise
+                log.info("generation_gone", generation=exc.generation)
+                generations, age = current, None
+            else:
+                return answer if age is None else replace(answer, age=age)
 
     async def numbers(self, question: Question) -> int:
-        """Return how many numbers the rows of an answer have; 0 if they are few.
+        """Return how many numbers the rows of an answer have.
 
         Raises
         ------
@@ -85,8 +85,6 @@ class Answering:
             If a version cannot be answered.
         """
         columns = question.columns
-        if columns.n <= _FEW_ROWS:
-            return 0
         generations = await self._serving.resolve(columns.versions)
         spec = generations[columns.versions[0]].manifest.spec
         form = row_form(question.parts, spec.dim, spec.category_dim, question.dtype)

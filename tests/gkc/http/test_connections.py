@@ -94,10 +94,10 @@ async def test_what_the_system_buffers_is_given_back_too(monkeypatch: pytest.Mon
     connections = Connections(Metrics(), Limits(look_seconds=PAUSE), admission)
     connection = Looked()
     connections.add(connection)
-    with admission.room() as room:
-        room.take(100 << 20)
-        await until_looked(connection, 2)
-        assert not given
+    held = admission.hold(100 << 20)
+    await until_looked(connection, 2)
+    assert not given
+    admission.free(held)
     await until_looked(connection, len(connection.times) + 2)
     assert len(given) == 1
     connections.remove(connection)

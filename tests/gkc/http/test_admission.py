@@ -9,6 +9,7 @@ import pytest
 
 from gkc.errors import OverloadedError
 from gkc.http.admission import (
+    FREE_REFUSALS,
     LARGE_ANSWER_BYTES,
     LIGHT_BYTES,
     MOST_ANSWER_BYTES,
@@ -26,7 +27,9 @@ def begun(admission: Admission, body_bytes: int = HEAVY) -> int:
 
 def work(seconds: float) -> None:
     """Hold the loop, as requests do that have begun."""
-    time.sleep(seconds)
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
 
 
 async def idle() -> None:
@@ -70,11 +73,24 @@ async def test_less_is_begun_at_once_while_some_always_wait() -> None:
     await idle()
     for _ in range(30):
         while_they_wait = begun(admission)
-        work(0.004)  # what was begun takes as long as it was expected to, or less
+        work(0.004)  # what was begun takes as long as was expected
         await asyncio.sleep(0)
     assert while_they_wait < after_calm / 2
     await idle()
     assert begun(admission) > while_they_wait
+
+
+async def test_a_turn_that_refuses_very_many_is_flooded_and_the_next_is_not() -> None:
+    admission = Admission()
+    while admission.admits(HEAVY, 0):
+        assert not admission.is_flooded
+    for _ in range(FREE_REFUSALS):
+        assert not admission.is_flooded
+        assert not admission.admits(HEAVY, 0)
+    assert admission.is_flooded
+    await idle()
+    assert admission.admits(HEAVY, 0)
+    assert not admission.is_flooded
 
 
 async def test_what_takes_longer_than_expected_is_begun_less_often() -> None:

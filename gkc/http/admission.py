@@ -59,9 +59,10 @@ class Admission:
         self._is_collecting = False
         self._is_empty = True
         self._busy_since = self._turn_began = 0.0
-        self._begun_bytes = self._most_bytes = 0.0
+        self._begun_bytes = self._used_bytes = self._most_bytes = 0.0
         self._refused = 0
-        self._answer_bytes = 0
+        self.held_bytes = 0
+        """Of large answers under way, with what they are made from."""
 
     def admits(self, body_bytes: int, under_way: int) -> bool:
         """Tell whether to begin a request.
@@ -76,11 +77,14 @@ class Admission:
         if not self._is_collecting:
             self._begin_turn()
         most = self._most_bytes * (_LIGHT_SHARE if body_bytes <= LIGHT_BYTES else 1)
-        begun = self._begun_bytes + _BASE_BYTES + body_bytes
-        if under_way >= self._most_under_way or (begun > most and self._begun_bytes):
+        cost = _BASE_BYTES + body_bytes
+        is_full = self._used_bytes and self._used_bytes + cost > most
+        if is_full or under_way >= self._most_under_way:
             self._refused += 1
             return False
-        self._begun_bytes = begun
+        self._begun_bytes += cost
+        # One too large for any turn is begun because it is the first; light ones keep their share.
+        self._used_bytes += min(cost, self._most_bytes)
         return True
 
     @property
@@ -100,14 +104,14 @@ class Admission:
         """
         if answer_bytes < LARGE_ANSWER_BYTES:
             return 0
-        if self._answer_bytes and self._answer_bytes + answer_bytes > MOST_ANSWER_BYTES:
+        if self.held_bytes and self.held_bytes + answer_bytes > MOST_ANSWER_BYTES:
             raise OverloadedError
-        self._answer_bytes += answer_bytes
+        self.held_bytes += answer_bytes
         return answer_bytes
 
     def free(self, answer_bytes: int) -> None:
         """Hold so much less."""
-        self._answer_bytes -= answer_bytes
+        self.held_bytes -= answer_bytes
 
     def _begin_turn(self) -> None:
         """Begin to collect what came at once; it is worked off after all of it was seen.
@@ -125,7 +129,7 @@ class Admission:
         is_standing = now - self._busy_since > _STANDING_AFTER_SECONDS
         most = STANDING_SECONDS if is_standing else BURST_SECONDS
         self._most_bytes = most / self._seconds_of_byte
-        self._begun_bytes = 0.0
+        self._begun_bytes = self._used_bytes = 0.0
         self._refused = 0
         self._is_collecting = True
         asyncio.get_running_loop().call_soon(self._work)

@@ -140,7 +140,7 @@ class GatheringProtocol(HttpToolsProtocol):
                 self._check_unfinished(len(data))
         except httptools.HttpParserCallbackError as exc:  # one of the callbacks below, or uvicorn's
             target = repr(self.url.decode("latin-1"))
-            if isinstance(exc.__context__, RequestError):
+            if isinstance(exc.__context__, RequestError | OverloadedError):
                 self._refuse_excess(exc.__context__)
             elif isinstance(exc.__context__, _TunnelError):
                 detail = f"no tunnel to {target} is opened here: CONNECT is not served"
@@ -161,7 +161,9 @@ class GatheringProtocol(HttpToolsProtocol):
     # ---- called by the parser
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Begin a request, unless too many wait for their answers here: each takes memory."""
+        if len(self.pipeline) >= self._limits.requests_ahead:
+            raise OverloadedError
         super().on_message_begin()
         if self._caller is not None:
             self.scope[CALLER] = self._caller  # type: ignore[typeddict-unknown-key]
@@ -378,7 +380,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def _refuse_slow_body(self) -> None:
         self._refuse_excess(SlowRequestError("nothing more of the body", self._limits.body_seconds))
 
-    def _refuse_excess(self, error: RequestError) -> None:
+    def _refuse_excess(self, error: RequestError | OverloadedError) -> None:
         self._connections.metrics.reject(error)
         self._refuse(problem_of(error))
 

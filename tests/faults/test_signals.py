@@ -129,6 +129,30 @@ def test_a_hangup_replaces_the_only_worker_and_no_request_fails(tmp_path: Path) 
         assert set(seen) == {"200"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_a_replaced_worker_has_under_way_outlives_the_service(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with (
+        served(tmp_path) as opened,
+        closing(opened.connect()) as kept,
+        socket.create_connection(("127.0.0.1", opened.port), timeout=10) as slow,
+    ):
+        slow.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b" 200 " in slow.recv(1000)
+        slow.sendall(HEAD + BODY[:10])
+        (replaced,) = opened.workers()
+        opened.process.send_signal(signal.SIGHUP)
+        until(lambda: ask(kept, "GET", "/livez").getheader("connection") == "close")
+        opened.process.send_signal(number)
+        time.sleep(0.3)
+        slow.sendall(BODY[10:])
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        until(lambda: not Path(f"/proc/{replaced}").exists())
+        _, stderr = opened.process.communicate(timeout=10)
+        assert "Traceback" not in stderr
+
+
 def test_until_it_stops_listening_it_sends_callers_elsewhere(tmp_path: Path) -> None:
     env = {"GKC_DRAIN_DELAY_SECONDS": "1", "GKC_DRAIN_SECONDS": "0.3"}
     with served(tmp_path, **env) as opened, closing(opened.connect()) as kept:

@@ -60,6 +60,13 @@ async def test_light_requests_are_begun_when_others_are_not_any_more() -> None:
     assert 1 < begun(admission, LIGHT_BYTES) < 3000
 
 
+async def test_one_too_large_for_a_turn_leaves_light_ones_their_share() -> None:
+    admission = Admission()
+    assert admission.admits(1 << 40, 0)
+    assert not admission.admits(HEAVY, 0)
+    assert 1 < begun(admission, LIGHT_BYTES) < 3000
+
+
 async def test_less_is_begun_at_once_while_some_always_wait() -> None:
     admission = Admission()
     after_calm = while_they_wait = begun(admission)

@@ -16,6 +16,7 @@ from gkc.errors import OverloadedError
 from gkc.http import wire
 from gkc.http.admission import FREE_REFUSALS, Admission
 from gkc.http.asgi import respond
+from gkc.http.limits import Limits
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.problems import problem_of
@@ -153,7 +154,7 @@ async def test_a_wish_for_another_protocol_is_ignored(
 
 async def test_thousands_of_such_wishes_in_one_piece_are_all_answered() -> None:
     many = 3000
-    async with listening(echo) as port:
+    async with listening(echo, Limits(requests_ahead=many)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(asking("h2c", b"b") * many)
         told = [await answer_on(reader) for _ in range(many)]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import secrets
-from itertools import count
+from random import getrandbits
 from time import perf_counter
 from typing import Final
 
@@ -22,9 +21,6 @@ log = structlog.get_logger(__name__)
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SERVER_ERRORS: Final = 500
-_PROCESS: Final = secrets.token_hex(8)
-_NUMBERS: Final = count()
-"""New request ids: random for each process, then counted."""
 
 
 class Observed:
@@ -108,4 +104,4 @@ def request_id_of(header: bytes) -> str:
     given = header.decode("latin-1")
     if given and _REQUEST_ID.fullmatch(given):
         return given
-    return f"{_PROCESS}{next(_NUMBERS):016x}"
+    return f"{getrandbits(128):032x}"  # forked workers differ: Python seeds each of them anew

@@ -40,6 +40,8 @@ _HANDLED: Final = (*STOPPING, signal.SIGHUP)
 _LOOK_SECONDS: Final = 1.0
 """How often workers are looked at from which there is no news."""
 _TELL_SECONDS: Final = 1.0
+_AGAIN_SECONDS: Final = 0.5
+"""From the end of one that never served to the next start: what ended it is likely still so."""
 _NEWS: Final = b"."
 
 
@@ -232,6 +234,7 @@ class Workers:
         self._free_seats = [Seat(self._host, number) for number in range(seats)]
         self._workers: list[_Worker] = []
         self._outdated: list[_Worker] = []
+        self._next_start = 0.0
         self._is_announced = False
         self._is_stopping = False
         self._signals, self._wakeup = socket.socketpair()
@@ -267,7 +270,7 @@ class Workers:
         gc.freeze()  # else a worker's collections would copy all that it shares with us
         try:
             while self._workers or not self._is_stopping:
-                if not self._is_stopping:
+                if not self._is_stopping and time.monotonic() >= self._next_start:
                     self._fill_up(work, lifeline)
                 self._turn()
                 if not self._is_announced and self._serves:
@@ -348,6 +351,8 @@ class Workers:
             self._outdated.remove(worker)
         if worker.is_told_to_leave:
             return
+        if not has_served:
+            self._next_start = time.monotonic() + _AGAIN_SECONDS
         if not has_served and status is not None and status >= 0:
             self._tell_failed(status)
         else:

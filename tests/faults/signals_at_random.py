@@ -194,14 +194,14 @@ class Life:
         self.process.wait()
 
     def _call(self, keeps: bool) -> None:
-        connection, port, first = None, 0, None
+        connection, port, asked, first = None, 0, 0, None
         while not self._stop.is_set():
             time.sleep(0.005)
             try:
                 if connection is None:
                     connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
                     connection.connect()
-                    port = connection.sock.getsockname()[1]
+                    port, asked = connection.sock.getsockname()[1], 0
             except ConnectionRefusedError:
                 connection = None
                 continue
@@ -209,11 +209,14 @@ class Life:
             try:
                 status, knowledge, ends = ask(connection)
             except (OSError, http.client.HTTPException) as exc:
-                self._failures.append((port, self._row, f"{exc!r}, asked after {row}"))
+                told = f"{exc!r}, asked after {row} as number {asked} of its connection"
+                self._failures.append((port, self._row, told))
                 connection.close()
                 connection = None
                 continue
-            first = knowledge if first is None else first
+            asked += 1
+            if first is None and status == 200:
+                first = knowledge
             if status == 200 and knowledge == first:
                 self._found.answered[row] += 1
             elif status != 503 or not may_wait:
@@ -229,9 +232,8 @@ def ask(connection: http.client.HTTPConnection) -> tuple[int, object, bool]:
     connection.request("POST", "/knowledge", BODY, {"content-type": "application/json"})
     response = connection.getresponse()
     told = json.loads(response.read())
-    if response.status == 200:
-        return 200, told["knowledge"], response.will_close
-    return response.status, None if response.status == 503 else told, response.will_close
+    answer = told["knowledge"] if response.status == 200 else told["detail"]
+    return response.status, answer, response.will_close
 
 
 def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:

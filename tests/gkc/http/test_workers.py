@@ -70,6 +70,8 @@ def serve_until_interrupted(assignment: Assignment) -> None:
 
 def fail_as_a_substitute(assignment: Assignment) -> None:
     if assignment.is_substitute:
+        with Path(os.environ[_FOLDER], "failures").open("a", encoding="ascii") as failures:
+            failures.write(f"{time.monotonic()}\n")
         sys.exit(5)
     serve_well(assignment)
 
@@ -240,6 +242,19 @@ def test_a_substitute_that_cannot_begin_leaves_those_that_serve(folder: Path) ->
 
     run(fail_as_a_substitute, folder, steps)
     assert [(e["event"], e["status"]) for e in logged(folder)] == [("worker_failed_to_start", 5)]
+
+
+def test_one_that_cannot_begin_is_not_begun_again_at_once(folder: Path) -> None:
+    failures = folder / "failures"
+
+    def steps(_: int) -> None:
+        until(Path(folder, "announced").exists)
+        os.kill(min(pids(folder)), signal.SIGKILL)
+        until(lambda: failures.exists() and failures.read_text().count("\n") == 2)
+
+    run(fail_as_a_substitute, folder, steps)
+    first, second = map(float, failures.read_text().split())
+    assert second - first >= 0.5
 
 
 def test_a_second_signal_ends_the_delay(folder: Path) -> None:

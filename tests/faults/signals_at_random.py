@@ -40,6 +40,9 @@ CALLERS: Final = 6
 BODY: Final = json.dumps({"u": 1, "i": [1, 2, 3], "v": "v1"})
 START_SECONDS: Final = 1.5
 PAUSE_SECONDS: Final = 0.5
+GRACE_SECONDS: Final = 10
+STORE_TIMEOUT_MS: Final = 10_000
+"""Longer than a busy machine may hold up a worker: what is looked for is what signals do."""
 Blow = tuple[signal.Signals, str]
 SURVIVED: Final[tuple[Blow, ...]] = (
     (signal.SIGHUP, "parent"),
@@ -284,7 +287,7 @@ def exporting(bundle: Path, place: Place) -> Iterator[None]:
 
     def publish() -> None:
         while not stop.is_set():
-            export(bundle, "v1", place, "--no-wait", grace_seconds=1)
+            export(bundle, "v1", place, "--no-wait", grace_seconds=GRACE_SECONDS)
 
     thread = threading.Thread(target=publish)
     thread.start()
@@ -307,7 +310,11 @@ def strike_at_random(
     found = Found()
     for name in ("tmp", "mirror"):
         (folder / name).mkdir()
-    environment = {"TMPDIR": str(folder / "tmp"), "GKC_MIRROR_DIR": str(folder / "mirror")}
+    environment = {
+        "TMPDIR": str(folder / "tmp"),
+        "GKC_MIRROR_DIR": str(folder / "mirror"),
+        "GKC_STORE_TIMEOUT_MS": str(STORE_TIMEOUT_MS),
+    }
     export(bundle, "v1", place)
 
     def live(phase: str, blows: list[Blow]) -> None:

@@ -129,6 +129,21 @@ def test_a_hangup_replaces_the_only_worker_and_no_request_fails(tmp_path: Path) 
         assert set(seen) == {"200"}
 
 
+def test_what_is_being_replaced_answers_although_all_is_stopped_meanwhile(tmp_path: Path) -> None:
+    with served(tmp_path) as opened, closing(opened.connect()) as kept:
+        with closing(opened.connect()) as begun:
+            begun.sock.sendall(HEAD + BODY[:10])
+            opened.process.send_signal(signal.SIGHUP)
+            until(lambda: ask(kept, "GET", "/livez").will_close)  # it listens no more
+            opened.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            begun.sock.sendall(BODY[10:])
+            assert begun.sock.recv(4096).startswith(b"HTTP/1.1 200")
+        _, stderr = opened.process.communicate(timeout=10)
+    assert opened.process.returncode == 0
+    assert "Traceback" not in stderr
+
+
 def test_until_it_stops_listening_it_sends_callers_elsewhere(tmp_path: Path) -> None:
     env = {"GKC_DRAIN_DELAY_SECONDS": "1", "GKC_DRAIN_SECONDS": "0.3"}
     with served(tmp_path, **env) as opened, closing(opened.connect()) as kept:

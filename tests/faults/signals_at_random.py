@@ -36,7 +36,10 @@ from tests.exporter.bundles import build
 from tests.redis_server import RedisServer, find_redis_server
 
 CALLERS: Final = 6
-"""The last two connect anew for each request."""
+KEPT_FOR: Final = 20
+"""So many requests most callers keep a connection, to reach new workers, too; the last two one."""
+ASK_SECONDS: Final = 60.0
+"""Longer than a busy machine may hold up a caller; an answer that never comes is a failure."""
 BODY: Final = json.dumps({"u": 1, "i": [1, 2, 3], "v": "v1"})
 START_SECONDS: Final = 1.5
 PAUSE_SECONDS: Final = 0.5
@@ -106,7 +109,8 @@ class Life:
             process_group=0,
         )
         self._callers = [
-            threading.Thread(target=self._call, args=(n < CALLERS - 2,)) for n in range(CALLERS)
+            threading.Thread(target=self._call, args=(KEPT_FOR if n < CALLERS - 2 else 1,))
+            for n in range(CALLERS)
         ]
         for thread in self._callers:
             thread.start()
@@ -196,13 +200,15 @@ class Life:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def _call(self, keeps: bool) -> None:
+    def _call(self, most: int) -> None:
         connection, port, asked, first = None, 0, 0, None
         while not self._stop.is_set():
             time.sleep(0.005)
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+                    connection = http.client.HTTPConnection(
+                        "127.0.0.1", self._port, timeout=ASK_SECONDS
+                    )
                     connection.connect()
                     port, asked = connection.sock.getsockname()[1], 0
             except ConnectionRefusedError:
@@ -224,7 +230,7 @@ class Life:
                 self._found.answered[row] += 1
             elif status != 503 or not may_wait:
                 self._failures.append((port, row, f"{status} {knowledge}"))
-            if ends or not keeps:
+            if ends or asked == most:
                 connection.close()
                 connection = None
         if connection is not None:
@@ -239,7 +245,7 @@ def ask(connection: http.client.HTTPConnection) -> tuple[int, object, bool]:
     return response.status, answer, response.will_close
 
 
-def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"{holds} does not hold after {seconds} s"

@@ -22,8 +22,6 @@ from gkc.rows import row_form
 log = structlog.get_logger(__name__)
 
 _NOBODY: Final = NoCounting()
-_FEW_ROWS: Final = 50
-"""So many are no large answer, whatever their width."""
 
 
 class Answering:
@@ -77,7 +75,7 @@ class Answering:
         return await self._answer_from(question, current)
 
     async def numbers(self, question: Question) -> int:
-        """Return how many numbers the rows of an answer have; 0 if they are few.
+        """Return how many numbers the rows of an answer have.
 
         Raises
         ------
@@ -85,8 +83,6 @@ class Answering:
             If a version cannot be answered.
         """
         columns = question.columns
-        if columns.n <= _FEW_ROWS:
-            return 0
         generations = await self._serving.resolve(columns.versions)
         spec = generations[columns.versions[0]].manifest.spec
         form = row_form(question.parts, spec.dim, spec.category_dim, question.dtype)

@@ -38,8 +38,8 @@ MOST_ANSWER_BYTES: Final = 128 << 20
 class Admission:
     """Decides for the requests that come in one event loop.
 
-    A door asks `admits` when a request is there, before it is decoded, and takes `room` for its
-    answer before that is laid.
+    A door asks `admits` when a request is there, before it is decoded, and has memory
+    held for its answer before that is laid.
 
     Parameters
     ----------
@@ -77,18 +77,26 @@ class Admission:
         self._begun_bytes = begun
         return True
 
-    def room(self) -> Room:
-        """Return memory for an answer; it holds none yet."""
-        return Room(self)
+    def hold(self, answer_bytes: int) -> int:
+        """Hold memory for a large answer; return how much to `free` once that has left.
 
-    def hold(self, answer_bytes: int) -> None:
-        """Hold memory; below nothing, free it."""
+        A single one always fits.
+
+        Raises
+        ------
+        OverloadedError
+            If it does not fit beside the others.
+        """
+        if answer_bytes < LARGE_ANSWER_BYTES:
+            return 0
+        if self._answer_bytes and self._answer_bytes + answer_bytes > MOST_ANSWER_BYTES:
+            raise OverloadedError
         self._answer_bytes += answer_bytes
+        return answer_bytes
 
-    def has_room(self, answer_bytes: int) -> bool:
-        """Tell whether a large answer fits beside the others; a single one always does."""
-        held = self._answer_bytes
-        return not held or held + answer_bytes <= MOST_ANSWER_BYTES
+    def free(self, answer_bytes: int) -> None:
+        """Hold so much less."""
+        self._answer_bytes -= answer_bytes
 
     def _begin_turn(self) -> None:
         """Begin to collect what came at once; it is worked off after all of it was seen."""
@@ -121,34 +129,3 @@ class Admission:
         """Follow the median of what turns take: the rare long pause does not matter."""
         took_longer = now - self._turn_began > self._begun_bytes * self._seconds_of_byte
         self._seconds_of_byte *= _STEP if took_longer else 1 / _STEP
-
-
-class Room:
-    """Memory for one answer, held until its block ends: until the answer has left."""
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-        self._held = 0
-
-    def __enter__(self) -> Room:
-        """Begin without any."""
-        return self
-
-    def take(self, answer_bytes: int) -> None:
-        """Hold so much, where it is much.
-
-        Raises
-        ------
-        OverloadedError
-            If others hold it.
-        """
-        if answer_bytes >= LARGE_ANSWER_BYTES:
-            if not self._admission.has_room(answer_bytes):
-                raise OverloadedError
-            self._held = answer_bytes
-            self._admission.hold(answer_bytes)
-
-    def __exit__(self, *_: object) -> None:
-        """Free it."""
-        if self._held:
-            self._admission.hold(-self._held)

@@ -3,20 +3,72 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gkc.errors import BodyTooLargeError, ClientGoneError
 from gkc.http.admission import LARGE_ANSWER_BYTES
 from gkc.http.problems import Problem
-from gkc.problem import MEDIA_TYPE
+from gkc.problem import CLIENT_CLOSED_REQUEST, MEDIA_TYPE
 
 _HEADERS: Final = "gkc.headers"
 """Where a request's headers are kept once they are read."""
 _COPIED_BYTES: Final = 131_072
 """A body so small is sent in one piece: copying it costs less than sending one more piece."""
+WHOLE: Final = "gkc.whole"
+"""Where a scope has what writes a whole answer, given status, headers and body, if the server does;
+it returns False where the caller takes nothing at the moment."""
+
+
+_Headers = list[tuple[bytes, bytes]]
+WriteWhole = Callable[[int, _Headers, Sequence[bytes | memoryview]], bool]
+
+
+class AnswerWatch:
+    """Passes an answer on with the request's id, and knows how far it got.
+
+    Parameters
+    ----------
+    scope : dict
+    send : callable
+    request_id : str
+    """
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._send = send
+        self._write_whole: WriteWhole | None = scope.get(WHOLE)
+        self._request_id = b"x-request-id", request_id.encode("latin-1")
+        self.status = CLIENT_CLOSED_REQUEST
+        self.is_started = False
+        self.is_finished = False
+
+    async def __call__(self, message: Message) -> None:
+        """Pass a message on."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            self.is_finished = not message.get("more_body", False)
+        elif kind == "http.response.start":
+            self._begin(message["status"])
+            message = {**message, "headers": [*message.get("headers", ()), self._request_id]}
+        await self._send(message)
+
+    def write_whole(
+        self, status: int, headers: _Headers, pieces: Sequence[bytes | memoryview]
+    ) -> bool:
+        """Write a whole answer, if the server can at once; tell whether it did."""
+        if self._write_whole is None:
+            return False
+        if not self._write_whole(status, [*headers, self._request_id], pieces):
+            return False
+        self._begin(status)
+        self.is_finished = True
+        return True
+
+    def _begin(self, status: int) -> None:
+        self.status = status
+        self.is_started = True
 
 
 def headers(scope: Scope) -> dict[bytes, bytes]:
@@ -79,22 +131,20 @@ async def respond(
     size = sum(map(len, pieces))
     if size <= _COPIED_BYTES:
         pieces = [b"".join(pieces)]
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", media_type.encode("latin-1")),
-                (b"content-length", str(size).encode("latin-1")),
-                *headers,
-            ],
-        }
-    )
-    if size >= LARGE_ANSWER_BYTES:
+    sent = [
+        (b"content-type", media_type.encode("latin-1")),
+        (b"content-length", b"%d" % size),
+        *headers,
+    ]
+    is_large = size >= LARGE_ANSWER_BYTES
+    if isinstance(send, AnswerWatch) and not is_large and send.write_whole(status, sent, pieces):
+        return
+    await send({"type": "http.response.start", "status": status, "headers": sent})
+    if is_large:
         pieces = [*pieces, b""]
     for piece in pieces[:-1]:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
-    if size >= LARGE_ANSWER_BYTES:
+    if is_large:
         await asyncio.sleep(0)  # it is on its way now; what follows waits until most of it has left
     await send({"type": "http.response.body", "body": pieces[-1], "more_body": False})
 

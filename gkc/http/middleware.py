@@ -8,14 +8,14 @@ from time import perf_counter
 from typing import Final
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gkc.http.access import CALLER
-from gkc.http.asgi import headers, respond_problem
+from gkc.http.asgi import AnswerWatch, headers, respond_problem
 from gkc.http.metrics import Metrics
 from gkc.http.problems import problem_of
-from gkc.logs import cause_of, unforeseen
-from gkc.problem import CLIENT_CLOSED_REQUEST, kind_of
+from gkc.logs import REQUEST_ID, cause_of, unforeseen
+from gkc.problem import kind_of
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +43,8 @@ class Observed:
             await self._app(scope, receive, send)
             return
         request_id = request_id_of(headers(scope).get(b"x-request-id", b""))
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        answer = _AnswerWatch(send, request_id)
+        REQUEST_ID.set(request_id)
+        answer = AnswerWatch(scope, send, request_id)
         started = perf_counter()
         self._tally.begin()
         try:
@@ -53,7 +53,7 @@ class Observed:
             route = self._metrics.route_of(scope["path"])
             self._tally.end(route, answer.status, perf_counter() - started)
 
-    async def _run(self, scope: Scope, receive: Receive, answer: _AnswerWatch) -> None:
+    async def _run(self, scope: Scope, receive: Receive, answer: AnswerWatch) -> None:
         try:
             await self._app(scope, receive, answer)
         except Exception as exc:  # a request's outermost net: whatever happens, the process lives
@@ -75,28 +75,6 @@ class Observed:
                 # The server cuts the connection, and logs this: not what ``exc`` may say.
                 raise RuntimeError("half an answer is out: see request_failed") from None
             await respond_problem(answer, problem)
-
-
-class _AnswerWatch:
-    """Passes an answer on with the request's id, and knows how far it got."""
-
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send = send
-        self._request_id = request_id.encode("latin-1")
-        self.status = CLIENT_CLOSED_REQUEST
-        self.is_started = False
-        self.is_finished = False
-
-    async def __call__(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "http.response.body":
-            self.is_finished = not message.get("more_body", False)
-        elif kind == "http.response.start":
-            self.status = message["status"]
-            self.is_started = True
-            sent = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
-            message = {**message, "headers": sent}
-        await self._send(message)
 
 
 def request_id_of(header: bytes) -> str:

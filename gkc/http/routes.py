@@ -29,6 +29,8 @@ from gkc.http.schemas import Health
 from gkc.http.tally import AnsweredRows
 
 KNOWLEDGE_PATH: Final = "/knowledge"
+_FEW_ROWS: Final = 50
+"""So many are no large answer, whatever their width."""
 
 
 class KnowledgeEndpoint:
@@ -71,17 +73,22 @@ class KnowledgeEndpoint:
             given.get(b"content-encoding", b"").decode("latin-1").lower(),
         )
         declared = given.get(b"content-length", b"")
-        with self._admission.room() as room:
+        held = 0
+        try:
             with deadline_of(scope, self._deadlines):
                 body = await read_body(declared, receive, self._max_body_bytes)
                 decode = decode_json if asked_as == JSON else decode_safetensors
                 request = decode(body, self._max_rows)
                 refuse_many_versions(request)
-                numbers = await self._answering.numbers(request)
-                room.take(numbers * bytes_of_number(request.dtype, answered_as))
+                if request.columns.n > _FEW_ROWS:
+                    numbers = await self._answering.numbers(request)
+                    size = numbers * bytes_of_number(request.dtype, answered_as)
+                    held = self._admission.hold(size)
                 answer = await self._answering.answer(request)
                 pieces = await encode(answer, answered_as)
             await respond(send, 200, answered_as, pieces)
+        finally:
+            self._admission.free(held)
         self._tally.answers.append(
             AnsweredRows(KNOWLEDGE_PATH, request.columns.n, request.parts, answer.counts)
         )

@@ -57,6 +57,7 @@ _SERVER_OPTIONS: Final[dict[str, Any]] = {
     "lifespan": "on",
     "interface": "asgi3",
     "access_log": False,
+    "proxy_headers": False,  # nobody asks here from where a request comes
     "log_config": None,
     "log_level": logging.WARNING,
     "server_header": False,

@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 protocol, made to write in one go, to stay HTTP/1.1, and to have limits.
 
-uvicorn writes an answer's head and each piece of its body by itself, and uvloop sends each at once:
-four system calls, and as many wake-ups of the caller, for what fits into one.
+What is written in one turn of the event loop is sent together (`gkc.http.transport`). uvicorn takes
+an answer's head and each piece of its body as a message of ASGI each, and looks at each header with
+two regular expressions; one that is there as a whole is written by one call instead (`WHOLE`).
 
 Java's HttpClient and ``curl --http2`` send ``Upgrade: h2c`` with every first request, which a
 server may ignore (RFC 9110, 7.8). The parser takes whatever follows such a head for another
@@ -14,9 +15,10 @@ sees it: as a problem, like all else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from http import HTTPStatus
 from random import choice
 from time import monotonic
@@ -42,63 +44,17 @@ from gkc.errors import (
     UrlTooLongError,
 )
 from gkc.http.access import CALLER
+from gkc.http.asgi import WHOLE
 from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
 from gkc.http.problems import Problem, problem_of, problem_of_status
+from gkc.http.transport import GatheringTransport
 from gkc.problem import KINDS, MEDIA_TYPE
 
 _ALWAYS_BEGUN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = structlog.get_logger(__name__)
-
-
-class GatheringTransport:
-    """A transport that sends what is written in one turn of the event loop together.
-
-    Parameters
-    ----------
-    transport : asyncio.Transport
-        Everything but writing goes straight to it.
-    loop : asyncio.AbstractEventLoop
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._pieces: list[bytes | memoryview] = []
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        """Return what the transport inside has under this name."""
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Send data with what else is written in this turn; nothing is copied."""
-        if not self._pieces:
-            self._loop.call_soon(self._flush)
-        self._pieces.append(data)
-
-    def is_closing(self) -> bool:
-        """Tell whether the connection is closed or about to be."""
-        return self._transport.is_closing()
-
-    def write_eof(self) -> None:
-        """Tell the other side that nothing comes after what is written; it may still send."""
-        self._flush()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
-
-    def close(self) -> None:
-        """Close the connection once everything written is sent."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._pieces:
-            pieces, self._pieces = self._pieces, []
-            self._transport.writelines(pieces)
 
 
 class _TunnelError(Exception):
@@ -258,6 +214,7 @@ class GatheringProtocol(HttpToolsProtocol):
                 size = int(value)
         admission = self._connections.admission
         if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
+            cycle.scope[WHOLE] = partial(self._write_whole, cycle)  # type: ignore[typeddict-unknown-key]
             # As uvicorn does, and known to this connection.
             task = self.loop.create_task(cycle.run_asgi(self._answer))
             task.add_done_callback(self.tasks.discard)
@@ -284,6 +241,34 @@ class GatheringProtocol(HttpToolsProtocol):
         except asyncio.CancelledError:
             if self._answering and not self._answering[0].disconnected:
                 raise
+
+    def _write_whole(
+        self,
+        cycle: RequestResponseCycle,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        pieces: Sequence[bytes | memoryview],
+    ) -> bool:
+        """Write a whole answer, if the caller takes what is written; tell whether it does."""
+        if self.flow.write_paused or cycle.disconnected:
+            return False
+        sent = dict(cycle.default_headers)
+        if b"connection" in sent:  # this worker is about to leave
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            headers.append((b"connection", b"close"))
+        lines = [STATUS_LINE[status][:-2]]
+        lines += [b"%b: %b" % header for header in (*sent.items(), *headers)]
+        self.transport.write(b"\r\n".join([*lines, b"", b""]))
+        if cycle.scope["method"] != "HEAD":
+            for piece in pieces:
+                self.transport.write(piece)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
 
     # ---- limits
 

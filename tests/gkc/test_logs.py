@@ -6,12 +6,13 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextvars import copy_context
 
 import pytest
 import structlog
 
 from gkc.errors import StoreFullError
-from gkc.logs import REPETITIONS, log_as_the_caller_does, set_up_logging
+from gkc.logs import REPETITIONS, REQUEST_ID, log_as_the_caller_does, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,6 @@ def _restored() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 class _Terminal(io.StringIO):
@@ -32,8 +32,10 @@ class _Terminal(io.StringIO):
 
 def test_an_event_is_one_json_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging()
-    structlog.contextvars.bind_contextvars(request_id="r1")
-    structlog.get_logger("gkc").info("generation_published", version="v", rows=3)
+    log = structlog.get_logger("gkc")
+    of_a_request = copy_context()
+    of_a_request.run(REQUEST_ID.set, "r1")
+    of_a_request.run(log.info, "generation_published", version="v", rows=3)
     captured = capsys.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()
@@ -82,8 +84,9 @@ def test_what_repeats_is_counted_not_told_again(
     log = structlog.get_logger("gkc.http")
 
     def fail(request_id: str, cause: str = "no answer") -> None:
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            log.error("request_failed", cause=cause, code=503)
+        of_a_request = copy_context()
+        of_a_request.run(REQUEST_ID.set, request_id)
+        of_a_request.run(log.error, "request_failed", cause=cause, code=503)
 
     def told() -> list[tuple[str, str, int]]:
         events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

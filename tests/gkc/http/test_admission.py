@@ -89,12 +89,13 @@ async def test_those_under_way_are_limited_even_if_they_only_wait() -> None:
 
 
 def test_large_answers_are_limited_together_and_a_single_one_is_not() -> None:
-    admission = Admission()
     half = MOST_ANSWER_BYTES // 2
-    for held, others in ((10 * MOST_ANSWER_BYTES, 0), (half, half)):
-        with admission.room() as room, admission.room() as other, admission.room() as late:
-            room.take(held)
-            other.take(others)
-            late.take(LARGE_ANSWER_BYTES - 1)
-            with pytest.raises(OverloadedError):
-                late.take(LARGE_ANSWER_BYTES)
+    for first, second in ((10 * MOST_ANSWER_BYTES, 0), (half, half)):
+        admission = Admission()
+        held = admission.hold(first) + admission.hold(second)
+        assert held == first + second
+        assert admission.hold(LARGE_ANSWER_BYTES - 1) == 0
+        with pytest.raises(OverloadedError):
+            admission.hold(LARGE_ANSWER_BYTES)
+        admission.free(held)
+        assert admission.hold(LARGE_ANSWER_BYTES) == LARGE_ANSWER_BYTES

@@ -14,7 +14,7 @@ from gkc.errors import GenerationCorruptError
 from gkc.http.asgi import respond
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
-from gkc.logs import tell_error
+from gkc.logs import add_request_id, tell_error
 
 
 def client_of(app: Any, metrics: Metrics | None = None) -> httpx.AsyncClient:
@@ -50,9 +50,7 @@ async def test_server_errors_are_told_and_logged_with_the_id(
         raise error
 
     metrics = Metrics()
-    with structlog.testing.capture_logs(
-        processors=[structlog.contextvars.merge_contextvars, tell_error]
-    ) as logged:
+    with structlog.testing.capture_logs(processors=[add_request_id, tell_error]) as logged:
         async with client_of(bad, metrics) as client:
             response = await client.get("/known", headers={"x-request-id": "abc-2"})
     assert response.status_code == status

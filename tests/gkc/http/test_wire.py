@@ -1,4 +1,4 @@
-"""What one turn of the loop writes leaves in one write, whole, in order, and before a close."""
+"""Answers are whole and in order, whatever callers send, and however they read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import msgspec
@@ -14,61 +14,11 @@ import pytest
 
 from gkc.errors import OverloadedError
 from gkc.http.admission import Admission
+from gkc.http.asgi import respond
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.problems import problem_of
-from gkc.http.wire import GatheringTransport
 from tests.gkc.http.running import listening
-
-
-class Sent:
-    """A transport that writes down what is asked of it."""
-
-    def __init__(self) -> None:
-        self.calls: list[Any] = []
-
-    def writelines(self, pieces: list[bytes]) -> None:
-        self.calls.append(list(pieces))
-
-    def close(self) -> None:
-        self.calls.append("close")
-
-    def is_closing(self) -> bool:
-        return "close" in self.calls
-
-    def get_extra_info(self, name: str) -> str:
-        return f"no {name}"
-
-
-def gathering() -> tuple[Sent, GatheringTransport]:
-    sent = Sent()
-    return sent, GatheringTransport(cast(asyncio.Transport, sent), asyncio.get_running_loop())
-
-
-async def test_one_turn_is_one_write_and_the_next_another() -> None:
-    sent, transport = gathering()
-    transport.write(b"head")
-    transport.write(b"body")
-    assert sent.calls == []
-    await asyncio.sleep(0)
-    assert sent.calls == [[b"head", b"body"]]
-    transport.write(b"next")
-    await asyncio.sleep(0)
-    assert sent.calls == [[b"head", b"body"], [b"next"]]
-
-
-async def test_what_was_written_is_sent_before_the_close() -> None:
-    sent, transport = gathering()
-    transport.write(b"head")
-    transport.close()
-    await asyncio.sleep(0)
-    assert sent.calls == [[b"head"], "close"]
-    assert transport.is_closing()
-
-
-async def test_everything_else_is_the_transports_own() -> None:
-    _, transport = gathering()
-    assert transport.get_extra_info("peername") == "no peername"
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -95,6 +45,44 @@ async def test_a_real_server_sends_whole_answers_on_one_connection() -> None:
             assert answer.content == expected
         closing = await client.get("/", headers={"connection": "close"})
         assert closing.content == expected
+
+
+async def whole(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with as many bytes as the path says, through the call that writes whole answers."""
+    if scope["type"] == "http":
+        size = int(scope["path"][1:])
+        await respond(send, 200, "text/plain", [b"a" * (size - size // 2), b"b" * (size // 2)])
+
+
+@pytest.mark.parametrize("size", [0, 10, 200_000, 3_000_000])
+async def test_answers_that_are_written_as_a_whole_are_http_like_any_other(size: int) -> None:
+    async with listening(Observed(whole, Metrics())) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for method, version in (("GET", "1.1"), ("HEAD", "1.1"), ("GET", "1.1"), ("GET", "1.0")):
+            writer.write(f"{method} /{size} HTTP/{version}\r\nhost: x\r\n\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert head.startswith(b"http/1.1 200 ok\r\n")
+            assert b"\r\ncontent-length: %d\r\n" % size in head
+            assert head.count(b"\r\nx-request-id: ") == 1
+            assert (b"\r\nconnection: close\r\n" in head) == (version == "1.0")
+            if method == "GET":
+                body = await reader.readexactly(size)
+                assert body == b"a" * (size - size // 2) + b"b" * (size // 2)
+        assert await reader.read() == b"", "the connection ends after its last answer"
+        writer.close()
+
+
+async def test_a_caller_who_reads_late_gets_every_answer_in_order() -> None:
+    sizes = [900_000, 5, 700_000, 1] * 3
+    async with listening(Observed(whole, Metrics())) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"".join(b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % size for size in sizes))
+        await asyncio.sleep(0.05)  # by now what is written waits for this caller
+        for size in sizes:
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"content-length: %d\r\n" % size in head
+            assert len(await reader.readexactly(size)) == size
+        writer.close()
 
 
 # ---- requests that ask for another protocol

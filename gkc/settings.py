@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX: Final = "GKC_"
 _TEST_PREFIX: Final = "GKC_TEST_"
 _USER_CACHE_MB: Final = 64
+_DAY_SECONDS: Final = 86_400
+"""Longer than anybody means, and short enough for every clock of the system."""
 
 
 class StoreSettings(BaseSettings):
@@ -73,7 +75,7 @@ class Settings(FollowingSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port to listen on; 0 takes a free one."""
 
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=1024)
     """Processes that answer requests."""
 
     max_rows: int = Field(default=10_000, ge=1)
@@ -112,14 +114,14 @@ class Settings(FollowingSettings):
     when the store is away; 0 keeps none. By default 64 of a store behind a network, and none of a
     ``file:`` store, which is mapped memory already."""
 
-    drain_delay_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    drain_delay_seconds: float = Field(default=0.0, ge=0, le=_DAY_SECONDS, allow_inf_nan=False)
     """Seconds from SIGTERM until the service stops listening: what load balancers need to send
     callers elsewhere. Meanwhile `/readyz` is 503, and each answer the last of its connection."""
 
-    drain_seconds: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+    drain_seconds: float = Field(default=10.0, ge=0, le=_DAY_SECONDS, allow_inf_nan=False)
     """Seconds that requests under way have from then on; what is left is cut."""
 
-    stuck_seconds: float = Field(default=30.0, ge=2, allow_inf_nan=False)
+    stuck_seconds: float = Field(default=30.0, ge=2, le=_DAY_SECONDS, allow_inf_nan=False)
     """Seconds that a worker's event loop may stand still before the worker is replaced."""
 
     ready_needs_store: bool = False

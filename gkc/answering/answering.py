@@ -1,4 +1,4 @@
-"""A question → its answer: plan, read users, lay rows; once more if a generation is gone."""
+"""A question → its answer: plan, read users, lay rows; again if a generation is gone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Answering:
         While the store is away, what is held here answers, if it is not older than allowed: all of
         the question or nothing. If data of a generation turns out to be gone, the catalogue is
         re-read, and if it names another generation by now, the whole question is answered from that
-        one.
+        one; so is it if that one is gone as well.
 
         Raises
         ------
@@ -64,15 +64,17 @@ class Answering:
         versions = question.columns.versions
         generations = await self._serving.resolve(versions)
         age = self._serving.watch.age(question.allow_stale)
-        try:
-            answer = await self._answer_from(question, generations)
-            return answer if age is None else replace(answer, age=age)
-        except (GenerationNotFoundError, GenerationCorruptError) as exc:
-            current = await self._serving.resolve_anew(versions)
-            if _ids(current, versions) == _ids(generations, versions):
-                raise
-            log.info("generation_gone", generation=exc.generation)
-        return await self._answer_from(question, current)
+        while True:
+            try:
+                answer = await self._answer_from(question, generations)
+            except (GenerationNotFoundError, GenerationCorruptError) as exc:
+                current = await self._serving.resolve_anew(versions)
+                if _ids(current, versions) == _ids(generations, versions):
+                    raise
+                log.info("generation_gone", generation=exc.generation)
+                generations, age = current, None
+            else:
+                return answer if age is None else replace(answer, age=age)
 
     async def numbers(self, question: Question) -> int:
         """Return how many numbers the rows of an answer have.

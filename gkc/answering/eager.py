@@ -49,7 +49,10 @@ class EagerCoroutine(Generic[ResultT]):
     def __await__(self) -> Generator[Any, None, ResultT]:
         """Run the rest; what the task is thrown meanwhile, the coroutine is thrown."""
         if self._raised is not None:
-            raise self._raised
+            try:
+                raise self._raised
+            finally:
+                self._raised = None  # its traceback holds this, and whatever its callers hold
         work = self._work
         try:
             while not self.is_done:

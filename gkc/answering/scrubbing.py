@@ -53,29 +53,34 @@ class Scrubbing:
     async def _read_all(self) -> None:
         """Read everything, slowly."""
         while True:
-            for version, loaded in self._served().items():
-                pieces = self._reader.scrub(loaded.items)
-                await self._check(version, loaded, pieces, _PIECE_PAUSE_SECONDS)
+            for version in list(self._served()):
+                await self._check(version, self._reader.scrub, _PIECE_PAUSE_SECONDS)
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _watch(self) -> None:
         """Read at once what somebody wrote to: nobody should."""
         while True:
             await asyncio.sleep(_PAUSE_SECONDS)
-            for version, loaded in self._served().items():
-                await self._check(version, loaded, self._if_changed(loaded.items), 0)
+            for version in list(self._served()):
+                await self._check(version, self._if_changed, 0)
 
     def _if_changed(self, items: ItemTable) -> Iterator[None]:
         if self._reader.has_changed(items):
             yield from self._reader.scrub(items)
 
     async def _check(
-        self, version: str, loaded: LoadedGeneration, pieces: Iterator[None], pause_seconds: float
+        self, version: str, scrub: Callable[[ItemTable], Iterator[None]], pause_seconds: float
     ) -> None:
-        generation = loaded.manifest.generation
+        """Read what answers for a version, which nothing here holds for longer than it answers."""
+        loaded = self._served().get(version)
+        if loaded is None:
+            return
+        generation, pieces = loaded.manifest.generation, scrub(loaded.items)
         try:
-            while await asyncio.to_thread(next, pieces, _END) is not _END:  # noqa: ASYNC110
+            while await asyncio.to_thread(next, pieces, _END) is not _END:
                 await asyncio.sleep(pause_seconds)
+                if self._served().get(version) is not loaded:
+                    return
         except GenerationNotFoundError:
             return  # it is served no longer
         except GenerationCorruptError as exc:

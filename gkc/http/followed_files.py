@@ -14,6 +14,8 @@ from gkc.errors import CommandError
 log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS: Final = 0.5
+_MOST_BYTES: Final = 4 << 20
+"""Thirty thousand keys, or a thousand certificates, take less."""
 
 ValueT = TypeVar("ValueT")
 
@@ -75,6 +77,10 @@ def read_small_file(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():  # a pipe would keep us for ever
             raise CommandError(f"{path} is no file")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
     except OSError as exc:
         raise CommandError(f"{path} cannot be read: {exc.strerror}") from exc
+    if len(content) > _MOST_BYTES:
+        raise CommandError(f"{path} is larger than {_MOST_BYTES} bytes, the most that is read")
+    return content

@@ -82,4 +82,4 @@ def request_id_of(header: bytes) -> str:
     given = header.decode("latin-1")
     if given and _REQUEST_ID.fullmatch(given):
         return given
-    return f"{getrandbits(128):032x}"  # forked workers differ: Python seeds each of them anew
+    return f"{getrandbits(128):032x}"  # other ones in each worker: a fork seeds anew

@@ -55,4 +55,5 @@ class GatheringTransport:
     def _flush(self) -> None:
         if self._pieces:
             pieces, self._pieces = self._pieces, []
-            self._transport.writelines(pieces)
+            if not self._transport.is_closing():  # else the caller is gone, and uvloop would raise
+                self._transport.writelines(pieces)

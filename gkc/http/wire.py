@@ -44,7 +44,7 @@ from gkc.errors import (
     UrlTooLongError,
 )
 from gkc.http.access import CALLER
-from gkc.http.asgi import WHOLE
+from gkc.http.asgi import WHOLE, size_of
 from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
@@ -211,7 +211,7 @@ class GatheringProtocol(HttpToolsProtocol):
         size = 0
         for name, value in cycle.scope["headers"]:
             if name == b"content-length":
-                size = int(value)
+                size = size_of(value)
         admission = self._connections.admission
         if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
             cycle.scope[WHOLE] = partial(self._write_whole, cycle)  # type: ignore[typeddict-unknown-key]

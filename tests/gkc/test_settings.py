@@ -43,7 +43,11 @@ def test_settings_reach_another_process_unchanged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("workers", 0), ("port", 70_000), ("max_rows", 0), ("namespace", "a/b"), ("namespace", "")],
+    [
+        *[("workers", 0), ("workers", 1025), ("port", 70_000), ("max_rows", 0)],
+        *[("drain_seconds", 1e300), ("drain_delay_seconds", float("nan")), ("stuck_seconds", 1e6)],
+        *[("namespace", "a/b"), ("namespace", "")],
+    ],
 )
 def test_wrong_values_are_refused(name: str, value: object) -> None:
     with pytest.raises(ValidationError):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from gkc.errors import GenerationCorruptError
+from gkc.errors import GenerationCorruptError, GenerationNotFoundError
+from gkc.store import GenerationManifest
+from gkc.strings import Ids
 from tests.gkc.http.running import QUESTION, ask, running, status, store_errors, unreliable
 from tests.gkc.world import USERS, make_world
 
@@ -24,6 +27,27 @@ async def test_a_deleted_generation_is_answered_from_the_current_one(url: str) -
         response = await ask(client, QUESTION)
         assert response.status_code == 200, response.text
         assert response.json()["versions"] == {"v1": new.generation}
+
+
+async def test_so_is_one_whose_successor_is_deleted_too(url: str) -> None:
+    worlds = [make_world("v1", 1).publish(url)]
+    async with unreliable(url, refresh_ms=3_600_000, store_timeout_ms=60_000) as (
+        client,
+        _,
+        reader,
+    ):
+        original = reader.fetch_users
+
+        async def fetch_users(manifest: GenerationManifest, users: Ids) -> Any:
+            if QUESTION["u"] in users.tolist() and len(worlds) < 3:
+                worlds.append(make_world("v1", len(worlds) + 1).publish(url, keep_previous=0))
+                raise GenerationNotFoundError(manifest.generation)
+            return await original(manifest, users)
+
+        reader.fetch_users = fetch_users  # type: ignore[method-assign]
+        response = await ask(client, QUESTION)
+        assert response.status_code == 200, response.text
+        assert response.json()["versions"] == {"v1": worlds[2].generation}
 
 
 async def test_damage_in_the_current_generation_is_503_and_counted(url: str) -> None:

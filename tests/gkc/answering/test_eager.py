@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -61,6 +64,28 @@ async def test_what_it_raises_comes_where_it_is_awaited(pauses: int) -> None:
     assert eager.is_done == (pauses == 0)
     with pytest.raises(LookupError, match="gone"):
         await eager
+
+
+@pytest.mark.parametrize("pauses", [0, 1])
+async def test_what_it_raised_keeps_nothing_in_memory(pauses: int) -> None:
+    async def work(table: asyncio.Event) -> None:
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        raise LookupError(f"{table} is gone")
+
+    async def ask() -> None:
+        table = asyncio.Event()
+        tables.append(weakref.ref(table))
+        await EagerCoroutine(work(table))
+
+    tables: list[weakref.ref[asyncio.Event]] = []
+    gc.disable()
+    try:
+        with suppress(LookupError):
+            await ask()
+        assert [table() for table in tables] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_an_error_of_what_it_waits_for_reaches_it() -> None:

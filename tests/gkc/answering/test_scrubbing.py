@@ -14,7 +14,7 @@ from gkc.answering import scrubbing
 from gkc.errors import GenerationCorruptError
 from gkc.store import table_file
 from tests.fakes import UnreliableReader
-from tests.gkc.http.running import eventually, status, store_errors, unreliable
+from tests.gkc.http.running import answers, eventually, status, store_errors, unreliable
 from tests.gkc.world import make_world
 
 
@@ -74,6 +74,19 @@ async def test_what_somebody_wrote_to_is_read_at_once(
             file.write(b"\xff")
         await eventually(lambda: _is_refused(client))
         assert await store_errors(client, "scrub") == 1
+
+
+async def test_what_was_replaced_is_not_read_to_its_end(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrubbing, "_PIECE_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(table_file, "_PIECE_BYTES", 1)
+    make_world("v1", 1).publish(url)
+    async with unreliable(url) as (client, _, reader):
+        await _reads(reader, 1)  # which goes on for a minute
+        new = make_world("v1", 2).publish(url)
+        await eventually(answers(client, new))
+        await _reads(reader, 2)
 
 
 async def _is_refused(client: httpx.AsyncClient) -> bool:

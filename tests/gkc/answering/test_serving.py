@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +29,7 @@ from tests.gkc.http.running import (
     store_errors,
     unreliable,
 )
-from tests.gkc.world import make_world
+from tests.gkc.world import World, make_world
 from tests.redis_server import RedisServer
 
 
@@ -501,20 +500,27 @@ async def test_item_tables_share_one_memory_budget(url: str) -> None:
         assert min(budgets) < 1024 * 1024, "the second table gets what the first one left"
 
 
-def mapped() -> str:
-    return Path("/proc/self/maps").read_text()
+def is_mapped(world: World) -> bool:
+    return world.generation in Path("/proc/self/maps").read_text()
 
 
 async def test_what_was_replaced_is_unmapped(url: str) -> None:
     old = make_world("v1", 1).publish(url)
-    async with unreliable(url) as (client, _, _):
+
+    async def is_unmapped() -> bool:
+        return not is_mapped(old)
+
+    async with unreliable(url) as (client, _, reader):
         assert await status(client) == 200
-        assert old.generation in mapped()
+        assert is_mapped(old)
+        reader.gates["manifest"] = asyncio.Event()
         new = make_world("v1", 2).publish(url, keep_previous=0)
+        await eventually(lambda: _is_refused(client, f"{old.generation} is not in the store"))
+        reader.gates["manifest"].set()
         await eventually(answers(client, new))
-        gc.collect()  # an error between both may hold what its request held
-        assert old.generation not in mapped()
-    assert new.generation not in mapped()
+        await eventually(is_unmapped)
+        assert is_mapped(new)
+    assert not is_mapped(new)
 
 
 async def test_everything_is_closed_at_the_end(url: str) -> None:

@@ -43,6 +43,17 @@ def test_what_is_broken_is_logged_once_and_what_was_read_last_stays(tmp_path: Pa
     assert "cannot be read: No such file or directory" in logged[2]["cause"]
 
 
+def test_what_is_large_is_refused_and_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "number"
+    path.write_text("1")
+    followed = numbers(path)
+    os.truncate(path, 1 << 40)
+    with structlog.testing.capture_logs() as logged:
+        followed.reread()
+    assert followed.value == 1
+    assert "is larger than 4194304 bytes, the most that is read" in logged[0]["cause"]
+
+
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

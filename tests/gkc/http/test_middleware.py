@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from traceback import format_exception
 from typing import Any
 
@@ -37,6 +39,16 @@ async def test_ids_are_echoed_or_made() -> None:
         for unfit in ("with space", "x" * 129):
             answer = await client.get("/known", headers={"x-request-id": unfit})
             assert answer.headers["x-request-id"] != unfit
+
+
+def test_forked_workers_make_other_ids() -> None:
+    program = (
+        "import os; from gkc.http.middleware import request_id_of as made; made(b''); os.fork()"
+    )
+    told = subprocess.check_output(
+        [sys.executable, "-c", f"{program}; os.write(1, made(b'').encode() + b'\\n')"]
+    )
+    assert len(set(told.split())) == 2
 
 
 @pytest.mark.parametrize(

@@ -446,7 +446,8 @@ def test_requests_survive_re_exports_that_delete_what_they_read(
                 row = body["knowledge"][0] if response.status_code == 200 else []
                 seen.append((response.status_code, body.get("versions", {}).get("v1"), row))
 
-    with service(redis_place, env=mirror(tmp_path)) as url:
+    patient = {"GKC_STORE_TIMEOUT_MS": "10000"}  # as long as a busy machine needs to load one
+    with service(redis_place, env=mirror(tmp_path) | patient) as url:
         asking = threading.Thread(target=keep_asking, args=(url,))
         asking.start()
         for number in range(1, 9):

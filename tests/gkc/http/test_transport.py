@@ -53,6 +53,14 @@ async def test_what_was_written_is_sent_before_the_close() -> None:
     assert transport.is_closing()
 
 
+async def test_what_was_written_for_a_caller_who_is_gone_is_dropped() -> None:
+    sent, transport = gathering()
+    transport.write(b"head")
+    sent.close()
+    await asyncio.sleep(0)
+    assert sent.calls == ["close"]
+
+
 async def test_everything_else_is_the_transports_own() -> None:
     _, transport = gathering()
     assert transport.get_extra_info("peername") == "no peername"

@@ -230,6 +230,15 @@ async def test_what_is_no_request_is_a_problem_and_the_end(data: bytes, why: str
     assert why in problem["detail"]
 
 
+async def test_a_length_may_begin_with_any_number_of_zeros() -> None:
+    async with listening(echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: ")
+        writer.write(b"0" * 5000 + b"2\r\n\r\n12")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+
+
 async def test_what_follows_a_body_is_no_header() -> None:
     async with listening(echo) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -237,24 +237,32 @@ def test_a_generation_without_items_has_a_mirror(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ends_stops_copying_and_waiting(tmp_path: Path) -> None:
-    source = Source(pause=0.05)
+    begun, gate = threading.Event(), threading.Event()
     builder, waiter = mirrors_in(tmp_path), mirrors_in(tmp_path)
     failures: list[BaseException] = []
 
+    def read(numbers: Sequence[int]) -> Iterator[bytes]:
+        for number in numbers:
+            yield CHUNKS[number]
+            begun.set()
+            gate.wait(timeout=60)
+
     def build(mirrors: MirrorDirectory) -> None:
         try:
-            mirrors.open(MANIFEST, source, 0).close()
+            mirrors.open(MANIFEST, read, 0).close()
         except StoreUnavailableError as exc:
             failures.append(exc)
 
     threads = [threading.Thread(target=build, args=(m,)) for m in (builder, waiter)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.08)
+    threads[0].start()
+    assert begun.wait(timeout=60)
+    threads[1].start()
+    time.sleep(0.05)  # it waits by then, mostly
     waiter.stop()
-    threads[1].join(timeout=5)
+    threads[1].join(timeout=60)
     builder.stop()
-    threads[0].join(timeout=5)
+    gate.set()
+    threads[0].join(timeout=60)
     assert len(failures) == 2
     assert all("ends" in str(exc) for exc in failures)
     assert [p.name for p in builder.directory.iterdir()] == [f"{GENERATION}.tmp"]

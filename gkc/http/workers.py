@@ -296,13 +296,17 @@ class Workers:
 
     def _fill_up(self, work: Work, lifeline: _Lifeline) -> None:
         """Start the workers that are missing; one more while others are to be replaced."""
-        while len(self._staying) < self._count + bool(self._outdated) and self._free_seats:
+        while self._lacks_one() and self._free_seats:
             seat = self._free_seats.pop()
             is_substitute = any(w.seat.state is WorkerState.READY for w in self._workers)
             seat.take(WorkerState.ABSENT if is_substitute else WorkerState.STARTING)
             news, theirs = _FORK.Pipe(duplex=False)
             assignment = Assignment(self._listener, seat, is_substitute, theirs)
             self._workers.append(_Worker(work, assignment, self._limits, lifeline, news))
+
+    def _lacks_one(self) -> bool:
+        staying = self._staying  # looked at once: any of them may begin to leave by itself
+        return len(staying) < self._count + any(worker in self._outdated for worker in staying)
 
     def _turn(self) -> None:
         """Wait for the next thing to happen, and act on it."""
@@ -334,8 +338,9 @@ class Workers:
     def _retire_one(self) -> None:
         """Have an outdated worker leave if the newest one answers as well as it does."""
         staying = self._staying
-        if self._outdated and len(staying) > self._count:
-            old, new = self._outdated[0], staying[-1]
+        outdated = [worker for worker in staying if worker in self._outdated]
+        if outdated and len(staying) > self._count:
+            old, new = outdated[0], staying[-1]
             if new.seat.serves and new.seat.state >= old.seat.state:
                 self._outdated.remove(old)
                 old.leave(RETIRE)
@@ -347,8 +352,6 @@ class Workers:
         worker.bury()
         self._free_seats.append(worker.seat)
         status = worker.process.exitcode
-        if worker in self._outdated:
-            self._outdated.remove(worker)
         if worker.is_told_to_leave:
             return
         if not has_served:

@@ -63,6 +63,18 @@ def serve_later(assignment: Assignment) -> None:
     serve_as(assignment, WorkerState.READY)
 
 
+def serve_and_leave_later(assignment: Assignment) -> None:
+    """Begin to leave at SIGTERM; end, or be ready as a substitute, only when the test says so."""
+
+    def leave(*_: object) -> None:
+        assignment.set_state(WorkerState.LEAVING)
+        until(lambda: Path(os.environ[_FOLDER], "go on").exists())
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    serve_later(assignment)
+
+
 def serve_until_interrupted(assignment: Assignment) -> None:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     serve_as(assignment, WorkerState.READY)
@@ -230,6 +242,23 @@ def test_nobody_leaves_before_a_substitute_is_ready(folder: Path) -> None:
         until(lambda: are_gone(before))
 
     run(serve_later, folder, steps)
+
+
+def test_those_that_leave_while_they_are_replaced_get_one_substitute_each(folder: Path) -> None:
+    def steps(supervisor: int) -> None:
+        until(Path(folder, "announced").exists)
+        before = pids(folder)
+        os.kill(supervisor, signal.SIGHUP)
+        until(lambda: len(pids(folder)) == 3)
+        for pid in before:
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: len(pids(folder)) == 4)
+        time.sleep(0.2)  # no other one is begun
+        Path(folder, "go on").touch()
+        until(lambda: are_gone(before))
+        assert len(pids(folder)) == 4
+
+    run(serve_and_leave_later, folder, steps)
 
 
 def test_a_substitute_that_cannot_begin_leaves_those_that_serve(folder: Path) -> None:

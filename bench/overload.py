@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -18,7 +18,7 @@ import typer
 
 from bench.arrivals import Answers, offer
 from bench.exchange import counted
-from bench.load import CONCURRENCY, Ask
+from bench.load import CONCURRENCY, Ask, Load, load
 from bench.options import Rounds, Save, Seconds
 from bench.processes import Server
 from bench.results import Figure, Section, tell
@@ -28,7 +28,7 @@ from bench.world import Shape
 SHAPE: Final = Shape(users=20_000, items=100_000)
 ROWS: Final = 500
 QUESTIONS: Final = 2000
-CONNECTIONS: Final = 2048
+CONNECTIONS: Final = 1024
 """More than are under way at any time, or it would be these that hold requests back."""
 DEADLINE_MS: Final = 1000
 LATE_MS: Final = 50
@@ -42,6 +42,8 @@ TIMES: Final = (2, 3)
 BUSY: Final = 0.7
 EASY: Final = 0.5
 RECOVERY_SECONDS: Final = 2.0
+GREEDY: Final = 512
+"""Callers who ask again as soon as they are refused."""
 
 METHOD: Final = f"""\
 One worker, real Redis, 1 user x {ROWS} items, safetensors f16 rows, drawn evenly; Poisson \
@@ -49,12 +51,12 @@ arrivals on up to {CONNECTIONS:,} connections, each request with `X-Request-Time
 {DEADLINE_MS}`. The capacity is the highest rate at which {SERVED:.0%} are served and their p99 is \
 at most {P99_MS:g} ms, found by {HALVINGS} halvings between {BRACKET[0]:g} and {BRACKET[1]:g} \
 times what wrk gets ({CONCURRENCY} connections) in the same round. Goodput is what is served of \
-what was due in an overload, a second. A refusal costs the CPU time of the worker at \
-{max(TIMES)} times the capacity beyond that of what it served (by wrk's run), for each request \
-not served; where it is \u03c1 of a served one, a worker that does nothing else could serve \
-(1 - k \u03c1) / (1 - \u03c1) of its capacity at k times it. Latency counts from when a request \
-was due. An answer is late if it comes more than {LATE_MS} ms after the deadline of its request, \
-counted from when it was sent. The service has a core of its own; the generator and \
+what was due in an overload, a second. What a served request costs, and a refusal, follows from \
+the CPU time of the worker in both overloads and beside {GREEDY} greedy callers: those of wrk, who \
+ask again at once. Where a refusal costs \u03c1 of a served one, a worker that does nothing else \
+could serve (1 - k \u03c1) / (1 - \u03c1) of its capacity at k times it. Latency counts from when \
+a request was due. An answer is late if it comes more than {LATE_MS} ms after the deadline of its \
+request, counted from when it was sent. The service has a core of its own; the generator and \
 Redis share the other one."""
 
 
@@ -68,6 +70,7 @@ class Round:
     """CPU time of a refusal to that of a request that is served."""
     busy: Answers
     easy: Answers
+    greedy: Load
     beyond: Mapping[int, Answers]
     """By how many times the capacity was offered."""
     seconds: float
@@ -115,26 +118,31 @@ def measure(stage: Stage, asked: Ask, seconds: float, seed: int) -> Round:
     )
     capacity = find_capacity(lambda rate: offered(rate=rate), wrk.rate)
     busy, easy = offered(rate=BUSY * capacity), offered(rate=EASY * capacity)
-    rejected, cpu, beyond = rejections(server), 0.0, {}
+    rejected, cpu, beyond = rejections(server), [], {}
     for times in TIMES:
         before = server.cpu_seconds()
         beyond[times] = offered(rate=times * capacity)
-        cpu = server.cpu_seconds() - before
+        cpu.append(server.cpu_seconds() - before)
     most = beyond[TIMES[-1]]
     recovered = float(most.records["due_s"].max()) + RECOVERY_SECONDS
     after = offered(rate=EASY * capacity, seconds=seconds + RECOVERY_SECONDS)
-    served_cpu = wrk.cpu_ms / 1000
-    spent = cpu - served_cpu * len(most.served.records)
     failed = sum(answers.failed for answers in (*beyond.values(), after))
+    not_refused = failed - (rejections(server) - rejected)
+    greedy = load(replace(asked, concurrency=GREEDY), stage.other_cores, max(1, int(seconds)))
+    counts = [(len(answers.served.records), answers.failed) for answers in beyond.values()]
+    counts.append((greedy.requests - greedy.failed, greedy.failed))
+    cpu.append(greedy.cpu_ms * greedy.requests / 1000)
+    (served, refused), *_ = np.linalg.lstsq(np.array(counts), np.array(cpu), rcond=None)
     return Round(
         wrk_rate=wrk.rate,
         capacity=capacity,
-        cost=spent / max(most.failed, 1) / served_cpu,
+        cost=float(refused / served),
         busy=busy,
         easy=easy,
+        greedy=greedy,
         beyond=beyond,
         seconds=seconds,
-        not_refused=failed - (rejections(server) - rejected),
+        not_refused=not_refused,
         recovered=after.due_within(recovered, math.inf),
     )
 
@@ -197,6 +205,7 @@ def section(rounds: Sequence[Round]) -> Section:
             ),
             count(f"late answers {at}", [float(late(r.beyond[times])) for r in rounds]),
         ]
+    greedy = [(r.greedy.requests - r.greedy.failed) / r.greedy.seconds for r in rounds]
     recovered = [r.recovered.latency_ms(99) / r.easy.latency_ms(99) for r in rounds]
     lateness = [r.beyond[TIMES[-1]].late_ms(99) for r in rounds]
     figures += [
@@ -205,6 +214,10 @@ def section(rounds: Sequence[Round]) -> Section:
             f"p99 at {EASY:.0%}, {RECOVERY_SECONDS:g} s after that, to before",
             recovered,
             target=1.5,
+        ),
+        Figure(
+            f"served to {GREEDY} greedy callers, of the capacity",
+            [rate / r.capacity for rate, r in zip(greedy, rounds, strict=True)],
         ),
         Figure("capacity", [r.capacity for r in rounds], "a second", digits=0),
         Figure("capacity to what wrk gets", [r.capacity / r.wrk_rate for r in rounds]),

@@ -80,7 +80,8 @@ class Options:
         _check("allow_stale", stale, is_age, "a number of seconds, 0 or more")
         if self.api_key is not None and not _is_key(self.api_key):
             raise ClientUsageError(
-                "api_key= must be one that `gkc key new` printed: ASCII characters without spaces"
+                "api_key=, or GKC_API_KEY of a command, must be one that `gkc key new` printed: "
+                "ASCII characters without spaces"
             )
         others: tuple[str, ...]
         if self.is_local:

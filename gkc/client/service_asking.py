@@ -233,9 +233,13 @@ class Asking:
         if isinstance(error, ServiceError):
             told = error
         else:
-            told = ServiceError(address.url, f"cannot be reached: {error.strerror or error}")
+            is_distrusted = isinstance(error, ssl.SSLCertVerificationError)
+            remedy = "; name an authority of your own by SSL_CERT_FILE" if is_distrusted else ""
+            told = ServiceError(
+                address.url, f"cannot be reached: {error.strerror or error}{remedy}"
+            )
             told.__cause__ = error
-            if not has_answered and not isinstance(error, ssl.SSLCertVerificationError):
+            if not has_answered and not is_distrusted:
                 used = self._service.options.retries - self._retries_left
                 pause = _PAUSE_SECONDS * (2**used - 1)
         # Closing what is idle is no outage: the first time it costs nothing to ask again.

@@ -51,7 +51,8 @@ def _caller(names: Mapping[bytes, str], authorization: bytes) -> str:
     scheme, _, key = authorization.partition(b" ")
     if scheme.lower() != b"bearer":
         raise UnauthorizedError(
-            "this service answers those who show a key; send `Authorization: Bearer KEY`"
+            "this service answers those who show a key; send `Authorization: Bearer KEY`: "
+            "gkc.Client does, given api_key=, and commands, given GKC_API_KEY"
         )
     name = names.get(digest_of(key.strip()))
     if name is None:

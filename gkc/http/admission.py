@@ -2,7 +2,8 @@
 
 What has come by the time the event loop looks has waited for no longer than the loop's last turn
 took. So it is enough to bound the work that one turn begins: whatever does not fit is refused,
-while it is still cheap. A request that waits for a silent store takes no time of the loop and is no
+while it is still cheap; and whoever is refused in a turn that refuses very many is not read for a
+moment. A request that waits for a silent store takes no time of the loop and is no
 overload; how many of those there may be has a bound of its own. Reasons and figures:
 `docs/decisions/0025-overload.md`.
 """
@@ -10,16 +11,19 @@ overload; how many of those there may be has a bound of its own. Reasons and fig
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
+from time import thread_time
 from typing import Final
 
 from gkc.errors import OverloadedError
 
-BURST_SECONDS: Final = 0.05
+BURST_SECONDS: Final = 0.02
 """Of work that a turn may begin while the loop has been idle a moment ago."""
-STANDING_SECONDS: Final = 0.01
+STANDING_SECONDS: Final = 0.0025
 """The same while requests have been waiting all the time."""
-_STANDING_AFTER_SECONDS: Final = 0.1
+_STANDING_AFTER_SECONDS: Final = 0.02
+"""Of work on end: one burst."""
+FREE_REFUSALS: Final = 60
+"""Of one turn: they take about as long as its work."""
 MOST_UNDER_WAY: Final = 2000
 LIGHT_BYTES: Final = 1024
 """Of a body: a request so small may be begun when others may no more."""
@@ -27,6 +31,8 @@ _LIGHT_SHARE: Final = 2
 """How much more a turn may begin for the sake of light ones."""
 _BASE_BYTES: Final = 2000
 """A request without any rows takes as long as one does for so many bytes of its body."""
+_REFUSED_BYTES: Final = 700
+"""The same of one that is refused: else what refusals take would make the others seem dear."""
 _FIRST_SECONDS_OF_BYTE: Final = 1e-7
 _STEP: Final = 1.02
 """How much one turn changes what is expected of the next."""
@@ -53,8 +59,10 @@ class Admission:
         self._is_collecting = False
         self._is_empty = True
         self._busy_since = self._turn_began = 0.0
-        self._begun_bytes = self._most_bytes = 0.0
-        self._answer_bytes = 0
+        self._begun_bytes = self._used_bytes = self._most_bytes = 0.0
+        self._refused = 0
+        self.held_bytes = 0
+        """Of large answers under way, with what they are made from."""
 
     def admits(self, body_bytes: int, under_way: int) -> bool:
         """Tell whether to begin a request.
@@ -66,16 +74,23 @@ class Admission:
         under_way : int
             How many have begun and not ended.
         """
-        if under_way >= self._most_under_way:
-            return False
         if not self._is_collecting:
             self._begin_turn()
         most = self._most_bytes * (_LIGHT_SHARE if body_bytes <= LIGHT_BYTES else 1)
-        begun = self._begun_bytes + _BASE_BYTES + body_bytes
-        if begun > most and self._begun_bytes:
+        cost = _BASE_BYTES + body_bytes
+        is_full = self._used_bytes and self._used_bytes + cost > most
+        if is_full or under_way >= self._most_under_way:
+            self._refused += 1
             return False
-        self._begun_bytes = begun
+        self._begun_bytes += cost
+        # One too large for any turn is begun because it is the first; light ones keep their share.
+        self._used_bytes += min(cost, self._most_bytes)
         return True
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether so much was refused in this turn that refusals alone would fill the loop."""
+        return self._refused > FREE_REFUSALS
 
     def hold(self, answer_bytes: int) -> int:
         """Hold memory for a large answer; return how much to `free` once that has left.
@@ -89,43 +104,48 @@ class Admission:
         """
         if answer_bytes < LARGE_ANSWER_BYTES:
             return 0
-        if self._answer_bytes and self._answer_bytes + answer_bytes > MOST_ANSWER_BYTES:
+        if self.held_bytes and self.held_bytes + answer_bytes > MOST_ANSWER_BYTES:
             raise OverloadedError
-        self._answer_bytes += answer_bytes
+        self.held_bytes += answer_bytes
         return answer_bytes
 
     def free(self, answer_bytes: int) -> None:
         """Hold so much less."""
-        self._answer_bytes -= answer_bytes
+        self.held_bytes -= answer_bytes
 
     def _begin_turn(self) -> None:
-        """Begin to collect what came at once; it is worked off after all of it was seen."""
-        now = perf_counter()
+        """Begin to collect what came at once; it is worked off after all of it was seen.
+
+        CPU time is what counts, so that neither idle nor stolen time does; from one turn to the
+        next, so that answers do which end between them.
+        """
+        now = thread_time()
         if self._is_empty:
             self._is_empty = False
             self._busy_since = now
-        else:
+        if self._begun_bytes:
             self._learn(now)
+        self._turn_began = now
         is_standing = now - self._busy_since > _STANDING_AFTER_SECONDS
         most = STANDING_SECONDS if is_standing else BURST_SECONDS
         self._most_bytes = most / self._seconds_of_byte
-        self._begun_bytes = 0.0
+        self._begun_bytes = self._used_bytes = 0.0
+        self._refused = 0
         self._is_collecting = True
         asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
         """Begin to work off what was collected: this is the first thing after it."""
         self._is_collecting = False
-        self._turn_began = perf_counter()
         asyncio.get_running_loop().call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         """End a turn, the loop having looked again: if no other began, nobody waits."""
         if not self._is_collecting:
-            self._learn(perf_counter())
             self._is_empty = True
 
     def _learn(self, now: float) -> None:
         """Follow the median of what turns take: the rare long pause does not matter."""
-        took_longer = now - self._turn_began > self._begun_bytes * self._seconds_of_byte
+        work_bytes = self._begun_bytes + self._refused * _REFUSED_BYTES
+        took_longer = now - self._turn_began > work_bytes * self._seconds_of_byte
         self._seconds_of_byte *= _STEP if took_longer else 1 / _STEP

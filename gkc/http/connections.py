@@ -60,7 +60,7 @@ class Connections:
         self._open: set[Connection] = set()
         self._most_open = _most_open()
         self._looks = False
-        self._most_unsent = 0
+        self._most_held = 0
 
     def add(self, connection: Connection) -> None:
         """Look at a connection from now on; if there are too many, idle ones are closed for it."""
@@ -94,9 +94,11 @@ class Connections:
             connection.look(now)
         unsent = sum(connection.unsent_bytes for connection in self._open)
         self.metrics.connections(len(self._open), unsent)
-        self._most_unsent = max(self._most_unsent, unsent)
-        if self._most_unsent > _CROWD_BYTES and unsent < self._most_unsent // 4:
-            self._most_unsent = unsent
+        # The system's buffers take megabytes of an answer, and what it was made from is in neither.
+        held = max(unsent, self.admission.held_bytes)
+        self._most_held = max(self._most_held, held)
+        if self._most_held > _CROWD_BYTES and held < self._most_held // 4:
+            self._most_held = held
             give_freed_memory_back()
 
 

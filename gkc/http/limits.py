@@ -25,6 +25,8 @@ class Limits:
     head_bytes: int = 32_768
     """Of URL, names and values, with four bytes more for each of the latter."""
     headers: int = 100
+    requests_ahead: int = 16
+    """Sent behind one that is being answered; the connection ends with the last of these."""
     head_seconds: float = 10.0
     """From the first byte of a head to its last one."""
     body_seconds: float = 30.0

@@ -151,8 +151,10 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, answer what is under way, cut what takes too long, close the store."""
-        if self._listeners and self._assignment.seat.host.is_draining:
-            take_no_more(self._listeners[0])  # nobody is to listen in its place
+        listener = self._assignment.listener
+        is_listening = listener.fileno() >= 0  # not when it is being replaced
+        if is_listening and self._assignment.seat.host.is_draining:  # nobody is to in its place
+            take_no_more(listener)
             await asyncio.sleep(_LOOK_SECONDS)  # to accept, and read, what is there
         self._stop_listening()
         await self._close_idle()
@@ -201,7 +203,6 @@ class _Server(uvicorn.Server):
             server.close()
         for listener in self._listeners:
             listener.close()
-        self._listeners = []
         if self._admin:
             self._admin.stop_listening()
 

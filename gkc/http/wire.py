@@ -20,7 +20,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
-from random import choice
+from random import choice, uniform
 from time import monotonic
 from typing import Any, Final
 
@@ -52,6 +52,8 @@ from gkc.http.problems import Problem, problem_of, problem_of_status
 from gkc.http.transport import GatheringTransport
 from gkc.problem import KINDS, MEDIA_TYPE
 
+_PAUSE_SECONDS: Final = 0.05, 0.15
+"""At random, so that those who were paused together do not come back together."""
 _ALWAYS_BEGUN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = structlog.get_logger(__name__)
@@ -105,6 +107,7 @@ class GatheringProtocol(HttpToolsProtocol):
         self._caller: str | None = None
         self._unseen_bytes = 0
         self._answering: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
+        self._is_paused = False
         self._wait: _Wait | None = None
         self._waits_since = self._idle_since = 0.0
 
@@ -137,7 +140,7 @@ class GatheringProtocol(HttpToolsProtocol):
                 self._check_unfinished(len(data))
         except httptools.HttpParserCallbackError as exc:  # one of the callbacks below, or uvicorn's
             target = repr(self.url.decode("latin-1"))
-            if isinstance(exc.__context__, RequestError):
+            if isinstance(exc.__context__, RequestError | OverloadedError):
                 self._refuse_excess(exc.__context__)
             elif isinstance(exc.__context__, _TunnelError):
                 detail = f"no tunnel to {target} is opened here: CONNECT is not served"
@@ -158,7 +161,9 @@ class GatheringProtocol(HttpToolsProtocol):
     # ---- called by the parser
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Begin a request, unless too many wait for their answers here: each takes memory."""
+        if len(self.pipeline) >= self._limits.requests_ahead:
+            raise OverloadedError
         super().on_message_begin()
         if self._caller is not None:
             self.scope[CALLER] = self._caller  # type: ignore[typeddict-unknown-key]
@@ -231,7 +236,21 @@ class GatheringProtocol(HttpToolsProtocol):
         if cycle.scope["method"] == "HEAD":
             body = b""
         self._write_problem((head, body), cycle.scope["headers"], is_last=is_last)
+        if admission.is_flooded and not is_last:
+            self._pause()
         return False
+
+    def _pause(self) -> None:
+        """Leave what this caller sends where it is for a moment: what he asked for is refused."""
+        if not self._is_paused:
+            self._is_paused = True
+            self.transport.pause_reading()
+            self.loop.call_later(uniform(*_PAUSE_SECONDS), self._read_again)
+
+    def _read_again(self) -> None:
+        self._is_paused = False
+        if not self.flow.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     async def _answer(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -360,7 +379,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def _refuse_slow_body(self) -> None:
         self._refuse_excess(SlowRequestError("nothing more of the body", self._limits.body_seconds))
 
-    def _refuse_excess(self, error: RequestError) -> None:
+    def _refuse_excess(self, error: RequestError | OverloadedError) -> None:
         self._connections.metrics.reject(error)
         self._refuse(problem_of(error))
 

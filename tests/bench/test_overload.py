@@ -9,7 +9,7 @@ import pytest
 
 from bench import overload
 from bench.arrivals import ANSWER, Answers
-from bench.load import Ask, write_bodies
+from bench.load import Ask, Load, write_bodies
 from bench.overload import Round, find_capacity, is_carried, late, measure, section
 from bench.processes import Server
 from bench.stage import Stage
@@ -54,6 +54,16 @@ def test_goodput_is_set_against_a_worker_that_only_serves_and_refuses() -> None:
         cost=0.1,
         busy=answers(10, latency_ms=10),
         easy=answers(10, latency_ms=5),
+        greedy=Load(
+            requests=300,
+            seconds=2,
+            failed=180,
+            bytes_read=0,
+            p50_ms=9,
+            p99_ms=9,
+            cpu_ms=1,
+            page_faults=0,
+        ),
         beyond={2: answers(180, 220, latency_ms=20), 3: answers(150, 450, latency_ms=40)},
         seconds=2,
         not_refused=1,
@@ -67,6 +77,7 @@ def test_goodput_is_set_against_a_worker_that_only_serves_and_refuses() -> None:
         pytest.approx(4)
     )
     assert figures["p99 at 50%, 2 s after that, to before"] == pytest.approx(1.2)
+    assert figures["served to 512 greedy callers, of the capacity"] == pytest.approx(0.6)
     assert figures["not served and not refused as overloaded"] == 1
 
 

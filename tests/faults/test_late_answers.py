@@ -16,7 +16,11 @@ from tests.faults.proxy import proxy_to
 from tests.gkc.world import make_world
 from tests.redis_server import RedisServer
 
-SETTINGS = {"GKC_STORE_TIMEOUT_MS": "1000", "GKC_REFRESH_MS": "60000"}
+SETTINGS = {
+    "GKC_STORE_TIMEOUT_MS": "1000",
+    "GKC_REFRESH_MS": "60000",
+    "GKC_USER_CACHE_MB": "0",  # each request reads the store
+}
 HASTY = {"x-request-timeout-ms": "50"}
 
 

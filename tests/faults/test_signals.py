@@ -129,19 +129,28 @@ def test_a_hangup_replaces_the_only_worker_and_no_request_fails(tmp_path: Path) 
         assert set(seen) == {"200"}
 
 
-def test_what_is_being_replaced_answers_although_all_is_stopped_meanwhile(tmp_path: Path) -> None:
-    with served(tmp_path) as opened, closing(opened.connect()) as kept:
-        with closing(opened.connect()) as begun:
-            begun.sock.sendall(HEAD + BODY[:10])
-            opened.process.send_signal(signal.SIGHUP)
-            until(lambda: ask(kept, "GET", "/livez").will_close)  # it listens no more
-            opened.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
-            begun.sock.sendall(BODY[10:])
-            assert begun.sock.recv(4096).startswith(b"HTTP/1.1 200")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_a_replaced_worker_has_under_way_outlives_the_service(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with (
+        served(tmp_path) as opened,
+        closing(opened.connect()) as kept,
+        socket.create_connection(("127.0.0.1", opened.port), timeout=10) as slow,
+    ):
+        slow.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b" 200 " in slow.recv(1000)
+        slow.sendall(HEAD + BODY[:10])
+        (replaced,) = opened.workers()
+        opened.process.send_signal(signal.SIGHUP)
+        until(lambda: ask(kept, "GET", "/livez").getheader("connection") == "close")
+        opened.process.send_signal(number)
+        time.sleep(0.3)
+        slow.sendall(BODY[10:])
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        until(lambda: not Path(f"/proc/{replaced}").exists())
         _, stderr = opened.process.communicate(timeout=10)
-    assert opened.process.returncode == 0
-    assert "Traceback" not in stderr
+        assert "Traceback" not in stderr
 
 
 def test_until_it_stops_listening_it_sends_callers_elsewhere(tmp_path: Path) -> None:

@@ -51,9 +51,17 @@ from gkc.errors import ClientUsageError
         ("http://h:1", {"namespace": "a"}, "namespace= is for a store in this process"),
         ("file:x", {"on_request": print}, "on_request= is for a service"),
         ("file:x", {"api_key": "abc"}, "api_key= is for a service"),
-        ("http://h:1", {"api_key": "secret\r\nx: y"}, "api_key= must be one that `gkc key new`"),
-        ("http://h:1", {"api_key": b"secret"}, "api_key= must be one"),
-        ("http://h:1", {"api_key": ""}, "api_key= must be one"),
+        (
+            "http://h:1",
+            {"api_key": "secret\r\nx: y"},
+            "api_key=, or GKC_API_KEY of a command, must be one that `gkc key new`",
+        ),
+        (
+            "http://h:1",
+            {"api_key": b"secret"},
+            "api_key=, or GKC_API_KEY of a command, must be one",
+        ),
+        ("http://h:1", {"api_key": ""}, "api_key=, or GKC_API_KEY of a command, must be one"),
     ],
 )
 def test_a_wrong_url_or_option_is_refused(

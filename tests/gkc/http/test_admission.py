@@ -9,6 +9,7 @@ import pytest
 
 from gkc.errors import OverloadedError
 from gkc.http.admission import (
+    FREE_REFUSALS,
     LARGE_ANSWER_BYTES,
     LIGHT_BYTES,
     MOST_ANSWER_BYTES,
@@ -26,7 +27,9 @@ def begun(admission: Admission, body_bytes: int = HEAVY) -> int:
 
 def work(seconds: float) -> None:
     """Hold the loop, as requests do that have begun."""
-    time.sleep(seconds)
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
 
 
 async def idle() -> None:
@@ -57,17 +60,37 @@ async def test_light_requests_are_begun_when_others_are_not_any_more() -> None:
     assert 1 < begun(admission, LIGHT_BYTES) < 3000
 
 
+async def test_one_too_large_for_a_turn_leaves_light_ones_their_share() -> None:
+    admission = Admission()
+    assert admission.admits(1 << 40, 0)
+    assert not admission.admits(HEAVY, 0)
+    assert 1 < begun(admission, LIGHT_BYTES) < 3000
+
+
 async def test_less_is_begun_at_once_while_some_always_wait() -> None:
     admission = Admission()
     after_calm = while_they_wait = begun(admission)
     await idle()
     for _ in range(30):
         while_they_wait = begun(admission)
-        work(0.004)  # what was begun takes as long as it was expected to, or less
+        work(0.004)  # what was begun takes as long as was expected
         await asyncio.sleep(0)
     assert while_they_wait < after_calm / 2
     await idle()
     assert begun(admission) > while_they_wait
+
+
+async def test_a_turn_that_refuses_very_many_is_flooded_and_the_next_is_not() -> None:
+    admission = Admission()
+    while admission.admits(HEAVY, 0):
+        assert not admission.is_flooded
+    for _ in range(FREE_REFUSALS):
+        assert not admission.is_flooded
+        assert not admission.admits(HEAVY, 0)
+    assert admission.is_flooded
+    await idle()
+    assert admission.admits(HEAVY, 0)
+    assert not admission.is_flooded
 
 
 async def test_what_takes_longer_than_expected_is_begun_less_often() -> None:

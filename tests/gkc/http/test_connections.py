@@ -87,6 +87,22 @@ async def test_memory_is_given_back_when_a_crowd_is_gone(monkeypatch: pytest.Mon
     connections.remove(connection)
 
 
+async def test_what_the_system_buffers_is_given_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(module, "give_freed_memory_back", lambda: given.append(1))
+    admission = Admission()
+    connections = Connections(Metrics(), Limits(look_seconds=PAUSE), admission)
+    connection = Looked()
+    connections.add(connection)
+    held = admission.hold(100 << 20)
+    await until_looked(connection, 2)
+    assert not given
+    admission.free(held)
+    await until_looked(connection, len(connection.times) + 2)
+    assert len(given) == 1
+    connections.remove(connection)
+
+
 @pytest.fixture
 def few_descriptors() -> Iterator[None]:
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -108,6 +108,11 @@ BY_CONNECTION = [
         {"body_seconds": 0.05},
     ),
 ]
+AHEAD = Limit(
+    "requests sent on a connection behind one that is being answered",
+    f"{LIMITS.requests_ahead}",
+    "overloaded",
+)
 NEVER_READ = Limit(
     "the time without a byte of an answer being taken", f"{LIMITS.write_seconds:g} s", "slow-reader"
 )
@@ -166,7 +171,19 @@ ROOM = Limit(
 )
 OF_ALL = [TURN, UNDER_WAY, ROOM]
 """Of all callers together: `tests.gkc.http.test_admission` and `tests.faults.test_overload`."""
-TABLE = [*BY_CONNECTION, TIME, NEVER_READ, IDLE, *BY_QUESTION, VERSIONS, VALUES, NAMED, *OF_ALL]
+TABLE = [
+    *BY_CONNECTION[:3],
+    AHEAD,
+    *BY_CONNECTION[3:],
+    TIME,
+    NEVER_READ,
+    IDLE,
+    *BY_QUESTION,
+    VERSIONS,
+    VALUES,
+    NAMED,
+    *OF_ALL,
+]
 
 
 def row(limit: Limit) -> str:
@@ -261,6 +278,22 @@ def test_a_question_has_limits(asked: Session, limit: Limit) -> None:
     kind = KINDS_BY_NAME[limit.reason]
     assert (answer.status_code, answer.json()["type"]) == (kind.status, kind.type)
     assert counted() == before + 1
+
+
+@pytest.mark.parametrize("more", [0, 1, 5000])
+async def test_so_many_requests_may_be_sent_ahead(more: int) -> None:
+    metrics = Metrics()
+    within = 1 + LIMITS.requests_ahead
+    async with listening(app, Limits(**QUICK), metrics) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write((HEAD + b"\r\n") * (within + more))
+        for _ in range(within):
+            assert b" 200 " in await reader.readuntil(b"\r\n")
+            await reader.readuntil(b"\r\n\r\na")
+        if more:
+            assert await reader.read() == b""
+        writer.close()
+    assert rejected(metrics) == ({AHEAD.reason: 1} if more else {})
 
 
 async def test_who_does_not_read_is_cut_off_and_its_answer_forgotten() -> None:

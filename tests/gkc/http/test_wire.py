@@ -13,8 +13,10 @@ import msgspec
 import pytest
 
 from gkc.errors import OverloadedError
-from gkc.http.admission import Admission
+from gkc.http import wire
+from gkc.http.admission import FREE_REFUSALS, Admission
 from gkc.http.asgi import respond
+from gkc.http.limits import Limits
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
 from gkc.http.problems import problem_of
@@ -152,7 +154,7 @@ async def test_a_wish_for_another_protocol_is_ignored(
 
 async def test_thousands_of_such_wishes_in_one_piece_are_all_answered() -> None:
     many = 3000
-    async with listening(echo) as port:
+    async with listening(echo, Limits(requests_ahead=many)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(asking("h2c", b"b") * many)
         told = [await answer_on(reader) for _ in range(many)]
@@ -295,13 +297,40 @@ async def test_refusals_stay_in_order_behind_answers() -> None:
     async with listening(echo, admission=Admission(1)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(asking("", b"1") * 3)
-        statuses = []
-        for _ in range(3):
-            head = await reader.readuntil(b"\r\n\r\n")
-            statuses.append(head[9:12])
-            await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]
+        statuses = [await status(reader) for _ in range(3)]
         writer.close()
     assert statuses == [b"200", b"503", b"503"]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 60.0])
+async def test_who_is_refused_among_very_many_is_not_read_for_a_moment(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "_PAUSE_SECONDS", (seconds, seconds))
+    async with listening(echo, admission=Admission(0)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answers, other = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /versions HTTP/1.1\r\n\r\n" * (FREE_REFUSALS + 1))
+        for _ in range(FREE_REFUSALS + 1):
+            assert await status(reader) == b"503"
+        writer.write(b"GET /livez HTTP/1.1\r\n\r\n")
+        for _ in range(2):  # what came earlier has been looked at by then
+            other.write(b"GET /livez HTTP/1.1\r\n\r\n")
+            assert await status(answers) == b"200"
+        if seconds < 1:
+            assert await status(reader) == b"200"
+        else:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(status(reader), 0.1)
+        writer.close()
+        other.close()
+
+
+async def status(reader: asyncio.StreamReader) -> bytes:
+    """Read an answer, and return its status."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]
+    return head[9:12]
 
 
 # ---- callers who hang up

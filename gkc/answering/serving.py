@@ -185,9 +185,16 @@ class Serving:
         return True
 
     async def wait_until_ready(self) -> None:
-        """Wait until `check_ready` passes."""
+        """Wait until `check_ready` passes; and a little for what was published since the last look.
+
+        Who waits for that is to answer in the place of others, who may have it already.
+        """
         while not self.is_ready():  # noqa: ASYNC110 - it depends on the catalogue, loads and files
             await asyncio.sleep(_LOOK_SECONDS)
+        with suppress(StoreError):  # which the others meet, too
+            await self.refresh()
+            assert self.last_catalogue is not None  # else it would not be ready
+            await self.wait_for_loads(list(self.last_catalogue.versions))
 
     def outage(self) -> Outage | None:
         """Return since when the catalogue cannot be read, or is lost; None if it is there."""
@@ -342,7 +349,7 @@ class Serving:
 
     def _take(self, catalogue: Catalogue | None) -> None:
         """Act on a catalogue just read."""
-        is_first, self._was_read = not self._was_read, True
+        self._was_read = True
         if catalogue is None:
             if self.last_catalogue is not None:
                 if self._lost is None:
@@ -354,7 +361,7 @@ class Serving:
         elif self.last_catalogue is not None and not self._follows(self.last_catalogue, catalogue):
             return
         self.last_catalogue, self._lost, self._earlier = catalogue, None, None
-        if is_first:
+        if not self._has_started:
             self._at_start = frozenset(catalogue.versions)
         self._loaded = {v: g for v, g in self._loaded.items() if v in catalogue.versions}
         for version, entry in catalogue.versions.items():

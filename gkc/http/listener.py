@@ -12,8 +12,14 @@ from gkc.errors import CommandError
 
 BACKLOG: Final = 2048
 _SO_ATTACH_FILTER: Final = 26
-_DROP: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
-"""A packet filter of one instruction: keep nothing of a packet."""
+_INSTRUCTIONS: Final = (
+    (0x30, 0, 0, 13),  # load the flags of the TCP header
+    (0x45, 0, 1, 0x02),  # if they ask for a new connection, go on, else skip one
+    (0x06, 0, 0, 0),  # keep nothing of the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
+)
+_DROP_NEW: Final = b"".join(struct.pack("HBBI", *each) for each in _INSTRUCTIONS)
+"""A packet filter. What ends the making of a connection passes: the caller sees it as made."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -41,6 +47,6 @@ def take_no_more(listener: socket.socket) -> None:
     Whoever tries to connect tries again a second later, and is refused then. Only Linux has this.
     """
     if sys.platform == "linux":
-        program = ctypes.create_string_buffer(_DROP)
-        option = struct.pack("HL", 1, ctypes.addressof(program))
+        program = ctypes.create_string_buffer(_DROP_NEW)
+        option = struct.pack("HL", len(_INSTRUCTIONS), ctypes.addressof(program))
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)

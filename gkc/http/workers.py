@@ -40,6 +40,8 @@ _HANDLED: Final = (*STOPPING, signal.SIGHUP)
 _LOOK_SECONDS: Final = 1.0
 """How often workers are looked at from which there is no news."""
 _TELL_SECONDS: Final = 1.0
+_AGAIN_SECONDS: Final = 0.5
+"""From the end of one that never served to the next start: what ended it is likely still so."""
 _NEWS: Final = b"."
 
 
@@ -232,6 +234,7 @@ class Workers:
         self._free_seats = [Seat(self._host, number) for number in range(seats)]
         self._workers: list[_Worker] = []
         self._outdated: list[_Worker] = []
+        self._next_start = 0.0
         self._is_announced = False
         self._is_stopping = False
         self._signals, self._wakeup = socket.socketpair()
@@ -267,7 +270,7 @@ class Workers:
         gc.freeze()  # else a worker's collections would copy all that it shares with us
         try:
             while self._workers or not self._is_stopping:
-                if not self._is_stopping:
+                if not self._is_stopping and time.monotonic() >= self._next_start:
                     self._fill_up(work, lifeline)
                 self._turn()
                 if not self._is_announced and self._serves:
@@ -293,13 +296,17 @@ class Workers:
 
     def _fill_up(self, work: Work, lifeline: _Lifeline) -> None:
         """Start the workers that are missing; one more while others are to be replaced."""
-        while len(self._staying) < self._count + bool(self._outdated) and self._free_seats:
+        while self._lacks_one() and self._free_seats:
             seat = self._free_seats.pop()
             is_substitute = any(w.seat.state is WorkerState.READY for w in self._workers)
             seat.take(WorkerState.ABSENT if is_substitute else WorkerState.STARTING)
             news, theirs = _FORK.Pipe(duplex=False)
             assignment = Assignment(self._listener, seat, is_substitute, theirs)
             self._workers.append(_Worker(work, assignment, self._limits, lifeline, news))
+
+    def _lacks_one(self) -> bool:
+        staying = self._staying  # looked at once: any of them may begin to leave by itself
+        return len(staying) < self._count + any(worker in self._outdated for worker in staying)
 
     def _turn(self) -> None:
         """Wait for the next thing to happen, and act on it."""
@@ -331,8 +338,9 @@ class Workers:
     def _retire_one(self) -> None:
         """Have an outdated worker leave if the newest one answers as well as it does."""
         staying = self._staying
-        if self._outdated and len(staying) > self._count:
-            old, new = self._outdated[0], staying[-1]
+        outdated = [worker for worker in staying if worker in self._outdated]
+        if outdated and len(staying) > self._count:
+            old, new = outdated[0], staying[-1]
             if new.seat.serves and new.seat.state >= old.seat.state:
                 self._outdated.remove(old)
                 old.leave(RETIRE)
@@ -344,10 +352,10 @@ class Workers:
         worker.bury()
         self._free_seats.append(worker.seat)
         status = worker.process.exitcode
-        if worker in self._outdated:
-            self._outdated.remove(worker)
         if worker.is_told_to_leave:
             return
+        if not has_served:
+            self._next_start = time.monotonic() + _AGAIN_SECONDS
         if not has_served and status is not None and status >= 0:
             self._tell_failed(status)
         else:

@@ -36,10 +36,16 @@ from tests.exporter.bundles import build
 from tests.redis_server import RedisServer, find_redis_server
 
 CALLERS: Final = 6
-"""The last two connect anew for each request."""
+KEPT_FOR: Final = 20
+"""So many requests most callers keep a connection, to reach new workers, too; the last two one."""
+ASK_SECONDS: Final = 60.0
+"""Longer than a busy machine may hold up a caller; an answer that never comes is a failure."""
 BODY: Final = json.dumps({"u": 1, "i": [1, 2, 3], "v": "v1"})
 START_SECONDS: Final = 1.5
 PAUSE_SECONDS: Final = 0.5
+GRACE_SECONDS: Final = 10
+STORE_TIMEOUT_MS: Final = 10_000
+"""Longer than a busy machine may hold up a worker: what is looked for is what signals do."""
 Blow = tuple[signal.Signals, str]
 SURVIVED: Final[tuple[Blow, ...]] = (
     (signal.SIGHUP, "parent"),
@@ -103,7 +109,8 @@ class Life:
             process_group=0,
         )
         self._callers = [
-            threading.Thread(target=self._call, args=(n < CALLERS - 2,)) for n in range(CALLERS)
+            threading.Thread(target=self._call, args=(KEPT_FOR if n < CALLERS - 2 else 1,))
+            for n in range(CALLERS)
         ]
         for thread in self._callers:
             thread.start()
@@ -193,15 +200,17 @@ class Life:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def _call(self, keeps: bool) -> None:
-        connection, port, first = None, 0, None
+    def _call(self, most: int) -> None:
+        connection, port, asked, first = None, 0, 0, None
         while not self._stop.is_set():
             time.sleep(0.005)
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+                    connection = http.client.HTTPConnection(
+                        "127.0.0.1", self._port, timeout=ASK_SECONDS
+                    )
                     connection.connect()
-                    port = connection.sock.getsockname()[1]
+                    port, asked = connection.sock.getsockname()[1], 0
             except ConnectionRefusedError:
                 connection = None
                 continue
@@ -209,16 +218,19 @@ class Life:
             try:
                 status, knowledge, ends = ask(connection)
             except (OSError, http.client.HTTPException) as exc:
-                self._failures.append((port, self._row, f"{exc!r}, asked after {row}"))
+                told = f"{exc!r}, asked after {row} as number {asked} of its connection"
+                self._failures.append((port, self._row, told))
                 connection.close()
                 connection = None
                 continue
-            first = knowledge if first is None else first
+            asked += 1
+            if first is None and status == 200:
+                first = knowledge
             if status == 200 and knowledge == first:
                 self._found.answered[row] += 1
             elif status != 503 or not may_wait:
                 self._failures.append((port, row, f"{status} {knowledge}"))
-            if ends or not keeps:
+            if ends or asked == most:
                 connection.close()
                 connection = None
         if connection is not None:
@@ -229,12 +241,11 @@ def ask(connection: http.client.HTTPConnection) -> tuple[int, object, bool]:
     connection.request("POST", "/knowledge", BODY, {"content-type": "application/json"})
     response = connection.getresponse()
     told = json.loads(response.read())
-    if response.status == 200:
-        return 200, told["knowledge"], response.will_close
-    return response.status, None if response.status == 503 else told, response.will_close
+    answer = told["knowledge"] if response.status == 200 else told["detail"]
+    return response.status, answer, response.will_close
 
 
-def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"{holds} does not hold after {seconds} s"
@@ -282,7 +293,7 @@ def exporting(bundle: Path, place: Place) -> Iterator[None]:
 
     def publish() -> None:
         while not stop.is_set():
-            export(bundle, "v1", place, "--no-wait", grace_seconds=1)
+            export(bundle, "v1", place, "--no-wait", grace_seconds=GRACE_SECONDS)
 
     thread = threading.Thread(target=publish)
     thread.start()
@@ -305,7 +316,11 @@ def strike_at_random(
     found = Found()
     for name in ("tmp", "mirror"):
         (folder / name).mkdir()
-    environment = {"TMPDIR": str(folder / "tmp"), "GKC_MIRROR_DIR": str(folder / "mirror")}
+    environment = {
+        "TMPDIR": str(folder / "tmp"),
+        "GKC_MIRROR_DIR": str(folder / "mirror"),
+        "GKC_STORE_TIMEOUT_MS": str(STORE_TIMEOUT_MS),
+    }
     export(bundle, "v1", place)
 
     def live(phase: str, blows: list[Blow]) -> None:

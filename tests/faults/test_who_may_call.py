@@ -243,3 +243,8 @@ def test_certificates_of_both_sides_change_while_it_serves(
         until(lambda: caller("renewed", "bob").code(versions, key) == 200)
         assert caller("renewed", "alice").code(versions, key) is None
         assert caller("service", "bob").code(versions, key) is None
+        chain.write_text("no certificate")
+        service.process.send_signal(signal.SIGHUP)
+        until(lambda: "worker_failed_to_start" in service.log.read_text())
+        assert caller("renewed", "bob").code(versions, key) == 200
+        assert f"{chain} must hold a certificate" in service.log.read_text()

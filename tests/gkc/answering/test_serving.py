@@ -14,6 +14,8 @@ import redis
 import structlog
 
 from gkc.errors import CatalogueLostError, GenerationCorruptError, StoreUnavailableError
+from gkc.http.app import Service
+from gkc.settings import Settings
 from gkc.store import Catalogue, open_publisher, open_reader
 from tests.fakes import UnreliableReader
 from tests.gkc.http.running import (
@@ -452,6 +454,33 @@ async def test_readiness_waits_for_every_version_there_was_at_start(url: str) ->
         make_world("v3").publish(url)
         await asyncio.sleep(0.05)
         assert await is_ready(client), "what came after the start does not count"
+
+
+@pytest.mark.parametrize("refresh_ms", [5, 3_600_000])
+async def test_a_substitute_has_what_was_published_while_it_started(
+    url: str, refresh_ms: int
+) -> None:
+    make_world("v1").publish(url)
+    reader = UnreliableReader(open_reader(url))
+    settings = Settings(store_url=url, refresh_ms=refresh_ms, store_timeout_ms=10_000)
+    service = Service(settings, reader, is_substitute=True)
+    first = reader.gates["item_table"] = asyncio.Event()
+
+    async def publish() -> None:
+        await eventually(lambda: _called(reader, "item_table", 1))
+        second = reader.gates["item_table"] = asyncio.Event()
+        make_world("v2").publish(url)
+        if refresh_ms == 5:
+            await eventually(lambda: _called(reader, "item_table", 2))
+        first.set()
+        await eventually(lambda: _called(reader, "item_table", 2))
+        await asyncio.sleep(0.1)
+        second.set()
+
+    publishing = asyncio.create_task(publish())
+    async with service.lifespan():
+        assert service.serving.loaded.keys() == {"v1", "v2"}
+    await publishing
 
 
 async def test_item_tables_share_one_memory_budget(url: str) -> None:

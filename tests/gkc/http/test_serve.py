@@ -52,12 +52,16 @@ def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+def answer(url: str, body: Any = None) -> httpx.Response:
+    return http_once.post(f"{url}/knowledge", json=body or QUESTION, timeout=10)
+
+
 def code(url: str, body: Any = None) -> int:
-    return http_once.post(f"{url}/knowledge", json=body or QUESTION, timeout=10).status_code
+    return answer(url, body).status_code
 
 
 def generation(url: str) -> str | None:
-    response = http_once.post(f"{url}/knowledge", json=QUESTION, timeout=10)
+    response = answer(url)
     return response.json()["versions"]["v1"] if response.status_code == 200 else None
 
 
@@ -220,9 +224,10 @@ def test_metrics_of_two_workers_are_summed(place: Place, tmp_path: Path) -> None
     with service(place, "--workers", 2, env={"TMPDIR": str(scratch)}) as url:
         assert list(scratch.glob("gkc-metrics-*")), "the workers share a private directory"
         with ThreadPoolExecutor(8) as pool:
-            codes = list(pool.map(lambda _: code(url), range(60)))
-        assert set(codes) == {200}, "ready means all workers"
-        answered = len(codes)
+            answers = list(pool.map(lambda _: answer(url), range(60)))
+        assert {a.status_code for a in answers} == {200}, "ready means all workers"
+        answered = len({a.headers["x-request-id"] for a in answers})
+        assert answered == len(answers), "both were forked from one process, which made no ids"
         until(lambda: samples(url).get(ANSWERED) == answered)  # each worker adds in batches
         found = samples(url)
         assert found['gkc_request_rows_sum{route="/knowledge"}'] == 3 * answered

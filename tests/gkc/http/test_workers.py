@@ -63,6 +63,18 @@ def serve_later(assignment: Assignment) -> None:
     serve_as(assignment, WorkerState.READY)
 
 
+def serve_and_leave_later(assignment: Assignment) -> None:
+    """Begin to leave at SIGTERM; end, or be ready as a substitute, only when the test says so."""
+
+    def leave(*_: object) -> None:
+        assignment.set_state(WorkerState.LEAVING)
+        until(lambda: Path(os.environ[_FOLDER], "go on").exists())
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    serve_later(assignment)
+
+
 def serve_until_interrupted(assignment: Assignment) -> None:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     serve_as(assignment, WorkerState.READY)
@@ -70,6 +82,8 @@ def serve_until_interrupted(assignment: Assignment) -> None:
 
 def fail_as_a_substitute(assignment: Assignment) -> None:
     if assignment.is_substitute:
+        with Path(os.environ[_FOLDER], "failures").open("a", encoding="ascii") as failures:
+            failures.write(f"{time.monotonic()}\n")
         sys.exit(5)
     serve_well(assignment)
 
@@ -230,6 +244,23 @@ def test_nobody_leaves_before_a_substitute_is_ready(folder: Path) -> None:
     run(serve_later, folder, steps)
 
 
+def test_those_that_leave_while_they_are_replaced_get_one_substitute_each(folder: Path) -> None:
+    def steps(supervisor: int) -> None:
+        until(Path(folder, "announced").exists)
+        before = pids(folder)
+        os.kill(supervisor, signal.SIGHUP)
+        until(lambda: len(pids(folder)) == 3)
+        for pid in before:
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: len(pids(folder)) == 4)
+        time.sleep(0.2)  # no other one is begun
+        Path(folder, "go on").touch()
+        until(lambda: are_gone(before))
+        assert len(pids(folder)) == 4
+
+    run(serve_and_leave_later, folder, steps)
+
+
 def test_a_substitute_that_cannot_begin_leaves_those_that_serve(folder: Path) -> None:
     def steps(supervisor: int) -> None:
         until(Path(folder, "announced").exists)
@@ -240,6 +271,19 @@ def test_a_substitute_that_cannot_begin_leaves_those_that_serve(folder: Path) ->
 
     run(fail_as_a_substitute, folder, steps)
     assert [(e["event"], e["status"]) for e in logged(folder)] == [("worker_failed_to_start", 5)]
+
+
+def test_one_that_cannot_begin_is_not_begun_again_at_once(folder: Path) -> None:
+    failures = folder / "failures"
+
+    def steps(_: int) -> None:
+        until(Path(folder, "announced").exists)
+        os.kill(min(pids(folder)), signal.SIGKILL)
+        until(lambda: failures.exists() and failures.read_text().count("\n") == 2)
+
+    run(fail_as_a_substitute, folder, steps)
+    first, second = map(float, failures.read_text().split())
+    assert second - first >= 0.5
 
 
 def test_a_second_signal_ends_the_delay(folder: Path) -> None:

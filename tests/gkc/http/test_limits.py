@@ -17,6 +17,7 @@ import pytest
 from gkc.errors import InvalidFieldsError, TooManyValuesError, TooManyVersionsError
 from gkc.http.admission import (
     BURST_SECONDS,
+    FREE_REFUSALS,
     LARGE_ANSWER_BYTES,
     LIGHT_BYTES,
     MOST_ANSWER_BYTES,
@@ -162,6 +163,7 @@ TURN = Limit(
     f"{1000 * STANDING_SECONDS:g} ms; for bodies up to {LIGHT_BYTES} bytes twice as much",
     "overloaded",
 )
+REFUSALS = Limit("refusals of those that came at once", f"{FREE_REFUSALS}", "overloaded")
 UNDER_WAY = Limit("requests under way in a worker", f"{MOST_UNDER_WAY}", "overloaded")
 ROOM = Limit(
     f"answers of {LARGE_ANSWER_BYTES >> 20} MiB or more under way in a worker, with what they are "
@@ -169,7 +171,7 @@ ROOM = Limit(
     f"{MOST_ANSWER_BYTES >> 20} MiB together, or one",
     "overloaded",
 )
-OF_ALL = [TURN, UNDER_WAY, ROOM]
+OF_ALL = [TURN, REFUSALS, UNDER_WAY, ROOM]
 """Of all callers together: `tests.gkc.http.test_admission` and `tests.faults.test_overload`."""
 TABLE = [
     *BY_CONNECTION[:3],
@@ -190,6 +192,8 @@ def row(limit: Limit) -> str:
     kind = KINDS_BY_NAME.get(limit.reason)
     if kind:
         then = f"{kind.status} `{kind.name}`"
+        if limit is REFUSALS:
+            then += ", and the connection is not read for 50 to 150 ms"
     else:
         then = "the connection is closed" if limit is IDLE else "they are counted"
     return f"| {limit.of} | {limit.at_most} | {then} |"

@@ -163,11 +163,7 @@ TURN = Limit(
     f"{1000 * STANDING_SECONDS:g} ms; for bodies up to {LIGHT_BYTES} bytes twice as much",
     "overloaded",
 )
-REFUSALS = Limit(
-    "refusals of those that came at once, before who is refused is not read for 50 to 150 ms",
-    f"{FREE_REFUSALS}",
-    "overloaded",
-)
+REFUSALS = Limit("refusals of those that came at once", f"{FREE_REFUSALS}", "overloaded")
 UNDER_WAY = Limit("requests under way in a worker", f"{MOST_UNDER_WAY}", "overloaded")
 ROOM = Limit(
     f"answers of {LARGE_ANSWER_BYTES >> 20} MiB or more under way in a worker, with what they are "
@@ -196,6 +192,8 @@ def row(limit: Limit) -> str:
     kind = KINDS_BY_NAME.get(limit.reason)
     if kind:
         then = f"{kind.status} `{kind.name}`"
+        if limit is REFUSALS:
+            then += ", and the connection is not read for 50 to 150 ms"
     else:
         then = "the connection is closed" if limit is IDLE else "they are counted"
     return f"| {limit.of} | {limit.at_most} | {then} |"

@@ -28,6 +28,7 @@ import structlog
 
 from gkc.errors import CommandError
 from gkc.http.host import Host, Seat, WorkerState
+from gkc.http.process_title import WORKER, set_title
 
 log = structlog.get_logger(__name__)
 
@@ -142,6 +143,7 @@ def _begin(work: Work, assignment: Assignment, lifeline: _Lifeline) -> None:
     os.set_blocking(assignment.pipe.fileno(), False)
     faulthandler.register(_TELL_STACK, file=assignment.pipe.fileno())
     lifeline.hold(assignment.seat)
+    set_title(WORKER)
     work(assignment)
 
 
@@ -209,7 +211,8 @@ class _Worker:
 
     def _send(self, number: signal.Signals) -> None:
         assert self.process.pid is not None
-        os.kill(self.process.pid, number)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(self.process.pid, number)
 
 
 class Workers:

@@ -46,7 +46,7 @@ STEPS: Final[Mapping[str, Sequence[str]]] = {
     "items": ("gkc.center.plan:Plan.find_items",),
     "lay": ("gkc.center.plan:Plan.take", "gkc.center.plan:Plan.lay"),
     "encode": ("gkc.http.encoding:encode",),
-    "send": ("gkc.http.asgi:respond", "gkc.http.transport:GatheringTransport._flush"),
+    "send": ("gkc.http.asgi:respond", "gkc.http.transport:GatheringTransport.send"),
     "count": ("gkc.http.tally:Tally.end", "gkc.http.metrics:Metrics.add_tally"),
     "the rest of answering": ("gkc.answering.answering:Answering.answer",),
     "around it": (

@@ -16,12 +16,14 @@ from typing import Final
 
 from gkc.errors import OverloadedError
 
-BURST_SECONDS: Final = 0.02
+BURST_SECONDS: Final = 0.025
 """Of work that a turn may begin while the loop has been idle a moment ago."""
-STANDING_SECONDS: Final = 0.0025
+STANDING_SECONDS: Final = 0.003
 """The same while requests have been waiting all the time."""
-_STANDING_AFTER_SECONDS: Final = 0.02
+_STANDING_AFTER_SECONDS: Final = 0.025
 """Of work on end: one burst."""
+ALWAYS_BEGUN: Final = 16
+"""So few requests under way are no overload, whatever each takes, unless more were refused."""
 FREE_REFUSALS: Final = 60
 """Of one turn: they take about as long as its work."""
 MOST_UNDER_WAY: Final = 2000
@@ -61,6 +63,7 @@ class Admission:
         self._busy_since = self._turn_began = 0.0
         self._begun_bytes = self._used_bytes = self._most_bytes = 0.0
         self._refused = 0
+        self._always_begun = ALWAYS_BEGUN
         self.held_bytes = 0
         """Of large answers under way, with what they are made from."""
 
@@ -79,7 +82,8 @@ class Admission:
         most = self._most_bytes * (_LIGHT_SHARE if body_bytes <= LIGHT_BYTES else 1)
         cost = _BASE_BYTES + body_bytes
         is_full = self._used_bytes and self._used_bytes + cost > most
-        if is_full or under_way >= self._most_under_way:
+        are_many = under_way >= self._always_begun
+        if (is_full and are_many) or under_way >= self._most_under_way:
             self._refused += 1
             return False
         self._begun_bytes += cost
@@ -130,6 +134,8 @@ class Admission:
         most = STANDING_SECONDS if is_standing else BURST_SECONDS
         self._most_bytes = most / self._seconds_of_byte
         self._begun_bytes = self._used_bytes = 0.0
+        is_flood = self._refused > ALWAYS_BEGUN
+        self._always_begun = 1 if is_flood else min(ALWAYS_BEGUN, self._always_begun + 1)
         self._refused = 0
         self._is_collecting = True
         asyncio.get_running_loop().call_soon(self._work)

@@ -41,5 +41,6 @@ def test_each_kind_is_told_of_redis_and_of_files(
         zip(kinds, wanted, strict=True)
     )
     assert [figure.name for figure in on_disk] == [f"{kind}, in files" for kind in kinds]
-    assert all(1 < figure.median < 1.3 for figure in on_disk)
+    # Of so few items, the 64 KiB that the catalogue's lock keeps free are a part.
+    assert all(1 < figure.median < 1.5 for figure in on_disk)
     assert all(1 < figure.median < 3 for figure in in_memory)

@@ -9,6 +9,7 @@ import pytest
 
 from gkc.errors import OverloadedError
 from gkc.http.admission import (
+    ALWAYS_BEGUN,
     FREE_REFUSALS,
     LARGE_ANSWER_BYTES,
     LIGHT_BYTES,
@@ -22,7 +23,7 @@ HEAVY = 10_000
 
 def begun(admission: Admission, body_bytes: int = HEAVY) -> int:
     """Return how many of very many requests are begun that came together."""
-    return sum(admission.admits(body_bytes, 0) for _ in range(3000))
+    return sum(admission.admits(body_bytes, ALWAYS_BEGUN) for _ in range(3000))
 
 
 def work(seconds: float) -> None:
@@ -40,7 +41,7 @@ async def idle() -> None:
 async def test_of_those_that_come_together_some_are_begun_and_then_some_of_the_next() -> None:
     admission = Admission()
     assert 1 < begun(admission) < 100
-    assert not admission.admits(HEAVY, 0)
+    assert not admission.admits(HEAVY, ALWAYS_BEGUN)
     await idle()
     assert 1 < begun(admission) < 100
 
@@ -52,18 +53,33 @@ async def test_a_request_that_comes_alone_is_begun_however_long_it_takes() -> No
         await idle()
 
 
+async def test_few_requests_under_way_are_never_refused_unless_very_many_were() -> None:
+    admission = Admission()
+    for under_way in range(ALWAYS_BEGUN):
+        assert admission.admits(1 << 30, under_way)
+    assert not admission.admits(HEAVY, ALWAYS_BEGUN)
+    begun(admission)
+    await idle()
+    assert admission.admits(1 << 30, 1)
+    assert not admission.admits(HEAVY, 1), "those who were refused come again"
+    for _ in range(ALWAYS_BEGUN):
+        await idle()
+        assert admission.admits(1 << 30, 0)
+    assert admission.admits(HEAVY, ALWAYS_BEGUN - 1)
+
+
 async def test_light_requests_are_begun_when_others_are_not_any_more() -> None:
     admission = Admission()
     begun(admission)
-    assert admission.admits(LIGHT_BYTES, 0)
-    assert not admission.admits(HEAVY, 0)
+    assert admission.admits(LIGHT_BYTES, ALWAYS_BEGUN)
+    assert not admission.admits(HEAVY, ALWAYS_BEGUN)
     assert 1 < begun(admission, LIGHT_BYTES) < 3000
 
 
 async def test_one_too_large_for_a_turn_leaves_light_ones_their_share() -> None:
     admission = Admission()
     assert admission.admits(1 << 40, 0)
-    assert not admission.admits(HEAVY, 0)
+    assert not admission.admits(HEAVY, ALWAYS_BEGUN)
     assert 1 < begun(admission, LIGHT_BYTES) < 3000
 
 
@@ -82,14 +98,14 @@ async def test_less_is_begun_at_once_while_some_always_wait() -> None:
 
 async def test_a_turn_that_refuses_very_many_is_flooded_and_the_next_is_not() -> None:
     admission = Admission()
-    while admission.admits(HEAVY, 0):
+    while admission.admits(HEAVY, ALWAYS_BEGUN):
         assert not admission.is_flooded
     for _ in range(FREE_REFUSALS):
         assert not admission.is_flooded
-        assert not admission.admits(HEAVY, 0)
+        assert not admission.admits(HEAVY, ALWAYS_BEGUN)
     assert admission.is_flooded
     await idle()
-    assert admission.admits(HEAVY, 0)
+    assert admission.admits(HEAVY, ALWAYS_BEGUN)
     assert not admission.is_flooded
 
 
@@ -98,7 +114,7 @@ async def test_what_takes_longer_than_expected_is_begun_less_often() -> None:
     at_first = begun(admission)
     await idle()
     for _ in range(40):
-        assert admission.admits(HEAVY, 0)
+        assert admission.admits(HEAVY, ALWAYS_BEGUN)
         await asyncio.sleep(0)
         work(0.003)
         await idle()

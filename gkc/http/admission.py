@@ -11,19 +11,22 @@ overload; how many of those there may be has a bound of its own. Reasons and fig
 from __future__ import annotations
 
 import asyncio
-from time import thread_time
+import math
+from time import monotonic, thread_time
 from typing import Final
 
 from gkc.errors import OverloadedError
 
-BURST_SECONDS: Final = 0.025
-"""Of work that a turn may begin while the loop has been idle a moment ago."""
+BURST_SECONDS: Final = 0.05
+"""Of work that a turn may begin while the loop has been idle a moment ago, and nobody refused."""
 STANDING_SECONDS: Final = 0.003
 """The same while requests have been waiting all the time."""
-_STANDING_AFTER_SECONDS: Final = 0.025
+_STANDING_AFTER_SECONDS: Final = 0.05
 """Of work on end: one burst."""
+_REFUSING_SECONDS: Final = 1.0
+"""For so long after a refusal nothing counts as a burst: those who were refused come again."""
 ALWAYS_BEGUN: Final = 16
-"""So few requests under way are no overload, whatever each takes, unless more were refused."""
+"""So few requests under way are no overload, whatever each takes, unless very many are refused."""
 FREE_REFUSALS: Final = 60
 """Of one turn: they take about as long as its work."""
 MOST_UNDER_WAY: Final = 2000
@@ -64,6 +67,7 @@ class Admission:
         self._begun_bytes = self._used_bytes = self._most_bytes = 0.0
         self._refused = 0
         self._always_begun = ALWAYS_BEGUN
+        self._refused_at = self._flooded_at = -math.inf
         self.held_bytes = 0
         """Of large answers under way, with what they are made from."""
 
@@ -87,8 +91,8 @@ class Admission:
             self._refused += 1
             return False
         self._begun_bytes += cost
-        # One too large for any turn is begun because it is the first; light ones keep their share.
-        self._used_bytes += min(cost, self._most_bytes)
+        # What is begun beyond that, since few are under way, leaves light ones their share.
+        self._used_bytes = max(self._used_bytes, min(self._used_bytes + cost, most))
         return True
 
     @property
@@ -130,12 +134,17 @@ class Admission:
         if self._begun_bytes:
             self._learn(now)
         self._turn_began = now
-        is_standing = now - self._busy_since > _STANDING_AFTER_SECONDS
+        if self._refused:
+            self._refused_at = monotonic()
+            if self._refused > ALWAYS_BEGUN:
+                self._flooded_at = self._refused_at
+        is_calm = monotonic() - self._refused_at > _REFUSING_SECONDS
+        is_standing = not is_calm or now - self._busy_since > _STANDING_AFTER_SECONDS
         most = STANDING_SECONDS if is_standing else BURST_SECONDS
         self._most_bytes = most / self._seconds_of_byte
         self._begun_bytes = self._used_bytes = 0.0
-        is_flood = self._refused > ALWAYS_BEGUN
-        self._always_begun = 1 if is_flood else min(ALWAYS_BEGUN, self._always_begun + 1)
+        is_flood = monotonic() - self._flooded_at <= _REFUSING_SECONDS
+        self._always_begun = 1 if is_flood else ALWAYS_BEGUN
         self._refused = 0
         self._is_collecting = True
         asyncio.get_running_loop().call_soon(self._work)

@@ -160,9 +160,10 @@ TIME = Limit(
 )
 TURN = Limit(
     "work that is begun at once, as far as can be told from bodies",
-    f"{1000 * BURST_SECONDS:g} ms, and while requests wait all the time "
-    f"{1000 * STANDING_SECONDS:g} ms; for bodies up to {LIGHT_BYTES} bytes twice as much; "
-    f"where fewer than {ALWAYS_BEGUN} are under way, and no more were refused a moment ago, all",
+    f"{1000 * BURST_SECONDS:g} ms, and while requests wait all the time, or were refused a second "
+    f"ago, {1000 * STANDING_SECONDS:g} ms; for bodies up to {LIGHT_BYTES} bytes twice as much; "
+    f"where fewer than {ALWAYS_BEGUN} are under way, and no more were refused at once a second "
+    "ago, all",
     "overloaded",
 )
 REFUSALS = Limit("refusals of those that came at once", f"{FREE_REFUSALS}", "overloaded")

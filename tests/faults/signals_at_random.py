@@ -98,6 +98,7 @@ class Life:
         self._port = free_port()
         self._failures: list[tuple[int, Row, str]] = []
         self._excused: set[int] = set()
+        self._ending: int | None = None
         self._was_ready = False
         self._was_served = self._had_workers = True
         self._stop = threading.Event()
@@ -121,13 +122,15 @@ class Life:
         return [pid for pid in map(int, children.split()) if lives(pid)]
 
     def wait_until_whole(self) -> None:
-        """Wait until two workers have callers, and the host is ready."""
+        """Wait until two workers that stay have callers, and the host is ready."""
         called: set[int] = set()
 
         def is_whole() -> bool:
             workers = self.workers()
             called.update(pid for pid in workers if held_ports(self._port, pid))
-            return len(workers) == 2 and called.issuperset(workers) and self._is_ready()
+            if len(workers) != 2 or self._ending in workers:
+                return False
+            return called.issuperset(workers) and self._is_ready()
 
         until(is_whole)
         self._was_ready = True
@@ -145,6 +148,7 @@ class Life:
             workers = self._stopped_workers()
         held = {pid: held_ports(self._port, pid) for pid in workers}
         struck = rng.choice(workers) if target == "worker" else self.process.pid
+        self._ending = None if number == signal.SIGHUP else struck
         self._row = (phase, f"{number.name} {target}")
         self._found.moments[self._row] += 1
         if number == signal.SIGKILL and target == "worker":

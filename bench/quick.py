@@ -74,7 +74,8 @@ def main(
 
 async def measure(store: str) -> dict[str, list[float]]:
     """Return for each case the rounds' best CPU times, as multiples of the empty route's."""
-    service = Service(Settings(store_url=store), open_reader(store))
+    settings = Settings(store_url=store, store_timeout_ms=60_000)  # loads take long here and there
+    service = Service(settings, open_reader(store))
     async with service.lifespan():
         await service.serving.resolve_anew([VERSION])  # waits until it is loaded
         costs: dict[str, list[float]] = {name: [] for name in CASES}

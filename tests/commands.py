@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +116,21 @@ def service(
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+@contextmanager
+def logged_service(
+    command: Sequence[object], log: Path, url: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a service by a command of one's own, all that it says in a file, as `service` does."""
+    with log.open("w") as output:
+        process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output, text=True)
+        try:
+            wait_for(f"{url}/readyz", process)
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def wait_for(url: str, process: subprocess.Popen[str]) -> None:

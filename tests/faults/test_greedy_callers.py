@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.commands import free_port, http_once, wait_for
+from tests.commands import free_port, http_once, logged_service
 from tests.gkc.world import make_world
 
 DESCRIPTORS = 120
@@ -65,19 +64,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     make_world(dim=600).publish(store)
     found = Service(free_port(), folder / "log")
     limited = f"ulimit -n {DESCRIPTORS}; exec env GKC_STORE_URL={store} GKC_PORT={found.port} $0 -c"
-    with found.log.open("w") as log:
-        process = subprocess.Popen(
-            ["bash", "-c", f'{limited} "$1"', sys.executable, SERVE],
-            stdout=log,
-            stderr=log,
-            text=True,
-        )
-        try:
-            wait_for(f"{found.url}/readyz", process)
-            yield found
-        finally:
-            process.terminate()
-            process.wait(30)
+    command = ["bash", "-c", f'{limited} "$1"', sys.executable, SERVE]
+    with logged_service(command, found.log, found.url):
+        yield found
 
 
 def whole(body: bytes) -> bytes:

@@ -20,7 +20,7 @@ from gkc.errors import UnauthorizedError
 from gkc.http.api_keys import line_of, new_key
 from gkc.store import Origin
 from gkc.store.table_format import PAGE_BYTES
-from tests.commands import BIN, free_port, http_once, wait_for
+from tests.commands import BIN, free_port, http_once, logged_service
 from tests.gkc.cli.in_process import gkc
 from tests.gkc.world import World, make_world, named
 from tests.redis_server import make_certificate
@@ -33,14 +33,9 @@ VALUE = 1234.0
 
 @dataclass(frozen=True)
 class Service:
-    port: int
+    url: str
     log: Path
-    scheme: str
     process: subprocess.Popen[str]
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
 
 
 @contextmanager
@@ -49,23 +44,10 @@ def served(folder: Path, settings: Mapping[str, object]) -> Iterator[Service]:
     scheme = "https" if "GKC_TLS_CERT_FILE" in settings else "http"
     port = free_port()
     told = {"GKC_STORE_URL": f"file:{folder / 'store'}", "GKC_PORT": port, **settings}
-    with (folder / "log").open("w") as log:
-        command = [
-            "env",
-            *(f"{name}={value}" for name, value in told.items()),
-            BIN / "gkc",
-            "serve",
-        ]
-        process = subprocess.Popen(
-            [str(part) for part in command], stdout=log, stderr=log, text=True
-        )
-        found = Service(port, folder / "log", scheme, process)
-        try:
-            wait_for(f"{found.url}/readyz", process)
-            yield found
-        finally:
-            process.terminate()
-            process.wait(30)
+    command = ["env", *(f"{name}={value}" for name, value in told.items()), BIN / "gkc", "serve"]
+    log, url = folder / "log", f"{scheme}://127.0.0.1:{port}"
+    with logged_service(command, log, url) as process:
+        yield Service(url, log, process)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -171,7 +153,7 @@ def test_logs_hold_no_id_no_value_and_no_key(locked: Locked) -> None:
             table.write(bytes(locked.table.stat().st_size - PAGE_BYTES))
         until(lambda: code(body) == 503)
     for sent in (f"{locked.key} {USER}\r\n\r\n", f"GET /{USER} HTTP/1.1\r\n{locked.key}\r\n\r\n"):
-        with socket.create_connection(("127.0.0.1", locked.service.port)) as caller:
+        with socket.create_connection(("127.0.0.1", httpx.URL(locked.service.url).port)) as caller:
             caller.sendall(sent.encode())
             caller.recv(1)
     log = locked.service.log.read_text()

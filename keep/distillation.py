@@ -260,7 +260,7 @@ class _Loss:
     """The tasks' squared errors in units of the teacher's deviations, weighted and added up."""
 
     def __init__(self, lessons: Sequence[Lesson], task_weight: float) -> None:
-        logits = torch.cat([lesson.logits.flatten(0, 1) for lesson in lessons])
+        logits = torch.cat([lesson.logits[lesson.free] for lesson in lessons])
         self.deviation = logits.std(dim=0).clamp(min=1e-6)  # (tasks,)
         self.weights = torch.tensor([1.0, *[task_weight] * (len(TASKS) - 1)])
 

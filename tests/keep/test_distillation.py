@@ -173,3 +173,20 @@ def test_few_ids_and_missing_models_are_refused(state: Pretraining, log: Log) ->
     few = copy.copy(tiny_days(per_day=10)[1])
     with pytest.raises(DistillationError, match="fewer than 20"):
         distil(start(few, CONFIG), log)
+
+
+def test_a_log_of_other_days_or_users_is_refused(state: Pretraining, log: Log) -> None:
+    early = replace(state, day=0)
+    with pytest.raises(DistillationError, match="shows none of the checkpoint's users and items"):
+        distil(early, log, SETTINGS)
+
+
+def test_drawing_ends_where_nearly_every_pair_was_shown(
+    state: Pretraining, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, users = len(state.features.items), len(state.features.users)
+    everything = module.shown_until(state.features, log, 3)
+    everything = replace(everything, pairs=np.arange(users * items))
+    monkeypatch.setattr(module, "shown_until", lambda *_: everything)
+    with pytest.raises(DistillationError, match="only 0 pairs drawn were never shown"):
+        distil(state, log, SETTINGS)

@@ -81,6 +81,7 @@ class Encode:
         options = chosen_options(shop.out, self.system)
         assert isinstance(options, transformer.Options)
         encoder = pretrain(data, days, options, self.seed)
+        assert isinstance(encoder, Encoder)
         with replaced(self.file(shop.out)) as temporary:
             save_encoder(encoder, options, temporary)
 

@@ -36,10 +36,14 @@ class TaskMlps(nn.Module):
         """Compute the layer before the logits, (R, hidden[-1]): K_ui, or K_uc, of the task."""
         return torch.relu(self.hidden[task](features))
 
-    def forward(self, task: int, features: Tensor) -> Tensor:
-        """Score rows for one task: (R,), s = z1 - z0."""
-        z: Tensor = self.logits[task](self.knowledge(task, features))  # (R, 2)
+    def logit(self, task: int, knowledge: Tensor) -> Tensor:
+        """Score rows of a task's knowledge, (R, hidden[-1]): (R,), s = z1 - z0."""
+        z: Tensor = self.logits[task](knowledge)  # (R, 2)
         return z[:, 1] - z[:, 0]
+
+    def forward(self, task: int, features: Tensor) -> Tensor:
+        """Score rows for one task: (R,) logits."""
+        return self.logit(task, self.knowledge(task, features))
 
 
 class Din(nn.Module):

@@ -61,6 +61,14 @@ class TwoTower(nn.Module):
             return product @ self.task_weights[task]
         return product.sum(dim=-1)
 
+    @property
+    def logit_weights(self) -> Tensor:
+        """How each task weighs the numbers of K_u * K_i, (T, D): 1 and 0 for towers of their own."""
+        if len(self.user_towers) == 1:
+            return self.task_weights.detach()
+        width = self.user_towers[0][-1].out_features
+        return torch.eye(len(TASKS)).repeat_interleave(width, dim=1)
+
     def user_knowledge(self, user: Tensor, behaviours: Tensor) -> Tensor:
         """Compute K_u of equation 6, (B, D): the towers' user vectors side by side."""
         features = self.user_features(user, behaviours)

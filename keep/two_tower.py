@@ -63,7 +63,7 @@ class TwoTower(nn.Module):
 
     @property
     def logit_weights(self) -> Tensor:
-        """How each task weighs the numbers of K_u * K_i, (T, D): 1 and 0 for towers of their own."""
+        """How each task weighs K_u * K_i, (T, D): by 1 and 0 where towers are its own."""
         if len(self.user_towers) == 1:
             return self.task_weights.detach()
         width = self.user_towers[0][-1].out_features

@@ -52,12 +52,18 @@ class Din(nn.Module):
     Users come as (B,) rows, behaviours as (B, T) item rows, 0 for padding.
     """
 
-    def __init__(self, sizes: TableSizes, config: PretrainConfig, candidate_dim: int) -> None:
+    def __init__(
+        self,
+        sizes: TableSizes,
+        config: PretrainConfig,
+        candidate_dim: int,
+        hidden: tuple[int, ...],
+    ) -> None:
         super().__init__()
         self.user = embedding(sizes.users, config.user_dim, config.embedding_std)
         self.features = ItemFeatures(sizes, config.feature_dim, config.embedding_std)
         self.attention = TargetAttention(candidate_dim, config.item_dim, config.attention_width)
-        self.tasks = TaskMlps(config.user_dim + candidate_dim + config.item_dim, config.mlp)
+        self.tasks = TaskMlps(config.user_dim + candidate_dim + config.item_dim, hidden)
 
     def around(self, user: Tensor, behaviours: Tensor, candidates: Tensor) -> Tensor:
         """Put all features beside each of (B, G, candidate_dim) embedded candidates.
@@ -89,7 +95,7 @@ class Teacher(Din):
     """
 
     def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
-        super().__init__(sizes, config, config.item_dim)
+        super().__init__(sizes, config, config.item_dim, config.mlp)
 
     def shared(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
         """Compress all features into one vector per candidate.

@@ -137,7 +137,7 @@ def test_chosen_columns_are_a_client_s_logits_and_k_uc(
     rows = np.random.default_rng(0).normal(size=(5, width)).astype(np.float32)
     chosen = logits_and_category(rows, models.two_tower.logit_weights.numpy())
     told = tasks_told(replace(state, config=config, models=models))
-    spans = part_spans(PARTS, d, config.category_dim)
+    spans = {str(part): span for part, span in part_spans(PARTS, d, config.category_dim).items()}
     answer = Answered(rows, np.ones((5, 4), np.uint8), spans, {"v": "g"}, {"v": told})
     np.testing.assert_allclose(chosen[:, :3], answer.logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(chosen[:, 3:], answer["user_category"])

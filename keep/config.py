@@ -53,6 +53,9 @@ class PretrainConfig:
     """Hidden units of the attention unit that scores one behaviour."""
     mlp: tuple[int, ...] = (512, 256, 128, 64)
     """Hidden layers of each task's private MLP; a two-logit layer follows."""
+    category_width: int = 0
+    """Numbers of K_uc for each task, the width of the category student's last hidden layer: 0 for
+    that of ``mlp``; 1 for the task's logit alone, whatever the layer's width."""
     tower: tuple[int, ...] = (256, 128, 64)
     """Layers of one task's tower in the two-tower student; the last one is its knowledge."""
     batch_size: int = 512
@@ -98,7 +101,12 @@ class PretrainConfig:
     @property
     def category_dim(self) -> int:
         """Width D_c of a user-category vector: the layer before the logits, per task."""
-        return len(TASKS) * self.mlp[-1]
+        return len(TASKS) * (self.category_width or self.mlp[-1])
+
+    @property
+    def category_mlp(self) -> tuple[int, ...]:
+        """Hidden layers of each task's private MLP in the category student."""
+        return (*self.mlp[:-1], self.category_width) if self.category_width > 1 else self.mlp
 
 
 CHOICES = {
@@ -159,7 +167,7 @@ def _checked(name: str, value: Any, source: str) -> Any:  # noqa: ANN401 - of an
         limit, below = (math.inf, "") if name == "distillation" else (1, " and below 1")
         fits = (isinstance(value, float) or _is_int(value, 0)) and 0 <= value < limit
         expected = f"a number of at least 0{below}"
-    elif name == "seed":
+    elif name in ("seed", "category_width"):
         fits, expected = _is_int(value, 0), "an integer of at least 0"
     else:
         fits, expected = _is_int(value, 1), "a positive integer"

@@ -28,7 +28,7 @@ from keep.features import Batch, Features, Rows, make_batch, trained_by
 from keep.losses import point_loss
 from keep.models import Models, set_item_tables, task_losses
 from keep.systems import base, plugged
-from keep.systems.plugged import KeepRanker, make_plug_in
+from keep.systems.plugged import KeepRanker, plug_into
 from keep.systems.system import Lesson, System, every, inputs, labels, seeded
 
 
@@ -78,8 +78,7 @@ class _Downstream:
         self.task = lesson.task
         self.model = base.make(lesson.data, lesson.options, lesson.seed)
         with seeded(lesson.seed):
-            self.plug_in = make_plug_in(width, self.model, lesson.options)
-        self.plug_in.attach(self.model.first_layer)
+            self.plug_in = plug_into(self.model, width, lesson.options)
         self.moments = RunningMoments(width)
         parameters = [*self.model.parameters(), *self.plug_in.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=self.options.learning_rate, fused=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gkc.arrays import F32, I64
 from keep.data import Data, Samples
+from keep.losses import point_loss
 
 Step = Callable[[Samples, I64], Tensor]
 """Samples of a day and (B,) positions in them to a tensor: a loss, or (B,) logits."""
@@ -196,6 +197,36 @@ def fit(
             optimizer.step()
             steps += 1
     return steps
+
+
+def fit_progressively(
+    parameters: Iterable[nn.Parameter],
+    samples: Samples,
+    logits: Step,
+    training: Training,
+    seed: int,
+) -> F32:
+    """Train on clicks in one pass over a day's n impressions, each scored before it is learned.
+
+    Returns
+    -------
+    ndarray, shape (n,), float32
+        Logits.
+
+    References
+    ----------
+    Blum, Kalai and Langford, "Beating the hold-out: bounds for k-fold and progressive
+    cross-validation", COLT 1999.
+    """
+    scores = np.empty(len(samples), dtype=np.float32)
+
+    def loss(day: Samples, positions: I64) -> Tensor:
+        found = logits(day, positions)
+        scores[positions] = found.detach().numpy()
+        return point_loss(found, labels(day, positions, task=0))
+
+    fit(parameters, [samples], loss, training, seed)
+    return scores
 
 
 def score(samples: Samples, logits: Step, batch_size: int = 4096) -> F32:

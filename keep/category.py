@@ -20,7 +20,8 @@ class CategoryStudent(Din):
     """
 
     def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
-        super().__init__(sizes, config, config.feature_dim)
+        super().__init__(sizes, config, config.feature_dim, config.category_mlp)
+        self.knows_logits = config.category_width == 1
 
     def shared(self, user: Tensor, behaviours: Tensor, categories: Tensor) -> Tensor:
         """Compress all features into one vector for each of (B, G) candidate categories.
@@ -37,6 +38,9 @@ class CategoryStudent(Din):
         return self.scores(self.shared(batch.user, batch.behaviours, batch.items[..., 2]), batch)
 
     def knowledge(self, user: Tensor, behaviours: Tensor, category: Tensor) -> Tensor:
-        """Compute K_uc of equation 6, (B, D_c): the tasks' layers before the logits."""
+        """Compute K_uc of equation 6, (B, D_c): the tasks' layers before the logits, or these."""
         shared = self.shared(user, behaviours, category.unsqueeze(1)).squeeze(1)
+        if self.knows_logits:
+            logits = [self.tasks(task, shared) for task in range(len(TASKS))]
+            return torch.stack(logits, dim=-1)
         return torch.cat([self.tasks.knowledge(task, shared) for task in range(len(TASKS))], dim=-1)

@@ -50,7 +50,7 @@ class Options(Training):
     co_action_width: int = 4
     """Width of the co-action unit's two layers."""
     hidden: tuple[int, ...] = (200, 80)
-    """Hidden layers of the MLP; knowledge is added to the first one's pre-activation."""
+    """Hidden layers of the MLP."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +129,15 @@ class Base(nn.Module):
         self.interaction_width = 2 * width + 2 * 2 * inner
         self.mlp = mlp((self.interaction_width, *options.hidden, 1))
 
-    @property
-    def first_layer(self) -> nn.Module:
-        """The layer whose pre-activation h_m knowledge is added to."""
-        return self.mlp[0]
+    def hidden_layer(self, number: int) -> nn.Linear:
+        """Find a hidden layer of the MLP, from 1; what it puts out is a pre-activation."""
+        layer = self.mlp[2 * number - 2]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def activation(self, number: int) -> nn.Module:
+        """Find the ReLU behind a hidden layer."""
+        return self.mlp[2 * number - 1]
 
     def keys(self, behaviours: Tensor) -> Tensor:
         """Embed behaviours for the attention; shape (B, T, 3 * feature_dim)."""

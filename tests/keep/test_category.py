@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from keep.category import CategoryStudent
@@ -50,3 +53,17 @@ def test_logits_come_from_the_knowledge() -> None:
     for task, logits in enumerate(student(batch)):
         z = student.tasks.logits[task](knowledge[:, task * width : (task + 1) * width])
         torch.testing.assert_close(logits, z[:, 1] - z[:, 0])
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_knowledge_can_be_narrower_than_the_teacher_s_or_the_logits_alone(width: int) -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, category_width=width)
+    student = CategoryStudent(SIZES, config)
+    knowledge = student.knowledge(USER, BEHAVIOURS, torch.tensor([3, 4]))
+    assert knowledge.shape == (2, config.category_dim) == (2, 3 * width)
+    shared = student.shared(USER, BEHAVIOURS, torch.tensor([[3], [4]])).squeeze(1)
+    for task in range(3):
+        own = knowledge[:, task * width : (task + 1) * width]
+        logits = own[:, 0] if width == 1 else student.tasks.logit(task, own)
+        torch.testing.assert_close(logits, student.tasks(task, shared))

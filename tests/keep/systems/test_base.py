@@ -110,12 +110,12 @@ def test_interaction_is_candidate_attention_and_co_actions(data: Data) -> None:
         np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_first_layer_s_pre_activation_is_what_knowledge_is_added_to(data: Data) -> None:
+def test_a_hidden_layer_puts_out_a_pre_activation(data: Data) -> None:
     model = base.make(data, OPTIONS, seed=3)
     items, behaviours = inputs(data.sub_domain(4), np.arange(8))
     before = model(items, behaviours)
     assert before.shape == (8,)
-    handle = model.first_layer.register_forward_hook(lambda _, __, output: output - 1e6)
+    handle = model.hidden_layer(1).register_forward_hook(lambda _, __, output: output - 1e6)
     dead = model(items, behaviours)
     handle.remove()
     assert torch.equal(dead, dead[:1].expand(8))  # no hidden unit is left to tell them apart

@@ -179,7 +179,7 @@ def test_the_small_preset_claims_its_time_only() -> None:
     assert failing({**results, "seconds": 3601.0}) == ["all tables in 60 min"]
 
 
-PLAN = {
+PLAN: dict[str, Any] = {
     "sha256": "0badcafe" + "0" * 56,
     "worlds": 3,
     "logs": {"movielens-1m": "def"},

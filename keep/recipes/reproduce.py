@@ -18,7 +18,7 @@ from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.controls import CONTROLS
-from keep.reproduce.groups import super_domain_clicks, user_groups
+from keep.reproduce.groups import user_groups
 from keep.reproduce.jobs import (
     Encode,
     Pretrain,
@@ -458,7 +458,5 @@ def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) ->
                     os.link(source, target)
                     continue
                 whole = read_predictions(source)
-                clicks = super_domain_clicks(shop, whole.user)
-                low, high = entry.group
-                inside = (clicks >= low) & (clicks < high)
+                inside = entry.group.members(shop, whole.user)
                 write_predictions(target, *(column[inside] for column in vars(whole).values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -34,7 +35,7 @@ from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Job, Pool, ReproductionError, workers
 from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
 from keep.reproduce.report import print_tables, report
-from keep.reproduce.results import build_results, write_results
+from keep.reproduce.results import build_results, has_collapsed, write_results
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -58,12 +59,14 @@ class Preset:
     trials: int
     """Options tried for each system."""
     pretraining_trials: int
-    """Of these, settings of the teacher's pretraining tried for KEEP; ``VARIANTS`` are others."""
+    """Of these, settings of the teacher's pretraining tried for KEEP."""
+    student_trials: int
+    """Of these, ``VARIANTS`` tried for KEEP, the first ones."""
 
 
 PRESETS = {
-    "small": Preset(seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1),
-    "full": Preset(seeds=5, tuning_seeds=2, trials=12, pretraining_trials=3),
+    "small": Preset(seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1, student_trials=1),
+    "full": Preset(seeds=5, tuning_seeds=2, trials=12, pretraining_trials=3, student_trials=3),
 }
 
 PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
@@ -139,6 +142,7 @@ class _Work:
         self.shop = Workshop(log_path, out, PretrainConfig.behaviours)
         self.seeds = tuple(range(1, preset.seeds + 1))
         self.tuning_seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + preset.tuning_seeds))
+        self.variants_tried = dict(itertools.islice(VARIANTS.items(), preset.student_trials))
 
     def begin(self, tables: Sequence[str]) -> tuple[str, ...]:
         """Check that the folder is this reproduction's; return its tables, the earlier ones too."""
@@ -169,17 +173,26 @@ class _Work:
         tried = self._pretraining_trials()
         day = self.shop.log.info.train_days[-1]
         encoders = self._encoders(systems, self.tuning_seeds, day)
-        base_trials = self._trials("base")
-        pool.run(stage, [*map(Pretrain, tried), *encoders, *base_trials])
+        pool.run(stage, [*map(Pretrain, tried), *encoders, *self._trials("base")])
         pool.run(stage, list(map(PretrainTrial, tried)))
+        self._try(pool, ["base"])
         chosen["pretraining"] = self._best(list(map(PretrainTrial, tried)))
-        chosen["base"] = self._best(base_trials)
+        chosen["base"] = self._best(self._trials("base"))
         write_json(self.out / "work" / "chosen.json", chosen)
-        trials = {system: self._trials(system) for system in systems if system not in chosen}
-        pool.run(stage, [trial for some in trials.values() for trial in some])
-        for system, some in trials.items():
-            chosen[system] = self._best(some)
+        others = [system for system in systems if system not in chosen]
+        self._try(pool, others)
+        chosen |= {system: self._best(self._trials(system)) for system in others}
         write_json(self.out / "work" / "chosen.json", chosen)
+
+    def _try(self, pool: Pool, systems: Sequence[str]) -> None:
+        """Run the systems' trials, then those in place of collapsed ones, until none is left."""
+        while todo := [
+            trial
+            for system in systems
+            for trial in self._trials(system)
+            if not trial.file(self.out).exists()
+        ]:
+            pool.run("tuning", todo)
 
     def systems(self, entries: Entries) -> tuple[str, ...]:
         """List the systems that have options to choose."""
@@ -205,17 +218,30 @@ class _Work:
         return next(trial.name for trial in self._pretraining_trials() if trial.config == best)
 
     def _trials(self, system: str) -> list[Trial]:
+        """List a system's trials: for each that collapsed, there is another one at the end."""
         count, knowledge = self.preset.trials, ("", "")
         if SYSTEMS[system].takes is Plugged:
-            count = max(1, count - self.preset.pretraining_trials - len(VARIANTS))
+            count -= self.preset.pretraining_trials + self.preset.student_trials
             knowledge = ("teacher", self._tuned_teacher())
-        grid = SYSTEMS[system].grid(chosen_options(self.out, "base"))
-        tried = [grid[len(grid) * number // count] for number in range(min(count, len(grid)))]
-        return [
-            Trial(system, system, index, options, seed, *knowledge)
-            for index, options in enumerate(tried)
-            for seed in self.tuning_seeds
-        ]
+        base = chosen_options(self.out, "base")
+        grid = SYSTEMS[system].grid(base)
+        evenly = [grid[len(grid) * number // count] for number in range(min(count, len(grid)))]
+        trials: list[Trial] = []
+        for index, options in enumerate(
+            dict.fromkeys([*evenly, *grid, *SYSTEMS[system].spares(base)])
+        ):
+            if count == 0:
+                break
+            seeds = self.tuning_seeds
+            tried = [Trial(system, system, index, options, seed, *knowledge) for seed in seeds]
+            trials += tried
+            count -= not has_collapsed(self._gauc(tried))
+        return trials
+
+    def _gauc(self, trials: Sequence[Trial]) -> list[float]:
+        """Read the GAUC of those trials that are done."""
+        results = (read_json(trial.file(self.out)) for trial in trials)
+        return [result["gauc"] for result in results if result]
 
     def _best(self, trials: Sequence[Trial] | Sequence[PretrainTrial]) -> dict[str, Any]:
         """Find the options with the highest mean GAUC over the tuning seeds."""
@@ -238,7 +264,8 @@ class _Work:
         pool.run(stage, self._variant_trials())
         chosen = read_json(self.out / "work" / "chosen.json")
         if "students" not in chosen:
-            chosen["students"] = VARIANTS[max(VARIANTS, key=self._worth)]
+            tried = self.variants_tried
+            chosen["students"] = tried[max(tried, key=self._worth)]
             write_json(self.out / "work" / "chosen.json", chosen)
 
     def _worth(self, variant: str) -> float:
@@ -250,7 +277,7 @@ class _Work:
     def _students(self) -> dict[str, PretrainingPlan]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         students = {}
-        for variant, values in {**VARIANTS, **UNCHOSEN_VARIANTS}.items():
+        for variant, values in {**self.variants_tried, **UNCHOSEN_VARIANTS}.items():
             name = f"variant-{variant.replace(' ', '-')}"
             tuned = dataclasses.replace(config, **values)
             # What they learn from a teacher, they learn beside one.
@@ -358,7 +385,7 @@ class _Work:
         trials: list[Trial | PretrainTrial] = list(self._trials(method))
         if SYSTEMS[method].takes is Plugged:
             trials += map(PretrainTrial, self._pretraining_trials())
-            tried = {f"variant {variant}, both" for variant in VARIANTS}
+            tried = {f"variant {variant}, both" for variant in self.variants_tried}
             trials += [trial for trial in self._variant_trials() if trial.method in tried]
         log: dict[str, dict[str, Any]] = {}
         for trial in trials:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keep.reproduce.paper import TITLES
+from keep.reproduce.results import COLLAPSED, has_collapsed
 
 Results = Mapping[str, Any]
 """What ``results.json`` holds."""
@@ -189,13 +191,22 @@ def circumstances_lines(results: Results) -> list[str]:
 
 def tuned_lines(results: Results) -> list[str]:
     """Say what was chosen for every method, and out of how many trials."""
-    tried = [trial["method"] for trial in results["trials"]]
+    tried, collapsed = Counter[str](), Counter[str]()
+    for trial in results["trials"]:
+        tried[trial["method"]] += 1
+        collapsed[trial["method"]] += has_collapsed(trial["gauc"].values())
     lines = [
-        [method, str(tried.count(method)), ", ".join(f"{k} {v}" for k, v in sorted(chosen.items()))]
+        [
+            method,
+            str(tried[method]),
+            str(collapsed[method]),
+            ", ".join(f"{k} {v}" for k, v in sorted(chosen.items())),
+        ]
         for method, chosen in sorted(results["tuned"].items())
     ]
     seeds = ", ".join(str(seed) for seed in results["tuning_seeds"])
     return [
-        f"Tuning seeds {seeds}; every trial is in the JSON.",
-        markdown_table(("method", "trials", "chosen"), lines),
+        f"Tuning seeds {seeds}; every trial is in the JSON. A trial collapsed if it ranked by "
+        f"chance under one of them (GAUC within {COLLAPSED} of a half).",
+        markdown_table(("method", "trials", "of them collapsed", "chosen"), lines),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ FORMAT = "keep-reproduction/1"
 """What ``results.json`` says it is."""
 
 RESULTS_FILE = "results.json"
+COLLAPSED = 0.005
+"""A GAUC nearer to a half than this is that of a model that ranks by chance."""
 DIGITS = 6
 """Decimals of every figure in ``results.json``."""
 
@@ -51,6 +53,14 @@ class PlannedRow:
 
 Plan = Mapping[str, Sequence[PlannedRow]]
 """Rows by table."""
+
+
+def has_collapsed(gauc: Iterable[float | None]) -> bool:
+    """Tell whether a trial, one GAUC a seed, ranked by chance under one of them, and so was none.
+
+    A GAUC that does not exist, NaN or None, tells nothing.
+    """
+    return any(value is not None and abs(value - 0.5) < COLLAPSED for value in gauc)
 
 
 def build_results(directory: Path, plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:

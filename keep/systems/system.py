@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from threading import RLock
 from types import NoneType
@@ -20,6 +20,9 @@ from keep.losses import point_loss
 
 Step = Callable[[Samples, I64], Tensor]
 """Samples of a day and (B,) positions in them to a tensor: a loss, or (B,) logits."""
+
+SPARE_RATE = 0.002
+"""Adam's learning rate of options that are tried where others collapsed."""
 
 _SEEDING = RLock()
 
@@ -92,7 +95,8 @@ class System(Generic[S, G, R]):
     """``base.Options`` or a subclass: what is tried starts from all of Base's best options."""
     tried: tuple[Mapping[str, Any], ...]
     """What is tried on the tuning day: changes to Base's best options. Twelve, as for each of the
-    others; six for one that takes ``Plugged``, whose other trials are pretraining and students."""
+    others; six for one that takes ``Plugged``, whose other trials are pretraining and students.
+    ``spares`` take the place of those that collapse."""
     learn: Callable[[Lesson[S, G]], R]
     """Builds and trains it: ``one_pass``, but for KEEP-C."""
     takes: type = NoneType
@@ -103,6 +107,11 @@ class System(Generic[S, G, R]):
     def grid(self, best: Training) -> tuple[S, ...]:
         """List the options to try, given those of Base that were found best."""
         return tuple(self.options(**{**vars(best), **changes}) for changes in self.tried)
+
+    def spares(self, best: Training) -> tuple[S, ...]:
+        """List what else can be tried: the grid at a learning rate between those that it has."""
+        grid = (replace(options, learning_rate=SPARE_RATE) for options in self.grid(best))
+        return tuple(dict.fromkeys(grid))
 
     def train(
         self,

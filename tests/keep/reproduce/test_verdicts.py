@@ -45,7 +45,8 @@ def good() -> dict[str, Any]:
         "seeds": [11, 12, 13, 14, 15],
         "tuning_seeds": [1, 2],
         "tuned": {"Base": {}, "KEEP": {}},
-        "trials": [{"method": "Base"}, {"method": "KEEP"}] * 12,
+        "trials": [{"method": method, "gauc": {"1": 0.6, "2": 0.61}} for method in ("Base", "KEEP")]
+        * 12,
         "seconds": 1800.0,
         "served": [{"seed": seed, "numbers": 10, "equal": 10} for seed in (11, 12)],
         "tables": {
@@ -119,6 +120,16 @@ def test_a_control_above_keep_breaks_no_claim() -> None:
     results = good()
     find(results, "2", "KEEP")["against"][CONTROL]["lift"] = -0.0001
     assert failing(results) == []
+
+
+def test_a_trial_that_collapsed_is_none() -> None:
+    results = good()
+    results["trials"].append({"method": "KEEP", "gauc": {"1": 0.6, "2": 0.5049}})
+    assert failing(results) == []
+    results["trials"].append({"method": "KEEP", "gauc": {"1": 0.6, "2": 0.5051}})
+    assert failing(results) == [
+        "equally many trials for each method, at most 12, collapsed ones not counted"
+    ]
 
 
 def test_a_lift_lost_in_serving_is_seen() -> None:

@@ -104,9 +104,17 @@ def test_grid_has_twelve_options_that_keep_base_s_other_settings(system: AnySyst
 
 def test_every_system_has_as_many_trials_as_the_others() -> None:
     full = PRESETS["full"]
-    left = full.trials - full.pretraining_trials - len(VARIANTS)
+    left = full.trials - full.pretraining_trials - full.student_trials
+    assert full.student_trials == len(VARIANTS)
     tried = {name: len(set(system.grid(OPTIONS))) for name, system in SYSTEMS.items()}
     assert full.trials == TRIALS
     assert tried == {
         name: left if system.takes is Plugged else full.trials for name, system in SYSTEMS.items()
     }
+
+
+@pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
+def test_spares_are_options_that_are_not_in_the_grid(system: AnySystem) -> None:
+    spares = system.spares(OPTIONS)
+    assert len(set(spares)) == len(spares) >= 3
+    assert not {*spares} & {*system.grid(OPTIONS)}

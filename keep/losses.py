@@ -1,6 +1,7 @@
 """The parts of pretraining's hybrid loss: pointwise cross-entropy, and pairwise losses.
 
-Equation 3 adds them up, point + alpha * pair: ``keep.models.task_losses``.
+Equation 3 adds them up, point + alpha * pair: ``keep.models.task_losses``, which also says what
+weighing means instead of sums comes to.
 """
 
 from __future__ import annotations

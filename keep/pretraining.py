@@ -45,7 +45,7 @@ class DayReport:
     day: int
     impressions: int
     losses: dict[str, tuple[float, ...]]
-    """Model name to its mean loss per task, in the order of ``TASKS``."""
+    """Model name to its mean loss per task, in the order of ``TASKS``, weighed as in training."""
     metrics: dict[str, dict[str, Metrics]]
     """Model name to its metrics per task, of predictions made before anything of the day was
     learned (``keep.progressive``); empty on the first day."""

@@ -15,7 +15,6 @@ from types import NoneType
 from typing import Any
 
 import numpy as np
-import torch
 
 from gkc.arrays import F32
 from gkc.knowledge import PARTS, part_spans
@@ -28,11 +27,11 @@ from keep.reproduce.controls import CONTROLS, teacher_scores
 from keep.reproduce.plan import ALL_DAYS, PLUG_INS, PRODUCTION, WHOLE, Run
 from keep.reproduce.predictions import write_predictions
 from keep.reproduce.workshop import PretrainingPlan, Workshop
-from keep.systems import base
+from keep.systems import base, transformer
 from keep.systems.plugged import KeepRanker, Knowledge, Plugged
 from keep.systems.registry import SYSTEMS
 from keep.systems.system import Ranker, Training
-from keep.systems.transformer import Encoder
+from keep.systems.transformer import Encoder, load_encoder, save_encoder
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,12 @@ class Encode:
         pretrain, data = SYSTEMS[self.system].pretrain, shop.data(self.test_day)
         assert pretrain is not None
         days = [day for day in data.days if day <= shop.version_day]
-        encoder = pretrain(data, days, chosen_options(shop.out, self.system), self.seed)
+        options = chosen_options(shop.out, self.system)
+        assert isinstance(options, transformer.Options)
+        encoder = pretrain(data, days, options, self.seed)
+        assert isinstance(encoder, Encoder)
         with replaced(self.file(shop.out)) as temporary:
-            torch.save(encoder, temporary)
+            save_encoder(encoder, options, temporary)
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ def side_input_of(shop: Workshop, system: str, seed: int, plugged: Plugged | Non
     """Find what a system takes beside the log."""
     kind = SYSTEMS[system].takes
     if kind is Encoder:
-        return torch.load(encoder_file(shop.out, system, seed), weights_only=False)
+        return load_encoder(encoder_file(shop.out, system, seed), SYSTEMS[system].options)
     if kind is PretrainConfig:
         return chosen_pretraining(shop.out, seed)
     if kind in (Plugged, NoneType):

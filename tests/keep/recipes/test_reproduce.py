@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from keep.recipes.reproduce import reproduce
 from keep.reproduce.paper import TABLES
 from keep.reproduce.pool import ReproductionError
 from keep.reproduce.predictions import read_predictions
+from keep.reproduce.results import has_collapsed
 from keep.reproduce.workshop import Workshop, WorkshopError
+from keep.systems.base import BASE
 from tests.keep.tiny import DAYS, tiny_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -98,6 +101,28 @@ def test_turning_every_label_of_the_test_day_changes_no_prediction(
         compared += 1
     rows = results(done)["tables"]["2"]["rows"]
     assert compared == sum(len(row["gauc"]) for row in rows) > 0
+
+
+def test_every_method_has_as_many_trials(done: Path) -> None:
+    values = results(done)
+    tried = Counter(
+        trial["method"] for trial in values["trials"] if not has_collapsed(trial["gauc"].values())
+    )
+    assert tried == dict.fromkeys(values["tuned"], 3)
+
+
+def test_collapsed_trials_are_replaced_until_no_option_is_left(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keep.reproduce.results.COLLAPSED", 1.0)
+    found = reproduce(log.path, tmp_path / "out", ("6",), "small", seeds=1)
+    tried = [str(trial["options"]) for trial in found["trials"] if trial["method"] == "base"]
+    options = [*BASE.grid(BASE.options()), *BASE.spares(BASE.options())]
+    assert len(tried) == len(set(tried)) == len(options)
+    assert {trial["options"]["learning_rate"] for trial in found["trials"][: len(tried)]} == {
+        option.learning_rate for option in options
+    }
+    assert "| base | 18 | 18 |" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
 def test_another_log_is_refused_in_the_same_folder(done: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_shares_comparisons_notes_and_circumstances_are_told(results: dict[str, 
     assert "| KEEP over CoNet |" in text
     assert "- Oracle: the ground truth; one score" in text
     assert "480 of 40 users" in text
-    assert "| Base | 1 | batch 64, lr 1e-07 |" in text
+    assert "| Base | 1 | 0 | batch 64, lr 1e-07 |" in text
     assert "checksum `abc`" in text
     assert "nan" not in text
 

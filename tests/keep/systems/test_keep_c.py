@@ -192,11 +192,11 @@ def test_the_extraction_module_has_steps_and_a_rate_of_its_own(
     assert steps == [8, 2]
     still = dataclasses.replace(OPTIONS, extraction_learning_rate=0.0)
     test = data.sub_domain(5)
-    untaught = [
+    short, long = (
         KEEP_C.train(data, days, still, 1, side_input=CONFIG).knowledge(test)
         for days in ((4,), (3, 4))
-    ]
-    assert np.array_equal(*untaught)
+    )
+    assert np.array_equal(short, long)
 
 
 def test_its_grid_has_twelve_with_what_conet_gets_for_the_extraction_module() -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from keep.config import PretrainConfig
 from keep.reproduce.arms import ARMS, Arm, compared
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.controls import CONTROLS
-from keep.reproduce.groups import super_domain_clicks, user_groups
+from keep.reproduce.groups import user_groups
 from keep.reproduce.jobs import (
     Encode,
     Pretrain,
@@ -31,12 +29,21 @@ from keep.reproduce.jobs import (
     served_file,
 )
 from keep.reproduce.paper import TABLES
-from keep.reproduce.plan import Entries, make_plan, plug_ins_of, runs_of, shown
+from keep.reproduce.plan import Entries, Run, make_plan, plug_ins_of, runs_of, shown
 from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Job, Pool, ReproductionError, workers
-from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
+from keep.reproduce.presets import (
+    PLACES,
+    PRESETS,
+    PRETRAINING_GRID,
+    UNCHOSEN_VARIANTS,
+    VARIANTS,
+    Preset,
+)
+from keep.reproduce.registration import LEDGER_FILE, Registration, read_plan, record_read
 from keep.reproduce.report import print_tables, report
 from keep.reproduce.results import build_results, has_collapsed, write_results
+from keep.reproduce.rows import store_predictions
 from keep.reproduce.trials import best_options, gaucs, trial_log
 from keep.reproduce.workshop import (
     STUDENTS,
@@ -51,63 +58,24 @@ FIRST_TUNING_SEED = 1001
 """Tuning seeds start here, reported ones at 1: they never meet."""
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How much is tried."""
-
-    seeds: int
-    """Reported seeds; each pretrains and trains everything anew."""
-    tuning_seeds: int
-    trials: int
-    """Options tried for each system."""
-    pretraining_trials: int
-    """Of these, settings of the teacher's pretraining tried for KEEP."""
-    student_trials: int
-    """Of these, ``VARIANTS`` tried for KEEP, the first ones."""
-
-
-PRESETS = {
-    "small": Preset(seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1, student_trials=1),
-    "full": Preset(seeds=5, tuning_seeds=2, trials=12, pretraining_trials=3, student_trials=3),
-}
-
-PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
-    {},
-    {"embedding_std": 0.15},
-    {"pairs": "batch"},
-)
-"""Settings of pretraining that are tried, as differences to the defaults."""
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "a tower per task": {},
-    "distillation": {"distillation": 1.0},
-    "distillation, faster": {"distillation": 1.0, "student_learning_rate": 0.003},
-}
-"""Students that are tried for KEEP, as differences to the pretraining chosen, none of which changes
-the teacher; judged by what both together are worth on the tuning day."""
-
-PLACES: dict[str, dict[str, Any]] = {
-    "add": {},
-    "add, layer 1 after its activation": {"after_activation": True},
-    "add, layer 2": {"layer": 2},
-    "add, layer 2 after its activation": {"layer": 2, "after_activation": True},
-    "concat": {"plugging": "concat"},
-}
-"""Where knowledge can join Base, as differences to KEEP's options; compared, but not chosen."""
-
-UNCHOSEN_VARIANTS: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
-"""Students that are compared with those, but not chosen: the paper reads otherwise."""
-
-
 def reproduce(
-    log_path: Path, out: Path, tables: Sequence[str], preset_name: str, seeds: int | None = None
+    log_path: Path,
+    out: Path,
+    tables: Sequence[str],
+    preset_name: str,
+    seeds: int | None = None,
+    plan: Path | None = None,
 ) -> dict[str, Any]:
     """Do all that the tables need and is not done yet, then write and print the results.
 
-    A folder that was begun with the same log, preset and seeds is gone on with.
+    A folder that was begun with the same log, preset and seeds is gone on with. Each time that the
+    test day is scored, a ledger is told before: the plan's, or the folder's own. A preset that
+    needs a plan ends without one after the tuning day, with results that have no tables.
 
     Raises
     ------
+    PlanError
+        If the plan cannot be read, or is about another log or other trials.
     ReproductionError
         If the log has too few training days, or a job fails.
     WorkshopError
@@ -116,7 +84,8 @@ def reproduce(
     preset = PRESETS[preset_name]
     if seeds is not None:
         preset = dataclasses.replace(preset, seeds=seeds)
-    work = _Work(log_path, out, preset_name, preset)
+    registration = None if plan is None else read_plan(plan)
+    work = _Work(log_path, out, preset_name, preset, registration)
     with closing(work.shop):
         return _reproduce(work, work.begin(tables))
 
@@ -129,7 +98,10 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
             work.tune(pool, entries)
             work.compare_variants(pool, entries)
             work.tune_plug_ins(pool, entries)
-            work.train(pool, entries)
+            if work.reads_test_day:
+                work.train(pool, entries)
+            else:
+                entries = {}
     store_predictions(shop, entries, work.seeds)
     results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
@@ -140,6 +112,8 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
     draw_plots(results, out / "plots")
     console = Console()
     print_tables(results, console)
+    if not work.reads_test_day:
+        console.print("the test day was not scored: a plan was not named (--plan FILE)")
     console.print(f"results, report and plots: {out}", soft_wrap=True)
     return results
 
@@ -147,11 +121,20 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
 class _Work:
     """The stages of a reproduction."""
 
-    def __init__(self, log_path: Path, out: Path, preset_name: str, preset: Preset) -> None:
+    def __init__(
+        self,
+        log_path: Path,
+        out: Path,
+        preset_name: str,
+        preset: Preset,
+        plan: Registration | None,
+    ) -> None:
         self.log_path = log_path
         self.out = out
         self.preset_name = preset_name
         self.preset = preset
+        self.plan = plan
+        self.reads_test_day = plan is not None or not preset.needs_plan
         self.shop = Workshop(log_path, out, PretrainConfig.behaviours)
         self.seeds = tuple(range(1, preset.seeds + 1))
         self.tuning_seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + preset.tuning_seeds))
@@ -166,6 +149,8 @@ class _Work:
                 f"has training days {list(info.train_days)}, but two are needed: options are "
                 "chosen on the last of them, trained on those before",
             )
+        if self.plan is not None:
+            self.plan.check(info, self.preset.trials)
         facts = {
             "checksum": info.checksum,
             "preset": self.preset_name,
@@ -349,7 +334,19 @@ class _Work:
             for run in runs_of(entries)
             if run.has_seed or seed == self.seeds[0]
         ]
+        left = {test.run for test in tests if not test.file(self.out).exists()}
+        if left:
+            self._record_read(entries, left)
         pool.run("training and testing", tests)
+
+    def _record_read(self, entries: Entries, runs: set[Run]) -> None:
+        ledger = self.out / LEDGER_FILE if self.plan is None else self.plan.ledger
+        rows = {
+            table: [entry.row.name for entry in some if entry.run in runs]
+            for table, some in entries.items()
+        }
+        commit = circumstances()["commit"]
+        record_read(ledger, self.shop.log.info, self.plan, commit, rows)
 
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
@@ -389,8 +386,8 @@ class _Work:
             reported, and ``tuning_seeds`` that options were chosen with; ``tuned``, the chosen
             options by method; ``trials``, every one of the tuning: method, options, day and GAUC;
             ``plug_ins``, the options chosen with other knowledge than K(u, i), and as many trials;
-            wall time of all stages in ``seconds``, those of earlier runs included; and
-            ``circumstances``.
+            ``plan``, the written one with its checksum, null where there is none; wall time of all
+            stages in ``seconds``, those of earlier runs included; and ``circumstances``.
         """
         chosen = read_json(self.out / "work" / "chosen.json")
         pretraining, students = chosen.pop("pretraining"), chosen.pop("students", {})
@@ -412,6 +409,7 @@ class _Work:
             ],
             "plug_ins": {_plug_in(knowledge): options for knowledge, options in plug_ins.items()},
             "seconds": self.shop.seconds,
+            "plan": None if self.plan is None else self.plan.facts,
             **circumstances(),
         }
 
@@ -431,23 +429,3 @@ class _Work:
 def _plug_in(knowledge: str) -> str:
     """Name the trials of KEEP's plug-in with another kind of knowledge than the teacher's."""
     return f"keep, {knowledge}"
-
-
-def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) -> None:
-    """Lay the runs' predictions where the contract wants them, one file per row and seed."""
-    for table, rows in entries.items():
-        for entry in rows:
-            for seed in seeds if entry.run.has_seed else seeds[:1]:
-                source = Test(entry.run, seed).file(shop.out)
-                target = prediction_path(shop.out, table, entry.row.name, seed)
-                if target.exists():
-                    continue
-                if entry.group is None:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.link(source, target)
-                    continue
-                whole = read_predictions(source)
-                clicks = super_domain_clicks(shop, whole.user)
-                low, high = entry.group
-                inside = (clicks >= low) & (clicks < high)
-                write_predictions(target, *(column[inside] for column in vars(whole).values()))

@@ -2,6 +2,7 @@
 
 The order in which these are used is in ``keep.recipes.reproduce``::
 
+    registration.py    a plan written down before a test day is read, and the ledger of reads
     plan.py            which run is which row of which table
     jobs.py            the pieces of work behind the runs; pool.py does them in processes
     workshop.py        DIR/work/, and what a process keeps of it in memory

@@ -100,11 +100,11 @@ def compared(out: Path, seeds: Sequence[int], teacher: str) -> list[dict[str, An
     by_arm = {arm: scores(arm) for arm in ARMS}
     rows = []
     for arm, found in by_arm.items():
-        lift = paired_lift(found, by_arm["no knowledge"])
+        lift = paired_lift([found], [by_arm["no knowledge"]])
         rows.append(
             {
                 "name": arm,
-                "gauc": gauc_per_seed(found).tolist(),
+                "gauc": gauc_per_seed([found]).tolist(),
                 "lift": lift.mean,
                 "interval": (lift.low, lift.high),
             }

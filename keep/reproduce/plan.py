@@ -82,6 +82,9 @@ class Entry:
 
 Entries = Mapping[str, Sequence[Entry]]
 
+TEACHERS = ("KEEP", "KEEP, logits alone")
+"""Table 8's rows with the teacher's knowledge."""
+
 BASE = Run("base")
 KEEP = Run("keep", knowledge="teacher")
 BASE_ALL_DAYS = Run("base", ALL_DAYS)
@@ -236,13 +239,13 @@ def _serving() -> list[Entry]:
         (both, "both", both, "equation 6, all of its columns"),
         (chosen, "both_logits", None, "of equation 6 each task's sum of K_u * K_i, and K_uc"),
     ):
-        more: dict[str, Any] = {"paper": paper, "note": note, "share_of": "KEEP"}
+        more: dict[str, Any] = {"paper": paper, "note": note, "share_of": TEACHERS}
         against = (both,) if name == chosen else ()
         entries.append(_entry(name, _plugging(knowledge), against=against, **more))
     for name, knowledge in ((both, "both"), (chosen, "both_logits")):
         for precision in SERVED:
             run = replace(_plugging(knowledge), served=precision)
-            more = {"note": "tested through gkc-export and gkc serve", "share_of": "KEEP"}
+            more = {"note": "tested through gkc-export and gkc serve", "share_of": TEACHERS}
             entries.append(_entry(f"{name}, served {precision}", run, against=(name,), **more))
     return entries
 

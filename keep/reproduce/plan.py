@@ -24,6 +24,16 @@ WHOLE = ("user", "item", *TASKS)
 SERVED = ("f16", "int8")
 """Precisions in which knowledge is also tested as the service answers it."""
 
+PLUG_INS = {
+    "teacher": "teacher",
+    "teacher_logits": "teacher_logits",
+    "decomposition": "both",
+    "degeneration": "both",
+    "both": "both",
+    "both_logits": "both_logits",
+}
+"""What is plugged in, and with which knowledge its plug-in was tuned: each with equal trials."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -35,8 +45,10 @@ class Run:
     task: int = 0
     """Position in ``TASKS``: what is predicted downstream."""
     knowledge: str = ""
-    """What is plugged in: ``teacher``, ``decomposition``, ``degeneration`` or ``both``; and those
-    ``SERVED``: trained as ``both``, tested with what the service answers in that precision."""
+    """What is plugged in, one of ``PLUG_INS``: the teacher's K(u, i), or its three logits alone;
+    equation 6 of ``both`` students, or chosen columns of it: each task's logit and K_uc."""
+    served: str = ""
+    """One of ``SERVED``: tested with what the service answers in that precision."""
     parts: tuple[str, ...] = WHOLE
     """For the teacher's knowledge: which of its parts."""
     window: int = 0
@@ -45,7 +57,7 @@ class Run:
     @property
     def name(self) -> str:
         """A file name of its own."""
-        words = [self.system, self.days, TASKS[self.task], self.knowledge]
+        words = [self.system, self.days, TASKS[self.task], self.knowledge, self.served]
         if self.knowledge == "teacher" and self.parts != WHOLE:
             words.append("-".join(self.parts))
         if self.window:
@@ -71,6 +83,9 @@ class Entry:
 
 
 Entries = Mapping[str, Sequence[Entry]]
+
+TEACHERS = ("KEEP", "KEEP, logits alone")
+"""Table 8's rows with the teacher's knowledge."""
 
 BASE = Run("base")
 KEEP = Run("keep", knowledge="teacher")
@@ -119,6 +134,12 @@ def shown(entries: Entries) -> Plan:
     return {
         table: [entry.row for entry in rows if entry.is_shown] for table, rows in entries.items()
     }
+
+
+def plug_ins_of(entries: Entries) -> tuple[str, ...]:
+    """List the kinds of knowledge, beside the teacher's K(u, i), that plug-ins are tuned with."""
+    kinds = {PLUG_INS[run.knowledge] for run in runs_of(entries) if run.knowledge}
+    return tuple(sorted(kinds - {"teacher"}))
 
 
 def windows(info: LogInfo) -> tuple[int, ...]:
@@ -218,20 +239,28 @@ def _user_groups(groups: Sequence[Group]) -> list[Entry]:
 
 def _serving() -> list[Entry]:
     both = "decomposition + degeneration"
-    entries = [_base(BASE_ALL_DAYS), _entry("KEEP", PRODUCTION_KEEP, paper="KEEP")]
+    chosen = f"{both}, chosen columns"
+    logits = _entry("KEEP, logits alone", _plugging("teacher_logits"), against=("KEEP",))
+    entries = [_base(BASE_ALL_DAYS), _entry("KEEP", PRODUCTION_KEEP, paper="KEEP"), logits]
     for name, knowledge, paper, note in (
         ("decomposition", "decomposition", "decomposition", "[K_u, K_i, K_u * K_i]"),
         ("degeneration", "degeneration", "degeneration", "the teacher's [K_u, K_i], and K_uc"),
-        (both, "both", both, "equation 6"),
-        (f"{both}, served f16", "f16", None, "tested through gkc-export and gkc serve"),
-        (f"{both}, served int8", "int8", None, "tested through gkc-export and gkc serve"),
+        (both, "both", both, "equation 6, all of its columns"),
+        (chosen, "both_logits", None, "of equation 6 each task's sum of K_u * K_i, and K_uc"),
     ):
-        run = replace(PRODUCTION_KEEP, knowledge=knowledge)
-        against = (both,) if note.startswith("tested") else ()
-        entries.append(
-            _entry(name, run, paper=paper, note=note, share_of=("KEEP",), against=against)
-        )
+        more: dict[str, Any] = {"paper": paper, "note": note, "share_of": TEACHERS}
+        against = (both,) if name == chosen else ()
+        entries.append(_entry(name, _plugging(knowledge), against=against, **more))
+    for name, knowledge in ((both, "both"), (chosen, "both_logits")):
+        for precision in SERVED:
+            run = replace(_plugging(knowledge), served=precision)
+            more = {"note": "tested through gkc-export and gkc serve", "share_of": TEACHERS}
+            entries.append(_entry(f"{name}, served {precision}", run, against=(name,), **more))
     return entries
+
+
+def _plugging(knowledge: str) -> Run:
+    return replace(PRODUCTION_KEEP, knowledge=knowledge)
 
 
 def _with_parts(*parts: str) -> Run:

@@ -109,6 +109,7 @@ def report(results: Results) -> str:
         f"# KEEP's tables on {results['log']['name']}",
         _reading(results),
         *(_section(number, table) for number, table in results["tables"].items()),
+        *variant_lines(results),
         "## Tuned options",
         *tuned_lines(results),
         _circumstances(results),
@@ -213,6 +214,39 @@ def circumstances_lines(results: Results) -> list[str]:
     ]
 
 
+def variant_lines(results: Results) -> list[str]:
+    """Say what other plug-ins and students are worth, and the ways to plug into a trained model."""
+    lines = []
+    if results.get("variants"):
+        by_name: dict[str, list[float]] = {}
+        for trial in results["variants"]:
+            by_name.setdefault(trial["method"].removeprefix("variant "), []).append(trial["gauc"])
+        cells = [(name, gauc_cell(values)) for name, values in by_name.items()]
+        lines += [
+            "## Variants, on the tuning day",
+            markdown_table(("plug-in; students, what is plugged in", "GAUC"), cells),
+        ]
+    if results.get("arms"):
+        lines += [
+            "## Knowledge joins a model that goes on",
+            "Base of the version's day goes on with the day after it, each batch scored before it "
+            "is learned: progressive GAUC of that day, and its lift over going on without.",
+            markdown_table(
+                ("knowledge", "GAUC", "lift", "95 % interval"),
+                [
+                    (
+                        arm["name"],
+                        gauc_cell(arm["gauc"]),
+                        signed(arm["lift"]),
+                        interval_cell(arm["interval"]),
+                    )
+                    for arm in results["arms"]
+                ],
+            ),
+        ]
+    return lines
+
+
 def tuned_lines(results: Results) -> list[str]:
     """Say what was chosen for every method, and out of how many trials."""
     tried, collapsed = Counter[str](), Counter[str]()
@@ -226,7 +260,7 @@ def tuned_lines(results: Results) -> list[str]:
             str(collapsed[method]),
             ", ".join(f"{k} {v}" for k, v in sorted(chosen.items())),
         ]
-        for method, chosen in sorted(results["tuned"].items())
+        for method, chosen in sorted({**results["tuned"], **results.get("plug_ins", {})}.items())
     ]
     seeds = ", ".join(str(seed) for seed in results["tuning_seeds"])
     return [

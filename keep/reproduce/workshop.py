@@ -22,7 +22,7 @@ from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save
 from keep.config import PretrainConfig
 from keep.data import Data, Samples
 from keep.errors import ProblemError
-from keep.knowledge import knowledge_of, student_knowledge, teacher_spans
+from keep.knowledge import knowledge_of, student_knowledge, teacher_logits, teacher_spans
 from keep.log import Log, open_log
 from keep.pretraining import start, train_day
 from keep.serving import served_knowledge
@@ -207,6 +207,20 @@ class Workshop:
             return np.concatenate([rows[:, slice(*spans[part])] for part in parts], axis=1)
 
         return knowledge
+
+    def teacher_logits(self, name: str) -> Knowledge:
+        """Read the teacher's logits of the three tasks."""
+
+        def knowledge(samples: Samples) -> F32:
+            rows = self._read(name, samples, self._teacher_rows)
+            return teacher_logits(self.state(name), rows)
+
+        return knowledge
+
+    def logit_weights(self, name: str) -> F32:
+        """Read how each task weighs the students' K_u * K_i: (T, D)."""
+        weights: F32 = self.state(name).models.two_tower.logit_weights.numpy()
+        return weights
 
     def student_knowledge(self, name: str, columns: slice) -> Knowledge:
         """Read columns of the students' rows, equation 6."""

@@ -144,7 +144,7 @@ def test_every_method_has_as_many_trials(done: Path) -> None:
     tried = Counter(
         trial["method"] for trial in values["trials"] if not has_collapsed(trial["gauc"].values())
     )
-    # KEEP's three: pretraining, students and the plug-in; other knowledge needs the last alone.
+    # KEEP's three are of pretraining, students and plug-in; other knowledge needs the last alone.
     assert tried == dict.fromkeys(values["tuned"], 3) | dict.fromkeys(values["plug_ins"], 1)
     assert set(values["plug_ins"]) == {"keep, both", "keep, both_logits", "keep, teacher_logits"}
 

@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from keep.atomic import read_json, write_json, write_text
@@ -42,9 +41,10 @@ from keep.reproduce.presets import (
 )
 from keep.reproduce.registration import LEDGER_FILE, Registration, read_plan, record_read
 from keep.reproduce.report import print_tables, report
-from keep.reproduce.results import build_results, has_collapsed, write_results
+from keep.reproduce.results import build_results, has_collapsed, write_results, write_rows
 from keep.reproduce.rows import store_predictions
-from keep.reproduce.trials import best_options, gaucs, trial_log
+from keep.reproduce.statistics import UserScores, worth_its_cost
+from keep.reproduce.trials import best_options, gaucs, trial_log, trial_scores
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -103,6 +103,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
             else:
                 entries = {}
     store_predictions(shop, entries, work.seeds)
+    write_rows(out, shown(entries))
     results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
     results["arms"] = work.arms()
@@ -270,14 +271,15 @@ class _Work:
         chosen = read_json(self.out / "work" / "chosen.json")
         if "students" not in chosen:
             tried = self.variants_tried
-            chosen["students"] = tried[max(tried, key=self._worth)]
+            worth = {variant: [self._variant_scores(variant)] for variant in tried}
+            chosen["students"] = tried[worth_its_cost(worth)]
             write_json(self.out / "work" / "chosen.json", chosen)
 
-    def _worth(self, variant: str) -> float:
-        """Average a variant's GAUC with both students' knowledge over the tuning seeds."""
+    def _variant_scores(self, variant: str) -> UserScores:
+        """Read how a variant ranked the tuning day with both students' knowledge."""
         method = f"variant {variant}, both"
         trials = [trial for trial in self._variant_trials() if trial.method == method]
-        return float(np.mean(gaucs(self.out, trials)))
+        return trial_scores(self.out, trials)
 
     def _students(self) -> dict[str, PretrainingPlan]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)

@@ -133,8 +133,11 @@ class Trial:
 
     def file(self, out: Path) -> Path:
         """Name the file that the job leaves."""
-        folder = self.method.replace(" ", "-").replace(",", "")
-        return out / "work" / "tuning" / folder / f"{self.index:02d}-{self.seed}.json"
+        return self.predictions(out).with_suffix(".json")
+
+    def predictions(self, out: Path) -> Path:
+        """Name the file with what it said of the tuning day."""
+        return trial_predictions(out, self.method, self.index, self.seed)
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
@@ -147,7 +150,11 @@ class Trial:
         system = SYSTEMS[self.system]
         ranker = system.train(data, days, self.options, self.seed, side_input=side_input)
         test = data.sub_domain(day)
-        trial = _trial(self.method, self.options, self.seed, test, ranker.score(test))
+        scores = ranker.score(test)
+        write_predictions(
+            self.predictions(shop.out), test.day.user, test.day.item, test.day.click, scores
+        )
+        trial = _trial(self.method, self.options, self.seed, test, scores)
         write_json(self.file(shop.out), {**trial, "seconds": time.perf_counter() - began})
 
 
@@ -293,6 +300,12 @@ KNOWLEDGE: Mapping[str, Callable[[Workshop, Source], Knowledge]] = {
     "both_logits": _both_logits,
 }
 """What a run plugs in: KEEP (CIKM'22), equations 4 and 6, table 8."""
+
+
+def trial_predictions(out: Path, method: str, index: int, seed: int) -> Path:
+    """Name the file with what a trial said of the tuning day."""
+    folder = method.replace(" ", "-").replace(",", "")
+    return out / "work" / "tuning" / folder / f"{index:02d}-{seed}.parquet"
 
 
 def served_file(out: Path, seed: int) -> Path:

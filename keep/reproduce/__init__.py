@@ -12,7 +12,7 @@ The order in which these are used is in ``keep.recipes.reproduce``::
     statistics.py      paired lifts of GAUC and their bootstrap intervals
     paper.py           what the paper printed
     results.py         planned rows -> DIR/results.json
-    worlds.py          runs of several worlds -> the results of all, or which variant is worth its cost
+    worlds.py          runs of several worlds -> the results of all, and which variant pays
     report.py          results -> DIR/report.md and the terminal
     plots.py           results -> DIR/plots/
     verdicts.py        results -> which claims, made before the first run, hold

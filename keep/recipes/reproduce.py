@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 
-from keep.atomic import read_json, write_json, write_text
-from keep.config import PretrainConfig
+from keep.atomic import json_values, read_json, write_json, write_text
+from keep.config import TASKS, PretrainConfig
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.controls import CONTROLS
 from keep.reproduce.groups import super_domain_clicks, user_groups
@@ -30,12 +30,13 @@ from keep.reproduce.jobs import (
     served_file,
 )
 from keep.reproduce.paper import TABLES
-from keep.reproduce.plan import Entries, make_plan, runs_of, shown
+from keep.reproduce.plan import OF_TEACHER, ORACLE, Entries, Run, make_plan, runs_of, shown
 from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Job, Pool, ReproductionError, workers
 from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
 from keep.reproduce.report import print_tables, report
-from keep.reproduce.results import build_results, has_collapsed, write_results
+from keep.reproduce.results import DIGITS, build_results, has_collapsed, write_results
+from keep.reproduce.statistics import UserScores, paired_lift, user_scores
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -122,6 +123,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
     results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
     results["served"] = work.served()
+    results["oracle"] = json_values(work.oracle(entries), DIGITS)
     write_results(out, results)
     write_text(out / "report.md", report(results))
     draw_plots(results, out / "plots")
@@ -325,8 +327,11 @@ class _Work:
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
         windows = sorted({run.window for run in runs if run.knowledge == "teacher"})
-        needs_teacher = any("teacher" in (run.system, run.knowledge) for run in runs)
-        needs_students = any(run.knowledge not in ("", "teacher") for run in runs)
+        needs_teacher = any(
+            run.knowledge in OF_TEACHER or (run.system in CONTROLS and run.has_seed) for run in runs
+        )
+        needs_students = any(run.knowledge not in ("", *OF_TEACHER) for run in runs)
+        needs_permuted = any(run.knowledge == "permuted" for run in runs)
         jobs: list[Job] = []
         for seed in self.seeds:
             config = chosen_pretraining(self.out, seed)
@@ -342,6 +347,9 @@ class _Work:
                 for days in windows
                 if days
             ]
+            if needs_permuted:
+                plan = PretrainingPlan(f"permuted-{seed}", TEACHER, config, permuted=True)
+                jobs.append(Pretrain(plan))
         test_day = self.shop.log.info.test_day
         return [*jobs, *self._encoders(self.systems(entries), self.seeds, test_day)]
 
@@ -349,6 +357,25 @@ class _Work:
         """Collect how many numbers came through exporter, store and service to the bit."""
         files = {seed: served_file(self.out, seed) for seed in self.seeds}
         return [{"seed": seed, **read_json(file)} for seed, file in files.items() if file.exists()]
+
+    def oracle(self, entries: Entries) -> list[dict[str, Any]]:
+        """Hold the oracle, if there is one, against every run that ranks clicks, paired."""
+        clicks = [run for run in runs_of(entries) if TASKS[run.task] == "click"]
+        if ORACLE not in clicks:
+            return []
+        best = self._scores(ORACLE)
+        return [
+            {"over": run.name, "lift": over.mean, "interval": [over.low, over.high]}
+            for run in clicks
+            if run != ORACLE
+            for over in [paired_lift(best, self._scores(run))]
+        ]
+
+    def _scores(self, run: Run) -> UserScores:
+        seeds = self.seeds if run.has_seed else self.seeds[:1]
+        return user_scores(
+            {seed: read_predictions(Test(run, seed).file(self.out)) for seed in seeds}
+        )
 
     def facts(self, tables: Sequence[str]) -> dict[str, Any]:
         """Collect what stands beside the figures, as ``results.json`` has it.

@@ -8,7 +8,16 @@ import pytest
 
 from keep.log import LogInfo
 from keep.reproduce.paper import PAPER, TABLES
-from keep.reproduce.plan import COMPARED, Entries, Run, make_plan, runs_of, shown, windows
+from keep.reproduce.plan import (
+    COMPARED,
+    PRODUCTION,
+    Entries,
+    Run,
+    make_plan,
+    runs_of,
+    shown,
+    windows,
+)
 from keep.systems.registry import SYSTEMS
 from tests.keep.tiny import tiny_log
 
@@ -67,6 +76,18 @@ def test_runs_have_names_of_their_own_and_are_shared_between_tables(plan: Entrie
     }
     assert keep["2"] & keep["3"] & keep["4"]
     assert keep["5"] & keep["6"] & keep["7"] & keep["8"]
+
+
+def test_the_production_setting_has_its_control_without_knowledge(plan: Entries) -> None:
+    for table in ("5", "6", "7", "8"):
+        without = [entry for entry in plan[table] if entry.run.system != "keep" and entry.is_shown]
+        controls = [entry for entry in without if entry.run.days == PRODUCTION]
+        assert controls
+        held = {name for entry in plan[table] for name in entry.row.against}
+        for entry in controls:
+            assert entry.row.note.startswith("control: ")
+            assert entry.row.name in held
+            assert entry.run.knowledge == ""
 
 
 def test_the_oracle_is_only_there_with_the_truth(info: LogInfo) -> None:

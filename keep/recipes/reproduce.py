@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 
-from keep.atomic import json_values, read_json, write_json, write_text
-from keep.config import TASKS, PretrainConfig
+from keep.atomic import read_json, write_json, write_text
+from keep.config import PretrainConfig
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.controls import CONTROLS
 from keep.reproduce.groups import super_domain_clicks, user_groups
@@ -29,14 +29,15 @@ from keep.reproduce.jobs import (
     chosen_pretraining,
     served_file,
 )
+from keep.reproduce.oracle import oracle_over_others
 from keep.reproduce.paper import TABLES
-from keep.reproduce.plan import OF_TEACHER, ORACLE, Entries, Run, make_plan, runs_of, shown
+from keep.reproduce.plan import OF_TEACHER, Entries, Run, make_plan, runs_of, shown
 from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Job, Pool, ReproductionError, workers
 from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
+from keep.reproduce.registration import LEDGER_FILE, Registration, read_plan, record_read
 from keep.reproduce.report import print_tables, report
-from keep.reproduce.results import DIGITS, build_results, has_collapsed, write_results
-from keep.reproduce.statistics import UserScores, paired_lift, user_scores
+from keep.reproduce.results import build_results, has_collapsed, write_results
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -63,11 +64,17 @@ class Preset:
     """Of these, settings of the teacher's pretraining tried for KEEP."""
     student_trials: int
     """Of these, ``VARIANTS`` tried for KEEP, the first ones."""
+    needs_plan: bool
+    """Whether figures are to come of it: without a plan the test day is then not scored."""
 
 
 PRESETS = {
-    "small": Preset(seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1, student_trials=1),
-    "full": Preset(seeds=5, tuning_seeds=2, trials=12, pretraining_trials=3, student_trials=3),
+    "small": Preset(
+        seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1, student_trials=1, needs_plan=False
+    ),
+    "full": Preset(
+        seeds=5, tuning_seeds=2, trials=12, pretraining_trials=3, student_trials=3, needs_plan=True
+    ),
 }
 
 PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
@@ -90,14 +97,23 @@ UNCHOSEN_VARIANTS: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "
 
 
 def reproduce(
-    log_path: Path, out: Path, tables: Sequence[str], preset_name: str, seeds: int | None = None
+    log_path: Path,
+    out: Path,
+    tables: Sequence[str],
+    preset_name: str,
+    seeds: int | None = None,
+    plan: Path | None = None,
 ) -> dict[str, Any]:
     """Do all that the tables need and is not done yet, then write and print the results.
 
-    A folder that was begun with the same log, preset and seeds is gone on with.
+    A folder that was begun with the same log, preset and seeds is gone on with. Each time that the
+    test day is scored, a ledger is told before: the plan's, or the folder's own. A preset that
+    needs a plan ends without one after the tuning day, with results that have no tables.
 
     Raises
     ------
+    PlanError
+        If the plan cannot be read, or is about another log or other trials.
     ReproductionError
         If the log has too few training days, or a job fails.
     WorkshopError
@@ -106,7 +122,8 @@ def reproduce(
     preset = PRESETS[preset_name]
     if seeds is not None:
         preset = dataclasses.replace(preset, seeds=seeds)
-    work = _Work(log_path, out, preset_name, preset)
+    registration = None if plan is None else read_plan(plan)
+    work = _Work(log_path, out, preset_name, preset, registration)
     with closing(work.shop):
         return _reproduce(work, work.begin(tables))
 
@@ -118,17 +135,22 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
         with workers(work.log_path, out, shop.behaviours) as pool:
             work.tune(pool, entries)
             work.compare_variants(pool, entries)
-            work.train(pool, entries)
+            if work.reads_test_day:
+                work.train(pool, entries)
+            else:
+                entries = {}
     store_predictions(shop, entries, work.seeds)
     results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
     results["served"] = work.served()
-    results["oracle"] = json_values(work.oracle(entries), DIGITS)
+    results["oracle"] = oracle_over_others(out, entries, work.seeds)
     write_results(out, results)
     write_text(out / "report.md", report(results))
     draw_plots(results, out / "plots")
     console = Console()
     print_tables(results, console)
+    if not work.reads_test_day:
+        console.print("the test day was not scored: a plan was not named (--plan FILE)")
     console.print(f"results, report and plots: {out}", soft_wrap=True)
     return results
 
@@ -136,11 +158,20 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
 class _Work:
     """The stages of a reproduction."""
 
-    def __init__(self, log_path: Path, out: Path, preset_name: str, preset: Preset) -> None:
+    def __init__(
+        self,
+        log_path: Path,
+        out: Path,
+        preset_name: str,
+        preset: Preset,
+        plan: Registration | None,
+    ) -> None:
         self.log_path = log_path
         self.out = out
         self.preset_name = preset_name
         self.preset = preset
+        self.plan = plan
+        self.reads_test_day = plan is not None or not preset.needs_plan
         self.shop = Workshop(log_path, out, PretrainConfig.behaviours)
         self.seeds = tuple(range(1, preset.seeds + 1))
         self.tuning_seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + preset.tuning_seeds))
@@ -155,6 +186,8 @@ class _Work:
                 f"has training days {list(info.train_days)}, but two are needed: options are "
                 "chosen on the last of them, trained on those before",
             )
+        if self.plan is not None:
+            self.plan.check(info, self.preset.trials)
         facts = {
             "checksum": info.checksum,
             "preset": self.preset_name,
@@ -322,7 +355,19 @@ class _Work:
             for run in runs_of(entries)
             if run.has_seed or seed == self.seeds[0]
         ]
+        left = {test.run for test in tests if not test.file(self.out).exists()}
+        if left:
+            self._record_read(entries, left)
         pool.run("training and testing", tests)
+
+    def _record_read(self, entries: Entries, runs: set[Run]) -> None:
+        ledger = self.out / LEDGER_FILE if self.plan is None else self.plan.ledger
+        rows = {
+            table: [entry.row.name for entry in some if entry.run in runs]
+            for table, some in entries.items()
+        }
+        commit = circumstances()["commit"]
+        record_read(ledger, self.shop.log.info, self.plan, commit, rows)
 
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
@@ -358,25 +403,6 @@ class _Work:
         files = {seed: served_file(self.out, seed) for seed in self.seeds}
         return [{"seed": seed, **read_json(file)} for seed, file in files.items() if file.exists()]
 
-    def oracle(self, entries: Entries) -> list[dict[str, Any]]:
-        """Hold the oracle, if there is one, against every run that ranks clicks, paired."""
-        clicks = [run for run in runs_of(entries) if TASKS[run.task] == "click"]
-        if ORACLE not in clicks:
-            return []
-        best = self._scores(ORACLE)
-        return [
-            {"over": run.name, "lift": over.mean, "interval": [over.low, over.high]}
-            for run in clicks
-            if run != ORACLE
-            for over in [paired_lift(best, self._scores(run))]
-        ]
-
-    def _scores(self, run: Run) -> UserScores:
-        seeds = self.seeds if run.has_seed else self.seeds[:1]
-        return user_scores(
-            {seed: read_predictions(Test(run, seed).file(self.out)) for seed in seeds}
-        )
-
     def facts(self, tables: Sequence[str]) -> dict[str, Any]:
         """Collect what stands beside the figures, as ``results.json`` has it.
 
@@ -386,8 +412,8 @@ class _Work:
             ``command`` and ``preset``; ``log``, its ``LogInfo`` as a mapping; ``seeds`` that are
             reported, and ``tuning_seeds`` that options were chosen with; ``tuned``, the chosen
             options by method; ``trials``, every one of the tuning: method, options, day and GAUC;
-            wall time of all stages in ``seconds``, those of earlier runs included; and
-            ``circumstances``.
+            ``plan``, the written one with its checksum, null where there is none; wall time of all
+            stages in ``seconds``, those of earlier runs included; and ``circumstances``.
         """
         chosen = read_json(self.out / "work" / "chosen.json")
         pretraining, students = chosen.pop("pretraining"), chosen.pop("students", {})
@@ -404,6 +430,7 @@ class _Work:
             "tuned": chosen,
             "trials": [trial for method in chosen for trial in self._trial_log(method)],
             "seconds": self.shop.seconds,
+            "plan": None if self.plan is None else self.plan.facts,
             **circumstances(),
         }
 

@@ -250,7 +250,9 @@ def _serving() -> list[Entry]:
     ):
         run = replace(PRODUCTION_KEEP, knowledge=knowledge)
         against = (both,) if note.startswith("tested") else ()
-        entries.append(_entry(name, run, paper=paper, note=note, share_of="KEEP", against=against))
+        entries.append(
+            _entry(name, run, paper=paper, note=note, share_of=("KEEP",), against=against)
+        )
     return entries
 
 

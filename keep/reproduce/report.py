@@ -179,8 +179,10 @@ def circumstances_lines(results: Results) -> list[str]:
     versions = ", ".join(
         f"{name} {version}" for name, version in sorted(results["versions"].items())
     )
+    plan = results.get("plan")
     return [
         f"log {results['log']['name']}, checksum `{results['log']['checksum']}`",
+        f"plan `{plan['sha256']}`" if plan else "no plan was written down before",
         f"command `{results['command']}`, preset {results['preset']}",
         f"seeds {', '.join(str(seed) for seed in results['seeds'])}",
         f"date {results['date']}, commit {results['commit']}, {results['seconds'] / 60:,.0f} min",

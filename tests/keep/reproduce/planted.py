@@ -62,11 +62,14 @@ PLAN = {
         PlannedRow("KEEP (2 days)", "Base"),
         PlannedRow("KEEP (4 days)", "Base"),
     ],
-    "7": [PlannedRow("0-50", "0-50 Base", "0-50"), PlannedRow(">300", ">300 Base", ">300")],
+    "7": [
+        PlannedRow("0-50", "0-50 Base", "0-50"),
+        PlannedRow(">300", ">300 Base", ">300", gains_less_than="0-50"),
+    ],
     "8": [
         PlannedRow("Base", None, "Base"),
         PlannedRow("KEEP", "Base", "KEEP"),
-        PlannedRow("decomposition", "Base", "decomposition", share_of="KEEP"),
+        PlannedRow("decomposition", "Base", "decomposition", share_of=("KEEP",)),
     ],
 }
 STRENGTHS = {

@@ -155,5 +155,5 @@ def test_it_goes_on_from_a_copy_with_a_fresh_adam(tmp_path: Path) -> None:
     for name, tensor in start.state_dict().items():
         assert torch.equal(tensor, before[name])
     # A fresh Adam's first step is the learning rate, whatever the gradient.
-    step = (found.mlp[0].weight - start.mlp[0].weight).abs()
+    step = (found.hidden_layer(1).weight - start.hidden_layer(1).weight).abs()
     torch.testing.assert_close(step.max().item(), 0.02, rtol=1e-3, atol=0)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
+from keep.reproduce.arms import ARMS, Arm, compared
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.controls import CONTROLS
-from keep.reproduce.groups import super_domain_clicks, user_groups
+from keep.reproduce.groups import user_groups
 from keep.reproduce.jobs import (
     Encode,
     Pretrain,
@@ -31,13 +30,22 @@ from keep.reproduce.jobs import (
 )
 from keep.reproduce.oracle import oracle_over_others
 from keep.reproduce.paper import TABLES
-from keep.reproduce.plan import OF_TEACHER, Entries, Run, make_plan, runs_of, shown
+from keep.reproduce.plan import PLUG_INS, Entries, Run, make_plan, plug_ins_of, runs_of, shown
 from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Job, Pool, ReproductionError, workers
-from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
+from keep.reproduce.presets import (
+    PLACES,
+    PRESETS,
+    PRETRAINING_GRID,
+    UNCHOSEN_VARIANTS,
+    VARIANTS,
+    Preset,
+)
 from keep.reproduce.registration import LEDGER_FILE, Registration, read_plan, record_read
 from keep.reproduce.report import print_tables, report
 from keep.reproduce.results import build_results, has_collapsed, write_results
+from keep.reproduce.rows import store_predictions
+from keep.reproduce.trials import best_options, gaucs, trial_log
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -49,51 +57,6 @@ from keep.systems.registry import SYSTEMS
 
 FIRST_TUNING_SEED = 1001
 """Tuning seeds start here, reported ones at 1: they never meet."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How much is tried."""
-
-    seeds: int
-    """Reported seeds; each pretrains and trains everything anew."""
-    tuning_seeds: int
-    trials: int
-    """Options tried for each system."""
-    pretraining_trials: int
-    """Of these, settings of the teacher's pretraining tried for KEEP."""
-    student_trials: int
-    """Of these, ``VARIANTS`` tried for KEEP, the first ones."""
-    needs_plan: bool
-    """Whether figures are to come of it: without a plan the test day is then not scored."""
-
-
-PRESETS = {
-    "small": Preset(
-        seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1, student_trials=1, needs_plan=False
-    ),
-    "full": Preset(
-        seeds=5, tuning_seeds=2, trials=12, pretraining_trials=3, student_trials=3, needs_plan=True
-    ),
-}
-
-PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
-    {},
-    {"embedding_std": 0.15},
-    {"pairs": "batch"},
-)
-"""Settings of pretraining that are tried, as differences to the defaults."""
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "a tower per task": {},
-    "distillation": {"distillation": 1.0},
-    "distillation, faster": {"distillation": 1.0, "student_learning_rate": 0.003},
-}
-"""Students that are tried for KEEP, as differences to the pretraining chosen, none of which changes
-the teacher; judged by what both together are worth on the tuning day."""
-
-UNCHOSEN_VARIANTS: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
-"""Students that are compared with those, but not chosen: the paper reads otherwise."""
 
 
 def reproduce(
@@ -135,6 +98,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
         with workers(work.log_path, out, shop.behaviours) as pool:
             work.tune(pool, entries)
             work.compare_variants(pool, entries)
+            work.tune_plug_ins(pool, entries)
             if work.reads_test_day:
                 work.train(pool, entries)
             else:
@@ -142,6 +106,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
     store_predictions(shop, entries, work.seeds)
     results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
+    results["arms"] = work.arms()
     results["served"] = work.served()
     results["oracle"] = oracle_over_others(out, entries, work.seeds)
     write_results(out, results)
@@ -211,20 +176,30 @@ class _Work:
         pool.run(stage, [*map(Pretrain, tried), *encoders, *self._trials("base")])
         pool.run(stage, list(map(PretrainTrial, tried)))
         self._try(pool, ["base"])
-        chosen["pretraining"] = self._best(list(map(PretrainTrial, tried)))
-        chosen["base"] = self._best(self._trials("base"))
+        chosen["pretraining"] = best_options(self.out, list(map(PretrainTrial, tried)))
+        chosen["base"] = best_options(self.out, self._trials("base"))
         write_json(self.out / "work" / "chosen.json", chosen)
         others = [system for system in systems if system not in chosen]
         self._try(pool, others)
-        chosen |= {system: self._best(self._trials(system)) for system in others}
+        chosen |= {system: best_options(self.out, self._trials(system)) for system in others}
         write_json(self.out / "work" / "chosen.json", chosen)
 
-    def _try(self, pool: Pool, systems: Sequence[str]) -> None:
+    def tune_plug_ins(self, pool: Pool, entries: Entries) -> None:
+        """Choose a plug-in for each other kind of knowledge, out of as many as for K(u, i)."""
+        chosen = read_json(self.out / "work" / "chosen.json")
+        tuned = chosen.setdefault("plug-ins", {})
+        for knowledge in plug_ins_of(entries):
+            if knowledge not in tuned:
+                self._try(pool, ["keep"], knowledge)
+                tuned[knowledge] = best_options(self.out, self._trials("keep", knowledge))
+                write_json(self.out / "work" / "chosen.json", chosen)
+
+    def _try(self, pool: Pool, systems: Sequence[str], knowledge: str = "teacher") -> None:
         """Run the systems' trials, then those in place of collapsed ones, until none is left."""
         while todo := [
             trial
             for system in systems
-            for trial in self._trials(system)
+            for trial in self._trials(system, knowledge)
             if not trial.file(self.out).exists()
         ]:
             pool.run("tuning", todo)
@@ -252,12 +227,26 @@ class _Work:
         best = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         return next(trial.name for trial in self._pretraining_trials() if trial.config == best)
 
-    def _trials(self, system: str) -> list[Trial]:
-        """List a system's trials: for each that collapsed, there is another one at the end."""
-        count, knowledge = self.preset.trials, ("", "")
+    def _pretraining_of(self, knowledge: str) -> str:
+        """Name the pretraining that was chosen for a kind of knowledge on the tuning day."""
+        if knowledge.startswith("teacher"):
+            return self._tuned_teacher()
+        chosen = read_json(self.out / "work" / "chosen.json")["students"]
+        tried = self._students()
+        return next(
+            tried[name].name for name, values in self.variants_tried.items() if values == chosen
+        )
+
+    def _trials(self, system: str, knowledge: str = "teacher") -> list[Trial]:
+        """List a system's trials: for each that collapsed, there is another one at the end.
+
+        ``knowledge`` is what is plugged into a system that takes some.
+        """
+        count, method, source = self.preset.trials, system, ("", "")
         if SYSTEMS[system].takes is Plugged:
             count -= self.preset.pretraining_trials + self.preset.student_trials
-            knowledge = ("teacher", self._tuned_teacher())
+            source = (knowledge, self._pretraining_of(knowledge))
+            method = system if knowledge == "teacher" else _plug_in(knowledge)
         base = chosen_options(self.out, "base")
         grid = SYSTEMS[system].grid(base)
         evenly = [grid[len(grid) * number // count] for number in range(min(count, len(grid)))]
@@ -268,27 +257,10 @@ class _Work:
             if count == 0:
                 break
             seeds = self.tuning_seeds
-            tried = [Trial(system, system, index, options, seed, *knowledge) for seed in seeds]
+            tried = [Trial(method, system, index, options, seed, *source) for seed in seeds]
             trials += tried
-            count -= not has_collapsed(self._gauc(tried))
+            count -= not has_collapsed(gaucs(self.out, tried))
         return trials
-
-    def _gauc(self, trials: Sequence[Trial]) -> list[float]:
-        """Read the GAUC of those trials that are done."""
-        results = (read_json(trial.file(self.out)) for trial in trials)
-        return [result["gauc"] for result in results if result]
-
-    def _best(self, trials: Sequence[Trial] | Sequence[PretrainTrial]) -> dict[str, Any]:
-        """Find the options with the highest mean GAUC over the tuning seeds."""
-        gauc: dict[str, list[float]] = {}
-        options: dict[str, dict[str, Any]] = {}
-        for trial in trials:
-            values = read_json(trial.file(self.out))
-            key = str(values["options"])
-            options[key] = values["options"]
-            gauc.setdefault(key, []).append(values["gauc"])
-        best = max(gauc, key=lambda key: float(np.mean(gauc[key])))
-        return options[best]
 
     def compare_variants(self, pool: Pool, entries: Entries) -> None:
         """Compare plug-ins and students on the tuning day, and choose the students."""
@@ -296,7 +268,7 @@ class _Work:
             return
         stage = "variants"
         pool.run(stage, list(map(Pretrain, self._students().values())))
-        pool.run(stage, self._variant_trials())
+        pool.run(stage, [*self._variant_trials(), *self._arms()])
         chosen = read_json(self.out / "work" / "chosen.json")
         if "students" not in chosen:
             tried = self.variants_tried
@@ -307,7 +279,7 @@ class _Work:
         """Average a variant's GAUC with both students' knowledge over the tuning seeds."""
         method = f"variant {variant}, both"
         trials = [trial for trial in self._variant_trials() if trial.method == method]
-        return float(np.mean([read_json(trial.file(self.out))["gauc"] for trial in trials]))
+        return float(np.mean(gaucs(self.out, trials)))
 
     def _students(self) -> dict[str, PretrainingPlan]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
@@ -324,10 +296,9 @@ class _Work:
         options = chosen_options(self.out, "keep")
         assert isinstance(options, Options)
         teacher = self._tuned_teacher()
-        ways: tuple[Literal["add", "concat"], ...] = ("add", "concat")
         tried = [
-            (f"plug-in {way}", dataclasses.replace(options, plugging=way), "teacher", teacher)
-            for way in ways
+            (f"plug-in {name}", dataclasses.replace(options, **place), "teacher", teacher)
+            for name, place in PLACES.items()
         ]
         tried += [
             (f"{variant}, {source}", options, source, pretrained.name)
@@ -339,6 +310,16 @@ class _Work:
             for name, chosen, source, pretrained in tried
             for seed in self.tuning_seeds
         ]
+
+    def _arms(self) -> list[Arm]:
+        teacher = self._tuned_teacher()
+        return [Arm(arm, seed, teacher) for arm in ARMS for seed in self.tuning_seeds]
+
+    def arms(self) -> list[dict[str, Any]]:
+        """Hold the ways of joining knowledge to a model that goes on side by side."""
+        if "keep" not in read_json(self.out / "work" / "chosen.json"):
+            return []
+        return compared(self.out, self.tuning_seeds, self._tuned_teacher())
 
     def variants(self) -> list[dict[str, Any]]:
         """Collect what the comparison of variants found."""
@@ -373,9 +354,11 @@ class _Work:
         runs = runs_of(entries)
         windows = sorted({run.window for run in runs if run.knowledge == "teacher"})
         needs_teacher = any(
-            run.knowledge in OF_TEACHER or (run.system in CONTROLS and run.has_seed) for run in runs
+            PLUG_INS.get(run.knowledge, "").startswith("teacher")
+            or (run.system in CONTROLS and run.has_seed)
+            for run in runs
         )
-        needs_students = any(run.knowledge not in ("", *OF_TEACHER) for run in runs)
+        needs_students = any(kind in ("both", "both_logits") for kind in plug_ins_of(entries))
         needs_permuted = any(run.knowledge == "permuted" for run in runs)
         jobs: list[Job] = []
         for seed in self.seeds:
@@ -412,11 +395,13 @@ class _Work:
             ``command`` and ``preset``; ``log``, its ``LogInfo`` as a mapping; ``seeds`` that are
             reported, and ``tuning_seeds`` that options were chosen with; ``tuned``, the chosen
             options by method; ``trials``, every one of the tuning: method, options, day and GAUC;
+            ``plug_ins``, the options chosen with other knowledge than K(u, i), and as many trials;
             ``plan``, the written one with its checksum, null where there is none; wall time of all
             stages in ``seconds``, those of earlier runs included; and ``circumstances``.
         """
         chosen = read_json(self.out / "work" / "chosen.json")
         pretraining, students = chosen.pop("pretraining"), chosen.pop("students", {})
+        plug_ins = chosen.pop("plug-ins", {})
         if "keep" in chosen:
             chosen["keep"] |= {"pretraining": pretraining, "students": students}
         which = "all" if tuple(tables) == TABLES else ",".join(tables)
@@ -428,7 +413,11 @@ class _Work:
             "seeds": self.seeds,
             "tuning_seeds": self.tuning_seeds,
             "tuned": chosen,
-            "trials": [trial for method in chosen for trial in self._trial_log(method)],
+            "trials": [
+                *(trial for method in chosen for trial in self._trial_log(method)),
+                *(trial for knowledge in plug_ins for trial in self._plug_in_log(knowledge)),
+            ],
+            "plug_ins": {_plug_in(knowledge): options for knowledge, options in plug_ins.items()},
             "seconds": self.shop.seconds,
             "plan": None if self.plan is None else self.plan.facts,
             **circumstances(),
@@ -441,32 +430,12 @@ class _Work:
             trials += map(PretrainTrial, self._pretraining_trials())
             tried = {f"variant {variant}, both" for variant in self.variants_tried}
             trials += [trial for trial in self._variant_trials() if trial.method in tried]
-        log: dict[str, dict[str, Any]] = {}
-        for trial in trials:
-            result = read_json(trial.file(self.out))
-            is_variant = result["method"] != method and isinstance(trial, Trial)
-            what = result["method"] if is_variant else result["options"]
-            entry = {"method": method, "options": what, "day": result["day"]}
-            by_seed = log.setdefault(str(what), {**entry, "gauc": {}})["gauc"]
-            by_seed[str(result["seed"])] = result["gauc"]
-        return list(log.values())
+        return trial_log(self.out, method, trials)
+
+    def _plug_in_log(self, knowledge: str) -> list[dict[str, Any]]:
+        return trial_log(self.out, _plug_in(knowledge), self._trials("keep", knowledge))
 
 
-def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) -> None:
-    """Lay the runs' predictions where the contract wants them, one file per row and seed."""
-    for table, rows in entries.items():
-        for entry in rows:
-            for seed in seeds if entry.run.has_seed else seeds[:1]:
-                source = Test(entry.run, seed).file(shop.out)
-                target = prediction_path(shop.out, table, entry.row.name, seed)
-                if target.exists():
-                    continue
-                if entry.group is None:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.link(source, target)
-                    continue
-                whole = read_predictions(source)
-                clicks = super_domain_clicks(shop, whole.user)
-                low, high = entry.group
-                inside = (clicks >= low) & (clicks < high)
-                write_predictions(target, *(column[inside] for column in vars(whole).values()))
+def _plug_in(knowledge: str) -> str:
+    """Name the trials of KEEP's plug-in with another kind of knowledge than the teacher's."""
+    return f"keep, {knowledge}"

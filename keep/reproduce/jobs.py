@@ -19,11 +19,12 @@ import numpy as np
 from gkc.arrays import F32
 from gkc.knowledge import PARTS, part_spans
 from keep.atomic import read_json, replaced, write_json
-from keep.config import PretrainConfig
+from keep.config import TASKS, PretrainConfig
 from keep.data import Data, Samples
 from keep.gauc import gauc
+from keep.knowledge import logits_and_category
 from keep.reproduce.controls import CONTROLS
-from keep.reproduce.plan import ALL_DAYS, PRODUCTION, SERVED, WHOLE, Run
+from keep.reproduce.plan import ALL_DAYS, PLUG_INS, PRODUCTION, WHOLE, Run
 from keep.reproduce.predictions import write_predictions
 from keep.reproduce.workshop import PretrainingPlan, Workshop, click_logits
 from keep.systems import base, transformer
@@ -179,28 +180,36 @@ def test_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
     """Train a run and rank n impressions of the test day: (n,); nothing is chosen here."""
     if run.system in CONTROLS:
         return CONTROLS[run.system].score(shop, seed, test)
-    if run.knowledge in SERVED:
+    if run.served:
         return _served_scores(shop, run, seed, test)
-    if run.knowledge == "both":
-        return _both(shop, run, seed).score(test)
+    if run.knowledge in ("both", "both_logits"):
+        return _to_serve(shop, run, seed).score(test)
     return _train(shop, run, seed).score(test)
 
 
 def _served_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
     """Rank by what the service answers in place of both students' vectors."""
-    ranker = _both(shop, dataclasses.replace(run, knowledge="both"), seed)
+    ranker = _to_serve(shop, dataclasses.replace(run, served=""), seed)
     assert isinstance(ranker, KeepRanker)
-    with shop.served(f"students-{seed}", run.knowledge) as (answer, offline):
+    students = f"students-{seed}"
+    rows = shop.remember(("served", seed, run.served), lambda: _answers(shop, run, seed, test))
+    if run.knowledge == "both_logits":
+        rows = logits_and_category(rows, shop.logit_weights(students))
+    return ranker.score(test, lambda _: rows)
+
+
+def _answers(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
+    with shop.served(f"students-{seed}", run.served) as (answer, offline):
         rows = answer(test)
-        if run.knowledge == "f16":
+        if run.served == "f16":
             equal = int(np.count_nonzero(rows == offline(test)))
             write_json(served_file(shop.out, seed), {"numbers": rows.size, "equal": equal})
-        return ranker.score(test, lambda _: rows)
+        return rows
 
 
-def _both(shop: Workshop, run: Run, seed: int) -> Ranker:
+def _to_serve(shop: Workshop, run: Run, seed: int) -> Ranker:
     """Train with both students' vectors; the same model then ranks by what the service answers."""
-    return shop.remember(("ranker", seed), lambda: _train(shop, run, seed))
+    return shop.remember(("ranker", seed, run.knowledge), lambda: _train(shop, run, seed))
 
 
 def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
@@ -209,7 +218,7 @@ def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
     if run.days == PRODUCTION and not run.knowledge:
         start, keeps = _start(shop, seed, run.task), chosen_options(shop.out, "keep")
         return base.go_on(start, data, info.train_days, keeps, seed, run.task)
-    options = chosen_options(shop.out, run.system)
+    options = run_options(shop.out, run)
     days = data.days if run.days == ALL_DAYS else info.train_days
     plugged = _plugged(shop, run, seed) if run.knowledge else None
     side_input = side_input_of(shop, run.system, seed, plugged)
@@ -229,10 +238,10 @@ def _plugged(shop: Workshop, run: Run, seed: int) -> Plugged:
 def _start(shop: Workshop, seed: int, task: int) -> base.Base:
     """Return what the production setting goes on from: Base's checkpoint of the version's day."""
     data = shop.data(shop.log.info.test_day)
-    return shop.remember(("start", seed, task), lambda: _until_version(shop, data, seed, task))
+    return shop.remember(("start", seed, task), lambda: until_version(shop, data, seed, task))
 
 
-def _until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Base:
+def until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Base:
     """Train Base on the sub-domain up to the version's day: the checkpoint to plug into."""
     days = [day for day in data.days if day <= shop.version_day]
     options = chosen_options(shop.out, "base")
@@ -277,13 +286,21 @@ def _category_columns(shop: Workshop, source: Source) -> slice:
     return slice(*part_spans(PARTS, config.dim, config.category_dim)["user_category"])
 
 
+def _both_logits(shop: Workshop, source: Source) -> Knowledge:
+    whole = shop.student_knowledge(source.students, slice(None))
+    weights = shop.logit_weights(source.students)
+    return lambda samples: logits_and_category(whole(samples), weights)
+
+
 KNOWLEDGE: Mapping[str, Callable[[Workshop, Source], Knowledge]] = {
     "teacher": lambda shop, source: shop.teacher_knowledge(source.teacher, source.parts),
+    "teacher_logits": lambda shop, source: shop.teacher_logits(source.teacher),
+    "click_logit": lambda shop, source: shop.teacher_logits(source.teacher, TASKS.index("click")),
     "permuted": lambda shop, source: shop.teacher_knowledge(source.teacher, source.parts),
-    "logit": lambda shop, source: shop.teacher_logit(source.teacher),
     "decomposition": _decomposition,
     "degeneration": _degeneration,
     "both": lambda shop, source: shop.student_knowledge(source.students, slice(None)),
+    "both_logits": _both_logits,
 }
 """What a run plugs in: KEEP (CIKM'22), equations 4 and 6, table 8."""
 
@@ -304,13 +321,26 @@ def chosen_options(out: Path, system: str) -> Training:
     return options
 
 
+def run_options(out: Path, run: Run) -> Training:
+    """Read the options that a run is trained with: a plug-in's were tuned for its knowledge."""
+    kind = PLUG_INS[run.knowledge] if run.knowledge else "teacher"
+    if kind == "teacher":
+        return chosen_options(out, run.system)
+    tuned = read_json(out / "work" / "chosen.json")["plug-ins"][kind]
+    options: Training = SYSTEMS[run.system].options(**_with_tuples(tuned))
+    return options
+
+
 def chosen_pretraining(out: Path, seed: int) -> PretrainConfig:
     """Read the settings that tuning chose for pretraining, with another seed."""
     return PretrainConfig(**{**_chosen(out, "pretraining"), "seed": seed})
 
 
 def _chosen(out: Path, what: str) -> dict[str, Any]:
-    values = read_json(out / "work" / "chosen.json").get(what, {})
+    return _with_tuples(read_json(out / "work" / "chosen.json").get(what, {}))
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 

@@ -19,12 +19,20 @@ Base's checkpoint of the version's day on; all days before the test."""
 WHOLE = ("user", "item", *TASKS)
 """Parts of the teacher's K(u, i), equation 4."""
 
-OF_TEACHER = ("teacher", "logit", "permuted")
-"""Knowledge that needs a teacher alone: its K(u, i); its click logit; the K(u, i) of a teacher that
-learned from labels permuted within each day."""
-
 SERVED = ("f16", "int8")
 """Precisions in which knowledge is also tested as the service answers it."""
+
+PLUG_INS = {
+    "teacher": "teacher",
+    "permuted": "teacher",
+    "teacher_logits": "teacher_logits",
+    "click_logit": "teacher_logits",
+    "decomposition": "both",
+    "degeneration": "both",
+    "both": "both",
+    "both_logits": "both_logits",
+}
+"""What is plugged in, and with which knowledge its plug-in was tuned: each with equal trials."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,11 @@ class Run:
     task: int = 0
     """Position in ``TASKS``: what is predicted downstream."""
     knowledge: str = ""
-    """What is plugged in: one of ``OF_TEACHER``, ``decomposition``, ``degeneration`` or ``both``;
-    and those ``SERVED``: trained as ``both``, tested with what the service answers in that
-    precision."""
+    """What is plugged in, one of ``PLUG_INS``: the teacher's K(u, i), its three logits or that of
+    the click alone, or the K(u, i) of a teacher that learned from labels permuted within each day;
+    equation 6 of ``both`` students, or chosen columns of it: each task's logit and K_uc."""
+    served: str = ""
+    """One of ``SERVED``: tested with what the service answers in that precision."""
     parts: tuple[str, ...] = WHOLE
     """For the teacher's knowledge: which of its parts."""
     window: int = 0
@@ -48,7 +58,7 @@ class Run:
     @property
     def name(self) -> str:
         """A file name of its own."""
-        words = [self.system, self.days, TASKS[self.task], self.knowledge]
+        words = [self.system, self.days, TASKS[self.task], self.knowledge, self.served]
         if self.knowledge == "teacher" and self.parts != WHOLE:
             words.append("-".join(self.parts))
         if self.window:
@@ -74,6 +84,9 @@ class Entry:
 
 
 Entries = Mapping[str, Sequence[Entry]]
+
+TEACHERS = ("KEEP", "KEEP, logits alone")
+"""Table 8's rows with the teacher's knowledge."""
 
 BASE = Run("base")
 KEEP = Run("keep", knowledge="teacher")
@@ -130,6 +143,12 @@ def shown(entries: Entries) -> Plan:
     }
 
 
+def plug_ins_of(entries: Entries) -> tuple[str, ...]:
+    """List the kinds of knowledge, beside the teacher's K(u, i), that plug-ins are tuned with."""
+    kinds = {PLUG_INS[run.knowledge] for run in runs_of(entries) if run.knowledge}
+    return tuple(sorted(kinds - {"teacher"}))
+
+
 def windows(info: LogInfo) -> tuple[int, ...]:
     """Choose table 6's amounts of pretraining data, in latest days: one, a quarter, all of them.
 
@@ -147,7 +166,10 @@ def _compared(with_truth: bool) -> list[Entry]:
             "the super-domain's days before the test",
         ),
         "Base with user id": (Run("base_with_user"), "an embedding as the teacher's"),
-        "KEEP, click logit alone": (Run("keep", knowledge="logit"), "the teacher's, one column"),
+        "KEEP, click logit alone": (
+            Run("keep", knowledge="click_logit"),
+            "the teacher's, one column",
+        ),
         PERMUTED: (
             Run("keep", knowledge="permuted"),
             "the teacher learned from labels permuted within each day",
@@ -168,7 +190,7 @@ def _compared(with_truth: bool) -> list[Entry]:
         _entry(name, run, paper=name if name in PAPER["2"] else None)
         for name, run in COMPARED.items()
     ]
-    entries.append(_entry("KEEP", KEEP, paper="KEEP", against=others))
+    entries.append(_entry("KEEP", KEEP, paper="KEEP", against=others, transfer_of=TRAINED_ON))
     entries += [
         _entry(name, run, note=f"control: {note}") for name, (run, note) in controls.items()
     ]
@@ -238,27 +260,35 @@ def _user_groups(groups: Sequence[tuple[float, float]]) -> list[Entry]:
 
 def _serving() -> list[Entry]:
     both = "decomposition + degeneration"
+    chosen = f"{both}, chosen columns"
+    logits = _entry("KEEP, logits alone", _plugging("teacher_logits"), against=("KEEP",))
     control = _no_knowledge("KEEP", NO_KNOWLEDGE)
     keep = _entry("KEEP", PRODUCTION_KEEP, paper="KEEP", against=(control.row.name,))
-    entries = [_base(BASE_ALL_DAYS), control, keep]
+    entries = [_base(BASE_ALL_DAYS), control, keep, logits]
     for name, knowledge, paper, note in (
         ("decomposition", "decomposition", "decomposition", "[K_u, K_i, K_u * K_i]"),
         ("degeneration", "degeneration", "degeneration", "the teacher's [K_u, K_i], and K_uc"),
-        (both, "both", both, "equation 6"),
-        (f"{both}, served f16", "f16", None, "tested through gkc-export and gkc serve"),
-        (f"{both}, served int8", "int8", None, "tested through gkc-export and gkc serve"),
+        (both, "both", both, "equation 6, all of its columns"),
+        (chosen, "both_logits", None, "of equation 6 each task's sum of K_u * K_i, and K_uc"),
     ):
-        run = replace(PRODUCTION_KEEP, knowledge=knowledge)
-        against = (both,) if note.startswith("tested") else ()
-        entries.append(
-            _entry(name, run, paper=paper, note=note, share_of=("KEEP",), against=against)
-        )
+        more: dict[str, Any] = {"paper": paper, "note": note, "share_of": TEACHERS}
+        against = (both,) if name == chosen else ()
+        entries.append(_entry(name, _plugging(knowledge), against=against, **more))
+    for name, knowledge in ((both, "both"), (chosen, "both_logits")):
+        for precision in SERVED:
+            run = replace(_plugging(knowledge), served=precision)
+            more = {"note": "tested through gkc-export and gkc serve", "share_of": TEACHERS}
+            entries.append(_entry(f"{name}, served {precision}", run, against=(name,), **more))
     return entries
 
 
 def _no_knowledge(name: str, run: Run, base: str = "Base") -> Entry:
     note = "control: Base to the version's day, then KEEP's options and a fresh Adam, no plug-in"
     return _entry(f"{name}, no knowledge", run, base, note=note)
+
+
+def _plugging(knowledge: str) -> Run:
+    return replace(PRODUCTION_KEEP, knowledge=knowledge)
 
 
 def _with_parts(*parts: str) -> Run:

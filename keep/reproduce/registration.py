@@ -68,8 +68,8 @@ class Registration:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Seeds of the fresh worlds: the first eight digits of the checksum, + 0, 1, 2."""
-        return tuple(int(self.sha256[:8], 16) + world for world in range(self.worlds))
+        """Seeds of the fresh worlds."""
+        return world_seeds(self.sha256, self.worlds)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -114,6 +114,11 @@ class Registration:
             raise PlanError(
                 self.path, f"says {self.trials} trials a system, this preset has {trials}"
             )
+
+
+def world_seeds(sha256: str, worlds: int) -> tuple[int, ...]:
+    """Return the first eight hexadecimal digits of a plan's checksum, + 0, 1, 2 and so on."""
+    return tuple(int(sha256[:8], 16) + world for world in range(worlds))
 
 
 _TYPES: Mapping[str, type] = {

@@ -22,7 +22,7 @@ from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save
 from keep.config import PretrainConfig
 from keep.data import Data, Samples
 from keep.errors import ProblemError
-from keep.knowledge import knowledge_of, student_knowledge, teacher_spans
+from keep.knowledge import knowledge_of, student_knowledge, teacher_logits, teacher_spans
 from keep.log import Day, Log, open_log
 from keep.models import score_clicks
 from keep.pretraining import start, train_day
@@ -232,9 +232,15 @@ class Workshop:
 
         return knowledge
 
-    def teacher_logit(self, name: str) -> Knowledge:
-        """Read the teacher's click logit, one column, with behaviours up to its day."""
-        return lambda samples: self._read(name, samples, self._logit_rows)
+    def teacher_logits(self, name: str, task: int | None = None) -> Knowledge:
+        """Read the teacher's logits of the three tasks, or of one: (n, 3) or (n, 1)."""
+        columns = slice(None) if task is None else slice(task, task + 1)
+
+        def knowledge(samples: Samples) -> F32:
+            rows = self._read(name, samples, self._teacher_rows)
+            return teacher_logits(self.state(name), rows)[:, columns]
+
+        return knowledge
 
     def teacher_trained_on(self, name: str, days: Sequence[int]) -> Pretraining:
         """Load a pretraining's teacher, without its students, and train it on further days."""
@@ -245,6 +251,11 @@ class Workshop:
         for number in days:
             train_day(state, number, self.log.day(number))
         return state
+
+    def logit_weights(self, name: str) -> F32:
+        """Read how each task weighs the students' K_u * K_i: (T, D)."""
+        weights: F32 = self.state(name).models.two_tower.logit_weights.numpy()
+        return weights
 
     def student_knowledge(self, name: str, columns: slice) -> Knowledge:
         """Read columns of the students' rows, equation 6."""
@@ -264,9 +275,6 @@ class Workshop:
 
     def _teacher_rows(self, name: str, samples: Samples) -> F32:
         return knowledge_of(self.state(name), samples.day)
-
-    def _logit_rows(self, name: str, samples: Samples) -> F32:
-        return click_logits(self.state(name), samples.day)[:, None]
 
     def _student_rows(self, name: str, samples: Samples) -> F32:
         return student_knowledge(self.state(name), *samples.day.ids)

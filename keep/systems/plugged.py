@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gkc.arrays import F32, I64
-from keep.data import Samples
+from keep.data import Data, Samples
 from keep.losses import point_loss
 from keep.plugin import Concatenation, KnowledgeInput, PlugIn
 from keep.systems import base
@@ -27,6 +27,7 @@ from keep.systems.system import (
     Step,
     System,
     every,
+    fit_progressively,
     inputs,
     labels,
     one_pass,
@@ -119,6 +120,21 @@ def build(lesson: Lesson[Options, Plugged]) -> tuple[KeepRanker, Step]:
         return point_loss(logits, labels(samples, positions, lesson.task))
 
     return ranker, loss
+
+
+def go_on(data: Data, samples: Samples, options: Options, seed: int, plugged: Plugged) -> F32:
+    """Train on with a day's n impressions; return their logits from before each was learned."""
+    lesson = Lesson(data, (samples.number,), options, seed, 0, plugged)
+    ranker, _ = build(lesson)
+    ranker.model.train()
+    rows = plugged.knowledge(samples)
+    return fit_progressively(
+        ranker.parameters(),
+        samples,
+        lambda day, positions: ranker.logits(day, positions, rows),
+        options,
+        seed,
+    )
 
 
 def plug_into(model: Base, width: int, options: Options) -> KnowledgeInput:

@@ -14,6 +14,7 @@ from keep.reproduce.plan import (
     Entries,
     Run,
     make_plan,
+    plug_ins_of,
     runs_of,
     shown,
     windows,
@@ -98,3 +99,19 @@ def test_the_oracle_is_only_there_with_the_truth(info: LogInfo) -> None:
 def test_windows_are_a_day_a_quarter_and_all(info: LogInfo, tmp_path: Path) -> None:
     assert windows(info) == (1, 3)
     assert tiny_log(tmp_path / "log", pretrain_until=2).info.train_days == (3, 4)
+
+
+def test_all_and_chosen_columns_are_rows_as_offline_and_as_served(plan: Entries) -> None:
+    rows = {entry.row.name: entry.run for entry in plan["8"]}
+    both = "decomposition + degeneration"
+    for name, knowledge in ((both, "both"), (f"{both}, chosen columns", "both_logits")):
+        assert (rows[name].knowledge, rows[name].served) == (knowledge, "")
+        for precision in ("f16", "int8"):
+            served = rows[f"{name}, served {precision}"]
+            assert (served.knowledge, served.served) == (knowledge, precision)
+
+
+def test_plug_ins_are_tuned_with_what_the_tables_plug_in(plan: Entries) -> None:
+    assert plug_ins_of(plan) == ("both", "both_logits", "teacher_logits")
+    assert plug_ins_of({"2": plan["2"]}) == ("teacher_logits",)
+    assert plug_ins_of({"3": plan["3"]}) == ()

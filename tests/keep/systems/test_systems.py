@@ -15,7 +15,7 @@ import pytest
 
 from keep.data import Data
 from keep.gauc import gauc
-from keep.recipes.reproduce import PRESETS, VARIANTS
+from keep.reproduce.presets import PRESETS, VARIANTS
 from keep.reproduce.verdicts import TRIALS
 from keep.systems.base import BASE
 from keep.systems.base_with_user import BASE_WITH_USER

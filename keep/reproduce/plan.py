@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from keep.config import TASKS
 from keep.log import LogInfo
 from keep.reproduce.controls import CONTROLS
+from keep.reproduce.groups import Group
 from keep.reproduce.paper import PAPER, TABLES
 from keep.reproduce.results import Plan, PlannedRow
 
@@ -77,8 +79,8 @@ class Entry:
 
     row: PlannedRow
     run: Run
-    group: tuple[float, float] | None = None
-    """Table 7: only users with at least and with fewer than so many super-domain clicks."""
+    group: Group | None = None
+    """Table 7: only these users."""
     is_shown: bool = True
     """Whether it is a row of its own; else it is only the base of another row."""
 
@@ -112,12 +114,12 @@ COMPARED = {
 def make_plan(
     info: LogInfo,
     tables: Sequence[str],
-    groups: Sequence[tuple[float, float]],
+    groups: Sequence[Group],
     with_truth: bool,
 ) -> Entries:
     """List the rows of some tables, in the paper's order; controls stand below.
 
-    ``groups`` are table 7's bounds of super-domain clicks.
+    ``groups`` are table 7's, those by the same count one after another.
     """
     rows: dict[str, list[Entry]] = {
         "2": _compared(with_truth),
@@ -245,16 +247,23 @@ def _amounts(info: LogInfo) -> list[Entry]:
     return entries
 
 
-def _user_groups(groups: Sequence[tuple[float, float]]) -> list[Entry]:
+def _user_groups(groups: Sequence[Group]) -> list[Entry]:
     entries, controls = [], []
-    for low, high in groups:
-        name = f">{low:.0f}" if high == float("inf") else f"{low:.0f}-{high:.0f}"
-        base, paper = f"{name} Base", name if name in PAPER["7"] else None
-        control = _no_knowledge(name, NO_KNOWLEDGE, base).row
-        row = PlannedRow(name, base, paper, against=(control.name,))
-        entries.append(Entry(PlannedRow(base, None), BASE_ALL_DAYS, (low, high), is_shown=False))
-        entries.append(Entry(row, PRODUCTION_KEEP, (low, high)))
-        controls.append(Entry(control, NO_KNOWLEDGE, (low, high)))
+    for _, alike in itertools.groupby(groups, lambda group: group.counted):
+        first, *others = alike
+        for group in (first, *others):
+            name, base = group.name, f"{group.name} Base"
+            control = _no_knowledge(name, NO_KNOWLEDGE, base).row
+            row = PlannedRow(
+                name,
+                base,
+                name if name in PAPER["7"] else None,
+                against=(control.name,),
+                gains_less_than=first.name if others and group == others[-1] else None,
+            )
+            entries.append(Entry(PlannedRow(base, None), BASE_ALL_DAYS, group, is_shown=False))
+            entries.append(Entry(row, PRODUCTION_KEEP, group))
+            controls.append(Entry(control, NO_KNOWLEDGE, group))
     return [*entries, *controls]
 
 

@@ -107,7 +107,8 @@ def _groups(rows: Sequence[Row], title: str, log: str) -> Figure:
         )
     axes.set_xticks(places, [row["name"] for row in rows])
     axes.set_xlim(-0.5, len(rows) - 0.5)
-    axes.set_xlabel("clicks of the user in the super-domain")
+    axes.set_xlabel("clicks of the user in the super-domain, if nothing else is named")
+    axes.tick_params(axis="x", rotation=30)
     axes.set_ylabel("GAUC, mean and range over seeds")
     return _finished(axes, f"{title}\n{log}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from keep.log import LogInfo
+from keep.reproduce.groups import CLICKS, IMPRESSIONS, Group
 from keep.reproduce.paper import PAPER, TABLES
 from keep.reproduce.plan import (
     COMPARED,
@@ -22,7 +23,11 @@ from keep.reproduce.plan import (
 from keep.systems.registry import SYSTEMS
 from tests.keep.tiny import tiny_log
 
-GROUPS = ((0.0, 50.0), (50.0, float("inf")))
+GROUPS = tuple(
+    Group(counted, *bounds)
+    for counted in (CLICKS, IMPRESSIONS)
+    for bounds in ((0.0, 50.0), (50.0, 150.0), (150.0, float("inf")))
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,14 @@ def test_every_base_is_stored_under_its_name(plan: Entries) -> None:
         for entry in entries:
             assert entry.row.base is None or entry.row.base in stored
             assert set(entry.row.against) <= shown_names
+
+
+def test_the_last_group_of_each_kind_is_to_gain_less_than_the_first(plan: Entries) -> None:
+    less = {row.name: row.gains_less_than for row in shown(plan)["7"] if row.gains_less_than}
+    assert less == {
+        ">150": "0-50",
+        ">150 sub-domain impressions": "0-50 sub-domain impressions",
+    }
 
 
 def test_runs_have_names_of_their_own_and_are_shared_between_tables(plan: Entries) -> None:

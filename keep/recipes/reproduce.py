@@ -27,8 +27,9 @@ from keep.reproduce.jobs import (
     chosen_pretraining,
     served_file,
 )
+from keep.reproduce.oracle import oracle_over_others
 from keep.reproduce.paper import TABLES
-from keep.reproduce.plan import Entries, Run, make_plan, plug_ins_of, runs_of, shown
+from keep.reproduce.plan import PLUG_INS, Entries, Run, make_plan, plug_ins_of, runs_of, shown
 from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Job, Pool, ReproductionError, workers
 from keep.reproduce.presets import (
@@ -108,6 +109,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
     results["variants"] = work.variants()
     results["arms"] = work.arms()
     results["served"] = work.served()
+    results["oracle"] = oracle_over_others(out, entries, work.seeds)
     write_results(out, results)
     write_text(out / "report.md", report(results))
     draw_plots(results, out / "plots")
@@ -353,8 +355,13 @@ class _Work:
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
         windows = sorted({run.window for run in runs if run.knowledge == "teacher"})
-        needs_teacher = any("teacher" in (run.system, run.knowledge) for run in runs)
+        needs_teacher = any(
+            PLUG_INS.get(run.knowledge, "").startswith("teacher")
+            or (run.system in CONTROLS and run.has_seed)
+            for run in runs
+        )
         needs_students = any(kind in ("both", "both_logits") for kind in plug_ins_of(entries))
+        needs_permuted = any(run.knowledge == "permuted" for run in runs)
         jobs: list[Job] = []
         for seed in self.seeds:
             config = chosen_pretraining(self.out, seed)
@@ -370,6 +377,9 @@ class _Work:
                 for days in windows
                 if days
             ]
+            if needs_permuted:
+                plan = PretrainingPlan(f"permuted-{seed}", TEACHER, config, permuted=True)
+                jobs.append(Pretrain(plan))
         test_day = self.shop.log.info.test_day
         return [*jobs, *self._encoders(self.systems(entries), self.seeds, test_day)]
 

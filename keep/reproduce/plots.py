@@ -36,7 +36,8 @@ def draw_plots(results: Mapping[str, Any], directory: Path) -> list[Path]:
         draw = _curve if number == "6" else _lifts
         figures[f"table-{number}"] = draw(rows, title, log)
         if number == "7":
-            figures["table-7-gauc"] = _groups(rows, title, log)
+            groups = [row for row in rows if not row["note"].startswith("control")]
+            figures["table-7-gauc"] = _groups(groups, title, log)
     paths = []
     for name, figure in figures.items():
         path = directory / f"{name}.png"

@@ -11,6 +11,7 @@ from keep.reproduce.groups import CLICKS, IMPRESSIONS, Group
 from keep.reproduce.paper import PAPER, TABLES
 from keep.reproduce.plan import (
     COMPARED,
+    PRODUCTION,
     Entries,
     Run,
     make_plan,
@@ -91,6 +92,18 @@ def test_runs_have_names_of_their_own_and_are_shared_between_tables(plan: Entrie
     assert keep["5"] & keep["6"] & keep["7"] & keep["8"]
 
 
+def test_the_production_setting_has_its_control_without_knowledge(plan: Entries) -> None:
+    for table in ("5", "6", "7", "8"):
+        without = [entry for entry in plan[table] if entry.run.system != "keep" and entry.is_shown]
+        controls = [entry for entry in without if entry.run.days == PRODUCTION]
+        assert controls
+        held = {name for entry in plan[table] for name in entry.row.against}
+        for entry in controls:
+            assert entry.row.note.startswith("control: ")
+            assert entry.row.name in held
+            assert entry.run.knowledge == ""
+
+
 def test_the_oracle_is_only_there_with_the_truth(info: LogInfo) -> None:
     without = make_plan(info, ("2",), GROUPS, with_truth=False)
     assert "oracle" not in {entry.row.name for entry in without["2"]}
@@ -113,4 +126,5 @@ def test_all_and_chosen_columns_are_rows_as_offline_and_as_served(plan: Entries)
 
 def test_plug_ins_are_tuned_with_what_the_tables_plug_in(plan: Entries) -> None:
     assert plug_ins_of(plan) == ("both", "both_logits", "teacher_logits")
-    assert plug_ins_of({"2": plan["2"]}) == ()
+    assert plug_ins_of({"2": plan["2"]}) == ("teacher_logits",)
+    assert plug_ins_of({"3": plan["3"]}) == ()

@@ -270,25 +270,32 @@ def _user_groups(groups: Sequence[Group]) -> list[Entry]:
 def _serving() -> list[Entry]:
     both = "decomposition + degeneration"
     chosen = f"{both}, chosen columns"
-    logits = _entry("KEEP, logits alone", _plugging("teacher_logits"), against=("KEEP",))
     control = _no_knowledge("KEEP", NO_KNOWLEDGE)
-    keep = _entry("KEEP", PRODUCTION_KEEP, paper="KEEP", against=(control.row.name,))
-    entries = [_base(BASE_ALL_DAYS), control, keep, logits]
+    of: dict[str, Any] = {"transfer_of": TRAINED_ON}
+    entries = [
+        _base(BASE_ALL_DAYS),
+        control,
+        _entry("KEEP", PRODUCTION_KEEP, paper="KEEP", against=(control.row.name,), **of),
+        _entry("KEEP, logits alone", _plugging("teacher_logits"), against=("KEEP",), **of),
+    ]
+    of["share_of"] = TEACHERS
     for name, knowledge, paper, note in (
         ("decomposition", "decomposition", "decomposition", "[K_u, K_i, K_u * K_i]"),
         ("degeneration", "degeneration", "degeneration", "the teacher's [K_u, K_i], and K_uc"),
         (both, "both", both, "equation 6, all of its columns"),
         (chosen, "both_logits", None, "of equation 6 each task's sum of K_u * K_i, and K_uc"),
     ):
-        more: dict[str, Any] = {"paper": paper, "note": note, "share_of": TEACHERS}
         against = (both,) if name == chosen else ()
-        entries.append(_entry(name, _plugging(knowledge), against=against, **more))
+        run = _plugging(knowledge)
+        entries.append(_entry(name, run, paper=paper, note=note, against=against, **of))
     for name, knowledge in ((both, "both"), (chosen, "both_logits")):
         for precision in SERVED:
             run = replace(_plugging(knowledge), served=precision)
-            more = {"note": "tested through gkc-export and gkc serve", "share_of": TEACHERS}
-            entries.append(_entry(f"{name}, served {precision}", run, against=(name,), **more))
-    return entries
+            note = "tested through gkc-export and gkc serve"
+            row = f"{name}, served {precision}"
+            entries.append(_entry(row, run, note=note, against=(name,), **of))
+    note = "control: the teacher learned from the training days, too"
+    return [*entries, _entry(TRAINED_ON, Run("teacher_trained_on"), note=note)]
 
 
 def _no_knowledge(name: str, run: Run, base: str = "Base") -> Entry:

@@ -12,6 +12,8 @@ from keep.reproduce.paper import PAPER, TABLES
 from keep.reproduce.plan import (
     COMPARED,
     PRODUCTION,
+    TEACHERS,
+    TRAINED_ON,
     Entries,
     Run,
     make_plan,
@@ -80,6 +82,14 @@ def test_the_last_group_of_each_kind_is_to_gain_less_than_the_first(plan: Entrie
         ">150": "0-50",
         ">150 sub-domain impressions": "0-50 sub-domain impressions",
     }
+
+
+def test_every_row_of_table_8_with_knowledge_has_a_share_or_is_one_s_whole(plan: Entries) -> None:
+    rows = [row for row in shown(plan)["8"] if row.transfer_of]
+    assert {row.transfer_of for row in rows} == {TRAINED_ON}
+    assert {row.name for row in rows if not row.share_of} == set(TEACHERS)
+    assert {row.share_of for row in rows} == {TEACHERS, ()}
+    assert TRAINED_ON in {row.name for row in shown(plan)["8"]}
 
 
 def test_runs_have_names_of_their_own_and_are_shared_between_tables(plan: Entries) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +19,10 @@ import pyarrow.parquet as pq
 from gkc.arrays import I64
 from keep.checkpoint import Pretraining, require_ids
 from keep.compatibility import Compatibility, Maps
-from keep.config import TASKS, TOP_CATEGORIES
+from keep.config import TOP_CATEGORIES
 from keep.errors import ProblemError
 from keep.features import PADDING, UNKNOWN, Features
-from keep.knowledge import most_shown
+from keep.knowledge import most_shown, tasks_told
 from keep.log import Log
 from keep.metrics_log import DayMetrics
 from keep.model_card import CARD_FILE, model_card
@@ -254,7 +255,7 @@ def _write_manifest(
     state: Pretraining, name: str, folder: Path, compatible_with: Compatibility | None
 ) -> None:
     """Describe the bundle; every file's checksum is in it."""
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": "gkc-bundle/1",
         "name": name,
         "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -285,7 +286,6 @@ def _write_manifest(
         space = compatible_with.vector_space
     if space is not None:
         manifest["vector_space"] = space
-    if state.config.towers == "task":
-        manifest["tasks"] = [{"name": task, "dim": state.config.tower[-1]} for task in TASKS]
+    manifest |= tasks_told(state) if compatible_with is None else compatible_with.tasks
     text = json.dumps(manifest, indent=2)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")

@@ -20,7 +20,8 @@ class CategoryStudent(Din):
     """
 
     def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
-        super().__init__(sizes, config, config.feature_dim)
+        super().__init__(sizes, config, config.feature_dim, config.category_mlp)
+        self.knows_logits = config.category_width == 1
 
     def shared(self, user: Tensor, behaviours: Tensor, categories: Tensor) -> Tensor:
         """Compress all features into one vector for each of (B, G) candidate categories.
@@ -52,6 +53,7 @@ class CategoryStudent(Din):
         """Take over the teacher's weights, and the means of its items and shops in their place.
 
         It then scores a category as the teacher scores an item of it that is like the mean of all.
+        Layers of another width than the teacher's stay as they are.
         """
         width = self.features.category.embedding_dim
         tables = (teacher.features.item.weight, teacher.features.shop.weight)
@@ -69,9 +71,16 @@ class CategoryStudent(Din):
         self.user.load_state_dict(teacher.user.state_dict())
         self.features.load_state_dict(teacher.features.state_dict())
         self.attention.load_state_dict(attention)
-        self.tasks.load_state_dict(tasks)
+        own = self.tasks.state_dict()
+        fitting = {
+            name: weight for name, weight in tasks.items() if weight.shape == own[name].shape
+        }
+        self.tasks.load_state_dict(own | fitting)
 
     def knowledge(self, user: Tensor, behaviours: Tensor, category: Tensor) -> Tensor:
-        """Compute K_uc of equation 6, (B, D_c): the tasks' layers before the logits."""
+        """Compute K_uc of equation 6, (B, D_c): the tasks' layers before the logits, or these."""
         shared = self.shared(user, behaviours, category.unsqueeze(1)).squeeze(1)
+        if self.knows_logits:
+            logits = [self.tasks(task, shared) for task in range(len(TASKS))]
+            return torch.stack(logits, dim=-1)
         return torch.cat([self.tasks.knowledge(task, shared) for task in range(len(TASKS))], dim=-1)

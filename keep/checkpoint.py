@@ -19,9 +19,7 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -32,21 +30,11 @@ from keep.errors import ProblemError
 from keep.features import Features, Vocabulary
 from keep.log import IDS, Log
 from keep.models import Models, table_sizes
+from keep.weights import DAMAGE, load_weights
 
 FORMAT = "keep-checkpoint/2"
 POINTER = "checkpoint.json"
 _ID_TYPES = {False: "integers", True: "strings"}
-DAMAGE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    EOFError,
-    UnpicklingError,
-    BadZipFile,
-)
-"""What reading a short, missing or foreign file of a checkpoint raises."""
 
 
 class CheckpointError(ProblemError):
@@ -217,7 +205,7 @@ def load_checkpoint(path: Path) -> Pretraining:
         config = config_from_values(values["config"], str(folder / "config.json"))
         features = _load_features(folder / "features.npz", config.behaviours)
         models = Models(table_sizes(features), config, values["models"])
-        weights = torch.load(folder / "weights.pt", weights_only=True)
+        weights = load_weights(folder / "weights.pt")
         models.load_state_dict(weights["models"])
         # Earlier checkpoints say nothing of string_ids and distillation.
         distillation = _distillation(values.get("distillation"))

@@ -21,7 +21,7 @@ from torch import nn
 from gkc.arrays import F32, F64, I64, Bools
 from keep.checkpoint import Pretraining, require_ids
 from keep.errors import ProblemError
-from keep.knowledge import student_vectors
+from keep.knowledge import student_vectors, tasks_told
 from keep.log import Log
 
 SAMPLE = 200_000
@@ -156,6 +156,8 @@ class Compatibility:
     """As ``relative_errors`` measures it."""
     vector_space: str | None
     """The older version's, which mapped vectors are of; None where they miss it altogether."""
+    tasks: Mapping[str, object]
+    """What the older version's manifest tells of the tasks: products are of its axes."""
 
     def as_json(self) -> dict[str, object]:
         """Say it as a bundle's manifest does."""
@@ -191,7 +193,8 @@ def compatibility(new: Pretraining, old: Pretraining, name: str, log: Log) -> Co
     errors = relative_errors(shared, RIDGE)
     # From an error of 1 on, mapped vectors tell less of the old ones than their mean does.
     space = old.vector_space if max(errors.values()) < 1 else None
-    return Compatibility(name, old.day, fit_maps(shared, RIDGE), errors, space)
+    maps = fit_maps(shared, RIDGE)
+    return Compatibility(name, old.day, maps, errors, space, tasks_told(old))
 
 
 def relative_errors(shared: Mapping[str, Shared], ridge: float, seed: int = 0) -> dict[str, float]:

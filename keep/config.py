@@ -53,6 +53,9 @@ class PretrainConfig:
     """Hidden units of the attention unit that scores one behaviour."""
     mlp: tuple[int, ...] = (512, 256, 128, 64)
     """Hidden layers of each task's private MLP; a two-logit layer follows."""
+    category_width: int = 0
+    """Numbers of K_uc for each task, the width of the category student's last hidden layer: 0 for
+    that of ``mlp``; 1 for the task's logit alone, whatever the layer's width."""
     tower: tuple[int, ...] = (256, 128, 64)
     """Layers of one task's tower in the two-tower student; the last one is its knowledge."""
     batch_size: int = 512
@@ -67,6 +70,15 @@ class PretrainConfig:
     """Where the other item of equation 2's triplet comes from: ``day``, an impression of the same
     user and day with the opposite label; ``batch``, every positive with every negative of the
     batch, whosever they are."""
+    weighting: str = "means"
+    """What each task's loss (equation 3) weighs in a step's, and each pair in a task's.
+    ``means``: every task 1; a task's points and its pairs are averaged apart. The paper adds up
+    instead, so that a task weighs as its samples are many; the other two words divide its sums by
+    the step's impressions, so that the learning rate does not depend on the batch size.
+    ``click_rate``: conversion and cart, which are defined on clicks, weigh the step's clicks per
+    impression. ``sums``: besides, each pair weighs as much as a point times ``pair_weight``,
+    instead of the pairs' mean as much as the points'; every sample has at most one pair, as
+    ``pairs = "batch"`` counts the mean over a sample's partners."""
     unknown_rate: float = 0.01
     """Share of ids replaced by the unknown row in training, so that it means something."""
     towers: str = "task"
@@ -89,7 +101,12 @@ class PretrainConfig:
     @property
     def category_dim(self) -> int:
         """Width D_c of a user-category vector: the layer before the logits, per task."""
-        return len(TASKS) * self.mlp[-1]
+        return len(TASKS) * (self.category_width or self.mlp[-1])
+
+    @property
+    def category_mlp(self) -> tuple[int, ...]:
+        """Hidden layers of each task's private MLP in the category student."""
+        return (*self.mlp[:-1], self.category_width) if self.category_width > 1 else self.mlp
 
 
 @dataclass(frozen=True)
@@ -112,7 +129,11 @@ class DistillationConfig:
     """Minutes of a student at most."""
 
 
-CHOICES = {"pairs": ("day", "batch"), "towers": ("task", "shared")}
+CHOICES = {
+    "pairs": ("day", "batch"),
+    "weighting": ("means", "click_rate", "sums"),
+    "towers": ("task", "shared"),
+}
 """Settings that are one of a few words."""
 
 PRESETS = {"default": PretrainConfig(), "paper": PretrainConfig(batch_size=2000)}
@@ -166,7 +187,7 @@ def _checked(name: str, value: Any, source: str) -> Any:  # noqa: ANN401 - of an
         limit, below = (math.inf, "") if name == "distillation" else (1, " and below 1")
         fits = (isinstance(value, float) or _is_int(value, 0)) and 0 <= value < limit
         expected = f"a number of at least 0{below}"
-    elif name == "seed":
+    elif name in ("seed", "category_width"):
         fits, expected = _is_int(value, 0), "an integer of at least 0"
     else:
         fits, expected = _is_int(value, 1), "a positive integer"

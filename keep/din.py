@@ -36,10 +36,14 @@ class TaskMlps(nn.Module):
         """Compute the layer before the logits, (R, hidden[-1]): K_ui, or K_uc, of the task."""
         return torch.relu(self.hidden[task](features))
 
-    def forward(self, task: int, features: Tensor) -> Tensor:
-        """Score rows for one task: (R,), s = z1 - z0."""
-        z: Tensor = self.logits[task](self.knowledge(task, features))  # (R, 2)
+    def logit(self, task: int, knowledge: Tensor) -> Tensor:
+        """Score rows of a task's knowledge, (R, hidden[-1]): (R,), s = z1 - z0."""
+        z: Tensor = self.logits[task](knowledge)  # (R, 2)
         return z[:, 1] - z[:, 0]
+
+    def forward(self, task: int, features: Tensor) -> Tensor:
+        """Score rows for one task: (R,) logits."""
+        return self.logit(task, self.knowledge(task, features))
 
 
 class Din(nn.Module):
@@ -48,12 +52,18 @@ class Din(nn.Module):
     Users come as (B,) rows, behaviours as (B, T) item rows, 0 for padding.
     """
 
-    def __init__(self, sizes: TableSizes, config: PretrainConfig, candidate_dim: int) -> None:
+    def __init__(
+        self,
+        sizes: TableSizes,
+        config: PretrainConfig,
+        candidate_dim: int,
+        hidden: tuple[int, ...],
+    ) -> None:
         super().__init__()
         self.user = embedding(sizes.users, config.user_dim, config.embedding_std)
         self.features = ItemFeatures(sizes, config.feature_dim, config.embedding_std)
         self.attention = TargetAttention(candidate_dim, config.item_dim, config.attention_width)
-        self.tasks = TaskMlps(config.user_dim + candidate_dim + config.item_dim, config.mlp)
+        self.tasks = TaskMlps(config.user_dim + candidate_dim + config.item_dim, hidden)
 
     def around(self, user: Tensor, behaviours: Tensor, candidates: Tensor) -> Tensor:
         """Put all features beside each of (B, G, candidate_dim) embedded candidates.
@@ -91,7 +101,7 @@ class Teacher(Din):
     """
 
     def __init__(self, sizes: TableSizes, config: PretrainConfig) -> None:
-        super().__init__(sizes, config, config.item_dim)
+        super().__init__(sizes, config, config.item_dim, config.mlp)
 
     def shared(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
         """Compress all features into one vector per candidate.

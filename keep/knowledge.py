@@ -65,6 +65,17 @@ def knowledge_of(state: Pretraining, day: Day) -> F32:
     return _in_batches(vectors, len(rows))
 
 
+def teacher_logits(state: Pretraining, rows: F32) -> F32:
+    """Take the tasks' logits, (n, T), from rows of the teacher's knowledge (``knowledge_of``)."""
+    tasks, spans = state.models.teacher.tasks, teacher_spans(state.config)
+    with torch.inference_mode():
+        logits = [
+            tasks.logit(number, torch.from_numpy(rows[:, slice(*spans[task])]))
+            for number, task in enumerate(TASKS)
+        ]
+    return torch.stack(logits, dim=1).numpy()
+
+
 def is_exported(
     features: Features, users: I64, categories: I64, top_categories: int = TOP_CATEGORIES
 ) -> Bools:
@@ -199,6 +210,44 @@ def student_knowledge(
 def as_row(k_u: F32, k_i: F32, k_uc: F32) -> F32:
     """Lay (n, D), (n, D) and (n, D_c) vectors side by side: [K_u, K_i, K_u * K_i, K_uc]."""
     return np.concatenate([k_u, k_i, k_u * k_i, k_uc], axis=1)
+
+
+def logits_and_category(rows: F32, weights: F32) -> F32:
+    """Choose columns of rows as served: each task's logit, summed of K_u * K_i, and K_uc.
+
+    A small plug-in finds them sooner than all of a row. Of an answer of ``gkc.Client`` they are
+    ``k.logits`` and ``k["user_category"]``.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, 3 * D + D_c), float32
+        Equation 6.
+    weights : ndarray, shape (T, D), float32
+        How each task weighs K_u * K_i: ``keep.two_tower.TwoTower.logit_weights``.
+
+    Returns
+    -------
+    ndarray, shape (n, T + D_c), float32
+        Without the tasks' biases, which rank nothing.
+    """
+    dim = weights.shape[1]
+    logits = rows[:, 2 * dim : 3 * dim] @ weights.T
+    return np.concatenate([logits, rows[:, 3 * dim :]], axis=1)
+
+
+def tasks_told(state: Pretraining) -> dict[str, object]:
+    """Say of the tasks what a bundle's manifest does: ``tasks``, and ``task_weights`` of one tower.
+
+    From them ``gkc.Client`` makes logits of ``user_item``.
+    """
+    told: dict[str, object] = {
+        "tasks": [{"name": task, "dim": state.config.tower[-1]} for task in TASKS]
+    }
+    if state.config.towers == "shared":
+        weights = state.models.two_tower.logit_weights.numpy()
+        # The shortest decimals: a manifest may say 16 KiB of each key.
+        told["task_weights"] = [[float(str(weight)) for weight in row] for row in weights]
+    return told
 
 
 def _as_exported(history: I32) -> I64:

@@ -1,6 +1,7 @@
 """The parts of pretraining's hybrid loss, pointwise and pairwise, and the loss of distillation.
 
-Equation 3 adds the parts up, point + alpha * pair: ``keep.models.task_losses``.
+Equation 3 adds the parts up, point + alpha * pair: ``keep.models.task_losses``, which also says
+what weighing means instead of sums comes to.
 """
 
 from __future__ import annotations

@@ -66,7 +66,30 @@ def score_clicks(model: nn.Module, rows: Rows, features: Features, batch_size: i
 def task_losses(logits: list[Tensor], batch: Batch, config: PretrainConfig) -> list[Tensor]:
     """Compute equation 3 for each task of one model, whose loss is their sum.
 
-    ``logits`` are (R,) per task, as ``batch.scored`` lists them.
+    With B impressions in the step, n_t samples of task t (n_click = B, the others' are the clicks)
+    and m_t pairs, a task's loss is, by ``config.weighting``::
+
+        means        sum(point) / n_t  +  alpha * sum(pair) / m_t
+        click_rate  (sum(point) / n_t  +  alpha * sum(pair) / m_t) * n_t / B
+        sums        (sum(point)        +  alpha * sum(pair))             / B
+
+    With pairs across the batch, a sample's pair loss is the mean over its partners, so that m_t is
+    n_t, and the last two are the same.
+
+    Parameters
+    ----------
+    logits : list of Tensor, shape (R,), float32
+        Per task, as ``batch.scored`` lists them.
+
+    Returns
+    -------
+    list of Tensor, shape (), float32
+        One per task.
+
+    References
+    ----------
+    KEEP (CIKM'22), equation 3: L = L_point + alpha * L_pair of a task, where the two are sums over
+    samples and over triplets (equations 1 and 2).
     """
     losses = []
     for task in range(len(TASKS)):
@@ -76,7 +99,12 @@ def task_losses(logits: list[Tensor], batch: Batch, config: PretrainConfig) -> l
             pairs = batch_pair_loss(scores, labels)
         else:
             pairs = pair_loss(scores[paired], labels[paired], partner)
-        losses.append(point_loss(scores, labels) + config.pair_weight * pairs)
+            if config.weighting == "sums":
+                pairs = pairs * (len(paired) / max(len(labels), 1))
+        loss = point_loss(scores, labels) + config.pair_weight * pairs
+        if config.weighting != "means":
+            loss = loss * (len(labels) / len(batch.samples))
+        losses.append(loss)
     return losses
 
 

@@ -165,18 +165,20 @@ class Concatenation(KnowledgeInput):
 
     A layer over [x, K] is W x + b + W_K K. The model keeps W and b, this module holds W_K, which
     starts as the wider layer's would. So the model's output is another one from the first step
-    on, which is why the paper adds instead.
+    on, which is why the paper adds instead. With ``anew`` W and b start so, too, as they must
+    where a model's code cannot keep a part of a layer.
 
     References
     ----------
     KEEP (CIKM'22), section 4.3: "the simplest way".
     """
 
-    def __init__(self, knowledge_width: int, layer: nn.Linear) -> None:
+    def __init__(self, knowledge_width: int, layer: nn.Linear, anew: bool = False) -> None:
         super().__init__(knowledge_width)
         self.weight = nn.Parameter(torch.empty(layer.out_features, knowledge_width))
         bound = (layer.in_features + knowledge_width) ** -0.5
-        nn.init.uniform_(self.weight, -bound, bound)  # as nn.Linear starts
+        for parameter in (self.weight, layer.weight, layer.bias)[: 3 if anew else 1]:
+            nn.init.uniform_(parameter, -bound, bound)  # as nn.Linear starts
 
     def forward(self, knowledge: Tensor) -> Tensor:
         """Compute W_K K, (B, layer_width), from knowledge as stored, (B, knowledge_width)."""

@@ -45,7 +45,7 @@ class DayReport:
     day: int
     impressions: int
     losses: dict[str, tuple[float, ...]]
-    """Model name to its mean loss per task, in the order of ``TASKS``."""
+    """Model name to its mean loss per task, in the order of ``TASKS``, weighed as in training."""
     metrics: dict[str, dict[str, Metrics]]
     """Model name to its metrics per task, of predictions made before anything of the day was
     learned (``keep.progressive``); empty on the first day."""
@@ -163,8 +163,9 @@ def _train(
 def _at_the_same_time(state: Pretraining) -> list[list[str]]:
     """Say which models train together, and what comes first."""
     names = list(state.optimizers)
-    if state.config.distillation and "teacher" in names:
-        return [["teacher"], [name for name in names if name != "teacher"]]
+    students = [name for name in names if name != "teacher"]
+    if state.config.distillation and students and "teacher" in names:
+        return [["teacher"], students]
     return [names]
 
 

@@ -34,6 +34,7 @@ class TwoTower(nn.Module):
         towers = range(len(TASKS) if config.towers == "task" else 1)
         self.user_towers = nn.ModuleList(mlp((user_width, *config.tower)) for _ in towers)
         self.item_towers = nn.ModuleList(mlp((config.item_dim, *config.tower)) for _ in towers)
+        self.width = config.tower[-1]
         self.bias = nn.Parameter(torch.zeros(len(TASKS)))
         if config.towers == "shared":
             self.task_weights = nn.Parameter(torch.ones(len(TASKS), config.tower[-1]))
@@ -72,6 +73,13 @@ class TwoTower(nn.Module):
         if len(self.user_towers) == 1:
             return product @ self.task_weights[task]
         return product.sum(dim=-1)
+
+    @property
+    def logit_weights(self) -> Tensor:
+        """How each task weighs K_u * K_i, (T, D): by 1 and 0 where towers are its own."""
+        if len(self.user_towers) == 1:
+            return self.task_weights.detach()
+        return torch.eye(len(TASKS)).repeat_interleave(self.width, dim=1)
 
     def user_knowledge(self, user: Tensor, behaviours: Tensor) -> Tensor:
         """Compute K_u of equation 6, (B, D): the towers' user vectors side by side."""

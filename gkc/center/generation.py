@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from gkc.center.question import ANSWER_TYPES, AnswerType
@@ -32,6 +33,8 @@ class LoadedGeneration:
         What rows are laid from.
     has_strings : bool
         Whether ids of some kind are strings.
+    tasks : str
+        What its bundle tells of the tasks, as JSON; empty where it tells nothing.
     overflowing : mapping
         For each type of answer, the parts that may not stay finite in it, and how large they get.
     """
@@ -41,6 +44,7 @@ class LoadedGeneration:
     records: RecordCodec
     rows: GenerationRows
     has_strings: bool
+    tasks: str
     overflowing: Mapping[AnswerType, Mapping[Part, float]]
 
     @classmethod
@@ -73,6 +77,7 @@ class LoadedGeneration:
                     defaults.item_category,
                 ),
                 "string" in (spec.user_id_type, spec.item_id_type, spec.category_id_type),
+                msgspec.json.encode(spec.origin.tasks).decode() if spec.origin.tasks else "",
                 {dtype: _overflowing(manifest.totals, dtype) for dtype in ANSWER_TYPES},
             )
         except LayoutError as exc:

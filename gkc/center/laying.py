@@ -14,6 +14,9 @@ from gkc.rows import RowForm, Rows, distinct, row_form
 from gkc.store import GenerationSpec
 from gkc.strings import Ids
 
+Sources = tuple[Mapping[str, str], Mapping[str, str], Mapping[str, I64]]
+"""By version: its generation; its tasks as JSON, where it has some; the counts of its statuses."""
+
 
 class Portion(Protocol):
     """Rows of some users, whose records are there when they are laid."""
@@ -55,9 +58,11 @@ class RowsLaying:
         """Lay the rows of a portion; has an element for each pause."""
         return portion.lay(self._form, self._knowledge, self._status)
 
-    def answer(self, generations: Mapping[str, str], counts: Mapping[str, I64]) -> RowsAnswer:
+    def answer(self, sources: Sources) -> RowsAnswer:
         """Return the answer, which is right once all rows are laid."""
-        return RowsAnswer(generations, self._form.spans, self._status, counts, self._knowledge)
+        generations, tasks, counts = sources
+        spans = self._form.spans
+        return RowsAnswer(generations, spans, self._status, counts, self._knowledge, tasks)
 
 
 class FactoredLaying:
@@ -129,8 +134,9 @@ class FactoredLaying:
         self._pair_index[portion.answer_rows] = index + self._pairs_laid
         self._pairs_laid += len(first)
 
-    def answer(self, generations: Mapping[str, str], counts: Mapping[str, I64]) -> FactoredAnswer:
+    def answer(self, sources: Sources) -> FactoredAnswer:
         """Return the answer, once all rows are laid."""
+        generations, tasks, counts = sources
         question, spec, tensors = self._question, self._spec, self._tensors
         if self._pairs is not None and self._pair_index is not None:
             pairs, index = self._pairs[0], self._pair_index
@@ -140,7 +146,7 @@ class FactoredLaying:
             tensors["user_category"] = pairs
             tensors["user_category_index"] = index.astype(np.int32)
         spans = row_form(question.parts, spec.dim, spec.category_dim, question.dtype).spans
-        return FactoredAnswer(generations, spans, self._status, counts, tensors)
+        return FactoredAnswer(generations, spans, self._status, counts, tensors, tasks)
 
     def _vectors(self, rows: int, *parts: Part) -> tuple[RowForm, Vectors]:
         stored = "f16" if self._spec.element_type == "f16" else "f32"

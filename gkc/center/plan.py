@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from gkc.arrays import I64, U8, Array, Bools
 from gkc.center.generation import LoadedGeneration
-from gkc.center.laying import FactoredLaying, RowsLaying
+from gkc.center.laying import FactoredLaying, RowsLaying, Sources
 from gkc.center.question import (
     Answer,
     Columns,
@@ -252,7 +252,7 @@ class Plan:
                 yield portion, partial(laying.lay, portion)
                 if portion is not version:
                     counts += portion.rows.counts
-        self.answer = laying.answer(*self._sources())
+        self.answer = laying.answer(self._sources())
 
     def find_items(self) -> None:
         """Look items up now, while the store reads; of very many not, which would hold others."""
@@ -297,14 +297,14 @@ class Plan:
         laying = self._laying()
         if isinstance(laying, FactoredLaying):
             return self._lay_factored(laying)
-        self.answer = laying.answer(*self._sources())
+        self.answer = laying.answer(self._sources())
         if len(self.versions) == 1:
             return laying.lay(self.versions[0])
         return chain.from_iterable(map(laying.lay, self.versions))
 
     def _lay_factored(self, laying: FactoredLaying) -> Iterator[None]:
         yield from laying.lay(self.versions[0])
-        self.answer = laying.answer(*self._sources())
+        self.answer = laying.answer(self._sources())
 
     def _laying(self) -> RowsLaying | FactoredLaying:
         version = self.versions[0]
@@ -314,13 +314,15 @@ class Plan:
             )
         return RowsLaying(self._question, version.manifest.spec)
 
-    def _sources(self) -> tuple[dict[str, str], dict[str, I64]]:
-        """Return the generation of each version, and the counts of its statuses."""
-        generations, counts = {}, {}
+    def _sources(self) -> Sources:
+        """Return what is told of each version."""
+        generations, tasks, counts = {}, {}, {}
         for plan in self.versions:
             generations[plan.name] = plan.manifest.generation
+            if plan.generation.tasks:
+                tasks[plan.name] = plan.generation.tasks
             counts[plan.name] = plan.rows.counts
-        return generations, counts
+        return generations, tasks, counts
 
 
 def _no_rows(question: Question) -> Answer:

@@ -121,11 +121,13 @@ class RowsAnswer(_AnyAnswer, frozen=True):
     Attributes
     ----------
     knowledge : ndarray, shape (n, width), float32 or float16
+    tasks : mapping of str to str
     age : float or None
         As of a `FactoredAnswer`.
     """
 
     knowledge: Vectors
+    tasks: Mapping[str, str] = {}
     age: float | None = None
 
 
@@ -137,12 +139,15 @@ class FactoredAnswer(_AnyAnswer, frozen=True):
     tensors : mapping of str to ndarray
         ``user``, ``item``, ``user_category`` in float32 or float16, ``user_index`` and
         ``user_category_index`` in int32; only what the parts need.
+    tasks : mapping of str to str
+        For each version whose bundle tells its tasks, these as JSON.
     age : float or None
         How many seconds ago the catalogue was read by which it was answered, while the store is
         away; None for an ordinary answer.
     """
 
     tensors: Mapping[str, Array]
+    tasks: Mapping[str, str] = {}
     age: float | None = None
 
 

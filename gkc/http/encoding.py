@@ -87,7 +87,9 @@ def _encode_safetensors(answer: Answer) -> list[bytes | memoryview]:
     tensors: Mapping[str, Array] = (
         answer.tensors if isinstance(answer, FactoredAnswer) else {"knowledge": answer.knowledge}
     )
-    metadata = _metadata(tuple(answer.versions.items()), tuple(answer.spans.items()))
+    metadata = _metadata(
+        tuple(answer.versions.items()), tuple(answer.spans.items()), tuple(answer.tasks.items())
+    )
     if answer.age is not None:
         metadata = {**metadata, "age": str(answer.age)}
     return safetensors.dump({**tensors, "status": answer.status}, metadata)
@@ -95,10 +97,14 @@ def _encode_safetensors(answer: Answer) -> list[bytes | memoryview]:
 
 @lru_cache(maxsize=1024)
 def _metadata(
-    versions: tuple[tuple[str, str], ...], spans: tuple[tuple[str, tuple[int, int]], ...]
+    versions: tuple[tuple[str, str], ...],
+    spans: tuple[tuple[str, tuple[int, int]], ...],
+    tasks: tuple[tuple[str, str], ...],
 ) -> Mapping[str, str]:
-    """Return what `_head` holds as strings of JSON; few are different among many answers."""
-    head = {"versions": dict(versions), "parts": dict(spans)}
+    """Return what `_head` holds as strings of JSON, and tasks; few differ among many answers."""
+    head: dict[str, Any] = {"versions": dict(versions), "parts": dict(spans)}
+    if tasks:
+        head["tasks"] = {version: orjson.Fragment(text) for version, text in tasks}
     return {name: orjson.dumps(value).decode() for name, value in head.items()}
 
 

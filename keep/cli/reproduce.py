@@ -32,12 +32,21 @@ def reproduce_command(
         Literal["small", "full"],
         typer.Option(help="small: few trials, to see that all runs; full: for figures."),
     ] = "small",
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Plan written down before; --preset full scores no test day without one.",
+        ),
+    ] = None,
 ) -> None:
     """Train every system of the paper's tables, with every seed, and compare them.
 
     Options are chosen on the last training day, the test day is read once. What is finished is
     not trained again: after Ctrl-C or a crash, the same command goes on. --out then holds
     results.json, report.md, plots and the test day's predictions.
+
+    Each time that a test day is scored is written to reads.jsonl, beside the plan or in --out.
 
     Example: keep reproduce --log logs/simulated --table all --preset small --out results/small
     """
@@ -48,4 +57,4 @@ def reproduce_command(
     # torch takes seconds to import: what is wrong with the options is said before.
     from keep.recipes.reproduce import reproduce
 
-    reproduce(log, out, tables, preset, seeds)
+    reproduce(log, out, tables, preset, seeds, plan)

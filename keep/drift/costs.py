@@ -14,7 +14,7 @@ from keep.reproduce.predictions import read_predictions
 from keep.reproduce.report import interval_cell, markdown_table, share_cell, signed
 from keep.reproduce.results import DIGITS
 from keep.reproduce.statistics import (
-    UserScores,
+    Worlds,
     gauc_per_seed,
     paired_lift,
     ratio_of_lifts,
@@ -35,9 +35,9 @@ def rows_of_lag(
         strength, days = (0.0, 0) if method in CONTROLS else (chosen[method], lag)
         return {seed: Measure("testing", method, strength, seed, days, at) for seed in seeds}
 
-    def scores(method: str, which: str = "mismatched") -> UserScores:
+    def scores(method: str, which: str = "mismatched") -> Worlds:
         files = {seed: of.predictions(out, which) for seed, of in measures(method).items()}
-        return user_scores({seed: read_predictions(file) for seed, file in files.items()})
+        return [user_scores({seed: read_predictions(file) for seed, file in files.items()})]
 
     stale, none, fresh = scores("stale"), scores("no knowledge"), scores("fresh seed")
     rows: list[dict[str, Any]] = [_row("no knowledge", none, stale), _row("stale", stale, stale)]
@@ -57,7 +57,7 @@ def rows_of_lag(
     return [json_values(row, DIGITS) for row in rows]
 
 
-def _row(name: str, scores: UserScores, stale: UserScores) -> dict[str, Any]:
+def _row(name: str, scores: Worlds, stale: Worlds) -> dict[str, Any]:
     """Say a row's GAUC and its mismatch cost: stale minus it."""
     lift = paired_lift(scores, stale)
     return {

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import itertools
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
+from keep.reproduce.arms import ARMS, Arm, compared
 from keep.reproduce.circumstances import circumstances
 from keep.reproduce.controls import CONTROLS
-from keep.reproduce.groups import super_domain_clicks, user_groups
+from keep.reproduce.groups import user_groups
 from keep.reproduce.jobs import (
     Encode,
     Pretrain,
@@ -28,13 +27,25 @@ from keep.reproduce.jobs import (
     chosen_pretraining,
     served_file,
 )
+from keep.reproduce.oracle import oracle_over_others
 from keep.reproduce.paper import TABLES
-from keep.reproduce.plan import Entries, make_plan, runs_of, shown
+from keep.reproduce.plan import PLUG_INS, Entries, Run, make_plan, plug_ins_of, runs_of, shown
 from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Job, Pool, ReproductionError, workers
-from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
+from keep.reproduce.presets import (
+    PLACES,
+    PRESETS,
+    PRETRAINING_GRID,
+    UNCHOSEN_VARIANTS,
+    VARIANTS,
+    Preset,
+)
+from keep.reproduce.registration import LEDGER_FILE, Registration, read_plan, record_read
 from keep.reproduce.report import print_tables, report
-from keep.reproduce.results import build_results, write_results
+from keep.reproduce.results import build_results, has_collapsed, write_results, write_rows
+from keep.reproduce.rows import store_predictions
+from keep.reproduce.statistics import UserScores, worth_its_cost
+from keep.reproduce.trials import best_options, gaucs, trial_log, trial_scores
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -48,52 +59,24 @@ FIRST_TUNING_SEED = 1001
 """Tuning seeds start here, reported ones at 1: they never meet."""
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How much is tried."""
-
-    seeds: int
-    """Reported seeds; each pretrains and trains everything anew."""
-    tuning_seeds: int
-    trials: int
-    """Options tried for each system."""
-    pretraining_trials: int
-    """Of these, settings of the teacher's pretraining tried for KEEP; ``VARIANTS`` are others."""
-
-
-PRESETS = {
-    "small": Preset(seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1),
-    "full": Preset(seeds=5, tuning_seeds=2, trials=12, pretraining_trials=3),
-}
-
-PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
-    {},
-    {"embedding_std": 0.15},
-    {"pairs": "batch"},
-)
-"""Settings of pretraining that are tried, as differences to the defaults."""
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "a tower per task": {},
-    "distillation": {"distillation": 1.0},
-    "distillation, faster": {"distillation": 1.0, "student_learning_rate": 0.003},
-}
-"""Students that are tried for KEEP, as differences to the pretraining chosen, none of which changes
-the teacher; judged by what both together are worth on the tuning day."""
-
-UNCHOSEN_VARIANTS: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
-"""Students that are compared with those, but not chosen: the paper reads otherwise."""
-
-
 def reproduce(
-    log_path: Path, out: Path, tables: Sequence[str], preset_name: str, seeds: int | None = None
+    log_path: Path,
+    out: Path,
+    tables: Sequence[str],
+    preset_name: str,
+    seeds: int | None = None,
+    plan: Path | None = None,
 ) -> dict[str, Any]:
     """Do all that the tables need and is not done yet, then write and print the results.
 
-    A folder that was begun with the same log, preset and seeds is gone on with.
+    A folder that was begun with the same log, preset and seeds is gone on with. Each time that the
+    test day is scored, a ledger is told before: the plan's, or the folder's own. A preset that
+    needs a plan ends without one after the tuning day, with results that have no tables.
 
     Raises
     ------
+    PlanError
+        If the plan cannot be read, or is about another log or other trials.
     ReproductionError
         If the log has too few training days, or a job fails.
     WorkshopError
@@ -102,7 +85,8 @@ def reproduce(
     preset = PRESETS[preset_name]
     if seeds is not None:
         preset = dataclasses.replace(preset, seeds=seeds)
-    work = _Work(log_path, out, preset_name, preset)
+    registration = None if plan is None else read_plan(plan)
+    work = _Work(log_path, out, preset_name, preset, registration)
     with closing(work.shop):
         return _reproduce(work, work.begin(tables))
 
@@ -114,16 +98,25 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
         with workers(work.log_path, out, shop.behaviours) as pool:
             work.tune(pool, entries)
             work.compare_variants(pool, entries)
-            work.train(pool, entries)
+            work.tune_plug_ins(pool, entries)
+            if work.reads_test_day:
+                work.train(pool, entries)
+            else:
+                entries = {}
     store_predictions(shop, entries, work.seeds)
+    write_rows(out, shown(entries))
     results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
+    results["arms"] = work.arms()
     results["served"] = work.served()
+    results["oracle"] = oracle_over_others(out, entries, work.seeds)
     write_results(out, results)
     write_text(out / "report.md", report(results))
     draw_plots(results, out / "plots")
     console = Console()
     print_tables(results, console)
+    if not work.reads_test_day:
+        console.print("the test day was not scored: a plan was not named (--plan FILE)")
     console.print(f"results, report and plots: {out}", soft_wrap=True)
     return results
 
@@ -131,14 +124,24 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
 class _Work:
     """The stages of a reproduction."""
 
-    def __init__(self, log_path: Path, out: Path, preset_name: str, preset: Preset) -> None:
+    def __init__(
+        self,
+        log_path: Path,
+        out: Path,
+        preset_name: str,
+        preset: Preset,
+        plan: Registration | None,
+    ) -> None:
         self.log_path = log_path
         self.out = out
         self.preset_name = preset_name
         self.preset = preset
+        self.plan = plan
+        self.reads_test_day = plan is not None or not preset.needs_plan
         self.shop = Workshop(log_path, out, PretrainConfig.behaviours)
         self.seeds = tuple(range(1, preset.seeds + 1))
         self.tuning_seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + preset.tuning_seeds))
+        self.variants_tried = dict(itertools.islice(VARIANTS.items(), preset.student_trials))
 
     def begin(self, tables: Sequence[str]) -> tuple[str, ...]:
         """Check that the folder is this reproduction's; return its tables, the earlier ones too."""
@@ -149,6 +152,8 @@ class _Work:
                 f"has training days {list(info.train_days)}, but two are needed: options are "
                 "chosen on the last of them, trained on those before",
             )
+        if self.plan is not None:
+            self.plan.check(info, self.preset.trials)
         facts = {
             "checksum": info.checksum,
             "preset": self.preset_name,
@@ -169,17 +174,36 @@ class _Work:
         tried = self._pretraining_trials()
         day = self.shop.log.info.train_days[-1]
         encoders = self._encoders(systems, self.tuning_seeds, day)
-        base_trials = self._trials("base")
-        pool.run(stage, [*map(Pretrain, tried), *encoders, *base_trials])
+        pool.run(stage, [*map(Pretrain, tried), *encoders, *self._trials("base")])
         pool.run(stage, list(map(PretrainTrial, tried)))
-        chosen["pretraining"] = self._best(list(map(PretrainTrial, tried)))
-        chosen["base"] = self._best(base_trials)
+        self._try(pool, ["base"])
+        chosen["pretraining"] = best_options(self.out, list(map(PretrainTrial, tried)))
+        chosen["base"] = best_options(self.out, self._trials("base"))
         write_json(self.out / "work" / "chosen.json", chosen)
-        trials = {system: self._trials(system) for system in systems if system not in chosen}
-        pool.run(stage, [trial for some in trials.values() for trial in some])
-        for system, some in trials.items():
-            chosen[system] = self._best(some)
+        others = [system for system in systems if system not in chosen]
+        self._try(pool, others)
+        chosen |= {system: best_options(self.out, self._trials(system)) for system in others}
         write_json(self.out / "work" / "chosen.json", chosen)
+
+    def tune_plug_ins(self, pool: Pool, entries: Entries) -> None:
+        """Choose a plug-in for each other kind of knowledge, out of as many as for K(u, i)."""
+        chosen = read_json(self.out / "work" / "chosen.json")
+        tuned = chosen.setdefault("plug-ins", {})
+        for knowledge in plug_ins_of(entries):
+            if knowledge not in tuned:
+                self._try(pool, ["keep"], knowledge)
+                tuned[knowledge] = best_options(self.out, self._trials("keep", knowledge))
+                write_json(self.out / "work" / "chosen.json", chosen)
+
+    def _try(self, pool: Pool, systems: Sequence[str], knowledge: str = "teacher") -> None:
+        """Run the systems' trials, then those in place of collapsed ones, until none is left."""
+        while todo := [
+            trial
+            for system in systems
+            for trial in self._trials(system, knowledge)
+            if not trial.file(self.out).exists()
+        ]:
+            pool.run("tuning", todo)
 
     def systems(self, entries: Entries) -> tuple[str, ...]:
         """List the systems that have options to choose."""
@@ -204,30 +228,40 @@ class _Work:
         best = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         return next(trial.name for trial in self._pretraining_trials() if trial.config == best)
 
-    def _trials(self, system: str) -> list[Trial]:
-        count, knowledge = self.preset.trials, ("", "")
-        if SYSTEMS[system].takes is Plugged:
-            count = max(1, count - self.preset.pretraining_trials - len(VARIANTS))
-            knowledge = ("teacher", self._tuned_teacher())
-        grid = SYSTEMS[system].grid(chosen_options(self.out, "base"))
-        tried = [grid[len(grid) * number // count] for number in range(min(count, len(grid)))]
-        return [
-            Trial(system, system, index, options, seed, *knowledge)
-            for index, options in enumerate(tried)
-            for seed in self.tuning_seeds
-        ]
+    def _pretraining_of(self, knowledge: str) -> str:
+        """Name the pretraining that was chosen for a kind of knowledge on the tuning day."""
+        if knowledge.startswith("teacher"):
+            return self._tuned_teacher()
+        chosen = read_json(self.out / "work" / "chosen.json")["students"]
+        tried = self._students()
+        return next(
+            tried[name].name for name, values in self.variants_tried.items() if values == chosen
+        )
 
-    def _best(self, trials: Sequence[Trial] | Sequence[PretrainTrial]) -> dict[str, Any]:
-        """Find the options with the highest mean GAUC over the tuning seeds."""
-        gauc: dict[str, list[float]] = {}
-        options: dict[str, dict[str, Any]] = {}
-        for trial in trials:
-            values = read_json(trial.file(self.out))
-            key = str(values["options"])
-            options[key] = values["options"]
-            gauc.setdefault(key, []).append(values["gauc"])
-        best = max(gauc, key=lambda key: float(np.mean(gauc[key])))
-        return options[best]
+    def _trials(self, system: str, knowledge: str = "teacher") -> list[Trial]:
+        """List a system's trials: for each that collapsed, there is another one at the end.
+
+        ``knowledge`` is what is plugged into a system that takes some.
+        """
+        count, method, source = self.preset.trials, system, ("", "")
+        if SYSTEMS[system].takes is Plugged:
+            count -= self.preset.pretraining_trials + self.preset.student_trials
+            source = (knowledge, self._pretraining_of(knowledge))
+            method = system if knowledge == "teacher" else _plug_in(knowledge)
+        base = chosen_options(self.out, "base")
+        grid = SYSTEMS[system].grid(base)
+        evenly = [grid[len(grid) * number // count] for number in range(min(count, len(grid)))]
+        trials: list[Trial] = []
+        for index, options in enumerate(
+            dict.fromkeys([*evenly, *grid, *SYSTEMS[system].spares(base)])
+        ):
+            if count == 0:
+                break
+            seeds = self.tuning_seeds
+            tried = [Trial(method, system, index, options, seed, *source) for seed in seeds]
+            trials += tried
+            count -= not has_collapsed(gaucs(self.out, tried))
+        return trials
 
     def compare_variants(self, pool: Pool, entries: Entries) -> None:
         """Compare plug-ins and students on the tuning day, and choose the students."""
@@ -235,22 +269,24 @@ class _Work:
             return
         stage = "variants"
         pool.run(stage, list(map(Pretrain, self._students().values())))
-        pool.run(stage, self._variant_trials())
+        pool.run(stage, [*self._variant_trials(), *self._arms()])
         chosen = read_json(self.out / "work" / "chosen.json")
         if "students" not in chosen:
-            chosen["students"] = VARIANTS[max(VARIANTS, key=self._worth)]
+            tried = self.variants_tried
+            worth = {variant: [self._variant_scores(variant)] for variant in tried}
+            chosen["students"] = tried[worth_its_cost(worth)]
             write_json(self.out / "work" / "chosen.json", chosen)
 
-    def _worth(self, variant: str) -> float:
-        """Average a variant's GAUC with both students' knowledge over the tuning seeds."""
+    def _variant_scores(self, variant: str) -> UserScores:
+        """Read how a variant ranked the tuning day with both students' knowledge."""
         method = f"variant {variant}, both"
         trials = [trial for trial in self._variant_trials() if trial.method == method]
-        return float(np.mean([read_json(trial.file(self.out))["gauc"] for trial in trials]))
+        return trial_scores(self.out, trials)
 
     def _students(self) -> dict[str, PretrainingPlan]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         students = {}
-        for variant, values in {**VARIANTS, **UNCHOSEN_VARIANTS}.items():
+        for variant, values in {**self.variants_tried, **UNCHOSEN_VARIANTS}.items():
             name = f"variant-{variant.replace(' ', '-')}"
             tuned = dataclasses.replace(config, **values)
             # What they learn from a teacher, they learn beside one.
@@ -262,10 +298,9 @@ class _Work:
         options = chosen_options(self.out, "keep")
         assert isinstance(options, Options)
         teacher = self._tuned_teacher()
-        ways: tuple[Literal["add", "concat"], ...] = ("add", "concat")
         tried = [
-            (f"plug-in {way}", dataclasses.replace(options, plugging=way), "teacher", teacher)
-            for way in ways
+            (f"plug-in {name}", dataclasses.replace(options, **place), "teacher", teacher)
+            for name, place in PLACES.items()
         ]
         tried += [
             (f"{variant}, {source}", options, source, pretrained.name)
@@ -277,6 +312,16 @@ class _Work:
             for name, chosen, source, pretrained in tried
             for seed in self.tuning_seeds
         ]
+
+    def _arms(self) -> list[Arm]:
+        teacher = self._tuned_teacher()
+        return [Arm(arm, seed, teacher) for arm in ARMS for seed in self.tuning_seeds]
+
+    def arms(self) -> list[dict[str, Any]]:
+        """Hold the ways of joining knowledge to a model that goes on side by side."""
+        if "keep" not in read_json(self.out / "work" / "chosen.json"):
+            return []
+        return compared(self.out, self.tuning_seeds, self._tuned_teacher())
 
     def variants(self) -> list[dict[str, Any]]:
         """Collect what the comparison of variants found."""
@@ -293,13 +338,30 @@ class _Work:
             for run in runs_of(entries)
             if run.has_seed or seed == self.seeds[0]
         ]
+        left = {test.run for test in tests if not test.file(self.out).exists()}
+        if left:
+            self._record_read(entries, left)
         pool.run("training and testing", tests)
+
+    def _record_read(self, entries: Entries, runs: set[Run]) -> None:
+        ledger = self.out / LEDGER_FILE if self.plan is None else self.plan.ledger
+        rows = {
+            table: [entry.row.name for entry in some if entry.run in runs]
+            for table, some in entries.items()
+        }
+        commit = circumstances()["commit"]
+        record_read(ledger, self.shop.log.info, self.plan, commit, rows)
 
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
         windows = sorted({run.window for run in runs if run.knowledge == "teacher"})
-        needs_teacher = any("teacher" in (run.system, run.knowledge) for run in runs)
-        needs_students = any(run.knowledge not in ("", "teacher") for run in runs)
+        needs_teacher = any(
+            PLUG_INS.get(run.knowledge, "").startswith("teacher")
+            or (run.system in CONTROLS and run.has_seed)
+            for run in runs
+        )
+        needs_students = any(kind in ("both", "both_logits") for kind in plug_ins_of(entries))
+        needs_permuted = any(run.knowledge == "permuted" for run in runs)
         jobs: list[Job] = []
         for seed in self.seeds:
             config = chosen_pretraining(self.out, seed)
@@ -315,6 +377,9 @@ class _Work:
                 for days in windows
                 if days
             ]
+            if needs_permuted:
+                plan = PretrainingPlan(f"permuted-{seed}", TEACHER, config, permuted=True)
+                jobs.append(Pretrain(plan))
         test_day = self.shop.log.info.test_day
         return [*jobs, *self._encoders(self.systems(entries), self.seeds, test_day)]
 
@@ -332,11 +397,13 @@ class _Work:
             ``command`` and ``preset``; ``log``, its ``LogInfo`` as a mapping; ``seeds`` that are
             reported, and ``tuning_seeds`` that options were chosen with; ``tuned``, the chosen
             options by method; ``trials``, every one of the tuning: method, options, day and GAUC;
-            wall time of all stages in ``seconds``, those of earlier runs included; and
-            ``circumstances``.
+            ``plug_ins``, the options chosen with other knowledge than K(u, i), and as many trials;
+            ``plan``, the written one with its checksum, null where there is none; wall time of all
+            stages in ``seconds``, those of earlier runs included; and ``circumstances``.
         """
         chosen = read_json(self.out / "work" / "chosen.json")
         pretraining, students = chosen.pop("pretraining"), chosen.pop("students", {})
+        plug_ins = chosen.pop("plug-ins", {})
         if "keep" in chosen:
             chosen["keep"] |= {"pretraining": pretraining, "students": students}
         which = "all" if tuple(tables) == TABLES else ",".join(tables)
@@ -348,8 +415,13 @@ class _Work:
             "seeds": self.seeds,
             "tuning_seeds": self.tuning_seeds,
             "tuned": chosen,
-            "trials": [trial for method in chosen for trial in self._trial_log(method)],
+            "trials": [
+                *(trial for method in chosen for trial in self._trial_log(method)),
+                *(trial for knowledge in plug_ins for trial in self._plug_in_log(knowledge)),
+            ],
+            "plug_ins": {_plug_in(knowledge): options for knowledge, options in plug_ins.items()},
             "seconds": self.shop.seconds,
+            "plan": None if self.plan is None else self.plan.facts,
             **circumstances(),
         }
 
@@ -358,34 +430,14 @@ class _Work:
         trials: list[Trial | PretrainTrial] = list(self._trials(method))
         if SYSTEMS[method].takes is Plugged:
             trials += map(PretrainTrial, self._pretraining_trials())
-            tried = {f"variant {variant}, both" for variant in VARIANTS}
+            tried = {f"variant {variant}, both" for variant in self.variants_tried}
             trials += [trial for trial in self._variant_trials() if trial.method in tried]
-        log: dict[str, dict[str, Any]] = {}
-        for trial in trials:
-            result = read_json(trial.file(self.out))
-            is_variant = result["method"] != method and isinstance(trial, Trial)
-            what = result["method"] if is_variant else result["options"]
-            entry = {"method": method, "options": what, "day": result["day"]}
-            by_seed = log.setdefault(str(what), {**entry, "gauc": {}})["gauc"]
-            by_seed[str(result["seed"])] = result["gauc"]
-        return list(log.values())
+        return trial_log(self.out, method, trials)
+
+    def _plug_in_log(self, knowledge: str) -> list[dict[str, Any]]:
+        return trial_log(self.out, _plug_in(knowledge), self._trials("keep", knowledge))
 
 
-def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) -> None:
-    """Lay the runs' predictions where the contract wants them, one file per row and seed."""
-    for table, rows in entries.items():
-        for entry in rows:
-            for seed in seeds if entry.run.has_seed else seeds[:1]:
-                source = Test(entry.run, seed).file(shop.out)
-                target = prediction_path(shop.out, table, entry.row.name, seed)
-                if target.exists():
-                    continue
-                if entry.group is None:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.link(source, target)
-                    continue
-                whole = read_predictions(source)
-                clicks = super_domain_clicks(shop, whole.user)
-                low, high = entry.group
-                inside = (clicks >= low) & (clicks < high)
-                write_predictions(target, *(column[inside] for column in vars(whole).values()))
+def _plug_in(knowledge: str) -> str:
+    """Name the trials of KEEP's plug-in with another kind of knowledge than the teacher's."""
+    return f"keep, {knowledge}"

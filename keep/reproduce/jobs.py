@@ -15,23 +15,23 @@ from types import NoneType
 from typing import Any
 
 import numpy as np
-import torch
 
 from gkc.arrays import F32
 from gkc.knowledge import PARTS, part_spans
 from keep.atomic import read_json, replaced, write_json
-from keep.config import PretrainConfig
+from keep.config import TASKS, PretrainConfig
 from keep.data import Data, Samples
 from keep.gauc import gauc
-from keep.reproduce.controls import CONTROLS, teacher_scores
-from keep.reproduce.plan import ALL_DAYS, PRODUCTION, SERVED, WHOLE, Run
+from keep.knowledge import logits_and_category
+from keep.reproduce.controls import CONTROLS
+from keep.reproduce.plan import ALL_DAYS, PLUG_INS, PRODUCTION, WHOLE, Run
 from keep.reproduce.predictions import write_predictions
-from keep.reproduce.workshop import PretrainingPlan, Workshop
-from keep.systems import base
+from keep.reproduce.workshop import PretrainingPlan, Workshop, click_logits
+from keep.systems import base, transformer
 from keep.systems.plugged import KeepRanker, Knowledge, Plugged
 from keep.systems.registry import SYSTEMS
 from keep.systems.system import Ranker, Training
-from keep.systems.transformer import Encoder
+from keep.systems.transformer import Encoder, load_encoder, save_encoder
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,12 @@ class Encode:
         pretrain, data = SYSTEMS[self.system].pretrain, shop.data(self.test_day)
         assert pretrain is not None
         days = [day for day in data.days if day <= shop.version_day]
-        encoder = pretrain(data, days, chosen_options(shop.out, self.system), self.seed)
+        options = chosen_options(shop.out, self.system)
+        assert isinstance(options, transformer.Options)
+        encoder = pretrain(data, days, options, self.seed)
+        assert isinstance(encoder, Encoder)
         with replaced(self.file(shop.out)) as temporary:
-            torch.save(encoder, temporary)
+            save_encoder(encoder, options, temporary)
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class PretrainTrial:
         """Do it in this process."""
         day = shop.log.info.train_days[-1]
         test = shop.data(day).sub_domain(day)
-        scores, config = teacher_scores(shop, self.plan.name, test), self.plan.config
+        scores, config = click_logits(shop.state(self.plan.name), test.day), self.plan.config
         trial = _trial("pretraining", config, config.seed, test, scores)
         write_json(self.file(shop.out), trial)
 
@@ -130,8 +133,11 @@ class Trial:
 
     def file(self, out: Path) -> Path:
         """Name the file that the job leaves."""
-        folder = self.method.replace(" ", "-").replace(",", "")
-        return out / "work" / "tuning" / folder / f"{self.index:02d}-{self.seed}.json"
+        return self.predictions(out).with_suffix(".json")
+
+    def predictions(self, out: Path) -> Path:
+        """Name the file with what it said of the tuning day."""
+        return trial_predictions(out, self.method, self.index, self.seed)
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
@@ -144,7 +150,11 @@ class Trial:
         system = SYSTEMS[self.system]
         ranker = system.train(data, days, self.options, self.seed, side_input=side_input)
         test = data.sub_domain(day)
-        trial = _trial(self.method, self.options, self.seed, test, ranker.score(test))
+        scores = ranker.score(test)
+        write_predictions(
+            self.predictions(shop.out), test.day.user, test.day.item, test.day.click, scores
+        )
+        trial = _trial(self.method, self.options, self.seed, test, scores)
         write_json(self.file(shop.out), {**trial, "seconds": time.perf_counter() - began})
 
 
@@ -177,34 +187,45 @@ def test_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
     """Train a run and rank n impressions of the test day: (n,); nothing is chosen here."""
     if run.system in CONTROLS:
         return CONTROLS[run.system].score(shop, seed, test)
-    if run.knowledge in SERVED:
+    if run.served:
         return _served_scores(shop, run, seed, test)
-    if run.knowledge == "both":
-        return _both(shop, run, seed).score(test)
+    if run.knowledge in ("both", "both_logits"):
+        return _to_serve(shop, run, seed).score(test)
     return _train(shop, run, seed).score(test)
 
 
 def _served_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
     """Rank by what the service answers in place of both students' vectors."""
-    ranker = _both(shop, dataclasses.replace(run, knowledge="both"), seed)
+    ranker = _to_serve(shop, dataclasses.replace(run, served=""), seed)
     assert isinstance(ranker, KeepRanker)
-    with shop.served(f"students-{seed}", run.knowledge) as (answer, offline):
+    students = f"students-{seed}"
+    rows = shop.remember(("served", seed, run.served), lambda: _answers(shop, run, seed, test))
+    if run.knowledge == "both_logits":
+        rows = logits_and_category(rows, shop.logit_weights(students))
+    return ranker.score(test, lambda _: rows)
+
+
+def _answers(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
+    with shop.served(f"students-{seed}", run.served) as (answer, offline):
         rows = answer(test)
-        if run.knowledge == "f16":
+        if run.served == "f16":
             equal = int(np.count_nonzero(rows == offline(test)))
             write_json(served_file(shop.out, seed), {"numbers": rows.size, "equal": equal})
-        return ranker.score(test, lambda _: rows)
+        return rows
 
 
-def _both(shop: Workshop, run: Run, seed: int) -> Ranker:
+def _to_serve(shop: Workshop, run: Run, seed: int) -> Ranker:
     """Train with both students' vectors; the same model then ranks by what the service answers."""
-    return shop.remember(("ranker", seed), lambda: _train(shop, run, seed))
+    return shop.remember(("ranker", seed, run.knowledge), lambda: _train(shop, run, seed))
 
 
 def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
     info = shop.log.info
     data = shop.data(info.test_day)
-    options = chosen_options(shop.out, run.system)
+    if run.days == PRODUCTION and not run.knowledge:
+        start, keeps = _start(shop, seed, run.task), chosen_options(shop.out, "keep")
+        return base.go_on(start, data, info.train_days, keeps, seed, run.task)
+    options = run_options(shop.out, run)
     days = data.days if run.days == ALL_DAYS else info.train_days
     plugged = _plugged(shop, run, seed) if run.knowledge else None
     side_input = side_input_of(shop, run.system, seed, plugged)
@@ -214,17 +235,20 @@ def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
 
 def _plugged(shop: Workshop, run: Run, seed: int) -> Plugged:
     teacher = f"teacher-{seed}-latest{run.window}" if run.window else shop.teacher_of(seed)
+    if run.knowledge == "permuted":
+        teacher = f"permuted-{seed}"
     knowledge = KNOWLEDGE[run.knowledge](shop, Source(teacher, f"students-{seed}", run.parts))
-    if run.days != PRODUCTION:
-        return Plugged(knowledge)
+    start = _start(shop, seed, run.task) if run.days == PRODUCTION else None
+    return Plugged(knowledge, start)
+
+
+def _start(shop: Workshop, seed: int, task: int) -> base.Base:
+    """Return what the production setting goes on from: Base's checkpoint of the version's day."""
     data = shop.data(shop.log.info.test_day)
-    key = ("start", seed, run.task)
-    return Plugged(
-        knowledge, shop.remember(key, lambda: _until_version(shop, data, seed, run.task))
-    )
+    return shop.remember(("start", seed, task), lambda: until_version(shop, data, seed, task))
 
 
-def _until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Base:
+def until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Base:
     """Train Base on the sub-domain up to the version's day: the checkpoint to plug into."""
     days = [day for day in data.days if day <= shop.version_day]
     options = chosen_options(shop.out, "base")
@@ -236,7 +260,7 @@ def side_input_of(shop: Workshop, system: str, seed: int, plugged: Plugged | Non
     """Find what a system takes beside the log."""
     kind = SYSTEMS[system].takes
     if kind is Encoder:
-        return torch.load(encoder_file(shop.out, system, seed), weights_only=False)
+        return load_encoder(encoder_file(shop.out, system, seed), SYSTEMS[system].options)
     if kind is PretrainConfig:
         return chosen_pretraining(shop.out, seed)
     if kind in (Plugged, NoneType):
@@ -269,13 +293,29 @@ def _category_columns(shop: Workshop, source: Source) -> slice:
     return slice(*part_spans(PARTS, config.dim, config.category_dim)["user_category"])
 
 
+def _both_logits(shop: Workshop, source: Source) -> Knowledge:
+    whole = shop.student_knowledge(source.students, slice(None))
+    weights = shop.logit_weights(source.students)
+    return lambda samples: logits_and_category(whole(samples), weights)
+
+
 KNOWLEDGE: Mapping[str, Callable[[Workshop, Source], Knowledge]] = {
     "teacher": lambda shop, source: shop.teacher_knowledge(source.teacher, source.parts),
+    "teacher_logits": lambda shop, source: shop.teacher_logits(source.teacher),
+    "click_logit": lambda shop, source: shop.teacher_logits(source.teacher, TASKS.index("click")),
+    "permuted": lambda shop, source: shop.teacher_knowledge(source.teacher, source.parts),
     "decomposition": _decomposition,
     "degeneration": _degeneration,
     "both": lambda shop, source: shop.student_knowledge(source.students, slice(None)),
+    "both_logits": _both_logits,
 }
 """What a run plugs in: KEEP (CIKM'22), equations 4 and 6, table 8."""
+
+
+def trial_predictions(out: Path, method: str, index: int, seed: int) -> Path:
+    """Name the file with what a trial said of the tuning day."""
+    folder = method.replace(" ", "-").replace(",", "")
+    return out / "work" / "tuning" / folder / f"{index:02d}-{seed}.parquet"
 
 
 def served_file(out: Path, seed: int) -> Path:
@@ -294,13 +334,26 @@ def chosen_options(out: Path, system: str) -> Training:
     return options
 
 
+def run_options(out: Path, run: Run) -> Training:
+    """Read the options that a run is trained with: a plug-in's were tuned for its knowledge."""
+    kind = PLUG_INS[run.knowledge] if run.knowledge else "teacher"
+    if kind == "teacher":
+        return chosen_options(out, run.system)
+    tuned = read_json(out / "work" / "chosen.json")["plug-ins"][kind]
+    options: Training = SYSTEMS[run.system].options(**_with_tuples(tuned))
+    return options
+
+
 def chosen_pretraining(out: Path, seed: int) -> PretrainConfig:
     """Read the settings that tuning chose for pretraining, with another seed."""
     return PretrainConfig(**{**_chosen(out, "pretraining"), "seed": seed})
 
 
 def _chosen(out: Path, what: str) -> dict[str, Any]:
-    values = read_json(out / "work" / "chosen.json").get(what, {})
+    return _with_tuples(read_json(out / "work" / "chosen.json").get(what, {}))
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 

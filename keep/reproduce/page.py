@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from keep.reproduce.paper import TITLES
+from keep.reproduce.registration import LEDGER_FILE, read_ledger
 from keep.reproduce.report import (
+    EXTRAS,
     MISSING,
     Results,
     Row,
     circumstances_lines,
+    extras_of,
     gauc_cell,
     has_own_bases,
     interval_cell,
@@ -24,12 +27,11 @@ from keep.reproduce.report import (
     markdown_table,
     paper_cells,
     rows_by_name,
-    share_cell,
     signed,
     tuned_lines,
 )
 from keep.reproduce.results import FORMAT
-from keep.reproduce.verdicts import verdicts
+from keep.reproduce.verdicts import OUTCOMES, Order, orders, verdicts
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FOLDER = DOCS / "reproduction"
@@ -46,6 +48,24 @@ change that, or `reproduction/remarks.md`, not this page.
 GAUC: mean ± standard deviation over seeds. Lift: mean paired difference to the base. Intervals \
 are 95 % of the paired lift, bootstrap over users and seeds together. The paper's figures are of \
 Alibaba's logs: order can be compared with ours, sizes cannot."""
+
+
+ORDERS = """\
+## Where the order is not the paper's
+
+Every two rows that a table of the paper puts one above the other, with the paired difference in \
+the paper's direction: *reversed* and *as the paper* where its interval excludes zero, else \
+*undecided*. What contradicts the paper comes first. Earlier results do not hold the paired \
+difference of every two rows; it then lies between the ends of their lifts' intervals, and is \
+decided where these are apart."""
+
+
+READS = """\
+## Reads of test days
+
+Each time that a test day was scored, from [`reproduction/reads.jsonl`](reproduction/reads.jsonl). \
+What was read without a plan carries no claim of its own; `make demo` reads MovieLens's, too, each \
+time that it is run."""
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -65,7 +85,12 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     return [results for results in files if results.get("format") == FORMAT]
 
 
-def page(runs: Sequence[Results], checksums: Mapping[str, str], remarks: str) -> str:
+def page(
+    runs: Sequence[Results],
+    checksums: Mapping[str, str],
+    remarks: str,
+    reads: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Write the page.
 
     Parameters
@@ -76,6 +101,8 @@ def page(runs: Sequence[Results], checksums: Mapping[str, str], remarks: str) ->
         The logs' committed checksums by name.
     remarks : str
         Markdown about what did not come out; may be empty.
+    reads : sequence of mapping
+        The ledger's lines.
 
     Returns
     -------
@@ -88,7 +115,7 @@ def page(runs: Sequence[Results], checksums: Mapping[str, str], remarks: str) ->
         If runs cannot be told apart.
     """
     labelled = by_label(runs)
-    parts = [HEADING, "## What was to come out"]
+    parts = [HEADING, ORDERS, *_orders(labelled), "## What was to come out"]
     for label, run in labelled.items():
         lines = [
             (verdict.claim, verdict.measured, "yes" if verdict.holds else "**no**")
@@ -100,10 +127,53 @@ def page(runs: Sequence[Results], checksums: Mapping[str, str], remarks: str) ->
         shown = {label: run for label, run in labelled.items() if number in run["tables"]}
         if shown:
             parts += [f"## Table {number}: {title}", *_table(number, shown)]
+    parts += [READS, _reads(reads)] if reads else []
     for label, run in labelled.items():
         facts = "\n".join(f"- {line}" for line in circumstances_lines(run))
         parts += [f"## {label}: circumstances and tuned options", facts, *tuned_lines(run)]
     return "\n\n".join(parts) + "\n"
+
+
+def _orders(labelled: Mapping[str, Results]) -> list[str]:
+    """Lay the orders of all runs side by side, those that contradict the paper above."""
+    found: dict[tuple[str, str], dict[str, Order]] = {}
+    for label, run in labelled.items():
+        for order in orders(run):
+            found.setdefault((order.table, order.claim), {})[label] = order
+    counts = [
+        f"- {label}: " + ", ".join(f"{count[outcome]} {outcome}" for outcome in OUTCOMES)
+        for label in labelled
+        for count in [Counter(by[label].outcome for by in found.values() if label in by)]
+    ]
+    worst_first = sorted(
+        found.items(), key=lambda item: min(OUTCOMES.index(o.outcome) for o in item[1].values())
+    )
+    lines = [
+        [f"{claim} (table {table})", *(_order_cell(by.get(label)) for label in labelled)]
+        for (table, claim), by in worst_first
+    ]
+    return ["\n".join(counts), markdown_table(("order in the paper", *labelled), lines)]
+
+
+def _order_cell(order: Order | None) -> str:
+    if order is None:
+        return MISSING
+    outcome = f"**{order.outcome}**" if order.outcome == "reversed" else order.outcome
+    return f"{outcome} {order.measured}"
+
+
+def _reads(reads: Sequence[Mapping[str, Any]]) -> str:
+    lines = [
+        [
+            str(read["when"]),
+            read["log"] if read["seed"] is None else f"{read['log']}, seed {read['seed']}",
+            str(read["plan"] or "none")[:12],
+            str(read["commit"]),
+            ", ".join(f"{table} ({len(rows)} rows)" for table, rows in read["rows"].items()),
+        ]
+        for read in reads
+    ]
+    return markdown_table(("when", "log", "plan", "commit", "tables"), lines)
 
 
 def by_label(runs: Sequence[Results]) -> dict[str, Results]:
@@ -146,30 +216,30 @@ def _table(number: str, labelled: Mapping[str, Results]) -> list[str]:
     """Lay the rows of all runs side by side, and their paired differences below."""
     tables = {label: rows_by_name(run["tables"][number]) for label, run in labelled.items()}
     with_base = any(has_own_bases(rows.values()) for rows in tables.values())
-    with_share = any(row["share"] for rows in tables.values() for row in rows.values())
+    extras = extras_of(row for rows in tables.values() for row in rows.values())
     header = ["row", "paper GAUC", "paper lift"]
     for name in tables:
         header += [f"{name}: base GAUC"] if with_base else []
         header += [f"{name}: GAUC", "lift (95 % interval)"]
-        header += ["share of KEEP's lift"] if with_share else []
+        header += extras
     lines = []
     for name in dict.fromkeys(name for rows in tables.values() for name in rows):
         in_runs = [rows.get(name) for rows in tables.values()]
         line = [name, *paper_cells(next(row for row in in_runs if row is not None))]
         for row in in_runs:
-            line += _cells(row, with_base=with_base, with_share=with_share)
+            line += _cells(row, with_base=with_base, extras=extras)
         lines.append(line)
     return [markdown_table(header, lines), *_differences(tables), *_notes(tables)]
 
 
-def _cells(row: Row | None, *, with_base: bool, with_share: bool) -> list[str]:
+def _cells(row: Row | None, *, with_base: bool, extras: Sequence[str]) -> list[str]:
     if row is None:
-        return [MISSING] * (2 + with_base + with_share)
+        return [MISSING] * (2 + with_base + len(extras))
     lift = lift_cell(row)
     cells = [gauc_cell(row["base_gauc"])] if with_base else []
     cells.append(gauc_cell(row["gauc"]))
     cells.append(lift if lift == MISSING else f"{lift} ({interval_cell(row['interval'])})")
-    return [*cells, share_cell(row["share"])] if with_share else cells
+    return [*cells, *(EXTRAS[name](row) for name in extras)]
 
 
 def _differences(tables: Mapping[str, Mapping[str, Row]]) -> list[str]:
@@ -234,7 +304,8 @@ def current_page(runs: Sequence[Results]) -> str:
     """
     logs = json.loads((FOLDER / "logs.json").read_text(encoding="utf-8"))
     remarks = REMARKS.read_text(encoding="utf-8") if REMARKS.exists() else ""
-    return page(runs, {name: log["checksum"] for name, log in logs.items()}, remarks)
+    checksums = {name: log["checksum"] for name, log in logs.items()}
+    return page(runs, checksums, remarks, read_ledger(FOLDER / LEDGER_FILE))
 
 
 if __name__ == "__main__":

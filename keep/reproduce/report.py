@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keep.reproduce.paper import TITLES
+from keep.reproduce.results import COLLAPSED, has_collapsed
 
 Results = Mapping[str, Any]
 """What ``results.json`` holds."""
@@ -18,7 +20,6 @@ Row = Mapping[str, Any]
 """One of its rows."""
 
 MISSING = "-"
-SHARE = "share of KEEP's lift"
 
 
 def rows_by_name(table: Mapping[str, Any]) -> dict[str, Row]:
@@ -55,6 +56,14 @@ def share_cell(share: Mapping[str, Any] | None, missing: str = MISSING) -> str:
     return f"{share['value']:.0%}{spread}"
 
 
+def difference_cell(share: Mapping[str, Any] | None) -> str:
+    """Say the paired difference that stands beside a share; earlier results have none."""
+    if share is None or "difference" not in share:
+        return MISSING
+    found = share["difference"]
+    return f"{signed(found['lift'])} ({interval_cell(found['interval'])})"
+
+
 def signed(value: float | None) -> str:
     """Write a difference of GAUCs with its sign and four decimals."""
     return MISSING if value is None else f"{value:+.4f}"
@@ -66,6 +75,20 @@ def paper_cells(row: Row) -> tuple[str, str]:
         return MISSING, MISSING
     lift = MISSING if row["base"] is None else signed(row["paper"]["lift"])
     return f"{row['paper']['gauc']:.4f}", lift
+
+
+EXTRAS: Mapping[str, Callable[[Row], str]] = {
+    "share of the teacher's lift": lambda row: share_cell(row["share"]),
+    "GAUC minus the teacher's": lambda row: difference_cell(row["share"]),
+    "transfer ratio": lambda row: share_cell(row.get("transfer")),
+}
+"""Columns that only some tables have, by their heading."""
+
+
+def extras_of(rows: Iterable[Row]) -> list[str]:
+    """Name those of ``EXTRAS`` that rows have."""
+    rows = list(rows)
+    return [name for name, cell in EXTRAS.items() if any(cell(row) != MISSING for row in rows)]
 
 
 def has_own_bases(rows: Iterable[Row]) -> bool:
@@ -86,6 +109,7 @@ def report(results: Results) -> str:
         f"# KEEP's tables on {results['log']['name']}",
         _reading(results),
         *(_section(number, table) for number, table in results["tables"].items()),
+        *variant_lines(results),
         "## Tuned options",
         *tuned_lines(results),
         _circumstances(results),
@@ -97,7 +121,8 @@ def print_tables(results: Results, console: Console) -> None:
     """Print the tables on a terminal, narrower than in the report."""
     for number, table in results["tables"].items():
         columns = _columns(table["rows"], with_deviation=False)
-        columns.pop(SHARE, None)
+        for name in EXTRAS:
+            columns.pop(name, None)
         shown = Table(
             title=f"Table {number}: {TITLES[number]}", title_justify="left", box=box.SIMPLE
         )
@@ -111,7 +136,8 @@ def print_tables(results: Results, console: Console) -> None:
         for row in table["rows"]:
             if row["share"]:
                 of, share = row["share"]["of"], share_cell(row["share"])
-                console.print(f"{row['name']}: {share} of the lift of {of}", highlight=False)
+                text = f"{row['name']}: {share} of the lift of {of}, GAUC minus its: "
+                console.print(text + difference_cell(row["share"]), highlight=False)
 
 
 def _columns(rows: Sequence[Row], *, with_deviation: bool = True) -> dict[str, list[str]]:
@@ -126,8 +152,7 @@ def _columns(rows: Sequence[Row], *, with_deviation: bool = True) -> dict[str, l
     columns["95 % interval"] = [
         MISSING if row["base"] is None else interval_cell(row["interval"]) for row in rows
     ]
-    if any(row["share"] for row in rows):
-        columns[SHARE] = [share_cell(row["share"]) for row in rows]
+    columns |= {name: [EXTRAS[name](row) for row in rows] for name in extras_of(rows)}
     columns["paper GAUC"], columns["paper lift"] = map(
         list, zip(*(paper_cells(row) for row in rows), strict=True)
     )
@@ -177,8 +202,10 @@ def circumstances_lines(results: Results) -> list[str]:
     versions = ", ".join(
         f"{name} {version}" for name, version in sorted(results["versions"].items())
     )
+    plan = results.get("plan")
     return [
         f"log {results['log']['name']}, checksum `{results['log']['checksum']}`",
+        f"plan `{plan['sha256']}`" if plan else "no plan was written down before",
         f"command `{results['command']}`, preset {results['preset']}",
         f"seeds {', '.join(str(seed) for seed in results['seeds'])}",
         f"date {results['date']}, commit {results['commit']}, {results['seconds'] / 60:,.0f} min",
@@ -187,15 +214,57 @@ def circumstances_lines(results: Results) -> list[str]:
     ]
 
 
+def variant_lines(results: Results) -> list[str]:
+    """Say what other plug-ins and students are worth, and the ways to plug into a trained model."""
+    lines = []
+    if results.get("variants"):
+        by_name: dict[str, list[float]] = {}
+        for trial in results["variants"]:
+            by_name.setdefault(trial["method"].removeprefix("variant "), []).append(trial["gauc"])
+        cells = [(name, gauc_cell(values)) for name, values in by_name.items()]
+        lines += [
+            "## Variants, on the tuning day",
+            markdown_table(("plug-in; students, what is plugged in", "GAUC"), cells),
+        ]
+    if results.get("arms"):
+        lines += [
+            "## Knowledge joins a model that goes on",
+            "Base of the version's day goes on with the day after it, each batch scored before it "
+            "is learned: progressive GAUC of that day, and its lift over going on without.",
+            markdown_table(
+                ("knowledge", "GAUC", "lift", "95 % interval"),
+                [
+                    (
+                        arm["name"],
+                        gauc_cell(arm["gauc"]),
+                        signed(arm["lift"]),
+                        interval_cell(arm["interval"]),
+                    )
+                    for arm in results["arms"]
+                ],
+            ),
+        ]
+    return lines
+
+
 def tuned_lines(results: Results) -> list[str]:
     """Say what was chosen for every method, and out of how many trials."""
-    tried = [trial["method"] for trial in results["trials"]]
+    tried, collapsed = Counter[str](), Counter[str]()
+    for trial in results["trials"]:
+        tried[trial["method"]] += 1
+        collapsed[trial["method"]] += has_collapsed(trial["gauc"].values())
     lines = [
-        [method, str(tried.count(method)), ", ".join(f"{k} {v}" for k, v in sorted(chosen.items()))]
-        for method, chosen in sorted(results["tuned"].items())
+        [
+            method,
+            str(tried[method]),
+            str(collapsed[method]),
+            ", ".join(f"{k} {v}" for k, v in sorted(chosen.items())),
+        ]
+        for method, chosen in sorted({**results["tuned"], **results.get("plug_ins", {})}.items())
     ]
     seeds = ", ".join(str(seed) for seed in results["tuning_seeds"])
     return [
-        f"Tuning seeds {seeds}; every trial is in the JSON.",
-        markdown_table(("method", "trials", "chosen"), lines),
+        f"Tuning seeds {seeds}; every trial is in the JSON. A trial collapsed if it ranked by "
+        f"chance under one of them (GAUC within {COLLAPSED} of a half).",
+        markdown_table(("method", "trials", "of them collapsed", "chosen"), lines),
     ]

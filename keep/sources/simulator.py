@@ -37,8 +37,9 @@ SOURCE = (
     "day of appearance and an exposure that fades with age. Shown by long-tailed activity and "
     "popularity, not by taste. Click by a logistic model with noise; cart and conversion among "
     "clicks. Super-domain: all scenes ({scenes}); sub-domain: scene {sub_domain}. The last day is "
-    "the test day, with {of.test_impressions:,} further impressions of the sub-domain; two before "
-    "it train. Ground truth: truth/day=NNNN.parquet, row by row."
+    "the test day, with {of.test_impressions:,} further impressions of the sub-domain; the "
+    "{of.training_days} days before it train, the last of them, the tuning day, with "
+    "{of.tuning_impressions:,} further ones. Ground truth: truth/day=NNNN.parquet, row by row."
 )
 
 
@@ -56,6 +57,12 @@ class SimulatorConfig:
     test_impressions: int = 0
     """Further impressions of the sub-domain on the last day, so that intervals are narrow though
     training is short."""
+    tuning_impressions: int = 0
+    """Further impressions of the sub-domain on the day before, the tuning day: what is compared
+    there is then seen, though training is short. Downstream models that are tested on the last day
+    would train on them, too."""
+    training_days: int = 2
+    """Days before the test day that train downstream models; the last of them is the tuning day."""
     scenes: tuple[str, ...] = ("home", "search", "ads")
     """Names of the scenes; the last is the sub-domain."""
     scene_shares: tuple[float, ...] = (0.5, 0.2, 0.3)
@@ -91,24 +98,43 @@ class SimulatorConfig:
     conversion_base: float = -2.0
 
 
-PRESETS = {
-    "small": SimulatorConfig(),
-    "large": SimulatorConfig(
-        preset="large",
-        users=8_000,
-        items=12_000,
-        categories=80,
-        shops=1_000,
-        days=21,
-        impressions_per_day=120_000,
-        test_impressions=280_000,
-        scenes=("home", "search", "video", "ads"),
-        scene_shares=(0.45, 0.25, 0.15, 0.15),
-        scene_logits=(0.0, 0.6, 0.2, -0.4),
-        fit_deviation=0.3,
-    ),
-}
-"""Sizes on offer: small for a try and for tests, large for the figures of docs/reproduction.md."""
+_LARGE = SimulatorConfig(
+    preset="large",
+    users=8_000,
+    items=12_000,
+    categories=80,
+    shops=1_000,
+    days=21,
+    impressions_per_day=120_000,
+    test_impressions=280_000,
+    scenes=("home", "search", "video", "ads"),
+    scene_shares=(0.45, 0.25, 0.15, 0.15),
+    scene_logits=(0.0, 0.6, 0.2, -0.4),
+    fit_deviation=0.3,
+)
+# Categories stay as many: a user has as few clicks in each as in the large one.
+_HALF = dataclasses.replace(
+    _LARGE,
+    preset="half",
+    users=4_000,
+    items=6_000,
+    shops=500,
+    impressions_per_day=60_000,
+    test_impressions=140_000,
+)
+# Pretraining has as many days as in the others, and so have models that are tested on the tuning
+# day; the test day is never scored.
+_DEVELOPMENT = dataclasses.replace(
+    _HALF,
+    preset="development",
+    days=22,
+    training_days=3,
+    tuning_impressions=150_000,
+    test_impressions=0,
+)
+PRESETS = {config.preset: config for config in (SimulatorConfig(), _LARGE, _HALF, _DEVELOPMENT)}
+"""Sizes on offer: small for a try and for tests, large and half for the figures of
+docs/reproduction.md, development for what is chosen before those are read."""
 
 
 class World:
@@ -173,7 +199,7 @@ class World:
             What no log holds: the probabilities drawn from, and the parts of the click's logit.
         """
         config = self.config
-        further = config.test_impressions if self.day == config.days else 0
+        further = self._further_impressions()
         count = config.impressions_per_day + further
         rng = np.random.default_rng([self.seed, 2, self.day])
         user = rng.choice(config.users, count, p=self.activity)
@@ -196,6 +222,11 @@ class World:
             "conversion": click & (rng.random(count) < truth["conversion_probability"]),
         }
         return columns, truth
+
+    def _further_impressions(self) -> int:
+        config = self.config
+        by_day = {config.days: config.test_impressions, config.days - 1: config.tuning_impressions}
+        return by_day.get(self.day, 0)
 
     def _truth(self, user: I64, item: I64, scene: I64, rng: np.random.Generator) -> Columns:
         config = self.config
@@ -255,12 +286,13 @@ def _info(config: SimulatorConfig, seed: int) -> LogInfo:
     source = SOURCE.format(
         of=config, seed=seed, scenes=", ".join(config.scenes), sub_domain=config.scenes[-1]
     )
+    first = config.days - config.training_days
     return LogInfo(
         name=log_name(config),
         source=source,
         sub_domain_scenes=(config.scenes[-1],),
-        pretrain_until=config.days - 3,
-        train_days=(config.days - 2, config.days - 1),
+        pretrain_until=first - 1,
+        train_days=tuple(range(first, config.days)),
         test_day=config.days,
         licence="none: made from random numbers, free to use and to pass on",
         seed=seed,

@@ -63,7 +63,7 @@ def pretrain(data: Data, days: Sequence[int], options: Options, seed: int) -> En
     """Pre-train an encoder on the users' clicks of all scenes on days of the log, ascending.
 
     No other day's impressions are read. The seed fixes weights, order and every other draw. The
-    encoder is in evaluation mode, and can be pickled.
+    encoder is in evaluation mode.
 
     Notes
     -----

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,9 +27,20 @@ from keep.din import Teacher
 from keep.features import Batch, Features, Rows, make_batch, trained_by
 from keep.losses import point_loss
 from keep.models import Models, set_item_tables, task_losses
-from keep.systems import base
-from keep.systems.plugged import KeepRanker, Options, make_plug_in
+from keep.systems import base, plugged
+from keep.systems.plugged import KeepRanker, plug_into
 from keep.systems.system import Lesson, System, every, inputs, labels, seeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(plugged.Options):
+    """How Base, its plug-in and the extraction module beside them are trained."""
+
+    extraction_batch_size: int = 128
+    """Impressions of all scenes in a step of the extraction module. Smaller than pretraining's,
+    because it has the training days alone; as for the other systems that learn from all scenes."""
+    extraction_learning_rate: float = 0.003
+    """Its Adam's learning rate."""
 
 
 class RunningMoments:
@@ -66,8 +78,7 @@ class _Downstream:
         self.task = lesson.task
         self.model = base.make(lesson.data, lesson.options, lesson.seed)
         with seeded(lesson.seed):
-            self.plug_in = make_plug_in(width, self.model, lesson.options)
-        self.plug_in.attach(self.model.first_layer)
+            self.plug_in = plug_into(self.model, width, lesson.options)
         self.moments = RunningMoments(width)
         parameters = [*self.model.parameters(), *self.plug_in.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=self.options.learning_rate, fused=True)
@@ -104,7 +115,12 @@ def co_train(lesson: Lesson[Options, PretrainConfig]) -> KeepRanker:
 
     The ranker reads the extraction module as it is after the last day.
     """
-    data, config = lesson.data, lesson.side_input
+    data = lesson.data
+    config = replace(
+        lesson.side_input,
+        batch_size=lesson.options.extraction_batch_size,
+        learning_rate=lesson.options.extraction_learning_rate,
+    )
     teacher = Models(data.sizes, config, ("teacher",)).teacher
     set_item_tables(teacher.features, data.features)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=config.learning_rate, fused=True)
@@ -197,7 +213,12 @@ def read(teacher: Teacher, samples: Samples, positions: I64) -> Tensor:
 
 KEEP_C = System(
     options=Options,
-    tried=every(batch_size=(64, 128), learning_rate=(0.001, 0.003), plug_in_hidden=(16, 32, 128)),
+    # What CoNet gets for its steps on all scenes, the extraction module gets for its own.
+    tried=every(
+        extraction_batch_size=(128, 512),
+        extraction_learning_rate=(0.001, 0.003),
+        plug_in_hidden=(16, 32, 128),
+    ),
     learn=co_train,
     takes=PretrainConfig,
 )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gkc.arrays import F32, I64
-from keep.data import Samples
+from keep.data import Data, Samples
 from keep.losses import point_loss
 from keep.plugin import Concatenation, KnowledgeInput, PlugIn
 from keep.systems import base
@@ -27,12 +27,15 @@ from keep.systems.system import (
     Step,
     System,
     every,
+    fit_progressively,
     inputs,
     labels,
     one_pass,
     score,
     seeded,
 )
+
+Plugging = Literal["add", "concat", "concat anew"]
 
 Knowledge = Callable[[Samples], F32]
 """Impressions to their knowledge, shape (n, width), float32, row by row."""
@@ -44,9 +47,20 @@ class Options(base.Options):
 
     plug_in_hidden: int = 32
     """Width of the plug-in network's hidden layer."""
-    plugging: Literal["add", "concat"] = "add"
-    """``add``: the plug-in network of equation 5; ``concat``: knowledge joins the first layer's
-    inputs, for comparison."""
+    plugging: Plugging = "add"
+    """``add``: the plug-in network of equation 5. For comparison, ``concat``: knowledge joins the
+    layer's inputs; ``concat anew``: and the layer's own weights are drawn anew."""
+    layer: int = 1
+    """The m of equation 5, a hidden layer of Base's MLP; the paper does not name it."""
+    after_activation: bool = False
+    """Whether h_m is what the layer's ReLU puts out, not what goes into it."""
+
+    def __post_init__(self) -> None:
+        """Check that there is such a place."""
+        if not 1 <= self.layer <= len(self.hidden):
+            raise ValueError(f"layer {self.layer} is none of Base's {len(self.hidden)} hidden ones")
+        if self.plugging != "add" and self.after_activation:
+            raise ValueError("knowledge joins a layer's inputs: after_activation is of add alone")
 
 
 @dataclass(frozen=True)
@@ -97,9 +111,8 @@ def build(lesson: Lesson[Options, Plugged]) -> tuple[KeepRanker, Step]:
     rows = {samples.number: plugged.knowledge(samples) for samples in lesson.sub_domain()}
     width = next(iter(rows.values())).shape[1]
     with seeded(lesson.seed):
-        plug_in = make_plug_in(width, model, lesson.options)
+        plug_in = plug_into(model, width, lesson.options)
     plug_in.standardise(torch.from_numpy(np.concatenate(list(rows.values()))))
-    plug_in.attach(model.first_layer)
     ranker = KeepRanker(model, plug_in, plugged.knowledge)
 
     def loss(samples: Samples, positions: I64) -> Tensor:
@@ -109,16 +122,34 @@ def build(lesson: Lesson[Options, Plugged]) -> tuple[KeepRanker, Step]:
     return ranker, loss
 
 
-def make_plug_in(width: int, model: Base, options: Options) -> KnowledgeInput:
-    """Make what takes knowledge of ``width`` columns to Base's first layer, not attached yet.
+def go_on(data: Data, samples: Samples, options: Options, seed: int, plugged: Plugged) -> F32:
+    """Train on with a day's n impressions; return their logits from before each was learned."""
+    lesson = Lesson(data, (samples.number,), options, seed, 0, plugged)
+    ranker, _ = build(lesson)
+    ranker.model.train()
+    rows = plugged.knowledge(samples)
+    return fit_progressively(
+        ranker.parameters(),
+        samples,
+        lambda day, positions: ranker.logits(day, positions, rows),
+        options,
+        seed,
+    )
+
+
+def plug_into(model: Base, width: int, options: Options) -> KnowledgeInput:
+    """Attach to a Base what takes knowledge of ``width`` columns to its layer.
 
     It is drawn from torch's own generator.
     """
-    layer = model.first_layer
-    assert isinstance(layer, nn.Linear)
-    if options.plugging == "concat":
-        return Concatenation(width, layer)
-    return PlugIn(width, layer.out_features, options.plug_in_hidden)
+    layer = model.hidden_layer(options.layer)
+    plug_in: KnowledgeInput
+    if options.plugging == "add":
+        plug_in = PlugIn(width, layer.out_features, options.plug_in_hidden)
+    else:
+        plug_in = Concatenation(width, layer, anew=options.plugging == "concat anew")
+    plug_in.attach(model.activation(options.layer) if options.after_activation else layer)
+    return plug_in
 
 
 KEEP = System(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from threading import RLock
 from types import NoneType
@@ -16,9 +16,13 @@ from torch import Tensor, nn
 
 from gkc.arrays import F32, I64
 from keep.data import Data, Samples
+from keep.losses import point_loss
 
 Step = Callable[[Samples, I64], Tensor]
 """Samples of a day and (B,) positions in them to a tensor: a loss, or (B,) logits."""
+
+SPARE_RATE = 0.002
+"""Adam's learning rate of options that are tried where others collapsed."""
 
 _SEEDING = RLock()
 
@@ -91,7 +95,8 @@ class System(Generic[S, G, R]):
     """``base.Options`` or a subclass: what is tried starts from all of Base's best options."""
     tried: tuple[Mapping[str, Any], ...]
     """What is tried on the tuning day: changes to Base's best options. Twelve, as for each of the
-    others; six for one that takes ``Plugged``, whose other trials are pretraining and students."""
+    others; six for one that takes ``Plugged``, whose other trials are pretraining and students.
+    ``spares`` take the place of those that collapse."""
     learn: Callable[[Lesson[S, G]], R]
     """Builds and trains it: ``one_pass``, but for KEEP-C."""
     takes: type = NoneType
@@ -102,6 +107,11 @@ class System(Generic[S, G, R]):
     def grid(self, best: Training) -> tuple[S, ...]:
         """List the options to try, given those of Base that were found best."""
         return tuple(self.options(**{**vars(best), **changes}) for changes in self.tried)
+
+    def spares(self, best: Training) -> tuple[S, ...]:
+        """List what else can be tried: the grid at a learning rate between those that it has."""
+        grid = (replace(options, learning_rate=SPARE_RATE) for options in self.grid(best))
+        return tuple(dict.fromkeys(grid))
 
     def train(
         self,
@@ -187,6 +197,36 @@ def fit(
             optimizer.step()
             steps += 1
     return steps
+
+
+def fit_progressively(
+    parameters: Iterable[nn.Parameter],
+    samples: Samples,
+    logits: Step,
+    training: Training,
+    seed: int,
+) -> F32:
+    """Train on clicks in one pass over a day's n impressions, each scored before it is learned.
+
+    Returns
+    -------
+    ndarray, shape (n,), float32
+        Logits.
+
+    References
+    ----------
+    Blum, Kalai and Langford, "Beating the hold-out: bounds for k-fold and progressive
+    cross-validation", COLT 1999.
+    """
+    scores = np.empty(len(samples), dtype=np.float32)
+
+    def loss(day: Samples, positions: I64) -> Tensor:
+        found = logits(day, positions)
+        scores[positions] = found.detach().numpy()
+        return point_loss(found, labels(day, positions, task=0))
+
+    fit(parameters, [samples], loss, training, seed)
+    return scores
 
 
 def score(samples: Samples, logits: Step, batch_size: int = 4096) -> F32:

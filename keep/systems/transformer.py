@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,12 +15,21 @@ from torch.nn import functional
 
 from gkc.arrays import I64, Bools
 from keep.data import Data
+from keep.errors import ProblemError
 from keep.features import PADDING
 from keep.layers import ItemFeatures, TableSizes
 from keep.models import set_item_tables
 from keep.systems import base
 from keep.systems.base import Base, BaseRanker, click_loss, fitted
 from keep.systems.system import Lesson, Step, every, one_pass
+from keep.weights import DAMAGE, load_weights
+
+
+class EncoderError(ProblemError):
+    """A file that an encoder cannot be read from."""
+
+    kind = "encoder "
+
 
 STD = 0.02
 """Standard deviation of fresh positions and of the vector of a hidden click, as in BERT."""
@@ -144,6 +155,33 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x, bias, self.dropout)
         return x
+
+
+def save_encoder(encoder: Encoder, options: Options, path: Path) -> None:
+    """Write an encoder's weights, and the options that it was made with as plain values."""
+    torch.save({"options": dataclasses.asdict(options), "weights": encoder.state_dict()}, path)
+
+
+def load_encoder(path: Path, kind: type[Options]) -> Encoder:
+    """Read what ``save_encoder`` wrote, with options of a kind, without running code of the file.
+
+    The encoder is in evaluation mode.
+
+    Raises
+    ------
+    EncoderError
+        If the file is missing, damaged, or something else.
+    """
+    try:
+        saved = load_weights(path)
+        options, weights = kind(**saved["options"]), saved["weights"]
+        tables = (len(weights[f"features.{name}.weight"]) for name in ("item", "shop", "category"))
+        # Of users an encoder knows nothing.
+        encoder = Encoder(TableSizes(0, *tables), len(weights["positions"]), options)
+        encoder.load_state_dict(weights)
+    except DAMAGE as exc:
+        raise EncoderError(path, f"is damaged ({exc}); remove it and run again") from exc
+    return encoder.eval()
 
 
 def make_encoder(data: Data, options: Options) -> Encoder:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from keep.category import CategoryStudent
@@ -85,3 +88,30 @@ def test_it_starts_as_a_teacher_to_whom_all_items_and_shops_are_alike() -> None:
     torch.testing.assert_close(
         teacher.block_logits(USER, behaviours, items), student.block_logits(USER, behaviours, items)
     )
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_knowledge_can_be_narrower_than_the_teacher_s_or_the_logits_alone(width: int) -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, category_width=width)
+    student = CategoryStudent(SIZES, config)
+    knowledge = student.knowledge(USER, BEHAVIOURS, torch.tensor([3, 4]))
+    assert knowledge.shape == (2, config.category_dim) == (2, 3 * width)
+    shared = student.shared(USER, BEHAVIOURS, torch.tensor([[3], [4]])).squeeze(1)
+    for task in range(3):
+        own = knowledge[:, task * width : (task + 1) * width]
+        logits = own[:, 0] if width == 1 else student.tasks.logit(task, own)
+        torch.testing.assert_close(logits, student.tasks(task, shared))
+
+
+def test_layers_narrower_than_the_teacher_s_stay() -> None:
+    torch.manual_seed(0)
+    teacher, student = (
+        Teacher(SIZES, CONFIG),
+        CategoryStudent(SIZES, replace(CONFIG, category_width=3)),
+    )
+    before = {name: weight.clone() for name, weight in student.tasks.state_dict().items()}
+    student.start_from(teacher)
+    after = student.tasks.state_dict()
+    assert after["hidden.0.2.weight"].equal(before["hidden.0.2.weight"])
+    assert not after["hidden.0.0.weight"].equal(before["hidden.0.0.weight"])

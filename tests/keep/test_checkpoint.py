@@ -21,6 +21,7 @@ from keep.checkpoint import (
 )
 from keep.log import Log
 from keep.pretraining import start, train_day
+from tests.keep.hostile import save_hostile
 from tests.keep.tiny import CONFIG, tiny_days
 
 
@@ -115,6 +116,15 @@ def test_a_damaged_file_is_said_so(state: Pretraining, tmp_path: Path, file: str
     found.write_bytes(found.read_bytes()[:40])
     with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(tmp_path)
+
+
+def test_code_in_place_of_weights_is_refused(state: Pretraining, tmp_path: Path) -> None:
+    save_checkpoint(state, tmp_path)
+    (file,) = tmp_path.glob("day-*/weights.pt")
+    save_hostile(file)
+    with pytest.raises(CheckpointError, match=r"damaged \(weights.pt holds other things than"):
+        load_checkpoint(tmp_path)
+    assert not file.with_name("ran").exists()
 
 
 @pytest.mark.parametrize(

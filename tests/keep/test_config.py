@@ -35,6 +35,7 @@ def test_settings_left_out_are_the_preset_s(tmp_path: Path) -> None:
         ("batch_size = true", "batch_size must be a positive integer"),
         ("batch_size = '3'", "batch_size must be a positive integer"),
         ("seed = -1", "seed must be an integer"),
+        ("category_width = -1", "category_width must be an integer of at least 0"),
         ("mlp = []", "mlp must be a list"),
         ("mlp = [64, 0]", "mlp must be a list"),
         ("tower = 64", "tower must be a list"),

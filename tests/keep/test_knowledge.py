@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from gkc.client.knowledge import Knowledge as Answered
+from gkc.knowledge import PARTS, part_spans
 from keep import knowledge
 from keep.bundle import make_tables
 from keep.checkpoint import Pretraining
 from keep.config import PretrainConfig
 from keep.features import UNKNOWN
-from keep.knowledge import is_exported, knowledge_of, student_knowledge, teacher_spans
+from keep.knowledge import (
+    is_exported,
+    knowledge_of,
+    logits_and_category,
+    student_knowledge,
+    tasks_told,
+    teacher_logits,
+    teacher_spans,
+)
+from keep.layers import TableSizes
 from keep.log import Day, Log
+from keep.models import Models, score_clicks
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +115,29 @@ def test_as_stored_vectors_are_rounded_before_the_product(
     rounded = exact.astype(np.float16).astype(np.float32)
     np.testing.assert_array_equal(stored[:, : 2 * d], rounded[:, : 2 * d])
     np.testing.assert_array_equal(stored[:, 2 * d : 3 * d], rounded[:, :d] * rounded[:, d : 2 * d])
+
+
+def test_the_teacher_s_logits_are_those_of_its_own_rows(state: Pretraining, day: Day) -> None:
+    logits = teacher_logits(state, knowledge_of(state, day))
+    features = state.features
+    clicks = score_clicks(state.models.teacher, features.encode(day), features)
+    assert logits.shape == (len(day), 3)
+    np.testing.assert_allclose(logits[:, 0], clicks, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("towers", ["task", "shared"])
+def test_chosen_columns_are_a_client_s_logits_and_k_uc(
+    state: Pretraining, day: Day, towers: str
+) -> None:
+    config = replace(state.config, towers=towers)
+    models = Models(TableSizes(3, 3, 3, 3), config, ("two_tower",))
+    if towers == "shared":
+        torch.nn.init.normal_(models.two_tower.task_weights)
+    d, width = config.dim, 3 * config.dim + config.category_dim
+    rows = np.random.default_rng(0).normal(size=(5, width)).astype(np.float32)
+    chosen = logits_and_category(rows, models.two_tower.logit_weights.numpy())
+    told = tasks_told(replace(state, config=config, models=models))
+    spans = {str(part): span for part, span in part_spans(PARTS, d, config.category_dim).items()}
+    answer = Answered(rows, np.ones((5, 4), np.uint8), spans, {"v": "g"}, {"v": told})
+    np.testing.assert_allclose(chosen[:, :3], answer.logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(chosen[:, 3:], answer["user_category"])

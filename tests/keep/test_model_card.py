@@ -69,7 +69,7 @@ def test_says_what_the_bundle_is_and_where_it_comes_from(state: Pretraining, log
 def test_says_in_which_axes_the_vectors_lie(state: Pretraining, log: Log) -> None:
     assert "**in the axes of:** no other version\n" in card(state, log.info, METRICS)
     errors = {"user": 0.126, "item": 0.4}
-    older = Compatibility("ckpt", 2, {}, errors, "keep-sha256:0")
+    older = Compatibility("ckpt", 2, {}, errors, "keep-sha256:0", {})
     text = model_card("tiny", state, log.info, ROWS, 3.2e-7, COVERAGE, METRICS, older)
     assert "axes of:** checkpoint ckpt, day 2 (ridge; error user 0.13, item 0.40)\n" in text
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
-from keep.config import MODELS
-from keep.features import UNKNOWN, click_batch
+from keep.config import CHOICES, MODELS, TASKS
+from keep.features import UNKNOWN, click_batch, training_batches
 from keep.losses import batch_pair_loss, pair_loss, point_loss
 from keep.models import (
     Models,
@@ -85,6 +86,55 @@ def test_task_losses_are_equation_3_for_each_task_and_pair_only_samples_with_a_p
     across = task_losses([logits] * 3, three, replace(CONFIG, pairs="batch"))
     for loss in across:
         torch.testing.assert_close(loss, point + 0.25 * batch_pair_loss(logits, labels))
+
+
+@pytest.mark.parametrize("pairs", CHOICES["pairs"])
+@pytest.mark.parametrize("weighting", CHOICES["weighting"])
+def test_each_weighting_is_the_sums_that_it_says(weighting: str, pairs: str) -> None:
+    config = replace(CONFIG, weighting=weighting, pairs=pairs, pair_weight=0.3)
+    days = tiny_days()
+    state = start(days[1], config)
+    rows = state.features.encode(days[1])
+    rng = np.random.default_rng(1)
+    for batch in training_batches(rows, state.features, config, rng):
+        logits = [torch.randn(len(line)) for line, _ in batch.scored]
+        found = task_losses(logits, batch, config)
+        assert 0 < len(batch.labels[1]) < len(batch.labels[0]) == len(batch.samples)
+        for task in range(len(TASKS)):
+            labels = batch.labels[task].numpy()
+            point, pair, count = slow_sums(logits[task].numpy(), labels, batch.paired[task], pairs)
+            impressions = len(batch.samples)
+            expected = {
+                "means": point / len(labels) + 0.3 * pair / count,
+                "click_rate": (point / len(labels) + 0.3 * pair / count)
+                * (len(labels) / impressions),
+                "sums": (point + 0.3 * pair) / impressions,
+            }[weighting]
+            assert found[task].item() == pytest.approx(expected, rel=1e-5)
+
+
+def slow_sums(
+    logits: np.ndarray, labels: np.ndarray, paired: torch.Tensor, pairs: str
+) -> tuple[float, float, int]:
+    """Add up equations 1 and 2 term by term, and count the terms of equation 2.
+
+    With pairs across the batch, a sample's term is the mean over its partners.
+    """
+    point = pair = 0.0
+    for score, label in zip(logits, labels, strict=False):
+        chance = 1 / (1 + np.exp(-float(score)))
+        point -= np.log(chance if label else 1 - chance)
+    if pairs == "day":
+        for place, sample in enumerate(paired.tolist()):
+            own, partner = float(logits[sample]), float(logits[len(labels) + place])
+            margin = own - partner if labels[sample] else partner - own
+            pair += np.log(1 + np.exp(-margin))
+        return point, pair, len(paired)
+    for score, label in zip(logits, labels, strict=True):
+        others = logits[labels != label].astype(np.float64)
+        margins = float(score) - others if label else others - float(score)
+        pair += np.mean(np.log(1 + np.exp(-margins)))
+    return point, pair, len(labels)
 
 
 def test_distillation_is_the_squared_error_of_the_samples_own_logits() -> None:

@@ -291,3 +291,16 @@ def test_concatenation_is_a_wider_layer_s_output(model: nn.Sequential) -> None:
     concatenation.feed(knowledge)
     torch.testing.assert_close(layer(x), wider(torch.cat([x, knowledge], dim=1)))
     assert concatenation.weight.abs().max() <= 10**-0.5
+
+
+def test_a_layer_that_is_concatenated_to_anew_starts_as_the_wider_one(
+    model: nn.Sequential,
+) -> None:
+    layer = model[0]
+    assert isinstance(layer, nn.Linear)
+    kept, bound = layer.weight.detach().clone(), (6 + 94) ** -0.5
+    Concatenation(94, layer)
+    assert torch.equal(layer.weight, kept)
+    Concatenation(94, layer, anew=True)
+    assert not (layer.weight == kept).any()
+    assert max(layer.weight.abs().max(), layer.bias.abs().max()) <= bound

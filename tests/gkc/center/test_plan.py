@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from gkc.center.generation import LoadedGeneration
 from gkc.center.plan import Plan, VersionPlan
-from gkc.center.question import Columns, Question
-from gkc.store import open_reader
+from gkc.center.question import Columns, Layout, Question
+from gkc.store import Origin, open_reader
 from tests.gkc.world import ITEMS, STRANGERS, USERS, make_world
 
 
@@ -52,4 +53,28 @@ async def test_portions_have_all_users_in_order_and_count_each_row_once(
     for version, counts in expected.counts.items():
         assert cut.answer.counts[version].tolist() == counts.tolist()
     assert cut.answer.versions == expected.versions
+    await reader.close()
+
+
+@pytest.mark.parametrize("layout", ["rows", "factored"])
+async def test_an_answer_tells_the_tasks_of_the_versions_that_have_some(
+    layout: Layout, tmp_path: Path
+) -> None:
+    url = f"file:{tmp_path}"
+    world = make_world("v1").publish(url)
+    reader = open_reader(url)
+    manifest = await reader.manifest(world.generation)
+    items = await reader.item_table(manifest, 0)
+    origin = Origin(tasks=[{"name": "click", "dim": 4}])
+    with_tasks = replace(manifest, spec=replace(manifest.spec, origin=origin))
+    columns = Columns(
+        1, np.array(USERS[:1]), np.array(ITEMS[:1]), None, None, ("v1",), np.zeros(1, np.int64)
+    )
+    told = []
+    for described in (manifest, with_tasks):
+        plan = Plan(Question(columns, layout=layout), {"v1": LoadedGeneration.of(described, items)})
+        [version] = plan.versions
+        records = list(await reader.fetch_users(manifest, version.users))
+        told.append(plan.finish([records]).tasks)
+    assert told == [{}, {"v1": '[{"name":"click","dim":4}]'}]
     await reader.close()

@@ -58,11 +58,23 @@ def test_the_twice_rounded_number_needs_its_care() -> None:
     assert np.float32(7.038531e-26) != TWICE_ROUNDED[0], "its shortest decimal is another float32"
 
 
+async def metadata_of(told: RowsAnswer) -> Any:
+    body = b"".join(await encode(told, SAFETENSORS, Turns()))
+    return json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])["__metadata__"]
+
+
 async def test_an_old_answer_says_its_age() -> None:
     old = replace(answer(np.zeros((1, 2), dtype=np.float32)), age=2.5)
     assert json.loads(encode_json(old))["age"] == 2.5
-    told = b"".join(await encode(old, SAFETENSORS, Turns()))
-    assert json.loads(told[8 : told.index(b"}}") + 2])["__metadata__"]["age"] == "2.5"
+    assert (await metadata_of(old))["age"] == "2.5"
+
+
+async def test_safetensors_tell_the_tasks_by_version_where_there_are_some() -> None:
+    plain = answer(np.zeros((1, 2), dtype=np.float32))
+    tasks = [{"name": "click", "dim": 2}]
+    with_tasks = replace(plain, tasks={"v": json.dumps(tasks)})
+    assert "tasks" not in await metadata_of(plain)
+    assert json.loads((await metadata_of(with_tasks))["tasks"]) == {"v": tasks}
 
 
 @pytest.mark.parametrize("rows", [12_500, 12_501, 40_000])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,17 @@ from keep.recipes.reproduce import reproduce
 from keep.reproduce.paper import TABLES
 from keep.reproduce.pool import ReproductionError
 from keep.reproduce.predictions import read_predictions
+from keep.reproduce.presets import PRESETS
+from keep.reproduce.registration import LEDGER_FILE, read_ledger, read_plan
+from keep.reproduce.results import has_collapsed
 from keep.reproduce.workshop import Workshop, WorkshopError
+from keep.systems.base import BASE
 from tests.keep.tiny import DAYS, tiny_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+DRAFT = Path(__file__).parents[3] / "docs" / "reproduction" / "plan.draft.json"
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +92,36 @@ def test_what_is_finished_is_not_trained_again(done: Path, log: Log) -> None:
     np.testing.assert_array_equal(read_predictions(lost).score, score)
 
 
+def test_a_read_without_a_plan_is_recorded_as_such_in_the_folder(done: Path, log: Log) -> None:
+    before = read_ledger(done / LEDGER_FILE)
+    assert before[0]["plan"] is None
+    assert before[0]["checksum"] == log.info.checksum
+    assert set(before[0]["rows"]) == set(TABLES)
+    reproduce(log.path, done, ("2",), "small", seeds=2)
+    assert read_ledger(done / LEDGER_FILE) == before, "nothing was scored again"
+
+
+def test_figures_need_a_plan_and_are_recorded_beside_it(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = dataclasses.replace(PRESETS["small"], needs_plan=True)
+    monkeypatch.setitem(PRESETS, "full", preset)
+    out, plan = tmp_path / "out", tmp_path / "plan.json"
+    found = reproduce(log.path, out, ("2",), "full", seeds=1)
+    assert found["tables"] == {}
+    assert found["trials"]
+    assert not (out / LEDGER_FILE).exists()
+    assert not (out / "work" / "runs").exists()
+    draft = json.loads(DRAFT.read_text(encoding="utf-8"))
+    logs = {log.info.name: log.info.checksum}
+    plan.write_text(json.dumps({**draft, "logs": logs, "thresholds": {}, "trials": 3}))
+    found = reproduce(log.path, out, ("2",), "full", seeds=1, plan=plan)
+    [read] = read_ledger(tmp_path / LEDGER_FILE)
+    assert read["plan"] == found["plan"]["sha256"] == read_plan(plan).sha256
+    assert "KEEP" in read["rows"]["2"]
+    assert not (out / LEDGER_FILE).exists()
+
+
 def test_turning_every_label_of_the_test_day_changes_no_prediction(
     done: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +137,30 @@ def test_turning_every_label_of_the_test_day_changes_no_prediction(
         compared += 1
     rows = results(done)["tables"]["2"]["rows"]
     assert compared == sum(len(row["gauc"]) for row in rows) > 0
+
+
+def test_every_method_has_as_many_trials(done: Path) -> None:
+    values = results(done)
+    tried = Counter(
+        trial["method"] for trial in values["trials"] if not has_collapsed(trial["gauc"].values())
+    )
+    # KEEP's three are of pretraining, students and plug-in; other knowledge needs the last alone.
+    assert tried == dict.fromkeys(values["tuned"], 3) | dict.fromkeys(values["plug_ins"], 1)
+    assert set(values["plug_ins"]) == {"keep, both", "keep, both_logits", "keep, teacher_logits"}
+
+
+def test_collapsed_trials_are_replaced_until_no_option_is_left(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keep.reproduce.results.COLLAPSED", 1.0)
+    found = reproduce(log.path, tmp_path / "out", ("6",), "small", seeds=1)
+    tried = [str(trial["options"]) for trial in found["trials"] if trial["method"] == "base"]
+    options = [*BASE.grid(BASE.options()), *BASE.spares(BASE.options())]
+    assert len(tried) == len(set(tried)) == len(options)
+    assert {trial["options"]["learning_rate"] for trial in found["trials"][: len(tried)]} == {
+        option.learning_rate for option in options
+    }
+    assert "| base | 18 | 18 |" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
 def test_another_log_is_refused_in_the_same_folder(done: Path, tmp_path: Path) -> None:

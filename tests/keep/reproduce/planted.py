@@ -19,7 +19,7 @@ FACTS: dict[str, Any] = {
     "seeds": SEEDS,
     "tuning_seeds": (1, 2),
     "tuned": {"Base": {"batch": 64, "lr": 1e-7}},
-    "trials": ({"method": "Base", "options": {"batch": 64}, "seed": 1, "gauc": float("nan")},),
+    "trials": ({"method": "Base", "options": {"batch": 64}, "gauc": {"1": float("nan")}},),
     "seconds": 90.0,
     "machine": "2 cores",
     "date": "2026-11-24",
@@ -62,11 +62,14 @@ PLAN = {
         PlannedRow("KEEP (2 days)", "Base"),
         PlannedRow("KEEP (4 days)", "Base"),
     ],
-    "7": [PlannedRow("0-50", "0-50 Base", "0-50"), PlannedRow(">300", ">300 Base", ">300")],
+    "7": [
+        PlannedRow("0-50", "0-50 Base", "0-50"),
+        PlannedRow(">300", ">300 Base", ">300", gains_less_than="0-50"),
+    ],
     "8": [
         PlannedRow("Base", None, "Base"),
         PlannedRow("KEEP", "Base", "KEEP"),
-        PlannedRow("decomposition", "Base", "decomposition", share_of="KEEP"),
+        PlannedRow("decomposition", "Base", "decomposition", share_of=("KEEP",)),
     ],
 }
 STRENGTHS = {
@@ -87,10 +90,14 @@ STRENGTHS = {
 }
 
 
-def stored(directory: Path) -> None:
-    """Store predictions of every row of the plan; each group of table 7 has users of its own."""
+def stored(directory: Path, world: int = 0) -> None:
+    """Store predictions of every row of the plan; each group of table 7 has users of its own.
+
+    Every world has impressions of its own.
+    """
     for (table, row), strength in STRENGTHS.items():
         day_seed = 1 if row.startswith("0-50") else 2 if row.startswith(">300") else 0
+        day_seed += 10 * world
         for seed in SEEDS[:1] if row == "Oracle" else SEEDS:
             store(directory, table, row, seed, ranked(strength, seed, day_seed=day_seed))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keep.reproduce import page as reproduction
-from keep.reproduce.report import gauc_cell, interval_cell, share_cell, signed
+from keep.reproduce.report import difference_cell, gauc_cell, interval_cell, share_cell, signed
 from keep.reproduce.results import write_results
 from tests.keep.reproduce.planted import planted_results
 
@@ -86,14 +86,16 @@ def test_runs_of_one_log_stand_side_by_side_under_their_commits(
     earlier, later = "planted, preset small at 0123abc", "planted, preset small at 4567def"
     section = text[text.index("## Table 8") : text.index("circumstances and")]
     heading = line(section, "row")
-    assert [heading[3], heading[6], heading[9]] == [
+    assert [heading[3], heading[7], heading[11]] == [
         f"{earlier}: GAUC",
         f"{later}: GAUC",
         "second, preset small: GAUC",
     ]
     cells = line(section, "decomposition")
     assert cells[3] == gauc_cell(one["tables"]["8"]["rows"][2]["gauc"])
-    assert cells[6] == gauc_cell([0.75] * 3)
+    assert cells[7] == gauc_cell([0.75] * 3)
+    share = one["tables"]["8"]["rows"][2]["share"]
+    assert cells[5:7] == [share_cell(share), difference_cell(share)]
     difference = ["KEEP over Base", "-", "+0.0123 (+0.0000 to +0.0200)", "-"]
     assert line(section, "KEEP over Base") == difference
     assert f"- Base: only in the rerun ({later})" in section
@@ -137,6 +139,24 @@ def test_verdicts_remarks_and_circumstances_are_told(one: dict[str, Any]) -> Non
     assert "## What did not come out, and why\n\nIt rained.\n\n" in text
     assert "## planted, preset small: circumstances" in text
     assert "What did not come out" not in reproduction.page([one], {}, "")
+
+
+def test_what_contradicts_the_paper_comes_first(one: dict[str, Any]) -> None:
+    found = copy.deepcopy(one)
+    [order] = [o for o in found["tables"]["2"]["orders"] if o["below"] == "CoNet"]
+    order |= {"lift": -0.01, "interval": [-0.02, -0.001]}
+    text = reproduction.page([found], {}, "")
+    section = text[text.index("## Where the order") : text.index("## What was to come out")]
+    assert "- planted, preset small: 1 reversed, " in section
+    first = section[section.index("| --- |") :].splitlines()[1]
+    assert first == ("| KEEP over CoNet (table 2) | **reversed** -0.0100 (-0.0200 to -0.0010) |")
+
+
+def test_reads_of_test_days_are_told(one: dict[str, Any]) -> None:
+    read = {"when": "2026-11-24", "log": "planted", "seed": 7, "plan": None, "commit": "0123abc"}
+    text = reproduction.page([one], {}, "", [{**read, "rows": {"2": ["Base", "KEEP"]}}])
+    assert "| 2026-11-24 | planted, seed 7 | none | 0123abc | 2 (2 rows) |" in text
+    assert "Reads of test days" not in reproduction.page([one], {}, "")
 
 
 def test_only_results_are_read(one: dict[str, Any], tmp_path: Path) -> None:

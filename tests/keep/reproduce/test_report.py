@@ -63,7 +63,7 @@ def test_shares_comparisons_notes_and_circumstances_are_told(results: dict[str, 
     assert "| KEEP over CoNet |" in text
     assert "- Oracle: the ground truth; one score" in text
     assert "480 of 40 users" in text
-    assert "| Base | 1 | batch 64, lr 1e-07 |" in text
+    assert "| Base | 1 | 0 | batch 64, lr 1e-07 |" in text
     assert "checksum `abc`" in text
     assert "nan" not in text
 
@@ -96,3 +96,22 @@ def test_figures_that_do_not_exist_are_dashes(results: dict[str, Any]) -> None:
     }
     text = report({**results, "tables": {"2": {"rows": [base, {**keep, **nothing}]}}})
     assert line(text, "KEEP")[1:4] == ["-", "-", "-"]
+
+
+def test_variants_and_arms_are_shown_where_there_are_some(results: dict[str, Any]) -> None:
+    assert "Variants" not in report(results)
+    trials = [
+        {"method": "variant plug-in add, layer 2", "gauc": gauc, "seed": seed}
+        for seed, gauc in ((1001, 0.61), (1002, 0.63))
+    ]
+    arms = [{"name": "concat", "gauc": [0.6], "lift": -0.01, "interval": [-0.02, 0.01]}]
+    text = report({**results, "variants": trials, "arms": arms})
+    assert line(text, "plug-in add, layer 2") == ["plug-in add, layer 2", "0.6200 ± 0.0141"]
+    assert line(text, "concat") == ["concat", "0.6000", "-0.0100", "-0.0200 to +0.0100"]
+
+
+def test_plug_ins_stand_beside_the_systems_with_their_trials(results: dict[str, Any]) -> None:
+    trial = {"method": "keep, both", "options": {}, "gauc": {"1": 0.6}}
+    plug_ins = {"keep, both": {"plug_in_hidden": 32}}
+    told = {**results, "plug_ins": plug_ins, "trials": [*results["trials"], trial]}
+    assert line(report(told), "keep, both") == ["keep, both", "1", "0", "plug_in_hidden 32"]

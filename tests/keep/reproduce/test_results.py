@@ -88,10 +88,42 @@ def test_what_decomposition_keeps_is_a_share_of_keeps_lift(results: dict[str, An
     assert whole["share"] is None
 
 
+def test_beside_a_share_stands_the_paired_difference_to_the_best_teacher(directory: Path) -> None:
+    better = PlannedRow("decomposition", "Base", share_of=("Base", "KEEP"), transfer_of="KEEP")
+    unsure = PlannedRow("KEEP", "Base", transfer_of="Base")
+    plan = {"8": [PlannedRow("Base", None), unsure, better]}
+    results = build_results(directory, plan, FACTS)
+    part, whole = row(results, "8", "decomposition"), row(results, "8", "KEEP")
+    assert part["share"]["of"] == "KEEP"
+    difference = part["share"]["difference"]
+    assert difference["lift"] == pytest.approx(part["lift"] - whole["lift"], abs=2e-6)
+    assert difference["interval"][0] < difference["lift"] < difference["interval"][1]
+    assert part["transfer"] == {name: part["share"][name] for name in ("of", "value", "interval")}
+    assert whole["transfer"] is None, "Base over Base is not surely above zero"
+
+
+def test_every_pair_of_the_paper_s_rows_is_an_order(results: dict[str, Any]) -> None:
+    orders = results["tables"]["2"]["orders"]
+    pairs = [(order["above"], order["below"]) for order in orders]
+    assert pairs == [("KEEP", "CoNet"), ("KEEP", "Base"), ("CoNet", "Base")]
+    keep = row(results, "2", "KEEP")
+    assert orders[0]["lift"] == keep["against"]["CoNet"]["lift"]
+    assert orders[0]["interval"] == keep["against"]["CoNet"]["interval"]
+    assert orders[1]["lift"] == keep["lift"]
+
+
+def test_table_7_orders_the_groups_gains(results: dict[str, Any]) -> None:
+    [order] = results["tables"]["7"]["orders"]
+    few, many = row(results, "7", "0-50"), row(results, "7", ">300")
+    assert (order["above"], order["below"]) == ("0-50", ">300")
+    assert order["lift"] == pytest.approx(few["lift"] - many["lift"], abs=2e-6)
+    assert order["interval"][0] < order["lift"] < order["interval"][1]
+
+
 def test_the_facts_stand_at_the_top(results: dict[str, Any]) -> None:
     assert results["log"]["checksum"] == "abc"
     assert results["tuned"] == {"Base": {"batch": 64, "lr": 1e-7}}
-    assert results["trials"][0]["gauc"] is None
+    assert results["trials"][0]["gauc"] == {"1": None}
     assert results["seeds"] == list(SEEDS)
 
 

@@ -162,6 +162,32 @@ def test_further_test_impressions_are_of_the_sub_domain_on_the_last_day(tmp_path
     assert days[-2].sub_domain.sum() < 800
 
 
+def test_further_tuning_impressions_and_a_third_training_day_change_nothing_else(
+    tmp_path: Path,
+) -> None:
+    plain = dataclasses.replace(CONFIG, impressions_per_day=2_000)
+    wider = dataclasses.replace(plain, tuning_impressions=3_000, training_days=3)
+    simulate(plain, 7, tmp_path / "plain", _ignore)
+    simulate(wider, 7, tmp_path / "wider", _ignore)
+    one, other = open_log(tmp_path / "plain"), open_log(tmp_path / "wider")
+    assert (other.info.pretrain_until, other.info.train_days) == (2, (3, 4, 5))
+    for number in one.info.days:
+        if number != 5:
+            assert one.table(number).equals(other.table(number))
+    assert len(other.day(5)) == 5_000
+    assert other.day(5).sub_domain.sum() > 3_000 + 400
+
+
+def test_a_development_world_is_half_the_large_one_and_shows_more_on_its_tuning_day() -> None:
+    half, development = PRESETS["half"], PRESETS["development"]
+    for size in ("users", "items", "shops", "impressions_per_day", "test_impressions"):
+        assert 2 * getattr(half, size) == getattr(PRESETS["large"], size)
+    assert half.tuning_impressions == 0
+    assert development.tuning_impressions >= 150_000
+    days = [config.days - config.training_days - 1 for config in (half, development)]
+    assert days == [18, 18], "both pretrain on as many days"
+
+
 def test_a_category_may_fit_one_scene_better_than_another() -> None:
     world = World(dataclasses.replace(CONFIG, fit_deviation=2.0), 7)
     columns, truth = world.impressions()

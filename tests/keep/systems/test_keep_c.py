@@ -18,13 +18,19 @@ from keep.din import Teacher
 from keep.features import Batch, Features, Rows, trained_by
 from keep.losses import point_loss
 from keep.systems import base, keep_c
-from keep.systems.keep_c import KEEP_C, RunningMoments, batches, draw_earlier_partners
-from keep.systems.plugged import Options
+from keep.systems.conet import CONET
+from keep.systems.keep_c import (
+    KEEP_C,
+    Options,
+    RunningMoments,
+    batches,
+    draw_earlier_partners,
+)
 from tests.keep.systems.narrow import NARROW, tiny_data
 from tests.keep.tiny import CONFIG
 
-OPTIONS = Options(**NARROW, plug_in_hidden=8)
-ONE_BATCH = dataclasses.replace(CONFIG, batch_size=1000)
+OPTIONS = Options(**NARROW, plug_in_hidden=8, extraction_batch_size=64)
+ONE_STEP = dataclasses.replace(OPTIONS, extraction_batch_size=1000)
 """The whole day in one step of the extraction module."""
 
 
@@ -34,7 +40,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 def fed(
-    data: Data, monkeypatch: pytest.MonkeyPatch, config: PretrainConfig = ONE_BATCH
+    data: Data,
+    monkeypatch: pytest.MonkeyPatch,
+    config: PretrainConfig = CONFIG,
+    options: Options = OPTIONS,
 ) -> list[Tensor]:
     """Train on day 4 and collect the knowledge that was read while training, step by step."""
     rows: list[Tensor] = []
@@ -46,7 +55,7 @@ def fed(
 
     read = keep_c.read
     monkeypatch.setattr(keep_c, "read", spy)
-    KEEP_C.train(data, (4,), OPTIONS, 1, side_input=config)
+    KEEP_C.train(data, (4,), options, 1, side_input=config)
     monkeypatch.undo()
     return rows
 
@@ -55,7 +64,7 @@ def test_no_label_is_in_the_knowledge_it_is_trained_with(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flipped = tiny_data(tmp_path, flip_from=4)
-    [straight], [turned] = fed(data, monkeypatch), fed(flipped, monkeypatch)
+    [straight], [turned] = (fed(given, monkeypatch, options=ONE_STEP) for given in (data, flipped))
     assert len(straight) == data.sub_domain(4).day.sub_domain.sum()
     assert torch.equal(straight, turned)
 
@@ -171,5 +180,29 @@ def test_running_moments_are_those_of_all_rows() -> None:
     torch.testing.assert_close(moments.std, rows.std(dim=0, correction=0))
 
 
-def test_its_grid_has_twelve() -> None:
-    assert len(set(KEEP_C.grid(base.Options()))) == 12
+def test_the_extraction_module_has_steps_and_a_rate_of_its_own(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [
+        len(
+            fed(data, monkeypatch, options=dataclasses.replace(OPTIONS, extraction_batch_size=size))
+        )
+        for size in (50, 200)
+    ]
+    assert steps == [8, 2]
+    still = dataclasses.replace(OPTIONS, extraction_learning_rate=0.0)
+    test = data.sub_domain(5)
+    short, long = (
+        KEEP_C.train(data, days, still, 1, side_input=CONFIG).knowledge(test)
+        for days in ((4,), (3, 4))
+    )
+    assert np.array_equal(short, long)
+
+
+def test_its_grid_has_twelve_with_what_conet_gets_for_the_extraction_module() -> None:
+    grid = KEEP_C.grid(base.Options())
+    assert len(set(grid)) == 12
+    extraction = {(tried.extraction_batch_size, tried.extraction_learning_rate) for tried in grid}
+    assert extraction == {
+        (tried.batch_size, tried.learning_rate) for tried in CONET.grid(base.Options())
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +12,10 @@ import torch
 from gkc.arrays import F32
 from keep.data import Data, Samples
 from keep.gauc import gauc
+from keep.plugin import PlugIn
 from keep.systems import base
 from keep.systems.base import BASE
-from keep.systems.plugged import KEEP, Options, Plugged
+from keep.systems.plugged import KEEP, Options, Plugged, plug_into
 from tests.keep.systems.narrow import NARROW, OPTIONS, tiny_data
 
 NARROW_KEEP = Options(**NARROW, plug_in_hidden=8)
@@ -36,9 +37,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return tiny_data(tmp_path_factory.mktemp("log"))
 
 
-@pytest.mark.parametrize("plugging", ["add", "concat"])
-def test_what_knowledge_tells_is_learned(data: Data, plugging: Literal["add", "concat"]) -> None:
-    options = Options(**NARROW, plugging=plugging)
+@pytest.mark.parametrize(
+    "place",
+    [
+        {},
+        {"after_activation": True},
+        {"layer": 2},
+        {"layer": 2, "after_activation": True},
+        {"plugging": "concat"},
+        {"plugging": "concat anew", "layer": 2},
+    ],
+    ids=str,
+)
+def test_what_knowledge_tells_is_learned(data: Data, place: dict[str, Any]) -> None:
+    options = Options(**NARROW, **place)
     ranker = KEEP.train(data, (1, 2, 3, 4), options, 1, side_input=Plugged(telling))
     test = data.sub_domain(5)
     assert gauc(test.day.user, test.day.click, ranker.score(test)).value > 0.9
@@ -101,3 +113,28 @@ def test_the_grid_leaves_six_of_twelve_trials_to_pretraining() -> None:
     options = KEEP.grid(base.Options(embedding_std=0.2))
     assert len(set(options)) == 6
     assert {one.embedding_std for one in options} == {0.2}
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ({"layer": 3}, "layer 3 is none of Base's 2 hidden ones"),
+        ({"plugging": "concat", "after_activation": True}, "after_activation is of add alone"),
+    ],
+)
+def test_a_place_that_base_does_not_have_is_refused(place: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Options(**NARROW, **place)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_place_is_a_layer_s_output_or_its_relu_s(data: Data, number: int, after: bool) -> None:
+    model = base.make(data, OPTIONS, 1)
+    options = Options(**NARROW, layer=number, after_activation=after)
+    plug_in = plug_into(model, 2, options)
+    assert isinstance(plug_in, PlugIn)
+    torch.nn.init.constant_(plug_in.output.bias, -1000.0)
+    plug_in.feed(torch.zeros(8, 2))
+    found = model.mlp[: 2 * number](torch.ones(8, model.interaction_width))
+    assert (found < -900).all() if after else (found == 0).all()

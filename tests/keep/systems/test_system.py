@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,17 @@ from torch import Tensor, nn
 
 from gkc.arrays import I64
 from keep.data import Data, Samples
-from keep.systems.system import Training, fit, inputs, labels, score, seeded
-from tests.keep.systems.narrow import tiny_data
+from keep.systems import base
+from keep.systems.system import (
+    Training,
+    fit,
+    fit_progressively,
+    inputs,
+    labels,
+    score,
+    seeded,
+)
+from tests.keep.systems.narrow import OPTIONS, tiny_data
 
 
 @pytest.fixture
@@ -111,3 +121,24 @@ def test_inputs_and_labels_are_of_the_impressions_asked_for(data: Data) -> None:
     found = labels(clicked, chosen, task=2)
     assert found.dtype == torch.float32
     assert found.tolist() == clicked.day.cart[chosen].tolist()
+
+
+def test_each_batch_of_a_day_is_scored_before_it_is_learned(data: Data, tmp_path: Path) -> None:
+    first = np.random.default_rng([1, 5]).permutation(200)[: OPTIONS.batch_size]
+
+    def logits(model: base.Base, samples: Samples, positions: I64) -> Tensor:
+        scores: Tensor = model(*inputs(samples, positions))
+        return scores
+
+    found = []
+    for given in (data, tiny_data(tmp_path / "flipped", flip_from=5)):
+        samples = given.super_domain(5).where(np.arange(400) < 200)
+        model = base.make(given, OPTIONS, 1)
+        with torch.inference_mode():
+            untouched = logits(model, samples, np.arange(200)).numpy()
+        step = partial(logits, model)
+        found.append(fit_progressively(model.parameters(), samples, step, OPTIONS, 1))
+        np.testing.assert_allclose(found[-1][first], untouched[first], rtol=1e-5, atol=1e-6)
+        assert (np.abs(found[-1] - untouched) > 1e-4).sum() > 100  # of later batches
+    assert np.array_equal(found[0][first], found[1][first])
+    assert not np.allclose(found[0], found[1])

@@ -15,9 +15,10 @@ import pytest
 
 from keep.data import Data
 from keep.gauc import gauc
-from keep.recipes.reproduce import PRESETS, VARIANTS
+from keep.reproduce.presets import PRESETS, VARIANTS
 from keep.reproduce.verdicts import TRIALS
 from keep.systems.base import BASE
+from keep.systems.base_with_user import BASE_WITH_USER
 from keep.systems.conet import CONET
 from keep.systems.darec import DAREC
 from keep.systems.plugged import Plugged
@@ -29,7 +30,7 @@ from tests.keep.systems.narrow import NARROW, OPTIONS, plain_data, tiny_data
 AnySystem = System[Any, Any, Any]
 MERGING = (SAMPLE_MERGING, CONET, DAREC)
 """Systems that learn from all scenes."""
-systems = pytest.mark.parametrize("system", [BASE, *MERGING])
+systems = pytest.mark.parametrize("system", [BASE, BASE_WITH_USER, *MERGING])
 
 
 @pytest.fixture
@@ -104,9 +105,17 @@ def test_grid_has_twelve_options_that_keep_base_s_other_settings(system: AnySyst
 
 def test_every_system_has_as_many_trials_as_the_others() -> None:
     full = PRESETS["full"]
-    left = full.trials - full.pretraining_trials - len(VARIANTS)
+    left = full.trials - full.pretraining_trials - full.student_trials
+    assert full.student_trials == len(VARIANTS)
     tried = {name: len(set(system.grid(OPTIONS))) for name, system in SYSTEMS.items()}
     assert full.trials == TRIALS
     assert tried == {
         name: left if system.takes is Plugged else full.trials for name, system in SYSTEMS.items()
     }
+
+
+@pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
+def test_spares_are_options_that_are_not_in_the_grid(system: AnySystem) -> None:
+    spares = system.spares(OPTIONS)
+    assert len(set(spares)) == len(spares) >= 3
+    assert not {*spares} & {*system.grid(OPTIONS)}

@@ -18,12 +18,16 @@ from keep.systems.system import inputs
 from keep.systems.transformer import (
     EncodedBase,
     Encoder,
+    EncoderError,
     Layer,
     Options,
     hide,
+    load_encoder,
     make_encoder,
     optimise,
+    save_encoder,
 )
+from tests.keep.hostile import save_hostile
 from tests.keep.tiny import tiny_log
 
 OPTIONS = Options(feature_dim=4, hidden=(16, 8), layers=2, pretrain_batch_size=16)
@@ -115,6 +119,31 @@ def test_a_fifth_of_the_clicks_is_hidden_and_no_padding() -> None:
     np.testing.assert_allclose(hidden[:, 3:].mean(axis=0), 0.2, atol=0.02)
     both = (hidden[:, 3] & hidden[:, 4]).mean()
     assert both == pytest.approx(0.04, abs=0.01)
+
+
+def test_an_encoder_is_read_as_it_was_saved(encoder: Encoder, tmp_path: Path) -> None:
+    encoder.train()
+    save_encoder(encoder, OPTIONS, tmp_path / "encoder.pt")
+    found = load_encoder(tmp_path / "encoder.pt", Options)
+    assert not found.training
+    assert found.dropout == OPTIONS.pretrain_dropout
+    torch.testing.assert_close(dict(found.state_dict()), dict(encoder.state_dict()), rtol=0, atol=0)
+    items = torch.tensor([[0, 0, 3, 4, 5, 6]])
+    assert torch.equal(found(items), encoder.eval()(items))
+
+
+@pytest.mark.parametrize("saved", [[], {"options": {}, "weights": {}}, {"options": {"x": 1}}])
+def test_a_file_of_something_else_is_no_encoder(saved: object, tmp_path: Path) -> None:
+    torch.save(saved, tmp_path / "encoder.pt")
+    with pytest.raises(EncoderError, match=r"^encoder .*encoder.pt: is damaged .*run again$"):
+        load_encoder(tmp_path / "encoder.pt", Options)
+
+
+def test_code_in_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    save_hostile(tmp_path / "encoder.pt")
+    problem = "encoder.pt holds other things than tensors and plain values.*run again$"
+    with pytest.raises(EncoderError, match=problem):
+        load_encoder(tmp_path / "encoder.pt", Options)
 
 
 def test_every_window_is_learned_from_once_per_epoch(data: Data) -> None:

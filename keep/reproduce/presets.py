@@ -1,0 +1,61 @@
+"""How much a reproduction tries, and what: settings of pretraining, students and plug-ins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is tried."""
+
+    seeds: int
+    """Reported seeds; each pretrains and trains everything anew."""
+    tuning_seeds: int
+    trials: int
+    """Options tried for each system."""
+    pretraining_trials: int
+    """Of these, settings of the teacher's pretraining tried for KEEP."""
+    student_trials: int
+    """Of these, ``VARIANTS`` tried for KEEP, the first ones."""
+    needs_plan: bool
+    """Whether figures are to come of it: without a plan the test day is then not scored."""
+
+
+PRESETS = {
+    "small": Preset(
+        seeds=2, tuning_seeds=1, trials=3, pretraining_trials=1, student_trials=1, needs_plan=False
+    ),
+    "full": Preset(
+        seeds=5, tuning_seeds=2, trials=12, pretraining_trials=3, student_trials=3, needs_plan=True
+    ),
+}
+
+PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
+    {},
+    {"embedding_std": 0.15},
+    {"pairs": "batch"},
+)
+"""Settings of pretraining that are tried, as differences to the defaults."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "a tower per task": {},
+    "distillation": {"distillation": 1.0},
+    "distillation, faster": {"distillation": 1.0, "student_learning_rate": 0.003},
+}
+"""Students that are tried for KEEP, as differences to the pretraining chosen, none of which changes
+the teacher; the cheapest first, another is chosen only if both together are surely worth more with
+it on the tuning day."""
+
+PLACES: dict[str, dict[str, Any]] = {
+    "add": {},
+    "add, layer 1 after its activation": {"after_activation": True},
+    "add, layer 2": {"layer": 2},
+    "add, layer 2 after its activation": {"layer": 2, "after_activation": True},
+    "concat": {"plugging": "concat"},
+}
+"""Where knowledge can join Base, as differences to KEEP's options; compared, but not chosen."""
+
+UNCHOSEN_VARIANTS: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
+"""Students that are compared with those, but not chosen: the paper reads otherwise."""

@@ -45,6 +45,7 @@ from keep.reproduce.report import print_tables, report
 from keep.reproduce.results import build_results, has_collapsed, write_results
 from keep.reproduce.rows import store_predictions
 from keep.reproduce.trials import best_options, gaucs, trial_log
+from keep.reproduce.widths import WidthComparison
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -65,12 +66,15 @@ def reproduce(
     preset_name: str,
     seeds: int | None = None,
     plan: Path | None = None,
+    with_widths: bool = False,
 ) -> dict[str, Any]:
     """Do all that the tables need and is not done yet, then write and print the results.
 
     A folder that was begun with the same log, preset and seeds is gone on with. Each time that the
     test day is scored, a ledger is told before: the plan's, or the folder's own. A preset that
     needs a plan ends without one after the tuning day, with results that have no tables.
+    ``with_widths`` compares narrower vectors there, too, and asks for table 8, whose plug-ins they
+    need.
 
     Raises
     ------
@@ -87,10 +91,10 @@ def reproduce(
     registration = None if plan is None else read_plan(plan)
     work = _Work(log_path, out, preset_name, preset, registration)
     with closing(work.shop):
-        return _reproduce(work, work.begin(tables))
+        return _reproduce(work, *work.begin(tables, with_widths))
 
 
-def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
+def _reproduce(work: _Work, tables: Sequence[str], with_widths: bool) -> dict[str, Any]:
     shop, out = work.shop, work.out
     with shop.timed():
         entries = make_plan(shop.log.info, tables, user_groups(shop), shop.has_truth)
@@ -98,6 +102,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
             work.tune(pool, entries)
             work.compare_variants(pool, entries)
             work.tune_plug_ins(pool, entries)
+            widths = work.compare_widths(pool) if with_widths else None
             if work.reads_test_day:
                 work.train(pool, entries)
             else:
@@ -106,6 +111,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
     results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
     results["arms"] = work.arms()
+    results["widths"] = widths
     results["served"] = work.served()
     write_results(out, results)
     write_text(out / "report.md", report(results))
@@ -140,8 +146,8 @@ class _Work:
         self.tuning_seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + preset.tuning_seeds))
         self.variants_tried = dict(itertools.islice(VARIANTS.items(), preset.student_trials))
 
-    def begin(self, tables: Sequence[str]) -> tuple[str, ...]:
-        """Check that the folder is this reproduction's; return its tables, the earlier ones too."""
+    def begin(self, tables: Sequence[str], with_widths: bool) -> tuple[tuple[str, ...], bool]:
+        """Check that the folder is this reproduction's; return what it is to hold, as noted too."""
         info = self.shop.log.info
         if len(info.train_days) < 2:
             raise ReproductionError(
@@ -156,10 +162,12 @@ class _Work:
             "preset": self.preset_name,
             "seeds": list(self.seeds),
         }
-        named = {*tables, *self.shop.claim(facts).get("tables", ())}
+        noted = self.shop.claim(facts)
+        with_widths = with_widths or noted.get("widths", False)
+        named = {*tables, *noted.get("tables", ()), *(("8",) if with_widths else ())}
         all_tables = tuple(table for table in TABLES if table in named)
-        self.shop.note({**facts, "tables": all_tables})
-        return all_tables
+        self.shop.note({**facts, "tables": all_tables, "widths": with_widths})
+        return all_tables, with_widths
 
     def tune(self, pool: Pool, entries: Entries) -> None:
         """Choose every system's options on the tuning day; Base's first, the others start there."""
@@ -318,6 +326,16 @@ class _Work:
         if "keep" not in read_json(self.out / "work" / "chosen.json"):
             return []
         return compared(self.out, self.tuning_seeds, self._tuned_teacher())
+
+    def compare_widths(self, pool: Pool) -> dict[str, Any]:
+        """Compare widths of the students' vectors on the tuning day; nothing is chosen."""
+        config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
+        comparison = WidthComparison(config, self._tuned_teacher(), self.tuning_seeds)
+        stage = "widths"
+        pool.run(stage, comparison.pretrainings())
+        pool.run(stage, comparison.distillations())
+        pool.run(stage, comparison.rankings())
+        return comparison.table(self.out)
 
     def variants(self) -> list[dict[str, Any]]:
         """Collect what the comparison of variants found."""

@@ -156,7 +156,7 @@ class Workshop:
     def pretrain(self, plan: PretrainingPlan) -> None:
         """Pretrain up to the version's day, or go on where a killed process stopped."""
         days = [day for day in self.log.info.days if day <= self.version_day]
-        path = self._checkpoint(plan.name)
+        path = self.checkpoint(plan.name)
         self.pretrain_days(path, days[-plan.window :], plan.config, plan.models)
 
     def pretrain_days(
@@ -189,13 +189,14 @@ class Workshop:
         The teacher is the same either way.
         """
         both = f"students-{seed}"
-        return both if holds_checkpoint(self._checkpoint(both)) else f"teacher-{seed}"
+        return both if holds_checkpoint(self.checkpoint(both)) else f"teacher-{seed}"
 
     def state(self, name: str) -> Pretraining:
         """Load a pretraining; the latest ones stay in memory."""
-        return self.remember(("state", name), lambda: load_checkpoint(self._checkpoint(name)))
+        return self.remember(("state", name), lambda: load_checkpoint(self.checkpoint(name)))
 
-    def _checkpoint(self, name: str) -> Path:
+    def checkpoint(self, name: str) -> Path:
+        """Name the folder of a pretraining."""
         return self.out / "work" / "pretrain" / name
 
     def teacher_knowledge(self, name: str, parts: Sequence[str]) -> Knowledge:

@@ -163,8 +163,9 @@ def _train(
 def _at_the_same_time(state: Pretraining) -> list[list[str]]:
     """Say which models train together, and what comes first."""
     names = list(state.optimizers)
-    if state.config.distillation and "teacher" in names:
-        return [["teacher"], [name for name in names if name != "teacher"]]
+    students = [name for name in names if name != "teacher"]
+    if state.config.distillation and students and "teacher" in names:
+        return [["teacher"], students]
     return [names]
 
 

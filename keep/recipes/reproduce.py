@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from keep.atomic import read_json, write_json, write_text
@@ -28,8 +27,9 @@ from keep.reproduce.jobs import (
     chosen_pretraining,
     served_file,
 )
+from keep.reproduce.oracle import oracle_over_others
 from keep.reproduce.paper import TABLES
-from keep.reproduce.plan import Entries, Run, make_plan, plug_ins_of, runs_of, shown
+from keep.reproduce.plan import PLUG_INS, Entries, Run, make_plan, plug_ins_of, runs_of, shown
 from keep.reproduce.plots import draw_plots
 from keep.reproduce.pool import Job, Pool, ReproductionError, workers
 from keep.reproduce.presets import (
@@ -42,9 +42,10 @@ from keep.reproduce.presets import (
 )
 from keep.reproduce.registration import LEDGER_FILE, Registration, read_plan, record_read
 from keep.reproduce.report import print_tables, report
-from keep.reproduce.results import build_results, has_collapsed, write_results
+from keep.reproduce.results import build_results, has_collapsed, write_results, write_rows
 from keep.reproduce.rows import store_predictions
-from keep.reproduce.trials import best_options, gaucs, trial_log
+from keep.reproduce.statistics import UserScores, worth_its_cost
+from keep.reproduce.trials import best_options, gaucs, trial_log, trial_scores
 from keep.reproduce.widths import WidthComparison
 from keep.reproduce.workshop import (
     STUDENTS,
@@ -108,11 +109,13 @@ def _reproduce(work: _Work, tables: Sequence[str], with_widths: bool) -> dict[st
             else:
                 entries = {}
     store_predictions(shop, entries, work.seeds)
+    write_rows(out, shown(entries))
     results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
     results["arms"] = work.arms()
     results["widths"] = widths
     results["served"] = work.served()
+    results["oracle"] = oracle_over_others(out, entries, work.seeds)
     write_results(out, results)
     write_text(out / "report.md", report(results))
     draw_plots(results, out / "plots")
@@ -278,14 +281,15 @@ class _Work:
         chosen = read_json(self.out / "work" / "chosen.json")
         if "students" not in chosen:
             tried = self.variants_tried
-            chosen["students"] = tried[max(tried, key=self._worth)]
+            worth = {variant: [self._variant_scores(variant)] for variant in tried}
+            chosen["students"] = tried[worth_its_cost(worth)]
             write_json(self.out / "work" / "chosen.json", chosen)
 
-    def _worth(self, variant: str) -> float:
-        """Average a variant's GAUC with both students' knowledge over the tuning seeds."""
+    def _variant_scores(self, variant: str) -> UserScores:
+        """Read how a variant ranked the tuning day with both students' knowledge."""
         method = f"variant {variant}, both"
         trials = [trial for trial in self._variant_trials() if trial.method == method]
-        return float(np.mean(gaucs(self.out, trials)))
+        return trial_scores(self.out, trials)
 
     def _students(self) -> dict[str, PretrainingPlan]:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
@@ -369,8 +373,13 @@ class _Work:
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
         windows = sorted({run.window for run in runs if run.knowledge == "teacher"})
-        needs_teacher = any("teacher" in (run.system, run.knowledge) for run in runs)
+        needs_teacher = any(
+            PLUG_INS.get(run.knowledge, "").startswith("teacher")
+            or (run.system in CONTROLS and run.has_seed)
+            for run in runs
+        )
         needs_students = any(kind in ("both", "both_logits") for kind in plug_ins_of(entries))
+        needs_permuted = any(run.knowledge == "permuted" for run in runs)
         jobs: list[Job] = []
         for seed in self.seeds:
             config = chosen_pretraining(self.out, seed)
@@ -386,6 +395,9 @@ class _Work:
                 for days in windows
                 if days
             ]
+            if needs_permuted:
+                plan = PretrainingPlan(f"permuted-{seed}", TEACHER, config, permuted=True)
+                jobs.append(Pretrain(plan))
         test_day = self.shop.log.info.test_day
         return [*jobs, *self._encoders(self.systems(entries), self.seeds, test_day)]
 

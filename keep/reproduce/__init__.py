@@ -10,8 +10,10 @@ The order in which these are used is in ``keep.recipes.reproduce``::
     controls.py        rankings that the compared systems are held against
     predictions.py     DIR/predictions/TABLE/ROW/SEED.parquet: a row's scores of the test day
     statistics.py      paired lifts of GAUC and their bootstrap intervals
+    oracle.py          the oracle over every run
     paper.py           what the paper printed
     results.py         planned rows -> DIR/results.json
+    worlds.py          runs of several worlds -> the results of all, and which variant pays
     report.py          results -> DIR/report.md and the terminal
     plots.py           results -> DIR/plots/
     verdicts.py        results -> which claims, made before the first run, hold

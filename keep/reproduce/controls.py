@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from gkc.arrays import F32
 from keep.data import Samples
-from keep.models import score_clicks
 from keep.popularity import popularity
-from keep.reproduce.workshop import Workshop
+from keep.reproduce.workshop import Workshop, click_logits
 
 
 @dataclass(frozen=True)
@@ -19,20 +18,21 @@ class Control:
     score: Callable[[Workshop, int, Samples], F32]
     """A reproduction, a seed and n impressions of the test day to (n,) scores."""
     has_seed: bool = False
-    """Without chance there is a single score, whatever the seed."""
+    """Then it is that of the seed's teacher; without it there is a single score."""
 
 
-def teacher_scores(shop: Workshop, name: str, test: Samples) -> F32:
-    """Rank by the click logit of a pretraining's teacher, with behaviours up to its day: (n,)."""
-    state = shop.state(name)
-    rows = state.features.encode(test.day)
-    return score_clicks(state.models.teacher, rows, state.features)
+def _teacher_scores(shop: Workshop, seed: int, test: Samples) -> F32:
+    return click_logits(shop.state(shop.teacher_of(seed)), test.day)
+
+
+def _trained_on_scores(shop: Workshop, seed: int, test: Samples) -> F32:
+    days = shop.log.info.train_days
+    return click_logits(shop.teacher_trained_on(shop.teacher_of(seed), days), test.day)
 
 
 CONTROLS: Mapping[str, Control] = {
-    "teacher": Control(
-        lambda shop, seed, test: teacher_scores(shop, shop.teacher_of(seed), test), has_seed=True
-    ),
+    "teacher": Control(_teacher_scores, has_seed=True),
+    "teacher_trained_on": Control(_trained_on_scores, has_seed=True),
     "item_rate": Control(lambda shop, _, test: popularity(shop.log, shop.version_day, test.day)),
     "oracle": Control(lambda shop, _, test: shop.truth(test)),
 }

@@ -19,14 +19,14 @@ import numpy as np
 from gkc.arrays import F32
 from gkc.knowledge import PARTS, part_spans
 from keep.atomic import read_json, replaced, write_json
-from keep.config import PretrainConfig
+from keep.config import TASKS, PretrainConfig
 from keep.data import Data, Samples
 from keep.gauc import gauc
 from keep.knowledge import logits_and_category
-from keep.reproduce.controls import CONTROLS, teacher_scores
+from keep.reproduce.controls import CONTROLS
 from keep.reproduce.plan import ALL_DAYS, PLUG_INS, PRODUCTION, WHOLE, Run
 from keep.reproduce.predictions import write_predictions
-from keep.reproduce.workshop import PretrainingPlan, Workshop
+from keep.reproduce.workshop import PretrainingPlan, Workshop, click_logits
 from keep.systems import base, transformer
 from keep.systems.plugged import KeepRanker, Knowledge, Plugged
 from keep.systems.registry import SYSTEMS
@@ -106,7 +106,7 @@ class PretrainTrial:
         """Do it in this process."""
         day = shop.log.info.train_days[-1]
         test = shop.data(day).sub_domain(day)
-        scores, config = teacher_scores(shop, self.plan.name, test), self.plan.config
+        scores, config = click_logits(shop.state(self.plan.name), test.day), self.plan.config
         trial = _trial("pretraining", config, config.seed, test, scores)
         write_json(self.file(shop.out), trial)
 
@@ -133,8 +133,11 @@ class Trial:
 
     def file(self, out: Path) -> Path:
         """Name the file that the job leaves."""
-        folder = self.method.replace(" ", "-").replace(",", "")
-        return out / "work" / "tuning" / folder / f"{self.index:02d}-{self.seed}.json"
+        return self.predictions(out).with_suffix(".json")
+
+    def predictions(self, out: Path) -> Path:
+        """Name the file with what it said of the tuning day."""
+        return trial_predictions(out, self.method, self.index, self.seed)
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
@@ -147,7 +150,11 @@ class Trial:
         system = SYSTEMS[self.system]
         ranker = system.train(data, days, self.options, self.seed, side_input=side_input)
         test = data.sub_domain(day)
-        trial = _trial(self.method, self.options, self.seed, test, ranker.score(test))
+        scores = ranker.score(test)
+        write_predictions(
+            self.predictions(shop.out), test.day.user, test.day.item, test.day.click, scores
+        )
+        trial = _trial(self.method, self.options, self.seed, test, scores)
         write_json(self.file(shop.out), {**trial, "seconds": time.perf_counter() - began})
 
 
@@ -215,6 +222,9 @@ def _to_serve(shop: Workshop, run: Run, seed: int) -> Ranker:
 def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
     info = shop.log.info
     data = shop.data(info.test_day)
+    if run.days == PRODUCTION and not run.knowledge:
+        start, keeps = _start(shop, seed, run.task), chosen_options(shop.out, "keep")
+        return base.go_on(start, data, info.train_days, keeps, seed, run.task)
     options = run_options(shop.out, run)
     days = data.days if run.days == ALL_DAYS else info.train_days
     plugged = _plugged(shop, run, seed) if run.knowledge else None
@@ -225,12 +235,17 @@ def _train(shop: Workshop, run: Run, seed: int) -> Ranker:
 
 def _plugged(shop: Workshop, run: Run, seed: int) -> Plugged:
     teacher = f"teacher-{seed}-latest{run.window}" if run.window else shop.teacher_of(seed)
+    if run.knowledge == "permuted":
+        teacher = f"permuted-{seed}"
     knowledge = KNOWLEDGE[run.knowledge](shop, Source(teacher, f"students-{seed}", run.parts))
-    if run.days != PRODUCTION:
-        return Plugged(knowledge)
+    start = _start(shop, seed, run.task) if run.days == PRODUCTION else None
+    return Plugged(knowledge, start)
+
+
+def _start(shop: Workshop, seed: int, task: int) -> base.Base:
+    """Return what the production setting goes on from: Base's checkpoint of the version's day."""
     data = shop.data(shop.log.info.test_day)
-    key = ("start", seed, run.task)
-    return Plugged(knowledge, shop.remember(key, lambda: until_version(shop, data, seed, run.task)))
+    return shop.remember(("start", seed, task), lambda: until_version(shop, data, seed, task))
 
 
 def until_version(shop: Workshop, data: Data, seed: int, task: int) -> base.Base:
@@ -287,12 +302,20 @@ def _both_logits(shop: Workshop, source: Source) -> Knowledge:
 KNOWLEDGE: Mapping[str, Callable[[Workshop, Source], Knowledge]] = {
     "teacher": lambda shop, source: shop.teacher_knowledge(source.teacher, source.parts),
     "teacher_logits": lambda shop, source: shop.teacher_logits(source.teacher),
+    "click_logit": lambda shop, source: shop.teacher_logits(source.teacher, TASKS.index("click")),
+    "permuted": lambda shop, source: shop.teacher_knowledge(source.teacher, source.parts),
     "decomposition": _decomposition,
     "degeneration": _degeneration,
     "both": lambda shop, source: shop.student_knowledge(source.students, slice(None)),
     "both_logits": _both_logits,
 }
 """What a run plugs in: KEEP (CIKM'22), equations 4 and 6, table 8."""
+
+
+def trial_predictions(out: Path, method: str, index: int, seed: int) -> Path:
+    """Name the file with what a trial said of the tuning day."""
+    folder = method.replace(" ", "-").replace(",", "")
+    return out / "work" / "tuning" / folder / f"{index:02d}-{seed}.parquet"
 
 
 def served_file(out: Path, seed: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 from keep.config import TASKS
 from keep.log import LogInfo
 from keep.reproduce.controls import CONTROLS
+from keep.reproduce.groups import Group
 from keep.reproduce.paper import PAPER, TABLES
 from keep.reproduce.results import Plan, PlannedRow
 
 TRAINING, PRODUCTION, ALL_DAYS = "training", "production", "all"
-"""On which days a downstream model is trained: the log's training days; the training days, plugged
-into Base's checkpoint of the version's day; all days before the test."""
+"""On which days a downstream model is trained: the log's training days; the training days, from
+Base's checkpoint of the version's day on; all days before the test."""
 
 WHOLE = ("user", "item", *TASKS)
 """Parts of the teacher's K(u, i), equation 4."""
@@ -24,7 +26,9 @@ SERVED = ("f16", "int8")
 
 PLUG_INS = {
     "teacher": "teacher",
+    "permuted": "teacher",
     "teacher_logits": "teacher_logits",
+    "click_logit": "teacher_logits",
     "decomposition": "both",
     "degeneration": "both",
     "both": "both",
@@ -43,7 +47,8 @@ class Run:
     task: int = 0
     """Position in ``TASKS``: what is predicted downstream."""
     knowledge: str = ""
-    """What is plugged in, one of ``PLUG_INS``: the teacher's K(u, i), or its three logits alone;
+    """What is plugged in, one of ``PLUG_INS``: the teacher's K(u, i), its three logits or that of
+    the click alone, or the K(u, i) of a teacher that learned from labels permuted within each day;
     equation 6 of ``both`` students, or chosen columns of it: each task's logit and K_uc."""
     served: str = ""
     """One of ``SERVED``: tested with what the service answers in that precision."""
@@ -74,8 +79,8 @@ class Entry:
 
     row: PlannedRow
     run: Run
-    group: tuple[float, float] | None = None
-    """Table 7: only users with at least and with fewer than so many super-domain clicks."""
+    group: Group | None = None
+    """Table 7: only these users."""
     is_shown: bool = True
     """Whether it is a row of its own; else it is only the base of another row."""
 
@@ -89,6 +94,12 @@ BASE = Run("base")
 KEEP = Run("keep", knowledge="teacher")
 BASE_ALL_DAYS = Run("base", ALL_DAYS)
 PRODUCTION_KEEP = Run("keep", PRODUCTION, knowledge="teacher")
+NO_KNOWLEDGE = Run("base", PRODUCTION)
+ORACLE = Run("oracle")
+PERMUTED = "KEEP, permuted labels"
+"""Table 2's control that shows whether anything but taste reaches Base."""
+TRAINED_ON = "teacher's click logit, trained on"
+"""Table 2's control without a downstream model: one model for all scenes."""
 COMPARED = {
     "Sample Merging": Run("sample_merging"),
     "CoNet": Run("conet"),
@@ -103,12 +114,12 @@ COMPARED = {
 def make_plan(
     info: LogInfo,
     tables: Sequence[str],
-    groups: Sequence[tuple[float, float]],
+    groups: Sequence[Group],
     with_truth: bool,
 ) -> Entries:
     """List the rows of some tables, in the paper's order; controls stand below.
 
-    ``groups`` are table 7's bounds of super-domain clicks.
+    ``groups`` are table 7's, those by the same count one after another.
     """
     rows: dict[str, list[Entry]] = {
         "2": _compared(with_truth),
@@ -156,18 +167,32 @@ def _compared(with_truth: bool) -> list[Entry]:
             Run("sample_merging", ALL_DAYS),
             "the super-domain's days before the test",
         ),
+        "Base with user id": (Run("base_with_user"), "an embedding as the teacher's"),
+        "KEEP, click logit alone": (
+            Run("keep", knowledge="click_logit"),
+            "the teacher's, one column",
+        ),
+        PERMUTED: (
+            Run("keep", knowledge="permuted"),
+            "the teacher learned from labels permuted within each day",
+        ),
         "teacher's click logit": (Run("teacher"), "no training day was learned from"),
+        TRAINED_ON: (
+            Run("teacher_trained_on"),
+            "the teacher learned from the training days, too",
+        ),
         "item click rate": (Run("item_rate"), "smoothed, up to the version's day"),
     }
     if with_truth:
-        controls["oracle"] = (Run("oracle"), "the log's ground truth")
-    others = (*COMPARED, "Base, all days", "Sample Merging, all days")
+        controls["oracle"] = (ORACLE, "the log's ground truth")
+    compared = ("Base, all days", "Sample Merging, all days", "Base with user id", TRAINED_ON)
+    others = (*COMPARED, *compared)
     entries = [_base(BASE)]
     entries += [
         _entry(name, run, paper=name if name in PAPER["2"] else None)
         for name, run in COMPARED.items()
     ]
-    entries.append(_entry("KEEP", KEEP, paper="KEEP", against=others))
+    entries.append(_entry("KEEP", KEEP, paper="KEEP", against=others, transfer_of=TRAINED_ON))
     entries += [
         _entry(name, run, note=f"control: {note}") for name, (run, note) in controls.items()
     ]
@@ -202,52 +227,80 @@ def _downstream_tasks() -> list[Entry]:
         entries.append(
             Entry(PlannedRow(base, None), replace(BASE_ALL_DAYS, task=number), None, False)
         )
-        entries.append(_entry(name, run, base=base, paper=name))
+        control = _no_knowledge(name, replace(NO_KNOWLEDGE, task=number), base)
+        against = (control.row.name,)
+        entries += [control, _entry(name, run, base=base, paper=name, against=against)]
     return entries
 
 
 def _amounts(info: LogInfo) -> list[Entry]:
     *short, whole = windows(info)
-    entries = [_base(BASE_ALL_DAYS)]
+    control = _no_knowledge("KEEP", NO_KNOWLEDGE)
+    entries = [_base(BASE_ALL_DAYS), control]
     for paper, days in zip(("KEEP (1 month)", "KEEP (6 months)"), short, strict=False):
         run = replace(PRODUCTION_KEEP, window=days)
         note = f"of {whole} days; the paper's {paper[6:-1]} of 2 years"
         entries.append(_entry(f"KEEP (latest {days})", run, paper=paper, note=note))
     name = f"KEEP (all {whole} days)"
-    entries.append(_entry(name, PRODUCTION_KEEP, paper="KEEP (2 years)"))
+    against = (control.row.name,)
+    entries.append(_entry(name, PRODUCTION_KEEP, paper="KEEP (2 years)", against=against))
     return entries
 
 
-def _user_groups(groups: Sequence[tuple[float, float]]) -> list[Entry]:
-    entries = []
-    for low, high in groups:
-        name = f">{low:.0f}" if high == float("inf") else f"{low:.0f}-{high:.0f}"
-        base, paper = f"{name} Base", name if name in PAPER["7"] else None
-        entries.append(Entry(PlannedRow(base, None), BASE_ALL_DAYS, (low, high), is_shown=False))
-        entries.append(Entry(PlannedRow(name, base, paper), PRODUCTION_KEEP, (low, high)))
-    return entries
+def _user_groups(groups: Sequence[Group]) -> list[Entry]:
+    entries, controls = [], []
+    for _, alike in itertools.groupby(groups, lambda group: group.counted):
+        first, *others = alike
+        for group in (first, *others):
+            name, base = group.name, f"{group.name} Base"
+            control = _no_knowledge(name, NO_KNOWLEDGE, base).row
+            row = PlannedRow(
+                name,
+                base,
+                name if name in PAPER["7"] else None,
+                against=(control.name,),
+                gains_less_than=first.name if others and group == others[-1] else None,
+            )
+            entries.append(Entry(PlannedRow(base, None), BASE_ALL_DAYS, group, is_shown=False))
+            entries.append(Entry(row, PRODUCTION_KEEP, group))
+            controls.append(Entry(control, NO_KNOWLEDGE, group))
+    return [*entries, *controls]
 
 
 def _serving() -> list[Entry]:
     both = "decomposition + degeneration"
     chosen = f"{both}, chosen columns"
-    logits = _entry("KEEP, logits alone", _plugging("teacher_logits"), against=("KEEP",))
-    entries = [_base(BASE_ALL_DAYS), _entry("KEEP", PRODUCTION_KEEP, paper="KEEP"), logits]
+    control = _no_knowledge("KEEP", NO_KNOWLEDGE)
+    of: dict[str, Any] = {"transfer_of": TRAINED_ON}
+    entries = [
+        _base(BASE_ALL_DAYS),
+        control,
+        _entry("KEEP", PRODUCTION_KEEP, paper="KEEP", against=(control.row.name,), **of),
+        _entry("KEEP, logits alone", _plugging("teacher_logits"), against=("KEEP",), **of),
+    ]
+    of["share_of"] = TEACHERS
     for name, knowledge, paper, note in (
         ("decomposition", "decomposition", "decomposition", "[K_u, K_i, K_u * K_i]"),
         ("degeneration", "degeneration", "degeneration", "the teacher's [K_u, K_i], and K_uc"),
         (both, "both", both, "equation 6, all of its columns"),
         (chosen, "both_logits", None, "of equation 6 each task's sum of K_u * K_i, and K_uc"),
     ):
-        more: dict[str, Any] = {"paper": paper, "note": note, "share_of": TEACHERS}
         against = (both,) if name == chosen else ()
-        entries.append(_entry(name, _plugging(knowledge), against=against, **more))
+        run = _plugging(knowledge)
+        entries.append(_entry(name, run, paper=paper, note=note, against=against, **of))
     for name, knowledge in ((both, "both"), (chosen, "both_logits")):
         for precision in SERVED:
             run = replace(_plugging(knowledge), served=precision)
-            more = {"note": "tested through gkc-export and gkc serve", "share_of": TEACHERS}
-            entries.append(_entry(f"{name}, served {precision}", run, against=(name,), **more))
-    return entries
+            note = "tested through gkc-export and gkc serve"
+            row = f"{name}, served {precision}"
+            entries.append(_entry(row, run, note=note, against=(name,), **of))
+    note = "control: the teacher learned from the training days, too"
+    return [*entries, _entry(TRAINED_ON, Run("teacher_trained_on"), note=note)]
+
+
+def _no_knowledge(name: str, run: Run, base: str = "Base") -> Entry:
+    note = "control: Base to the version's day, then KEEP's options and a fresh Adam, no plug-in"
+    return _entry(f"{name}, no knowledge", run, base, note=note)
 
 
 def _plugging(knowledge: str) -> Run:

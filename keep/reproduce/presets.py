@@ -45,7 +45,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "distillation, faster": {"distillation": 1.0, "student_learning_rate": 0.003},
 }
 """Students that are tried for KEEP, as differences to the pretraining chosen, none of which changes
-the teacher; judged by what both together are worth on the tuning day."""
+the teacher; the cheapest first, another is chosen only if both together are surely worth more with
+it on the tuning day."""
 
 PLACES: dict[str, dict[str, Any]] = {
     "add": {},

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keep.atomic import json_values, write_text
+from keep.atomic import json_values, read_json, write_json, write_text
 from keep.reproduce.paper import PAPER
 from keep.reproduce.predictions import prediction_path, read_predictions, slug
 from keep.reproduce.statistics import (
     Lift,
+    UserScores,
     Worlds,
     difference_of_lifts,
     gauc_per_seed,
@@ -27,6 +28,7 @@ FORMAT = "keep-reproduction/1"
 """What ``results.json`` says it is."""
 
 RESULTS_FILE = "results.json"
+ROWS_FILE = "predictions/rows.json"
 COLLAPSED = 0.005
 """A GAUC nearer to a half than this is that of a model that ranks by chance."""
 DIGITS = 6
@@ -93,7 +95,8 @@ def build_results(directory: Path, plan: Plan, facts: Mapping[str, Any]) -> dict
         If two rows of a table would lie in one directory.
     """
     tables = {
-        number: _table(directory, number, rows, facts["seeds"]) for number, rows in plan.items()
+        number: build_table(number, rows, [row_scores(directory, number, rows, facts["seeds"])])
+        for number, rows in plan.items()
     }
     values = json_values({"format": FORMAT, **facts})
     return {**values, "tables": json_values(tables, DIGITS)}
@@ -102,35 +105,72 @@ def build_results(directory: Path, plan: Plan, facts: Mapping[str, Any]) -> dict
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
     """Write ``results.json``, whole or not at all."""
     path = directory / RESULTS_FILE
-    text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, results_text(results))
     return path
 
 
-def _table(
+def results_text(results: Mapping[str, Any]) -> str:
+    """Put results in strict JSON, always in the same order."""
+    text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text + "\n"
+
+
+def write_rows(directory: Path, plan: Plan) -> None:
+    """Write beside the predictions which rows they are of, whole or not at all."""
+    rows = {number: [dataclasses.asdict(row) for row in rows] for number, rows in plan.items()}
+    write_json(directory / ROWS_FILE, rows)
+
+
+def read_rows(directory: Path) -> Plan:
+    """Read what ``write_rows`` wrote; no tables where it wrote nothing."""
+    tuples = ("against", "share_of")
+    return {
+        number: [
+            PlannedRow(**{**row, **{name: tuple(row[name]) for name in tuples}}) for row in rows
+        ]
+        for number, rows in read_json(directory / ROWS_FILE).items()
+    }
+
+
+def row_scores(
     directory: Path, number: str, planned: Sequence[PlannedRow], seeds: Sequence[int]
-) -> dict[str, Any]:
-    bases = {row.base for row in planned if row.base is not None}
+) -> dict[str, UserScores]:
+    """Read the scores of a table's rows in one world, then those of bases that are no rows.
+
+    Raises
+    ------
+    PredictionsError
+        If a file of predictions is missing or broken.
+    UnpairedError
+        If the seeds of a row rank different impressions.
+    ValueError
+        If two rows would lie in one directory.
+    """
     names = [row.name for row in planned]
-    unlisted = sorted(bases - set(names))
-    places = [slug(name) for name in [*names, *unlisted]]
+    unlisted = [row.base for row in planned if row.base is not None and row.base not in names]
+    distinct = [*names, *dict.fromkeys(unlisted)]
+    places = [slug(name) for name in distinct]
     twice = sorted({place for place in places if places.count(place) > 1})
     if twice:
         raise ValueError(f"table {number} has several rows that lie in {', '.join(twice)}")
+    single = {row.name for row in planned if row.deterministic}
+    found = {}
+    for name in distinct:
+        own_seeds = seeds[:1] if name in single else seeds
+        files = {seed: prediction_path(directory, number, name, seed) for seed in own_seeds}
+        found[name] = user_scores({seed: read_predictions(file) for seed, file in files.items()})
+    return found
 
-    scores = {name: _scores(directory, number, name, seeds) for name in unlisted}
-    for row in planned:
-        own_seeds = seeds[:1] if row.deterministic else seeds
-        scores[row.name] = _scores(directory, number, row.name, own_seeds)
+
+def build_table(
+    number: str, planned: Sequence[PlannedRow], worlds: Sequence[Mapping[str, UserScores]]
+) -> dict[str, Any]:
+    """Compute a table from the scores of its rows and bases in one world or several."""
+    scores = {name: [world[name] for world in worlds] for name in worlds[0]}
     return {
         "rows": [_row(number, row, scores) for row in planned],
         "orders": _orders(number, planned, scores),
     }
-
-
-def _scores(directory: Path, number: str, name: str, seeds: Sequence[int]) -> Worlds:
-    paths = {seed: prediction_path(directory, number, name, seed) for seed in seeds}
-    return [user_scores({seed: read_predictions(path) for seed, path in paths.items()})]
 
 
 def _row(number: str, planned: PlannedRow, scores: Mapping[str, Worlds]) -> dict[str, Any]:

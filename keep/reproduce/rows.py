@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from keep.reproduce.groups import super_domain_clicks
 from keep.reproduce.jobs import Test
 from keep.reproduce.plan import Entries
 from keep.reproduce.predictions import prediction_path, read_predictions, write_predictions
@@ -26,7 +25,5 @@ def store_predictions(shop: Workshop, entries: Entries, seeds: Sequence[int]) ->
                     os.link(source, target)
                     continue
                 whole = read_predictions(source)
-                clicks = super_domain_clicks(shop, whole.user)
-                low, high = entry.group
-                inside = (clicks >= low) & (clicks < high)
+                inside = entry.group.members(shop, whole.user)
                 write_predictions(target, *(column[inside] for column in vars(whole).values()))

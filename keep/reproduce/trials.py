@@ -10,6 +10,8 @@ import numpy as np
 
 from keep.atomic import read_json
 from keep.reproduce.jobs import PretrainTrial, Trial
+from keep.reproduce.predictions import read_predictions
+from keep.reproduce.statistics import UserScores, user_scores
 
 Trials = Sequence[Trial] | Sequence[PretrainTrial] | Sequence[Trial | PretrainTrial]
 
@@ -18,6 +20,12 @@ def gaucs(out: Path, trials: Trials) -> list[float]:
     """Read the GAUC of those trials that are done."""
     results = (read_json(trial.file(out)) for trial in trials)
     return [result["gauc"] for result in results if result]
+
+
+def trial_scores(out: Path, trials: Sequence[Trial]) -> UserScores:
+    """Read what trials of the same options, one a seed, said of the tuning day."""
+    files = {trial.seed: trial.predictions(out) for trial in trials}
+    return user_scores({seed: read_predictions(file) for seed, file in files.items()})
 
 
 def best_options(out: Path, trials: Trials) -> dict[str, Any]:

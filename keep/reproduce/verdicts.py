@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from keep.reproduce.paper import PAPER
+from keep.reproduce.plan import PERMUTED
 from keep.reproduce.registration import WORLDS, world_seeds
 from keep.reproduce.report import (
     Results,
@@ -29,6 +30,8 @@ LIFT = {"simulated": 0.0070, "movielens": 0.010}
 SERVED = {"simulated": 0.0001, "movielens": 0.0005}
 """The most that knowledge as served in f16 may change GAUC."""
 OF_ORACLE, KEPT, STEP = 0.10, 0.85, -0.0005
+PERMUTED_KEEPS = 0.25
+"""What of KEEP's lift may at most be there without taste in the knowledge."""
 TRIALS, SEEDS = 12, 5
 BOTH = "decomposition + degeneration"
 
@@ -169,6 +172,10 @@ def verdicts(results: Results, checksums: Mapping[str, str]) -> list[Verdict]:
             judged += _steps(rows[number])
     if "8" in rows:
         judged += _serving(kind, rows["8"])
+    if results.get("oracle"):
+        closest = min(results["oracle"], key=lambda other: float(other["interval"][0]))
+        text, above = f"over {closest['over']} {_lift(closest)}", closest["interval"][0] > 0
+        judged.append(Verdict("the oracle above every run, interval above zero", text, above))
     if results.get("plan"):
         judged += _registered(results["plan"], log, rows)
     if results.get("served"):
@@ -248,6 +255,10 @@ def _compared(kind: str, rows: Mapping[str, Row]) -> Iterator[Verdict]:
         text = f"KEEP over Base at least {signed(LIFT[kind])}"
         yield Verdict(text, lift, keep["lift"] >= LIFT[kind])
     yield Verdict("its interval above zero", lift, keep["interval"][0] > 0)
+    if PERMUTED in rows:
+        upper, most = rows[PERMUTED]["interval"][1], PERMUTED_KEEPS * keep["lift"]
+        text = f"{PERMUTED}: upper bound of the lift below {PERMUTED_KEEPS:.0%} of KEEP's"
+        yield Verdict(text, f"{signed(upper)} against {signed(most)}", upper < most)
     if "oracle" in rows:
         share = keep["lift"] / rows["oracle"]["lift"]
         text = f"KEEP over Base at least {OF_ORACLE:.0%} of the oracle's lift"

@@ -23,7 +23,8 @@ from keep.config import PretrainConfig
 from keep.data import Data, Samples
 from keep.errors import ProblemError
 from keep.knowledge import knowledge_of, student_knowledge, teacher_logits, teacher_spans
-from keep.log import Log, open_log
+from keep.log import Day, Log, open_log
+from keep.models import score_clicks
 from keep.pretraining import start, train_day
 from keep.serving import served_knowledge
 from keep.systems.plugged import Knowledge
@@ -51,6 +52,24 @@ class PretrainingPlan:
     config: PretrainConfig
     window: int = 0
     """Latest days learned from; 0 for all."""
+    permuted: bool = False
+    """Whether each day's labels are permuted first: a control that can learn no taste."""
+
+
+def click_logits(state: Pretraining, day: Day) -> F32:
+    """Score n impressions by the teacher's click task, with behaviours up to its day: (n,)."""
+    return score_clicks(state.models.teacher, state.features.encode(day), state.features)
+
+
+def labels_permuted(day: Day, number: int) -> Day:
+    """Permute a day's labels over its impressions, those of an impression together.
+
+    What users did before, as it is learned from such days, is permuted with them. The day's number
+    fixes the chance.
+    """
+    order = np.random.default_rng(number).permutation(len(day))
+    labels = {name: getattr(day, name)[order] for name in ("click", "cart", "conversion")}
+    return dataclasses.replace(day, **labels)
 
 
 class Workshop:
@@ -157,7 +176,8 @@ class Workshop:
         """Pretrain up to the version's day, or go on where a killed process stopped."""
         days = [day for day in self.log.info.days if day <= self.version_day]
         path = self.checkpoint(plan.name)
-        self.pretrain_days(path, days[-plan.window :], plan.config, plan.models)
+        change = labels_permuted if plan.permuted else None
+        self.pretrain_days(path, days[-plan.window :], plan.config, plan.models, change=change)
 
     def pretrain_days(
         self,
@@ -166,16 +186,20 @@ class Workshop:
         config: PretrainConfig,
         models: Sequence[str],
         kept: Sequence[int] = (),
+        change: Callable[[Day, int], Day] | None = None,
     ) -> None:
         """Pretrain day by day, or go on after the day of the checkpoint at ``path``.
 
-        The states after some days are also ``kept`` beside it, each below its day's number.
+        The states after some days are also ``kept`` beside it, each below its day's number. Days
+        may be changed first, by what takes a day and its number.
         """
         state = load_checkpoint(path) if holds_checkpoint(path) else None
         for number in days:
             if state is not None and number <= state.day:
                 continue
             day = self.log.day(number)
+            if change is not None:
+                day = change(day, number)
             if state is None:
                 state = start(day, config, models, self.log.info.string_ids)
             train_day(state, number, day)
@@ -209,14 +233,25 @@ class Workshop:
 
         return knowledge
 
-    def teacher_logits(self, name: str) -> Knowledge:
-        """Read the teacher's logits of the three tasks."""
+    def teacher_logits(self, name: str, task: int | None = None) -> Knowledge:
+        """Read the teacher's logits of the three tasks, or of one: (n, 3) or (n, 1)."""
+        columns = slice(None) if task is None else slice(task, task + 1)
 
         def knowledge(samples: Samples) -> F32:
             rows = self._read(name, samples, self._teacher_rows)
-            return teacher_logits(self.state(name), rows)
+            return teacher_logits(self.state(name), rows)[:, columns]
 
         return knowledge
+
+    def teacher_trained_on(self, name: str, days: Sequence[int]) -> Pretraining:
+        """Load a pretraining's teacher, without its students, and train it on further days."""
+        state = load_checkpoint(self.checkpoint(name))
+        for student in {*STUDENTS} & {*state.optimizers}:
+            del state.optimizers[student]
+            delattr(state.models, student)
+        for number in days:
+            train_day(state, number, self.log.day(number))
+        return state
 
     def logit_weights(self, name: str) -> F32:
         """Read how each task weighs the students' K_u * K_i: (T, D)."""

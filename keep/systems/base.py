@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -27,6 +28,7 @@ from keep.systems.system import (
     System,
     Training,
     every,
+    fit,
     inputs,
     labels,
     one_pass,
@@ -168,6 +170,11 @@ class Base(nn.Module):
         logits: Tensor = self.mlp(self.interaction(items, behaviours))
         return logits.squeeze(-1)
 
+    def logits(self, samples: Samples, positions: I64) -> Tensor:
+        """Score impressions of a day, at (B,) positions: (B,) float32 logits."""
+        logits: Tensor = self(*inputs(samples, positions))
+        return logits
+
 
 B = TypeVar("B", bound=Base)
 
@@ -185,7 +192,7 @@ class BaseRanker(Generic[B]):
     def score(self, samples: Samples) -> F32:
         """Score n impressions of a day: (n,) logits."""
         self.model.eval()
-        return score(samples, lambda part, positions: self.model(*inputs(part, positions)))
+        return score(samples, self.model.logits)
 
 
 def fitted(model: B, data: Data) -> B:
@@ -204,9 +211,19 @@ def click_loss(model: Base, task: int) -> Step:
     """Measure a model's logits by cross-entropy with a task's labels."""
 
     def loss(samples: Samples, positions: I64) -> Tensor:
-        return point_loss(model(*inputs(samples, positions)), labels(samples, positions, task))
+        return point_loss(model.logits(samples, positions), labels(samples, positions, task))
 
     return loss
+
+
+def go_on(
+    start: Base, data: Data, days: Iterable[int], training: Training, seed: int, task: int = 0
+) -> BaseRanker[Base]:
+    """Train a copy of a trained Base on further days of the sub-domain, by a fresh Adam."""
+    model = copy.deepcopy(start).train()
+    samples = (data.sub_domain(day).of_task(task) for day in days)
+    fit(model.parameters(), samples, click_loss(model, task), training, seed)
+    return BaseRanker(model)
 
 
 def build(lesson: Lesson[Options, object]) -> tuple[BaseRanker[Base], Step]:

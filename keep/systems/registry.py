@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keep.systems.base import BASE
+from keep.systems.base_with_user import BASE_WITH_USER
 from keep.systems.bert4rec import BERT4REC
 from keep.systems.conet import CONET
 from keep.systems.darec import DAREC
@@ -17,6 +18,7 @@ from keep.systems.system import System
 
 SYSTEMS: Mapping[str, System[Any, Any, Any]] = {
     "base": BASE,
+    "base_with_user": BASE_WITH_USER,
     "sample_merging": SAMPLE_MERGING,
     "conet": CONET,
     "darec": DAREC,

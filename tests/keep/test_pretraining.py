@@ -78,3 +78,14 @@ def test_a_checkpoint_holds_the_models_that_were_trained(log: Log, tmp_path: Pat
     again = load_checkpoint(tmp_path / "ckpt")
     assert again.models.trained == ("teacher",)
     train_day(again, 2, log.day(2))
+
+
+def test_a_teacher_without_students_has_none_to_distil_into() -> None:
+    days = tiny_days()
+    config = replace(CONFIG, distillation=1.0)
+    alone, both = start(days[1], config, ("teacher",)), start(days[1], config)
+    for state in (alone, both):
+        train_day(state, 1, days[1])
+    weights = both.models.teacher.state_dict()
+    for name, tensor in alone.models.teacher.state_dict().items():
+        assert torch.equal(tensor, weights[name])

@@ -90,10 +90,14 @@ STRENGTHS = {
 }
 
 
-def stored(directory: Path) -> None:
-    """Store predictions of every row of the plan; each group of table 7 has users of its own."""
+def stored(directory: Path, world: int = 0) -> None:
+    """Store predictions of every row of the plan; each group of table 7 has users of its own.
+
+    Every world has impressions of its own.
+    """
     for (table, row), strength in STRENGTHS.items():
         day_seed = 1 if row.startswith("0-50") else 2 if row.startswith(">300") else 0
+        day_seed += 10 * world
         for seed in SEEDS[:1] if row == "Oracle" else SEEDS:
             store(directory, table, row, seed, ranked(strength, seed, day_seed=day_seed))
 

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from keep.log import LogInfo
+from keep.reproduce.groups import CLICKS, IMPRESSIONS, Group
 from keep.reproduce.paper import PAPER, TABLES
 from keep.reproduce.plan import (
     COMPARED,
+    PRODUCTION,
+    TEACHERS,
+    TRAINED_ON,
     Entries,
     Run,
     make_plan,
@@ -21,7 +25,11 @@ from keep.reproduce.plan import (
 from keep.systems.registry import SYSTEMS
 from tests.keep.tiny import tiny_log
 
-GROUPS = ((0.0, 50.0), (50.0, float("inf")))
+GROUPS = tuple(
+    Group(counted, *bounds)
+    for counted in (CLICKS, IMPRESSIONS)
+    for bounds in ((0.0, 50.0), (50.0, 150.0), (150.0, float("inf")))
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +76,22 @@ def test_every_base_is_stored_under_its_name(plan: Entries) -> None:
             assert set(entry.row.against) <= shown_names
 
 
+def test_the_last_group_of_each_kind_is_to_gain_less_than_the_first(plan: Entries) -> None:
+    less = {row.name: row.gains_less_than for row in shown(plan)["7"] if row.gains_less_than}
+    assert less == {
+        ">150": "0-50",
+        ">150 sub-domain impressions": "0-50 sub-domain impressions",
+    }
+
+
+def test_every_row_of_table_8_with_knowledge_has_a_share_or_is_one_s_whole(plan: Entries) -> None:
+    rows = [row for row in shown(plan)["8"] if row.transfer_of]
+    assert {row.transfer_of for row in rows} == {TRAINED_ON}
+    assert {row.name for row in rows if not row.share_of} == set(TEACHERS)
+    assert {row.share_of for row in rows} == {TEACHERS, ()}
+    assert TRAINED_ON in {row.name for row in shown(plan)["8"]}
+
+
 def test_runs_have_names_of_their_own_and_are_shared_between_tables(plan: Entries) -> None:
     runs = runs_of(plan)
     assert len({run.name for run in runs}) == len(runs)
@@ -76,6 +100,18 @@ def test_runs_have_names_of_their_own_and_are_shared_between_tables(plan: Entrie
     }
     assert keep["2"] & keep["3"] & keep["4"]
     assert keep["5"] & keep["6"] & keep["7"] & keep["8"]
+
+
+def test_the_production_setting_has_its_control_without_knowledge(plan: Entries) -> None:
+    for table in ("5", "6", "7", "8"):
+        without = [entry for entry in plan[table] if entry.run.system != "keep" and entry.is_shown]
+        controls = [entry for entry in without if entry.run.days == PRODUCTION]
+        assert controls
+        held = {name for entry in plan[table] for name in entry.row.against}
+        for entry in controls:
+            assert entry.row.note.startswith("control: ")
+            assert entry.row.name in held
+            assert entry.run.knowledge == ""
 
 
 def test_the_oracle_is_only_there_with_the_truth(info: LogInfo) -> None:
@@ -100,4 +136,5 @@ def test_all_and_chosen_columns_are_rows_as_offline_and_as_served(plan: Entries)
 
 def test_plug_ins_are_tuned_with_what_the_tables_plug_in(plan: Entries) -> None:
     assert plug_ins_of(plan) == ("both", "both_logits", "teacher_logits")
-    assert plug_ins_of({"2": plan["2"]}) == ()
+    assert plug_ins_of({"2": plan["2"]}) == ("teacher_logits",)
+    assert plug_ins_of({"3": plan["3"]}) == ()

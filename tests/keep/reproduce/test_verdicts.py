@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from keep.reproduce.paper import PAPER
+from keep.reproduce.plan import PERMUTED
 from keep.reproduce.registration import world_seeds
 from keep.reproduce.verdicts import BOTH, Order, Verdict, orders, verdicts
 
@@ -49,12 +50,17 @@ def good() -> dict[str, Any]:
         "trials": [{"method": method, "gauc": {"1": 0.6, "2": 0.61}} for method in ("Base", "KEEP")]
         * 12,
         "seconds": 1800.0,
+        "oracle": [
+            {"over": over, "lift": lift, "interval": [lift - 0.001, lift + 0.001]}
+            for over, lift in (("base.training.click", 0.06), ("keep.training.click", 0.052))
+        ],
         "served": [{"seed": seed, "numbers": 10, "equal": 10} for seed in (11, 12)],
         "tables": {
             "2": table(
                 Base=row(0.0, None),
                 KEEP=row(0.008),
                 oracle=row(0.06),
+                **{PERMUTED: row(0.0005)},
             ),
             "3": table(Base=row(0.0, None), **steps),
             "8": table(
@@ -80,7 +86,7 @@ def find(results: dict[str, Any], number: str, name: str) -> dict[str, Any]:
 def test_a_good_run_fulfils_every_claim() -> None:
     found = verdicts(good(), CHECKSUMS)
     assert [verdict.claim for verdict in found if not verdict.holds] == []
-    assert len(found) == 6 + 3 + 2 + 3
+    assert len(found) == 6 + 4 + 2 + 4
     assert Verdict("K_u, K_i over K_u at least -0.0005", "-0.00040 (-0.0014 to +0.0006)", True) in (
         found
     )
@@ -93,6 +99,12 @@ def test_a_good_run_fulfils_every_claim() -> None:
         ("2", "KEEP", {"interval": [-0.0001, 0.02]}, "its interval above zero"),
         ("2", "oracle", {"lift": 0.081}, "KEEP over Base at least 10% of the oracle's lift"),
         ("2", "Base", {"gauc": [0.59] * 5}, "Base between 0.60 and 0.75"),
+        (
+            "2",
+            PERMUTED,
+            {"interval": [-0.001, 0.0021]},
+            f"{PERMUTED}: upper bound of the lift below 25% of KEEP's",
+        ),
         (
             "2",
             "Base",
@@ -128,6 +140,12 @@ def test_a_lift_lost_in_serving_is_seen() -> None:
     ]
 
 
+def test_a_run_that_reaches_the_oracle_is_seen() -> None:
+    results = good()
+    results["oracle"][1]["interval"] = [-0.0001, 0.1]
+    assert failing(results) == ["the oracle above every run, interval above zero"]
+
+
 def test_a_number_that_changed_on_its_way_through_the_service_is_seen() -> None:
     results = good()
     results["served"][1]["equal"] = 9
@@ -157,6 +175,7 @@ def test_a_run_of_table_8_alone_is_judged_by_what_it_measured() -> None:
         "equally many trials for each method, at most 12": True,
         f"{BOTH} keeps at least 85% of KEEP's lift": False,
         "served in f16 within 0.0001 of offline": True,
+        "the oracle above every run, interval above zero": True,
         "served in f16 to the bit": True,
     }
 

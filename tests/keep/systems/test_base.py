@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from keep.data import Data
 from keep.gauc import gauc
 from keep.systems import base
-from keep.systems.base import BASE, Base, CoActionUnit, click_loss
+from keep.systems.base import BASE, Base, CoActionUnit, click_loss, go_on
 from keep.systems.system import fit, inputs
 from tests.keep.systems.narrow import OPTIONS, plain_data, tiny_data
 
@@ -142,3 +144,16 @@ def test_grid_starts_from_the_best() -> None:
     options = BASE.grid(OPTIONS)
     assert len(set(options)) == 12
     assert {(option.hidden, option.feature_dim) for option in options} == {((12, 6), 4)}
+
+
+def test_it_goes_on_from_a_copy_with_a_fresh_adam(tmp_path: Path) -> None:
+    data = tiny_data(tmp_path)
+    start = BASE.train(data, (1, 2, 3), OPTIONS, seed=1).model
+    before = copy.deepcopy(start.state_dict())
+    further = replace(OPTIONS, learning_rate=0.02, batch_size=400)
+    found = go_on(start, data, (4,), further, seed=1).model
+    for name, tensor in start.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    # A fresh Adam's first step is the learning rate, whatever the gradient.
+    step = (found.hidden_layer(1).weight - start.hidden_layer(1).weight).abs()
+    torch.testing.assert_close(step.max().item(), 0.02, rtol=1e-3, atol=0)

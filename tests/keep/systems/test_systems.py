@@ -18,6 +18,7 @@ from keep.gauc import gauc
 from keep.reproduce.presets import PRESETS, VARIANTS
 from keep.reproduce.verdicts import TRIALS
 from keep.systems.base import BASE
+from keep.systems.base_with_user import BASE_WITH_USER
 from keep.systems.conet import CONET
 from keep.systems.darec import DAREC
 from keep.systems.plugged import Plugged
@@ -29,7 +30,7 @@ from tests.keep.systems.narrow import NARROW, OPTIONS, plain_data, tiny_data
 AnySystem = System[Any, Any, Any]
 MERGING = (SAMPLE_MERGING, CONET, DAREC)
 """Systems that learn from all scenes."""
-systems = pytest.mark.parametrize("system", [BASE, *MERGING])
+systems = pytest.mark.parametrize("system", [BASE, BASE_WITH_USER, *MERGING])
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 
 from keep.category import CategoryStudent
 from keep.config import PretrainConfig
+from keep.din import Teacher
 from keep.features import Batch
 from keep.layers import TableSizes
 from tests.keep.tiny import CONFIG
@@ -67,3 +68,21 @@ def test_knowledge_can_be_narrower_than_the_teacher_s_or_the_logits_alone(width:
         own = knowledge[:, task * width : (task + 1) * width]
         logits = own[:, 0] if width == 1 else student.tasks.logit(task, own)
         torch.testing.assert_close(logits, student.tasks(task, shared))
+
+
+def test_a_narrower_student_starts_from_the_teacher_but_for_its_last_layers() -> None:
+    torch.manual_seed(0)
+    teacher, config = Teacher(SIZES, CONFIG), replace(CONFIG, category_width=3)
+    student = CategoryStudent(SIZES, config)
+    before = {name: weight.clone() for name, weight in student.tasks.state_dict().items()}
+    student.start_from(teacher)
+    after = student.tasks.state_dict()
+    kept = {name for name, weight in before.items() if torch.equal(weight, after[name])}
+    last = 2 * len(CONFIG.mlp) - 2
+    assert kept == {
+        f"{layer}.{kind}"
+        for task in range(3)
+        for layer in (f"hidden.{task}.{last}", f"logits.{task}")
+        for kind in ("weight", "bias")
+        if layer.startswith("hidden") or kind == "weight"
+    }

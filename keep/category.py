@@ -52,8 +52,8 @@ class CategoryStudent(Din):
     def start_from(self, teacher: Teacher) -> None:
         """Take over the teacher's weights, and the means of its items and shops in their place.
 
-        It then scores a category as the teacher scores an item of it that is like the mean of all;
-        but where its last hidden layers are narrower, these and the logits stay its own.
+        It then scores a category as the teacher scores an item of it that is like the mean of all.
+        Layers of another width than the teacher's stay as they are.
         """
         width = self.features.category.embedding_dim
         tables = (teacher.features.item.weight, teacher.features.shop.weight)
@@ -72,8 +72,10 @@ class CategoryStudent(Din):
         self.features.load_state_dict(teacher.features.state_dict())
         self.attention.load_state_dict(attention)
         own = self.tasks.state_dict()
-        same = {name: weight for name, weight in tasks.items() if weight.shape == own[name].shape}
-        self.tasks.load_state_dict({**own, **same})
+        fitting = {
+            name: weight for name, weight in tasks.items() if weight.shape == own[name].shape
+        }
+        self.tasks.load_state_dict(own | fitting)
 
     def knowledge(self, user: Tensor, behaviours: Tensor, category: Tensor) -> Tensor:
         """Compute K_uc of equation 6, (B, D_c): the tasks' layers before the logits, or these."""

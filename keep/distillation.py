@@ -50,12 +50,11 @@ LEAST_GAIN = 0.001
 """Rise of the mean correlation that counts as one."""
 FEWEST_IDS = 20
 """Users, and items, without which there is nothing to draw and to hold out."""
+FEWEST_PAIRS = 100
 
 
 class DistillationError(ProblemError):
-    """A checkpoint whose students cannot be distilled."""
-
-    kind = "checkpoint "
+    """Students that cannot be distilled, for what their checkpoint or log is."""
 
 
 class Lesson(NamedTuple):
@@ -102,9 +101,13 @@ def distil(state: Pretraining, log: Log, settings: DistillationConfig | None = N
     settings = settings or DistillationConfig()
     _check(state)
     require_ids(state, log)
-    features, teacher = state.features, state.models.teacher.eval()
+    features, teacher = state.features, state.models.teacher
     rng = np.random.default_rng([state.config.seed, state.day])
-    pairs = FreePairs(features, shown_until(features, log, state.day), rng)
+    shown = shown_until(features, log, state.day)
+    if len(shown.pairs) == 0:
+        problem = f"shows none of the checkpoint's users and items up to day {state.day}"
+        raise DistillationError(f"log {log.path}", f"{problem}; name the log pretrained on")
+    pairs = FreePairs(features, shown, rng)
     test = _test(pairs, features, teacher, rng)
     lessons = _lessons(pairs, features, teacher, settings, rng)
     models = copy.deepcopy(state.models, {id(teacher): teacher})  # which shares the teacher
@@ -124,7 +127,7 @@ def distilled(state: Pretraining, log: Log) -> Pretraining:
 
 
 def _check(state: Pretraining) -> None:
-    subject, names = f"of day {state.day}", ("teacher", *STUDENTS)
+    subject, names = f"checkpoint of day {state.day}", ("teacher", *STUDENTS)
     if state.distillation is not None:
         raise DistillationError(subject, "its students are distilled already; use it as it is")
     missing = [name for name in names if name not in state.models.trained]
@@ -146,14 +149,19 @@ def _lessons(
     """Draw blocks until there are as many pairs as are wanted."""
     users = len(features.users) - UNKNOWN - 1
     wanted = min(settings.pairs_per_user * users, settings.most_pairs)
+    # Where nearly every pair was shown, blocks are nearly empty: there is an end to drawing.
+    most_blocks = max(FEWEST_BLOCKS, 4 * wanted // math.prod(BLOCK))
     lessons: list[Lesson] = []
     drawn = 0
     with progress("pairs for the students", wanted) as advance:
-        while len(lessons) < FEWEST_BLOCKS or drawn < wanted:
-            block = pairs.training_block(*BLOCK, rng)
-            lessons.append(_lesson(block, features, teacher))
-            drawn += int(block.free.sum())
-            advance(int(block.free.sum()))
+        while len(lessons) < FEWEST_BLOCKS or (drawn < wanted and len(lessons) < most_blocks):
+            lessons.append(_lesson(pairs.training_block(*BLOCK, rng), features, teacher))
+            free = int(lessons[-1].free.sum())
+            drawn += free
+            advance(free)
+    if drawn < FEWEST_PAIRS:
+        problem = f"only {drawn} pairs drawn were never shown, of {FEWEST_PAIRS} that it takes"
+        raise DistillationError("distillation", f"{problem}; bundle it --no-distil")
     return lessons
 
 
@@ -260,7 +268,7 @@ class _Loss:
     """The tasks' squared errors in units of the teacher's deviations, weighted and added up."""
 
     def __init__(self, lessons: Sequence[Lesson], task_weight: float) -> None:
-        logits = torch.cat([lesson.logits.flatten(0, 1) for lesson in lessons])
+        logits = torch.cat([lesson.logits[lesson.free] for lesson in lessons])
         self.deviation = logits.std(dim=0).clamp(min=1e-6)  # (tasks,)
         self.weights = torch.tensor([1.0, *[task_weight] * (len(TASKS) - 1)])
 

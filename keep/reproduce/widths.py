@@ -91,7 +91,7 @@ class Distil:
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
-        state = distil(_assembled(shop, self.width, self.teacher), shop.log)
+        state = distil(assembled(shop, self.width, self.teacher), shop.log)
         save_checkpoint(state, shop.checkpoint(self.width.distilled))
         users, _ = pair_rows(state.features, TOP_CATEGORIES)
         numbers = state.config.dim + len(users) / len(np.unique(users)) * state.config.category_dim
@@ -107,7 +107,7 @@ class Distil:
         write_json(self.file(shop.out), json_values(facts, DIGITS))
 
 
-def _assembled(shop: Workshop, width: Width, teacher: str) -> Pretraining:
+def assembled(shop: Workshop, width: Width, teacher: str) -> Pretraining:
     """Put a teacher and students that were pretrained apart into one state."""
     names = (teacher, *width.pretrainings)
     parts = [shop.state(name) for name in names]

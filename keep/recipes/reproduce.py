@@ -243,7 +243,7 @@ class _Work:
         chosen = read_json(self.out / "work" / "chosen.json")["students"]
         tried = self._students()
         return next(
-            tried[name].name for name, values in self.variants_tried.items() if values == chosen
+            tried[name].served for name, values in self.variants_tried.items() if values == chosen
         )
 
     def _trials(self, system: str, knowledge: str = "teacher") -> list[Trial]:
@@ -295,11 +295,12 @@ class _Work:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         students = {}
         for variant, values in {**self.variants_tried, **UNCHOSEN_VARIANTS}.items():
-            name = f"variant-{variant.replace(' ', '-')}"
-            tuned = dataclasses.replace(config, **values)
-            # What they learn from a teacher, they learn beside one.
-            models = (*TEACHER, *STUDENTS) if tuned.distillation else STUDENTS
-            students[variant] = PretrainingPlan(name, models, tuned)
+            plan = PretrainingPlan.with_students(
+                f"variant-{variant.replace(' ', '-')}", config, values
+            )
+            # What they learn from a teacher, they learn beside one, or at the freeze.
+            is_taught = plan.config.distillation or plan.freeze
+            students[variant] = plan if is_taught else dataclasses.replace(plan, models=STUDENTS)
         return students
 
     def _variant_trials(self) -> list[Trial]:
@@ -311,7 +312,7 @@ class _Work:
             for name, place in PLACES.items()
         ]
         tried += [
-            (f"{variant}, {source}", options, source, pretrained.name)
+            (f"{variant}, {source}", options, source, pretrained.served)
             for variant, pretrained in self._students().items()
             for source in ("decomposition", "both")
         ]
@@ -389,9 +390,9 @@ class _Work:
             config = chosen_pretraining(self.out, seed)
             if needs_students:
                 values = read_json(self.out / "work" / "chosen.json")["students"]
-                tuned = dataclasses.replace(config, **values)
-                every = (*TEACHER, *STUDENTS)  # one pass for the teacher's rows and the students'
-                jobs.append(Pretrain(PretrainingPlan(f"students-{seed}", every, tuned)))
+                # One pass for the teacher's rows and the students'.
+                plan = PretrainingPlan.with_students(f"students-{seed}", config, values)
+                jobs.append(Pretrain(plan))
             elif needs_teacher:
                 jobs.append(Pretrain(PretrainingPlan(f"teacher-{seed}", TEACHER, config)))
             jobs += [

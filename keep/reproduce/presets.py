@@ -41,12 +41,12 @@ PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "a tower per task": {},
-    "distillation": {"distillation": 1.0},
-    "distillation, faster": {"distillation": 1.0, "student_learning_rate": 0.003},
+    "distilled at the freeze": {"freeze": {}},
+    "distillation, and at the freeze": {"distillation": 1.0, "freeze": {}},
 }
 """Students that are tried for KEEP, as differences to the pretraining chosen, none of which changes
-the teacher; the cheapest first, another is chosen only if both together are surely worth more with
-it on the tuning day."""
+the teacher; those of ``freeze`` to ``keep.config.DistillationConfig``. The cheapest first, another
+is chosen only if both together are surely worth more with it on the tuning day."""
 
 PLACES: dict[str, dict[str, Any]] = {
     "add": {},

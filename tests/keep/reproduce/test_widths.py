@@ -11,6 +11,7 @@ from keep.atomic import write_json
 from keep.config import DistillationConfig
 from keep.distillation import distil
 from keep.reproduce import widths
+from keep.reproduce.pool import Job
 from keep.reproduce.widths import WIDTHS, Width, WidthComparison, good_enough
 from keep.reproduce.workshop import PretrainingPlan, Workshop
 from tests.keep.systems.narrow import NARROW
@@ -50,7 +51,11 @@ def test_every_width_has_its_bytes_and_its_share(
     monkeypatch.setattr(widths, "distil", partial(distil, settings=SHORT))
     comparison = WidthComparison(CONFIG, "trial", (1,))
     assert len(comparison.pretrainings()) == 4
-    jobs = [*comparison.pretrainings(), *comparison.distillations(), *comparison.rankings()]
+    jobs: list[Job] = [
+        *comparison.pretrainings(),
+        *comparison.distillations(),
+        *comparison.rankings(),
+    ]
     for job in jobs:
         job.do(shop)
         assert job.file(shop.out).exists()

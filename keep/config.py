@@ -121,6 +121,9 @@ class DistillationConfig:
     """Adam's learning rate."""
     task_weight: float = 1.0
     """Weight of conversion and of cart beside click."""
+    hidden_weight: float = 0.0
+    """Weight of the squared error of K_uc beside the teacher's mean K_ui over the category's most
+    shown items."""
     train_tables: bool = False
     """Whether the tables of ids, which are the teacher's, are trained, too."""
     most_steps: int = 1000

@@ -85,6 +85,12 @@ class Din(nn.Module):
             for task, (line, candidate) in enumerate(batch.scored)
         ]
 
+    def all_knowledge(self, shared: Tensor) -> Tensor:
+        """Compute each of (B, G) candidates' layers before the logits: (B, G, tasks * hidden)."""
+        rows = shared.flatten(0, 1)
+        layers = [self.tasks.knowledge(task, rows) for task in range(len(TASKS))]
+        return torch.cat(layers, dim=-1).view(*shared.shape[:2], -1)
+
     def all_scores(self, shared: Tensor) -> Tensor:
         """Score each of (B, G) candidates for each task, (B, G, tasks), from ``shared``."""
         rows = shared.flatten(0, 1)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gkc.arrays import I64
 from gkc.progress import progress
 from keep.category import CategoryStudent
 from keep.checkpoint import CELLS, Distillation, Pretraining, StudentLesson, require_ids
@@ -43,6 +44,10 @@ TEST_BLOCK = (64, 32)
 """Users and items of a test block that may be drawn; as many of each that never are."""
 PLAIN_WEIGHT = 0.1
 """Weight of the squared error of logits as they are, beside that within a user."""
+HIDDEN_ITEMS = 16
+"""Items of a category whose mean K_ui its K_uc is compared with, at most."""
+HIDDEN_CATEGORIES = 2
+"""Categories of a block that it is compared for, at most."""
 STEPS_A_TEST = 50
 PATIENCE = 3
 """Tests in a row without a gain, after which a student has learned enough."""
@@ -70,6 +75,10 @@ class Lesson(NamedTuple):
     """(B, G) bool, whether the pair counts."""
     logits: Tensor
     """(B, G, tasks) the teacher's."""
+    categories: Tensor
+    """(C,) rows of the category table whose K_uc is compared, too."""
+    hidden: Tensor
+    """(B, C, D_c) the teacher's mean K_ui over items of these."""
 
 
 class Test(NamedTuple):
@@ -151,11 +160,13 @@ def _lessons(
     wanted = min(settings.pairs_per_user * users, settings.most_pairs)
     # Where nearly every pair was shown, blocks are nearly empty: there is an end to drawing.
     most_blocks = max(FEWEST_BLOCKS, 4 * wanted // math.prod(BLOCK))
+    of_categories = pairs.most_shown(HIDDEN_ITEMS) if settings.hidden_weight else None
     lessons: list[Lesson] = []
     drawn = 0
     with progress("pairs for the students", wanted) as advance:
         while len(lessons) < FEWEST_BLOCKS or (drawn < wanted and len(lessons) < most_blocks):
-            lessons.append(_lesson(pairs.training_block(*BLOCK, rng), features, teacher))
+            block = pairs.training_block(*BLOCK, rng)
+            lessons.append(_lesson(block, features, teacher, of_categories))
             free = int(lessons[-1].free.sum())
             drawn += free
             advance(free)
@@ -174,12 +185,26 @@ def _test(pairs: FreePairs, features: Features, teacher: Teacher, rng: np.random
     )
 
 
-def _lesson(block: Block, features: Features, teacher: Teacher) -> Lesson:
+def _lesson(
+    block: Block, features: Features, teacher: Teacher, of_categories: I64 | None = None
+) -> Lesson:
+    """Ask the teacher; ``of_categories`` are (categories, n) items of each, padded behind."""
     user, items = torch.from_numpy(block.users), torch.from_numpy(block.items)
     behaviours = torch.from_numpy(features.history[block.users].astype(np.int64))
     with torch.no_grad():
         logits = teacher.block_logits(user, behaviours, items)
-    return Lesson(user, behaviours, items, torch.from_numpy(block.free), logits)
+    free = torch.from_numpy(block.free)
+    if of_categories is None:
+        return Lesson(user, behaviours, items, free, logits, items[:0, 2], logits[:, :0])
+    categories = np.unique(block.items[:HIDDEN_CATEGORIES, 2])
+    chosen = of_categories[categories]  # (C, n)
+    triples = torch.from_numpy(features.item_triples(chosen.reshape(-1)))
+    with torch.no_grad():
+        shared = teacher.shared(user, behaviours, triples.expand(len(user), -1, -1))
+        k_ui = teacher.all_knowledge(shared).view(len(user), *chosen.shape, -1)
+    there = torch.from_numpy(chosen != PADDING).unsqueeze(-1)
+    hidden = (k_ui * there).sum(dim=2) / there.sum(dim=1)
+    return Lesson(user, behaviours, items, free, logits, torch.from_numpy(categories), hidden)
 
 
 class Stopping:
@@ -234,9 +259,14 @@ def _teach(
     while goes_on:
         for place in rng.permutation(len(lessons)):
             lesson = lessons[place]
-            logits = student.block_logits(*_with_unknown(lesson, config.unknown_rate, rng))
+            user, behaviours, items = _with_unknown(lesson, config.unknown_rate, rng)
+            total = loss(student.block_logits(user, behaviours, items), lesson)
+            if isinstance(student, CategoryStudent) and settings.hidden_weight:
+                categories = lesson.categories.expand(len(user), -1)
+                hidden = student.all_knowledge(student.shared(user, behaviours, categories))
+                total += settings.hidden_weight * _hidden_loss(hidden, lesson.hidden)
             optimizer.zero_grad()
-            loss(logits, lesson).backward()  # type: ignore[no-untyped-call]
+            total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             steps += 1
             advance(1)
@@ -275,6 +305,11 @@ class _Loss:
     def __call__(self, logits: Tensor, lesson: Lesson) -> Tensor:
         difference = (logits - lesson.logits) / self.deviation
         return self.weights @ block_loss(difference, lesson.free, PLAIN_WEIGHT)
+
+
+def _hidden_loss(hidden: Tensor, teacher: Tensor) -> Tensor:
+    """Compare K_uc with the teacher's mean K_ui, (B, C, D_c) each, in units of its variance."""
+    return (hidden - teacher).square().mean() / teacher.var().clamp(min=1e-6)
 
 
 def _with_unknown(

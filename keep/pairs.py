@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gkc.arrays import I64, Bools
-from keep.features import UNKNOWN, Features
+from keep.features import PADDING, UNKNOWN, Features
 from keep.log import Log
 
 HELD_SHARE = 0.1
@@ -72,7 +72,7 @@ class FreePairs:
 
     def __init__(self, features: Features, shown: Shown, rng: np.random.Generator) -> None:
         self._features = features
-        self._shown = shown.pairs
+        self._shown, self._impressions = shown.pairs, shown.items
         self.users, self.held_users = _split(len(features.users), shown.users, rng)
         self.items, self.held_items = _split(len(features.items), shown.items, rng)
 
@@ -87,11 +87,26 @@ class FreePairs:
             np.concatenate([self.items.draw(items, rng), self.held_items.draw(items, rng)]),
         )
 
+    def most_shown(self, count: int) -> I64:
+        """List each category's most shown items that are not held out, (categories, count).
+
+        Rows of the item table, padded behind.
+        """
+        features = self._features
+        items = self.items.rows[np.argsort(-self._impressions[self.items.rows], kind="stable")]
+        categories = features.item_category[items]
+        order = np.argsort(categories, kind="stable")
+        items, categories = items[order], categories[order]
+        place = np.arange(len(items)) - np.searchsorted(categories, categories)
+        chosen = np.full((len(features.categories), count), PADDING, dtype=np.int64)
+        kept = place < count
+        chosen[categories[kept], place[kept]] = items[kept]
+        return chosen
+
     def _block(self, users: I64, items: I64) -> Block:
         features = self._features
         codes = users[:, None] * len(features.items) + items
-        triples = np.stack([items, features.item_shop[items], features.item_category[items]], 1)
-        return Block(users, triples, ~np.isin(codes, self._shown))
+        return Block(users, features.item_triples(items), ~np.isin(codes, self._shown))
 
 
 def _split(rows: int, impressions: I64, rng: np.random.Generator) -> tuple[Side, Side]:

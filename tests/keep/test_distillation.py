@@ -18,6 +18,7 @@ from keep.config import DistillationConfig
 from keep.distillation import DistillationError, Stopping, distil, user_correlations
 from keep.features import PADDING, UNKNOWN
 from keep.log import Log
+from keep.pairs import shown_until
 from keep.pretraining import start
 from tests.keep.tiny import CONFIG, tiny_days, tiny_log
 
@@ -100,7 +101,7 @@ def test_what_the_teacher_says_of_shown_pairs_changes_nothing(
 
 def test_an_unknown_user_has_no_behaviours_and_an_unknown_item_no_category() -> None:
     user, items = torch.arange(2, 2002), torch.arange(6000).view(2000, 3) + 2
-    lesson = module.Lesson(user, items, items, torch.empty(0), torch.empty(0))
+    lesson = module.Lesson(user, items, items, *[torch.empty(0)] * 4)
     found, behaviours, candidates = module._with_unknown(lesson, 0.3, np.random.default_rng(1))
     for rows, shown, expected, unknown in (
         (found == UNKNOWN, behaviours, items, PADDING),
@@ -185,7 +186,7 @@ def test_drawing_ends_where_nearly_every_pair_was_shown(
     state: Pretraining, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items, users = len(state.features.items), len(state.features.users)
-    everything = module.shown_until(state.features, log, 3)
+    everything = shown_until(state.features, log, 3)
     everything = replace(everything, pairs=np.arange(users * items))
     monkeypatch.setattr(module, "shown_until", lambda *_: everything)
     with pytest.raises(DistillationError, match="only 0 pairs drawn were never shown"):

@@ -168,8 +168,7 @@ def test_an_interrupt_leaves_nothing_behind(
     words = ("--checkpoint", checkpoint, "--log", log.path, "--out", tmp_path / "out" / "day3")
     extra = ("--no-distil",) if "bundle" in step else ()
     before = {file: file.stat().st_mtime_ns for file in checkpoint.rglob("*")}
-    with pytest.raises(KeyboardInterrupt):
-        command("keep", "bundle", *words, *extra)
+    assert command("keep", "bundle", *words, *extra).returncode == 130
     assert [file for file in tmp_path.rglob("*") if not file.is_dir()] == []
     assert {file: file.stat().st_mtime_ns for file in checkpoint.rglob("*")} == before
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from keep.atomic import read_json, write_json, write_text
 from keep.config import PretrainConfig
 from keep.reproduce.arms import ARMS, Arm, compared
-from keep.reproduce.circumstances import circumstances
+from keep.reproduce.circumstances import changed_since, circumstances
 from keep.reproduce.controls import CONTROLS
 from keep.reproduce.groups import user_groups
 from keep.reproduce.jobs import (
@@ -367,7 +367,11 @@ class _Work:
             for table, some in entries.items()
         }
         commit = circumstances()["commit"]
-        record_read(ledger, self.shop.log.info, self.plan, commit, rows)
+        record_read(ledger, self.shop.log.info, self.plan, commit, rows, self._changed())
+
+    def _changed(self) -> list[str] | None:
+        """List the files of code that are not as at the plan's commit."""
+        return None if self.plan is None else changed_since(self.plan.commit)
 
     def _pretrainings(self, entries: Entries) -> list[Job]:
         runs = runs_of(entries)
@@ -415,8 +419,9 @@ class _Work:
             reported, and ``tuning_seeds`` that options were chosen with; ``tuned``, the chosen
             options by method; ``trials``, every one of the tuning: method, options, day and GAUC;
             ``plug_ins``, the options chosen with other knowledge than K(u, i), and as many trials;
-            ``plan``, the written one with its checksum, null where there is none; wall time of all
-            stages in ``seconds``, those of earlier runs included; and ``circumstances``.
+            ``plan``, the written one with its checksum, null where there is none, and ``changed``,
+            the files of code that are not as at its commit, null where nobody knows; wall time of
+            all stages in ``seconds``, those of earlier runs included; and ``circumstances``.
         """
         chosen = read_json(self.out / "work" / "chosen.json")
         pretraining, students = chosen.pop("pretraining"), chosen.pop("students", {})
@@ -439,6 +444,7 @@ class _Work:
             "plug_ins": {_plug_in(knowledge): options for knowledge, options in plug_ins.items()},
             "seconds": self.shop.seconds,
             "plan": None if self.plan is None else self.plan.facts,
+            "changed": self._changed(),
             **circumstances(),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from keep.model_card import ROOT, commit_of
 
+CODE = ("exporter", "gkc", "keep")
+"""Folders of the code that figures depend on."""
 PACKAGES = ("torch", "numpy", "pyarrow")
 
 
@@ -29,6 +32,21 @@ def circumstances() -> dict[str, Any]:
             **{package: version(package) for package in PACKAGES},
         },
     }
+
+
+def changed_since(commit: str) -> list[str] | None:
+    """List the files of code in this checkout that are not as at a commit.
+
+    None where that cannot be told: outside a checkout, or if it has no such commit.
+    """
+    if commit_of(ROOT) is None:
+        return None
+    words = ["git", "-C", str(ROOT), "diff", "--name-only", commit, "--", *CODE]
+    try:
+        named = subprocess.run(words, capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError:
+        return None
+    return named.stdout.splitlines()
 
 
 def _processor() -> str:

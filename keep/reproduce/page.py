@@ -63,9 +63,10 @@ decided where these are apart."""
 READS = """\
 ## Reads of test days
 
-Each time that a test day was scored, from [`reproduction/reads.jsonl`](reproduction/reads.jsonl). \
-What was read without a plan carries no claim of its own; `make demo` reads MovieLens's, too, each \
-time that it is run."""
+Each time that `keep reproduce` scored a test day, from \
+[`reproduction/reads.jsonl`](reproduction/reads.jsonl). What was read without a plan carries no \
+claim of its own. `keep drift` and `make demo` (MovieLens) score test days, too: of these only \
+the first run of `keep drift` is listed."""
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

@@ -196,8 +196,12 @@ def record_read(
     plan: Registration | None,
     commit: str,
     rows: Mapping[str, Sequence[str]],
+    changed: Sequence[str] | None,
 ) -> None:
-    """Append to a ledger that a log's test day is about to be scored, for which rows by table."""
+    """Append to a ledger that a log's test day is about to be scored, for which rows by table.
+
+    ``changed`` are files of code that are not as at the plan's commit; None if nobody knows.
+    """
     read = {
         "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "log": info.name,
@@ -205,6 +209,7 @@ def record_read(
         "checksum": info.checksum,
         "plan": plan.sha256 if plan else None,
         "commit": commit,
+        "changed": changed,
         "rows": rows,
     }
     ledger.parent.mkdir(parents=True, exist_ok=True)

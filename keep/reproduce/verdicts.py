@@ -177,7 +177,7 @@ def verdicts(results: Results, checksums: Mapping[str, str]) -> list[Verdict]:
         text, above = f"over {closest['over']} {_lift(closest)}", closest["interval"][0] > 0
         judged.append(Verdict("the oracle above every run, interval above zero", text, above))
     if results.get("plan"):
-        judged += _registered(results["plan"], log, rows)
+        judged += [_code(results["changed"]), *_registered(results["plan"], log, rows)]
     if results.get("served"):
         numbers, equal = (sum(seed[k] for seed in results["served"]) for k in ("numbers", "equal"))
         text = f"{equal:,} of {numbers:,} numbers"
@@ -194,6 +194,11 @@ def _fixed_before(results: Results, checksums: Mapping[str, str]) -> Verdict:
         return Verdict("all worlds that the plan's checksum gives", str(seeds), seeds == planned)
     same = checksums.get(log["name"]) == log["checksum"]
     return Verdict("log's checksum as committed before", str(log["checksum"])[:12], same)
+
+
+def _code(changed: Sequence[str] | None) -> Verdict:
+    measured = "nobody knows" if changed is None else ", ".join(changed) or "no file differs"
+    return Verdict("planned: code as at the plan's commit", measured, changed == [])
 
 
 def _registered(

@@ -42,7 +42,7 @@ from keep.reproduce.statistics import (
     worth_its_cost,
 )
 
-ALIKE = ("format", "preset", "seeds", "tuning_seeds", "commit", "plan")
+ALIKE = ("format", "preset", "seeds", "tuning_seeds", "plan")
 """What the runs of several worlds must have in common."""
 CIRCUMSTANCES = ("command", "machine", "date", "versions")
 """What is told as of the first one."""
@@ -152,6 +152,8 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ],
         "served": [served for run in results for served in run["served"]],
         "seconds": sum(run["seconds"] for run in results),
+        "commit": ", ".join(dict.fromkeys(run["commit"] for run in results)),
+        "changed": _changed(results),
     }
     for chosen in ("tuned", "plug_ins"):
         together[chosen] = {
@@ -161,6 +163,12 @@ def _facts(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         }
     alike = {name: results[0][name] for name in (*ALIKE, *CIRCUMSTANCES)}
     return {**alike, **together, "log": log}
+
+
+def _changed(results: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """Unite the files of code that any of the runs had changed; None if one does not know."""
+    changed = [run["changed"] for run in results]
+    return None if None in changed else sorted({file for files in changed for file in files})
 
 
 def compared(variants: Mapping[str, Worlds]) -> str:

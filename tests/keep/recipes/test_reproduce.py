@@ -107,7 +107,7 @@ def test_figures_need_a_plan_and_are_recorded_beside_it(
     preset = dataclasses.replace(PRESETS["small"], needs_plan=True)
     monkeypatch.setitem(PRESETS, "full", preset)
     out, plan = tmp_path / "out", tmp_path / "plan.json"
-    found = reproduce(log.path, out, ("2",), "full", seeds=1)
+    found = reproduce(log.path, out, ("3",), "full", seeds=1)
     assert found["tables"] == {}
     assert found["trials"]
     variants = {variant["method"] for variant in found["variants"]}
@@ -117,10 +117,10 @@ def test_figures_need_a_plan_and_are_recorded_beside_it(
     draft = json.loads(DRAFT.read_text(encoding="utf-8"))
     logs = {log.info.name: log.info.checksum}
     plan.write_text(json.dumps({**draft, "logs": logs, "thresholds": {}, "trials": 3}))
-    found = reproduce(log.path, out, ("2",), "full", seeds=1, plan=plan)
+    found = reproduce(log.path, out, ("3",), "full", seeds=1, plan=plan)
     [read] = read_ledger(tmp_path / LEDGER_FILE)
     assert read["plan"] == found["plan"]["sha256"] == read_plan(plan).sha256
-    assert "KEEP" in read["rows"]["2"]
+    assert "K_u" in read["rows"]["3"]
     assert not (out / LEDGER_FILE).exists()
 
 

@@ -122,11 +122,12 @@ def test_a_plan_is_about_its_worlds_and_the_logs_that_it_names(tmp_path: Path) -
 def test_every_read_is_a_line_of_the_ledger(tmp_path: Path) -> None:
     plan = read_plan(written(tmp_path))
     assert read_ledger(plan.ledger) == []
-    record_read(plan.ledger, info(), plan, "0123abc", {"8": ["Base", "KEEP"]})
-    record_read(plan.ledger, info(), None, "0123abc", {"2": ["Base"]})
+    record_read(plan.ledger, info(), plan, "0123abc", {"8": ["Base", "KEEP"]}, ["keep/din.py"])
+    record_read(plan.ledger, info(), None, "0123abc", {"2": ["Base"]}, None)
     first, second = read_ledger(tmp_path / "reads.jsonl")
     assert first["when"].endswith("Z")
     assert first["plan"] == plan.sha256
     assert (first["log"], first["checksum"], first["commit"]) == ("own", "abc", "0123abc")
     assert first["rows"] == {"8": ["Base", "KEEP"]}
+    assert first["changed"] == ["keep/din.py"]
     assert second["plan"] is None

@@ -32,7 +32,14 @@ def run(folder: Path, world: int, **facts: Any) -> Path:
             variants.append({"method": f"variant {name}", "seed": seed})
     log = {"name": "planted", "seed": world, "checksum": f"abc{world}", "days": [1, 2, 3]}
     trials = [{"method": "Base", "options": {}, "gauc": {"1": 0.6}}]
-    more = {"log": log, "trials": trials, "plan": None, "served": [{"seed": 11}], "plug_ins": {}}
+    more = {
+        "log": log,
+        "trials": trials,
+        "plan": None,
+        "changed": [f"keep/{world}.py"],
+        "served": [{"seed": 11}],
+        "plug_ins": {},
+    }
     results = build_results(folder, PLAN, {**FACTS, **more, **facts})
     write_results(folder, {**results, "variants": variants})
     return folder
@@ -74,6 +81,8 @@ def test_what_stands_beside_the_figures_is_told_of_every_world(runs: list[Path])
     assert set(together["tuned"]) == {"Base, seed 0", "Base, seed 1"}
     assert len(together["served"]) == 2
     assert together["seconds"] == 180
+    assert together["commit"] == "0123abc"
+    assert together["changed"] == ["keep/0.py", "keep/1.py"]
 
 
 def test_one_world_alone_is_its_run(runs: list[Path]) -> None:
@@ -98,8 +107,8 @@ def test_variants_are_compared_over_worlds(
 
 
 def test_runs_of_another_kind_are_refused(runs: list[Path], tmp_path: Path) -> None:
-    other = run(tmp_path / "other", 2, commit="4567def")
-    with pytest.raises(WorldsError, match="differs from the first run in its commit: 4567def"):
+    other = run(tmp_path / "other", 2, preset="full")
+    with pytest.raises(WorldsError, match="differs from the first run in its preset: full"):
         join([*runs, other])
     fewer = run(tmp_path / "fewer", 2)
     write_rows(fewer, {"2": PLAN["2"]})

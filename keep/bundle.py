@@ -75,8 +75,7 @@ def bundle(
         If its ids are not of the types of those pretrained on.
     """
     require_ids(state, log)
-    if out.exists():
-        raise BundleError(out, "is there already; remove it or name another --out")
+    require_absent(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     temporary.mkdir()
@@ -105,6 +104,18 @@ def bundle(
         covered,
         *([] if compatible_with is None else [_in_axes(compatible_with)]),
     ]
+
+
+def require_absent(out: Path) -> None:
+    """Check that there is nothing yet where a bundle is to be.
+
+    Raises
+    ------
+    BundleError
+        If there is.
+    """
+    if out.exists():
+        raise BundleError(out, "is there already; remove it or name another --out")
 
 
 def _in_axes(older: Compatibility) -> str:

@@ -19,12 +19,13 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from keep.atomic import sync, write_text
-from keep.config import PretrainConfig, config_from_values
+from keep.config import TASKS, PretrainConfig, config_from_values
 from keep.errors import ProblemError
 from keep.features import Features, Vocabulary
 from keep.log import IDS, Log
@@ -48,6 +49,50 @@ class OtherIdsError(ProblemError):
     kind = "log "
 
 
+@dataclass(frozen=True)
+class StudentLesson:
+    """What distillation did to one student."""
+
+    steps: int
+    """Steps up to the weights that were kept."""
+    seconds: float
+    before: dict[str, list[float]]
+    """Task to the mean within-user correlation of its logits with the teacher's, for each of
+    ``CELLS``, over pairs that were never shown."""
+    after: dict[str, list[float]]
+
+
+CELLS = ("user and item drawn", "item never drawn", "user never drawn", "neither ever drawn")
+"""Which of a pair's ids distillation may draw: what correlations are told apart by."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What distillation did to the students of a checkpoint."""
+
+    settings: dict[str, float]
+    """The fields of ``DistillationConfig``."""
+    pairs: int
+    """Distinct draws of a user with an item that was never shown."""
+    pairs_per_user: float
+    """The same by users known."""
+    students: dict[str, StudentLesson]
+    """By the student's name."""
+
+    def lines(self) -> list[str]:
+        """Put it in words, a table of correlations for each student."""
+        told = [f"distilled with {self.pairs:,} pairs, {self.pairs_per_user:.1f} a user"]
+        for name, lesson in self.students.items():
+            told.append(f"{name}: {lesson.steps} steps, {lesson.seconds:.1f} s")
+            told.append(
+                f"  {'correlation with the teacher':<32}" + "".join(f"{t:>22}" for t in TASKS)
+            )
+            for place, cell in enumerate(CELLS):
+                pairs = ((lesson.before[task][place], lesson.after[task][place]) for task in TASKS)
+                told.append(f"  {cell:<32}" + "".join(f"{a:>12.4f} -> {b:.4f}" for a, b in pairs))
+        return told
+
+
 @dataclass
 class Pretraining:
     """The state of pretraining after a day: what a checkpoint holds."""
@@ -61,6 +106,9 @@ class Pretraining:
     """One per model, by its name."""
     string_ids: tuple[str, ...] = ()
     """Columns whose numbers stand for strings of the log, as ``LogInfo.string_ids``."""
+    distillation: Distillation | None = None
+    """What was done to the students at the freeze (``keep.distillation``). Nothing goes on from a
+    state that has it: it has no optimizer."""
 
     @property
     def vector_space(self) -> str:
@@ -118,6 +166,7 @@ def save_checkpoint(state: Pretraining, path: Path) -> None:
         "models": state.models.trained,
         "string_ids": state.string_ids,
         "config": dataclasses.asdict(state.config),
+        "distillation": state.distillation and dataclasses.asdict(state.distillation),
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     _save_features(state.features, folder / "features.npz")
@@ -158,17 +207,27 @@ def load_checkpoint(path: Path) -> Pretraining:
         models = Models(table_sizes(features), config, values["models"])
         weights = load_weights(folder / "weights.pt")
         models.load_state_dict(weights["models"])
-        optimizers = make_optimizers(models, config)
+        # Earlier checkpoints say nothing of string_ids and distillation.
+        distillation = _distillation(values.get("distillation"))
+        optimizers = {} if distillation else make_optimizers(models, config)
         _set_moments(models, optimizers, weights["moments"])
-        string_ids = tuple(values.get("string_ids", ()))  # which earlier checkpoints do not say
+        string_ids = tuple(values.get("string_ids", ()))
     except DAMAGE as exc:
         raise CheckpointError(path, f"is damaged ({exc}); pretrain again") from exc
-    return Pretraining(config, int(values["day"]), features, models, optimizers, string_ids)
+    day = int(values["day"])
+    return Pretraining(config, day, features, models, optimizers, string_ids, distillation)
 
 
 def holds_checkpoint(path: Path) -> bool:
     """Tell whether a directory holds a checkpoint."""
     return (path / POINTER).exists()
+
+
+def _distillation(values: dict[str, Any] | None) -> Distillation | None:
+    if values is None:
+        return None
+    students = {name: StudentLesson(**lesson) for name, lesson in values["students"].items()}
+    return Distillation(**values | {"students": students})
 
 
 def _moments(state: Pretraining) -> dict[str, torch.Tensor]:

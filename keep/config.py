@@ -109,6 +109,29 @@ class PretrainConfig:
         return (*self.mlp[:-1], self.category_width) if self.category_width > 1 else self.mlp
 
 
+@dataclass(frozen=True)
+class DistillationConfig:
+    """How the students of a checkpoint learn once more, from the frozen teacher alone."""
+
+    pairs_per_user: int = 20
+    """Pairs drawn, per user known, that were never shown; they are learned in several passes."""
+    most_pairs: int = 131_072
+    """Pairs drawn at most, however many users there are."""
+    learning_rate: float = 0.003
+    """Adam's learning rate."""
+    task_weight: float = 1.0
+    """Weight of conversion and of cart beside click."""
+    hidden_weight: float = 0.0
+    """Weight of the squared error of K_uc beside the teacher's mean K_ui over the category's most
+    shown items."""
+    train_tables: bool = False
+    """Whether the tables of ids, which are the teacher's, are trained, too."""
+    most_steps: int = 1000
+    """Steps of a student at most."""
+    most_minutes: float = 5.0
+    """Minutes of a student at most."""
+
+
 CHOICES = {
     "pairs": ("day", "batch"),
     "weighting": ("means", "click_rate", "sums"),

@@ -85,6 +85,18 @@ class Din(nn.Module):
             for task, (line, candidate) in enumerate(batch.scored)
         ]
 
+    def all_knowledge(self, shared: Tensor) -> Tensor:
+        """Compute each of (B, G) candidates' layers before the logits: (B, G, tasks * hidden)."""
+        rows = shared.flatten(0, 1)
+        layers = [self.tasks.knowledge(task, rows) for task in range(len(TASKS))]
+        return torch.cat(layers, dim=-1).view(*shared.shape[:2], -1)
+
+    def all_scores(self, shared: Tensor) -> Tensor:
+        """Score each of (B, G) candidates for each task, (B, G, tasks), from ``shared``."""
+        rows = shared.flatten(0, 1)
+        scores = torch.stack([self.tasks(task, rows) for task in range(len(TASKS))], dim=-1)
+        return scores.view(*shared.shape[:2], len(TASKS))
+
 
 class Teacher(Din):
     """DIN whose candidate is an item: its id, shop and category.
@@ -115,6 +127,10 @@ class Teacher(Din):
     def forward(self, batch: Batch) -> list[Tensor]:
         """Score what the losses need: per task the (R,) logits of ``batch.scored``."""
         return self.scores(self.shared(batch.user, batch.behaviours, batch.items), batch)
+
+    def block_logits(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
+        """Score every one of B users for every one of G items, (G, 3): (B, G, tasks)."""
+        return self.all_scores(self.shared(user, behaviours, items.expand(len(user), -1, -1)))
 
     def knowledge(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
         """Read the extracted knowledge of users and items, (B, 3) item, shop and category rows.

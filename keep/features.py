@@ -115,6 +115,10 @@ class Features:
         labels = np.stack([day.click, day.click & day.conversion, day.click & day.cart], axis=1)
         return Rows(self.users.rows(day.user), item, labels)
 
+    def item_triples(self, items: I64) -> I64:
+        """Put each item's shop and category row, as last seen, beside its own: (..., 3)."""
+        return np.stack([items, self.item_shop[items], self.item_category[items]], axis=-1)
+
     def observe(self, day: Day) -> None:
         """Remember the day's clicks as the users' latest behaviours, and what was shown.
 

@@ -1,7 +1,7 @@
-"""The parts of pretraining's hybrid loss: pointwise cross-entropy, and pairwise losses.
+"""The parts of pretraining's hybrid loss, pointwise and pairwise, and the loss of distillation.
 
-Equation 3 adds them up, point + alpha * pair: ``keep.models.task_losses``, which also says what
-weighing means instead of sums comes to.
+Equation 3 adds the parts up, point + alpha * pair: ``keep.models.task_losses``, which also says
+what weighing means instead of sums comes to.
 """
 
 from __future__ import annotations
@@ -85,3 +85,26 @@ def batch_pair_loss(logits: Tensor, labels: Tensor) -> Tensor:
     if len(positive) == 0 or len(negative) == 0:
         return logits.sum() * 0.0
     return functional.softplus(negative.unsqueeze(0) - positive.unsqueeze(1)).mean()
+
+
+def block_loss(difference: Tensor, free: Tensor, plain_weight: float) -> Tensor:
+    """Squared error of logits, most of it centred within the user: what ranks a user's items.
+
+    Parameters
+    ----------
+    difference : Tensor, shape (B, G, tasks), float32
+        A student's logits of B users and G items less the teacher's.
+    free : Tensor, shape (B, G), bool
+        The pairs that count.
+    plain_weight : float
+        Weight of the squared difference as it is, beside that less the user's mean.
+
+    Returns
+    -------
+    Tensor, shape (tasks,), float32
+        Means over the pairs that count; 0 where none does.
+    """
+    mask = free.unsqueeze(-1).to(difference.dtype)
+    mean = (difference * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    squares = (difference - mean).square() + plain_weight * difference.square()
+    return (squares * mask).sum(dim=(0, 1)) / mask.sum().clamp(min=1)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gkc.knowledge import row_width
-from keep.checkpoint import Pretraining
+from keep.checkpoint import CELLS, Distillation, Pretraining
 from keep.compatibility import METHOD, Compatibility
 from keep.config import TASKS
 from keep.log import LogInfo
@@ -51,6 +51,10 @@ user-category vectors {config.category_dim}; a row
 Settings of pretraining:
 
 {settings}
+
+## Distillation
+
+{distillation}
 
 ## Training data
 
@@ -120,6 +124,7 @@ def model_card(
         difference=difference,
         coverage=coverage,
         settings=_table(["setting", "value"], [[f"`{k}`", f"{v}"] for k, v in settings.items()]),
+        distillation=_distillation(state.distillation),
         citation=info.citation or "none named",
         licence=info.licence or "none named",
         learned=_spans([day for day in info.days if day <= state.day]),
@@ -145,6 +150,29 @@ def commit_of(root: Path, *options: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip()
+
+
+def _distillation(done: Distillation | None) -> str:
+    if done is None:
+        return "The students are as pretraining left them."
+    heads = ["student", "task", *CELLS]
+    lines = [
+        [name, task, *(f"{a:.4f} → {b:.4f}" for a, b in zip(lesson.before[task], now, strict=True))]
+        for name, lesson in done.students.items()
+        for task, now in lesson.after.items()
+    ]
+    courses = ", ".join(
+        f"`{name}` {lesson.steps} steps in {lesson.seconds:.1f} s"
+        for name, lesson in done.students.items()
+    )
+    settings = ", ".join(f"{name} {value}" for name, value in done.settings.items())
+    return (
+        "Copies of the students learned once more, from the frozen teacher and without labels, on\n"
+        f"{done.pairs:,} pairs that the log never showed ({done.pairs_per_user:.1f} a user): "
+        f"{courses}.\nSettings: {settings}.\n\nHow a user's logits correlate with the teacher's, "
+        "before and after, over pairs never shown; a\ntenth of users and of items was never "
+        "drawn:\n\n" + _table(heads, lines)
+    )
 
 
 def _evaluation(metrics: Sequence[DayMetrics]) -> str:

@@ -56,6 +56,18 @@ class TwoTower(nn.Module):
             logits.append(self._product(task, k_u * k_i) + self.bias[task])
         return logits
 
+    def block_logits(self, user: Tensor, behaviours: Tensor, items: Tensor) -> Tensor:
+        """Score every one of B users for every one of G items, (G, 3): (B, G, tasks).
+
+        Each tower runs once a user and once an item.
+        """
+        towers = len(self.user_towers)
+        k_u = self.user_knowledge(user, behaviours).view(len(user), towers, -1)
+        k_i = self.item_knowledge(items).view(len(items), towers, -1)
+        if towers == 1:
+            k_u, k_i = k_u * self.task_weights, k_i.expand(-1, len(TASKS), -1)
+        return torch.einsum("btd,gtd->bgt", k_u, k_i) + self.bias
+
     def _product(self, task: int, product: Tensor) -> Tensor:
         """Sum the numbers of K_u * K_i, shape (R, 64), as the task weighs them; shape (R,)."""
         if len(self.user_towers) == 1:

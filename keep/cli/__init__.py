@@ -7,6 +7,7 @@ from typing import Annotated
 from gkc.command_line import Commands, run, version_option
 from keep.cli import import_
 from keep.cli.bundle import bundle_command
+from keep.cli.distil import distil_command
 from keep.cli.drift import drift_command
 from keep.cli.fetch import fetch
 from keep.cli.pretrain import pretrain_command
@@ -19,6 +20,9 @@ app.add_typer(import_.app, name="import")
 app.command()(simulate)
 app.command("pretrain", short_help="Pretrain teacher and students on a log, day by day.")(
     pretrain_command
+)
+app.command("distil", short_help="Teach a checkpoint's students once more, from the teacher.")(
+    distil_command
 )
 app.command("bundle", short_help="Write a checkpoint as a bundle for gkc-export.")(bundle_command)
 app.command("reproduce", short_help="Train and compare the systems of the paper's tables.")(

@@ -17,8 +17,8 @@ def bundle_command(
         Path,
         typer.Option(
             metavar="LOG",
-            help="Log that was pretrained on: ids that are strings come from it, and its test day "
-            "tells what is covered.",
+            help="Log that was pretrained on: students are distilled over pairs that it did not "
+            "show, ids that are strings come from it, and its test day tells what is covered.",
         ),
     ],
     out: Annotated[
@@ -40,8 +40,17 @@ def bundle_command(
             help="An older checkpoint of the same log: write the vectors in its axes.",
         ),
     ] = None,
+    no_distil: Annotated[
+        bool,
+        typer.Option(
+            "--no-distil", help="Bundle the students as pretraining left them, for comparisons."
+        ),
+    ] = False,
 ) -> None:
     """Write a bundle of a checkpoint and check its ONNX models against torch.
+
+    Before, copies of the students learn once more, from the teacher alone, as keep distil tells;
+    those of a checkpoint that keep distil made are bundled as they are.
 
     With --compatible-with, a model that was trained on the older version can be served this one
     at the cost that keep drift measures; the manifest says so.
@@ -49,17 +58,21 @@ def bundle_command(
     Example: keep bundle --checkpoint checkpoints/ml1m --log logs/ml1m --out bundles/ml1m-day7
     """
     # torch takes seconds to import: only this command pays for it.
-    from keep.bundle import bundle
+    from keep.bundle import bundle, require_absent
     from keep.checkpoint import load_checkpoint
     from keep.compatibility import compatibility
+    from keep.distillation import distilled
     from keep.metrics_log import read_metrics
 
-    state = load_checkpoint(checkpoint)
-    metrics = read_metrics(checkpoint, state.day)
+    require_absent(out)
     opened = open_log(log)
+    state = load_checkpoint(checkpoint)
+    old = None if compatible_with is None else load_checkpoint(compatible_with)
+    if not no_distil:
+        state, old = distilled(state, opened), old and distilled(old, opened)
+    metrics = read_metrics(checkpoint, state.day)
     mapped = None
-    if compatible_with is not None:
-        old = load_checkpoint(compatible_with)
+    if compatible_with is not None and old is not None:
         mapped = compatibility(state, old, compatible_with.resolve().name, opened)
     for line in bundle(state, opened, out, top_categories, metrics, mapped):
         print(line)

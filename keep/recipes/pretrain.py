@@ -55,6 +55,9 @@ def pretrain(
     state = None if from_checkpoint is None else load_checkpoint(from_checkpoint)
     if state is not None:
         require_ids(state, log)
+    if from_checkpoint is not None and state is not None and state.distillation:
+        problem = "its students are distilled; go on from the checkpoint that keep distil read"
+        raise CheckpointError(from_checkpoint, problem)
     done = BEFORE_ANY_DAY if state is None else state.day
     metrics = [] if from_checkpoint is None else read_metrics(from_checkpoint, done)
     days = [day for day in log.info.days if done < day <= last]

@@ -9,7 +9,8 @@ import torch
 
 from keep.category import CategoryStudent
 from keep.config import PretrainConfig
-from keep.features import Batch
+from keep.din import Teacher
+from keep.features import UNKNOWN, Batch
 from keep.layers import TableSizes
 from tests.keep.tiny import CONFIG
 
@@ -55,6 +56,40 @@ def test_logits_come_from_the_knowledge() -> None:
         torch.testing.assert_close(logits, z[:, 1] - z[:, 0])
 
 
+def test_a_block_s_logits_are_those_of_its_pairs_and_unknown_users_see_no_category() -> None:
+    torch.manual_seed(0)
+    student = CategoryStudent(SIZES, CONFIG)
+    user = torch.tensor([3, UNKNOWN])
+    items = torch.tensor([[5, 2, 3], [6, 3, 4], [7, 2, 3]])
+    found = student.block_logits(user, BEHAVIOURS, items)
+    for place, categories in enumerate(([3, 4, 3], [UNKNOWN] * 3)):
+        shared = student.shared(
+            user[place].expand(3),
+            BEHAVIOURS[place].expand(3, -1),
+            torch.tensor(categories).unsqueeze(1),
+        )
+        expected = torch.stack([student.tasks(t, shared.squeeze(1)) for t in range(3)], dim=-1)
+        torch.testing.assert_close(found[place], expected)
+
+
+def test_it_starts_as_a_teacher_to_whom_all_items_and_shops_are_alike() -> None:
+    torch.manual_seed(0)
+    teacher, student = Teacher(SIZES, CONFIG), CategoryStudent(SIZES, CONFIG)
+    for weight in teacher.parameters():
+        torch.nn.init.normal_(weight)
+    student.start_from(teacher)
+    items = torch.tensor([[5, 2, 3], [6, 3, 4], [7, 2, 3]])
+    assert not torch.allclose(
+        teacher.block_logits(USER, BEHAVIOURS, items), student.block_logits(USER, BEHAVIOURS, items)
+    )
+    for table in (teacher.features.item, teacher.features.shop):
+        table.weight.data[2:] = table.weight[2:].mean(dim=0)
+    behaviours = torch.zeros_like(BEHAVIOURS)
+    torch.testing.assert_close(
+        teacher.block_logits(USER, behaviours, items), student.block_logits(USER, behaviours, items)
+    )
+
+
 @pytest.mark.parametrize("width", [1, 3])
 def test_knowledge_can_be_narrower_than_the_teacher_s_or_the_logits_alone(width: int) -> None:
     torch.manual_seed(0)
@@ -67,3 +102,16 @@ def test_knowledge_can_be_narrower_than_the_teacher_s_or_the_logits_alone(width:
         own = knowledge[:, task * width : (task + 1) * width]
         logits = own[:, 0] if width == 1 else student.tasks.logit(task, own)
         torch.testing.assert_close(logits, student.tasks(task, shared))
+
+
+def test_layers_narrower_than_the_teacher_s_stay() -> None:
+    torch.manual_seed(0)
+    teacher, student = (
+        Teacher(SIZES, CONFIG),
+        CategoryStudent(SIZES, replace(CONFIG, category_width=3)),
+    )
+    before = {name: weight.clone() for name, weight in student.tasks.state_dict().items()}
+    student.start_from(teacher)
+    after = student.tasks.state_dict()
+    assert after["hidden.0.2.weight"].equal(before["hidden.0.2.weight"])
+    assert not after["hidden.0.0.weight"].equal(before["hidden.0.0.weight"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from keep.losses import batch_pair_loss, pair_loss, point_loss
+from keep.losses import batch_pair_loss, block_loss, pair_loss, point_loss
 
 RNG = np.random.default_rng(0)
 
@@ -56,3 +56,23 @@ def test_a_batch_without_samples_or_partners_costs_nothing() -> None:
     ):
         loss.backward()  # type: ignore[no-untyped-call]
         assert loss.item() == 0.0
+
+
+def test_block_loss_is_that_of_loops_over_users_items_and_tasks() -> None:
+    difference, free = RNG.normal(size=(5, 7, 3)), RNG.random((5, 7)) < 0.6
+    free[2] = False  # a user without any
+    expected = []
+    for task in range(3):
+        total = 0.0
+        for user in range(5):
+            of_user = [difference[user, item, task] for item in range(7) if free[user, item]]
+            for value in of_user:
+                total += (value - sum(of_user) / len(of_user)) ** 2 + 0.1 * value**2
+        expected.append(total / free.sum())
+    found = block_loss(torch.tensor(difference), torch.tensor(free), 0.1)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+
+
+def test_block_loss_of_no_pair_is_zero() -> None:
+    none = torch.zeros(2, 3, dtype=torch.bool)
+    assert block_loss(torch.ones(2, 3, 3), none, 0.1).tolist() == [0.0, 0.0, 0.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from keep.config import PretrainConfig
@@ -52,3 +53,18 @@ def test_shared_towers_store_one_vector_that_each_task_weighs() -> None:
     for task, logits in enumerate(student(batch)):
         expected = (k_u * k_i * student.task_weights[task]).sum(dim=-1) + student.bias[task]
         torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("towers", ["task", "shared"])
+def test_a_block_s_logits_are_those_of_its_pairs(towers: str) -> None:
+    torch.manual_seed(0)
+    student = TwoTower(SIZES, replace(CONFIG, towers=towers))
+    for weight in student.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    found = student.block_logits(USER, BEHAVIOURS, ITEMS)
+    line = torch.tensor([0, 0, 1, 1])
+    scored = ((torch.arange(4), torch.zeros_like(line)),) * 3
+    candidates = ITEMS.repeat(2, 1).unsqueeze(1)
+    batch = Batch(USER[line], BEHAVIOURS[line], candidates, scored, (), (), line.numpy())
+    expected = torch.stack(student(batch), dim=-1).view(2, 2, 3)
+    torch.testing.assert_close(found, expected)

@@ -29,7 +29,10 @@ CONFIG = PretrainConfig(
 
 
 def tiny_days(
-    flip_from: int = DAYS + 1, per_day: int = 400, categories: int = CATEGORIES
+    flip_from: int = DAYS + 1,
+    per_day: int = 400,
+    categories: int = CATEGORIES,
+    later_seed: int = 0,
 ) -> dict[int, Day]:
     """Make days 1 to 5; ids are sparse and partly negative; later items appear later.
 
@@ -41,6 +44,8 @@ def tiny_days(
         Impressions of a day.
     categories : int
         How many there are; ``ITEMS`` gives each item one of its own.
+    later_seed : int
+        Draws days 4 and 5 anew.
 
     Returns
     -------
@@ -49,7 +54,7 @@ def tiny_days(
     """
     days = {}
     for number in range(1, DAYS + 1):
-        rng = np.random.default_rng(number)
+        rng = np.random.default_rng(number + later_seed * (number > 3))
         user = rng.integers(0, USERS, per_day)
         item = rng.integers(0, ITEMS - 2 * (DAYS - number), per_day)
         liked = (user + item % CATEGORIES) % 3 == 0
@@ -82,6 +87,7 @@ def tiny_log(
     flip_from: int = DAYS + 1,
     pretrain_until: int = 3,
     categories: int = CATEGORIES,
+    later_seed: int = 0,
 ) -> Log:
     """Write those days as a log: pretraining up to day 3, training on day 4, test on day 5.
 
@@ -89,7 +95,7 @@ def tiny_log(
     ----------
     path : Path
         Directory to make.
-    flip_from, categories : int
+    flip_from, categories, later_seed : int
         As for ``tiny_days``.
     pretrain_until : int
         Last day of pretraining; the days between it and the test day train.
@@ -108,7 +114,9 @@ def tiny_log(
         test_day=DAYS,
     )
     with LogWriter(path, info) as writer:
-        for number, day in tiny_days(flip_from, categories=categories).items():
+        for number, day in tiny_days(
+            flip_from, categories=categories, later_seed=later_seed
+        ).items():
             columns = {name: column for name, column in vars(day).items() if name != "sub_domain"}
             columns["scene"] = day.sub_domain.astype(np.int32)
             writer.write(number, columns, ("super", "sub"))

@@ -14,6 +14,7 @@ import pytest
 
 from keep.checkpoint import load_checkpoint
 from keep.compatibility import compatibility
+from keep.distillation import distil
 from keep.knowledge import student_knowledge
 from keep.log import Log
 from keep.recipes.pretrain import pretrain
@@ -36,13 +37,15 @@ def test_writes_a_bundle_and_says_what_it_checked_and_covers(
 ) -> None:
     out = tmp_path / "bundles" / "day3"
     words = ("--checkpoint", checkpoint, "--log", log.path, "--out", out)
-    printed = done("keep", "bundle", *words, "--top-categories", 1)
+    printed = done("keep", "bundle", *words, "--top-categories", 1, "--no-distil")
     assert "largest difference between ONNX and torch: " in printed
     assert "coverage of the" in printed
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["name"] == "day3"
     card = (out / "model_card.md").read_text()
     assert "| 3 | two_tower | cart |" in card
+    assert manifest["vector_space"] == load_checkpoint(checkpoint).vector_space
+    assert "The students are as pretraining left them." in card
     assert next(line for line in printed.splitlines() if line.startswith("coverage")) in card
 
     place = Place(f"file:{tmp_path / 'store'}", "default")
@@ -83,7 +86,7 @@ def test_rows_as_served_are_those_read_offline_with_as_many_categories(
     top: int | None, tmp_path: Path
 ) -> None:
     log = tiny_log(tmp_path / "log", categories=ITEMS)
-    state = pretrain(log, tmp_path / "ckpt", config=CONFIG)
+    state = distil(pretrain(log, tmp_path / "ckpt", config=CONFIG), log)
     words = ("--checkpoint", tmp_path / "ckpt", "--log", log.path, "--out", tmp_path / "bundle")
     done("keep", "bundle", *words, *(() if top is None else ("--top-categories", top)))
     place = Place(f"file:{tmp_path / 'store'}", "default")
@@ -117,7 +120,7 @@ def test_a_version_in_an_older_one_s_axes_says_so_all_the_way_to_the_catalogue(
     assert re.search("in the axes of ckpt, day 3: user .*; too far off to be of its", printed)
     manifest = json.loads((out / "manifest.json").read_text())
     [found] = manifest["compatible_with"]
-    old, new = load_checkpoint(checkpoint), load_checkpoint(fresh)
+    old, new = (distil(load_checkpoint(path), log) for path in (checkpoint, fresh))
     assert "vector_space" not in manifest
     assert (found["checkpoint"], found["day"], found["method"]) == ("ckpt", 3, "ridge")
     assert set(found["relative_error"]) == {"user", "item", "user_category", "user_item"}
@@ -148,10 +151,26 @@ def test_a_version_of_another_width_cannot_be_mapped_to(
     wide = tmp_path / "wide"
     pretrain(log, wide, until=1, config=replace(CONFIG, tower=(12, 10)))
     words = ("--checkpoint", wide, "--log", log.path, "--out", tmp_path / "bundle")
-    result = command("keep", "bundle", *words, "--compatible-with", checkpoint)
+    result = command("keep", "bundle", *words, "--compatible-with", checkpoint, "--no-distil")
     assert result.returncode == 1
     assert "checkpoint ckpt: is (24, 24) wide, the new version (30, 24)" in result.stderr
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("step", ["keep.distillation._teach", "keep.bundle._write_manifest"])
+def test_an_interrupt_leaves_nothing_behind(
+    log: Log, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step, interrupted)
+    words = ("--checkpoint", checkpoint, "--log", log.path, "--out", tmp_path / "out" / "day3")
+    extra = ("--no-distil",) if "bundle" in step else ()
+    before = {file: file.stat().st_mtime_ns for file in checkpoint.rglob("*")}
+    assert command("keep", "bundle", *words, *extra).returncode == 130
+    assert [file for file in tmp_path.rglob("*") if not file.is_dir()] == []
+    assert {file: file.stat().st_mtime_ns for file in checkpoint.rglob("*")} == before
 
 
 def test_no_checkpoint_is_one_line(log: Log, tmp_path: Path) -> None:

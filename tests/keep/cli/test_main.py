@@ -11,11 +11,11 @@ pytestmark = pytest.mark.slow
 
 def test_help_lists_every_command() -> None:
     printed = done("keep", "--help")
-    for name in ("fetch", "import", "simulate", "pretrain", "bundle"):
+    for name in ("fetch", "import", "simulate", "pretrain", "distil", "bundle"):
         assert name in printed
 
 
-@pytest.mark.parametrize("name", ["fetch", "import", "simulate", "pretrain", "bundle"])
+@pytest.mark.parametrize("name", ["fetch", "import", "simulate", "pretrain", "distil", "bundle"])
 def test_every_command_has_help_with_an_example(name: str) -> None:
     assert f"Example: keep {name}" in done("keep", name, "--help")
 

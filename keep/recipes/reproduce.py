@@ -38,6 +38,7 @@ from keep.reproduce.presets import (
     PRETRAINING_GRID,
     UNCHOSEN_VARIANTS,
     VARIANTS,
+    WEIGHTINGS,
     Preset,
 )
 from keep.reproduce.registration import LEDGER_FILE, Registration, read_plan, record_read
@@ -276,7 +277,8 @@ class _Work:
         if "keep" not in self.systems(entries):
             return
         stage = "variants"
-        pool.run(stage, list(map(Pretrain, self._students().values())))
+        pretrained = [*self._students().values(), *self._weighed_teachers().values()]
+        pool.run(stage, list(map(Pretrain, pretrained)))
         pool.run(stage, [*self._variant_trials(), *self._arms()])
         chosen = read_json(self.out / "work" / "chosen.json")
         if "students" not in chosen:
@@ -303,6 +305,17 @@ class _Work:
             students[variant] = plan if is_taught else dataclasses.replace(plan, models=STUDENTS)
         return students
 
+    def _weighed_teachers(self) -> dict[str, PretrainingPlan]:
+        if self.reads_test_day:
+            return {}
+        config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
+        return {
+            name: PretrainingPlan(
+                f"variant-{name.replace(' ', '-')}", TEACHER, dataclasses.replace(config, **values)
+            )
+            for name, values in WEIGHTINGS.items()
+        }
+
     def _variant_trials(self) -> list[Trial]:
         options = chosen_options(self.out, "keep")
         assert isinstance(options, Options)
@@ -315,6 +328,10 @@ class _Work:
             (f"{variant}, {source}", options, source, pretrained.served)
             for variant, pretrained in self._students().items()
             for source in ("decomposition", "both")
+        ]
+        tried += [
+            (f"{weighting}, teacher", options, "teacher", pretrained.name)
+            for weighting, pretrained in self._weighed_teachers().items()
         ]
         return [
             Trial(f"variant {name}", "keep", 0, chosen, seed, source, pretrained)

@@ -59,3 +59,10 @@ PLACES: dict[str, dict[str, Any]] = {
 
 UNCHOSEN_VARIANTS: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
 """Students that are compared with those, but not chosen: the paper reads otherwise."""
+
+WEIGHTINGS: dict[str, dict[str, Any]] = {
+    "losses by click rate": {"weighting": "click_rate"},
+    "losses as sums": {"weighting": "sums"},
+}
+"""Teachers that are compared with the one chosen, as differences to its pretraining, where no test
+day is read; not chosen. The chosen one's K(u, i) is what ``plug-in add`` takes."""

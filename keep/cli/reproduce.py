@@ -39,6 +39,13 @@ def reproduce_command(
             help="Plan written down before; --preset full scores no test day without one.",
         ),
     ] = None,
+    widths: Annotated[
+        bool,
+        typer.Option(
+            "--widths",
+            help="Compare narrower vectors, too, on the tuning day: quality at fewer bytes.",
+        ),
+    ] = False,
 ) -> None:
     """Train every system of the paper's tables, with every seed, and compare them.
 
@@ -57,4 +64,4 @@ def reproduce_command(
     # torch takes seconds to import: what is wrong with the options is said before.
     from keep.recipes.reproduce import reproduce
 
-    reproduce(log, out, tables, preset, seeds, plan)
+    reproduce(log, out, tables, preset, seeds, plan, widths)

@@ -38,6 +38,7 @@ from keep.reproduce.presets import (
     PRETRAINING_GRID,
     UNCHOSEN_VARIANTS,
     VARIANTS,
+    WEIGHTINGS,
     Preset,
 )
 from keep.reproduce.registration import LEDGER_FILE, Registration, read_plan, record_read
@@ -46,6 +47,7 @@ from keep.reproduce.results import build_results, has_collapsed, write_results, 
 from keep.reproduce.rows import store_predictions
 from keep.reproduce.statistics import UserScores, worth_its_cost
 from keep.reproduce.trials import best_options, gaucs, trial_log, trial_scores
+from keep.reproduce.widths import WidthComparison
 from keep.reproduce.workshop import (
     STUDENTS,
     TEACHER,
@@ -66,12 +68,15 @@ def reproduce(
     preset_name: str,
     seeds: int | None = None,
     plan: Path | None = None,
+    with_widths: bool = False,
 ) -> dict[str, Any]:
     """Do all that the tables need and is not done yet, then write and print the results.
 
     A folder that was begun with the same log, preset and seeds is gone on with. Each time that the
     test day is scored, a ledger is told before: the plan's, or the folder's own. A preset that
     needs a plan ends without one after the tuning day, with results that have no tables.
+    ``with_widths`` compares narrower vectors there, too, and asks for table 8, whose plug-ins they
+    need.
 
     Raises
     ------
@@ -88,10 +93,10 @@ def reproduce(
     registration = None if plan is None else read_plan(plan)
     work = _Work(log_path, out, preset_name, preset, registration)
     with closing(work.shop):
-        return _reproduce(work, work.begin(tables))
+        return _reproduce(work, *work.begin(tables, with_widths))
 
 
-def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
+def _reproduce(work: _Work, tables: Sequence[str], with_widths: bool) -> dict[str, Any]:
     shop, out = work.shop, work.out
     with shop.timed():
         entries = make_plan(shop.log.info, tables, user_groups(shop), shop.has_truth)
@@ -99,6 +104,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
             work.tune(pool, entries)
             work.compare_variants(pool, entries)
             work.tune_plug_ins(pool, entries)
+            widths = work.compare_widths(pool) if with_widths else None
             if work.reads_test_day:
                 work.train(pool, entries)
             else:
@@ -108,6 +114,7 @@ def _reproduce(work: _Work, tables: Sequence[str]) -> dict[str, Any]:
     results = build_results(out, shown(entries), work.facts(tables))
     results["variants"] = work.variants()
     results["arms"] = work.arms()
+    results["widths"] = widths
     results["served"] = work.served()
     results["oracle"] = oracle_over_others(out, entries, work.seeds)
     write_results(out, results)
@@ -143,8 +150,8 @@ class _Work:
         self.tuning_seeds = tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + preset.tuning_seeds))
         self.variants_tried = dict(itertools.islice(VARIANTS.items(), preset.student_trials))
 
-    def begin(self, tables: Sequence[str]) -> tuple[str, ...]:
-        """Check that the folder is this reproduction's; return its tables, the earlier ones too."""
+    def begin(self, tables: Sequence[str], with_widths: bool) -> tuple[tuple[str, ...], bool]:
+        """Check that the folder is this reproduction's; return what it is to hold, as noted too."""
         info = self.shop.log.info
         if len(info.train_days) < 2:
             raise ReproductionError(
@@ -159,10 +166,12 @@ class _Work:
             "preset": self.preset_name,
             "seeds": list(self.seeds),
         }
-        named = {*tables, *self.shop.claim(facts).get("tables", ())}
+        noted = self.shop.claim(facts)
+        with_widths = with_widths or noted.get("widths", False)
+        named = {*tables, *noted.get("tables", ()), *(("8",) if with_widths else ())}
         all_tables = tuple(table for table in TABLES if table in named)
-        self.shop.note({**facts, "tables": all_tables})
-        return all_tables
+        self.shop.note({**facts, "tables": all_tables, "widths": with_widths})
+        return all_tables, with_widths
 
     def tune(self, pool: Pool, entries: Entries) -> None:
         """Choose every system's options on the tuning day; Base's first, the others start there."""
@@ -235,7 +244,7 @@ class _Work:
         chosen = read_json(self.out / "work" / "chosen.json")["students"]
         tried = self._students()
         return next(
-            tried[name].name for name, values in self.variants_tried.items() if values == chosen
+            tried[name].served for name, values in self.variants_tried.items() if values == chosen
         )
 
     def _trials(self, system: str, knowledge: str = "teacher") -> list[Trial]:
@@ -268,7 +277,8 @@ class _Work:
         if "keep" not in self.systems(entries):
             return
         stage = "variants"
-        pool.run(stage, list(map(Pretrain, self._students().values())))
+        pretrained = [*self._students().values(), *self._weighed_teachers().values()]
+        pool.run(stage, list(map(Pretrain, pretrained)))
         pool.run(stage, [*self._variant_trials(), *self._arms()])
         chosen = read_json(self.out / "work" / "chosen.json")
         if "students" not in chosen:
@@ -287,12 +297,24 @@ class _Work:
         config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
         students = {}
         for variant, values in {**self.variants_tried, **UNCHOSEN_VARIANTS}.items():
-            name = f"variant-{variant.replace(' ', '-')}"
-            tuned = dataclasses.replace(config, **values)
-            # What they learn from a teacher, they learn beside one.
-            models = (*TEACHER, *STUDENTS) if tuned.distillation else STUDENTS
-            students[variant] = PretrainingPlan(name, models, tuned)
+            plan = PretrainingPlan.with_students(
+                f"variant-{variant.replace(' ', '-')}", config, values
+            )
+            # What they learn from a teacher, they learn beside one, or at the freeze.
+            is_taught = plan.config.distillation or plan.freeze
+            students[variant] = plan if is_taught else dataclasses.replace(plan, models=STUDENTS)
         return students
+
+    def _weighed_teachers(self) -> dict[str, PretrainingPlan]:
+        if self.reads_test_day:
+            return {}
+        config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
+        return {
+            name: PretrainingPlan(
+                f"variant-{name.replace(' ', '-')}", TEACHER, dataclasses.replace(config, **values)
+            )
+            for name, values in WEIGHTINGS.items()
+        }
 
     def _variant_trials(self) -> list[Trial]:
         options = chosen_options(self.out, "keep")
@@ -303,9 +325,13 @@ class _Work:
             for name, place in PLACES.items()
         ]
         tried += [
-            (f"{variant}, {source}", options, source, pretrained.name)
+            (f"{variant}, {source}", options, source, pretrained.served)
             for variant, pretrained in self._students().items()
             for source in ("decomposition", "both")
+        ]
+        tried += [
+            (f"{weighting}, teacher", options, "teacher", pretrained.name)
+            for weighting, pretrained in self._weighed_teachers().items()
         ]
         return [
             Trial(f"variant {name}", "keep", 0, chosen, seed, source, pretrained)
@@ -322,6 +348,16 @@ class _Work:
         if "keep" not in read_json(self.out / "work" / "chosen.json"):
             return []
         return compared(self.out, self.tuning_seeds, self._tuned_teacher())
+
+    def compare_widths(self, pool: Pool) -> dict[str, Any]:
+        """Compare widths of the students' vectors on the tuning day; nothing is chosen."""
+        config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
+        comparison = WidthComparison(config, self._tuned_teacher(), self.tuning_seeds)
+        stage = "widths"
+        pool.run(stage, comparison.pretrainings())
+        pool.run(stage, comparison.distillations())
+        pool.run(stage, comparison.rankings())
+        return comparison.table(self.out)
 
     def variants(self) -> list[dict[str, Any]]:
         """Collect what the comparison of variants found."""
@@ -371,9 +407,9 @@ class _Work:
             config = chosen_pretraining(self.out, seed)
             if needs_students:
                 values = read_json(self.out / "work" / "chosen.json")["students"]
-                tuned = dataclasses.replace(config, **values)
-                every = (*TEACHER, *STUDENTS)  # one pass for the teacher's rows and the students'
-                jobs.append(Pretrain(PretrainingPlan(f"students-{seed}", every, tuned)))
+                # One pass for the teacher's rows and the students'.
+                plan = PretrainingPlan.with_students(f"students-{seed}", config, values)
+                jobs.append(Pretrain(plan))
             elif needs_teacher:
                 jobs.append(Pretrain(PretrainingPlan(f"teacher-{seed}", TEACHER, config)))
             jobs += [

@@ -198,7 +198,7 @@ def _served_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
     """Rank by what the service answers in place of both students' vectors."""
     ranker = _to_serve(shop, dataclasses.replace(run, served=""), seed)
     assert isinstance(ranker, KeepRanker)
-    students = f"students-{seed}"
+    students = shop.students_of(seed)
     rows = shop.remember(("served", seed, run.served), lambda: _answers(shop, run, seed, test))
     if run.knowledge == "both_logits":
         rows = logits_and_category(rows, shop.logit_weights(students))
@@ -206,7 +206,7 @@ def _served_scores(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
 
 
 def _answers(shop: Workshop, run: Run, seed: int, test: Samples) -> F32:
-    with shop.served(f"students-{seed}", run.served) as (answer, offline):
+    with shop.served(shop.students_of(seed), run.served) as (answer, offline):
         rows = answer(test)
         if run.served == "f16":
             equal = int(np.count_nonzero(rows == offline(test)))
@@ -237,7 +237,7 @@ def _plugged(shop: Workshop, run: Run, seed: int) -> Plugged:
     teacher = f"teacher-{seed}-latest{run.window}" if run.window else shop.teacher_of(seed)
     if run.knowledge == "permuted":
         teacher = f"permuted-{seed}"
-    knowledge = KNOWLEDGE[run.knowledge](shop, Source(teacher, f"students-{seed}", run.parts))
+    knowledge = KNOWLEDGE[run.knowledge](shop, Source(teacher, shop.students_of(seed), run.parts))
     start = _start(shop, seed, run.task) if run.days == PRODUCTION else None
     return Plugged(knowledge, start)
 

@@ -18,6 +18,7 @@ from keep.reproduce.report import (
     MISSING,
     Results,
     Row,
+    beside_lines,
     circumstances_lines,
     extras_of,
     gauc_cell,
@@ -131,6 +132,7 @@ def page(
     parts += [READS, _reads(reads)] if reads else []
     for label, run in labelled.items():
         facts = "\n".join(f"- {line}" for line in circumstances_lines(run))
+        parts += beside_lines(run, f"{label}: ")
         parts += [f"## {label}: circumstances and tuned options", facts, *tuned_lines(run)]
     return "\n\n".join(parts) + "\n"
 

@@ -41,12 +41,12 @@ PRETRAINING_GRID: tuple[dict[str, Any], ...] = (
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "a tower per task": {},
-    "distillation": {"distillation": 1.0},
-    "distillation, faster": {"distillation": 1.0, "student_learning_rate": 0.003},
+    "distilled at the freeze": {"freeze": {}},
+    "distillation, and at the freeze": {"distillation": 1.0, "freeze": {}},
 }
 """Students that are tried for KEEP, as differences to the pretraining chosen, none of which changes
-the teacher; the cheapest first, another is chosen only if both together are surely worth more with
-it on the tuning day."""
+the teacher; those of ``freeze`` to ``keep.config.DistillationConfig``. The cheapest first, another
+is chosen only if both together are surely worth more with it on the tuning day."""
 
 PLACES: dict[str, dict[str, Any]] = {
     "add": {},
@@ -59,3 +59,10 @@ PLACES: dict[str, dict[str, Any]] = {
 
 UNCHOSEN_VARIANTS: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
 """Students that are compared with those, but not chosen: the paper reads otherwise."""
+
+WEIGHTINGS: dict[str, dict[str, Any]] = {
+    "losses by click rate": {"weighting": "click_rate"},
+    "losses as sums": {"weighting": "sums"},
+}
+"""Teachers that are compared with the one chosen, as differences to its pretraining, where no test
+day is read; not chosen. The chosen one's K(u, i) is what ``plug-in add`` takes."""

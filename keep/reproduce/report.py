@@ -109,7 +109,7 @@ def report(results: Results) -> str:
         f"# KEEP's tables on {results['log']['name']}",
         _reading(results),
         *(_section(number, table) for number, table in results["tables"].items()),
-        *variant_lines(results),
+        *beside_lines(results),
         "## Tuned options",
         *tuned_lines(results),
         _circumstances(results),
@@ -214,37 +214,79 @@ def circumstances_lines(results: Results) -> list[str]:
     ]
 
 
-def variant_lines(results: Results) -> list[str]:
-    """Say what other plug-ins and students are worth, and the ways to plug into a trained model."""
-    lines = []
-    if results.get("variants"):
-        by_name: dict[str, list[float]] = {}
-        for trial in results["variants"]:
-            by_name.setdefault(trial["method"].removeprefix("variant "), []).append(trial["gauc"])
-        cells = [(name, gauc_cell(values)) for name, values in by_name.items()]
-        lines += [
-            "## Variants, on the tuning day",
-            markdown_table(("plug-in; students, what is plugged in", "GAUC"), cells),
-        ]
-    if results.get("arms"):
-        lines += [
-            "## Knowledge joins a model that goes on",
-            "Base of the version's day goes on with the day after it, each batch scored before it "
-            "is learned: progressive GAUC of that day, and its lift over going on without.",
-            markdown_table(
-                ("knowledge", "GAUC", "lift", "95 % interval"),
-                [
-                    (
-                        arm["name"],
-                        gauc_cell(arm["gauc"]),
-                        signed(arm["lift"]),
-                        interval_cell(arm["interval"]),
-                    )
-                    for arm in results["arms"]
-                ],
-            ),
-        ]
-    return lines
+def beside_lines(results: Results, label: str = "") -> list[str]:
+    """Say what was compared on days that train and tune: variants, arms and widths, if they were.
+
+    ``label`` begins each heading.
+    """
+    sections = {
+        "variants, on the tuning day": _variants(results.get("variants")),
+        "knowledge joins a model that goes on": _arms(results.get("arms")),
+        "quality at fewer bytes": _widths(results.get("widths")),
+    }
+    return [
+        line
+        for title, section in sections.items()
+        if section
+        for line in (f"## {label}{title}", *section)
+    ]
+
+
+def _variants(trials: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    by_name: dict[str, list[float]] = {}
+    for trial in trials or ():
+        by_name.setdefault(trial["method"].removeprefix("variant "), []).append(trial["gauc"])
+    cells = [(name, gauc_cell(values)) for name, values in by_name.items()]
+    header = ("plug-in; students, what is plugged in", "GAUC")
+    return [markdown_table(header, cells)] if cells else []
+
+
+def _arms(arms: Sequence[Row] | None) -> list[str]:
+    if not arms:
+        return []
+    text = (
+        "Base of the version's day goes on with the day after it, each batch scored before it is "
+        "learned: progressive GAUC of that day, and its lift over going on without knowledge."
+    )
+    cells = [
+        (
+            arm["name"],
+            gauc_cell(arm["gauc"]),
+            signed(arm["lift"]),
+            interval_cell(arm["interval"]),
+        )
+        for arm in arms
+    ]
+    return [text, markdown_table(("knowledge", "GAUC", "lift", "95 % interval"), cells)]
+
+
+def _widths(widths: Mapping[str, Any] | None) -> list[str]:
+    if not widths:
+        return []
+    text = (
+        "Students of each width, distilled from one teacher, plugged in by chosen columns (the "
+        "tasks' logits and K_uc): GAUC of the tuning day, and the share of the lift of the best "
+        f"teacher's row ({gauc_cell(widths['teacher'])}; Base {gauc_cell(widths['base'])}). Bytes "
+        "are a user's vector and pairs in f16. Correlations with the teacher are of click logits, "
+        "within users whom distillation never drew. In bold: the fewest bytes within "
+        f"{widths['least_loss']} GAUC of the best."
+    )
+    cells = []
+    for place, row in enumerate(widths["rows"]):
+        name = f"D {row['dim']}, D_c {row['category_dim']}"
+        towers, category = (row["correlations"][s]["click"][2] for s in ("two_tower", "category"))
+        cells.append(
+            (
+                f"**{name}**" if place == widths["good_enough"] else name,
+                f"{row['bytes_per_user']:,.0f}",
+                gauc_cell(row["gauc"]),
+                f"{signed(row['lift'])} ({interval_cell(row['interval'])})",
+                share_cell(row["share"]),
+                *(MISSING if value is None else f"{value:.3f}" for value in (towers, category)),
+            )
+        )
+    header = ("widths", "bytes a user", "GAUC", "lift (95 % interval)", "share")
+    return [text, markdown_table((*header, "towers' correlation", "category's"), cells)]
 
 
 def tuned_lines(results: Results) -> list[str]:

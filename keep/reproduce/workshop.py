@@ -19,8 +19,9 @@ from gkc.arrays import F32
 from keep.atomic import read_json, write_json
 from keep.bundle import bundle
 from keep.checkpoint import Pretraining, holds_checkpoint, load_checkpoint, save_checkpoint
-from keep.config import PretrainConfig
+from keep.config import DistillationConfig, PretrainConfig
 from keep.data import Data, Samples
+from keep.distillation import distil
 from keep.errors import ProblemError
 from keep.knowledge import knowledge_of, student_knowledge, teacher_logits, teacher_spans
 from keep.log import Day, Log, open_log
@@ -54,6 +55,28 @@ class PretrainingPlan:
     """Latest days learned from; 0 for all."""
     permuted: bool = False
     """Whether each day's labels are permuted first: a control that can learn no taste."""
+    freeze: DistillationConfig | None = None
+    """How its students are distilled after the last day, if they are."""
+
+    @classmethod
+    def with_students(
+        cls, name: str, config: PretrainConfig, values: Mapping[str, Any]
+    ) -> PretrainingPlan:
+        """Plan teacher and students, changed by one of ``keep.reproduce.presets.VARIANTS``."""
+        changes = dict(values)
+        freeze = changes.pop("freeze", None)
+        settings = None if freeze is None else DistillationConfig(**freeze)
+        tuned = dataclasses.replace(config, **changes)
+        return cls(name, (*TEACHER, *STUDENTS), tuned, freeze=settings)
+
+    @property
+    def served(self) -> str:
+        """Name the folder of its students as they are served."""
+        return self.name if self.freeze is None else _distilled(self.name)
+
+
+def _distilled(name: str) -> str:
+    return f"{name}-distilled"
 
 
 def click_logits(state: Pretraining, day: Day) -> F32:
@@ -175,9 +198,12 @@ class Workshop:
     def pretrain(self, plan: PretrainingPlan) -> None:
         """Pretrain up to the version's day, or go on where a killed process stopped."""
         days = [day for day in self.log.info.days if day <= self.version_day]
-        path = self._checkpoint(plan.name)
+        path = self.checkpoint(plan.name)
         change = labels_permuted if plan.permuted else None
         self.pretrain_days(path, days[-plan.window :], plan.config, plan.models, change=change)
+        if plan.freeze is not None:
+            students = distil(self.state(plan.name), self.log, plan.freeze)
+            save_checkpoint(students, self.checkpoint(plan.served))
 
     def pretrain_days(
         self,
@@ -213,13 +239,19 @@ class Workshop:
         The teacher is the same either way.
         """
         both = f"students-{seed}"
-        return both if holds_checkpoint(self._checkpoint(both)) else f"teacher-{seed}"
+        return both if holds_checkpoint(self.checkpoint(both)) else f"teacher-{seed}"
+
+    def students_of(self, seed: int) -> str:
+        """Name the folder of a seed's students as they are served: distilled ones, if there are."""
+        name = f"students-{seed}"
+        return _distilled(name) if holds_checkpoint(self.checkpoint(_distilled(name))) else name
 
     def state(self, name: str) -> Pretraining:
         """Load a pretraining; the latest ones stay in memory."""
-        return self.remember(("state", name), lambda: load_checkpoint(self._checkpoint(name)))
+        return self.remember(("state", name), lambda: load_checkpoint(self.checkpoint(name)))
 
-    def _checkpoint(self, name: str) -> Path:
+    def checkpoint(self, name: str) -> Path:
+        """Name the folder of a pretraining."""
         return self.out / "work" / "pretrain" / name
 
     def teacher_knowledge(self, name: str, parts: Sequence[str]) -> Knowledge:
@@ -244,7 +276,7 @@ class Workshop:
 
     def teacher_trained_on(self, name: str, days: Sequence[int]) -> Pretraining:
         """Load a pretraining's teacher, without its students, and train it on further days."""
-        state = load_checkpoint(self._checkpoint(name))
+        state = load_checkpoint(self.checkpoint(name))
         for student in {*STUDENTS} & {*state.optimizers}:
             del state.optimizers[student]
             delattr(state.models, student)

@@ -18,7 +18,7 @@ from keep.recipes.reproduce import reproduce
 from keep.reproduce.paper import TABLES
 from keep.reproduce.pool import ReproductionError
 from keep.reproduce.predictions import read_predictions
-from keep.reproduce.presets import PRESETS
+from keep.reproduce.presets import PRESETS, WEIGHTINGS
 from keep.reproduce.registration import LEDGER_FILE, read_ledger, read_plan
 from keep.reproduce.results import has_collapsed
 from keep.reproduce.workshop import Workshop, WorkshopError
@@ -110,6 +110,8 @@ def test_figures_need_a_plan_and_are_recorded_beside_it(
     found = reproduce(log.path, out, ("3",), "full", seeds=1)
     assert found["tables"] == {}
     assert found["trials"]
+    variants = {variant["method"] for variant in found["variants"]}
+    assert variants > {f"variant {weighting}, teacher" for weighting in WEIGHTINGS}
     assert not (out / LEDGER_FILE).exists()
     assert not (out / "work" / "runs").exists()
     draft = json.loads(DRAFT.read_text(encoding="utf-8"))
@@ -127,15 +129,16 @@ def test_turning_every_label_of_the_test_day_changes_no_prediction(
 ) -> None:
     flipped = tiny_log(tmp_path / "log", flip_from=DAYS, pretrain_until=2)
     out = tmp_path / "out"
-    reproduce(flipped.path, out, ("2",), "small", seeds=2)
-    ours, theirs = done / "predictions" / "2", out / "predictions" / "2"
-    compared = 0
-    for file in sorted(ours.rglob("*.parquet")):
-        one, other = read_predictions(file), read_predictions(theirs / file.relative_to(ours))
+    tables = ("2", "8")
+    reproduce(flipped.path, out, tables, "small", seeds=2)
+    ours, compared = done / "predictions", 0
+    for file in sorted(file for table in tables for file in (ours / table).rglob("*.parquet")):
+        other = read_predictions(out / "predictions" / file.relative_to(ours))
+        one = read_predictions(file)
         assert np.array_equal(one.label, ~other.label)
         np.testing.assert_array_equal(one.score, other.score, err_msg=str(file))
         compared += 1
-    rows = results(done)["tables"]["2"]["rows"]
+    rows = [row for table in tables for row in results(done)["tables"][table]["rows"]]
     assert compared == sum(len(row["gauc"]) for row in rows) > 0
 
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from keep.reproduce.report import (
+    beside_lines,
     gauc_cell,
     interval_cell,
     print_tables,
@@ -99,7 +100,7 @@ def test_figures_that_do_not_exist_are_dashes(results: dict[str, Any]) -> None:
 
 
 def test_variants_and_arms_are_shown_where_there_are_some(results: dict[str, Any]) -> None:
-    assert "Variants" not in report(results)
+    assert "tuning day" not in report(results)
     trials = [
         {"method": "variant plug-in add, layer 2", "gauc": gauc, "seed": seed}
         for seed, gauc in ((1001, 0.61), (1002, 0.63))
@@ -108,6 +109,32 @@ def test_variants_and_arms_are_shown_where_there_are_some(results: dict[str, Any
     text = report({**results, "variants": trials, "arms": arms})
     assert line(text, "plug-in add, layer 2") == ["plug-in add, layer 2", "0.6200 ± 0.0141"]
     assert line(text, "concat") == ["concat", "0.6000", "-0.0100", "-0.0200 to +0.0100"]
+    assert "## L: knowledge joins a model that goes on" in beside_lines({"arms": arms}, "L: ")
+
+
+def test_widths_have_their_bytes_and_what_is_good_enough_stands_out() -> None:
+    rows = [
+        {
+            "dim": dim,
+            "category_dim": 3,
+            "bytes_per_user": bytes_per_user,
+            "gauc": [0.6],
+            "lift": 0.01,
+            "interval": [0.0, 0.02],
+            "share": {"value": 0.9, "interval": [0.8, 1.0]},
+            "correlations": {
+                "two_tower": {"click": [0.1, 0.2, 0.3, 0.4]},
+                "category": {"click": [None] * 4},
+            },
+        }
+        for dim, bytes_per_user in ((64, 728.4), (192, 1200.0))
+    ]
+    widths = {"base": [0.59], "teacher": [0.61], "rows": rows, "good_enough": 0, "least_loss": 0.1}
+    text = "\n\n".join(beside_lines({"widths": widths}))
+    assert "(0.6100; Base 0.5900)" in text
+    cells = ["0.6000", "+0.0100 (+0.0000 to +0.0200)", "90% (80% to 100%)", "0.300", "-"]
+    assert line(text, "**D 64, D_c 3**")[1:] == ["728", *cells]
+    assert line(text, "D 192, D_c 3")[1:] == ["1,200", *cells]
 
 
 def test_plug_ins_stand_beside_the_systems_with_their_trials(results: dict[str, Any]) -> None:

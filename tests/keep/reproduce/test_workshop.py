@@ -63,3 +63,17 @@ def test_the_teacher_s_click_logit_is_one_column_of_knowledge(log: Log, tmp_path
     assert found.shape == (len(test), 1)
     expected = click_logits(shop.state("teacher-1"), test.day)
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_students_distilled_at_the_freeze_stand_beside_those_that_go_on(tmp_path: Path) -> None:
+    shop = Workshop(tiny_log(tmp_path / "log").path, tmp_path / "out", CONFIG.behaviours)
+    values = {"freeze": {"pairs_per_user": 2, "most_steps": 5}}
+    assert shop.students_of(1) == "students-1"
+    plan = PretrainingPlan.with_students("students-1", CONFIG, values)
+    shop.pretrain(plan)
+    assert plan.served == shop.students_of(1) == "students-1-distilled"
+    assert shop.state(plan.name).optimizers
+    taught = shop.state(plan.served).distillation
+    assert taught is not None
+    assert taught.settings["most_steps"] == 5
+    assert PretrainingPlan.with_students("plain", CONFIG, {"towers": "shared"}).served == "plain"

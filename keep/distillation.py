@@ -158,7 +158,7 @@ def _lessons(
     settings: DistillationConfig,
     rng: np.random.Generator,
 ) -> list[Lesson]:
-    """Draw blocks until there are as many pairs as are wanted."""
+    """Draw as many blocks as hold no more pairs than are wanted."""
     users = len(features.users) - UNKNOWN - 1
     wanted = min(settings.pairs_per_user * users, settings.most_pairs)
     # Where nearly every pair was shown, blocks are nearly empty: there is an end to drawing.
@@ -167,7 +167,9 @@ def _lessons(
     lessons: list[Lesson] = []
     drawn = 0
     with progress("pairs for the students", wanted) as advance:
-        while len(lessons) < FEWEST_BLOCKS or (drawn < wanted and len(lessons) < most_blocks):
+        while len(lessons) < FEWEST_BLOCKS or (
+            drawn + math.prod(BLOCK) <= wanted and len(lessons) < most_blocks
+        ):
             block = pairs.training_block(*BLOCK, rng)
             lessons.append(_lesson(block, features, teacher, of_categories))
             free = int(lessons[-1].free.sum())

@@ -13,6 +13,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,9 @@ from keep.errors import ProblemError
 from keep.features import PADDING, UNKNOWN, Features
 from keep.log import Log
 from keep.losses import block_loss
+from keep.models import Models
 from keep.pairs import Block, FreePairs, shown_until
+from keep.threads import one_thread_each
 from keep.two_tower import TwoTower
 
 Student = TwoTower | CategoryStudent
@@ -111,19 +114,16 @@ def distil(state: Pretraining, log: Log, settings: DistillationConfig | None = N
     _check(state, settings)
     require_ids(state, log)
     features, teacher = state.features, state.models.teacher
-    rng = np.random.default_rng([state.config.seed, state.day])
     shown = shown_until(features, log, state.day)
     if len(shown.pairs) == 0:
         problem = f"shows none of the checkpoint's users and items up to day {state.day}"
         raise DistillationError(f"log {log.path}", f"{problem}; name the log pretrained on")
+    rng = np.random.default_rng([state.config.seed, state.day])
     pairs = FreePairs(features, shown, rng)
     test = _test(pairs, features, teacher, rng)
     lessons = _lessons(pairs, features, teacher, settings, rng)
     models = copy.deepcopy(state.models, {id(teacher): teacher})  # which shares the teacher
-    done = {}
-    for name, student in (("two_tower", models.two_tower), ("category", models.category)):
-        with progress(f"distilling {name}", settings.most_steps) as advance:
-            done[name] = _teach(student, teacher, lessons, test, state.config, settings, advance)
+    done = _teach_both(models, lessons, test, state.config, settings)
     drawn = sum(int(lesson.free.sum()) for lesson in lessons)
     users = len(features.users) - UNKNOWN - 1
     report = Distillation(dataclasses.asdict(settings), drawn, drawn / users, done)
@@ -239,6 +239,33 @@ class Stopping:
             weight.copy_(kept)
 
 
+def _teach_both(
+    models: Models,
+    lessons: Sequence[Lesson],
+    test: Test,
+    config: PretrainConfig,
+    settings: DistillationConfig,
+) -> dict[str, StudentLesson]:
+    """Teach the students at the same time, each in a thread of its own."""
+    stop = Event()
+    students: dict[str, Student] = {"two_tower": models.two_tower, "category": models.category}
+    with (
+        progress("distillation", settings.most_steps * len(students)) as advance,
+        one_thread_each(len(students)) as pool,
+    ):
+        try:
+            futures = {
+                name: pool.submit(
+                    _teach, student, models.teacher, lessons, test, config, settings, advance, stop
+                )
+                for name, student in students.items()
+            }
+            return {name: future.result() for name, future in futures.items()}
+        except BaseException:
+            stop.set()  # after an error or Ctrl-C, the other student ends its step
+            raise
+
+
 def _teach(
     student: Student,
     teacher: Teacher,
@@ -247,6 +274,7 @@ def _teach(
     config: PretrainConfig,
     settings: DistillationConfig,
     advance: Callable[[int], object],
+    stop: Event,
 ) -> StudentLesson:
     """Teach one student until it gains no more, and leave it with its best weights.
 
@@ -267,7 +295,7 @@ def _teach(
         optimizer.step()
         advance(1)
         late = time.perf_counter() - began > 60 * settings.most_minutes
-        last = late or steps == settings.most_steps
+        last = late or stop.is_set() or steps == settings.most_steps
         if (last or steps % STEPS_A_TEST == 0) and (
             not stopping.gains(_score(_correlations(student, test))) or last
         ):

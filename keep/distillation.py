@@ -12,7 +12,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -108,7 +108,7 @@ def distil(state: Pretraining, log: Log, settings: DistillationConfig | None = N
         If its ids are not of the types of those pretrained on.
     """
     settings = settings or DistillationConfig()
-    _check(state)
+    _check(state, settings)
     require_ids(state, log)
     features, teacher = state.features, state.models.teacher
     rng = np.random.default_rng([state.config.seed, state.day])
@@ -135,8 +135,11 @@ def distilled(state: Pretraining, log: Log) -> Pretraining:
     return state if state.distillation else distil(state, log)
 
 
-def _check(state: Pretraining) -> None:
+def _check(state: Pretraining, settings: DistillationConfig) -> None:
     subject, names = f"checkpoint of day {state.day}", ("teacher", *STUDENTS)
+    if settings.hidden_weight and state.config.category_width:
+        problem = "its K_uc is narrower than the teacher's K_ui; leave the hidden weight at 0"
+        raise DistillationError(subject, problem)
     if state.distillation is not None:
         raise DistillationError(subject, "its students are distilled already; use it as it is")
     missing = [name for name in names if name not in state.models.trained]
@@ -155,7 +158,7 @@ def _lessons(
     settings: DistillationConfig,
     rng: np.random.Generator,
 ) -> list[Lesson]:
-    """Draw blocks until there are as many pairs as are wanted."""
+    """Draw as many blocks as hold no more pairs than are wanted."""
     users = len(features.users) - UNKNOWN - 1
     wanted = min(settings.pairs_per_user * users, settings.most_pairs)
     # Where nearly every pair was shown, blocks are nearly empty: there is an end to drawing.
@@ -164,7 +167,9 @@ def _lessons(
     lessons: list[Lesson] = []
     drawn = 0
     with progress("pairs for the students", wanted) as advance:
-        while len(lessons) < FEWEST_BLOCKS or (drawn < wanted and len(lessons) < most_blocks):
+        while len(lessons) < FEWEST_BLOCKS or (
+            drawn + math.prod(BLOCK) <= wanted and len(lessons) < most_blocks
+        ):
             block = pairs.training_block(*BLOCK, rng)
             lessons.append(_lesson(block, features, teacher, of_categories))
             free = int(lessons[-1].free.sum())
@@ -252,36 +257,34 @@ def _teach(
     _start(student, teacher, settings.train_tables)
     trained = [weight for weight in student.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=settings.learning_rate, fused=True)
-    loss = _Loss(lessons, settings.task_weight)
+    loss = _Loss(lessons, settings)
     stopping = Stopping(student)
     rng = np.random.default_rng([config.seed, len(lessons)])
-    steps, goes_on = 0, True
-    while goes_on:
-        for place in rng.permutation(len(lessons)):
-            lesson = lessons[place]
-            user, behaviours, items = _with_unknown(lesson, config.unknown_rate, rng)
-            total = loss(student.block_logits(user, behaviours, items), lesson)
-            if isinstance(student, CategoryStudent) and settings.hidden_weight:
-                categories = lesson.categories.expand(len(user), -1)
-                hidden = student.all_knowledge(student.shared(user, behaviours, categories))
-                total += settings.hidden_weight * _hidden_loss(hidden, lesson.hidden)
-            optimizer.zero_grad()
-            total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            steps += 1
-            advance(1)
-            late = time.perf_counter() - began > 60 * settings.most_minutes
-            last = late or steps == settings.most_steps
-            if last or steps % STEPS_A_TEST == 0:
-                goes_on = stopping.gains(_score(_correlations(student, test))) and not last
-                if not goes_on:
-                    break
+    for steps, lesson in enumerate(_in_passes(lessons, rng), start=1):
+        total = loss(student, lesson, *_with_unknown(lesson, config.unknown_rate, rng))
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        advance(1)
+        late = time.perf_counter() - began > 60 * settings.most_minutes
+        last = late or steps == settings.most_steps
+        if (last or steps % STEPS_A_TEST == 0) and (
+            not stopping.gains(_score(_correlations(student, test))) or last
+        ):
+            break
     if stopping.best > _score(before):
         stopping.restore()
     else:
         student.load_state_dict(was)
     seconds = time.perf_counter() - began
     return StudentLesson(steps, seconds, before, _correlations(student, test))
+
+
+def _in_passes(lessons: Sequence[Lesson], rng: np.random.Generator) -> Iterator[Lesson]:
+    """Go through the lessons again and again, each time in another order."""
+    while True:
+        for place in rng.permutation(len(lessons)):
+            yield lessons[place]
 
 
 def _start(student: Student, teacher: Teacher, train_tables: bool) -> None:
@@ -297,19 +300,25 @@ def _start(student: Student, teacher: Teacher, train_tables: bool) -> None:
 class _Loss:
     """The tasks' squared errors in units of the teacher's deviations, weighted and added up."""
 
-    def __init__(self, lessons: Sequence[Lesson], task_weight: float) -> None:
+    def __init__(self, lessons: Sequence[Lesson], settings: DistillationConfig) -> None:
         logits = torch.cat([lesson.logits[lesson.free] for lesson in lessons])
-        self.deviation = logits.std(dim=0).clamp(min=1e-6)  # (tasks,)
-        self.weights = torch.tensor([1.0, *[task_weight] * (len(TASKS) - 1)])
+        self._deviation = logits.std(dim=0).clamp(min=1e-6)  # (tasks,)
+        self._weights = torch.tensor([1.0, *[settings.task_weight] * (len(TASKS) - 1)])
+        self._hidden_weight = settings.hidden_weight
 
-    def __call__(self, logits: Tensor, lesson: Lesson) -> Tensor:
-        difference = (logits - lesson.logits) / self.deviation
-        return self.weights @ block_loss(difference, lesson.free, PLAIN_WEIGHT)
-
-
-def _hidden_loss(hidden: Tensor, teacher: Tensor) -> Tensor:
-    """Compare K_uc with the teacher's mean K_ui, (B, C, D_c) each, in units of its variance."""
-    return (hidden - teacher).square().mean() / teacher.var().clamp(min=1e-6)
+    def __call__(
+        self, student: Student, lesson: Lesson, user: Tensor, behaviours: Tensor, items: Tensor
+    ) -> Tensor:
+        """Compare a student that is shown these with the teacher, who was shown the lesson."""
+        logits = student.block_logits(user, behaviours, items)
+        difference = (logits - lesson.logits) / self._deviation
+        loss = self._weights @ block_loss(difference, lesson.free, PLAIN_WEIGHT)
+        if self._hidden_weight and isinstance(student, CategoryStudent):
+            categories = lesson.categories.expand(len(user), -1)
+            k_uc = student.all_knowledge(student.shared(user, behaviours, categories))
+            error = (k_uc - lesson.hidden).square().mean() / lesson.hidden.var().clamp(min=1e-6)
+            loss = loss + self._hidden_weight * error
+        return loss
 
 
 def _with_unknown(

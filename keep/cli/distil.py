@@ -32,6 +32,10 @@ def distil_command(
     task_weight: Annotated[
         float, typer.Option(min=0, help="Weight of conversion and of cart beside click.")
     ] = DEFAULT.task_weight,
+    hidden_weight: Annotated[
+        float,
+        typer.Option(min=0, help="Weight of K_uc's error beside the teacher's mean K_ui."),
+    ] = DEFAULT.hidden_weight,
     train_tables: Annotated[
         bool, typer.Option("--train-tables", help="Train the tables of ids, the teacher's, too.")
     ] = DEFAULT.train_tables,
@@ -54,6 +58,7 @@ def distil_command(
     settings = DistillationConfig(
         pairs_per_user=pairs_per_user,
         task_weight=task_weight,
+        hidden_weight=hidden_weight,
         train_tables=train_tables,
         most_steps=most_steps,
         most_minutes=most_minutes,

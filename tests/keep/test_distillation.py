@@ -18,7 +18,7 @@ from keep.config import DistillationConfig
 from keep.distillation import DistillationError, Stopping, distil, user_correlations
 from keep.features import PADDING, UNKNOWN
 from keep.log import Log
-from keep.pairs import shown_until
+from keep.pairs import FreePairs, shown_until
 from keep.pretraining import start
 from tests.keep.tiny import CONFIG, tiny_days, tiny_log
 
@@ -110,6 +110,42 @@ def test_an_unknown_user_has_no_behaviours_and_an_unknown_item_no_category() -> 
         assert 0.2 < rows.float().mean() < 0.4
         assert (shown[rows] == unknown).all()
         assert torch.equal(shown[~rows], expected[~rows])
+
+
+def test_hidden_targets_are_means_of_the_teacher_s_k_ui_over_a_category_s_items(
+    state: Pretraining, log: Log
+) -> None:
+    features, teacher = state.features, state.models.teacher
+    rng = np.random.default_rng(1)
+    pairs = FreePairs(features, shown_until(features, log, 3), rng)
+    of_categories = pairs.most_shown(4)
+    lesson = module._lesson(pairs.training_block(5, 6, rng), features, teacher, of_categories)
+    for place, category in enumerate(lesson.categories.tolist()):
+        items = [item for item in of_categories[category] if item != PADDING]
+        triples = torch.from_numpy(features.item_triples(np.array(items)))
+        k_ui = [
+            teacher.knowledge(user.expand(len(items)), shown.expand(len(items), -1), triples)
+            for user, shown in zip(lesson.user, lesson.behaviours, strict=True)
+        ]
+        expected = torch.stack([rows[:, -lesson.hidden.shape[2] :].mean(dim=0) for rows in k_ui])
+        torch.testing.assert_close(lesson.hidden[:, place], expected)
+
+
+def test_a_weight_brings_k_uc_nearer_to_them(state: Pretraining, log: Log) -> None:
+    def error(settings: DistillationConfig) -> float:
+        student = distil(state, log, settings).models.category
+        rng = np.random.default_rng(1)
+        pairs = FreePairs(state.features, shown_until(state.features, log, 3), rng)
+        block = pairs.training_block(20, 20, rng)
+        lesson = module._lesson(block, state.features, state.models.teacher, pairs.most_shown(16))
+        categories = lesson.categories.expand(len(lesson.user), -1)
+        shared = student.shared(lesson.user, lesson.behaviours, categories)
+        return (student.all_knowledge(shared) - lesson.hidden).square().mean().item()
+
+    assert error(replace(SETTINGS, hidden_weight=1.0)) < 0.9 * error(SETTINGS)
+    narrow = replace(state, config=replace(state.config, category_width=2))
+    with pytest.raises(DistillationError, match="K_uc is narrower than the teacher's K_ui"):
+        distil(narrow, log, replace(SETTINGS, hidden_weight=1.0))
 
 
 def test_stopping_keeps_the_best_weights_and_waits_for_a_gain() -> None:

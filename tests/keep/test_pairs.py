@@ -72,3 +72,15 @@ def test_what_is_held_out_is_never_drawn_and_what_was_shown_is_marked(
     block = pairs.test_block(users, items, rng)
     assert np.isin(block.users, pairs.held_users.rows).any()
     assert np.isin(block.users, pairs.users.rows).any()
+
+
+def test_a_category_s_most_shown_items_are_none_that_are_held_out(
+    state: Pretraining, log: Log
+) -> None:
+    features = state.features
+    shown = shown_until(features, log, 3)
+    pairs = FreePairs(features, shown, np.random.default_rng(1))
+    for category, found in enumerate(pairs.most_shown(3).tolist()):
+        items = [item for item in pairs.items.rows if features.item_category[item] == category]
+        items.sort(key=lambda item: -shown.items[item])
+        assert found == [*items, 0, 0, 0][:3]

@@ -21,7 +21,9 @@ from torch import nn
 from gkc import Client
 from gkc.lock import Lock
 from keep.checkpoint import load_checkpoint
+from keep.distillation import distilled
 from keep.knowledge import student_knowledge
+from keep.log import open_log
 from keep.plugin import PlugIn
 from tests.commands import BIN, Place, http_once, service
 from tests.keep.tiny import DAYS, ITEMS, tiny_days, tiny_log, with_strings
@@ -145,7 +147,7 @@ def _online_scores_are_those_of_the_offline_knowledge(
     plug_in = PlugIn(len(saved["plug_in"]["mean"]), 64)
     plug_in.load_state_dict(saved["plug_in"])
     plug_in.attach(model.get_submodule("first"))
-    state = load_checkpoint(Path("checkpoints/day-7"))
+    state = distilled(load_checkpoint(Path("checkpoints/day-7")), open_log(Path("logs/shop")))
     rows = student_knowledge(state, users[mine], items[mine], categories[mine], as_stored=True)
     plug_in.feed(torch.from_numpy(rows))
     with torch.inference_mode():

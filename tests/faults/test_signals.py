@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -127,6 +128,17 @@ def test_a_hangup_replaces_the_only_worker_and_no_request_fails(tmp_path: Path) 
             until(lambda: seen["200"] > asked + 10 * CALLERS)
             assert len(opened.workers()) == 1
         assert set(seen) == {"200"}
+
+
+def test_nobody_meets_a_worker_that_has_loaded_nothing_yet(tmp_path: Path) -> None:
+    with served(tmp_path) as opened, asking(opened) as seen:
+        for _ in range(4):
+            killed = opened.workers()
+            os.kill(min(killed), signal.SIGKILL)
+            until(lambda killed=killed: opened.workers() not in (set(), killed))
+            asked = seen["200"]
+            until(lambda asked=asked: seen["200"] > asked + 10 * CALLERS)
+    assert seen["503"] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

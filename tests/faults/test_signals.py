@@ -131,13 +131,16 @@ def test_a_hangup_replaces_the_only_worker_and_no_request_fails(tmp_path: Path) 
 
 
 def test_nobody_meets_a_worker_that_has_loaded_nothing_yet(tmp_path: Path) -> None:
+    def kill_and_ask_on() -> None:
+        (killed,) = opened.workers()
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: opened.workers() not in (set(), {killed}))
+        asked = seen["200"]
+        until(lambda: seen["200"] > asked + 10 * CALLERS)
+
     with served(tmp_path) as opened, asking(opened) as seen:
         for _ in range(4):
-            killed = opened.workers()
-            os.kill(min(killed), signal.SIGKILL)
-            until(lambda killed=killed: opened.workers() not in (set(), killed))
-            asked = seen["200"]
-            until(lambda asked=asked: seen["200"] > asked + 10 * CALLERS)
+            kill_and_ask_on()
     assert seen["503"] == 0
 
 

@@ -34,6 +34,7 @@ from gkc.http.limits import LIMITS, Limits
 from gkc.http.listener import BACKLOG, take_no_more
 from gkc.http.memory import keep_freed_memory
 from gkc.http.metrics import Metrics
+from gkc.http.metrics_directory import told_if_gone
 from gkc.http.tls import context_of
 from gkc.http.wire import GatheringProtocol
 from gkc.http.workers import RETIRE, Assignment
@@ -81,7 +82,8 @@ def run(
     assignment: Assignment,
 ) -> None:
     """Serve in a worker's process, which shares its metrics in a directory."""
-    service = _build(settings, metrics_directory, assignment)
+    with told_if_gone(metrics_directory):
+        service = _build(settings, metrics_directory, assignment)
     options = server_options(service.metrics, limits, service.admission)
     config = uvicorn.Config(service, **options, **_tls(service))
     admin = AdminServer(service.admin, admin_listener, options) if admin_listener else None

@@ -12,10 +12,14 @@ import resource
 from heapq import nsmallest
 from typing import Final, Protocol
 
+import structlog
+
 from gkc.http.admission import Admission
 from gkc.http.limits import Limits
 from gkc.http.memory import give_freed_memory_back
 from gkc.http.metrics import Metrics
+
+log = structlog.get_logger(__name__)
 
 _CROWD_BYTES: Final = 32 << 20
 """Of answers that waited together: what they leave is not needed any more once they are gone."""
@@ -79,6 +83,9 @@ class Connections:
         """Close those that have been idle for longest, some at once; if none is, the newcomer."""
         since = {each: each.idle_since for each in self._open}
         idle = {each: moment for each, moment in since.items() if moment is not None}
+        if not idle:
+            remedy = "`ulimit -n` says for how many connections there is room"
+            log.warning("connection_refused", most=self._most_open, remedy=remedy)
         for each in nsmallest(1 + len(idle) // 16, idle, idle.__getitem__) or [newcomer]:
             each.close()
 

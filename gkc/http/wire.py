@@ -214,7 +214,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def _begin(self, cycle: RequestResponseCycle) -> bool:
         """Begin to answer a request, or refuse it at once; tell whether it was begun."""
         path = cycle.scope["path"]
-        size = size_of(headers(cycle.scope).get(b"content-length", b""))
+        size = size_of(headers(cycle.scope).get(b"content-length", b""))  # type: ignore[arg-type]
         admission = self._connections.admission
         if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
             # Not bound to the cycle, whose own scope it is: only the collector could free them.

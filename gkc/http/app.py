@@ -104,8 +104,6 @@ class Service:
         Where the workers share their metrics.
     host : Host, optional
         What the workers know of each other.
-    is_substitute : bool
-        Whether to be as ready as the others before the start counts as done.
 
     Attributes
     ----------
@@ -123,10 +121,7 @@ class Service:
         reader: KnowledgeReader,
         metrics_directory: Path | None = None,
         host: Host | None = None,
-        *,
-        is_substitute: bool = False,
     ) -> None:
-        self._is_substitute = is_substitute
         self.metrics = Metrics(metrics_directory)
         self.admission = Admission()
         timeout_seconds = settings.store_timeout_ms / 1000
@@ -189,8 +184,6 @@ class Service:
         followed = self.serving, *self._followed
         following = [asyncio.create_task(each.follow()) for each in followed]
         try:
-            if self._is_substitute:
-                await self.serving.wait_until_ready()
             yield
         finally:
             for task in following:

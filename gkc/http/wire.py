@@ -15,9 +15,10 @@ sees it: as a problem, like all else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import Enum, auto
+from functools import partial
 from http import HTTPStatus
 from random import choice, uniform
 from time import monotonic
@@ -47,20 +48,22 @@ from gkc.http.asgi import BODY, WHOLE, headers, size_of
 from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
-from gkc.http.problems import Problem, problem_of, problem_of_status
+from gkc.http.problems import Problem, problem_of, problem_of_status, written
+from gkc.http.tls import name_of
 from gkc.http.transport import GatheringTransport
-from gkc.problem import KINDS, MEDIA_TYPE
+from gkc.problem import KINDS
 
 _PAUSE_SECONDS: Final = 0.05, 0.15
 """At random, so that those who were paused together do not come back together."""
 _CLOSE: Final = b"connection: close\r\n"
+_MOST_TOLD: Final = 100
 _ALWAYS_BEGUN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = structlog.get_logger(__name__)
 
 
-class _TunnelError(Exception):
-    """A request wants the connection for itself."""
+class _UnservedError(Exception):
+    """A request asks for what HTTP has and this service has not: what to tell, and to log."""
 
 
 class _Phase(Enum):
@@ -108,13 +111,14 @@ class GatheringProtocol(HttpToolsProtocol):
         self._unseen_bytes = 0
         self._answering: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
         self._is_paused = False
+        self._farewell: Callable[[], None] | None = None
         self._wait: _Wait | None = None
         self._waits_since = self._idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
-        self._caller = _name_of(transport.get_extra_info("peercert"))
+        self._caller = name_of(transport.get_extra_info("peercert"))
         self._idle_since = self.loop.time()
         self._connections.add(self)
 
@@ -142,9 +146,8 @@ class GatheringProtocol(HttpToolsProtocol):
             target = repr(self.url.decode("latin-1"))
             if isinstance(exc.__context__, RequestError | OverloadedError):
                 self._refuse_excess(exc.__context__)
-            elif isinstance(exc.__context__, _TunnelError):
-                detail = f"no tunnel to {target} is opened here: CONNECT is not served"
-                self._refuse_bad(detail, "a tunnel is asked for")
+            elif isinstance(exc.__context__, _UnservedError):
+                self._refuse_bad(*exc.__context__.args)
             else:
                 detail = f"the request's target {target} is no path, nor a URL with one"
                 self._refuse_bad(detail, "its target is no path")
@@ -174,6 +177,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is too large."""
         self._check_head()
+        self._check_served()
         self.scope[ARRIVED] = monotonic()  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         if self._phase is not _Phase.REFUSED:
@@ -203,7 +207,9 @@ class GatheringProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         while self.pipeline:
             if self._begin(self.pipeline.pop()[0]):
-                break
+                return
+        if self._farewell is not None:
+            self._farewell()
 
     # ---- overload
 
@@ -232,6 +238,7 @@ class GatheringProtocol(HttpToolsProtocol):
         if is_last:
             self._phase = _Phase.REFUSED
             self.pipeline.clear()
+            self._farewell = None
         head, body = choice(_OVERLOADED)
         if cycle.scope["method"] == "HEAD":
             body = b""
@@ -325,6 +332,18 @@ class GatheringProtocol(HttpToolsProtocol):
             if size > limits.head_bytes:
                 raise HeadTooLargeError(f"{limits.head_bytes} bytes")
 
+    def _check_served(self) -> None:
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise _UnservedError(
+                f"HTTP/{version} is not served: ask in HTTP/1.1", "another version"
+            )
+        codings = headers(self.scope).get(b"transfer-encoding", b"chunked")  # type: ignore[arg-type]
+        if codings.lower() != b"chunked":
+            named = ascii(codings.decode("latin-1"))[:_MOST_TOLD]
+            detail = f"transfer coding {named} is not served here: send chunked, or content-length"
+            raise _UnservedError(detail, "another transfer coding")
+
     @property
     def has_asked(self) -> bool:
         """Whether there was a request."""
@@ -399,21 +418,27 @@ class GatheringProtocol(HttpToolsProtocol):
         self._refuse(problem_of_status(HTTPStatus.BAD_REQUEST, detail, {}))
 
     def _refuse(self, problem: Problem) -> None:
-        """Read nothing more; tell why, unless an answer is on its way, and end the connection."""
+        """Read nothing more; tell why, behind the answers to earlier requests; then end."""
         phase, self._phase = self._phase, _Phase.REFUSED
         self.flow.resume_reading()
+        asked = self.headers if phase is not _Phase.READ else []
+        tell = partial(self._write_problem, written(problem), asked, is_last=True)
+        is_begun = phase is _Phase.BODY
+        if is_begun and self.pipeline:  # it is the newest of those that wait for their turn
+            self.pipeline.popleft()
+            assert self._answering is not None
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._answering[0]
+            is_begun = False
         cycle = self.cycle
-        is_answered = cycle is None or cycle.response_complete
-        if phase is not _Phase.BODY and not is_answered:
-            cycle.keep_alive = False  # that is of an earlier request, and the last answer here
-        elif phase is _Phase.BODY and (is_answered or cycle.response_started or self.pipeline):
-            self._abort()
+        if is_begun:
+            cycle.disconnected = True  # for whoever waits for the body
+            cycle.message_event.set()
+        if is_begun and cycle.response_started:
+            self.transport.write_eof()
+        elif is_begun or cycle is None or cycle.response_complete:
+            tell()
         else:
-            if not is_answered:
-                cycle.disconnected = True  # for whoever waits for the body
-                cycle.message_event.set()
-            asked = self.headers if phase is not _Phase.READ else []
-            self._write_problem(_written(problem), asked, is_last=True)
+            self._farewell = tell
 
     def _write_problem(
         self, written: tuple[bytes, bytes], asked: Iterable[tuple[bytes, bytes]], *, is_last: bool
@@ -454,27 +479,13 @@ class GatheringProtocol(HttpToolsProtocol):
     def _should_upgrade(self) -> bool:
         """Leave a head that asks for another protocol unanswered: it is read again without that."""
         if self.scope["method"] == "CONNECT":
-            raise _TunnelError
+            target = repr(self.url.decode("latin-1"))
+            detail = f"no tunnel to {target} is opened here: CONNECT is not served"
+            raise _UnservedError(detail, "a tunnel is asked for")
         return any(name == b"upgrade" for name, _ in self.headers)
 
 
-def _written(problem: Problem) -> tuple[bytes, bytes]:
-    """Return the lines that every head of this problem begins with, and its body."""
-    body = problem.body()
-    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
-    lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
-    return b"".join([STATUS_LINE[problem.status], *lines]), body
-
-
 _OVERLOADED: Final = [
-    _written(replace(problem_of(OverloadedError()), headers={"retry-after": str(seconds)}))
+    written(replace(problem_of(OverloadedError()), headers={"retry-after": str(seconds)}))
     for seconds in KINDS[OverloadedError].retry_after_seconds
 ]
-
-
-def _name_of(certificate: Mapping[str, Any] | None) -> str | None:
-    """Return the common name of a caller's certificate, None if it shows none."""
-    if not certificate:
-        return None
-    subject = dict(pair for names in certificate["subject"] for pair in names)
-    return str(subject.get("commonName", ""))

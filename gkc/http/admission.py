@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import cached_property
 from time import monotonic, thread_time
 from typing import Final
 
@@ -121,6 +122,11 @@ class Admission:
         """Hold so much less."""
         self.held_bytes -= answer_bytes
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop; to ask for it each time would be a system call."""
+        return asyncio.get_running_loop()
+
     def _begin_turn(self) -> None:
         """Begin to collect what came at once; it is worked off after all of it was seen.
 
@@ -134,25 +140,26 @@ class Admission:
         if self._begun_bytes:
             self._learn(now)
         self._turn_began = now
+        moment = monotonic()
         if self._refused:
-            self._refused_at = monotonic()
+            self._refused_at = moment
             if self._refused > ALWAYS_BEGUN:
-                self._flooded_at = self._refused_at
-        is_calm = monotonic() - self._refused_at > _REFUSING_SECONDS
+                self._flooded_at = moment
+        is_calm = moment - self._refused_at > _REFUSING_SECONDS
         is_standing = not is_calm or now - self._busy_since > _STANDING_AFTER_SECONDS
         most = STANDING_SECONDS if is_standing else BURST_SECONDS
         self._most_bytes = most / self._seconds_of_byte
         self._begun_bytes = self._used_bytes = 0.0
-        is_flood = monotonic() - self._flooded_at <= _REFUSING_SECONDS
+        is_flood = moment - self._flooded_at <= _REFUSING_SECONDS
         self._always_begun = 1 if is_flood else ALWAYS_BEGUN
         self._refused = 0
         self._is_collecting = True
-        asyncio.get_running_loop().call_soon(self._work)
+        self._loop.call_soon(self._work)
 
     def _work(self) -> None:
         """Begin to work off what was collected: this is the first thing after it."""
         self._is_collecting = False
-        asyncio.get_running_loop().call_soon(self._end_turn)
+        self._loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         """End a turn, the loop having looked again: if no other began, nobody waits."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import resource
+from collections.abc import Sequence
 from heapq import nsmallest
 from typing import Final, Protocol
 
@@ -27,6 +28,8 @@ _CROWD_BYTES: Final = 32 << 20
 
 _SPARE_DESCRIPTORS: Final = 128
 """For the store, and for files; or half of them, where there are few."""
+
+_Header = tuple[bytes, bytes]
 
 
 class Connection(Protocol):
@@ -65,6 +68,8 @@ class Connections:
         self._most_open = _most_open()
         self._looks = False
         self._most_held = 0
+        self._default_headers: Sequence[_Header] = ()
+        self._default_head = b"", False
 
     def add(self, connection: Connection) -> None:
         """Look at a connection from now on; if there are too many, idle ones are closed for it."""
@@ -78,6 +83,18 @@ class Connections:
     def remove(self, connection: Connection) -> None:
         """Forget a connection that ended."""
         self._open.discard(connection)
+
+    def default_head(self, headers: Sequence[_Header]) -> tuple[bytes, bool]:
+        """Return the lines of headers that every answer has, and whether they end connections.
+
+        The server changes them once a second.
+        """
+        if headers != self._default_headers:
+            self._default_headers = [*headers]
+            by_name = dict(headers)
+            lines = b"".join([b"%b: %b\r\n" % header for header in by_name.items()])
+            self._default_head = lines, b"connection" in by_name
+        return self._default_head
 
     def _close_idle(self, newcomer: Connection) -> None:
         """Close those that have been idle for longest, some at once; if none is, the newcomer."""

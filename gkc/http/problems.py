@@ -75,8 +75,8 @@ def written(problem: Problem) -> tuple[bytes, bytes]:
     """Return the lines that every head of this problem begins with, and its body."""
     body = problem.body()
     headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
-    lines = [f"{name}: {value}".encode() for name, value in headers.items()]
-    return b"\r\n".join([STATUS_LINE[problem.status].strip(), *lines]), body
+    lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+    return b"".join([STATUS_LINE[problem.status], *lines]), body
 
 
 def _extra(error: Exception) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from gkc.errors import (
     UrlTooLongError,
 )
 from gkc.http.access import CALLER
-from gkc.http.asgi import WHOLE, size_of
+from gkc.http.asgi import BODY, WHOLE, headers, size_of
 from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
@@ -55,6 +55,7 @@ from gkc.problem import KINDS
 
 _PAUSE_SECONDS: Final = 0.05, 0.15
 """At random, so that those who were paused together do not come back together."""
+_CLOSE: Final = b"connection: close\r\n"
 _MOST_TOLD: Final = 100
 _ALWAYS_BEGUN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
@@ -138,7 +139,7 @@ class GatheringProtocol(HttpToolsProtocol):
         self._received_before = self._received
         self._received += len(data)
         try:
-            self._feed(memoryview(data))
+            self._feed(data)
             if self._phase is not _Phase.READ:
                 self._check_unfinished(len(data))
         except httptools.HttpParserCallbackError as exc:  # one of the callbacks below, or uvicorn's
@@ -193,7 +194,7 @@ class GatheringProtocol(HttpToolsProtocol):
         if self._phase is not _Phase.REFUSED:
             self._phase = _Phase.READ
         super().on_message_complete()
-        if not self.pipeline:
+        if not self.pipeline and self.flow.read_paused:
             self.flow.resume_reading()  # else nobody would notice if the caller hung up
 
     def on_response_complete(self) -> None:
@@ -219,13 +220,12 @@ class GatheringProtocol(HttpToolsProtocol):
     def _begin(self, cycle: RequestResponseCycle) -> bool:
         """Begin to answer a request, or refuse it at once; tell whether it was begun."""
         path = cycle.scope["path"]
-        size = 0
-        for name, value in cycle.scope["headers"]:
-            if name == b"content-length":
-                size = size_of(value)
+        size = size_of(headers(cycle.scope).get(b"content-length", b""))  # type: ignore[arg-type]
         admission = self._connections.admission
         if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
-            cycle.scope[WHOLE] = partial(self._write_whole, cycle)  # type: ignore[typeddict-unknown-key]
+            # Not bound to the cycle, whose own scope it is: only the collector could free them.
+            cycle.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
+            cycle.scope[BODY] = self._take_body  # type: ignore[typeddict-unknown-key]
             # As uvicorn does, and known to this connection.
             task = self.loop.create_task(cycle.run_asgi(self._answer))
             task.add_done_callback(self.tasks.discard)
@@ -234,7 +234,7 @@ class GatheringProtocol(HttpToolsProtocol):
             return True
         self._connections.metrics.tally.refuse(path)
         cycle.response_started = cycle.response_complete = True  # of its body nothing is kept
-        is_last = not cycle.keep_alive or b"connection" in dict(self.server_state.default_headers)
+        is_last = not cycle.keep_alive or self._default_head()[1]
         if is_last:
             self._phase = _Phase.REFUSED
             self.pipeline.clear()
@@ -268,24 +268,32 @@ class GatheringProtocol(HttpToolsProtocol):
             if self._answering and not self._answering[0].disconnected:
                 raise
 
+    def _take_body(self) -> bytes | None:
+        """Return the body of the request that is answered; None if there is more to come of it."""
+        assert self._answering is not None
+        cycle, _ = self._answering
+        if cycle.more_body or cycle.disconnected:
+            return None
+        body, cycle.body = cycle.body, bytearray()
+        return bytes(body)
+
     def _write_whole(
         self,
-        cycle: RequestResponseCycle,
         status: int,
-        headers: list[tuple[bytes, bytes]],
+        head: bytes,
         pieces: Sequence[bytes | memoryview],
     ) -> bool:
         """Write a whole answer, if the caller takes what is written; tell whether it does."""
+        assert self._answering is not None
+        cycle, _ = self._answering
         if self.flow.write_paused or cycle.disconnected:
             return False
-        sent = dict(cycle.default_headers)
-        if b"connection" in sent:  # this worker is about to leave
+        default_head, ends_connection = self._default_head()
+        if ends_connection:  # this worker is about to leave
             cycle.keep_alive = False
         elif not cycle.keep_alive:
-            headers.append((b"connection", b"close"))
-        lines = [STATUS_LINE[status][:-2]]
-        lines += [b"%b: %b" % header for header in (*sent.items(), *headers)]
-        self.transport.write(b"\r\n".join([*lines, b"", b""]))
+            default_head += _CLOSE
+        self.transport.write(b"%b%b%b\r\n" % (STATUS_LINE[status], default_head, head))
         if cycle.scope["method"] != "HEAD":
             for piece in pieces:
                 self.transport.write(piece)
@@ -295,6 +303,9 @@ class GatheringProtocol(HttpToolsProtocol):
             self.transport.close()
         cycle.on_response()
         return True
+
+    def _default_head(self) -> tuple[bytes, bool]:
+        return self._connections.default_head(self.server_state.default_headers)
 
     # ---- limits
 
@@ -327,9 +338,9 @@ class GatheringProtocol(HttpToolsProtocol):
             raise _UnservedError(
                 f"HTTP/{version} is not served: ask in HTTP/1.1", "another version"
             )
-        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if codings and b",".join(codings).lower() != b"chunked":
-            named = ascii(b", ".join(codings).decode("latin-1"))[:_MOST_TOLD]
+        codings = headers(self.scope).get(b"transfer-encoding", b"chunked")  # type: ignore[arg-type]
+        if codings.lower() != b"chunked":
+            named = ascii(codings.decode("latin-1"))[:_MOST_TOLD]
             detail = f"transfer coding {named} is not served here: send chunked, or content-length"
             raise _UnservedError(detail, "another transfer coding")
 
@@ -435,17 +446,16 @@ class GatheringProtocol(HttpToolsProtocol):
         """Answer a request that had these headers."""
         head, body = written
         request_id = request_id_of(dict(asked).get(b"x-request-id", b""))
-        headers = dict(self.server_state.default_headers)
-        if is_last:
-            headers[b"connection"] = b"close"
-        lines = [head, b"x-request-id: " + request_id.encode("latin-1")]
-        lines += [name + b": " + value for name, value in headers.items()]
-        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        default_head, ends_connection = self._default_head()
+        if is_last and not ends_connection:
+            default_head += _CLOSE
+        line = b"x-request-id: %b\r\n" % request_id.encode("latin-1")
+        self.transport.write(b"%b%b%b\r\n%b" % (head, default_head, line, body))
         if is_last:
             # Closed now, with bytes that nobody read, the system would throw the answer away.
             self.transport.write_eof()
 
-    def _feed(self, data: memoryview) -> None:
+    def _feed(self, data: bytes | memoryview) -> None:
         while True:
             try:
                 self.parser.feed_data(data)
@@ -455,7 +465,7 @@ class GatheringProtocol(HttpToolsProtocol):
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
                 self.parser.feed_data(head)
-                data = data[asked.args[0] :]
+                data = memoryview(data)[asked.args[0] :]
             else:
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gkc.errors import OverloadedError
 from gkc.http import wire
@@ -54,6 +56,27 @@ async def whole(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "http":
         size = int(scope["path"][1:])
         await respond(send, 200, "text/plain", [b"a" * (size - size // 2), b"b" * (size // 2)])
+
+
+async def test_requests_leave_nothing_to_the_garbage_collector() -> None:
+    """What only the collector frees is in the way of others: a cycle a request cost a tenth."""
+    async with (
+        listening(whole) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        await client.get("/10")
+        gc.collect()
+        gc.disable()
+        try:
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            for _ in range(20):
+                await client.post("/10", content=b"body")
+            gc.collect()
+            assert not [each for each in gc.garbage if isinstance(each, RequestResponseCycle)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
 
 
 @pytest.mark.parametrize("size", [0, 10, 200_000, 3_000_000])
@@ -214,7 +237,7 @@ HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n"
         (HEAD + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", "Content-Length"),
         (HEAD + b"transfer-encoding: chunked\r\n\r\nx\r\n", "chunk"),
         (HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n1\r\nb\r\n", "'gzip, chunked'"),
-        (HEAD + b"transfer-encoding: br\r\ntransfer-encoding: chunked\r\n\r\n", "'br, chunked'"),
+        (HEAD + b"transfer-encoding: br\r\ntransfer-encoding: chunked\r\n\r\n", "'br,chunked'"),
         (HEAD + b"transfer-encoding: identity\r\n\r\n", "'identity'"),
         (b"GET /livez\r\n\r\n", "HTTP/0.9"),
         (b"GET /livez HTTP/0.9\r\nhost: x\r\n\r\n", "HTTP/0.9"),

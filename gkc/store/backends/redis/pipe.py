@@ -79,8 +79,8 @@ class _Piece:
         self.token = getrandbits(64).to_bytes(8, "little")
         self.answers: list[Any] = []
         packed = [pack(command) for call in calls for command in call.commands]
-        packed += (b"*2\r\n$4\r\nPING\r\n$8\r\n", self.token, b"\r\n")
-        self.count = len(packed) - 2
+        self.count = len(packed) + 1
+        packed.append(b"*2\r\n$4\r\nPING\r\n$8\r\n%b\r\n" % self.token)
         self.packed = b"".join(packed)
 
     def refusal(self) -> redis.RedisError | None:
@@ -120,10 +120,8 @@ def _fits(command: Command, answer: Any) -> bool:  # noqa: ANN401 - whatever a s
         return True
     match command[0]:
         case "HMGET":
-            fields = len(command) - 2
-            return (
-                type(answer) is list and len(answer) == fields and {*map(type, answer)} <= _VALUES
-            )
+            is_long_enough = type(answer) is list and len(answer) == len(command) - 2
+            return is_long_enough and _VALUES.issuperset(map(type, answer))
         case "HSCAN":
             return type(answer) is list and [*map(type, answer)] == [bytes, list]
         case "GET" | "GETRANGE":
@@ -350,9 +348,9 @@ class _Link(asyncio.Protocol):
         if not self._pieces:  # from now on something is owed
             self._heard_at = self._loop.time()
         self._pieces.append(piece)
-        self._values_owed += sum(
-            _most_values(command) for call in calls for command in call.commands
-        )
+        for call in calls:
+            for command in call.commands:
+                self._values_owed += _most_values(command)
         self._transport.write(piece.packed)
         if self._watch is None:
             self._watch = self._loop.call_later(self._silence_seconds, self._look)

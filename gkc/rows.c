@@ -506,7 +506,7 @@ int64_t gkc_count_values(const uint8_t *text, int64_t end, int64_t most) {
 }
 
 typedef struct {
-  int64_t kind, number, is_none, before, skip;
+  int64_t kind, number, is_none, skip;
 } reply; /* of Redis: how far it was read, all 0 at first */
 
 /* Follow replies of Redis to the end of some bytes; return how many values their arrays announce there.
@@ -523,7 +523,7 @@ int64_t gkc_announced(reply *r, const uint8_t *bytes, int64_t n) {
     uint8_t c = bytes[at];
     if (!r->kind) {
       *r = (reply){.kind = c};
-    } else if (c == '\n' && r->before == '\r') {
+    } else if (c == '\n') { /* which is in no line of a reply but at its end */
       if (strchr("$!=", (int)r->kind) && !r->is_none) r->skip = r->number + 2;
       if (strchr("*~>", (int)r->kind) && !r->is_none) announced += r->number;
       if (strchr("%|", (int)r->kind)) announced += 2 * r->number;
@@ -533,7 +533,6 @@ int64_t gkc_announced(reply *r, const uint8_t *bytes, int64_t n) {
     } else if (c >= '0' && c <= '9' && r->number < (int64_t)1 << 40) {
       r->number = 10 * r->number + c - '0';
     }
-    r->before = c;
   }
   return announced;
 }

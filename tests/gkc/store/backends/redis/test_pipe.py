@@ -167,7 +167,7 @@ async def test_an_answer_of_another_type_is_none(command: Command, answer: bytes
         (("HMGET", "k", "", "f"), b"*2\r\n$-1\r\n%500000000\r\n"),
         (("HMGET", "k", "", "f"), b"*1\r\n" * 3),
         (("HSCAN", "k", 0), b"*2\r\n$1\r\n0\r\n*1000000000\r\n"),
-        (("GET", "k"), b"-\n$1000\r\n*1\r\n"),
+        (("GET", "k"), b"-no\r\n*1\r\n"),
     ],
 )
 @pytest.mark.parametrize("at_once", [1, 100])

@@ -20,7 +20,7 @@ from gkc.errors import OverloadedError
 
 BURST_SECONDS: Final = 0.05
 """Of work that a turn may begin while the loop has been idle a moment ago, and nobody refused."""
-STANDING_SECONDS: Final = 0.003
+STANDING_SECONDS: Final = 0.0025
 """The same while requests have been waiting all the time."""
 _STANDING_AFTER_SECONDS: Final = 0.05
 """Of work on end: one burst."""

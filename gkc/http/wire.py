@@ -1,12 +1,8 @@
-"""uvicorn's HTTP/1.1 protocol, made to write in one go, to stay HTTP/1.1, and to have limits.
+"""uvicorn's HTTP/1.1 protocol, made to write in one go, and to have limits.
 
 What is written in one turn of the event loop is sent together (`gkc.http.transport`). uvicorn takes
 an answer's head and each piece of its body as a message of ASGI each, and looks at each header with
 two regular expressions; one that is there as a whole is written by one call instead (`WHOLE`).
-
-Java's HttpClient and ``curl --http2`` send ``Upgrade: h2c`` with every first request, which a
-server may ignore (RFC 9110, 7.8). The parser takes whatever follows such a head for another
-protocol's bytes, so that uvicorn would lose the body.
 
 What is no HTTP at all, or more than `gkc.http.limits` allows, is refused before any application
 sees it: as a problem, like all else.
@@ -26,11 +22,10 @@ from typing import Any, Final
 
 import httptools
 import structlog
-from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
-    HttpToolsProtocol,
     RequestResponseCycle,
 )
 from uvicorn.server import ServerState
@@ -48,6 +43,7 @@ from gkc.http.asgi import BODY, WHOLE, headers, size_of
 from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
+from gkc.http.plain_http import PlainHttpProtocol, UnservedError
 from gkc.http.problems import Problem, problem_of, problem_of_status, written
 from gkc.http.tls import name_of
 from gkc.http.transport import GatheringTransport
@@ -56,14 +52,9 @@ from gkc.problem import KINDS
 _PAUSE_SECONDS: Final = 0.05, 0.15
 """At random, so that those who were paused together do not come back together."""
 _CLOSE: Final = b"connection: close\r\n"
-_MOST_TOLD: Final = 100
 _ALWAYS_BEGUN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = structlog.get_logger(__name__)
-
-
-class _UnservedError(Exception):
-    """A request asks for what HTTP has and this service has not: what to tell, and to log."""
 
 
 class _Phase(Enum):
@@ -81,7 +72,7 @@ _Wait = tuple[float, int, Callable[[], None]]
 """For how long a caller may keep us waiting, how far it is, and what comes if it stays there."""
 
 
-class GatheringProtocol(HttpToolsProtocol):
+class GatheringProtocol(PlainHttpProtocol):
     """What ``gkc serve`` gives uvicorn as its ``http`` protocol, behind its connections.
 
     Parameters
@@ -139,14 +130,14 @@ class GatheringProtocol(HttpToolsProtocol):
         self._received_before = self._received
         self._received += len(data)
         try:
-            self._feed(data)
+            self.feed(data)
             if self._phase is not _Phase.READ:
                 self._check_unfinished(len(data))
         except httptools.HttpParserCallbackError as exc:  # one of the callbacks below, or uvicorn's
             target = repr(self.url.decode("latin-1"))
             if isinstance(exc.__context__, RequestError | OverloadedError):
                 self._refuse_excess(exc.__context__)
-            elif isinstance(exc.__context__, _UnservedError):
+            elif isinstance(exc.__context__, UnservedError):
                 self._refuse_bad(*exc.__context__.args)
             else:
                 detail = f"the request's target {target} is no path, nor a URL with one"
@@ -175,11 +166,21 @@ class GatheringProtocol(HttpToolsProtocol):
         self._head_start = self._received_before
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless the head is too large."""
+        """Begin to answer, unless the head is too large, or too much is under way."""
         self._check_head()
-        self._check_served()
-        self.scope[ARRIVED] = monotonic()  # type: ignore[typeddict-unknown-key]
-        super().on_headers_complete()
+        self.check_served()
+        is_next = self.cycle is None or self.cycle.response_complete
+        if (
+            is_next
+            and not self.parser.should_upgrade()
+            and not self._may_begin(self._path(), self.scope)
+        ):
+            self.cycle = _REFUSED  # one for all: to make one costs as much as the refusal
+            method, keeps_alive = self.parser.get_method(), self.parser.should_keep_alive()
+            self._refuse_overloaded(self.scope, method, keeps_alive=keeps_alive)
+        else:
+            self.scope[ARRIVED] = monotonic()  # type: ignore[typeddict-unknown-key]
+            super().on_headers_complete()
         if self._phase is not _Phase.REFUSED:
             self._phase = _Phase.BODY
         self.headers = [*self.headers]  # what follows the body is no header of the application's
@@ -206,46 +207,54 @@ class GatheringProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         while self.pipeline:
-            if self._begin(self.pipeline.pop()[0]):
+            cycle, app = self.pipeline.pop()
+            if self._may_begin(cycle.scope["path"], cycle.scope):
+                self._start_asgi_task(cycle, app)
                 return
+            cycle.response_started = cycle.response_complete = True  # of its body nothing is kept
+            method = cycle.scope["method"].encode()
+            self._refuse_overloaded(cycle.scope, method, keeps_alive=cycle.keep_alive)
         if self._farewell is not None:
             self._farewell()
 
     # ---- overload
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Begin to answer a request, or refuse it."""
-        self._begin(cycle)
+    def _path(self) -> str:
+        target = self.url if self.url.startswith(b"/") else httptools.parse_url(self.url).path
+        return target.partition(b"?")[0].decode("latin-1")
 
-    def _begin(self, cycle: RequestResponseCycle) -> bool:
-        """Begin to answer a request, or refuse it at once; tell whether it was begun."""
-        path = cycle.scope["path"]
-        size = size_of(headers(cycle.scope).get(b"content-length", b""))  # type: ignore[arg-type]
-        admission = self._connections.admission
-        if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
-            # Not bound to the cycle, whose own scope it is: only the collector could free them.
-            cycle.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
-            cycle.scope[BODY] = self._take_body  # type: ignore[typeddict-unknown-key]
-            # As uvicorn does, and known to this connection.
-            task = self.loop.create_task(cycle.run_asgi(self._answer))
-            task.add_done_callback(self.tasks.discard)
-            self.tasks.add(task)
-            self._answering = cycle, task
+    def _may_begin(self, path: str, scope: HTTPScope) -> bool:
+        """Tell whether to answer a request now; if not, it counts as refused."""
+        size = size_of(headers(scope).get(b"content-length", b""))  # type: ignore[arg-type]
+        connections = self._connections
+        if path in _ALWAYS_BEGUN or connections.admission.admits(size, len(self.tasks)):
             return True
-        self._connections.metrics.tally.refuse(path)
-        cycle.response_started = cycle.response_complete = True  # of its body nothing is kept
-        is_last = not cycle.keep_alive or self._default_head()[1]
+        connections.metrics.tally.refuse(path)
+        return False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to answer a request; as uvicorn does, and known to this connection."""
+        # Not bound to the cycle, whose own scope it is: only the collector could free them.
+        cycle.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
+        cycle.scope[BODY] = self._take_body  # type: ignore[typeddict-unknown-key]
+        task = self.loop.create_task(cycle.run_asgi(self._answer))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        self._answering = cycle, task
+
+    def _refuse_overloaded(self, scope: HTTPScope, method: bytes, *, keeps_alive: bool) -> None:
+        """Refuse a request at once."""
+        is_last = not keeps_alive or self._default_head()[1]
         if is_last:
             self._phase = _Phase.REFUSED
             self.pipeline.clear()
             self._farewell = None
         head, body = choice(_OVERLOADED)
-        if cycle.scope["method"] == "HEAD":
+        if method == b"HEAD":
             body = b""
-        self._write_problem((head, body), cycle.scope["headers"], is_last=is_last)
-        if admission.is_flooded and not is_last:
+        self._write_problem((head, body), scope["headers"], is_last=is_last)
+        if self._connections.admission.is_flooded and not is_last:
             self._pause()
-        return False
 
     def _pause(self) -> None:
         """Leave what this caller sends where it is for a moment: what he asked for is refused."""
@@ -331,18 +340,6 @@ class GatheringProtocol(HttpToolsProtocol):
             size += sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > limits.head_bytes:
                 raise HeadTooLargeError(f"{limits.head_bytes} bytes")
-
-    def _check_served(self) -> None:
-        version = self.parser.get_http_version()
-        if version not in ("1.0", "1.1"):
-            raise _UnservedError(
-                f"HTTP/{version} is not served: ask in HTTP/1.1", "another version"
-            )
-        codings = headers(self.scope).get(b"transfer-encoding", b"chunked")  # type: ignore[arg-type]
-        if codings.lower() != b"chunked":
-            named = ascii(codings.decode("latin-1"))[:_MOST_TOLD]
-            detail = f"transfer coding {named} is not served here: send chunked, or content-length"
-            raise _UnservedError(detail, "another transfer coding")
 
     @property
     def has_asked(self) -> bool:
@@ -455,37 +452,31 @@ class GatheringProtocol(HttpToolsProtocol):
             # Closed now, with bytes that nobody read, the system would throw the answer away.
             self.transport.write_eof()
 
-    def _feed(self, data: bytes | memoryview) -> None:
-        while True:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as asked:
-                head = self._head_without_upgrade()
-                # The old parser skips all that follows a request after which the connection ends.
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-                self.parser.feed_data(head)
-                data = memoryview(data)[asked.args[0] :]
-            else:
-                return
-
-    def _head_without_upgrade(self) -> bytes:
-        """Return the head just read as it would be without its wish."""
-        method, version = self.scope["method"], self.scope["http_version"]
-        kept = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
-        first = b"%b %b HTTP/%b" % (method.encode(), self.url, version.encode())
-        return b"\r\n".join([first, *kept, b"", b""])
-
-    def _should_upgrade(self) -> bool:
-        """Leave a head that asks for another protocol unanswered: it is read again without that."""
-        if self.scope["method"] == "CONNECT":
-            target = repr(self.url.decode("latin-1"))
-            detail = f"no tunnel to {target} is opened here: CONNECT is not served"
-            raise _UnservedError(detail, "a tunnel is asked for")
-        return any(name == b"upgrade" for name, _ in self.headers)
-
 
 _OVERLOADED: Final = [
     written(replace(problem_of(OverloadedError()), headers={"retry-after": str(seconds)}))
     for seconds in KINDS[OverloadedError].retry_after_seconds
 ]
+
+
+def _refused_cycle() -> RequestResponseCycle:
+    """Return what stands for a request that is refused: its answer is complete."""
+    nothing: Any = None
+    cycle = RequestResponseCycle(
+        scope=nothing,
+        transport=nothing,
+        flow=nothing,
+        logger=nothing,
+        access_logger=nothing,
+        access_log=False,
+        default_headers=[],
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=True,
+        on_response=lambda: None,
+    )
+    cycle.response_started = cycle.response_complete = True
+    return cycle
+
+
+_REFUSED: Final = _refused_cycle()

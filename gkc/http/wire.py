@@ -286,12 +286,7 @@ class GatheringProtocol(PlainHttpProtocol):
         body, cycle.body = cycle.body, bytearray()
         return bytes(body)
 
-    def _write_whole(
-        self,
-        status: int,
-        head: bytes,
-        pieces: Sequence[bytes | memoryview],
-    ) -> bool:
+    def _write_whole(self, status: int, head: bytes, pieces: Sequence[bytes | memoryview]) -> bool:
         """Write a whole answer, if the caller takes what is written; tell whether it does."""
         assert self._answering is not None
         cycle, _ = self._answering

@@ -297,10 +297,8 @@ class GatheringProtocol(PlainHttpProtocol):
             cycle.keep_alive = False
         elif not cycle.keep_alive:
             default_head += _CLOSE
-        self.transport.write(b"%b%b%b\r\n" % (STATUS_LINE[status], default_head, head))
-        if cycle.scope["method"] != "HEAD":
-            for piece in pieces:
-                self.transport.write(piece)
+        head = b"%b%b%b\r\n" % (STATUS_LINE[status], default_head, head)
+        self.transport.send(head, *(() if cycle.scope["method"] == "HEAD" else pieces))  # type: ignore[attr-defined]
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:

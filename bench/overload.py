@@ -8,6 +8,7 @@ About 3 minutes.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,6 +108,7 @@ def main(*, rounds: Rounds = 3, seconds: Seconds = 4, save: Save = False) -> Non
 
 def measure(stage: Stage, asked: Ask, seconds: float, seed: int) -> Round:
     """Measure the capacity, below it, beyond it, and after that."""
+    time.sleep(RECOVERY_SECONDS)  # the greedy callers of the round before were just here
     server, wrk = asked.server, stage.ask(asked, max(1, int(seconds)))
     offered = partial(
         offer,

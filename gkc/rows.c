@@ -505,6 +505,38 @@ int64_t gkc_count_values(const uint8_t *text, int64_t end, int64_t most) {
   return count;
 }
 
+typedef struct {
+  int64_t kind, number, is_none, skip;
+} reply; /* of Redis: how far it was read, all 0 at first */
+
+/* Follow replies of Redis to the end of some bytes; return how many values their arrays announce there.
+   Whether they are well-formed is not looked at. */
+int64_t gkc_announced(reply *r, const uint8_t *bytes, int64_t n) {
+  int64_t announced = 0;
+  for (int64_t at = 0; at < n; at++) {
+    if (r->skip) { /* the bytes of a string */
+      int64_t skipped = r->skip < n - at ? r->skip : n - at;
+      r->skip -= skipped;
+      at += skipped - 1;
+      continue;
+    }
+    uint8_t c = bytes[at];
+    if (!r->kind) {
+      *r = (reply){.kind = c};
+    } else if (c == '\n') { /* which is in no line of a reply but at its end */
+      if (strchr("$!=", (int)r->kind) && !r->is_none) r->skip = r->number + 2;
+      if (strchr("*~>", (int)r->kind) && !r->is_none) announced += r->number;
+      if (strchr("%|", (int)r->kind)) announced += 2 * r->number;
+      r->kind = 0;
+    } else if (c == '-') {
+      r->is_none = 1;
+    } else if (c >= '0' && c <= '9' && r->number < (int64_t)1 << 40) {
+      r->number = 10 * r->number + c - '0';
+    }
+  }
+  return announced;
+}
+
 /* Number distinct values, or pairs of values, in order of first appearance; return how many there
    are. `first` gets the row in which each appears first, `index` which of them each row has. `slots`
    holds -1 only, `mask` + 1 of them, a power of two and at least twice n. Where `has` is 0, the second

@@ -20,6 +20,7 @@ TABLE: Final = "PPqq"
 STRINGS: Final = "PPqq"
 GENERATION: Final = "qqqPPPPPPqq"
 QUESTION: Final = "qqPPPqPPqPqPqqqqqqqPPPPP"
+REPLY: Final = "qqqq"
 """The structures of ``rows.c``: addresses and numbers of eight bytes. A generation begins with its
 table of items."""
 
@@ -71,6 +72,8 @@ def _declare(loaded: ctypes.PyDLL) -> None:
     loaded.gkc_take_strings.argtypes = [ctypes.c_char_p, number, number, pointer, pointer]
     loaded.gkc_count_values.restype = number
     loaded.gkc_count_values.argtypes = [ctypes.c_char_p, number, number]
+    loaded.gkc_announced.restype = number
+    loaded.gkc_announced.argtypes = [pointer, ctypes.c_char_p, number]
     loaded.gkc_distinct.restype = number
     loaded.gkc_distinct.argtypes = [pointer, pointer, pointer, number]
     loaded.gkc_distinct.argtypes += [ctypes.c_uint64, pointer, ctypes.c_uint64, pointer, pointer]

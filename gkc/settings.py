@@ -8,9 +8,16 @@ import re
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "GKC_"
@@ -18,6 +25,15 @@ _TEST_PREFIX: Final = "GKC_TEST_"
 _USER_CACHE_MB: Final = 64
 _DAY_SECONDS: Final = 86_400
 """Longer than anybody means, and short enough for every clock of the system."""
+
+
+def _require_name(path: object) -> object:
+    if path == "":  # which would be the directory where a command happens to run
+        raise ValueError("is empty; name a path, or do not set it")
+    return path
+
+
+_Path = Annotated[Path, BeforeValidator(_require_name)]
 
 
 class StoreSettings(BaseSettings):
@@ -31,7 +47,7 @@ class StoreSettings(BaseSettings):
     namespace: str = Field(default="default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Which of the centers that share the store."""
 
-    mirror_dir: Path | None = None
+    mirror_dir: _Path | None = None
     """Where this host keeps item tables of a Redis store, and notes of tables of a ``file:`` store
     that are whole: a cache, rebuilt when it is lost. By default a directory per user among the
     system's temporary files."""
@@ -88,21 +104,21 @@ class Settings(FollowingSettings):
     """Longest time from a request's head to its answer, in milliseconds; then the answer is 504.
     A caller may allow less."""
 
-    api_keys_file: Path | None = None
+    api_keys_file: _Path | None = None
     """Lines ``NAME:SHA256`` of those who may call; without it, whoever reaches the address may."""
 
     admin_port: int | None = Field(default=None, ge=1, le=65535)
     """TCP port, without TLS, where anybody who reaches it gets metrics and the documentation, which
     are then nowhere else; by default they are beside the rest and ask for what that asks for."""
 
-    tls_cert_file: Path | None = None
+    tls_cert_file: _Path | None = None
     """PEM file of the service's certificate and those between it and its authority; with it the
     service speaks TLS."""
 
-    tls_key_file: Path | None = None
+    tls_key_file: _Path | None = None
     """PEM file of the certificate's key, where that is not in the same file."""
 
-    tls_client_ca_file: Path | None = None
+    tls_client_ca_file: _Path | None = None
     """PEM file of the authorities of callers' certificates; with it callers must show one."""
 
     allow_anonymous: bool = False

@@ -85,17 +85,13 @@ class Answering:
             else:
                 return answer if age is None else replace(answer, age=age)
 
-    async def numbers(self, question: Question) -> int:
-        """Return how many numbers the rows of an answer have.
-
-        Raises
-        ------
-        VersionNotFoundError, VersionNotReadyError, CatalogueLostError
-            If a version cannot be answered.
-        """
+    def numbers(self, question: Question) -> int:
+        """Return how many numbers the rows of an answer have; 0 if its version is not here yet."""
         columns = question.columns
-        generations = await self._serving.resolve(columns.versions)
-        spec = generations[columns.versions[0]].manifest.spec
+        generation = self._serving.loaded.get(columns.versions[0])
+        if generation is None:
+            return 0
+        spec = generation.manifest.spec
         form = row_form(question.parts, spec.dim, spec.category_dim, question.dtype)
         return columns.n * form.width
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import cached_property
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final
@@ -34,6 +35,11 @@ class Deadlines:
         self._under_way: set[Deadline] = set()
         self._look_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
+
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Their event loop; to ask for it each time would be a system call."""
+        return asyncio.get_running_loop()
 
     def within(self, began: float, seconds: float = math.inf, by: str = "") -> Deadline:
         """Return a request's deadline, for the task that works for it to enter.
@@ -66,7 +72,7 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         pause = max(_PAUSE_SECONDS, moment - monotonic())
-        self._timer = asyncio.get_running_loop().call_later(pause, self._look)
+        self._timer = self.loop.call_later(pause, self._look)
 
     def _look(self) -> None:
         now = monotonic()
@@ -112,7 +118,7 @@ class Deadline:
         """Begin."""
         if monotonic() >= self.at:
             raise self._error()
-        task: asyncio.Task[Any] | None = asyncio.current_task()
+        task: asyncio.Task[Any] | None = asyncio.current_task(self._deadlines.loop)
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
         self._deadlines.watch(self)

@@ -191,10 +191,14 @@ class Serving:
         """
         while not self.is_ready():  # noqa: ASYNC110 - it depends on the catalogue, loads and files
             await asyncio.sleep(_LOOK_SECONDS)
-        with suppress(StoreError):  # which the others meet, too
+        await self.wait_a_little()
+
+    async def wait_a_little(self) -> None:
+        """Wait until all that the catalogue names now is loaded, or for long enough."""
+        with suppress(StoreError):  # which whoever asks is told
             await self.refresh()
-            assert self.last_catalogue is not None  # else it would not be ready
-            await self.wait_for_loads(list(self.last_catalogue.versions))
+            if self.last_catalogue is not None:
+                await self.wait_for_loads(list(self.last_catalogue.versions))
 
     def outage(self) -> Outage | None:
         """Return since when the catalogue cannot be read, or is lost; None if it is there."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import cached_property
 from time import monotonic, thread_time
 from typing import Final
 
@@ -19,15 +20,15 @@ from gkc.errors import OverloadedError
 
 BURST_SECONDS: Final = 0.05
 """Of work that a turn may begin while the loop has been idle a moment ago, and nobody refused."""
-STANDING_SECONDS: Final = 0.003
+STANDING_SECONDS: Final = 0.00125
 """The same while requests have been waiting all the time."""
-_STANDING_AFTER_SECONDS: Final = 0.05
+_STANDING_AFTER_SECONDS: Final = 0.012
 """Of work on end: one burst."""
 _REFUSING_SECONDS: Final = 1.0
 """For so long after a refusal nothing counts as a burst: those who were refused come again."""
 ALWAYS_BEGUN: Final = 16
 """So few requests under way are no overload, whatever each takes, unless very many are refused."""
-FREE_REFUSALS: Final = 60
+FREE_REFUSALS: Final = 30
 """Of one turn: they take about as long as its work."""
 MOST_UNDER_WAY: Final = 2000
 LIGHT_BYTES: Final = 1024
@@ -121,6 +122,11 @@ class Admission:
         """Hold so much less."""
         self.held_bytes -= answer_bytes
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop; to ask for it each time would be a system call."""
+        return asyncio.get_running_loop()
+
     def _begin_turn(self) -> None:
         """Begin to collect what came at once; it is worked off after all of it was seen.
 
@@ -134,25 +140,26 @@ class Admission:
         if self._begun_bytes:
             self._learn(now)
         self._turn_began = now
+        moment = monotonic()
         if self._refused:
-            self._refused_at = monotonic()
+            self._refused_at = moment
             if self._refused > ALWAYS_BEGUN:
-                self._flooded_at = self._refused_at
-        is_calm = monotonic() - self._refused_at > _REFUSING_SECONDS
+                self._flooded_at = moment
+        is_calm = moment - self._refused_at > _REFUSING_SECONDS
         is_standing = not is_calm or now - self._busy_since > _STANDING_AFTER_SECONDS
         most = STANDING_SECONDS if is_standing else BURST_SECONDS
         self._most_bytes = most / self._seconds_of_byte
         self._begun_bytes = self._used_bytes = 0.0
-        is_flood = monotonic() - self._flooded_at <= _REFUSING_SECONDS
+        is_flood = moment - self._flooded_at <= _REFUSING_SECONDS
         self._always_begun = 1 if is_flood else ALWAYS_BEGUN
         self._refused = 0
         self._is_collecting = True
-        asyncio.get_running_loop().call_soon(self._work)
+        self._loop.call_soon(self._work)
 
     def _work(self) -> None:
         """Begin to work off what was collected: this is the first thing after it."""
         self._is_collecting = False
-        asyncio.get_running_loop().call_soon(self._end_turn)
+        self._loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         """End a turn, the loop having looked again: if no other began, nobody waits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -104,8 +104,6 @@ class Service:
         Where the workers share their metrics.
     host : Host, optional
         What the workers know of each other.
-    is_substitute : bool
-        Whether to be as ready as the others before the start counts as done.
 
     Attributes
     ----------
@@ -123,10 +121,7 @@ class Service:
         reader: KnowledgeReader,
         metrics_directory: Path | None = None,
         host: Host | None = None,
-        *,
-        is_substitute: bool = False,
     ) -> None:
-        self._is_substitute = is_substitute
         self.metrics = Metrics(metrics_directory)
         self.admission = Admission()
         timeout_seconds = settings.store_timeout_ms / 1000
@@ -179,9 +174,9 @@ class Service:
             front = Guarded(front, keys, needs_certificate=needs_certificate)
         self._app = Observed(front, self.metrics)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection's scope."""
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self, _: object = None) -> AsyncIterator[None]:
@@ -189,8 +184,6 @@ class Service:
         followed = self.serving, *self._followed
         following = [asyncio.create_task(each.follow()) for each in followed]
         try:
-            if self._is_substitute:
-                await self.serving.wait_until_ready()
             yield
         finally:
             for task in following:

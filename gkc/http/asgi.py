@@ -18,12 +18,14 @@ _HEADERS: Final = "gkc.headers"
 _COPIED_BYTES: Final = 131_072
 """A body so small is sent in one piece: copying it costs less than sending one more piece."""
 WHOLE: Final = "gkc.whole"
-"""Where a scope has what writes a whole answer, given status, headers and body, if the server does;
-it returns False where the caller takes nothing at the moment."""
+"""Where a scope has what writes a whole answer, given status, lines of headers and body, if the
+server does; it returns False where the caller takes nothing at the moment."""
 
+BODY: Final = "gkc.body"
+"""Where a scope has what gives a whole body, if the server does; None if it is not all here."""
 
-_Headers = list[tuple[bytes, bytes]]
-WriteWhole = Callable[[int, _Headers, Sequence[bytes | memoryview]], bool]
+TakeBody = Callable[[], bytes | None]
+WriteWhole = Callable[[int, bytes, Sequence[bytes | memoryview]], bool]
 
 
 class AnswerWatch:
@@ -54,13 +56,11 @@ class AnswerWatch:
             message = {**message, "headers": [*message.get("headers", ()), self._request_id]}
         await self._send(message)
 
-    def write_whole(
-        self, status: int, headers: _Headers, pieces: Sequence[bytes | memoryview]
-    ) -> bool:
+    def write_whole(self, status: int, head: bytes, pieces: Sequence[bytes | memoryview]) -> bool:
         """Write a whole answer, if the server can at once; tell whether it did."""
         if self._write_whole is None:
             return False
-        if not self._write_whole(status, [*headers, self._request_id], pieces):
+        if not self._write_whole(status, head + b"%b: %b\r\n" % self._request_id, pieces):
             return False
         self._begin(status)
         self.is_finished = True
@@ -91,13 +91,12 @@ def size_of(declared: bytes) -> int:
     return int(declared.lstrip(b"0") or b"0")
 
 
-async def read_body(declared: bytes, receive: Receive, max_bytes: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     """Read a request's whole body.
 
     Parameters
     ----------
-    declared : bytes
-        The header ``content-length``, empty if there is none.
+    scope : dict
     receive : callable
     max_bytes : int
 
@@ -108,8 +107,13 @@ async def read_body(declared: bytes, receive: Receive, max_bytes: int) -> bytes:
     ClientGoneError
         If the caller hangs up first.
     """
-    if size_of(declared) > max_bytes:
+    if size_of(headers(scope).get(b"content-length", b"")) > max_bytes:
         raise BodyTooLargeError(max_bytes)
+    take_body: TakeBody | None = scope.get(BODY)
+    if take_body is not None and (whole := take_body()) is not None:
+        if len(whole) > max_bytes:
+            raise BodyTooLargeError(max_bytes)
+        return whole
     chunks: list[bytes] = []
     size = 0
     more = True
@@ -146,8 +150,10 @@ async def respond(
         *headers,
     ]
     is_large = size >= LARGE_ANSWER_BYTES
-    if isinstance(send, AnswerWatch) and not is_large and send.write_whole(status, sent, pieces):
-        return
+    if isinstance(send, AnswerWatch) and not is_large:
+        head = b"".join([b"%b: %b\r\n" % header for header in sent])
+        if send.write_whole(status, head, pieces):
+            return
     await send({"type": "http.response.start", "status": status, "headers": sent})
     if is_large:
         pieces = [*pieces, b""]

@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import math
 import resource
+from collections.abc import Sequence
 from heapq import nsmallest
 from typing import Final, Protocol
+
+import structlog
 
 from gkc.http.admission import Admission
 from gkc.http.limits import Limits
 from gkc.http.memory import give_freed_memory_back
 from gkc.http.metrics import Metrics
+
+log = structlog.get_logger(__name__)
 
 _CROWD_BYTES: Final = 32 << 20
 """Of answers that waited together: what they leave is not needed any more once they are gone."""
@@ -23,6 +28,8 @@ _CROWD_BYTES: Final = 32 << 20
 
 _SPARE_DESCRIPTORS: Final = 128
 """For the store, and for files; or half of them, where there are few."""
+
+_Header = tuple[bytes, bytes]
 
 
 class Connection(Protocol):
@@ -61,6 +68,8 @@ class Connections:
         self._most_open = _most_open()
         self._looks = False
         self._most_held = 0
+        self._default_headers: Sequence[_Header] = ()
+        self._default_head = b"", False
 
     def add(self, connection: Connection) -> None:
         """Look at a connection from now on; if there are too many, idle ones are closed for it."""
@@ -75,10 +84,25 @@ class Connections:
         """Forget a connection that ended."""
         self._open.discard(connection)
 
+    def default_head(self, headers: Sequence[_Header]) -> tuple[bytes, bool]:
+        """Return the lines of headers that every answer has, and whether they end connections.
+
+        The server changes them once a second.
+        """
+        if headers != self._default_headers:
+            self._default_headers = [*headers]
+            by_name = dict(headers)
+            lines = b"".join([b"%b: %b\r\n" % header for header in by_name.items()])
+            self._default_head = lines, b"connection" in by_name
+        return self._default_head
+
     def _close_idle(self, newcomer: Connection) -> None:
         """Close those that have been idle for longest, some at once; if none is, the newcomer."""
         since = {each: each.idle_since for each in self._open}
         idle = {each: moment for each, moment in since.items() if moment is not None}
+        if not idle:
+            remedy = "`ulimit -n` says for how many connections there is room"
+            log.warning("connection_refused", most=self._most_open, remedy=remedy)
         for each in nsmallest(1 + len(idle) // 16, idle, idle.__getitem__) or [newcomer]:
             each.close()
 

@@ -26,7 +26,7 @@ class Limits:
     """Of URL, names and values, with four bytes more for each of the latter."""
     headers: int = 100
     requests_ahead: int = 16
-    """Sent behind one that is being answered; the connection ends with the last of these."""
+    """Sent behind one that is being answered; one more is refused behind their answers."""
     head_seconds: float = 10.0
     """From the first byte of a head to its last one."""
     body_seconds: float = 30.0

@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 import gkc
 from gkc.arrays import I64
 from gkc.errors import OverloadedError, StoreError
+from gkc.http.metrics_directory import told_if_gone
 from gkc.http.tally import AnsweredRows, Histogram, Tally, by_name
 from gkc.knowledge import ABSENT, DEFAULT, FOUND, PARTS, STATUSES, Part
 from gkc.problem import KINDS, kind_of
@@ -199,7 +200,17 @@ class Metrics:
         return StoreOperation(self, operation)
 
     def render(self, catalogue: Catalogue | None, is_store_up: bool) -> bytes:
-        """Return all values in Prometheus's text format, those of all workers together."""
+        """Return all values in Prometheus's text format, those of all workers together.
+
+        Raises
+        ------
+        ServiceNotReadyError
+            If the workers' directory is gone.
+        """
+        with told_if_gone(self._directory):
+            return self._rendered(catalogue, is_store_up)
+
+    def _rendered(self, catalogue: Catalogue | None, is_store_up: bool) -> bytes:
         registry = CollectorRegistry()
         if self._directory is None:
             registry.register(self._registry)

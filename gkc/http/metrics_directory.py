@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from gkc.errors import CommandError
+from gkc.errors import CommandError, ServiceNotReadyError
 
 _PREFIX: Final = "gkc-metrics-held-"
 """Not ``gkc-metrics-``: folders of that name, of earlier versions, have no lock while in use."""
@@ -72,3 +72,23 @@ def _lock(directory: Path) -> int | None:
         os.close(fd)
         return None
     return fd
+
+
+@contextmanager
+def told_if_gone(directory: Path | None) -> Iterator[None]:
+    """Tell of a directory that is missing by what it means.
+
+    Raises
+    ------
+    ServiceNotReadyError
+        For what fails within the block because of it.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as exc:  # the latter is how the library tells it
+        if directory is None or directory.is_dir():
+            raise
+        raise ServiceNotReadyError(
+            f"{directory}, where workers share their metrics, is gone: their parent was killed, or "
+            "somebody cleared TMPDIR; start gkc serve again"
+        ) from exc

@@ -9,10 +9,11 @@ from random import choice
 from typing import Any, Final
 
 import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gkc import errors
 from gkc.http.schemas import ProblemDetails
-from gkc.problem import KINDS, kind_of
+from gkc.problem import KINDS, MEDIA_TYPE, kind_of
 
 _MOST_CHARACTERS: Final = 8192
 """Of a detail: many repeat what the caller sent, and nobody is to be sent megabytes of it."""
@@ -22,7 +23,8 @@ BLANK: Final = "about:blank"
 BARE_STATUSES: Final[Mapping[HTTPStatus, str]] = {
     HTTPStatus.TEMPORARY_REDIRECT: "a path with a slash too many, such as `/knowledge/`; "
     "`Location` is relative",
-    HTTPStatus.BAD_REQUEST: "what came is no HTTP/1.1 request; the connection is closed",
+    HTTPStatus.BAD_REQUEST: "what came is no HTTP/1.1 request, or one in a transfer coding other "
+    "than `chunked`; the connection is closed",
     HTTPStatus.NOT_FOUND: "there is nothing at this path",
     HTTPStatus.METHOD_NOT_ALLOWED: "the method is not served here; `Allow` names what is",
 }
@@ -67,6 +69,14 @@ def problem_of(error: Exception) -> Problem:
 def problem_of_status(status: int, detail: str, headers: Mapping[str, str]) -> Problem:
     """Return how a bare HTTP status is told, such as that of a path that does not exist."""
     return Problem(ProblemDetails(BLANK, HTTPStatus(status).phrase, status, detail), headers)
+
+
+def written(problem: Problem) -> tuple[bytes, bytes]:
+    """Return the lines that every head of this problem begins with, and its body."""
+    body = problem.body()
+    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
+    lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+    return b"".join([STATUS_LINE[problem.status], *lines]), body
 
 
 def _extra(error: Exception) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from gkc.http.negotiation import JSON, answer_type, body_type
 from gkc.http.openapi import OPERATIONS
 from gkc.http.readiness import Readiness
 from gkc.http.schemas import Health
-from gkc.http.tally import AnsweredRows
+from gkc.http.tally import FLUSH_SECONDS, AnsweredRows
 
 KNOWLEDGE_PATH: Final = "/knowledge"
 _FEW_ROWS: Final = 50
@@ -72,17 +72,16 @@ class KnowledgeEndpoint:
             given.get(b"content-type", b"").decode("latin-1"),
             given.get(b"content-encoding", b"").decode("latin-1").lower(),
         )
-        declared = given.get(b"content-length", b"")
         held = 0
         try:
             with deadline_of(scope, self._deadlines):
-                body = await read_body(declared, receive, self._max_body_bytes)
+                body = await read_body(scope, receive, self._max_body_bytes)
                 decode = decode_json if asked_as == JSON else decode_safetensors
                 request = decode(body, self._max_rows)
                 refuse_many_versions(request)
                 if request.columns.n > _FEW_ROWS:
-                    numbers = await self._answering.numbers(request)
-                    size = numbers * bytes_of_number(request.dtype, answered_as)
+                    size = self._answering.numbers(request)
+                    size *= bytes_of_number(request.dtype, answered_as)
                     held = self._admission.hold(size)
                 answer = await self._answering.answer(request)
                 pieces = await encode(answer, answered_as, self._answering.turns)
@@ -130,6 +129,7 @@ class Routes:
 
     async def metrics(self) -> Response:
         """Tell the metrics of all workers, in Prometheus's text format."""
+        await asyncio.sleep(FLUSH_SECONDS)  # what others have answered by now is counted then
         self._metrics.add_tally()
         # In a thread, because it may read many files.
         serving = self._serving

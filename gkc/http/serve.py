@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 
 from gkc.compiled import library
-from gkc.errors import CommandError
+from gkc.errors import CommandError, ServiceNotReadyError
 from gkc.http.api_keys import follow_keys
 from gkc.http.limits import LIMITS, Limits
 from gkc.http.listener import listen
@@ -109,7 +109,7 @@ def _work(
     """Serve in a worker's process."""
     try:
         run(settings, limits, directory, admin_listener, assignment)
-    except CommandError as exc:  # files that were whole when the parent read them
+    except (CommandError, ServiceNotReadyError) as exc:  # what was whole when the parent read it
         log.error("worker_cannot_start", cause=str(exc))
         sys.exit(1)
 

@@ -18,8 +18,8 @@ from msgspec import Struct
 from gkc.arrays import I64
 from gkc.knowledge import Part
 
-FLUSH_SECONDS: Final = 0.002
-"""How late a metric may be: a dozen requests of a busy worker."""
+FLUSH_SECONDS: Final = 0.01
+"""How late a metric may be: some dozens of requests of a busy worker."""
 
 
 class AnsweredRows(Struct, frozen=True):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gkc.errors import CommandError
 from gkc.http.followed_files import FollowedFiles
@@ -59,3 +61,11 @@ def _context(certificate: Path, key: Path | None, client_ca: Path | None) -> ssl
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     return context
+
+
+def name_of(certificate: Mapping[str, Any] | None) -> str | None:
+    """Return the common name of a caller's certificate, None if it shows none."""
+    if not certificate:
+        return None
+    subject = dict(pair for names in certificate["subject"] for pair in names)
+    return str(subject.get("commonName", ""))

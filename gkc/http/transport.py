@@ -52,9 +52,9 @@ class GatheringTransport:
         self.send()
         self._transport.close()
 
-    def send(self) -> None:
-        """Send what is written so far."""
-        if self._pieces:
-            pieces, self._pieces = self._pieces, []
+    def send(self, *pieces: bytes | memoryview) -> None:
+        """Send what is written so far, and these pieces."""
+        if self._pieces or pieces:
+            pieces, self._pieces = (*self._pieces, *pieces), []
             if not self._transport.is_closing():  # else the caller is gone, and uvloop would raise
                 self._transport.writelines(pieces)

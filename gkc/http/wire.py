@@ -1,12 +1,8 @@
-"""uvicorn's HTTP/1.1 protocol, made to write in one go, to stay HTTP/1.1, and to have limits.
+"""uvicorn's HTTP/1.1 protocol, made to write in one go, and to have limits.
 
 What is written in one turn of the event loop is sent together (`gkc.http.transport`). uvicorn takes
 an answer's head and each piece of its body as a message of ASGI each, and looks at each header with
 two regular expressions; one that is there as a whole is written by one call instead (`WHOLE`).
-
-Java's HttpClient and ``curl --http2`` send ``Upgrade: h2c`` with every first request, which a
-server may ignore (RFC 9110, 7.8). The parser takes whatever follows such a head for another
-protocol's bytes, so that uvicorn would lose the body.
 
 What is no HTTP at all, or more than `gkc.http.limits` allows, is refused before any application
 sees it: as a problem, like all else.
@@ -15,7 +11,7 @@ sees it: as a problem, like all else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
@@ -26,11 +22,10 @@ from typing import Any, Final
 
 import httptools
 import structlog
-from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
-    HttpToolsProtocol,
     RequestResponseCycle,
 )
 from uvicorn.server import ServerState
@@ -44,23 +39,22 @@ from gkc.errors import (
     UrlTooLongError,
 )
 from gkc.http.access import CALLER
-from gkc.http.asgi import WHOLE, size_of
+from gkc.http.asgi import BODY, WHOLE, headers, size_of
 from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
 from gkc.http.middleware import request_id_of
-from gkc.http.problems import Problem, problem_of, problem_of_status
+from gkc.http.plain_http import PlainHttpProtocol, UnservedError
+from gkc.http.problems import Problem, problem_of, problem_of_status, written
+from gkc.http.tls import name_of
 from gkc.http.transport import GatheringTransport
-from gkc.problem import KINDS, MEDIA_TYPE
+from gkc.problem import KINDS
 
 _PAUSE_SECONDS: Final = 0.05, 0.15
 """At random, so that those who were paused together do not come back together."""
+_CLOSE: Final = b"connection: close\r\n"
 _ALWAYS_BEGUN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = structlog.get_logger(__name__)
-
-
-class _TunnelError(Exception):
-    """A request wants the connection for itself."""
 
 
 class _Phase(Enum):
@@ -78,7 +72,7 @@ _Wait = tuple[float, int, Callable[[], None]]
 """For how long a caller may keep us waiting, how far it is, and what comes if it stays there."""
 
 
-class GatheringProtocol(HttpToolsProtocol):
+class GatheringProtocol(PlainHttpProtocol):
     """What ``gkc serve`` gives uvicorn as its ``http`` protocol, behind its connections.
 
     Parameters
@@ -108,13 +102,14 @@ class GatheringProtocol(HttpToolsProtocol):
         self._unseen_bytes = 0
         self._answering: tuple[RequestResponseCycle, asyncio.Task[None]] | None = None
         self._is_paused = False
+        self._farewell: Callable[[], None] | None = None
         self._wait: _Wait | None = None
         self._waits_since = self._idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
-        self._caller = _name_of(transport.get_extra_info("peercert"))
+        self._caller = name_of(transport.get_extra_info("peercert"))
         self._idle_since = self.loop.time()
         self._connections.add(self)
 
@@ -135,16 +130,15 @@ class GatheringProtocol(HttpToolsProtocol):
         self._received_before = self._received
         self._received += len(data)
         try:
-            self._feed(memoryview(data))
+            self.feed(data)
             if self._phase is not _Phase.READ:
                 self._check_unfinished(len(data))
         except httptools.HttpParserCallbackError as exc:  # one of the callbacks below, or uvicorn's
             target = repr(self.url.decode("latin-1"))
             if isinstance(exc.__context__, RequestError | OverloadedError):
                 self._refuse_excess(exc.__context__)
-            elif isinstance(exc.__context__, _TunnelError):
-                detail = f"no tunnel to {target} is opened here: CONNECT is not served"
-                self._refuse_bad(detail, "a tunnel is asked for")
+            elif isinstance(exc.__context__, UnservedError):
+                self._refuse_bad(*exc.__context__.args)
             else:
                 detail = f"the request's target {target} is no path, nor a URL with one"
                 self._refuse_bad(detail, "its target is no path")
@@ -172,10 +166,21 @@ class GatheringProtocol(HttpToolsProtocol):
         self._head_start = self._received_before
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless the head is too large."""
+        """Begin to answer, unless the head is too large, or too much is under way."""
         self._check_head()
-        self.scope[ARRIVED] = monotonic()  # type: ignore[typeddict-unknown-key]
-        super().on_headers_complete()
+        self.check_served()
+        is_next = self.cycle is None or self.cycle.response_complete
+        if (
+            is_next
+            and not self.parser.should_upgrade()
+            and not self._may_begin(self._path(), self.scope)
+        ):
+            self.cycle = _REFUSED  # one for all: to make one costs as much as the refusal
+            method, keeps_alive = self.parser.get_method(), self.parser.should_keep_alive()
+            self._refuse_overloaded(self.scope, method, keeps_alive=keeps_alive)
+        else:
+            self.scope[ARRIVED] = monotonic()  # type: ignore[typeddict-unknown-key]
+            super().on_headers_complete()
         if self._phase is not _Phase.REFUSED:
             self._phase = _Phase.BODY
         self.headers = [*self.headers]  # what follows the body is no header of the application's
@@ -190,7 +195,7 @@ class GatheringProtocol(HttpToolsProtocol):
         if self._phase is not _Phase.REFUSED:
             self._phase = _Phase.READ
         super().on_message_complete()
-        if not self.pipeline:
+        if not self.pipeline and self.flow.read_paused:
             self.flow.resume_reading()  # else nobody would notice if the caller hung up
 
     def on_response_complete(self) -> None:
@@ -202,44 +207,54 @@ class GatheringProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         while self.pipeline:
-            if self._begin(self.pipeline.pop()[0]):
-                break
+            cycle, app = self.pipeline.pop()
+            if self._may_begin(cycle.scope["path"], cycle.scope):
+                self._start_asgi_task(cycle, app)
+                return
+            cycle.response_started = cycle.response_complete = True  # of its body nothing is kept
+            method = cycle.scope["method"].encode()
+            self._refuse_overloaded(cycle.scope, method, keeps_alive=cycle.keep_alive)
+        if self._farewell is not None:
+            self._farewell()
 
     # ---- overload
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Begin to answer a request, or refuse it."""
-        self._begin(cycle)
+    def _path(self) -> str:
+        target = self.url if self.url.startswith(b"/") else httptools.parse_url(self.url).path
+        return target.partition(b"?")[0].decode("latin-1")
 
-    def _begin(self, cycle: RequestResponseCycle) -> bool:
-        """Begin to answer a request, or refuse it at once; tell whether it was begun."""
-        path = cycle.scope["path"]
-        size = 0
-        for name, value in cycle.scope["headers"]:
-            if name == b"content-length":
-                size = size_of(value)
-        admission = self._connections.admission
-        if path in _ALWAYS_BEGUN or admission.admits(size, len(self.tasks)):
-            cycle.scope[WHOLE] = partial(self._write_whole, cycle)  # type: ignore[typeddict-unknown-key]
-            # As uvicorn does, and known to this connection.
-            task = self.loop.create_task(cycle.run_asgi(self._answer))
-            task.add_done_callback(self.tasks.discard)
-            self.tasks.add(task)
-            self._answering = cycle, task
+    def _may_begin(self, path: str, scope: HTTPScope) -> bool:
+        """Tell whether to answer a request now; if not, it counts as refused."""
+        size = size_of(headers(scope).get(b"content-length", b""))  # type: ignore[arg-type]
+        connections = self._connections
+        if path in _ALWAYS_BEGUN or connections.admission.admits(size, len(self.tasks)):
             return True
-        self._connections.metrics.tally.refuse(path)
-        cycle.response_started = cycle.response_complete = True  # of its body nothing is kept
-        is_last = not cycle.keep_alive or b"connection" in dict(self.server_state.default_headers)
+        connections.metrics.tally.refuse(path)
+        return False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to answer a request; as uvicorn does, and known to this connection."""
+        # Not bound to the cycle, whose own scope it is: only the collector could free them.
+        cycle.scope[WHOLE] = self._write_whole  # type: ignore[typeddict-unknown-key]
+        cycle.scope[BODY] = self._take_body  # type: ignore[typeddict-unknown-key]
+        task = self.loop.create_task(cycle.run_asgi(self._answer))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        self._answering = cycle, task
+
+    def _refuse_overloaded(self, scope: HTTPScope, method: bytes, *, keeps_alive: bool) -> None:
+        """Refuse a request at once."""
+        is_last = not keeps_alive or self._default_head()[1]
         if is_last:
             self._phase = _Phase.REFUSED
             self.pipeline.clear()
+            self._farewell = None
         head, body = choice(_OVERLOADED)
-        if cycle.scope["method"] == "HEAD":
+        if method == b"HEAD":
             body = b""
-        self._write_problem((head, body), cycle.scope["headers"], is_last=is_last)
-        if admission.is_flooded and not is_last:
+        self._write_problem((head, body), scope["headers"], is_last=is_last)
+        if self._connections.admission.is_flooded and not is_last:
             self._pause()
-        return False
 
     def _pause(self) -> None:
         """Leave what this caller sends where it is for a moment: what he asked for is refused."""
@@ -262,33 +277,37 @@ class GatheringProtocol(HttpToolsProtocol):
             if self._answering and not self._answering[0].disconnected:
                 raise
 
-    def _write_whole(
-        self,
-        cycle: RequestResponseCycle,
-        status: int,
-        headers: list[tuple[bytes, bytes]],
-        pieces: Sequence[bytes | memoryview],
-    ) -> bool:
+    def _take_body(self) -> bytes | None:
+        """Return the body of the request that is answered; None if there is more to come of it."""
+        assert self._answering is not None
+        cycle, _ = self._answering
+        if cycle.more_body or cycle.disconnected:
+            return None
+        body, cycle.body = cycle.body, bytearray()
+        return bytes(body)
+
+    def _write_whole(self, status: int, head: bytes, pieces: Sequence[bytes | memoryview]) -> bool:
         """Write a whole answer, if the caller takes what is written; tell whether it does."""
+        assert self._answering is not None
+        cycle, _ = self._answering
         if self.flow.write_paused or cycle.disconnected:
             return False
-        sent = dict(cycle.default_headers)
-        if b"connection" in sent:  # this worker is about to leave
+        default_head, ends_connection = self._default_head()
+        if ends_connection:  # this worker is about to leave
             cycle.keep_alive = False
         elif not cycle.keep_alive:
-            headers.append((b"connection", b"close"))
-        lines = [STATUS_LINE[status][:-2]]
-        lines += [b"%b: %b" % header for header in (*sent.items(), *headers)]
-        self.transport.write(b"\r\n".join([*lines, b"", b""]))
-        if cycle.scope["method"] != "HEAD":
-            for piece in pieces:
-                self.transport.write(piece)
+            default_head += _CLOSE
+        head = b"%b%b%b\r\n" % (STATUS_LINE[status], default_head, head)
+        self.transport.send(head, *(() if cycle.scope["method"] == "HEAD" else pieces))  # type: ignore[attr-defined]
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
         return True
+
+    def _default_head(self) -> tuple[bytes, bool]:
+        return self._connections.default_head(self.server_state.default_headers)
 
     # ---- limits
 
@@ -389,21 +408,27 @@ class GatheringProtocol(HttpToolsProtocol):
         self._refuse(problem_of_status(HTTPStatus.BAD_REQUEST, detail, {}))
 
     def _refuse(self, problem: Problem) -> None:
-        """Read nothing more; tell why, unless an answer is on its way, and end the connection."""
+        """Read nothing more; tell why, behind the answers to earlier requests; then end."""
         phase, self._phase = self._phase, _Phase.REFUSED
         self.flow.resume_reading()
+        asked = self.headers if phase is not _Phase.READ else []
+        tell = partial(self._write_problem, written(problem), asked, is_last=True)
+        is_begun = phase is _Phase.BODY
+        if is_begun and self.pipeline:  # it is the newest of those that wait for their turn
+            self.pipeline.popleft()
+            assert self._answering is not None
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._answering[0]
+            is_begun = False
         cycle = self.cycle
-        is_answered = cycle is None or cycle.response_complete
-        if phase is not _Phase.BODY and not is_answered:
-            cycle.keep_alive = False  # that is of an earlier request, and the last answer here
-        elif phase is _Phase.BODY and (is_answered or cycle.response_started or self.pipeline):
-            self._abort()
+        if is_begun:
+            cycle.disconnected = True  # for whoever waits for the body
+            cycle.message_event.set()
+        if is_begun and cycle.response_started:
+            self.transport.write_eof()
+        elif is_begun or cycle is None or cycle.response_complete:
+            tell()
         else:
-            if not is_answered:
-                cycle.disconnected = True  # for whoever waits for the body
-                cycle.message_event.set()
-            asked = self.headers if phase is not _Phase.READ else []
-            self._write_problem(_written(problem), asked, is_last=True)
+            self._farewell = tell
 
     def _write_problem(
         self, written: tuple[bytes, bytes], asked: Iterable[tuple[bytes, bytes]], *, is_last: bool
@@ -411,61 +436,40 @@ class GatheringProtocol(HttpToolsProtocol):
         """Answer a request that had these headers."""
         head, body = written
         request_id = request_id_of(dict(asked).get(b"x-request-id", b""))
-        headers = dict(self.server_state.default_headers)
-        if is_last:
-            headers[b"connection"] = b"close"
-        lines = [head, b"x-request-id: " + request_id.encode("latin-1")]
-        lines += [name + b": " + value for name, value in headers.items()]
-        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        default_head, ends_connection = self._default_head()
+        if is_last and not ends_connection:
+            default_head += _CLOSE
+        line = b"x-request-id: %b\r\n" % request_id.encode("latin-1")
+        self.transport.write(b"%b%b%b\r\n%b" % (head, default_head, line, body))
         if is_last:
             # Closed now, with bytes that nobody read, the system would throw the answer away.
             self.transport.write_eof()
 
-    def _feed(self, data: memoryview) -> None:
-        while True:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as asked:
-                head = self._head_without_upgrade()
-                # The old parser skips all that follows a request after which the connection ends.
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-                self.parser.feed_data(head)
-                data = data[asked.args[0] :]
-            else:
-                return
-
-    def _head_without_upgrade(self) -> bytes:
-        """Return the head just read as it would be without its wish."""
-        method, version = self.scope["method"], self.scope["http_version"]
-        kept = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
-        first = b"%b %b HTTP/%b" % (method.encode(), self.url, version.encode())
-        return b"\r\n".join([first, *kept, b"", b""])
-
-    def _should_upgrade(self) -> bool:
-        """Leave a head that asks for another protocol unanswered: it is read again without that."""
-        if self.scope["method"] == "CONNECT":
-            raise _TunnelError
-        return any(name == b"upgrade" for name, _ in self.headers)
-
-
-def _written(problem: Problem) -> tuple[bytes, bytes]:
-    """Return the lines that every head of this problem begins with, and its body."""
-    body = problem.body()
-    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
-    lines = [f"{name}: {value}".encode() for name, value in headers.items()]
-    return b"\r\n".join([STATUS_LINE[problem.status].strip(), *lines]), body
-
 
 _OVERLOADED: Final = [
-    _written(replace(problem_of(OverloadedError()), headers={"retry-after": str(seconds)}))
+    written(replace(problem_of(OverloadedError()), headers={"retry-after": str(seconds)}))
     for seconds in KINDS[OverloadedError].retry_after_seconds
 ]
 
 
-def _name_of(certificate: Mapping[str, Any] | None) -> str | None:
-    """Return the common name of a caller's certificate, None if it shows none."""
-    if not certificate:
-        return None
-    subject = dict(pair for names in certificate["subject"] for pair in names)
-    return str(subject.get("commonName", ""))
+def _refused_cycle() -> RequestResponseCycle:
+    """Return what stands for a request that is refused: its answer is complete."""
+    nothing: Any = None
+    cycle = RequestResponseCycle(
+        scope=nothing,
+        transport=nothing,
+        flow=nothing,
+        logger=nothing,
+        access_logger=nothing,
+        access_log=False,
+        default_headers=[],
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=True,
+        on_response=lambda: None,
+    )
+    cycle.response_started = cycle.response_complete = True
+    return cycle
+
+
+_REFUSED: Final = _refused_cycle()

@@ -298,8 +298,11 @@ class Workers:
         return [worker for worker in self._workers if not worker.is_leaving]
 
     def _fill_up(self, work: Work, lifeline: _Lifeline) -> None:
-        """Start the workers that are missing; one more while others are to be replaced."""
-        while self._lacks_one() and self._free_seats:
+        """Start the workers that are missing; one more while others are to be replaced.
+
+        A signal comes first: many starts take long.
+        """
+        while self._lacks_one() and self._free_seats and not wait([self._signals], 0):
             seat = self._free_seats.pop()
             is_substitute = any(w.seat.state is WorkerState.READY for w in self._workers)
             seat.take(WorkerState.ABSENT if is_substitute else WorkerState.STARTING)

@@ -98,7 +98,7 @@ class Life:
         self._port = free_port()
         self._failures: list[tuple[int, Row, str]] = []
         self._excused: set[int] = set()
-        self._ending: int | None = None
+        self._ending: set[int] = set()
         self._was_ready = False
         self._was_served = self._had_workers = True
         self._stop = threading.Event()
@@ -128,7 +128,7 @@ class Life:
         def is_whole() -> bool:
             workers = self.workers()
             called.update(pid for pid in workers if held_ports(self._port, pid))
-            if len(workers) != 2 or self._ending in workers:
+            if len(workers) != 2 or self._ending.intersection(workers):
                 return False
             return called.issuperset(workers) and self._is_ready()
 
@@ -148,7 +148,8 @@ class Life:
             workers = self._stopped_workers()
         held = {pid: held_ports(self._port, pid) for pid in workers}
         struck = rng.choice(workers) if target == "worker" else self.process.pid
-        self._ending = None if number == signal.SIGHUP else struck
+        if number != signal.SIGHUP:
+            self._ending.add(struck)
         self._row = (phase, f"{number.name} {target}")
         self._found.moments[self._row] += 1
         if number == signal.SIGKILL and target == "worker":
@@ -333,7 +334,10 @@ def strike_at_random(
             time.sleep(rng.uniform(0, START_SECONDS))
             life.strike("start", blows[0], rng)
             for before, blow in pairwise(blows):
-                if before == blows[0] or before[1] == "worker" or rng.random() < 0.5:
+                # Between two blows to workers there may be none that is ready; whoever asks then
+                # waits, and an end would cut him off.
+                has_to_wait = before == blows[0] or (before[1] == "worker" and blow in FATAL)
+                if has_to_wait or rng.random() < 0.5:
                     life.wait_until_whole()
                 time.sleep(rng.uniform(0, PAUSE_SECONDS))
                 life.strike(phase, blow, rng)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -40,6 +42,7 @@ MEBIBYTES_8 = 8 << 20
 class Service:
     port: int
     log: Path
+    parent: int = 0
 
     @property
     def url(self) -> str:
@@ -65,8 +68,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     found = Service(free_port(), folder / "log")
     limited = f"ulimit -n {DESCRIPTORS}; exec env GKC_STORE_URL={store} GKC_PORT={found.port} $0 -c"
     command = ["bash", "-c", f'{limited} "$1"', sys.executable, SERVE]
-    with logged_service(command, found.log, found.url):
-        yield found
+    with logged_service(command, found.log, found.url) as process:
+        yield replace(found, parent=process.pid)
 
 
 def whole(body: bytes) -> bytes:
@@ -166,3 +169,39 @@ def until_rejected(served: Service, reason: str, times: float) -> None:
 
 def test_few_descriptors_are_told(served: Service) -> None:
     assert "few_descriptors" in served.log.read_text()
+
+
+def descriptors_kept(pid: int) -> set[int]:
+    """Return the descriptors of a process that it does not open and close all the time."""
+    looks: list[set[int]] = []
+    for _ in range(10):
+        looks.append({int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()})
+        time.sleep(0.01)
+    return set.intersection(*looks)
+
+
+def test_a_worker_that_has_no_descriptor_left_goes_on_says_so_and_recovers(served: Service) -> None:
+    children = Path(f"/proc/{served.parent}/task/{served.parent}/children")
+    worker = int(children.read_text(encoding="ascii"))
+    told = '"event": "catalogue_not_read"'
+    before = served.log.read_text().count(told)
+    with httpx.Client(base_url=served.url, timeout=10) as kept:
+        assert kept.post("/knowledge", json=QUESTION).status_code == 200
+        kept_open = descriptors_kept(worker)
+        free = next(number for number in count() if number not in kept_open)
+        limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            for _ in range(3):
+                with pytest.raises(httpx.TransportError):
+                    http_once.get(f"{served.url}/livez")
+                assert kept.post("/knowledge", json=QUESTION).status_code == 200
+            deadline = time.monotonic() + 10
+            while served.log.read_text().count(told) == before:
+                assert time.monotonic() < deadline, "nothing is told"
+                time.sleep(0.05)
+        finally:
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+    until_answered(served)
+    (line,) = [x for x in served.log.read_text().splitlines() if told in x][before:]
+    assert "Too many open files" in line

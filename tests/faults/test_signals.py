@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -127,6 +128,20 @@ def test_a_hangup_replaces_the_only_worker_and_no_request_fails(tmp_path: Path) 
             until(lambda: seen["200"] > asked + 10 * CALLERS)
             assert len(opened.workers()) == 1
         assert set(seen) == {"200"}
+
+
+def test_nobody_meets_a_worker_that_has_loaded_nothing_yet(tmp_path: Path) -> None:
+    def kill_and_ask_on() -> None:
+        (killed,) = opened.workers()
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: opened.workers() not in (set(), {killed}))
+        asked = seen["200"]
+        until(lambda: seen["200"] > asked + 10 * CALLERS)
+
+    with served(tmp_path) as opened, asking(opened) as seen:
+        for _ in range(4):
+            kill_and_ask_on()
+    assert seen["503"] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

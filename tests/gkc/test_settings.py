@@ -85,6 +85,14 @@ def test_a_refusal_names_the_variable() -> None:
     assert refusals(caught.value).startswith("GKC_NAMESPACE: ")
 
 
+@pytest.mark.parametrize("name", ["MIRROR_DIR", "API_KEYS_FILE", "TLS_CERT_FILE"])
+def test_an_empty_path_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"GKC_{name}", "")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert refusals(caught.value) == f"GKC_{name}: is empty; name a path, or do not set it"
+
+
 def test_every_setting_of_the_contract_is_known() -> None:
     assert known_variables() >= {
         *("GKC_STORE_URL", "GKC_NAMESPACE", "GKC_HOST", "GKC_PORT", "GKC_WORKERS"),

@@ -463,7 +463,7 @@ async def test_a_substitute_has_what_was_published_while_it_started(
     make_world("v1").publish(url)
     reader = UnreliableReader(open_reader(url))
     settings = Settings(store_url=url, refresh_ms=refresh_ms, store_timeout_ms=10_000)
-    service = Service(settings, reader, is_substitute=True)
+    service = Service(settings, reader)
     first = reader.gates["item_table"] = asyncio.Event()
 
     async def publish() -> None:
@@ -479,6 +479,7 @@ async def test_a_substitute_has_what_was_published_while_it_started(
 
     publishing = asyncio.create_task(publish())
     async with service.lifespan():
+        await service.serving.wait_until_ready()
         assert service.serving.loaded.keys() == {"v1", "v2"}
     await publishing
 

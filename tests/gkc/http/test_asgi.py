@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message
 
 from gkc.errors import BodyTooLargeError, ClientGoneError
-from gkc.http.asgi import headers, read_body, respond
+from gkc.http.asgi import BODY, headers, read_body, respond
 
 
 def receiver(*messages: Message) -> Any:
@@ -30,21 +30,30 @@ def body(data: bytes, more: bool = False) -> Message:
 
 async def test_a_body_in_pieces() -> None:
     receive = receiver(body(b"ab", True), body(b"", True), body(b"cd"))
-    assert await read_body(b"", receive, 4) == b"abcd"
+    assert await read_body(scope(), receive, 4) == b"abcd"
+
+
+@pytest.mark.parametrize("whole", [None, b"abcd"])
+async def test_a_body_that_is_here_as_a_whole_is_taken_from_the_server(whole: bytes | None) -> None:
+    asked = scope() | {BODY: lambda: whole}
+    assert await read_body(asked, receiver(body(b"abcd")), 4) == b"abcd"
+    with pytest.raises(BodyTooLargeError):
+        await read_body(asked, receiver(body(b"abcd")), 3)
 
 
 async def test_a_body_too_large_is_known_by_its_length_or_by_reading() -> None:
     with pytest.raises(BodyTooLargeError):
-        await read_body(b"5", receiver(), 4)
+        await read_body(scope((b"content-length", b"5")), receiver(), 4)
     with pytest.raises(BodyTooLargeError):
-        await read_body(b"", receiver(body(b"abc", True), body(b"de", True)), 4)
+        await read_body(scope(), receiver(body(b"abc", True), body(b"de", True)), 4)
     for length in (b"4", b"0" * 5000 + b"4"):
-        assert await read_body(length, receiver(body(b"abcd")), 4) == b"abcd"
+        asked = scope((b"content-length", length))
+        assert await read_body(asked, receiver(body(b"abcd")), 4) == b"abcd"
 
 
 async def test_a_caller_who_hangs_up() -> None:
     with pytest.raises(ClientGoneError):
-        await read_body(b"", receiver(body(b"a", True), {"type": "http.disconnect"}), 4)
+        await read_body(scope(), receiver(body(b"a", True), {"type": "http.disconnect"}), 4)
 
 
 def test_repeated_headers_are_joined() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gkc.errors import OverloadedError
 from gkc.http import wire
@@ -54,6 +56,27 @@ async def whole(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "http":
         size = int(scope["path"][1:])
         await respond(send, 200, "text/plain", [b"a" * (size - size // 2), b"b" * (size // 2)])
+
+
+async def test_requests_leave_nothing_to_the_garbage_collector() -> None:
+    """What only the collector frees is in the way of others: a cycle a request cost a tenth."""
+    async with (
+        listening(whole) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        await client.get("/10")
+        gc.collect()
+        gc.disable()
+        try:
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            for _ in range(20):
+                await client.post("/10", content=b"body")
+            gc.collect()
+            assert not [each for each in gc.garbage if isinstance(each, RequestResponseCycle)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
 
 
 @pytest.mark.parametrize("size", [0, 10, 200_000, 3_000_000])
@@ -213,6 +236,12 @@ HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n"
         (b"GET http://[x HTTP/1.1\r\nhost: x\r\n\r\n", "http://[x"),
         (HEAD + b"content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", "Content-Length"),
         (HEAD + b"transfer-encoding: chunked\r\n\r\nx\r\n", "chunk"),
+        (HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n1\r\nb\r\n", "'gzip, chunked'"),
+        (HEAD + b"transfer-encoding: br\r\ntransfer-encoding: chunked\r\n\r\n", "'br,chunked'"),
+        (HEAD + b"transfer-encoding: identity\r\n\r\n", "'identity'"),
+        (b"GET /livez\r\n\r\n", "HTTP/0.9"),
+        (b"GET /livez HTTP/0.9\r\nhost: x\r\n\r\n", "HTTP/0.9"),
+        (b"GET /livez HTTP/2.0\r\nhost: x\r\n\r\n", "HTTP/2.0"),
     ],
 )
 async def test_what_is_no_request_is_a_problem_and_the_end(data: bytes, why: str) -> None:
@@ -230,6 +259,49 @@ async def test_what_is_no_request_is_a_problem_and_the_end(data: bytes, why: str
     problem = json.loads(body)
     assert (problem["type"], problem["status"]) == ("about:blank", 400)
     assert why in problem["detail"]
+
+
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+FAULTS = [b"FETCH / HTTP/1.1\r\n", HEAD + b"a\x00: b\r\n", CHUNKED + b"x\r\n", CHUNKED + b"1\r\nbx"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("before", [1, 3])
+@pytest.mark.parametrize("step", [9, 10_000], ids=["in pieces", "at once"])
+async def test_what_is_no_request_loses_no_earlier_answer(
+    fault: bytes, before: int, step: int
+) -> None:
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await asyncio.sleep(0.02)
+            await echo(scope, receive, send)
+
+    data = asking("", b"1") * before + fault
+    async with listening(late) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for start in range(0, len(data), step):
+            writer.write(data[start : start + step])
+            await asyncio.sleep(0)
+        statuses = [await status(reader) for _ in range(before + 1)]
+        assert await reader.read() == b""
+        writer.close()
+    assert statuses == [b"200"] * before + [b"400"]
+
+
+async def test_an_answer_to_a_body_that_turns_out_malformed_is_sent() -> None:
+    async def early(scope: Any, _: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await respond(send, 405, "text/plain", [b"a" * 3_000_000])
+
+    async with listening(Observed(early, Metrics())) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(CHUNKED)
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"x\r\n")
+        body = await reader.read()
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 405")
+    assert body == b"a" * 3_000_000
 
 
 async def test_a_length_may_begin_with_any_number_of_zeros() -> None:

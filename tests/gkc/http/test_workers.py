@@ -119,11 +119,17 @@ def never_serve(_: Assignment) -> None:
     time.sleep(3600)
 
 
+def stop_the_service(_: Assignment) -> None:
+    note()
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(3600)
+
+
 LIMITS = WorkerLimits(stuck_seconds=30.0, stop_seconds=5.0)
 
 
-def supervise(work: Work, limits: WorkerLimits, folder: Path) -> None:
-    """Run two workers in a process of its own; note what it announces and logs."""
+def supervise(work: Work, limits: WorkerLimits, folder: Path, count: int = 2) -> None:
+    """Run workers in a process of its own; note what it announces and logs."""
 
     def announce() -> None:
         with Path(folder, "announced").open("a", encoding="ascii") as noted:
@@ -137,7 +143,7 @@ def supervise(work: Work, limits: WorkerLimits, folder: Path) -> None:
     structlog.configure(processors=[log])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         try:
-            Workers(2, listener, limits).run(work, announce, Path(folder, "cleaned up").touch)
+            Workers(count, listener, limits).run(work, announce, Path(folder, "cleaned up").touch)
         except CommandError as exc:
             sys.exit(str(exc))
 
@@ -295,6 +301,15 @@ def test_a_second_signal_ends_the_delay(folder: Path) -> None:
 
     run(leave_when_urged, folder, steps)  # which ends by another SIGTERM
     assert Path(folder, "SIGINT").exists()
+
+
+def test_a_stop_does_not_wait_for_many_starts(folder: Path) -> None:
+    supervisor = _SPAWN.Process(target=supervise, args=(stop_the_service, LIMITS, folder, 200))
+    supervisor.start()
+    supervisor.join(60)
+    assert supervisor.exitcode == 0
+    assert 0 < len(pids(folder)) < 100
+    assert are_gone(pids(folder))
 
 
 @pytest.mark.parametrize("work", [serve_until_interrupted, never_serve])

@@ -9,7 +9,7 @@ import redis
 
 from gkc.errors import GenerationCorruptError, StoreError
 from gkc.store.backends.redis.client import Command, is_wrong_type
-from gkc.store.backends.redis.faults import as_store_errors
+from gkc.store.backends.redis.faults import unavailable
 from gkc.store.backends.redis.layout import GenerationKeys, catalogue_key
 from gkc.store.backends.redis.pipe import ReadPipe
 from gkc.store.catalogue import missing, read_catalogue
@@ -49,14 +49,16 @@ class GenerationReads:
         """
         if not commands:
             return []
-        with as_store_errors(self._store):
+        try:
             answers = await self._pipe.run(commands)
-            for command, answer in zip(commands, answers, strict=True):
-                if isinstance(answer, redis.ResponseError):
-                    if is_wrong_type(answer):
-                        what = f"key {command[1]!s} holds another type"
-                        raise GenerationCorruptError(self._generation, what) from answer
-                    raise answer
+        except (redis.RedisError, OSError) as exc:
+            raise unavailable(exc, self._store) from exc
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, redis.ResponseError):
+                if is_wrong_type(answer):
+                    what = f"key {command[1]!s} holds another type"
+                    raise GenerationCorruptError(self._generation, what) from answer
+                raise unavailable(answer, self._store) from answer
         return answers
 
     async def missing(self, what: str) -> StoreError:

@@ -62,8 +62,16 @@ class GenerationKeys:
 
     def __init__(self, namespace: str, generation: str) -> None:
         self._prefix = f"gkc:{namespace}:g:{generation}"
-        self.manifest = f"{self._prefix}:m"
-        self.progress = f"{self._prefix}:p"
+
+    @property
+    def manifest(self) -> str:
+        """The key of its manifest."""
+        return f"{self._prefix}:m"
+
+    @property
+    def progress(self) -> str:
+        """The key of what tells how much is stored."""
+        return f"{self._prefix}:p"
 
     def bucket(self, number: int) -> str:
         """Return the key of a bucket of users."""

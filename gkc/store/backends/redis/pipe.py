@@ -15,9 +15,12 @@ come (why: docs/decisions/0026-two-lanes-and-silence.md).
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import struct
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from random import getrandbits, uniform
 from types import NoneType
@@ -31,6 +34,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from gkc.compiled import library
+from gkc.rows_library import REPLY
 from gkc.store.backends.redis.client import ANSWERS_AS_BYTES, Command, pack
 from gkc.store.urls import StoreUrl
 
@@ -43,6 +48,9 @@ _CLOSED: Final = "the reader was closed"
 _NOTHING_YET: Final = object()
 _MIXED_UP: Final = "its answers are not those to what was asked"
 _VALUES: Final = frozenset({bytes, NoneType})
+_NO_ARRAYS: Final = frozenset({"GET", "GETRANGE", "EXISTS"})
+_MANY_VALUES: Final = 1 << 20
+"""More than any answer has of which it is not known how many it will have."""
 _SECOND_LOOK_SECONDS: Final = 0.01
 _FIRST_BACKOFF_SECONDS: Final = 0.05
 _LONGEST_BACKOFF_SECONDS: Final = 0.5
@@ -71,8 +79,8 @@ class _Piece:
         self.token = getrandbits(64).to_bytes(8, "little")
         self.answers: list[Any] = []
         packed = [pack(command) for call in calls for command in call.commands]
-        packed += (b"*2\r\n$4\r\nPING\r\n$8\r\n", self.token, b"\r\n")
-        self.count = len(packed) - 2
+        self.count = len(packed) + 1
+        packed.append(b"*2\r\n$4\r\nPING\r\n$8\r\n%b\r\n" % self.token)
         self.packed = b"".join(packed)
 
     def refusal(self) -> redis.RedisError | None:
@@ -112,10 +120,8 @@ def _fits(command: Command, answer: Any) -> bool:  # noqa: ANN401 - whatever a s
         return True
     match command[0]:
         case "HMGET":
-            fields = len(command) - 2
-            return (
-                type(answer) is list and len(answer) == fields and {*map(type, answer)} <= _VALUES
-            )
+            is_long_enough = type(answer) is list and len(answer) == len(command) - 2
+            return is_long_enough and _VALUES.issuperset(map(type, answer))
         case "HSCAN":
             return type(answer) is list and [*map(type, answer)] == [bytes, list]
         case "GET" | "GETRANGE":
@@ -123,6 +129,13 @@ def _fits(command: Command, answer: Any) -> bool:  # noqa: ANN401 - whatever a s
         case "EXISTS":
             return type(answer) is int
     return True
+
+
+def _most_values(command: Command) -> int:
+    """Return how many values the arrays of a command's answer may have."""
+    if command[0] == "HMGET":
+        return len(command) - 2
+    return 0 if command[0] in _NO_ARRAYS else _MANY_VALUES
 
 
 class ReadPipe:
@@ -297,6 +310,10 @@ class _Link(asyncio.Protocol):
             protocolError=redis.InvalidResponse,
             replyError=BaseParser.parse_error,
         )
+        # The reader makes room for what an array announces before anything of it is there.
+        self._reply = ctypes.create_string_buffer(struct.calcsize(REPLY))
+        self._announced = partial(library().gkc_announced, ctypes.addressof(self._reply))
+        self._values_owed = 0
         self._asked: list[_Call] = []
         self._pieces: deque[_Piece] = deque()
         self._watch: asyncio.TimerHandle | None = None
@@ -331,6 +348,9 @@ class _Link(asyncio.Protocol):
         if not self._pieces:  # from now on something is owed
             self._heard_at = self._loop.time()
         self._pieces.append(piece)
+        for call in calls:
+            for command in call.commands:
+                self._values_owed += _most_values(command)
         self._transport.write(piece.packed)
         if self._watch is None:
             self._watch = self._loop.call_later(self._silence_seconds, self._look)
@@ -339,8 +359,11 @@ class _Link(asyncio.Protocol):
         """Hand out the answers of each piece that is complete."""
         self._heard_at = self._loop.time()
         replies = self._replies
-        replies.feed(data)
         try:
+            self._values_owed -= self._announced(data, len(data))
+            if self._values_owed < 0:
+                raise redis.InvalidResponse(_MIXED_UP)
+            replies.feed(data)
             while (answer := replies.gets(False)) is not _NOTHING_YET:
                 if not self._pieces:
                     raise _unasked(answer)

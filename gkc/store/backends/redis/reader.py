@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -96,11 +97,11 @@ class RedisReader:
         """Re-read the mirror of a generation's items, piece by piece."""
         return self._mirrors.scrub(items)
 
-    async def fetch_users(
+    def fetch_users(
         self, manifest: GenerationManifest, users: Ids
-    ) -> Sequence[bytes | memoryview | None]:
+    ) -> Coroutine[Any, Any, Sequence[bytes | memoryview | None]]:
         """Read the records of distinct users; None for unknown ones."""
-        return await self._user_records.read(manifest, users)
+        return self._user_records.read(manifest, users)
 
     async def items_of(self, manifest: GenerationManifest, items: Ids) -> ItemTable:
         """Read a few distinct items by ranges, as a table of those that are known."""

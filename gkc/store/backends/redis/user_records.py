@@ -10,7 +10,8 @@ known on average only: those of users with many more pairs than others take long
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from gkc.errors import GenerationCorruptError
 from gkc.store.backends.redis.client import Command
@@ -53,7 +54,9 @@ class UserRecords:
         self._few, self._many = few, many
         self._portions = asyncio.Semaphore(_PORTIONS_AT_ONCE)  # whoever waits longest is next
 
-    async def read(self, manifest: GenerationManifest, users: Ids) -> list[bytes | None]:
+    def read(
+        self, manifest: GenerationManifest, users: Ids
+    ) -> Coroutine[Any, Any, list[bytes | None]]:
         """Read the records of distinct users; None for unknown ones.
 
         Raises
@@ -63,12 +66,14 @@ class UserRecords:
         StoreUnavailableError
             If the server refuses, or does not answer.
         """
-        if len(users) == 1:
-            return await self._read(self._few, manifest, users)
-        record_bytes = manifest.spec.mean_record_bytes
-        if len(users) * record_bytes <= _FEW_BYTES:
-            return await self._read(self._few, manifest, users)
-        at_once = max(1, _PORTION_BYTES // record_bytes)
+        if len(users) == 1 or len(users) * manifest.spec.mean_record_bytes <= _FEW_BYTES:
+            return self._read(self._few, manifest, users)
+        return self._read_by_portions(manifest, users)
+
+    async def _read_by_portions(
+        self, manifest: GenerationManifest, users: Ids
+    ) -> list[bytes | None]:
+        at_once = max(1, _PORTION_BYTES // manifest.spec.mean_record_bytes)
         records: list[bytes | None] = []
         for start in range(0, len(users), at_once):
             records += await self._read_portion(manifest, users[start : start + at_once])

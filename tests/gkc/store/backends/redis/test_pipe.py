@@ -159,6 +159,50 @@ async def test_an_answer_of_another_type_is_none(command: Command, answer: bytes
             await pipe.run([command])
 
 
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (("HMGET", "k", "", "f"), b"*3\r\n"),
+        (("HMGET", "k", "", "f"), b"*1000000000\r\n"),
+        (("HMGET", "k", "", "f"), b"*2\r\n$-1\r\n%500000000\r\n"),
+        (("HMGET", "k", "", "f"), b"*1\r\n" * 3),
+        (("HSCAN", "k", 0), b"*2\r\n$1\r\n0\r\n*1000000000\r\n"),
+        (("GET", "k"), b"-no\r\n*1\r\n"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [1, 100])
+async def test_no_answer_announces_more_values_than_were_asked_for(
+    command: Command, answer: bytes, at_once: int
+) -> None:
+    async def boast(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        for at in range(0, len(answer), at_once):
+            writer.write(answer[at : at + at_once])
+            await asyncio.sleep(0)
+        await reader.read()  # it says nothing more
+
+    async with server(boast) as url, pipe_to(url) as pipe:
+        with pytest.raises(redis.InvalidResponse, match="not those to what was asked"):
+            await pipe.run([command])
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+async def test_a_value_may_look_like_the_head_of_an_array(at_once: int) -> None:
+    value = b"\r\n*1000000000\r\n"
+    answer = b"*3\r\n$-1\r\n$0\r\n\r\n$%d\r\n%b\r\n" % (len(value), value)
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while asked := await reader.read(1000):
+            told = answer + pong(asked)
+            for at in range(0, len(told), at_once):
+                writer.write(told[at : at + at_once])
+                await asyncio.sleep(0)
+
+    async with server(drip) as url, pipe_to(url) as pipe:
+        for _ in range(2):
+            assert await pipe.run([("HMGET", "k", "a", "b", "c")]) == [[None, b"", value]]
+
+
 async def test_what_a_server_says_before_it_hangs_up_is_told() -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)

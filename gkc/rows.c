@@ -506,11 +506,16 @@ int64_t gkc_count_values(const uint8_t *text, int64_t end, int64_t most) {
 }
 
 typedef struct {
-  int64_t kind, number, is_none, skip;
+  int64_t kind, number, is_none, skip, length;
 } reply; /* of Redis: how far it was read, all 0 at first */
 
-/* Follow replies of Redis to the end of some bytes; return how many values their arrays announce there.
-   Whether they are well-formed is not looked at. */
+#define LONGEST_STRING ((int64_t)1 << 26)
+#define LONGEST_LINE ((int64_t)1 << 16)
+#define TOO_MUCH ((int64_t)1 << 60)
+
+/* Follow replies of Redis to the end of some bytes; return how many values their arrays announce there,
+   and TOO_MUCH where a string or a line is longer than any that gkc stores. Whether they are
+   well-formed is not looked at. */
 int64_t gkc_announced(reply *r, const uint8_t *bytes, int64_t n) {
   int64_t announced = 0;
   for (int64_t at = 0; at < n; at++) {
@@ -525,9 +530,12 @@ int64_t gkc_announced(reply *r, const uint8_t *bytes, int64_t n) {
       *r = (reply){.kind = c};
     } else if (c == '\n') { /* which is in no line of a reply but at its end */
       if (strchr("$!=", (int)r->kind) && !r->is_none) r->skip = r->number + 2;
+      if (r->skip > LONGEST_STRING) return TOO_MUCH;
       if (strchr("*~>", (int)r->kind) && !r->is_none) announced += r->number;
       if (strchr("%|", (int)r->kind)) announced += 2 * r->number;
       r->kind = 0;
+    } else if (++r->length > LONGEST_LINE) {
+      return TOO_MUCH;
     } else if (c == '-') {
       r->is_none = 1;
     } else if (c >= '0' && c <= '9' && r->number < (int64_t)1 << 40) {

@@ -20,7 +20,7 @@ TABLE: Final = "PPqq"
 STRINGS: Final = "PPqq"
 GENERATION: Final = "qqqPPPPPPqq"
 QUESTION: Final = "qqPPPqPPqPqPqqqqqqqPPPPP"
-REPLY: Final = "qqqq"
+REPLY: Final = "qqqqq"
 """The structures of ``rows.c``: addresses and numbers of eight bytes. A generation begins with its
 table of items."""
 

@@ -129,7 +129,7 @@ class Routes:
 
     async def metrics(self) -> Response:
         """Tell the metrics of all workers, in Prometheus's text format."""
-        await asyncio.sleep(FLUSH_SECONDS)  # what others have answered by now is counted then
+        await asyncio.sleep(2 * FLUSH_SECONDS)  # what others have answered by now is counted then
         self._metrics.add_tally()
         # In a thread, because it may read many files.
         serving = self._serving

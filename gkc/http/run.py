@@ -143,8 +143,11 @@ class _Server(uvicorn.Server):
         self._tell_state()
         self._listeners += (listener.dup() for _ in range(1, _ACCEPTED_AT_ONCE))
         make = partial(protocol, **told)
+        tls: dict[str, Any] = {}
+        if self.config.ssl is not None:  # until its end nobody else looks at a connection
+            tls = {"ssl": self.config.ssl, "ssl_handshake_timeout": LIMITS.head_seconds}
         self.servers = [
-            await self._loop.create_server(make, sock=each, ssl=self.config.ssl, backlog=BACKLOG)
+            await self._loop.create_server(make, sock=each, backlog=BACKLOG, **tls)
             for each in self._listeners
         ]
 

@@ -133,19 +133,8 @@ class GatheringProtocol(PlainHttpProtocol):
             self.feed(data)
             if self._phase is not _Phase.READ:
                 self._check_unfinished(len(data))
-        except httptools.HttpParserCallbackError as exc:  # one of the callbacks below, or uvicorn's
-            target = repr(self.url.decode("latin-1"))
-            if isinstance(exc.__context__, RequestError | OverloadedError):
-                self._refuse_excess(exc.__context__)
-            elif isinstance(exc.__context__, UnservedError):
-                self._refuse_bad(*exc.__context__.args)
-            else:
-                detail = f"the request's target {target} is no path, nor a URL with one"
-                self._refuse_bad(detail, "its target is no path")
-        except httptools.HttpParserError as exc:
-            self._refuse_bad(f"the request is not well-formed HTTP/1.1: {exc}", str(exc))
-        except RequestError as exc:
-            self._refuse_excess(exc)
+        except (httptools.HttpParserError, RequestError) as exc:
+            self._refuse_what_raised(exc)
 
     def shutdown(self) -> None:
         """Close the connection after the request that is under way, be it only begun."""
@@ -156,7 +145,8 @@ class GatheringProtocol(PlainHttpProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request, unless too many wait for their answers here: each takes memory."""
-        if len(self.pipeline) >= self._limits.requests_ahead:
+        is_over = self._phase is _Phase.REFUSED  # the one before was the last of this connection
+        if is_over or len(self.pipeline) >= self._limits.requests_ahead:
             raise OverloadedError
         super().on_message_begin()
         if self._caller is not None:
@@ -398,6 +388,21 @@ class GatheringProtocol(PlainHttpProtocol):
 
     def _refuse_slow_body(self) -> None:
         self._refuse_excess(SlowRequestError("nothing more of the body", self._limits.body_seconds))
+
+    def _refuse_what_raised(self, exc: Exception) -> None:
+        if self._phase is _Phase.REFUSED:
+            return  # it is about what follows the last request of this connection
+        cause = exc.__context__ if isinstance(exc, httptools.HttpParserCallbackError) else exc
+        if isinstance(cause, RequestError | OverloadedError):
+            self._refuse_excess(cause)
+        elif isinstance(cause, UnservedError):
+            self._refuse_bad(*cause.args)
+        elif cause is exc:
+            self._refuse_bad(f"the request is not well-formed HTTP/1.1: {exc}", str(exc))
+        else:
+            target = repr(self.url.decode("latin-1"))
+            detail = f"the request's target {target} is no path, nor a URL with one"
+            self._refuse_bad(detail, "its target is no path")
 
     def _refuse_excess(self, error: RequestError | OverloadedError) -> None:
         self._connections.metrics.reject(error)

@@ -27,23 +27,29 @@ def distil_command(
         Path, typer.Option(metavar="CKPT", help="Checkpoint to make, for keep bundle alone.")
     ],
     pairs_per_user: Annotated[
-        int, typer.Option(min=1, help="Pairs drawn per user known; several passes learn them.")
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Pairs drawn per user known; several passes learn them."
+        ),
     ] = DEFAULT.pairs_per_user,
     task_weight: Annotated[
-        float, typer.Option(min=0, help="Weight of conversion and of cart beside click.")
+        float,
+        typer.Option(metavar="N", min=0, help="Weight of conversion and of cart beside click."),
     ] = DEFAULT.task_weight,
     hidden_weight: Annotated[
         float,
-        typer.Option(min=0, help="Weight of K_uc's error beside the teacher's mean K_ui."),
+        typer.Option(
+            metavar="N", min=0, help="Weight of K_uc's error beside the teacher's mean K_ui."
+        ),
     ] = DEFAULT.hidden_weight,
     train_tables: Annotated[
         bool, typer.Option("--train-tables", help="Train the tables of ids, the teacher's, too.")
     ] = DEFAULT.train_tables,
     most_steps: Annotated[
-        int, typer.Option(min=1, help="Steps of a student at most.")
+        int, typer.Option(metavar="N", min=1, help="Steps of a student at most.")
     ] = DEFAULT.most_steps,
     most_minutes: Annotated[
-        float, typer.Option(min=0, help="Minutes of a student at most.")
+        float, typer.Option(metavar="N", min=0, help="Minutes of a student at most.")
     ] = DEFAULT.most_minutes,
 ) -> None:
     """Teach a checkpoint's students what its frozen teacher says of pairs that were never shown.

@@ -18,6 +18,7 @@ from gkc.errors import OverloadedError
 from gkc.http import wire
 from gkc.http.admission import FREE_REFUSALS, Admission
 from gkc.http.asgi import respond
+from gkc.http.connections import Connections
 from gkc.http.limits import Limits
 from gkc.http.metrics import Metrics
 from gkc.http.middleware import Observed
@@ -363,6 +364,22 @@ async def test_a_refusal_ends_the_connection_where_its_caller_wants_that() -> No
         writer.close()
     assert answer.count(b"HTTP/1.1 503") == 1
     assert b"\r\nconnection: close\r\n" in answer
+
+
+async def test_what_follows_the_last_refusal_of_a_connection_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As while a worker leaves: each answer ends its connection."""
+    leaving = b"connection: close\r\n", True
+    monkeypatch.setattr(Connections, "default_head", lambda *_: leaving)
+    async with listening(echo, admission=Admission(0)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(3 * overloaded() + b"no request at all\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.count(b"HTTP/1.1 503") == 1
+    assert answer.count(b"HTTP/1.1") == 1
+    assert not caplog.records
 
 
 async def test_refusals_stay_in_order_behind_answers() -> None:

@@ -167,6 +167,7 @@ async def test_an_answer_of_another_type_is_none(command: Command, answer: bytes
         (("HMGET", "k", "", "f"), b"*2\r\n$-1\r\n%500000000\r\n"),
         (("HMGET", "k", "", "f"), b"*1\r\n" * 3),
         (("HSCAN", "k", 0), b"*2\r\n$1\r\n0\r\n*1000000000\r\n"),
+        (("GET", "k"), b"$100000000000\r\n"),
         (("GET", "k"), b"-no\r\n*1\r\n"),
     ],
 )
@@ -184,6 +185,18 @@ async def test_no_answer_announces_more_values_than_were_asked_for(
     async with server(boast) as url, pipe_to(url) as pipe:
         with pytest.raises(redis.InvalidResponse, match="not those to what was asked"):
             await pipe.run([command])
+
+
+@pytest.mark.parametrize("kind", [b"+", b"-ERR ", b"$"])
+async def test_no_line_is_read_without_end(kind: bytes) -> None:
+    async def ramble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(kind + b"0" * 100_000)
+        await reader.read()  # it says nothing more
+
+    async with server(ramble) as url, pipe_to(url) as pipe:
+        with pytest.raises(redis.InvalidResponse, match="not those to what was asked"):
+            await pipe.run([("GET", "k")])
 
 
 @pytest.mark.parametrize("at_once", [1, 100])

@@ -30,7 +30,11 @@ def distil_command(
         int, typer.Option(min=1, help="Pairs drawn per user known; several passes learn them.")
     ] = DEFAULT.pairs_per_user,
     task_weight: Annotated[
-        float, typer.Option(min=0, help="Weight of conversion and of cart beside click.")
+        float,
+        typer.Option(
+            min=0,
+            help="Weight of conversion and of cart beside click; matters to what tasks share.",
+        ),
     ] = DEFAULT.task_weight,
     hidden_weight: Annotated[
         float,

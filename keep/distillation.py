@@ -121,11 +121,14 @@ def distil(state: Pretraining, log: Log, settings: DistillationConfig | None = N
     rng = np.random.default_rng([state.config.seed, state.day])
     pairs = FreePairs(features, shown, rng)
     test = _test(pairs, features, teacher, rng)
-    lessons = _lessons(pairs, features, teacher, settings, rng)
+    users = len(features.users) - UNKNOWN - 1
+    wanted = min(settings.pairs_per_user * users, settings.most_pairs)
+    blocks = _training_blocks(pairs, wanted, rng)
+    of_categories = pairs.most_shown(HIDDEN_ITEMS) if settings.hidden_weight else None
+    lessons = _lessons(blocks, features, teacher, of_categories)
     models = copy.deepcopy(state.models, {id(teacher): teacher})  # which shares the teacher
     done = _teach_both(models, lessons, test, state.config, settings)
-    drawn = sum(int(lesson.free.sum()) for lesson in lessons)
-    users = len(features.users) - UNKNOWN - 1
+    drawn = sum(int(block.free.sum()) for block in blocks)
     report = Distillation(dataclasses.asdict(settings), drawn, drawn / users, done)
     return dataclasses.replace(state, models=models, optimizers={}, distillation=report)
 
@@ -151,43 +154,46 @@ def _check(state: Pretraining, settings: DistillationConfig) -> None:
         raise DistillationError(subject, problem)
 
 
-def _lessons(
-    pairs: FreePairs,
-    features: Features,
-    teacher: Teacher,
-    settings: DistillationConfig,
-    rng: np.random.Generator,
-) -> list[Lesson]:
-    """Draw as many blocks as hold no more pairs than are wanted."""
-    users = len(features.users) - UNKNOWN - 1
-    wanted = min(settings.pairs_per_user * users, settings.most_pairs)
-    # Where nearly every pair was shown, blocks are nearly empty: there is an end to drawing.
-    most_blocks = max(FEWEST_BLOCKS, 4 * wanted // math.prod(BLOCK))
-    of_categories = pairs.most_shown(HIDDEN_ITEMS) if settings.hidden_weight else None
-    lessons: list[Lesson] = []
-    drawn = 0
-    with progress("pairs for the students", wanted) as advance:
-        while len(lessons) < FEWEST_BLOCKS or (
-            drawn + math.prod(BLOCK) <= wanted and len(lessons) < most_blocks
-        ):
-            block = pairs.training_block(*BLOCK, rng)
-            lessons.append(_lesson(block, features, teacher, of_categories))
-            free = int(lessons[-1].free.sum())
-            drawn += free
-            advance(free)
-    if drawn < FEWEST_PAIRS:
-        problem = f"only {drawn} pairs drawn were never shown, of {FEWEST_PAIRS} that it takes"
-        raise DistillationError("distillation", f"{problem}; bundle it --no-distil")
-    return lessons
-
-
 def _test(pairs: FreePairs, features: Features, teacher: Teacher, rng: np.random.Generator) -> Test:
     blocks = [pairs.test_block(*TEST_BLOCK, rng) for _ in range(TEST_BLOCKS)]
     return Test(
-        [_lesson(block, features, teacher) for block in blocks],
+        _lessons(blocks, features, teacher),
         [torch.from_numpy(np.isin(block.users, pairs.held_users.rows)) for block in blocks],
         [torch.from_numpy(np.isin(block.items[:, 0], pairs.held_items.rows)) for block in blocks],
     )
+
+
+def _training_blocks(pairs: FreePairs, wanted: int, rng: np.random.Generator) -> Sequence[Block]:
+    """Draw as many blocks as hold no more pairs than are wanted."""
+    # Where nearly every pair was shown, blocks are nearly empty: there is an end to drawing.
+    most = max(FEWEST_BLOCKS, 4 * wanted // math.prod(BLOCK))
+    blocks: list[Block] = []
+    drawn = 0
+    while len(blocks) < FEWEST_BLOCKS or (
+        drawn + math.prod(BLOCK) <= wanted and len(blocks) < most
+    ):
+        blocks.append(pairs.training_block(*BLOCK, rng))
+        drawn += int(blocks[-1].free.sum())
+    if drawn < FEWEST_PAIRS:
+        problem = f"only {drawn} pairs drawn were never shown, of {FEWEST_PAIRS} that it takes"
+        raise DistillationError("distillation", f"{problem}; bundle it --no-distil")
+    return blocks
+
+
+def _lessons(
+    blocks: Sequence[Block], features: Features, teacher: Teacher, of_categories: I64 | None = None
+) -> list[Lesson]:
+    """Ask the teacher about blocks; ``of_categories`` as for ``_lesson``."""
+    with (
+        progress("the teacher's answers", len(blocks)) as advance,
+        one_thread_each(torch.get_num_threads()) as pool,
+    ):
+
+        def lesson(block: Block) -> Lesson:
+            advance(1)
+            return _lesson(block, features, teacher, of_categories)
+
+        return list(pool.map(lesson, blocks))
 
 
 def _lesson(

@@ -34,7 +34,11 @@ def distil_command(
     ] = DEFAULT.pairs_per_user,
     task_weight: Annotated[
         float,
-        typer.Option(metavar="N", min=0, help="Weight of conversion and of cart beside click."),
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Weight of conversion and of cart beside click; matters to what tasks share.",
+        ),
     ] = DEFAULT.task_weight,
     hidden_weight: Annotated[
         float,

@@ -20,15 +20,15 @@ from gkc.errors import OverloadedError
 
 BURST_SECONDS: Final = 0.05
 """Of work that a turn may begin while the loop has been idle a moment ago, and nobody refused."""
-STANDING_SECONDS: Final = 0.0015
+STANDING_SECONDS: Final = 0.0025
 """The same while requests have been waiting all the time."""
-_STANDING_AFTER_SECONDS: Final = 0.03
+_STANDING_AFTER_SECONDS: Final = 0.05
 """Of work on end: one burst."""
 _REFUSING_SECONDS: Final = 1.0
 """For so long after a refusal nothing counts as a burst: those who were refused come again."""
 ALWAYS_BEGUN: Final = 16
 """So few requests under way are no overload, whatever each takes, unless very many are refused."""
-FREE_REFUSALS: Final = 30
+FREE_REFUSALS: Final = 60
 """Of one turn: they take about as long as its work."""
 MOST_UNDER_WAY: Final = 2000
 LIGHT_BYTES: Final = 1024

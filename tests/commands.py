@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -100,6 +100,11 @@ def start(
         process_group=process_group,
         text=True,
     )
+
+
+PATIENT: Final = {"GKC_STORE_TIMEOUT_MS": "10000"}
+"""For a service whose generations are deleted at once: on a busy machine a new one takes long to
+load, and no longer than this is it waited for."""
 
 
 @contextmanager

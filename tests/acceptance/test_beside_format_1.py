@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.acceptance.bundles import Recipe, write_bundle
-from tests.commands import Place, http_once, service
+from tests.commands import PATIENT, Place, http_once, service
 from tests.gkc.store.old_stores import put_old_files, put_old_keys
 from tests.in_process import command, done, export
 
@@ -47,7 +47,7 @@ def test_both_formats_lie_beside_each_other(old: Place, tmp_path: Path) -> None:
     assert len(refused.stderr.splitlines()) == 1
     assert all(words in refused.stderr for words in WORDS)
     export(bundle, "v", new)
-    with service(new) as url, service(old, wait=False) as old_url:
+    with service(new, env=PATIENT) as url, service(old, wait=False) as old_url:
         until_read(old_url)
         for path in ("/readyz", "/versions"):
             refusal = http_once.get(f"{old_url}{path}")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance import raw
 from tests.acceptance.bundles import Recipe, write_bundle
-from tests.commands import Place, service, start
+from tests.commands import PATIENT, Place, service, start
 from tests.in_process import command, done, export
 
 PHASES = ("write", "verify", "publish", "evict")
@@ -31,7 +31,7 @@ def test_killed_in(phase: str, place: Place, tmp_path: Path) -> None:
     before = export(bundle, "v", place, "--keep-previous", 0)["generation"]
     rng = random.Random(phase)
     reached = 0
-    with service(place) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with service(place, env=PATIENT) as url, httpx.Client(base_url=url, timeout=30) as client:
         for _ in range(KILLS):
             delay = rng.uniform(0, LONGEST_PHASE_SECONDS[phase])
             reached += _kill_in(phase, delay, bundle, place)

@@ -33,9 +33,10 @@ class HttpSource:
         answer, is_known = self._conversation.understand(question, response)
         if not is_known:
             ask = awaitable(partial(self._exchange, deadline=deadline, at=response.address))
+            list_again = partial(self._conversation.list, ask)
             run_here(
                 self._conversation.look_up(
-                    answer.versions, response.address, deadline, ask, awaitable(sleep)
+                    answer.versions, response.address, deadline, list_again, awaitable(sleep)
                 )
             )
         return self._conversation.described(answer, response.address)

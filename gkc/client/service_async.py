@@ -28,6 +28,7 @@ class AsyncHttpSource:
         self.shown = ", ".join(options.urls)
         self._service = Service(options)
         self._conversation = Conversation()
+        self._listing = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awaited: dict[Connection, _Awaited] = {}
 
@@ -37,9 +38,9 @@ class AsyncHttpSource:
         response = await self._exchange(knowledge_request(question), deadline)
         answer, is_known = self._conversation.understand(question, response)
         if not is_known:
-            ask = partial(self._exchange, deadline=deadline, at=response.address)
+            list_again = partial(self._list_again, deadline, response.address)
             await self._conversation.look_up(
-                answer.versions, response.address, deadline, ask, asyncio.sleep
+                answer.versions, response.address, deadline, list_again, asyncio.sleep
             )
         return self._conversation.described(answer, response.address)
 
@@ -50,6 +51,22 @@ class AsyncHttpSource:
     async def close(self) -> None:
         """Close the connections."""
         self._service.close()
+
+    async def _list_again(self, deadline: float, at: Address) -> None:
+        """Have the versions listed, once for all tasks that wait for it meanwhile."""
+        listing, before = self._listing, self._conversation.listings
+        try:
+            async with asyncio.timeout(deadline - monotonic()):
+                await listing.acquire()
+        except TimeoutError:
+            raise DeadlineExceededError(
+                at.url, self._service.options.timeout, "waiting for its GET /versions"
+            ) from None
+        try:
+            if self._conversation.listings == before:
+                await self._conversation.list(partial(self._exchange, deadline=deadline, at=at))
+        finally:
+            listing.release()
 
     async def _exchange(
         self, request: Request, deadline: float, at: Address | None = None
@@ -72,6 +89,7 @@ class AsyncHttpSource:
         if self._service.process != os.getpid():
             self._service = self._service.anew()
             self._loop = None
+            self._listing = asyncio.Lock()
             self._awaited = {}
         if self._loop is None:
             self._loop = loop

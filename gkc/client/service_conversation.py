@@ -27,6 +27,8 @@ class Conversation:
     """What one client knows of a service, and how it asks."""
 
     def __init__(self) -> None:
+        self.listings = 0
+        """How often it was told which versions there are."""
         self._current: Mapping[str, Mapping[str, Any]] = {}
         self._described: Mapping[tuple[str, str], Mapping[str, Any] | None] = {}
 
@@ -88,6 +90,7 @@ class Conversation:
                 former = version, entry["previous"]
                 described[former] = self._described.get(former)
         self._current, self._described = current, described
+        self.listings += 1
         return listed
 
     async def look_up(
@@ -95,10 +98,12 @@ class Conversation:
         versions: Mapping[str, str],
         answered: Address,
         deadline: float,
-        ask: Ask,
+        list_again: Callable[[], Awaitable[object]],
         pause: Callable[[float], Awaitable[None]],
     ) -> None:
         """Find the generations in the list of versions; another worker may know them a bit later.
+
+        ``list_again`` has the versions listed once more, or waits while somebody else does.
 
         Raises
         ------
@@ -107,7 +112,7 @@ class Conversation:
         """
         deadline = min(deadline, monotonic() + _LISTED_WITHIN_SECONDS)
         while True:
-            await self.list(ask)
+            await list_again()
             foreign = [pair for pair in versions.items() if pair not in self._described]
             if not foreign:
                 return

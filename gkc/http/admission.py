@@ -1,34 +1,39 @@
-"""Which requests are begun and which are refused at once, so that nobody waits for long.
+"""Which requests are begun, which wait and which are refused at once, so that nobody waits long.
 
 What has come by the time the event loop looks has waited for no longer than the loop's last turn
-took. So it is enough to bound the work that one turn begins: whatever does not fit is refused,
-while it is still cheap; and whoever is refused in a turn that refuses very many is not read for a
-moment. A request that waits for a silent store takes no time of the loop and is no
-overload; how many of those there may be has a bound of its own. Reasons and figures:
-`docs/decisions/0025-overload.md`.
+took. So it is enough to bound the work that one turn begins. Whatever does not fit waits for a
+later turn, or is refused if somebody was a moment ago, while it is still cheap; and whoever is
+refused in a turn that refuses very many is not read for a moment. A request that waits for a silent
+store takes no time of the loop and is no overload; how many of those there may be has a bound of
+its own. Reasons and figures: `docs/decisions/0025-overload.md`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cached_property
 from time import monotonic, thread_time
 from typing import Final
 
 from gkc.errors import OverloadedError
 
-BURST_SECONDS: Final = 0.05
-"""Of work that a turn may begin while the loop has been idle a moment ago, and nobody refused."""
-STANDING_SECONDS: Final = 0.0025
-"""The same while requests have been waiting all the time."""
-_STANDING_AFTER_SECONDS: Final = 0.05
-"""Of work on end: one burst."""
+TURN_SECONDS: Final = 0.00125
+"""Of work that a turn may begin."""
+PATIENCE_SECONDS: Final = 0.1
+"""Of the loop's work that a request may wait for: a burst of as much is no overload."""
+_IN_ORDER_SECONDS: Final = 0.01
+"""While the first has waited for less, it is the next; later the last is, which can be in time."""
 _REFUSING_SECONDS: Final = 1.0
-"""For so long after a refusal nothing counts as a burst: those who were refused come again."""
+"""For so long after a refusal few may wait: those who were refused come again."""
+_TURNS_AHEAD: Final = 2
+"""Of work that may wait meanwhile: what comes at random is not even."""
 ALWAYS_BEGUN: Final = 16
 """So few requests under way are no overload, whatever each takes, unless very many are refused."""
-FREE_REFUSALS: Final = 60
+FREE_REFUSALS: Final = 30
 """Of one turn: they take about as long as its work."""
 MOST_UNDER_WAY: Final = 2000
 LIGHT_BYTES: Final = 1024
@@ -47,6 +52,25 @@ MOST_ANSWER_BYTES: Final = 128 << 20
 """Of large answers together; a single one may be larger."""
 
 
+class Verdict(Enum):
+    """What becomes of a request."""
+
+    BEGIN = auto()
+    WAIT = auto()
+    """Until it is its turn: `Admission.turn`, which is to be called at once."""
+    REFUSE = auto()
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A request that waits."""
+
+    cost: int
+    since: float
+    """Of the CPU time of the loop's thread."""
+    turn: asyncio.Future[bool]
+
+
 class Admission:
     """Decides for the requests that come in one event loop.
 
@@ -63,8 +87,10 @@ class Admission:
         self._most_under_way = most_under_way
         self._seconds_of_byte = _FIRST_SECONDS_OF_BYTE
         self._is_collecting = False
-        self._is_empty = True
-        self._busy_since = self._turn_began = 0.0
+        self._is_calm = True
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._turn_began = 0.0
         self._begun_bytes = self._used_bytes = self._most_bytes = 0.0
         self._refused = 0
         self._always_begun = ALWAYS_BEGUN
@@ -72,29 +98,39 @@ class Admission:
         self.held_bytes = 0
         """Of large answers under way, with what they are made from."""
 
-    def admits(self, body_bytes: int, under_way: int) -> bool:
-        """Tell whether to begin a request.
+    def judge(self, body_bytes: int, under_way: int) -> Verdict:
+        """Decide what becomes of a request.
 
         Parameters
         ----------
         body_bytes : int
             Its size, as far as it is known.
         under_way : int
-            How many have begun and not ended.
+            How many have begun, or wait, and not ended.
         """
         if not self._is_collecting:
             self._begin_turn()
-        most = self._most_bytes * (_LIGHT_SHARE if body_bytes <= LIGHT_BYTES else 1)
-        cost = _BASE_BYTES + body_bytes
-        is_full = self._used_bytes and self._used_bytes + cost > most
-        are_many = under_way >= self._always_begun
-        if (is_full and are_many) or under_way >= self._most_under_way:
+        if under_way >= self._most_under_way:
             self._refused += 1
-            return False
-        self._begun_bytes += cost
-        # What is begun beyond that, since few are under way, leaves light ones their share.
-        self._used_bytes = max(self._used_bytes, min(self._used_bytes + cost, most))
-        return True
+            return Verdict.REFUSE
+        cost = _BASE_BYTES + body_bytes
+        most = self._most_bytes * (_LIGHT_SHARE if body_bytes <= LIGHT_BYTES else 1)
+        is_due = self._fits(cost, most) and not self._is_in_order()
+        if under_way < self._always_begun or is_due:
+            self._count(cost, most)
+            return Verdict.BEGIN
+        if self._is_calm or self._waiting_bytes + cost <= _TURNS_AHEAD * most:
+            return Verdict.WAIT
+        self._refused += 1
+        return Verdict.REFUSE
+
+    def turn(self, body_bytes: int) -> asyncio.Future[bool]:
+        """Let a request wait; tell in the end whether it may begin, or has waited for too long."""
+        turn: asyncio.Future[bool] = self._loop.create_future()
+        cost = _BASE_BYTES + body_bytes
+        self._waiting.append(_Waiting(cost, self._turn_began, turn))
+        self._waiting_bytes += cost
+        return turn
 
     @property
     def is_flooded(self) -> bool:
@@ -134,21 +170,17 @@ class Admission:
         next, so that answers do which end between them.
         """
         now = thread_time()
-        if self._is_empty:
-            self._is_empty = False
-            self._busy_since = now
         if self._begun_bytes:
             self._learn(now)
         self._turn_began = now
+        self._refuse_impatient()
         moment = monotonic()
         if self._refused:
             self._refused_at = moment
             if self._refused > ALWAYS_BEGUN:
                 self._flooded_at = moment
-        is_calm = moment - self._refused_at > _REFUSING_SECONDS
-        is_standing = not is_calm or now - self._busy_since > _STANDING_AFTER_SECONDS
-        most = STANDING_SECONDS if is_standing else BURST_SECONDS
-        self._most_bytes = most / self._seconds_of_byte
+        self._is_calm = moment - self._refused_at > _REFUSING_SECONDS
+        self._most_bytes = TURN_SECONDS / self._seconds_of_byte
         self._begun_bytes = self._used_bytes = 0.0
         is_flood = moment - self._flooded_at <= _REFUSING_SECONDS
         self._always_begun = 1 if is_flood else ALWAYS_BEGUN
@@ -159,12 +191,49 @@ class Admission:
     def _work(self) -> None:
         """Begin to work off what was collected: this is the first thing after it."""
         self._is_collecting = False
-        self._loop.call_soon(self._end_turn)
+        while self._waiting:
+            place = 0 if self._is_in_order() else -1
+            if not self._fits(self._waiting[place].cost, self._most_bytes):
+                break
+            waiting = self._take(place)
+            if not waiting.turn.done():  # else nobody waits for its answer any more
+                self._count(waiting.cost, self._most_bytes)
+                waiting.turn.set_result(True)
+        if self._waiting:
+            self._loop.call_soon(self._go_on)
 
-    def _end_turn(self) -> None:
-        """End a turn, the loop having looked again: if no other began, nobody waits."""
-        if not self._is_collecting:
-            self._is_empty = True
+    def _go_on(self) -> None:
+        """Begin a turn for those who wait, if nobody who came has."""
+        if self._waiting and not self._is_collecting:
+            self._begin_turn()
+
+    def _is_in_order(self) -> bool:
+        """Tell whether somebody waits, and the first of them is the next."""
+        return bool(self._waiting) and self._turn_began - self._waiting[0].since < _IN_ORDER_SECONDS
+
+    def _refuse_impatient(self) -> None:
+        """Refuse those who have waited for too long."""
+        while self._waiting and self._turn_began - self._waiting[0].since > PATIENCE_SECONDS:
+            turn = self._take(0).turn
+            if not turn.done():
+                turn.set_result(False)
+                self._refused += 1
+
+    def _take(self, place: int) -> _Waiting:
+        """Take the first (0) or last (-1) out of those who wait."""
+        waiting = self._waiting.pop() if place else self._waiting.popleft()
+        self._waiting_bytes -= waiting.cost
+        return waiting
+
+    def _fits(self, cost: int, most: float) -> bool:
+        """Tell whether a turn that may begin so much has room; one request always fits."""
+        return not self._used_bytes or self._used_bytes + cost <= most
+
+    def _count(self, cost: int, most: float) -> None:
+        """Count what is begun in this turn."""
+        self._begun_bytes += cost
+        # What is begun beyond that, since few are under way, leaves light ones their share.
+        self._used_bytes = max(self._used_bytes, min(self._used_bytes + cost, most))
 
     def _learn(self, now: float) -> None:
         """Follow the median of what turns take: the rare long pause does not matter."""

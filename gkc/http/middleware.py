@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gkc.errors import OverloadedError
 from gkc.http.access import CALLER
 from gkc.http.asgi import AnswerWatch, headers, respond_problem
 from gkc.http.metrics import Metrics
@@ -19,6 +20,8 @@ from gkc.problem import kind_of
 
 log = structlog.get_logger(__name__)
 
+TURN: Final = "gkc.turn"
+"""Where a scope has what tells, in its turn, whether its request may begin."""
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SERVER_ERRORS: Final = 500
 
@@ -55,6 +58,8 @@ class Observed:
 
     async def _run(self, scope: Scope, receive: Receive, answer: AnswerWatch) -> None:
         try:
+            if TURN in scope and not await scope[TURN]:
+                raise OverloadedError
             await self._app(scope, receive, answer)
         except Exception as exc:  # a request's outermost net: whatever happens, the process lives
             problem = problem_of(exc)

@@ -39,10 +39,11 @@ from gkc.errors import (
     UrlTooLongError,
 )
 from gkc.http.access import CALLER
+from gkc.http.admission import Verdict
 from gkc.http.asgi import BODY, WHOLE, headers, size_of
 from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
-from gkc.http.middleware import request_id_of
+from gkc.http.middleware import TURN, request_id_of
 from gkc.http.plain_http import PlainHttpProtocol, UnservedError
 from gkc.http.problems import Problem, problem_of, problem_of_status, written
 from gkc.http.tls import name_of
@@ -214,13 +215,18 @@ class GatheringProtocol(PlainHttpProtocol):
         return target.partition(b"?")[0].decode("latin-1")
 
     def _may_begin(self, path: str, scope: HTTPScope) -> bool:
-        """Tell whether to answer a request now; if not, it counts as refused."""
+        """Tell whether to answer a request, now or in its turn; if not, it counts as refused."""
         size = size_of(headers(scope).get(b"content-length", b""))  # type: ignore[arg-type]
         connections = self._connections
-        if path in _ALWAYS_BEGUN or connections.admission.admits(size, len(self.tasks)):
+        if path in _ALWAYS_BEGUN:
             return True
-        connections.metrics.tally.refuse(path)
-        return False
+        verdict = connections.admission.judge(size, len(self.tasks))
+        if verdict is Verdict.REFUSE:
+            connections.metrics.tally.refuse(path)
+            return False
+        if verdict is Verdict.WAIT:
+            scope[TURN] = connections.admission.turn(size)  # type: ignore[typeddict-unknown-key]
+        return True
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Begin to answer a request; as uvicorn does, and known to this connection."""

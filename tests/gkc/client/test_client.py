@@ -21,6 +21,7 @@ import uvloop
 
 import gkc
 from gkc import AsyncClient, Client
+from gkc.client import AttemptReport
 from gkc.errors import (
     ClientUsageError,
     InvalidFieldsError,
@@ -255,13 +256,16 @@ def test_uvloop_runs_it_as_well(served: str, worlds: Worlds) -> None:
 
 
 async def test_many_tasks_at_once(served: str, worlds: Worlds) -> None:
-    async with AsyncClient(served, timeout=WIDE) as client:
+    reports: list[AttemptReport] = []
+    async with AsyncClient(served, timeout=WIDE, on_request=reports.append) as client:
         answers = await asyncio.gather(
             *(client.knowledge(u=u, i=ALL_ITEMS, v="half") for u in IDS * 20)
         )
     for user, answer in zip(IDS * 20, answers, strict=True):
         asked = [(user, item, None) for item in ALL_ITEMS]
         assert answer.rows.tobytes() == expected(worlds["half"], asked, PARTS, "f32")[0]
+    assert [report.rows for report in reports].count(0) == 1, "one asks which versions there are"
+    assert {report.outcome for report in reports} == {200}
 
 
 def test_many_threads_at_once(served: str, worlds: Worlds) -> None:
@@ -421,7 +425,7 @@ def test_a_client_over_http_imports_little() -> None:
     heavy = ("asyncio", "structlog", "orjson", "redis", "pydantic", "pyarrow", "torch")
     code = f"""
 import sys
-from gkc import AsyncClient, Client
+from gkc.client import AttemptReport
 with Client("http://127.0.0.1:1") as client:
     pass
 print([name for name in {heavy} if name in sys.modules])

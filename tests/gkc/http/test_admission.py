@@ -1,4 +1,4 @@
-"""What fits into a turn of the loop is begun, more after a calm than while many always wait."""
+"""What fits into a turn of the loop is begun; the rest waits for one, or is refused at once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,33 @@ from gkc.http.admission import (
     LIGHT_BYTES,
     MOST_ANSWER_BYTES,
     MOST_UNDER_WAY,
+    PATIENCE_SECONDS,
     Admission,
+    Verdict,
 )
 
-HEAVY = 10_000
+HEAVY = 2000
+BEGIN, WAIT, REFUSE = Verdict
+
+
+def judged(admission: Admission, body_bytes: int = HEAVY) -> list[Verdict]:
+    """Return what becomes of very many requests that come together while others are under way."""
+    return [admission.judge(body_bytes, ALWAYS_BEGUN) for _ in range(3000)]
 
 
 def begun(admission: Admission, body_bytes: int = HEAVY) -> int:
-    """Return how many of very many requests are begun that came together."""
-    return sum(admission.admits(body_bytes, ALWAYS_BEGUN) for _ in range(3000))
+    """Return how many of them begin."""
+    return judged(admission, body_bytes).count(BEGIN)
+
+
+def filled(admission: Admission) -> list[Verdict]:
+    """Return what becomes of very many of whom those wait that are told to."""
+    verdicts = []
+    for _ in range(3000):
+        verdicts.append(admission.judge(HEAVY, ALWAYS_BEGUN))
+        if verdicts[-1] is WAIT:
+            admission.turn(HEAVY)
+    return verdicts
 
 
 def work(seconds: float) -> None:
@@ -33,103 +51,151 @@ def work(seconds: float) -> None:
         pass
 
 
-async def idle() -> None:
+async def next_turn() -> None:
     """Let the loop go round with nothing to do."""
     await asyncio.sleep(0.001)
 
 
-async def test_of_those_that_come_together_some_are_begun_and_then_some_of_the_next() -> None:
+async def refused_before() -> Admission:
+    """Return one that has just refused somebody."""
     admission = Admission()
+    assert admission.judge(0, MOST_UNDER_WAY) is REFUSE
+    await next_turn()
+    return admission
+
+
+async def test_of_those_that_come_together_some_begin_and_others_wait() -> None:
+    admission = Admission()
+    verdicts = judged(admission)
+    assert verdicts == sorted(verdicts, key=list(Verdict).index)
+    assert 1 < verdicts.count(BEGIN) < 100
+    assert REFUSE not in verdicts
+    await next_turn()
     assert 1 < begun(admission) < 100
-    assert not admission.admits(HEAVY, ALWAYS_BEGUN)
-    await idle()
-    assert 1 <= begun(admission) < 100
+
+
+async def test_those_who_wait_begin_in_later_turns_and_nobody_overtakes_them() -> None:
+    admission = Admission()
+    begun(admission)
+    turns = [admission.turn(HEAVY) for _ in range(100)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    done = [turn.done() for turn in turns]
+    assert done == sorted(done, reverse=True)
+    assert 1 < done.count(True) < 100
+    assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
+    assert await asyncio.gather(*turns) == [True] * 100
+
+
+async def test_the_last_is_the_next_when_the_first_has_waited_for_long() -> None:
+    admission = Admission()
+    begun(admission)
+    first = [admission.turn(HEAVY) for _ in range(50)]
+    work(PATIENCE_SECONDS / 4)
+    last = admission.turn(HEAVY)
+    await last
+    assert not first[len(first) // 2].done()
+    assert await asyncio.gather(*first) == [True] * 50
+
+
+async def test_who_waits_while_the_loop_works_for_too_long_is_refused() -> None:
+    admission = Admission()
+    begun(admission)
+    turns = [admission.turn(HEAVY) for _ in range(3 * ALWAYS_BEGUN)]
+    turns.pop().cancel()
+    work(PATIENCE_SECONDS * 1.2)
+    told = await asyncio.gather(*turns)
+    assert told == sorted(told, reverse=True)
+    assert told.count(False) > ALWAYS_BEGUN
+    assert REFUSE in filled(admission)
+
+
+async def test_a_store_that_is_waited_for_is_no_work_of_the_loop() -> None:
+    admission = Admission()
+    begun(admission)
+    turns = [admission.turn(HEAVY) for _ in range(3)]
+    await asyncio.sleep(PATIENCE_SECONDS * 1.2)
+    assert await asyncio.gather(*turns) == [True] * 3
+
+
+async def test_after_a_refusal_few_may_wait_until_a_second_without_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    admission = await refused_before()
+    verdicts = filled(admission)
+    assert verdicts == sorted(verdicts, key=list(Verdict).index)
+    assert 1 <= verdicts.count(WAIT) < 100
+    monkeypatch.setattr("gkc.http.admission._REFUSING_SECONDS", -1.0)
+    await next_turn()
+    assert REFUSE not in judged(admission)
 
 
 async def test_a_request_that_comes_alone_is_begun_however_long_it_takes() -> None:
     admission = Admission()
     for _ in range(3):
-        assert admission.admits(1 << 40, 0)
-        await idle()
+        assert admission.judge(1 << 40, 0) is BEGIN
+        await next_turn()
 
 
-async def test_few_requests_under_way_are_never_refused_unless_very_many_were(
+async def test_few_requests_under_way_always_begin_unless_very_many_were_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    admission = Admission()
+    admission = await refused_before()
     for under_way in range(ALWAYS_BEGUN):
-        assert admission.admits(1 << 30, under_way)
-    assert not admission.admits(HEAVY, ALWAYS_BEGUN)
-    begun(admission)
-    await idle()
-    assert admission.admits(1 << 30, 1)
-    assert not admission.admits(HEAVY, 1), "those who were refused come again"
+        assert admission.judge(1 << 30, under_way) is BEGIN
+    assert filled(admission).count(REFUSE) > ALWAYS_BEGUN
+    await next_turn()
+    assert admission.judge(1 << 30, 1) is BEGIN
+    assert admission.judge(1 << 30, 1) is REFUSE, "those who were refused come again"
     monkeypatch.setattr("gkc.http.admission._REFUSING_SECONDS", -1.0)
-    await idle()
-    assert admission.admits(1 << 30, 0)
-    assert admission.admits(HEAVY, ALWAYS_BEGUN - 1)
+    await next_turn()
+    assert admission.judge(1 << 30, 0) is BEGIN
+    assert admission.judge(HEAVY, ALWAYS_BEGUN - 1) is BEGIN
 
 
-async def test_light_requests_are_begun_when_others_are_not_any_more() -> None:
+async def test_light_requests_begin_when_others_do_not_any_more() -> None:
     admission = Admission()
     begun(admission)
-    assert admission.admits(LIGHT_BYTES, ALWAYS_BEGUN)
-    assert not admission.admits(HEAVY, ALWAYS_BEGUN)
+    assert admission.judge(LIGHT_BYTES, ALWAYS_BEGUN) is BEGIN
+    assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
     assert 1 < begun(admission, LIGHT_BYTES) < 3000
 
 
 async def test_one_too_large_for_a_turn_leaves_light_ones_their_share() -> None:
     admission = Admission()
-    assert admission.admits(1 << 40, 0)
-    assert not admission.admits(HEAVY, ALWAYS_BEGUN)
+    assert admission.judge(1 << 40, 0) is BEGIN
+    assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
     assert 1 < begun(admission, LIGHT_BYTES) < 3000
 
 
-async def test_less_is_begun_at_once_while_some_always_wait(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("gkc.http.admission._REFUSING_SECONDS", -1.0)
-    admission = Admission()
-    after_calm = while_they_wait = begun(admission)
-    await idle()
-    for _ in range(30):
-        while_they_wait = begun(admission)
-        work(0.004)  # what was begun takes as long as was expected
-        await asyncio.sleep(0)
-    assert while_they_wait < after_calm / 2
-    await idle()
-    assert begun(admission) > while_they_wait
-
-
 async def test_a_turn_that_refuses_very_many_is_flooded_and_the_next_is_not() -> None:
-    admission = Admission()
-    while admission.admits(HEAVY, ALWAYS_BEGUN):
-        assert not admission.is_flooded
+    admission = await refused_before()
     for _ in range(FREE_REFUSALS):
+        assert admission.judge(0, MOST_UNDER_WAY) is REFUSE
         assert not admission.is_flooded
-        assert not admission.admits(HEAVY, ALWAYS_BEGUN)
+    assert admission.judge(0, MOST_UNDER_WAY) is REFUSE
     assert admission.is_flooded
-    await idle()
-    assert admission.admits(HEAVY, ALWAYS_BEGUN)
+    await next_turn()
+    assert admission.judge(HEAVY, ALWAYS_BEGUN) is BEGIN
     assert not admission.is_flooded
 
 
-async def test_what_takes_longer_than_expected_is_begun_less_often() -> None:
+async def test_what_takes_longer_than_expected_begins_less_often() -> None:
     admission = Admission()
     at_first = begun(admission)
-    await idle()
+    await next_turn()
     for _ in range(40):
-        assert admission.admits(HEAVY, ALWAYS_BEGUN)
+        assert admission.judge(HEAVY, ALWAYS_BEGUN) is BEGIN
         await asyncio.sleep(0)
         work(0.003)
-        await idle()
+        await next_turn()
     assert begun(admission) < at_first
 
 
 async def test_those_under_way_are_limited_even_if_they_only_wait() -> None:
     admission = Admission()
-    assert admission.admits(0, MOST_UNDER_WAY - 1)
-    assert not admission.admits(0, MOST_UNDER_WAY)
+    assert admission.judge(0, MOST_UNDER_WAY - 1) is BEGIN
+    assert admission.judge(0, MOST_UNDER_WAY) is REFUSE
 
 
 def test_large_answers_are_limited_together_and_a_single_one_is_not() -> None:

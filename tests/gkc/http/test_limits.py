@@ -18,13 +18,13 @@ import pytest
 from gkc.errors import InvalidFieldsError, TooManyValuesError, TooManyVersionsError
 from gkc.http.admission import (
     ALWAYS_BEGUN,
-    BURST_SECONDS,
     FREE_REFUSALS,
     LARGE_ANSWER_BYTES,
     LIGHT_BYTES,
     MOST_ANSWER_BYTES,
     MOST_UNDER_WAY,
-    STANDING_SECONDS,
+    PATIENCE_SECONDS,
+    TURN_SECONDS,
 )
 from gkc.http.decoding import decode_json
 from gkc.http.limits import (
@@ -161,10 +161,9 @@ TIME = Limit(
 )
 TURN = Limit(
     "work that is begun at once, as far as can be told from bodies",
-    f"{1000 * BURST_SECONDS:g} ms, and while requests wait all the time, or were refused a second "
-    f"ago, {1000 * STANDING_SECONDS:g} ms; for bodies up to {LIGHT_BYTES} bytes twice as much; "
-    f"where fewer than {ALWAYS_BEGUN} are under way, and no more were refused at once a second "
-    "ago, all",
+    f"{1000 * TURN_SECONDS:g} ms, for bodies up to {LIGHT_BYTES} bytes twice as much; more waits "
+    f"while the worker does up to {1000 * PATIENCE_SECONDS:g} ms of work; where fewer than "
+    f"{ALWAYS_BEGUN} are under way, and no more were refused at once a second ago, all is begun",
     "overloaded",
 )
 REFUSALS = Limit("refusals of those that came at once", f"{FREE_REFUSALS}", "overloaded")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from traceback import format_exception
@@ -15,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from gkc.errors import GenerationCorruptError
 from gkc.http.asgi import respond
 from gkc.http.metrics import Metrics
-from gkc.http.middleware import Observed
+from gkc.http.middleware import TURN, Observed
 from gkc.logs import add_request_id, tell_error
 
 
@@ -28,6 +29,25 @@ def client_of(app: Any, metrics: Metrics | None = None) -> httpx.AsyncClient:
 
 async def good(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, 200, "text/plain", [b"good"])
+
+
+@pytest.mark.parametrize("may_begin", [True, False])
+async def test_who_is_to_wait_begins_in_his_turn_or_is_refused(may_begin: bool) -> None:
+    turn = asyncio.get_running_loop().create_future()
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        asyncio.get_running_loop().call_soon(turn.set_result, may_begin)
+        await Observed(good, metrics)({**scope, TURN: turn}, receive, send)
+
+    metrics = Metrics()
+    async with client_of(waiting) as client:
+        answer = await client.get("/known")
+    assert answer.status_code == (200 if may_begin else 503)
+    assert (answer.text == "good") == may_begin
+    assert ("retry-after" in answer.headers) == (not may_begin)
+    metrics.add_tally()
+    rejected = 'gkc_rejected_total{reason="overloaded"} 1.0' in metrics.render(None, True).decode()
+    assert rejected == (not may_begin)
 
 
 async def test_ids_are_echoed_or_made() -> None:

@@ -1026,8 +1026,6 @@ def test_a_read_only_replica_is_refused(own_redis: RedisServer, own_place: Redis
 async def test_publishing_waits_for_replicas(
     own_redis: RedisServer, own_place: RedisPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_REPLICA_TIMEOUT_SECONDS", "_REPLICA_STEP_SECONDS"):
-        monkeypatch.setattr(f"gkc.store.backends.redis.storage.{name}", 0.4)
     storage = RedisStorage(parse_store_url(own_place.url), "center")
     storage.wait_for_replicas()  # there are none
     with _replica_of(own_redis) as replica:
@@ -1039,6 +1037,8 @@ async def test_publishing_waits_for_replicas(
             await assert_serves(reader, await current_manifest(reader, "v1"), sample)
         on_replica.client.close()
         replica.signal(signal.SIGSTOP)
+        for name in ("_REPLICA_TIMEOUT_SECONDS", "_REPLICA_STEP_SECONDS"):
+            monkeypatch.setattr(f"gkc.store.backends.redis.storage.{name}", 0.4)
         try:
             with pytest.raises(StoreUnavailableError, match="0 of its 1 replicas"):
                 publish_sample(Publisher(storage), make_sample("v2"))

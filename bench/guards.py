@@ -163,10 +163,10 @@ def head_check() -> Callable[[], None]:
 
 def admission() -> tuple[Call, Call]:
     """Return a turn of the event loop that begins one request, and one that just begins it."""
-    admits = Admission().admits
+    judge = Admission().judge
 
     async def guarded() -> None:
-        admits(int(HEAD[b"content-length"]), 1)
+        judge(int(HEAD[b"content-length"]), 1)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 

@@ -87,7 +87,7 @@ def run(
     options = server_options(service.metrics, limits, service.admission)
     config = uvicorn.Config(service, **options, **_tls(service))
     admin = AdminServer(service.admin, admin_listener, options) if admin_listener else None
-    _Server(config, admin, service.serving, settings, assignment).run()
+    _Server(config, admin, service.serving, settings, limits, assignment).run()
 
 
 class _Server(uvicorn.Server):
@@ -100,6 +100,7 @@ class _Server(uvicorn.Server):
         Runs beside it.
     serving : Serving
     settings : Settings
+    limits : Limits
     assignment : Assignment
     """
 
@@ -109,11 +110,13 @@ class _Server(uvicorn.Server):
         admin: AdminServer | None,
         serving: Serving,
         settings: Settings,
+        limits: Limits,
         assignment: Assignment,
     ) -> None:
         super().__init__(config)
         self._admin = admin
         self._serving = serving
+        self._limits = limits
         self._assignment = assignment
         self._listeners = [assignment.listener]
         self._drain_seconds = settings.drain_seconds
@@ -139,13 +142,13 @@ class _Server(uvicorn.Server):
         protocol: Any = self.config.http_protocol_class
         told = {"config": self.config, "server_state": self.server_state, "app_state": {}}
         listener = self._assignment.listener
+        self._listeners += (listener.dup() for _ in range(1, _ACCEPTED_AT_ONCE))
         self.started = True  # from now on it leaves as one that serves
         self._tell_state()
-        self._listeners += (listener.dup() for _ in range(1, _ACCEPTED_AT_ONCE))
         make = partial(protocol, **told)
         tls: dict[str, Any] = {}
         if self.config.ssl is not None:  # until its end nobody else looks at a connection
-            tls = {"ssl": self.config.ssl, "ssl_handshake_timeout": LIMITS.head_seconds}
+            tls = {"ssl": self.config.ssl, "ssl_handshake_timeout": self._limits.head_seconds}
         self.servers = [
             await self._loop.create_server(make, sock=each, backlog=BACKLOG, **tls)
             for each in self._listeners

@@ -142,10 +142,13 @@ def replacing(temporary: Path, target: Path, *, is_folder: bool = False) -> Iter
     """
     with _as_file_errors(target, "cannot be written"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        fd = lock(temporary, is_folder=is_folder)
-        if fd is None:
-            raise TableFileError(str(target), "is being written by another process; wait for it")
+        fd = None
         try:
+            fd = lock(temporary, is_folder=is_folder)
+            if fd is None:
+                raise TableFileError(
+                    str(target), "is being written by another process; wait for it"
+                )
             for left in temporary.iterdir() if is_folder else ():  # by a run that was killed
                 left.unlink()
             yield temporary
@@ -155,9 +158,10 @@ def replacing(temporary: Path, target: Path, *, is_folder: bool = False) -> Iter
             temporary.replace(target)
             _sync(target.parent)
         finally:
-            if _is_at(fd, temporary):  # once it has its name, the other is free for others
-                shutil.rmtree(temporary) if is_folder else temporary.unlink()
-            os.close(fd)
+            if fd is not None:
+                if _is_at(fd, temporary):  # once it has its name, the other is free for others
+                    shutil.rmtree(temporary) if is_folder else temporary.unlink()
+                os.close(fd)
 
 
 def replacing_folder(target: Path) -> AbstractContextManager[Path]:

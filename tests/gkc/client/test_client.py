@@ -425,7 +425,7 @@ def test_a_client_over_http_imports_little() -> None:
     heavy = ("asyncio", "structlog", "orjson", "redis", "pydantic", "pyarrow", "torch")
     code = f"""
 import sys
-from gkc.client import AttemptReport
+from gkc import AsyncClient, Client
 with Client("http://127.0.0.1:1") as client:
     pass
 print([name for name in {heavy} if name in sys.modules])

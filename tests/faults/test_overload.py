@@ -20,7 +20,9 @@ from tests.commands import Place, http_once, service
 from tests.gkc.world import make_world
 
 QUESTION = {"u": 7, "i": [11, 12], "v": "v1"}
-CALLERS = 60
+LONG = QUESTION | {"i": [11] * 30}
+"""Its answer as JSON is milliseconds of work, and no large one."""
+CALLERS = 120
 OPEN = ("livez", "readyz", "metrics")
 
 
@@ -77,7 +79,7 @@ def test_of_those_that_come_together_some_are_refused_and_small_ones_never(serve
         os.kill(served.worker, signal.SIGSTOP)
         try:
             for caller in callers[:CALLERS]:
-                caller.sendall(posted(json.dumps(QUESTION).encode().ljust(60_000)))
+                caller.sendall(posted(json.dumps(LONG).encode()))
             callers[CALLERS].sendall(light)
             for caller, path in zip(callers[CALLERS + 1 :], OPEN, strict=True):
                 caller.sendall(f"GET /{path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())

@@ -37,7 +37,7 @@ FREE_REFUSALS: Final = 30
 """Of one turn: they take about as long as its work."""
 MOST_UNDER_WAY: Final = 2000
 LIGHT_BYTES: Final = 1024
-"""Of a body: a request so small may be begun when others may no more."""
+"""Of a body: a request so small overtakes those who wait, and may begin when others may not."""
 _LIGHT_SHARE: Final = 2
 """How much more a turn may begin for the sake of light ones."""
 _BASE_BYTES: Final = 2000
@@ -114,8 +114,9 @@ class Admission:
             self._refused += 1
             return Verdict.REFUSE
         cost = _BASE_BYTES + body_bytes
-        most = self._most_bytes * (_LIGHT_SHARE if body_bytes <= LIGHT_BYTES else 1)
-        is_due = self._fits(cost, most) and not self._is_in_order()
+        is_light = body_bytes <= LIGHT_BYTES
+        most = self._most_bytes * (_LIGHT_SHARE if is_light else 1)
+        is_due = self._fits(cost, most) and (is_light or not self._is_in_order())
         if under_way < self._always_begun or is_due:
             self._count(cost, most)
             return Verdict.BEGIN
@@ -212,8 +213,9 @@ class Admission:
         return bool(self._waiting) and self._turn_began - self._waiting[0].since < _IN_ORDER_SECONDS
 
     def _refuse_impatient(self) -> None:
-        """Refuse those who have waited for too long."""
-        while self._waiting and self._turn_began - self._waiting[0].since > PATIENCE_SECONDS:
+        """Refuse those who have waited for too long, not more in a turn than are free."""
+        oldest = self._turn_began - PATIENCE_SECONDS
+        while self._waiting and self._waiting[0].since < oldest and self._refused < FREE_REFUSALS:
             turn = self._take(0).turn
             if not turn.done():
                 turn.set_result(False)

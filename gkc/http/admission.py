@@ -38,10 +38,11 @@ FREE_REFUSALS: Final = 30
 MOST_UNDER_WAY: Final = 2000
 LIGHT_BYTES: Final = 1024
 """Of a body: a request so small overtakes those who wait, and may begin when others may not."""
-_LIGHT_SHARE: Final = 2
-"""How much more a turn may begin for the sake of light ones."""
+LIGHT_ROOM: Final = 4
+"""So many light ones a turn may begin beside others, or as many as take as long as these."""
 _BASE_BYTES: Final = 2000
 """A request without any rows takes as long as one does for so many bytes of its body."""
+_LIGHT_ROOM_BYTES: Final = LIGHT_ROOM * (_BASE_BYTES + LIGHT_BYTES)
 _REFUSED_BYTES: Final = 700
 """The same of one that is refused: else what refusals take would make the others seem dear."""
 _FIRST_SECONDS_OF_BYTE: Final = 1e-7
@@ -115,7 +116,7 @@ class Admission:
             return Verdict.REFUSE
         cost = _BASE_BYTES + body_bytes
         is_light = body_bytes <= LIGHT_BYTES
-        most = self._most_bytes * (_LIGHT_SHARE if is_light else 1)
+        most = self._most_bytes + (max(self._most_bytes, _LIGHT_ROOM_BYTES) if is_light else 0)
         is_due = self._fits(cost, most) and (is_light or not self._is_in_order())
         if under_way < self._always_begun or is_due:
             self._count(cost, most)

@@ -13,6 +13,7 @@ from gkc.http.admission import (
     FREE_REFUSALS,
     LARGE_ANSWER_BYTES,
     LIGHT_BYTES,
+    LIGHT_ROOM,
     MOST_ANSWER_BYTES,
     MOST_UNDER_WAY,
     PATIENCE_SECONDS,
@@ -168,6 +169,17 @@ async def test_light_requests_overtake_those_who_wait() -> None:
     assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
     assert admission.judge(LIGHT_BYTES, ALWAYS_BEGUN) is BEGIN
     assert await asyncio.gather(*turns) == [True] * 100
+
+
+async def test_some_light_requests_begin_however_long_others_take() -> None:
+    admission = Admission()
+    for _ in range(200):  # a turn holds less than one of them by then
+        admission.judge(HEAVY, 0)
+        await asyncio.sleep(0)
+        work(0.002)
+        await asyncio.sleep(0)
+    assert admission.judge(HEAVY, 0) is BEGIN
+    assert LIGHT_ROOM <= begun(admission, LIGHT_BYTES) < 2 * LIGHT_ROOM
 
 
 async def test_refusals_of_those_who_waited_are_spread_over_turns() -> None:

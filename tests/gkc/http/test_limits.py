@@ -21,6 +21,7 @@ from gkc.http.admission import (
     FREE_REFUSALS,
     LARGE_ANSWER_BYTES,
     LIGHT_BYTES,
+    LIGHT_ROOM,
     MOST_ANSWER_BYTES,
     MOST_UNDER_WAY,
     PATIENCE_SECONDS,
@@ -161,9 +162,9 @@ TIME = Limit(
 )
 TURN = Limit(
     "work that is begun at once, as far as can be told from bodies",
-    f"{1000 * TURN_SECONDS:g} ms, for bodies up to {LIGHT_BYTES} bytes twice as much; more waits "
-    f"while the worker does up to {1000 * PATIENCE_SECONDS:g} ms of work; where fewer than "
-    f"{ALWAYS_BEGUN} are under way, and no more were refused at once a second ago, all is begun",
+    f"{1000 * TURN_SECONDS:g} ms, for bodies up to {LIGHT_BYTES} bytes twice as much, and "
+    f"at least {LIGHT_ROOM} of them; more waits while the worker does up to "
+    f"{1000 * PATIENCE_SECONDS:g} ms of work; where fewer than {ALWAYS_BEGUN} are under way, and no more were refused at once a second ago, all is begun",
     "overloaded",
 )
 REFUSALS = Limit("refusals of those that came at once", f"{FREE_REFUSALS}", "overloaded")

@@ -112,7 +112,7 @@ def _reproduce(work: _Work, tables: Sequence[str], with_widths: bool) -> dict[st
     store_predictions(shop, entries, work.seeds)
     write_rows(out, shown(entries))
     results = build_results(out, shown(entries), work.facts(tables))
-    results["variants"] = work.variants()
+    results["variants"] = work.variants(with_widths=with_widths)
     results["arms"] = work.arms()
     results["widths"] = widths
     results["served"] = work.served()
@@ -350,20 +350,26 @@ class _Work:
         return compared(self.out, self.tuning_seeds, self._tuned_teacher())
 
     def compare_widths(self, pool: Pool) -> dict[str, Any]:
-        """Compare widths of the students' vectors on the tuning day; nothing is chosen."""
-        config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
-        comparison = WidthComparison(config, self._tuned_teacher(), self.tuning_seeds)
+        """Compare widths and ways of distillation on the tuning day; nothing is chosen."""
+        comparison = self._widths()
         stage = "widths"
         pool.run(stage, comparison.pretrainings())
         pool.run(stage, comparison.distillations())
-        pool.run(stage, comparison.rankings())
+        pool.run(stage, comparison.rankings(self.out))
         return comparison.table(self.out)
 
-    def variants(self) -> list[dict[str, Any]]:
-        """Collect what the comparison of variants found."""
+    def _widths(self) -> WidthComparison:
+        config = chosen_pretraining(self.out, FIRST_TUNING_SEED)
+        return WidthComparison(config, self._tuned_teacher(), self.tuning_seeds)
+
+    def variants(self, *, with_widths: bool) -> list[dict[str, Any]]:
+        """Collect what the comparison of variants found, and with them that of widths."""
         if "keep" not in read_json(self.out / "work" / "chosen.json"):
             return []
-        return [read_json(trial.file(self.out)) for trial in self._variant_trials()]
+        trials = self._variant_trials()
+        if with_widths:
+            trials += self._widths().rankings(self.out)
+        return [read_json(trial.file(self.out)) for trial in trials]
 
     def train(self, pool: Pool, entries: Entries) -> None:
         """Pretrain with every seed, then train and test every run, seed by seed."""

@@ -60,6 +60,14 @@ PLACES: dict[str, dict[str, Any]] = {
 UNCHOSEN_VARIANTS: dict[str, dict[str, Any]] = {"one shared tower": {"towers": "shared"}}
 """Students that are compared with those, but not chosen: the paper reads otherwise."""
 
+DISTILLATIONS: dict[str, dict[str, Any]] = {
+    "conversion and cart .3": {"task_weight": 0.3},
+    "conversion and cart 0": {"task_weight": 0.0},
+    "hidden 1": {"hidden_weight": 1.0},
+    "tables trained": {"train_tables": True},
+}
+"""Ways of distillation that are compared with the default one, not chosen, as differences to it."""
+
 WEIGHTINGS: dict[str, dict[str, Any]] = {
     "losses by click rate": {"weighting": "click_rate"},
     "losses as sums": {"weighting": "sums"},

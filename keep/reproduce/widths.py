@@ -1,7 +1,8 @@
 """Quality at fewer bytes: how narrow vectors may be before what they are worth is lost.
 
 All students are distilled at the freeze from one teacher, and plugged in by chosen columns. Figures
-are of the tuning day: the narrowest width that is good enough is a choice.
+are of the tuning day: the narrowest width that is good enough is a choice. Beside them stand those
+of the default width that were distilled in other ways.
 """
 
 from __future__ import annotations
@@ -18,23 +19,21 @@ import numpy as np
 from keep.atomic import json_values, read_json, write_json
 from keep.bundle import pair_rows
 from keep.checkpoint import Pretraining, save_checkpoint
-from keep.config import MODELS, TOP_CATEGORIES, PretrainConfig
+from keep.config import MODELS, TOP_CATEGORIES, DistillationConfig, PretrainConfig
 from keep.distillation import distil
 from keep.models import Models, table_sizes
-from keep.reproduce.jobs import KNOWLEDGE, Pretrain, Source, run_options
+from keep.reproduce.jobs import Pretrain, Trial, run_options
 from keep.reproduce.plan import Run
-from keep.reproduce.predictions import read_predictions, write_predictions
+from keep.reproduce.presets import DISTILLATIONS
 from keep.reproduce.results import DIGITS
 from keep.reproduce.statistics import (
     Worlds,
     gauc_per_seed,
     paired_lift,
     ratio_of_lifts,
-    user_scores,
 )
+from keep.reproduce.trials import trial_scores
 from keep.reproduce.workshop import PretrainingPlan, Workshop
-from keep.systems.plugged import Plugged
-from keep.systems.registry import SYSTEMS
 
 TOWERS = ("shared", "task")
 """D = 64 and 192, where towers are 64 wide."""
@@ -52,6 +51,8 @@ class Width:
 
     towers: str
     category_width: int
+    way: str = ""
+    """Of ``DISTILLATIONS``, if they are distilled in another way than by default."""
 
     @property
     def pretrainings(self) -> tuple[str, str]:
@@ -61,7 +62,7 @@ class Width:
     @property
     def distilled(self) -> str:
         """Name the folder of its distilled students."""
-        return f"distilled-{self.towers}-{self.category_width}"
+        return f"distilled-{self.towers}-{self.category_width}{self.way and ', '}{self.way}"
 
     def of(self, config: PretrainConfig) -> PretrainConfig:
         """Change a pretraining's settings to these widths."""
@@ -71,6 +72,7 @@ class Width:
 
 
 WIDTHS = tuple(Width(towers, width) for towers, width in product(TOWERS, CATEGORY_WIDTHS))
+WAYS = tuple(Width("task", 0, way) for way in DISTILLATIONS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Distil:
 
     def do(self, shop: Workshop) -> None:
         """Do it in this process."""
-        state = distil(assembled(shop, self.width, self.teacher), shop.log)
+        settings = DistillationConfig(**DISTILLATIONS.get(self.width.way, {}))
+        state = distil(assembled(shop, self.width, self.teacher), shop.log, settings)
         save_checkpoint(state, shop.checkpoint(self.width.distilled))
         users, _ = pair_rows(state.features, TOP_CATEGORIES)
         numbers = state.config.dim + len(users) / len(np.unique(users)) * state.config.category_dim
@@ -120,43 +123,8 @@ def assembled(shop: Workshop, width: Width, teacher: str) -> Pretraining:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """Train on the days before the tuning day with some knowledge, and rank that day."""
-
-    row: str
-    knowledge: str
-    """As in ``Run``; empty for Base alone."""
-    pretraining: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """What progress shows."""
-        return f"{self.row}, seed {self.seed}"
-
-    def file(self, out: Path) -> Path:
-        """Name the file that the job leaves."""
-        return out / "work" / "widths" / self.row / f"{self.seed}.parquet"
-
-    def do(self, shop: Workshop) -> None:
-        """Do it in this process."""
-        *days, day = shop.log.info.train_days
-        data, plugged = shop.data(day), None
-        if self.knowledge:
-            source = Source(self.pretraining, self.pretraining)
-            plugged = Plugged(KNOWLEDGE[self.knowledge](shop, source))
-        run = Run("keep" if self.knowledge else "base", knowledge=self.knowledge)
-        options, system = run_options(shop.out, run), SYSTEMS[run.system]
-        ranker = system.train(data, days, options, self.seed, side_input=plugged)
-        test = data.sub_domain(day)
-        write_predictions(
-            self.file(shop.out), test.day.user, test.day.item, test.day.click, ranker.score(test)
-        )
-
-
-@dataclass(frozen=True)
 class WidthComparison:
-    """The stages that compare widths."""
+    """The stages that compare widths, and ways of distillation."""
 
     config: PretrainConfig
     """The tuned teacher's."""
@@ -174,13 +142,19 @@ class WidthComparison:
 
     def distillations(self) -> list[Distil]:
         """List the widths' distillations."""
-        return [Distil(width, self.teacher) for width in WIDTHS]
+        return [Distil(width, self.teacher) for width in (*WIDTHS, *WAYS)]
 
-    def rankings(self) -> list[Ranking]:
+    def rankings(self, out: Path) -> list[Trial]:
         """List what is trained downstream: without knowledge, with the teacher's, with each."""
         rows = [("base", "", ""), *((name, name, self.teacher) for name in _TEACHERS)]
-        rows += [(width.distilled, "both_logits", width.distilled) for width in WIDTHS]
-        return [Ranking(*row, seed) for row in rows for seed in self.seeds]
+        rows += [(each.distilled, "both_logits", each.distilled) for each in (*WIDTHS, *WAYS)]
+        return [
+            Trial(_method(row), system, 0, run_options(out, run), seed, knowledge, pretraining)
+            for row, knowledge, pretraining in rows
+            for system in ["keep" if knowledge else "base"]
+            for run in [Run(system, knowledge=knowledge)]
+            for seed in self.seeds
+        ]
 
     def table(self, out: Path) -> dict[str, Any]:
         """Hold the widths side by side, as ``results.json`` has it.
@@ -194,14 +168,13 @@ class WidthComparison:
             student with the teacher; ``good_enough``, the place of the one with fewest bytes that
             ranks within ``least_loss`` of the best.
         """
-        scores = {
-            row: self._scores(out, row) for row in dict.fromkeys(r.row for r in self.rankings())
-        }
-        base = scores["base"]
-        teacher = max((scores[name] for name in _TEACHERS), key=_mean)
+        base = self._scores(out, "base")
+        teacher = max((self._scores(out, name) for name in _TEACHERS), key=_mean)
         rows = []
         for job in self.distillations():
-            found = scores[job.width.distilled]
+            if job.width.way:
+                continue
+            found = self._scores(out, job.width.distilled)
             lift, share = paired_lift(found, base), ratio_of_lifts(found, teacher, base)
             rows.append(
                 {
@@ -223,11 +196,14 @@ class WidthComparison:
         return dict(json_values(values, DIGITS))
 
     def _scores(self, out: Path, row: str) -> Worlds:
-        files = {r.seed: r.file(out) for r in self.rankings() if r.row == row}
-        return [user_scores({seed: read_predictions(file) for seed, file in files.items()})]
+        return [trial_scores(out, [t for t in self.rankings(out) if t.method == _method(row)])]
 
 
 _TEACHERS = ("teacher", "teacher_logits")
+
+
+def _method(row: str) -> str:
+    return f"variant {row}"
 
 
 def _mean(row: Worlds) -> float:

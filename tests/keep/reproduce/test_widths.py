@@ -9,7 +9,6 @@ import pytest
 
 from keep.atomic import write_json
 from keep.config import DistillationConfig
-from keep.distillation import distil
 from keep.reproduce import widths
 from keep.reproduce.pool import Job
 from keep.reproduce.widths import WIDTHS, Width, WidthComparison, good_enough
@@ -18,7 +17,8 @@ from tests.keep.systems.narrow import NARROW
 from tests.keep.tiny import CONFIG, tiny_log
 
 SOME = (Width("shared", 1), Width("task", 0))
-SHORT = DistillationConfig(pairs_per_user=2, most_steps=5)
+WAY = Width("task", 0, "hidden 1")
+SHORT = {"pairs_per_user": 2, "most_steps": 5}
 
 
 def test_there_are_ten_widths_of_the_default_settings() -> None:
@@ -48,17 +48,20 @@ def test_every_width_has_its_bytes_and_its_share(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(widths, "WIDTHS", SOME)
-    monkeypatch.setattr(widths, "distil", partial(distil, settings=SHORT))
+    monkeypatch.setattr(widths, "WAYS", (WAY,))
+    monkeypatch.setattr(widths, "DistillationConfig", partial(DistillationConfig, **SHORT))
     comparison = WidthComparison(CONFIG, "trial", (1,))
     assert len(comparison.pretrainings()) == 4
     jobs: list[Job] = [
         *comparison.pretrainings(),
         *comparison.distillations(),
-        *comparison.rankings(),
+        *comparison.rankings(shop.out),
     ]
     for job in jobs:
         job.do(shop)
         assert job.file(shop.out).exists()
+    taught = [shop.state(each.distilled).distillation for each in (SOME[1], WAY)]
+    assert [each and each.settings["hidden_weight"] for each in taught] == [0.0, 1.0]
     table = comparison.table(shop.out)
     narrow, wide = table["rows"]
     assert (narrow["dim"], narrow["category_dim"]) == (8, 3)

@@ -162,9 +162,10 @@ TIME = Limit(
 )
 TURN = Limit(
     "work that is begun at once, as far as can be told from bodies",
-    f"{1000 * TURN_SECONDS:g} ms, for bodies up to {LIGHT_BYTES} bytes twice as much, and "
-    f"at least {LIGHT_ROOM} of them; more waits while the worker does up to "
-    f"{1000 * PATIENCE_SECONDS:g} ms of work; where fewer than {ALWAYS_BEGUN} are under way, and no more were refused at once a second ago, all is begun",
+    f"{1000 * TURN_SECONDS:g} ms, for bodies up to {LIGHT_BYTES} bytes twice as much, and at least "
+    f"{LIGHT_ROOM} of them; more waits while the worker does up to {1000 * PATIENCE_SECONDS:g} ms "
+    f"of work; where fewer than {ALWAYS_BEGUN} are under way, and no more were refused at once a "
+    "second ago, all is begun",
     "overloaded",
 )
 REFUSALS = Limit("refusals of those that came at once", f"{FREE_REFUSALS}", "overloaded")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.keep.tiny import CONFIG, tiny_log
 
 SOME = (Width("shared", 1), Width("task", 0))
 WAY = Width("task", 0, "hidden 1")
-SHORT = {"pairs_per_user": 2, "most_steps": 5}
+SHORT: dict[str, Any] = {"pairs_per_user": 2, "most_steps": 5}
 
 
 def test_there_are_ten_widths_of_the_default_settings() -> None:

@@ -129,7 +129,7 @@ class DistillationConfig:
     most_steps: int = 1000
     """Steps of a student at most."""
     most_minutes: float = 5.0
-    """Minutes of a student at most."""
+    """Minutes of a student at most, of its thread's CPU time."""
 
 
 CHOICES = {

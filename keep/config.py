@@ -70,15 +70,15 @@ class PretrainConfig:
     """Where the other item of equation 2's triplet comes from: ``day``, an impression of the same
     user and day with the opposite label; ``batch``, every positive with every negative of the
     batch, whosever they are."""
-    weighting: str = "means"
-    """What each task's loss (equation 3) weighs in a step's, and each pair in a task's.
-    ``means``: every task 1; a task's points and its pairs are averaged apart. The paper adds up
-    instead, so that a task weighs as its samples are many; the other two words divide its sums by
-    the step's impressions, so that the learning rate does not depend on the batch size.
+    weighting: str = "click_rate"
+    """What each task's loss (equation 3) weighs in a step's, and each pair in a task's. The paper
+    adds up, so that a task weighs as its samples are many; the sums are divided by the step's
+    impressions, so that the learning rate does not depend on the batch size.
     ``click_rate``: conversion and cart, which are defined on clicks, weigh the step's clicks per
     impression. ``sums``: besides, each pair weighs as much as a point times ``pair_weight``,
     instead of the pairs' mean as much as the points'; every sample has at most one pair, as
-    ``pairs = "batch"`` counts the mean over a sample's partners."""
+    ``pairs = "batch"`` counts the mean over a sample's partners. ``means``: every task 1; a task's
+    points and its pairs are averaged apart."""
     unknown_rate: float = 0.01
     """Share of ids replaced by the unknown row in training, so that it means something."""
     towers: str = "task"

@@ -69,7 +69,7 @@ DISTILLATIONS: dict[str, dict[str, Any]] = {
 """Ways of distillation that are compared with the default one, not chosen, as differences to it."""
 
 WEIGHTINGS: dict[str, dict[str, Any]] = {
-    "losses by click rate": {"weighting": "click_rate"},
+    "losses as means": {"weighting": "means"},
     "losses as sums": {"weighting": "sums"},
 }
 """Teachers that are compared with the one chosen, as differences to its pretraining, where no test

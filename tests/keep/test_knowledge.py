@@ -79,7 +79,7 @@ def test_a_student_s_row_is_equation_6(state: Pretraining, day: Day) -> None:
 def test_unknown_ids_have_the_default_vectors(state: Pretraining, day: Day) -> None:
     unknown = np.full(2, 987_654_321)
     rows = student_knowledge(state, unknown, unknown, unknown)
-    np.testing.assert_array_equal(rows[0], rows[1])
+    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-6)  # a kernel may add up in another order
     known = student_knowledge(state, day.user[:1], unknown[:1], day.category[:1])
     d = state.config.dim
     np.testing.assert_allclose(known[0, d : 2 * d], rows[0, d : 2 * d], rtol=1e-6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from time import monotonic
@@ -28,7 +28,7 @@ class AsyncHttpSource:
         self.shown = ", ".join(options.urls)
         self._service = Service(options)
         self._conversation = Conversation()
-        self._listing = asyncio.Lock()
+        self._listings: dict[Address, _Listing] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._awaited: dict[Connection, _Awaited] = {}
 
@@ -53,20 +53,22 @@ class AsyncHttpSource:
         self._service.close()
 
     async def _list_again(self, deadline: float, at: Address) -> None:
-        """Have the versions listed, once for all tasks that wait for it meanwhile."""
-        listing, before = self._listing, self._conversation.listings
+        """Have an address list the versions, once for all tasks that wait for it meanwhile."""
+        listing = self._listings.setdefault(at, _Listing())
+        before = listing.count
         try:
             async with asyncio.timeout(deadline - monotonic()):
-                await listing.acquire()
+                await listing.lock.acquire()
         except TimeoutError:
             raise DeadlineExceededError(
                 at.url, self._service.options.timeout, "waiting for its GET /versions"
             ) from None
         try:
-            if self._conversation.listings == before:
+            if listing.count == before:
                 await self._conversation.list(partial(self._exchange, deadline=deadline, at=at))
+                listing.count += 1
         finally:
-            listing.release()
+            listing.lock.release()
 
     async def _exchange(
         self, request: Request, deadline: float, at: Address | None = None
@@ -89,7 +91,7 @@ class AsyncHttpSource:
         if self._service.process != os.getpid():
             self._service = self._service.anew()
             self._loop = None
-            self._listing = asyncio.Lock()
+            self._listings = {}
             self._awaited = {}
         if self._loop is None:
             self._loop = loop
@@ -165,6 +167,14 @@ class AsyncHttpSource:
     def _forget(self, awaited: _Awaited) -> None:
         if self._awaited.get(awaited.attempt.connection) is awaited:
             del self._awaited[awaited.attempt.connection]
+
+
+@dataclass(slots=True, eq=False)
+class _Listing:
+    """How often an address has told which versions there are, and who asks it now."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    count: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -27,8 +27,6 @@ class Conversation:
     """What one client knows of a service, and how it asks."""
 
     def __init__(self) -> None:
-        self.listings = 0
-        """How often it was told which versions there are."""
         self._current: Mapping[str, Mapping[str, Any]] = {}
         self._described: Mapping[tuple[str, str], Mapping[str, Any] | None] = {}
 
@@ -90,7 +88,6 @@ class Conversation:
                 former = version, entry["previous"]
                 described[former] = self._described.get(former)
         self._current, self._described = current, described
-        self.listings += 1
         return listed
 
     async def look_up(
@@ -110,13 +107,15 @@ class Conversation:
         ServiceError
             If one is neither current nor previous.
         """
-        deadline = min(deadline, monotonic() + _LISTED_WITHIN_SECONDS)
+        limit = deadline
         while True:
             await list_again()
+            # The first one may have begun for somebody else, before these generations were there.
+            limit = min(limit, monotonic() + _LISTED_WITHIN_SECONDS)
             foreign = [pair for pair in versions.items() if pair not in self._described]
             if not foreign:
                 return
-            if monotonic() + _LOOK_AGAIN_SECONDS >= deadline:
+            if monotonic() + _LOOK_AGAIN_SECONDS >= limit:
                 version, generation = foreign[0]
                 answered.failed()
                 raise ServiceError(

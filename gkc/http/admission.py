@@ -25,7 +25,7 @@ TURN_SECONDS: Final = 0.00125
 """Of work that a turn may begin."""
 PATIENCE_SECONDS: Final = 0.1
 """Of the loop's work that a request may wait for: a burst of as much is no overload."""
-_IN_ORDER_SECONDS: Final = 0.01
+_IN_ORDER_SECONDS: Final = 0.025
 """While the first has waited for less, it is the next; later the last is, which can be in time."""
 _REFUSING_SECONDS: Final = 1.0
 """For so long after a refusal few may wait: those who were refused come again."""
@@ -37,15 +37,17 @@ FREE_REFUSALS: Final = 30
 """Of one turn: they take about as long as its work."""
 MOST_UNDER_WAY: Final = 2000
 LIGHT_BYTES: Final = 1024
-"""Of a body: a request so small overtakes those who wait, and may begin when others may not."""
+"""Of a body: requests so small have a lane of their own, that heavy ones do not fill."""
 LIGHT_ROOM: Final = 4
-"""So many light ones a turn may begin beside others, or as many as take as long as these."""
+"""So many of them a turn begins at least, however long others take."""
 _BASE_BYTES: Final = 2000
 """A request without any rows takes as long as one does for so many bytes of its body."""
 _LIGHT_ROOM_BYTES: Final = LIGHT_ROOM * (_BASE_BYTES + LIGHT_BYTES)
 _REFUSED_BYTES: Final = 700
 """The same of one that is refused: else what refusals take would make the others seem dear."""
 _FIRST_SECONDS_OF_BYTE: Final = 1e-7
+_LEAST_SECONDS_OF_BYTE: Final = 2e-8
+"""Bodies that are announced and never sent take no time: they may not say that others take none."""
 _STEP: Final = 1.02
 """How much one turn changes what is expected of the next."""
 LARGE_ANSWER_BYTES: Final = 1 << 20
@@ -72,11 +74,89 @@ class _Waiting:
     turn: asyncio.Future[bool]
 
 
+class _Lane:
+    """Requests of one kind: what a turn has begun of them, and those who wait."""
+
+    def __init__(self, least_bytes: int) -> None:
+        self._least_bytes = least_bytes
+        self._most_bytes = self._used_bytes = 0.0
+        self._began = 0.0
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+
+    def begin_turn(self, now: float, most_bytes: float) -> None:
+        """Begin a turn that may begin so much."""
+        self._began = now
+        self._most_bytes = max(most_bytes, self._least_bytes)
+        self._used_bytes = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waiting
+
+    def is_due(self, cost: int) -> bool:
+        """Tell whether a request fits into this turn, and nobody is to begin before it."""
+        return self._fits(cost) and not self._is_in_order()
+
+    def has_room(self, cost: int) -> bool:
+        """Tell whether a request may wait after a refusal."""
+        return self.is_empty or self._waiting_bytes + cost <= _TURNS_AHEAD * self._most_bytes
+
+    def use(self, cost: int) -> None:
+        """Count what is begun in this turn; never more than it may, so that the next one fits."""
+        self._used_bytes = min(self._used_bytes + cost, self._most_bytes)
+
+    def wait(self, cost: int, turn: asyncio.Future[bool]) -> None:
+        """Let a request wait."""
+        self._waiting.append(_Waiting(cost, self._began, turn))
+        self._waiting_bytes += cost
+
+    def begin_waiting(self) -> int:
+        """Begin those who wait and fit into this turn; return what they cost."""
+        begun = 0
+        while self._waiting:
+            place = 0 if self._is_in_order() else -1
+            if not self._fits(self._waiting[place].cost):
+                break
+            waiting = self._take(place)
+            if not waiting.turn.done():  # else nobody waits for its answer any more
+                self.use(waiting.cost)
+                begun += waiting.cost
+                waiting.turn.set_result(True)
+        return begun
+
+    def refuse_impatient(self, most: int) -> int:
+        """Refuse those who have waited for too long, but not more than so many; return how many."""
+        oldest = self._began - PATIENCE_SECONDS
+        refused = 0
+        while self._waiting and self._waiting[0].since < oldest and refused < most:
+            turn = self._take(0).turn
+            if not turn.done():
+                turn.set_result(False)
+                refused += 1
+        return refused
+
+    def _fits(self, cost: int) -> bool:
+        """Tell whether this turn has room; one request always fits."""
+        return not self._used_bytes or self._used_bytes + cost <= self._most_bytes
+
+    def _is_in_order(self) -> bool:
+        """Tell whether somebody waits, and the first of them is the next."""
+        return bool(self._waiting) and self._began - self._waiting[0].since < _IN_ORDER_SECONDS
+
+    def _take(self, place: int) -> _Waiting:
+        """Take the first (0) or last (-1) out of those who wait."""
+        waiting = self._waiting.pop() if place else self._waiting.popleft()
+        self._waiting_bytes -= waiting.cost
+        return waiting
+
+
 class Admission:
     """Decides for the requests that come in one event loop.
 
-    A door asks `admits` when a request is there, before it is decoded, and has memory
-    held for its answer before that is laid.
+    A door asks `judge` when a request is there, before it is decoded, and has memory held for its
+    answer before that is laid.
 
     Parameters
     ----------
@@ -87,12 +167,12 @@ class Admission:
     def __init__(self, most_under_way: int = MOST_UNDER_WAY) -> None:
         self._most_under_way = most_under_way
         self._seconds_of_byte = _FIRST_SECONDS_OF_BYTE
-        self._is_collecting = False
+        self._is_open = False
         self._is_calm = True
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_bytes = 0
+        self._light, self._heavy = _Lane(_LIGHT_ROOM_BYTES), _Lane(0)
+        self._lanes = self._light, self._heavy
         self._turn_began = 0.0
-        self._begun_bytes = self._used_bytes = self._most_bytes = 0.0
+        self._begun_bytes = 0.0
         self._refused = 0
         self._always_begun = ALWAYS_BEGUN
         self._refused_at = self._flooded_at = -math.inf
@@ -109,19 +189,17 @@ class Admission:
         under_way : int
             How many have begun, or wait, and not ended.
         """
-        if not self._is_collecting:
+        if not self._is_open:
             self._begin_turn()
         if under_way >= self._most_under_way:
             self._refused += 1
             return Verdict.REFUSE
-        cost = _BASE_BYTES + body_bytes
-        is_light = body_bytes <= LIGHT_BYTES
-        most = self._most_bytes + (max(self._most_bytes, _LIGHT_ROOM_BYTES) if is_light else 0)
-        is_due = self._fits(cost, most) and (is_light or not self._is_in_order())
-        if under_way < self._always_begun or is_due:
-            self._count(cost, most)
+        lane, cost = self._lane(body_bytes), _BASE_BYTES + body_bytes
+        if under_way < self._always_begun or lane.is_due(cost):
+            lane.use(cost)
+            self._begun_bytes += cost
             return Verdict.BEGIN
-        if self._is_calm or self._waiting_bytes + cost <= _TURNS_AHEAD * most:
+        if self._is_calm or lane.has_room(cost):
             return Verdict.WAIT
         self._refused += 1
         return Verdict.REFUSE
@@ -129,9 +207,7 @@ class Admission:
     def turn(self, body_bytes: int) -> asyncio.Future[bool]:
         """Let a request wait; tell in the end whether it may begin, or has waited for too long."""
         turn: asyncio.Future[bool] = self._loop.create_future()
-        cost = _BASE_BYTES + body_bytes
-        self._waiting.append(_Waiting(cost, self._turn_began, turn))
-        self._waiting_bytes += cost
+        self._lane(body_bytes).wait(_BASE_BYTES + body_bytes, turn)
         return turn
 
     @property
@@ -175,71 +251,40 @@ class Admission:
         if self._begun_bytes:
             self._learn(now)
         self._turn_began = now
-        self._refuse_impatient()
+        for lane in self._lanes:
+            lane.begin_turn(now, TURN_SECONDS / self._seconds_of_byte)
+            self._refused += lane.refuse_impatient(FREE_REFUSALS)
         moment = monotonic()
         if self._refused:
             self._refused_at = moment
             if self._refused > ALWAYS_BEGUN:
                 self._flooded_at = moment
         self._is_calm = moment - self._refused_at > _REFUSING_SECONDS
-        self._most_bytes = TURN_SECONDS / self._seconds_of_byte
-        self._begun_bytes = self._used_bytes = 0.0
         is_flood = moment - self._flooded_at <= _REFUSING_SECONDS
         self._always_begun = 1 if is_flood else ALWAYS_BEGUN
+        self._begun_bytes = 0.0
         self._refused = 0
-        self._is_collecting = True
+        self._is_open = True
         self._loop.call_soon(self._work)
 
     def _work(self) -> None:
         """Begin to work off what was collected: this is the first thing after it."""
-        self._is_collecting = False
-        while self._waiting:
-            place = 0 if self._is_in_order() else -1
-            if not self._fits(self._waiting[place].cost, self._most_bytes):
-                break
-            waiting = self._take(place)
-            if not waiting.turn.done():  # else nobody waits for its answer any more
-                self._count(waiting.cost, self._most_bytes)
-                waiting.turn.set_result(True)
-        if self._waiting:
-            self._loop.call_soon(self._go_on)
+        for lane in self._lanes:
+            self._begun_bytes += lane.begin_waiting()
+        self._loop.call_soon(self._end_turn)
 
-    def _go_on(self) -> None:
-        """Begin a turn for those who wait, if nobody who came has."""
-        if self._waiting and not self._is_collecting:
+    def _end_turn(self) -> None:
+        """End a turn before the loop looks again, and begin one if somebody waits."""
+        self._is_open = False
+        if not (self._light.is_empty and self._heavy.is_empty):
             self._begin_turn()
 
-    def _is_in_order(self) -> bool:
-        """Tell whether somebody waits, and the first of them is the next."""
-        return bool(self._waiting) and self._turn_began - self._waiting[0].since < _IN_ORDER_SECONDS
-
-    def _refuse_impatient(self) -> None:
-        """Refuse those who have waited for too long, not more in a turn than are free."""
-        oldest = self._turn_began - PATIENCE_SECONDS
-        while self._waiting and self._waiting[0].since < oldest and self._refused < FREE_REFUSALS:
-            turn = self._take(0).turn
-            if not turn.done():
-                turn.set_result(False)
-                self._refused += 1
-
-    def _take(self, place: int) -> _Waiting:
-        """Take the first (0) or last (-1) out of those who wait."""
-        waiting = self._waiting.pop() if place else self._waiting.popleft()
-        self._waiting_bytes -= waiting.cost
-        return waiting
-
-    def _fits(self, cost: int, most: float) -> bool:
-        """Tell whether a turn that may begin so much has room; one request always fits."""
-        return not self._used_bytes or self._used_bytes + cost <= most
-
-    def _count(self, cost: int, most: float) -> None:
-        """Count what is begun in this turn."""
-        self._begun_bytes += cost
-        # What is begun beyond that, since few are under way, leaves light ones their share.
-        self._used_bytes = max(self._used_bytes, min(self._used_bytes + cost, most))
+    def _lane(self, body_bytes: int) -> _Lane:
+        return self._light if body_bytes <= LIGHT_BYTES else self._heavy
 
     def _learn(self, now: float) -> None:
         """Follow the median of what turns take: the rare long pause does not matter."""
         work_bytes = self._begun_bytes + self._refused * _REFUSED_BYTES
         took_longer = now - self._turn_began > work_bytes * self._seconds_of_byte
-        self._seconds_of_byte *= _STEP if took_longer else 1 / _STEP
+        followed = self._seconds_of_byte * (_STEP if took_longer else 1 / _STEP)
+        self._seconds_of_byte = max(followed, _LEAST_SECONDS_OF_BYTE)

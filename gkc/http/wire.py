@@ -39,7 +39,7 @@ from gkc.errors import (
     UrlTooLongError,
 )
 from gkc.http.access import CALLER
-from gkc.http.admission import Verdict
+from gkc.http.admission import LIGHT_BYTES, Verdict
 from gkc.http.asgi import BODY, WHOLE, headers, size_of
 from gkc.http.connections import Connections
 from gkc.http.deadlines import ARRIVED
@@ -52,6 +52,8 @@ from gkc.problem import KINDS
 
 _PAUSE_SECONDS: Final = 0.05, 0.15
 """At random, so that those who were paused together do not come back together."""
+_CHUNKED_BYTES: Final = LIGHT_BYTES + 1
+"""What a body is taken for that does not say how long it is: no light one."""
 _CLOSE: Final = b"connection: close\r\n"
 _ALWAYS_BEGUN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
@@ -216,7 +218,9 @@ class GatheringProtocol(PlainHttpProtocol):
 
     def _may_begin(self, path: str, scope: HTTPScope) -> bool:
         """Tell whether to answer a request, now or in its turn; if not, it counts as refused."""
-        size = size_of(headers(scope).get(b"content-length", b""))  # type: ignore[arg-type]
+        given = headers(scope)  # type: ignore[arg-type]
+        is_chunked = b"transfer-encoding" in given
+        size = _CHUNKED_BYTES if is_chunked else size_of(given.get(b"content-length", b""))
         connections = self._connections
         if path in _ALWAYS_BEGUN:
             return True

@@ -146,29 +146,56 @@ async def test_few_requests_under_way_always_begin_unless_very_many_were_refused
     assert filled(admission).count(REFUSE) > ALWAYS_BEGUN
     await next_turn()
     assert admission.judge(1 << 30, 1) is BEGIN
-    assert admission.judge(1 << 30, 1) is REFUSE, "those who were refused come again"
+    assert admission.judge(1 << 30, 1) is WAIT, "those who were refused come again"
     monkeypatch.setattr("gkc.http.admission._REFUSING_SECONDS", -1.0)
     await next_turn()
     assert admission.judge(1 << 30, 0) is BEGIN
     assert admission.judge(HEAVY, ALWAYS_BEGUN - 1) is BEGIN
 
 
-async def test_light_requests_begin_when_others_do_not_any_more() -> None:
-    admission = Admission()
-    begun(admission)
-    assert admission.judge(LIGHT_BYTES, ALWAYS_BEGUN) is BEGIN
-    assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
-    assert 1 < begun(admission, LIGHT_BYTES) < 3000
-
-
-async def test_light_requests_overtake_those_who_wait() -> None:
+async def test_light_requests_have_a_lane_of_their_own() -> None:
     admission = Admission()
     begun(admission)
     turns = [admission.turn(HEAVY) for _ in range(100)]
     await asyncio.sleep(0)
     assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
     assert admission.judge(LIGHT_BYTES, ALWAYS_BEGUN) is BEGIN
+    assert 1 < begun(admission, LIGHT_BYTES) < 3000
     assert await asyncio.gather(*turns) == [True] * 100
+
+
+async def test_light_requests_starve_no_other() -> None:
+    for admission in (Admission(), await refused_before()):
+        for _ in range(20):
+            begun(admission, LIGHT_BYTES)
+            assert admission.judge(1 << 40, ALWAYS_BEGUN) is BEGIN
+            await next_turn()
+
+
+async def test_one_too_large_for_a_turn_leaves_light_ones_their_lane() -> None:
+    admission = Admission()
+    assert admission.judge(1 << 40, 0) is BEGIN
+    assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
+    assert 1 < begun(admission, LIGHT_BYTES) < 3000
+
+
+async def test_bodies_that_are_announced_and_never_sent_open_no_door() -> None:
+    admission = Admission()
+    at_first = begun(admission)
+    for _ in range(600):
+        await asyncio.sleep(0)
+        admission.judge(1 << 60, 0)
+        await asyncio.sleep(0)
+    await next_turn()
+    assert begun(admission) < 10 * at_first
+
+
+async def test_what_a_connection_asks_next_comes_out_of_the_same_turn() -> None:
+    """As behind an answer: that is no new turn."""
+    admission = Admission()
+    begun(admission)
+    await asyncio.sleep(0)
+    assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
 
 
 async def test_some_light_requests_begin_however_long_others_take() -> None:
@@ -179,7 +206,7 @@ async def test_some_light_requests_begin_however_long_others_take() -> None:
         work(0.002)
         await asyncio.sleep(0)
     assert admission.judge(HEAVY, 0) is BEGIN
-    assert LIGHT_ROOM <= begun(admission, LIGHT_BYTES) < 2 * LIGHT_ROOM
+    assert begun(admission, LIGHT_BYTES) == LIGHT_ROOM
 
 
 async def test_refusals_of_those_who_waited_are_spread_over_turns() -> None:
@@ -194,13 +221,6 @@ async def test_refusals_of_those_who_waited_are_spread_over_turns() -> None:
         assert now - refused <= FREE_REFUSALS
         refused = now
     await asyncio.gather(*turns)
-
-
-async def test_one_too_large_for_a_turn_leaves_light_ones_their_share() -> None:
-    admission = Admission()
-    assert admission.judge(1 << 40, 0) is BEGIN
-    assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
-    assert 1 < begun(admission, LIGHT_BYTES) < 3000
 
 
 async def test_a_turn_that_refuses_very_many_is_flooded_and_the_next_is_not() -> None:

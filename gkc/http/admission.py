@@ -167,7 +167,7 @@ class Admission:
     def __init__(self, most_under_way: int = MOST_UNDER_WAY) -> None:
         self._most_under_way = most_under_way
         self._seconds_of_byte = _FIRST_SECONDS_OF_BYTE
-        self._is_open = False
+        self._is_collecting = False
         self._is_calm = True
         self._light, self._heavy = _Lane(_LIGHT_ROOM_BYTES), _Lane(0)
         self._lanes = self._light, self._heavy
@@ -179,7 +179,7 @@ class Admission:
         self.held_bytes = 0
         """Of large answers under way, with what they are made from."""
 
-    def judge(self, body_bytes: int, under_way: int) -> Verdict:
+    def judge(self, body_bytes: int, under_way: int, *, is_next: bool = False) -> Verdict:
         """Decide what becomes of a request.
 
         Parameters
@@ -188,8 +188,11 @@ class Admission:
             Its size, as far as it is known.
         under_way : int
             How many have begun, or wait, and not ended.
+        is_next : bool
+            Whether it was there behind another one that has just been answered: it comes out of
+            the turn that is worked off.
         """
-        if not self._is_open:
+        if not (self._is_collecting or is_next):
             self._begin_turn()
         if under_way >= self._most_under_way:
             self._refused += 1
@@ -208,6 +211,8 @@ class Admission:
         """Let a request wait; tell in the end whether it may begin, or has waited for too long."""
         turn: asyncio.Future[bool] = self._loop.create_future()
         self._lane(body_bytes).wait(_BASE_BYTES + body_bytes, turn)
+        if not self._is_collecting:
+            self._loop.call_soon(self._go_on)
         return turn
 
     @property
@@ -264,19 +269,19 @@ class Admission:
         self._always_begun = 1 if is_flood else ALWAYS_BEGUN
         self._begun_bytes = 0.0
         self._refused = 0
-        self._is_open = True
+        self._is_collecting = True
         self._loop.call_soon(self._work)
 
     def _work(self) -> None:
         """Begin to work off what was collected: this is the first thing after it."""
+        self._is_collecting = False
         for lane in self._lanes:
             self._begun_bytes += lane.begin_waiting()
-        self._loop.call_soon(self._end_turn)
+        self._loop.call_soon(self._go_on)
 
-    def _end_turn(self) -> None:
-        """End a turn before the loop looks again, and begin one if somebody waits."""
-        self._is_open = False
-        if not (self._light.is_empty and self._heavy.is_empty):
+    def _go_on(self) -> None:
+        """Begin a turn for those who wait, if nobody who came has."""
+        if not (self._is_collecting or (self._light.is_empty and self._heavy.is_empty)):
             self._begin_turn()
 
     def _lane(self, body_bytes: int) -> _Lane:

@@ -201,7 +201,7 @@ class GatheringProtocol(PlainHttpProtocol):
         self.flow.resume_reading()
         while self.pipeline:
             cycle, app = self.pipeline.pop()
-            if self._may_begin(cycle.scope["path"], cycle.scope):
+            if self._may_begin(cycle.scope["path"], cycle.scope, is_next=True):
                 self._start_asgi_task(cycle, app)
                 return
             cycle.response_started = cycle.response_complete = True  # of its body nothing is kept
@@ -216,7 +216,7 @@ class GatheringProtocol(PlainHttpProtocol):
         target = self.url if self.url.startswith(b"/") else httptools.parse_url(self.url).path
         return target.partition(b"?")[0].decode("latin-1")
 
-    def _may_begin(self, path: str, scope: HTTPScope) -> bool:
+    def _may_begin(self, path: str, scope: HTTPScope, *, is_next: bool = False) -> bool:
         """Tell whether to answer a request, now or in its turn; if not, it counts as refused."""
         given = headers(scope)  # type: ignore[arg-type]
         is_chunked = b"transfer-encoding" in given
@@ -224,7 +224,7 @@ class GatheringProtocol(PlainHttpProtocol):
         connections = self._connections
         if path in _ALWAYS_BEGUN:
             return True
-        verdict = connections.admission.judge(size, len(self.tasks))
+        verdict = connections.admission.judge(size, len(self.tasks), is_next=is_next)
         if verdict is Verdict.REFUSE:
             connections.metrics.tally.refuse(path)
             return False

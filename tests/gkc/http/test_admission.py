@@ -195,7 +195,9 @@ async def test_what_a_connection_asks_next_comes_out_of_the_same_turn() -> None:
     admission = Admission()
     begun(admission)
     await asyncio.sleep(0)
-    assert admission.judge(HEAVY, ALWAYS_BEGUN) is WAIT
+    assert admission.judge(HEAVY, ALWAYS_BEGUN, is_next=True) is WAIT
+    assert await admission.turn(HEAVY)
+    assert admission.judge(HEAVY, ALWAYS_BEGUN) is BEGIN
 
 
 async def test_some_light_requests_begin_however_long_others_take() -> None:

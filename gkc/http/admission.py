@@ -25,10 +25,10 @@ TURN_SECONDS: Final = 0.00125
 """Of work that a turn may begin."""
 PATIENCE_SECONDS: Final = 0.1
 """Of the loop's work that a request may wait for: a burst of as much is no overload."""
-_IN_ORDER_SECONDS: Final = 0.025
+_IN_ORDER_SECONDS: Final = 0.01
 """While the first has waited for less, it is the next; later the last is, which can be in time."""
 _REFUSING_SECONDS: Final = 1.0
-"""For so long after a refusal few may wait: those who were refused come again."""
+"""For so long after a refusal few may wait, and briefly: those who were refused come again."""
 _TURNS_AHEAD: Final = 2
 """Of work that may wait meanwhile: what comes at random is not even."""
 ALWAYS_BEGUN: Final = 16
@@ -126,9 +126,9 @@ class _Lane:
                 waiting.turn.set_result(True)
         return begun
 
-    def refuse_impatient(self, most: int) -> int:
-        """Refuse those who have waited for too long, but not more than so many; return how many."""
-        oldest = self._began - PATIENCE_SECONDS
+    def refuse_impatient(self, patience: float, most: int) -> int:
+        """Refuse those who have waited for longer, but not more than so many; return how many."""
+        oldest = self._began - patience
         refused = 0
         while self._waiting and self._waiting[0].since < oldest and refused < most:
             turn = self._take(0).turn
@@ -256,9 +256,10 @@ class Admission:
         if self._begun_bytes:
             self._learn(now)
         self._turn_began = now
+        patience = PATIENCE_SECONDS if self._is_calm else _IN_ORDER_SECONDS
         for lane in self._lanes:
             lane.begin_turn(now, TURN_SECONDS / self._seconds_of_byte)
-            self._refused += lane.refuse_impatient(FREE_REFUSALS)
+            self._refused += lane.refuse_impatient(patience, FREE_REFUSALS)
         moment = monotonic()
         if self._refused:
             self._refused_at = moment

@@ -162,7 +162,7 @@ TIME = Limit(
 )
 TURN = Limit(
     "work that is begun at once, as far as can be told from bodies",
-    f"{1000 * TURN_SECONDS:g} ms, for bodies up to {LIGHT_BYTES} bytes twice as much, and at least "
+    f"{1000 * TURN_SECONDS:g} ms, and as much of bodies up to {LIGHT_BYTES} bytes, at least "
     f"{LIGHT_ROOM} of them; more waits while the worker does up to {1000 * PATIENCE_SECONDS:g} ms "
     f"of work; where fewer than {ALWAYS_BEGUN} are under way, and no more were refused at once a "
     "second ago, all is begun",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import sys
@@ -222,6 +223,27 @@ def test_a_generation_that_is_listed_a_bit_later_is_none(client_of: Open) -> Non
 
     with hostile(reply) as server, client_of(server.url, timeout=20) as client:
         assert len(client.knowledge(**ASK)) == 3
+
+
+async def test_an_address_that_lists_nothing_holds_up_no_other() -> None:
+    def silent(asked: Asked) -> Iterator[Piece]:
+        if asked.method == "GET":
+            yield WIDE
+        yield from right(asked)
+
+    def slow(asked: Asked) -> Iterator[Piece]:
+        yield 0.05  # so that the other one is asked for its list first
+        yield from right(asked)
+
+    with hostile(silent) as sick, hostile(slow) as sound:
+        async with AsyncClient([sick.url, sound.url], timeout=WIDE) as client:
+            tasks = [asyncio.create_task(client.knowledge(**ASK)) for _ in range(8)]
+            done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            assert done.pop().result().rows.shape == (3, 7)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+    assert [each.method for each in sick.asked].count("GET") == 1
 
 
 def test_a_previous_generation_is_known(client_of: Open) -> None:

@@ -107,6 +107,10 @@ class Routes:
         self._serving = serving
         self._metrics = metrics
         self._readiness = readiness
+        self._rendering = asyncio.Lock()
+        self._renders_begun = 0
+        self._rendered = 0, b""
+        """Which of them was the last that ended well, and what it told."""
 
     def add_to(self, api: FastAPI) -> None:
         """Add the endpoints to an application, each at the path of its name."""
@@ -130,12 +134,19 @@ class Routes:
     async def metrics(self) -> Response:
         """Tell the metrics of all workers, in Prometheus's text format."""
         await asyncio.sleep(2 * FLUSH_SECONDS)  # what others have answered by now is counted then
+        before = self._renders_begun
+        async with self._rendering:
+            if self._rendered[0] <= before:  # else one that began meanwhile is new enough
+                self._renders_begun += 1
+                self._rendered = self._renders_begun, await self._render()
+            return Response(self._rendered[1], media_type=CONTENT_TYPE_LATEST)
+
+    async def _render(self) -> bytes:
+        """Render the metrics, in a thread, because that may read many files."""
         self._metrics.add_tally()
-        # In a thread, because it may read many files.
         serving = self._serving
         is_up = serving.outage() is None
-        body = await asyncio.to_thread(self._metrics.render, serving.last_catalogue, is_up)
-        return Response(body, media_type=CONTENT_TYPE_LATEST)
+        return await asyncio.to_thread(self._metrics.render, serving.last_catalogue, is_up)
 
 
 def _json(answer: Struct) -> Response:

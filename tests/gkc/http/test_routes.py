@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import count
+from pathlib import Path
+
+import httpx
 import pytest
 
+from gkc.http.app import Service
+from gkc.settings import Settings
+from gkc.store import open_reader
+from gkc.store.catalogue import Catalogue
 from tests.gkc.http.running import JSON, SAFETENSORS, Session
 from tests.gkc.world import Worlds
 
@@ -32,6 +41,30 @@ def test_versions_are_listed(asked: Session, worlds: Worlds) -> None:
     found = {v["version"]: v for v in body["versions"]}
     assert found["half"]["generation"] == worlds["half"].generation
     assert all(v["ready"] for v in found.values())
+
+
+async def test_metrics_are_rendered_once_for_all_who_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"file:{tmp_path}"
+    service = Service(Settings(store_url=url), open_reader(url))
+    render, rendered = service.metrics.render, count()
+
+    def counted(catalogue: Catalogue | None, is_store_up: bool) -> bytes:
+        return render(catalogue, is_store_up) + b"# %d\n" % next(rendered)
+
+    monkeypatch.setattr(service.metrics, "render", counted)
+    transport = httpx.ASGITransport(service)
+    async with (
+        service.lifespan(),
+        httpx.AsyncClient(transport=transport, base_url="http://gkc") as client,
+    ):
+        told = await asyncio.gather(*(client.get("/metrics") for _ in range(30)))
+        later = await client.get("/metrics")
+    assert {answer.status_code for answer in told} == {200}
+    last = [int(answer.text.splitlines()[-1].removeprefix("# ")) for answer in (*told, later)]
+    assert last[-1] == max(last[:-1]) + 1, "what is asked for later is told anew"
+    assert last[-1] < 10
 
 
 def test_it_lives_and_is_ready(asked: Session) -> None:

@@ -237,7 +237,9 @@ async def test_an_address_that_lists_nothing_holds_up_no_other() -> None:
 
     with hostile(silent) as sick, hostile(slow) as sound:
         async with AsyncClient([sick.url, sound.url], timeout=WIDE) as client:
-            tasks = [asyncio.create_task(client.knowledge(**ASK)) for _ in range(8)]
+            tasks = [
+                asyncio.create_task(client.knowledge(u=7, i=[1, 2, 3], v="v1")) for _ in range(8)
+            ]
             done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             assert done.pop().result().rows.shape == (3, 7)
             for task in waiting:
